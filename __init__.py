@@ -1,0 +1,20 @@
+"""I2AM for ComfyUI: see how a reference image acts on the picture being generated."""
+
+from comfy_api.latest import ComfyExtension, io
+
+WEB_DIRECTORY = "./web"
+
+
+class I2AMExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        from .demo.nodes import DEMO_NODES
+        from .nodes.capture import I2AMCapture
+        from .nodes.collect import I2AMCollect
+        from .nodes.imacs import I2AMIMACS
+        from .nodes.maps import I2AMMaps
+
+        return [I2AMCapture, I2AMCollect, I2AMMaps, I2AMIMACS, *DEMO_NODES]
+
+
+async def comfy_entrypoint() -> I2AMExtension:
+    return I2AMExtension()

@@ -1,0 +1,114 @@
+"""Measure the demo model on held-out scenes, through ComfyUI's own sampler and through I2AM itself.
+
+    PYTHONPATH=<ComfyUI> python -m <this pack>.demo.evaluate
+
+What is measured: PSNR inside the mask; IMACS of both directions; how much of the generated-to-reference
+map lies on the object; and for each layer, how often the strongest reference patch of an object patch
+is within one patch of the true one.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy.sample
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..i2am_core import Attribution, imacs, maps, share_inside
+from ..nodes.host.capture import Capture, Settings
+from ..nodes.host.session import capture_with
+from ..nodes.host.tags import KEY, tag
+from . import data, sprites
+from .model import WEIGHTS, load
+
+SCENES = 64
+SAMPLER, SCHEDULER, STEPS = "euler", "normal", 20
+
+
+@dataclass(frozen=True)
+class Sampled:
+    scenes: data.Scenes
+    image: Tensor  # [B, 3, IMAGE, IMAGE]
+    attribution: Attribution
+
+
+def sample(weights: Path = WEIGHTS, count: int = SCENES, seed: int = 1, steps: int = STEPS) -> Sampled:
+    """Paint ``count`` held-out scenes with the stock sampler, captured."""
+    held_out = sprites.held_out_sprites()
+    spread = torch.arange(count) * len(held_out) // count % len(held_out)
+    scenes = data.draw_scenes(held_out[spread], torch.Generator().manual_seed(seed))
+    model, _, encoder = load(weights)
+    capture = Capture(Settings("auto", "positive", "everywhere", 2**32))
+    model = capture_with(model, capture)
+
+    with torch.inference_mode():
+        tokens = encoder(data.to_latent(scenes.reference))
+        about = {KEY: [tag("demo reference", 0, tokens.shape[1], (data.GRID, data.GRID))]}
+        latent = data.to_latent(scenes.masked_image)
+        noise = comfy.sample.prepare_noise(latent, seed)
+        positive, negative = [[tokens, about]], [[torch.zeros_like(tokens), {}]]
+        samples = comfy.sample.sample(
+            model, noise, steps, 1.0, SAMPLER, SCHEDULER, positive, negative, latent,
+            noise_mask=scenes.mask, seed=seed, disable_pbar=True,
+        )  # fmt: skip
+        return Sampled(scenes, data.to_image(samples), capture.find(samples))
+
+
+def measure(sampled: Sampled) -> dict:
+    """Means over the scenes, and the accuracy of each layer."""
+    scenes, attribution = sampled.scenes, sampled.attribution
+    error = (sampled.image - scenes.image).square() * scenes.mask
+    mse = error.flatten(1).sum(1) / (3 * scenes.mask.flatten(1).sum(1))
+    scores = [_scores(attribution, scenes, item) for item in range(attribution.items)]
+    result = {"scenes": len(scores), "psnr": (-10 * mse.log10()).mean().item()}
+    result |= {name: sum(s[name] for s in scores) / len(scores) for name in scores[0]}
+    result["correspondence"] = {
+        layer.name: correspondence_accuracy(attribution, scenes, number)
+        for number, layer in enumerate(attribution.layers)
+    }
+    return result
+
+
+def _scores(attribution: Attribution, scenes: data.Scenes, item: int) -> dict[str, float]:
+    mask = scenes.mask[item, 0]
+    object_mask = (scenes.reference_object_mask[item, 0] > 0.5).float()
+    cells = F.avg_pool2d(object_mask[None, None], data.PATCH)[0, 0]
+    r2g = maps(attribution, "r2g", item=item).values[0]
+    inside = maps(attribution, "g2r", scope="inpainting mask", item=item).values[0]
+    everywhere = maps(attribution, "g2r", scope="whole image", item=item).values[0]
+    return {
+        "imacs_r2g": imacs(r2g, mask),
+        "imacs_g2r_mask": imacs(inside, object_mask),
+        "imacs_g2r_whole": imacs(everywhere, object_mask),
+        "g2r_on_object_mask": share_inside(inside, cells),
+        "g2r_on_object_whole": share_inside(everywhere, cells),
+        "object_area": cells.mean().item(),
+    }
+
+
+def correspondence_accuracy(attribution: Attribution, scenes: data.Scenes, layer: int) -> float:
+    """How often the strongest reference patch of an object patch is within one patch of the truth."""
+    grid = attribution.layers[layer].grid
+    pairs = attribution.entries[0, layer].pairs  # [B, cells, M], every cell: pair_maps is 'everywhere'
+    assert pairs is not None
+    best = pairs.argmax(-1)
+    found = torch.stack([best % data.GRID, best // data.GRID], -1)
+    truth = scenes.reference_position(grid.width).flatten(1, 2) / data.PATCH - 0.5
+    on_object = F.adaptive_avg_pool2d(scenes.object_mask, (grid.height, grid.width)).flatten(1) > 0.5
+    return ((found - truth).abs().amax(-1) <= 1)[on_object].float().mean().item()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--scenes", type=int, default=SCENES)
+    parser.add_argument("--seed", type=int, default=1)
+    a = parser.parse_args()
+    print(json.dumps(measure(sample(a.weights, a.scenes, a.seed)), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Nodes of the demo: its model, a scene to paint in, and the reference that goes into it."""
+
+import torch
+from comfy_api.latest import io
+
+from ..nodes.host.tags import KEY, tag
+from ..nodes.schema import schema
+from . import data, sprites
+
+Encoder = io.Custom("I2AM_DEMO_ENCODER")
+CATEGORY = "I2AM/demo"
+
+
+class DemoLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="I2AM_DemoLoader",
+            display_name="I2AM Demo Model",
+            category=CATEGORY,
+            description="A small model, part of this pack, that fills a masked square with the object of a reference "
+            "image. For trying I2AM without a download: 64x64 pixels, emoji on soft colours.",
+            inputs=[],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="Samples like any other model."),
+                io.Vae.Output(display_name="vae", tooltip="Its VAE: an exact rearrangement of pixels."),
+                Encoder.Output(display_name="encoder", tooltip="Its reference encoder, for I2AM Demo Reference."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        from .model import load
+
+        return io.NodeOutput(*load())
+
+
+class DemoReference(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="I2AM_DemoReference",
+            display_name="I2AM Demo Reference",
+            category=CATEGORY,
+            description="Encodes a reference image for the demo model: 256 tokens, one for each 4x4 pixels.",
+            inputs=[
+                Encoder.Input("encoder", tooltip="From I2AM Demo Model."),
+                io.Image.Input("image", tooltip="The reference: one object near the middle. Other sizes are resized to 64x64."),
+            ],
+            outputs=[io.Conditioning.Output(display_name="conditioning", tooltip="Tokens of the reference.")],
+        )
+
+    @classmethod
+    def execute(cls, encoder, image) -> io.NodeOutput:
+        pixels = image[..., :3].movedim(-1, 1).float()
+        if pixels.shape[-2:] != (data.IMAGE, data.IMAGE):
+            size = (data.IMAGE, data.IMAGE)
+            pixels = torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
+        with torch.no_grad():
+            tokens = encoder(data.to_latent(pixels))
+        about = tag("demo reference", 0, tokens.shape[1], (data.GRID, data.GRID))
+        return io.NodeOutput([[tokens, {KEY: [about]}]])
+
+
+class DemoScene(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="I2AM_DemoScene",
+            display_name="I2AM Demo Scene",
+            category=CATEGORY,
+            description="A scene with a masked square, and a reference with the object that belongs there. The demo "
+            "model has never seen these objects.",
+            inputs=[
+                io.Int.Input(
+                    "object", default=0, min=0, max=9999, tooltip="Which of the held-out objects; starts over after the last."
+                ),
+                io.Int.Input("seed", default=0, min=0, max=2**32 - 1, tooltip="Places, sizes and colours of the scene."),
+                io.Int.Input("batch", default=1, min=1, max=64, tooltip="Scenes to draw, of this object and the next ones."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="scene", tooltip="The scene, the square in grey."),
+                io.Mask.Output(display_name="mask", tooltip="The square to paint."),
+                io.Image.Output(display_name="reference", tooltip="The object on another background."),
+                io.Mask.Output(display_name="reference_mask", tooltip="The object in the reference."),
+                io.Image.Output(display_name="truth", tooltip="The scene with the object in it: the right answer."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, object, seed, batch) -> io.NodeOutput:
+        held_out = sprites.held_out_sprites()
+        chosen = held_out[(object + torch.arange(batch)) % len(held_out)]
+        scenes = data.draw_scenes(chosen, torch.Generator().manual_seed(seed))
+        return io.NodeOutput(
+            scenes.masked_image.movedim(1, -1),
+            scenes.mask[:, 0],
+            scenes.reference.movedim(1, -1),
+            (scenes.reference_object_mask[:, 0] > 0.5).float(),
+            scenes.image.movedim(1, -1),
+        )
+
+
+DEMO_NODES: list[type[io.ComfyNode]] = [DemoLoader, DemoReference, DemoScene]

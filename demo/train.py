@@ -1,0 +1,288 @@
+"""Train the demo model. Resumable: run the same command again after an interrupt.
+
+    PYTHONPATH=<ComfyUI> python -m demo.train --run runs/demo --steps 8000
+
+Needs ComfyUI's folder on the path and the Noto Color Emoji font. Every step draws its scenes, noise and
+timesteps from a generator seeded by the step number, so a resumed run sees what an uninterrupted one
+would have seen.
+"""
+
+import argparse
+import csv
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from comfy.cli_args import args as host_arguments
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+host_arguments.cpu = not torch.cuda.is_available()  # ComfyUI looks for a device when its modules load
+from . import data, network, sprites  # noqa: E402
+
+FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
+TIMESTEPS = 1000
+# The cross-attention layers that are told the true correspondence. The others find their own use.
+SUPERVISED = (("output", 2), ("output", 3))
+# Once these two are aligned, a coarse layer joins them, and the consistency loss begins: in every layer the
+# reference as a whole should act in the mask, most of all on the object.
+CONSISTENT_FROM = 2500  # step
+SUPERVISED_LATER = (("output", 1),)
+MARGIN_WEIGHT = 0.3  # of a cell in the mask beside the object, where the object's own cells weigh 1
+DROP_REFERENCE = 0.05  # scenes trained without a reference, so that guidance has a negative
+OUTSIDE_WEIGHT = 0.1  # of the error outside the mask, where the answer is given
+WARM_UP = 200  # steps
+DECAY = 0.3  # share of the run, at its end, over which the learning rate falls to zero
+EMA = 0.998
+
+Block = tuple[str, int]
+
+
+class TrainableOperations:
+    """ComfyUI's operations leave weights uninitialized; these are torch's own."""
+
+    Linear = nn.Linear
+    Conv2d = nn.Conv2d
+    GroupNorm = nn.GroupNorm
+    LayerNorm = nn.LayerNorm
+
+    @staticmethod
+    def conv_nd(dims: int, *args, **kwargs) -> nn.Conv2d:
+        return nn.Conv2d(*args, **kwargs)
+
+
+class DemoModel(nn.Module):
+    """Denoiser and reference encoder, trained together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unet = network.build_unet(TrainableOperations)
+        self.encoder = network.ReferenceEncoder()
+        with torch.no_grad():
+            self.unet.out[-1].weight.mul_(0.1)
+
+    def forward(
+        self, noisy: Tensor, t: Tensor, scenes: data.Scenes, keep_reference: Tensor
+    ) -> tuple[Tensor, dict[Block, Tensor]]:
+        """The predicted clean latent, and the logits of every cross-attention ``[B, H, N, M]``."""
+        tokens = self.encoder(data.to_latent(scenes.reference)) * keep_reference[:, None, None]
+        mask = F.avg_pool2d(scenes.mask, data.PATCH)
+        x = torch.cat([noisy, mask, network.mask_coordinates(mask), data.to_latent(scenes.masked_image)], 1)
+        watch = AttentionWatch()
+        x0 = self.unet(x, t, context=tokens, transformer_options=watch.options())
+        return x0, watch.logits
+
+
+class AttentionWatch:
+    """Runs every attention call through SDPA and keeps the logits of cross-attention."""
+
+    def __init__(self) -> None:
+        self.logits: dict[Block, Tensor] = {}
+        self._cross = False  # the next call is a cross-attention; ComfyUI's attn2_patch tells
+
+    def options(self) -> dict:
+        return {"optimized_attention_override": self.attend, "patches": {"attn2_patch": [self.expect_cross]}}
+
+    def expect_cross(self, n: Tensor, context: Tensor, value: Tensor, _options: dict) -> tuple[Tensor, ...]:
+        self._cross = True
+        return n, context, value
+
+    def attend(self, _attention, q: Tensor, k: Tensor, v: Tensor, heads: int, *args, **kwargs) -> Tensor:
+        cross, self._cross = self._cross, False
+        q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+        if cross:
+            self.logits[kwargs["transformer_options"]["block"]] = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def correspondence_loss(logits: Tensor, scenes: data.Scenes, keep: Tensor) -> Tensor:
+    """Cross-entropy of a layer's head-mean attention ``[B, H, N, M]`` to the true place, over object patches."""
+    grid = math.isqrt(logits.shape[2])
+    position = scenes.reference_position(grid).flatten(1, 2) / data.PATCH - 0.5  # [B, N, (x, y)], in cells
+    weight = (1 - (position[..., None] - torch.arange(data.GRID)).abs()).clamp(min=0)  # bilinear
+    target = (weight[:, :, 1, :, None] * weight[:, :, 0, None, :]).flatten(2)
+    rows = (_cover(scenes.object_mask, grid) > 0.5) * keep[:, None]
+    cross_entropy = -(target * (logits.softmax(-1).mean(1) + 1e-8).log()).sum(-1)
+    return (cross_entropy * rows).sum() / rows.sum().clamp(min=1)
+
+
+def consistency_loss(logits: Tensor, scenes: data.Scenes, keep: Tensor) -> Tensor:
+    """Divergence of a layer's reference-to-generated map from where the reference should act."""
+    grid = math.isqrt(logits.shape[2])
+    wanted = _cover(scenes.mask, grid) * (MARGIN_WEIGHT + (1 - MARGIN_WEIGHT) * _cover(scenes.object_mask, grid))
+    wanted = wanted / wanted.sum(1, keepdim=True)
+    acting = logits.softmax(-2).mean((1, 3))  # [B, N]
+    divergence = (wanted * ((wanted + 1e-8).log() - (acting + 1e-8).log())).sum(1)
+    return (divergence * keep).sum() / keep.sum().clamp(min=1)
+
+
+def _cover(mask: Tensor, grid: int) -> Tensor:
+    return F.avg_pool2d(mask, data.IMAGE // grid).flatten(1)
+
+
+def noise_schedule() -> Tensor:
+    """Stable Diffusion's alpha-bar for each timestep, ``[TIMESTEPS]``."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS, dtype=torch.float64) ** 2
+    return (1 - betas).cumprod(0).float()
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    rise = min(1.0, (step + 1) / WARM_UP)
+    fall = min(1.0, (steps - step) / (DECAY * steps))
+    return peak * rise * fall
+
+
+@dataclass
+class Losses:
+    picture: Tensor
+    correspondence: Tensor
+    consistency: Tensor
+
+
+def losses(
+    model: DemoModel, sprite_set: Tensor, alpha_bar: Tensor, batch: int, step: int, g: torch.Generator
+) -> Losses:
+    chosen = sprite_set[torch.randint(len(sprite_set), (batch,), generator=g)]
+    scenes = data.draw_scenes(chosen, g, augment=True)
+    x0 = data.to_latent(scenes.image)
+    t = torch.randint(TIMESTEPS, (batch,), generator=g)
+    level = alpha_bar[t][:, None, None, None]
+    noisy = level.sqrt() * x0 + (1 - level).sqrt() * torch.randn(x0.shape, generator=g)
+    keep = (torch.rand(batch, generator=g) >= DROP_REFERENCE).float()
+
+    predicted, logits = model(noisy, t.float(), scenes, keep)
+    weight = OUTSIDE_WEIGHT + (1 - OUTSIDE_WEIGHT) * F.avg_pool2d(scenes.mask, data.PATCH)
+    picture = ((predicted - x0).square() * weight).mean() / weight.mean()
+
+    later = step >= CONSISTENT_FROM
+    aligned = [correspondence_loss(logits[block], scenes, keep) for block in SUPERVISED + (SUPERVISED_LATER if later else ())]
+    consistent = [consistency_loss(x, scenes, keep) for x in logits.values()] if later else [torch.zeros(())]
+    return Losses(picture, torch.stack(aligned).mean(), torch.stack(consistent).mean())
+
+
+@torch.no_grad()
+def quick_check(model: DemoModel, held_out: Tensor, alpha_bar: Tensor) -> dict[str, float]:
+    """One prediction from pure noise on 64 held-out scenes: PSNR in the mask, and correspondence accuracy."""
+    g = torch.Generator().manual_seed(1)
+    scenes = data.draw_scenes(held_out[torch.arange(64) % len(held_out)], g)
+    x0 = data.to_latent(scenes.image)
+    level = alpha_bar[-1]
+    noisy = level.sqrt() * x0 + (1 - level).sqrt() * torch.randn(x0.shape, generator=g)
+    predicted, logits = model(noisy, torch.full((64,), TIMESTEPS - 1.0), scenes, torch.ones(64))
+    error = (data.to_image(predicted) - scenes.image).square() * scenes.mask
+    mse = error.flatten(1).sum(1) / (3 * scenes.mask.flatten(1).sum(1))
+    result = {"psnr": (-10 * mse.log10()).mean().item()}
+    truth = scenes.reference_position(data.GRID).flatten(1, 2) / data.PATCH - 0.5
+    rows = _cover(scenes.object_mask, data.GRID) > 0.5
+    for block in SUPERVISED:
+        best = logits[block].softmax(-1).mean(1).argmax(-1)
+        found = torch.stack([best % data.GRID, best // data.GRID], -1)
+        near = (found - truth).abs().amax(-1) <= 1
+        result[f"accuracy_{block[0]}_{block[1]}"] = near[rows].float().mean().item()
+    result["consistency"] = torch.stack([consistency_loss(x, scenes, torch.ones(64)) for x in logits.values()]).mean().item()
+    return result
+
+
+def export(model: DemoModel, path: Path, metadata: dict[str, str]) -> None:
+    """Write the weights as fp16 safetensors: ``unet.*`` and ``encoder.*``."""
+    weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
+    temporary = path.with_suffix(".tmp")
+    save_file(weights, temporary, metadata=metadata)
+    temporary.replace(path)
+
+
+def train(run: Path, font: str, steps: int, batch: int, peak: float, weight: float, seed: int) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    sprite_set, held_out = sprites.render_font(font)
+    alpha_bar = noise_schedule()
+    model, average = DemoModel(), DemoModel().requires_grad_(False)
+    average.load_state_dict(model.state_dict())
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01, betas=(0.9, 0.98))
+    step, seconds = 0, 0.0
+    checkpoint = run / "checkpoint.pt"
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(saved["model"])
+        average.load_state_dict(saved["average"])
+        optimizer.load_state_dict(saved["optimizer"])
+        step, seconds = saved["step"], saved["seconds"]
+
+    log = Log(run / "training.csv", step)
+    while step < steps:
+        started = time.perf_counter()
+        g = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        loss = losses(model, sprite_set, alpha_bar, batch, step, g)
+        optimizer.param_groups[0]["lr"] = learning_rate(step, steps, peak)
+        optimizer.zero_grad()
+        (loss.picture + weight * (loss.correspondence + loss.consistency)).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        momentum = min(EMA, step / (step + 10))
+        for kept, new in zip(average.parameters(), model.parameters(), strict=True):
+            kept.lerp_(new.detach(), 1 - momentum)
+        seconds += time.perf_counter() - started
+
+        log.add(loss)
+        if step % 250 == 0 or step == steps:
+            log.write(step, seconds, optimizer.param_groups[0]["lr"], quick_check(average, held_out, alpha_bar))
+            state = {"model": model, "average": average, "optimizer": optimizer}
+            torch.save(
+                {k: v.state_dict() for k, v in state.items()} | {"step": step, "seconds": seconds},
+                checkpoint.with_suffix(".tmp"),
+            )
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
+        if step in (500, 1000, 2000, 4000) or step == steps:
+            settings = {"step": step, "steps": steps, "batch": batch, "seed": seed, "correspondence": weight}
+            export(average, run / f"step_{step:05d}.safetensors", {"training": json.dumps(settings)})
+
+
+class Log:
+    """One line of a CSV file for each check: mean losses since the last, and what the check measured."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        self.rows = []
+        if path.exists():
+            with path.open(newline="") as file:
+                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        self.seen: list[tuple[float, ...]] = []
+
+    def add(self, loss: Losses) -> None:
+        self.seen.append((loss.picture.item(), loss.correspondence.item(), loss.consistency.item()))
+
+    def write(self, step: int, seconds: float, rate: float, check: dict[str, float]) -> None:
+        picture, correspondence, consistency = torch.tensor(self.seen).mean(0).tolist()
+        self.seen.clear()
+        row = {"step": step, "seconds": round(seconds), "learning_rate": f"{rate:.2e}"}
+        row |= {"picture_loss": f"{picture:.4f}", "correspondence_loss": f"{correspondence:.3f}"}
+        row |= {"consistency_loss": f"{consistency:.3f}"}
+        row |= {name: f"{value:.3f}" for name, value in check.items()}
+        self.rows.append(row)
+        with self.path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, row.keys())
+            writer.writeheader()
+            writer.writerows(self.rows)
+        print(" ".join(f"{k}={v}" for k, v in row.items()), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints and log")
+    parser.add_argument("--font", default=FONT)
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--correspondence", type=float, default=0.02, help="weight of the attention losses")
+    parser.add_argument("--seed", type=int, default=0)
+    a = parser.parse_args()
+    train(a.run, a.font, a.steps, a.batch, a.rate, a.correspondence, a.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""What one sampling run revealed: frozen maps of every layer, step and head, and how they were taken."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from .tokens import TokenGrid
+
+Direction = Literal["r2g", "g2r"]
+Normalization = Literal["paper", "share"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One attention call site. ``grid`` is the layout of the generated positions there."""
+
+    name: str
+    grid: TokenGrid
+    heads: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference image as the model sees it. ``grid`` is None where its tokens have no place in the image."""
+
+    name: str
+    tokens: int
+    grid: TokenGrid | None
+
+
+@dataclass(frozen=True)
+class LayerMaps:
+    """Maps of one layer for one reference, each ``[items, bins, heads, cells]`` float32.
+
+    ``maps`` is keyed by the fields of ``attention.Marginals``. ``seen [bins]`` counts the steps of each bin in
+    which the layer was captured: it is the weight of that bin in a mean over time. Where heads were not
+    kept apart, the head axis has length 1. ``pairs [items, A, M]`` is the mean over heads and steps of
+    ``softmax_j`` for the positions ``pair_rows [A]``.
+    """
+
+    maps: Mapping[str, Tensor]
+    seen: Tensor
+    pair_rows: Tensor | None = None
+    pairs: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The attribution of one sampling run. Made by ``recorder.Recorder``, read through ``levels.maps``."""
+
+    references: tuple[Reference, ...]
+    layers: tuple[Layer, ...]
+    entries: Mapping[tuple[int, int], LayerMaps]  # (reference, layer)
+    bins: tuple[range, ...]  # the steps that each time bin holds
+    sigmas: tuple[float, ...]  # one more than there are steps
+    items: int  # pictures in the batch
+    heads_kept: bool
+    grid: TokenGrid  # of the whole latent
+    denoise_mask: Tensor | None = None  # [items or 1, h, w] on ``grid``, 1 where the picture is painted
+    mechanism: str = ""
+    branch: str = ""
+    captured_calls: int = 0
+    skipped: Mapping[str, int] | None = None  # reason -> calls
+    notes: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        return len(self.sigmas) - 1
+
+    def layer_maps(self, reference: int, layer: int) -> LayerMaps | None:
+        """The maps of a layer, or None where it never looked at this reference."""
+        return self.entries.get((reference, layer))
+
+    def check_reference(self, reference: int) -> Reference:
+        if not 0 <= reference < len(self.references):
+            raise ValueError(
+                f"reference {reference} does not exist: this run has {len(self.references)}, numbered from 0."
+            )
+        return self.references[reference]
+
+    def check_item(self, item: int) -> None:
+        if not 0 <= item < self.items:
+            raise ValueError(f"item {item} does not exist: this run made {self.items} picture(s), numbered from 0.")
+
+    @property
+    def nbytes(self) -> int:
+        held = 0
+        for entry in self.entries.values():
+            held += sum(x.nbytes for x in entry.maps.values())
+            held += 0 if entry.pairs is None else entry.pairs.nbytes
+        return held
+
+    def summary(self) -> str:
+        """What was captured, how finely, and what was not: a few lines for a person."""
+        detail = f"each of {self.steps} steps" if len(self.bins) == self.steps else f"{len(self.bins)} groups of steps"
+        paired = [
+            self.layers[layer].name for (reference, layer), e in self.entries.items() if reference == 0 and e.pairs is not None
+        ]
+        lines = [
+            f"I2AM attribution of a run of {self.steps} steps, {self.items} picture(s) on a latent grid of {self.grid}",
+            f"mechanism: {self.mechanism}; branch: {self.branch}",
+            *(
+                f"reference {i}: {r.name}, {r.tokens} tokens, " + (f"grid {r.grid}" if r.grid else "no spatial layout")
+                for i, r in enumerate(self.references)
+            ),
+            f"kept: {detail} x {len(self.layers)} layers x {'each head' if self.heads_kept else 'mean of heads'}, "
+            f"{self.nbytes / 2**20:.1f} MB",
+            f"pair maps: {', '.join(paired) if paired else 'none'}",
+            f"attention calls: {self.captured_calls} captured, {sum((self.skipped or {}).values())} skipped",
+            *(f"  {count} x {reason}" for reason, count in (self.skipped or {}).items()),
+            *self.notes,
+            "layers:",
+            *(f"  {i}: {x.name}, grid {x.grid}, {x.heads} heads" for i, x in enumerate(self.layers)),
+        ]
+        return "\n".join(lines)

@@ -1,0 +1,36 @@
+"""Scores of a map. IMACS: Park & Jang, ICLR 2025, "Inpainting Mask Attention Consistency Score"."""
+
+import torch
+from torch import Tensor
+
+from .levels import resize
+
+
+def min_max(values: Tensor) -> Tensor:
+    """Each map of ``[..., h, w]`` stretched to [0, 1]; a flat map becomes 0."""
+    low, high = values.amin((-2, -1), keepdim=True), values.amax((-2, -1), keepdim=True)
+    return torch.where(high > low, (values - low) / (high - low).clamp(min=torch.finfo(values.dtype).tiny), 0.0)
+
+
+def imacs(values: Tensor, mask: Tensor, penalty: float = 3.0, threshold: float = 0.4) -> float:
+    """IMACS of a unified map ``[h, w]`` against a mask ``[H, W]`` at image size.
+
+    The map is resized to the mask, stretched to [0, 1], and values up to ``threshold`` are set to 0. The score
+    is its mean inside the mask minus ``penalty`` times its mean outside: at most 1, and negative where the
+    attention falls outside. Raises ValueError for an empty or full mask, which has no score.
+    """
+    inside = mask > 0.5
+    if not inside.any() or inside.all():
+        raise ValueError(
+            f"the mask is {'full' if inside.any() else 'empty'}: IMACS compares the inside of a mask with its outside, "
+            "so some of the picture must be in it and some not."
+        )
+    stretched = min_max(resize(values.float(), *mask.shape))
+    kept = torch.where(stretched > threshold, stretched, 0.0)
+    return (kept[inside].mean() - penalty * kept[~inside].mean()).item()
+
+
+def share_inside(values: Tensor, mask: Tensor) -> float:
+    """The part of a map's mass that lies inside a mask, in [0, 1]. Both ``[h, w]``; the mask may be soft."""
+    total = values.sum()
+    return (values * mask).sum().item() / total.item() if total > 0 else 0.0

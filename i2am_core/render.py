@@ -1,0 +1,39 @@
+"""Maps as pictures: colormaps, overlays, and a shared or separate scale."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .levels import resize
+from .metrics import min_max
+
+COLORMAPS = ("jet", "turbo", "viridis", "inferno", "magma", "gray")
+Scale = Literal["each map", "shared"]
+
+
+def stretch(values: Tensor, scale: Scale = "each map") -> Tensor:
+    """Maps ``[n, h, w]`` to [0, 1]: each on its own, for looking at one, or together, for comparing."""
+    if scale == "shared":
+        return min_max(values.reshape(1, -1, values.shape[-1])).reshape(values.shape)
+    return min_max(values)
+
+
+def heat(values: Tensor, size: tuple[int, int], scale: Scale = "each map") -> Tensor:
+    """Maps ``[n, h, w]`` resized bicubically to ``size`` (height, width) and stretched to [0, 1]."""
+    return stretch(resize(values.float(), *size), scale)
+
+
+def colorize(heat_values: Tensor, colormap: str = "jet") -> Tensor:
+    """Heat ``[n, h, w]`` in [0, 1] to RGB ``[n, h, w, 3]`` in [0, 1]."""
+    import matplotlib  # takes longer to import than the rest of the pack
+
+    if colormap not in matplotlib.colormaps:
+        raise ValueError(f"matplotlib has no colormap '{colormap}': use one such as {', '.join(COLORMAPS)}.")
+    table = torch.tensor(matplotlib.colormaps[colormap](range(256)), dtype=torch.float32)[:, :3]
+    return table[(heat_values * 255).round().long()]
+
+
+def overlay(image: Tensor, colors: Tensor, opacity: float = 0.5) -> Tensor:
+    """Colours over an image, both ``[n, h, w, 3]``; opacity 0.5 is the paper's ``0.7 image + 0.5 heat``."""
+    return ((1 - 0.6 * opacity) * image + opacity * colors).clamp(0, 1)

@@ -1,0 +1,48 @@
+"""Names for parts of an attention call: which rows are the picture, which columns are a reference."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+Index = slice | Tensor
+"""Positions along a token axis: a slice, or a 1-D tensor of indices."""
+
+
+@dataclass(frozen=True)
+class TokenGrid:
+    """Tokens laid out row-major over an image."""
+
+    height: int
+    width: int
+
+    @property
+    def cells(self) -> int:
+        return self.height * self.width
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+@dataclass(frozen=True)
+class TokenGroup:
+    """Tokens of one role. ``grid`` is None where tokens have no place in an image (a global embedding)."""
+
+    name: str
+    index: Index
+    count: int
+    grid: TokenGrid | None = None
+
+    def __post_init__(self) -> None:
+        if self.grid is not None and self.grid.cells != self.count:
+            raise ValueError(
+                f"'{self.name}' has {self.count} tokens, which do not fill a grid of {self.grid}: "
+                f"give a grid of {self.count} cells, or none."
+            )
+
+
+def span(name: str, start: int, grid: TokenGrid | None = None, count: int | None = None) -> TokenGroup:
+    """A group of neighbouring tokens: ``grid.cells`` of them, or ``count`` where there is no grid."""
+    if grid is None and count is None:
+        raise ValueError(f"'{name}' needs a grid or a count to say how many tokens it has.")
+    size = grid.cells if count is None else count
+    return TokenGroup(name, slice(start, start + size), size, grid)

@@ -1,0 +1,68 @@
+"""I2AM Capture: a model whose sampling runs can be looked into."""
+
+from comfy.model_base import BaseModel
+from comfy.model_patcher import ModelPatcher
+from comfy_api.latest import io
+
+from .host.capture import Capture, Settings
+from .host.session import BRANCHES, PAIR_MAPS, capture_with
+from .host.sources import SOURCES
+from .schema import CaptureHandle, schema
+
+
+class I2AMCapture(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="I2AM_Capture",
+            display_name="I2AM Capture",
+            description="Opens a model's attention, so that I2AM Collect can show where a reference image acts. "
+            "The picture does not change.",
+            not_idempotent=True,  # two of these must not share one handle
+            inputs=[
+                io.Model.Input("model", tooltip="The model to look into. Place this node anywhere before the sampler."),
+                io.Combo.Input(
+                    "mechanism",
+                    options=["auto", *SOURCES],
+                    default="auto",
+                    tooltip="How the reference reaches the model. 'auto' recognises what the graph uses.",
+                ),
+                io.Combo.Input(
+                    "branch",
+                    options=list(BRANCHES),
+                    default="positive",
+                    tooltip="Which conditioning to watch.",
+                ),
+                io.Combo.Input(
+                    "pair_maps",
+                    options=list(PAIR_MAPS),
+                    default="inpainting mask",
+                    tooltip="For which positions to keep the whole map of 'which patch of the reference made this patch'.",
+                ),
+                io.Int.Input(
+                    "budget_mb",
+                    default=512,
+                    min=1,
+                    max=65536,
+                    tooltip="Memory that the maps of one run may take. Detail is merged, steps first, to stay within it.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The same model, watched. Goes to any sampler."),
+                CaptureHandle.Output(display_name="capture", tooltip="Goes to I2AM Collect."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, mechanism, branch, pair_maps, budget_mb) -> io.NodeOutput:
+        if not isinstance(model, ModelPatcher) or not isinstance(model.model, BaseModel):
+            raise ValueError(
+                f"I2AM Capture needs a diffusion model from one of ComfyUI's loaders, but got {_kind(model)}."
+            )
+        capture = Capture(Settings(mechanism, branch, pair_maps, budget_mb * 2**20))
+        return io.NodeOutput(capture_with(model, capture), capture)
+
+
+def _kind(model: object) -> str:
+    inner = getattr(model, "model", None)
+    return f"a {type(model).__name__}" + (f" around a {type(inner).__name__}" if inner is not None else "")

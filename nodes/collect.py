@@ -1,0 +1,37 @@
+"""I2AM Collect: the attribution of the sampling run that made a latent."""
+
+from comfy_api.latest import io
+
+from .host.capture import Capture
+from .schema import AttributionHandle, CaptureHandle, schema
+
+
+class I2AMCollect(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="I2AM_Collect",
+            display_name="I2AM Collect",
+            description="Takes the maps of the run that made this latent out of an I2AM Capture.",
+            inputs=[
+                CaptureHandle.Input("capture", tooltip="From I2AM Capture."),
+                io.Latent.Input("samples", tooltip="The LATENT output of the sampler that used the captured model."),
+            ],
+            outputs=[
+                AttributionHandle.Output(display_name="attribution", tooltip="Goes to I2AM Maps and I2AM IMACS."),
+                io.Latent.Output(display_name="samples", tooltip="The latent, unchanged."),
+                io.String.Output(display_name="summary", tooltip="What was captured, how finely, and what was not."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, capture: Capture, samples) -> io.NodeOutput:
+        attribution = capture.find(samples["samples"])
+        if not attribution.entries:
+            reasons = "; ".join(f"{count} x {reason}" for reason, count in attribution.skipped.items())
+            raise ValueError(
+                f"I2AM found no reference tokens in the {attribution.branch} conditioning "
+                f"(mechanism '{capture.settings.mechanism}'). Attention calls seen: {reasons or 'none'}. "
+                "Encode the reference with a node that I2AM knows, or choose another branch."
+            )
+        return io.NodeOutput(attribution, samples, attribution.summary())

@@ -1,0 +1,81 @@
+"""The live handle between I2AM Capture and I2AM Collect: which sampling run made which latent."""
+
+import hashlib
+import threading
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ...i2am_core.attribution import Attribution
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked of I2AM Capture."""
+
+    mechanism: str  # "auto", or the name of a source
+    branch: str  # "positive" or "negative"
+    pair_maps: str  # "inpainting mask", "everywhere" or "off"
+    budget_bytes: int
+
+
+@dataclass
+class Capture:
+    """Finished runs, newest last. Older ones are dropped once all together exceed twice the budget.
+
+    ModelPatcher.clone() copies deeply what model_options holds; there must be one handle, so a copy of
+    it is itself.
+    """
+
+    settings: Settings
+    started: int = 0
+    _runs: list[tuple[frozenset[bytes], Attribution]] = field(default_factory=list)
+    _dropped: set[bytes] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __deepcopy__(self, memo: dict) -> "Capture":
+        return self
+
+    def keep(self, attribution: Attribution, output: Tensor) -> None:
+        """Remember that this run made this latent."""
+        digests = _digests(output)
+        with self._lock:
+            self._runs = [run for run in self._runs if not run[0] & digests]
+            self._runs.append((digests, attribution))
+            while len(self._runs) > 1 and sum(a.nbytes for _, a in self._runs) > 2 * self.settings.budget_bytes:
+                self._dropped |= self._runs.pop(0)[0]
+
+    def find(self, samples: Tensor) -> Attribution:
+        """The run that made a latent. Raises ValueError where there is none, saying what to do."""
+        digest = _digest(samples)
+        with self._lock:
+            for digests, attribution in reversed(self._runs):
+                if digest in digests:
+                    return attribution
+            if digest in self._dropped:
+                raise ValueError(
+                    "the maps of this latent were dropped to stay within budget_mb, because later runs of the same "
+                    "I2AM Capture needed the room: raise budget_mb, or give each sampler a Capture of its own."
+                )
+            finished = len(self._runs)
+        if not self.started:
+            raise ValueError(
+                "no sampler has used this I2AM Capture's model: connect its MODEL output to the sampler whose LATENT "
+                "goes into I2AM Collect."
+            )
+        raise ValueError(
+            f"none of the {finished} finished run(s) of this I2AM Capture made this latent: connect the LATENT output "
+            "of the sampler itself. A latent that was loaded, made in another ComfyUI session, or changed after "
+            "sampling has no maps here."
+        )
+
+
+def _digest(samples: Tensor) -> bytes:
+    values = samples.detach().to("cpu", torch.float32).contiguous()
+    return hashlib.blake2b(values.numpy().tobytes() + str(tuple(values.shape)).encode(), digest_size=16).digest()
+
+
+def _digests(output: Tensor) -> frozenset[bytes]:
+    """Of the latent as it is, and as it is after ComfyUI has stored it in half precision."""
+    return frozenset(_digest(output.to(dtype)) for dtype in (torch.float32, torch.float16, torch.bfloat16))

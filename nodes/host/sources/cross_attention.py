@@ -1,0 +1,32 @@
+"""U-Net cross-attention (attn2) whose context holds tokens of a reference image.
+
+Context and layout: ``BasicTransformerBlock.forward`` in ComfyUI's comfy/ldm/modules/attention.py. Where
+the conditionings of one batch differ in length, ``CONDCrossAttn.concat`` (comfy/conds.py) repeats the shorter
+one. Every column is then there equally often, so the softmax over one copy is the softmax over all,
+folded: only the first copy is read.
+"""
+
+from ....i2am_core.attribution import Layer
+from ..tags import tagged
+from .base import CallSite, Chunk, Probe, Skip
+
+
+class CrossAttention:
+    name = "cross-attention tokens"
+
+    def probe(self, site: CallSite, chunk: Chunk) -> Probe | Skip:
+        if site.role != "attn2":
+            return Skip("self-attention: it holds no reference tokens")
+        references = tagged(chunk.conditioning)
+        if not references:
+            return Skip("cross-attention whose conditioning holds no tagged reference tokens")
+        context = chunk.conditioning.get("cross_attn")
+        tokens = 0 if context is None else context.shape[1]
+        if tokens == 0 or site.keys % tokens:
+            return Skip(f"cross-attention over {site.keys} tokens, where the conditioning has {tokens}")
+        if any(group.index.stop > tokens for group in references):
+            return Skip(f"reference tokens are tagged beyond the {tokens} tokens of the conditioning")
+        if site.grid is None or site.grid.cells != site.queries:
+            return Skip(f"{site.queries} positions ask, which are not the {site.grid} cells of the feature map")
+        layer = Layer(site.layer, site.grid, site.heads)
+        return Probe(layer, slice(None), slice(0, tokens), tuple(references))

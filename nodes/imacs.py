@@ -1,0 +1,108 @@
+"""I2AM IMACS: does the attention fall where it should?"""
+
+import json
+import math
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..i2am_core import levels
+from ..i2am_core.attribution import Attribution
+from ..i2am_core.metrics import imacs, share_inside
+from .images import choose, enlarge, generated, referred, size_for
+from .schema import AttributionHandle, schema
+from .selections import number_inputs, scope_input, selection_inputs
+
+
+class I2AMIMACS(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="I2AM_IMACS",
+            display_name="I2AM IMACS",
+            description="Inpainting Mask Attention Consistency Score: 1 at best, negative where the attention falls "
+            "outside the mask.",
+            inputs=[
+                AttributionHandle.Input("attribution", tooltip="From I2AM Collect."),
+                io.Mask.Input(
+                    "inpainting_mask",
+                    optional=True,
+                    tooltip="Where the picture was painted, for the reference-to-generated score. Without it, the "
+                    "mask that the sampler worked with.",
+                ),
+                io.Mask.Input(
+                    "reference_mask",
+                    optional=True,
+                    tooltip="The object in the reference image, for the generated-to-reference score.",
+                ),
+                scope_input(),
+                io.Float.Input(
+                    "penalty", default=3.0, min=0.0, max=100.0, step=0.1, tooltip="Weight of attention outside the mask."
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.4,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Values of the stretched map up to this count as no attention.",
+                ),
+                *selection_inputs(),
+                *number_inputs(),
+            ],
+            outputs=[
+                io.Float.Output(display_name="r2g_score", tooltip="Reference-to-generated map in the inpainting mask."),
+                io.Float.Output(
+                    display_name="g2r_score",
+                    tooltip="Generated-to-reference map in the reference mask; not a number without that mask.",
+                ),
+                io.String.Output(display_name="report", tooltip="Scores and how they were taken, as JSON."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, attribution, scope, penalty, threshold, steps, layers, heads, reference, item,
+        inpainting_mask=None, reference_mask=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        chosen = dict(steps=steps, layers=layers, heads=heads, reference=reference, item=item)
+        r2g = _score(attribution, "r2g", _inpainting_mask(attribution, inpainting_mask, item), penalty, threshold, chosen)
+        g2r: dict[str, Any] = {"score": None, "reason": "no reference_mask is connected"}
+        if reference_mask is not None:
+            shown = attribution.check_reference(reference)
+            if shown.grid is None:
+                g2r["reason"] = f"reference '{shown.name}' has no spatial layout"
+            else:
+                mask = choose(reference_mask, referred(attribution, reference, item))
+                g2r = _score(attribution, "g2r", mask, penalty, threshold, chosen | {"scope": scope})
+        report = {"r2g": r2g, "g2r": g2r, "penalty": penalty, "threshold": threshold, **chosen}
+        score = math.nan if g2r["score"] is None else g2r["score"]
+        return io.NodeOutput(r2g["score"], score, json.dumps(report, indent=2))
+
+
+def _score(
+    attribution: Attribution, direction, mask: Tensor, penalty: float, threshold: float, chosen: dict[str, Any]
+) -> dict[str, Any]:
+    """IMACS of the unified map, and how much of its mass lies inside the mask."""
+    shown = levels.maps(attribution, direction, "unified", "paper", **chosen)
+    unified = shown.values[0]
+    at_mask = levels.resize(unified, *mask.shape)
+    result = {
+        "score": imacs(unified, mask, penalty, threshold),
+        "mass_inside": share_inside(at_mask, (mask > 0.5).float()),
+        "mask_area": (mask > 0.5).float().mean().item(),
+    }
+    return result if direction == "r2g" else result | {"scope": shown.scope}
+
+
+def _inpainting_mask(attribution: Attribution, mask: Tensor | None, item: int) -> Tensor:
+    attribution.check_item(item)
+    if mask is not None:
+        return choose(mask, generated(attribution, item))
+    if attribution.denoise_mask is None:
+        raise ValueError(
+            "this run had no inpainting mask, so there is nothing to score against: connect inpainting_mask, the part "
+            "of the picture where the reference should act."
+        )
+    return enlarge(attribution.denoise_mask[item], size_for(attribution.grid))

@@ -1,0 +1,78 @@
+"""ComfyUI's IMAGE and MASK batches against an attribution: which one is meant, and does its shape fit?"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..i2am_core.attribution import Attribution
+from ..i2am_core.tokens import TokenGrid
+
+LONGEST_SIDE = 512  # px of a heatmap that no image gives a size
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a picture must show: one entry of a batch, of a shape that fits ``grid``."""
+
+    role: str  # "generated picture" or "reference"
+    grid: TokenGrid
+    places: tuple[tuple[int, int], ...]  # (number, of how many): the batches that may be given, and which entry is meant
+
+
+def generated(attribution: Attribution, item: int) -> Subject:
+    attribution.check_item(item)
+    return Subject("generated picture", attribution.grid, ((item, attribution.items),))
+
+
+def referred(attribution: Attribution, reference: int, item: int) -> Subject:
+    """A reference that has a grid. Where there is one reference, each item of the batch may have its own image."""
+    attribution.check_item(item)
+    shown = attribution.check_reference(reference)
+    if shown.grid is None:
+        raise ValueError(f"reference {reference} ('{shown.name}') has no spatial layout, so no image fits its tokens.")
+    count = len(attribution.references)
+    places = ((reference, count),) if count > 1 else ((reference, count), (item, attribution.items))
+    return Subject("reference", shown.grid, places)
+
+
+def choose(batch: Tensor, subject: Subject) -> Tensor:
+    """The picture ``[H, W, 3]`` or mask ``[H, W]`` of ``subject``, from an IMAGE or MASK batch of one or of all."""
+    if batch.ndim == 2:
+        batch = batch[None]
+    kind = "image" if batch.ndim == 4 else "mask"
+    number = next((n for n, count in subject.places if batch.shape[0] == count), 0 if batch.shape[0] == 1 else None)
+    if number is None:
+        counts = " or ".join(sorted({str(count) for _, count in subject.places}))
+        raise ValueError(
+            f"got a batch of {batch.shape[0]} {kind}s for {counts} {subject.role}(s): give one, or one for each."
+        )
+    chosen = batch[number][..., :3] if kind == "image" else batch[number]
+    check_aspect(chosen.shape[0], chosen.shape[1], subject.grid, f"the {subject.role}'s {kind}")
+    return chosen
+
+
+def check_aspect(height: int, width: int, grid: TokenGrid, what: str) -> None:
+    """A picture may have any size, if its shape is that of the grid to within a cell."""
+    expected = width * grid.height / grid.width
+    if abs(height - expected) > max(1.0, 1.01 * height / grid.height, 1.01 * expected / grid.height):
+        raise ValueError(
+            f"{what} is {width}x{height}, but its attention lies on a grid of {grid}, which has another shape: "
+            "give the image that the model saw, cropped as the model saw it (any size will do)."
+        )
+
+
+def size_for(grid: TokenGrid) -> tuple[int, int]:
+    """Height and width of a heatmap of its own, when there is no image to take them from."""
+    scale = LONGEST_SIDE / max(grid.height, grid.width)
+    return round(grid.height * scale), round(grid.width * scale)
+
+
+def enlarge(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A coarse mask ``[h, w]`` with its cells as they are, at ``size``."""
+    return F.interpolate(mask[None, None].float(), size=size, mode="nearest-exact")[0, 0]
+
+
+def as_batch(picture: Tensor, count: int) -> Tensor:
+    return picture[None].expand(count, *picture.shape).to(torch.float32)

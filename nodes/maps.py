@@ -1,0 +1,95 @@
+"""I2AM Maps: where the reference acts, as pictures."""
+
+from comfy_api.latest import io
+
+from ..i2am_core import levels, render
+from .images import as_batch, choose, generated, referred, size_for
+from .schema import AttributionHandle, schema
+from .selections import DIRECTIONS, number_inputs, scope_input, selection_inputs
+
+
+class I2AMMaps(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="I2AM_Maps",
+            display_name="I2AM Maps",
+            description="Shows where the reference acts in the picture, or which parts of the reference were used: "
+            "as one map, or over time, heads or layers.",
+            inputs=[
+                AttributionHandle.Input("attribution", tooltip="From I2AM Collect."),
+                io.Combo.Input(
+                    "direction",
+                    options=list(DIRECTIONS),
+                    tooltip="'reference to generated': where in the picture the reference acts. "
+                    "'generated to reference': which parts of the reference the picture used.",
+                ),
+                io.Combo.Input(
+                    "level",
+                    options=["unified", "time", "head", "layer"],
+                    tooltip="One map of everything, or one for each group of steps, each head or each layer.",
+                ),
+                io.Combo.Input(
+                    "normalization",
+                    options=["paper", "share"],
+                    tooltip="'paper' says where: each map sums to 1. 'share' says how much: the part of the attention "
+                    "that went to the reference, among all that the model looked at.",
+                ),
+                scope_input(),
+                *selection_inputs(),
+                io.Int.Input(
+                    "time_groups",
+                    default=5,
+                    min=0,
+                    max=1000,
+                    tooltip="At level 'time': into how many equal groups the steps are put. 0 shows each step.",
+                ),
+                *number_inputs(),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="What to lay the map over: the generated picture for 'reference to generated', the "
+                    "reference for 'generated to reference'. Sets the size of the outputs.",
+                ),
+                io.Combo.Input("colormap", options=list(render.COLORMAPS), tooltip="Colours of the heat, from matplotlib."),
+                io.Combo.Input(
+                    "scale",
+                    options=["each map", "shared"],
+                    tooltip="'each map' stretches every map to its own range: for looking at one. 'shared' gives all "
+                    "the same range: for comparing them.",
+                ),
+                io.Float.Input(
+                    "opacity",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Strength of the heat over the image. 0.5 is the paper's 0.7 image + 0.5 heat.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="overlay", tooltip="The maps over the image (or alone, without one)."),
+                io.Image.Output(display_name="heatmap", tooltip="The maps alone, in colour."),
+                io.Mask.Output(display_name="mask", tooltip="The maps as masks in [0, 1], for use further on."),
+                io.String.Output(display_name="labels", tooltip="What each picture of the batch shows, one per line."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, attribution, direction, level, normalization, scope, steps, layers, heads, time_groups, reference, item,
+        colormap, scale, opacity, image=None,
+    ) -> io.NodeOutput:  # fmt: skip
+        towards = DIRECTIONS[direction]
+        shown = levels.maps(
+            attribution, towards, level, normalization,
+            scope=scope, steps=steps, layers=layers, heads=heads,
+            time_groups=time_groups, reference=reference, item=item,
+        )  # fmt: skip
+        subject = generated(attribution, item) if towards == "r2g" else referred(attribution, reference, item)
+        picture = None if image is None else choose(image, subject)
+        size = size_for(subject.grid) if picture is None else tuple(picture.shape[:2])
+        heat = render.heat(shown.values, size, scale)
+        colors = render.colorize(heat, colormap)
+        over = colors if picture is None else render.overlay(as_batch(picture, len(colors)), colors, opacity)
+        return io.NodeOutput(over, colors, heat, "\n".join(shown.labels))

@@ -1,0 +1,38 @@
+"""Inputs that several nodes share, so that they read and behave the same everywhere."""
+
+from comfy_api.latest import io
+
+from ..i2am_core.attribution import Direction
+
+DIRECTIONS: dict[str, Direction] = {"reference to generated": "r2g", "generated to reference": "g2r"}
+SCOPES = ("auto", "whole image", "inpainting mask")
+
+
+def scope_input() -> io.Combo.Input:
+    return io.Combo.Input(
+        "scope",
+        options=list(SCOPES),
+        default="auto",
+        tooltip="Which generated positions ask, for 'generated to reference': all, or those that were inpainted. "
+        "'auto' takes the inpainting mask where the run had one.",
+    )
+
+
+def selection_inputs() -> list[io.String.Input]:
+    return [
+        io.String.Input("steps", default="all", tooltip="Steps to average: 'all', or numbers from 0 such as '0-4,10'."),
+        io.String.Input(
+            "layers",
+            default="all",
+            tooltip="Layers to average: 'all', numbers such as '0-4,10', or names such as 'output*'. "
+            "I2AM Collect's summary lists them.",
+        ),
+        io.String.Input("heads", default="all", tooltip="Heads to average: 'all', or numbers from 0 such as '0-4,10'."),
+    ]
+
+
+def number_inputs() -> list[io.Int.Input]:
+    return [
+        io.Int.Input("reference", default=0, min=0, max=63, tooltip="Which reference image, counted from 0."),
+        io.Int.Input("item", default=0, min=0, max=4095, tooltip="Which picture of the batch, counted from 0."),
+    ]

@@ -1,0 +1,150 @@
+"""A small client for the HTTP interface of ComfyUI."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import Any
+
+from host import HostError
+
+Json = dict[str, Any]
+
+
+class ServerError(HostError):
+    """The server did not start, died, or did not answer as expected."""
+
+
+class PromptFailed(ServerError):
+    """A graph was refused or failed; ``node_id`` and ``node_type`` are empty if no node is to blame."""
+
+    def __init__(self, message: str, node_id: str = "", node_type: str = "") -> None:
+        super().__init__(message)
+        self.node_id = node_id
+        self.node_type = node_type
+
+
+class ComfyClient:
+    """A ComfyUI that answers at ``url``."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        # A proxy of the environment must not see calls to this machine.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def check_alive(self) -> None:
+        """Raise if waiting on is useless; for those who know more about the server."""
+
+    def object_info(self) -> Json:
+        return self._get_json("/object_info")
+
+    def queue(self, prompt: Json, client_id: str | None = None) -> str:
+        """Queue a graph in API format; ``client_id`` is the session that gets the progress messages."""
+        body: Json = {"prompt": prompt} | ({"client_id": client_id} if client_id else {})
+        try:
+            return str(json.loads(self._post("/prompt", body))["prompt_id"])
+        except ServerError as error:
+            cause = error.__cause__
+            if isinstance(cause, urllib.error.HTTPError) and cause.code == 400:
+                raise refusal(json.loads(cause.read())) from None
+            raise
+
+    def wait(self, prompt_id: str, timeout: float = 600) -> Json:
+        """The history entry of a finished prompt."""
+        deadline = time.monotonic() + timeout
+        while True:
+            self.check_alive()
+            entry: Json | None = self._get_json(f"/history/{prompt_id}").get(prompt_id)
+            if entry is not None:
+                break
+            if time.monotonic() > deadline:
+                raise ServerError(f"Prompt {prompt_id} did not finish within {timeout:.0f} s.")
+            time.sleep(0.05)
+        if entry["status"]["status_str"] != "success":
+            raise failure(entry)
+        return entry
+
+    def run(self, prompt: Json, timeout: float = 600) -> Json:
+        return self.wait(self.queue(prompt), timeout)
+
+    def view(self, image: Json) -> bytes:
+        """The file behind an entry of an ``images`` output."""
+        query = urllib.parse.urlencode({key: image[key] for key in ("filename", "subfolder", "type")})
+        return self._send(f"/view?{query}")
+
+    def interrupt(self) -> None:
+        self._post("/interrupt", {})
+
+    def free(self) -> None:
+        """Ask for models and cached results to be dropped; the server does it when it is idle next."""
+        self._post("/free", {"unload_models": True, "free_memory": True})
+
+    def upload_image(self, path: Path) -> str:
+        """Put a picture into the input folder; returns the name for Load Image."""
+        mark = uuid.uuid4().hex
+        head = (
+            f'--{mark}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue\r\n'
+            f'--{mark}\r\nContent-Disposition: form-data; name="image"; filename="{path.name}"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        )
+        body = head.encode() + path.read_bytes() + f"\r\n--{mark}--\r\n".encode()
+        answer: Json = json.loads(self._send("/upload/image", body, f"multipart/form-data; boundary={mark}"))
+        return "/".join(filter(None, (answer.get("subfolder"), answer["name"])))
+
+    def _get_json(self, path: str) -> Json:
+        answer: Json = json.loads(self._send(path))
+        return answer
+
+    def _post(self, path: str, body: Json) -> bytes:
+        return self._send(path, json.dumps(body).encode(), "application/json")
+
+    def _send(self, path: str, body: bytes | None = None, kind: str | None = None) -> bytes:
+        try:
+            return self._open(path, body, kind)
+        except urllib.error.HTTPError as error:
+            raise ServerError(f"ComfyUI answered {error.code} ({error.reason}) to {path}.") from error
+        except OSError as error:
+            self.check_alive()
+            raise ServerError(f"ComfyUI did not answer {path} ({error}).") from error
+
+    def _open(self, path: str, body: bytes | None = None, kind: str | None = None) -> bytes:
+        request = urllib.request.Request(self.url + path, body, {"Content-Type": kind} if kind else {})
+        with self._opener.open(request, timeout=60) as answer:
+            data: bytes = answer.read()
+        return data
+
+
+def refusal(answer: Json) -> PromptFailed:
+    """The error for a graph that did not pass validation, from ComfyUI's answer to /prompt."""
+    said = [sentence(answer["error"])]
+    nodes: Json = answer.get("node_errors") or {}
+    for node_id, node in nodes.items():
+        said += [f"node {node_id} ({node['class_type']}): {sentence(error)}" for error in node["errors"]]
+    first = next(iter(nodes), "")
+    first_type = nodes[first]["class_type"] if first else ""
+    return PromptFailed("ComfyUI refused the graph: " + "; ".join(said), first, first_type)
+
+
+def sentence(error: Any) -> str:
+    if not isinstance(error, dict):
+        return str(error)
+    said = (str(error.get(key) or "").rstrip(".") for key in ("message", "details"))
+    return ": ".join(dict.fromkeys(filter(None, said)))
+
+
+def failure(entry: Json) -> PromptFailed:
+    """The error for a graph that failed or was interrupted, from its history entry."""
+    events: Json = dict(entry["status"]["messages"])
+    if (data := events.get("execution_error")) is not None:
+        said = f"{data['exception_type']}: {data['exception_message'].strip()}"
+    elif (data := events.get("execution_interrupted")) is not None:
+        said = "interrupted"
+    else:
+        return PromptFailed(f"The graph ended as {entry['status']['status_str']!r} without a message.")
+    node_id, node_type = str(data["node_id"]), str(data["node_type"])
+    return PromptFailed(f"Node {node_id} ({node_type}): {said}", node_id, node_type)

@@ -1,0 +1,16 @@
+"""Puts the pack and the host where tests can import them, without one shadowing the other.
+
+The pack is importable as ``i2am_pack`` (its relative imports work), ``i2am_core`` and ``demo`` as themselves.
+ComfyUI has a ``nodes.py`` where we have ``nodes/``: the repository comes after ComfyUI on the path.
+"""
+
+import sys
+import types
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+sys.path[:] = [p for p in sys.path if p not in ("", str(ROOT))] + [str(ROOT)]
+pack = types.ModuleType("i2am_pack")
+pack.__path__ = [str(ROOT)]
+sys.modules["i2am_pack"] = pack

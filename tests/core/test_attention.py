@@ -1,0 +1,211 @@
+"""The streamed estimator against loops in float64, written from the definitions alone."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from i2am_core import TokenGrid, TokenGroup, attribute, span, split_heads
+
+FIELDS = ("r2g_paper", "r2g_share", "g2r_paper", "g2r_share")
+
+
+def brute_force(q, k, columns, queries, scale, bias, scope):
+    """The maps of one reference for ``q [N, D]``, ``k [K, D]`` of one head, one number at a time."""
+    rows = [
+        [float(q[i].double() @ k[j].double()) * scale + (0.0 if bias is None else float(bias[i, j])) for j in range(len(k))]
+        for i in queries
+    ]
+
+    def softmax(values):
+        top = max(values)
+        if top == -math.inf:
+            return [0.0] * len(values)
+        weights = [math.exp(v - top) for v in values]
+        return [w / sum(weights) for w in weights]
+
+    share = [[softmax(row)[j] for j in columns] for row in rows]
+    paper = [softmax([row[j] for j in columns]) for row in rows]
+    by_column = [softmax([row[j] for row in rows]) for j in columns]
+    looking = [i for i, row in enumerate(paper) if sum(row) > 0]
+    seen = [column for column in by_column if sum(column) > 0]
+
+    def mean(table, chosen, m):
+        return [sum(table[i][j] for i in chosen) / max(1, len(chosen)) for j in range(m)]
+
+    m = len(columns)
+    return {
+        "r2g_share": [sum(row) for row in share],
+        "r2g_paper": [sum(column[i] for column in seen) / max(1, len(seen)) for i in range(len(rows))],
+        "g2r_share": mean(share, range(len(rows)), m),
+        "g2r_paper": mean(paper, looking, m),
+        "g2r_share_scope": mean(share, [i for i in range(len(rows)) if scope[i]], m),
+        "g2r_paper_scope": mean(paper, [i for i in looking if scope[i]], m),
+        "pairs": paper,
+    }
+
+
+@st.composite
+def calls(draw):
+    batch, heads, dim = draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.sampled_from([1, 4, 8]))
+    rows, reference = draw(st.integers(1, 9)), draw(st.integers(1, 7))
+    before, after = draw(st.integers(0, 5)), draw(st.integers(0, 5))
+    text = draw(st.integers(0, 3))  # query rows that are not picture
+    g = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    strength = draw(st.sampled_from([0.1, 1.0, 10.0]))
+    q = torch.randn(batch, heads, text + rows, dim, generator=g) * strength
+    k = torch.randn(batch, heads, before + reference + after, dim, generator=g) * strength
+    bias = None
+    kind = draw(st.sampled_from(["none", "bias", "mask", "row mask"]))
+    shape = (batch, heads, q.shape[2], k.shape[2])
+    if kind == "bias":
+        bias = torch.randn(shape, generator=g)
+    elif kind == "mask":
+        bias = torch.rand(shape, generator=g) < 0.7
+    elif kind == "row mask":
+        bias = torch.rand(batch, 1, q.shape[2], 1, generator=g) < 0.7
+    index = slice(before, before + reference)
+    if draw(st.booleans()):
+        index = torch.randperm(k.shape[2], generator=g)[:reference]
+    scope = torch.rand(batch, rows, generator=g) < 0.5
+    scale = draw(st.sampled_from([None, 0.3]))
+    chunk_bytes = draw(st.sampled_from([1, 200, 10**9]))
+    return q, k, index, reference, slice(text, text + rows), bias, scope, scale, chunk_bytes
+
+
+@settings(max_examples=120, deadline=None)
+@given(calls())
+def test_equals_brute_force(call):
+    q, k, index, count, queries, bias, scope, scale, chunk_bytes = call
+    pair_rows = torch.arange(q.shape[2] - queries.start)
+    (got,) = attribute(
+        q, k, [TokenGroup("reference", index, count)],
+        queries=queries, scale=scale, bias=bias, scope=scope, pair_rows=pair_rows, chunk_bytes=chunk_bytes,
+    )  # fmt: skip
+    columns = list(range(k.shape[2]))[index] if isinstance(index, slice) else index.tolist()
+    rows = list(range(q.shape[2]))[queries]
+    full_bias = None
+    if bias is not None:
+        full_bias = torch.zeros(bias.shape).masked_fill(~bias, -math.inf) if bias.dtype == torch.bool else bias
+        full_bias = full_bias.expand(*q.shape[:3], k.shape[2])
+    for b in range(q.shape[0]):
+        pairs = torch.zeros(len(rows), count, dtype=torch.float64)
+        for h in range(q.shape[1]):
+            expected = brute_force(
+                q[b, h], k[b, h], columns, rows, scale or q.shape[-1] ** -0.5,
+                None if full_bias is None else full_bias[b, h], scope[b],
+            )  # fmt: skip
+            pairs += torch.tensor(expected.pop("pairs")).double() / q.shape[1]
+            for name, values in expected.items():
+                torch.testing.assert_close(
+                    getattr(got, name)[b, h].double(), torch.tensor(values).double(), atol=1e-5, rtol=1e-5, msg=name
+                )
+        torch.testing.assert_close(got.pairs[b].double(), pairs, atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(calls())
+def test_sums_and_bounds(call):
+    q, k, index, count, queries, _, scope, scale, chunk_bytes = call
+    (got,) = attribute(
+        q, k, [TokenGroup("reference", index, count)], queries=queries, scale=scale, scope=scope, chunk_bytes=chunk_bytes
+    )
+    ones = torch.ones(q.shape[:2])
+    torch.testing.assert_close(got.r2g_paper.sum(-1), ones)
+    torch.testing.assert_close(got.g2r_paper.sum(-1), ones)
+    torch.testing.assert_close(got.g2r_paper_scope.sum(-1), ones * scope.any(1)[:, None])
+    assert got.r2g_share.min() >= 0 and got.r2g_share.max() <= 1
+    torch.testing.assert_close(got.g2r_share.sum(-1), got.r2g_share.mean(-1))
+
+
+def test_permuting_the_reference_permutes_g2r_and_leaves_r2g():
+    q, k = torch.randn(1, 2, 12, 8), torch.randn(1, 2, 20, 8)
+    order = torch.randperm(9)
+    shuffled = k.clone()
+    shuffled[:, :, 5:14] = k[:, :, 5:14][:, :, order]
+    (straight,) = attribute(q, k, [span("reference", 5, count=9)])
+    (permuted,) = attribute(q, shuffled, [span("reference", 5, count=9)])
+    for name in ("g2r_paper", "g2r_share"):
+        torch.testing.assert_close(getattr(permuted, name), getattr(straight, name)[..., order])
+    for name in ("r2g_paper", "r2g_share"):
+        torch.testing.assert_close(getattr(permuted, name), getattr(straight, name))
+
+
+def test_planted_correspondence_is_recovered():
+    """Keys copied from queries in another order: every pair row peaks at its partner."""
+    q = torch.nn.functional.normalize(torch.randn(1, 1, 25, 16), dim=-1) * 20
+    order = torch.randperm(25)
+    k = torch.cat([torch.randn(1, 1, 7, 16), q[:, :, order]], 2)
+    (got,) = attribute(q, k, [span("reference", 7, TokenGrid(5, 5))], pair_rows=torch.arange(25))
+    assert torch.equal(order[got.pairs[0].argmax(-1)], torch.arange(25))
+
+
+def test_pair_map_over_all_positions_is_g2r_and_batches_are_independent():
+    q, k = torch.randn(3, 2, 10, 4), torch.randn(3, 2, 15, 4)
+    (batched,) = attribute(q, k, [span("reference", 3, count=6)], pair_rows=torch.arange(10))
+    torch.testing.assert_close(batched.pairs.mean(1), batched.g2r_paper.mean(1))
+    for item in range(3):
+        (alone,) = attribute(q[item : item + 1], k[item : item + 1], [span("reference", 3, count=6)])
+        for name in FIELDS:
+            torch.testing.assert_close(getattr(alone, name)[0], getattr(batched, name)[item])
+
+
+def test_several_references_share_the_competition():
+    q, k = torch.randn(1, 2, 10, 4), torch.randn(1, 2, 15, 4)
+    first, second = attribute(q, k, [span("a", 0, count=6), span("b", 6, count=9)])
+    torch.testing.assert_close(first.r2g_share + second.r2g_share, torch.ones(1, 2, 10))
+
+
+@pytest.mark.parametrize("size", [30.0, 1e4])
+def test_extreme_logits_stay_finite_and_exact(size):
+    q, k = torch.randn(1, 1, 6, 2).double() * size, torch.randn(1, 1, 9, 2).double() * size
+    (got,) = attribute(q.float(), k.float(), [span("reference", 2, count=4)], scope=torch.ones(1, 6, dtype=torch.bool))
+    expected = brute_force(q[0, 0].float(), k[0, 0].float(), range(2, 6), range(6), 2**-0.5, None, [True] * 6)
+    for name in FIELDS:
+        values = getattr(got, name)[0, 0].double()
+        assert values.isfinite().all()
+        torch.testing.assert_close(values, torch.tensor(expected[name]).double(), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_float32(dtype):
+    q, k = torch.randn(1, 2, 64, 16).to(dtype), torch.randn(1, 2, 80, 16).to(dtype)
+    (half,) = attribute(q, k, [span("reference", 16, count=64)])
+    (full,) = attribute(q.float(), k.float(), [span("reference", 16, count=64)])
+    for name in FIELDS:
+        assert getattr(half, name).dtype == torch.float32
+        torch.testing.assert_close(getattr(half, name), getattr(full, name))
+
+
+def test_one_token_has_a_trivial_g2r():
+    (got,) = attribute(torch.randn(1, 1, 5, 4), torch.randn(1, 1, 3, 4), [span("token", 1, count=1)])
+    torch.testing.assert_close(got.g2r_paper, torch.ones(1, 1, 1))
+    torch.testing.assert_close(got.r2g_paper.sum(-1), torch.ones(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "batch", "heads", "expected"),
+    [
+        ((2, 5, 12), 2, 3, (2, 3, 5, 4)),
+        ((2, 3, 5, 4), 2, 3, (2, 3, 5, 4)),
+        ((6, 5, 12), 2, 3, (2, 3, 15, 4)),
+        ((2, 1, 5, 4), 2, 3, (2, 3, 5, 4)),
+    ],
+)
+def test_split_heads_takes_every_layout(shape, batch, heads, expected):
+    assert split_heads(torch.randn(shape), heads, batch).shape == expected
+
+
+def test_joined_rows_keep_their_order():
+    """ComfyUI reads k of three images per item as one list: rows 0-2 belong to item 0."""
+    k = torch.arange(6.0)[:, None, None].expand(6, 2, 4)
+    joined = split_heads(k, 1, 2)
+    assert joined[0, 0, :, 0].tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_layout_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"shape \(3, 5, 12\) for batch 2"):
+        split_heads(torch.randn(3, 5, 12), 3, 2)
+    with pytest.raises(ValueError, match="do not fill a grid of 4x3"):
+        TokenGroup("reference", slice(0, 10), 10, TokenGrid(3, 4))
