@@ -43,7 +43,7 @@ class Scenes:
         return torch.where(self.mask > 0.5, torch.full_like(self.image, 0.5), self.image)
 
     def reference_position(self, grid: int = GRID) -> Tensor:
-        """Where in the reference the centre of each of grid x grid cells comes from: ``[B, grid, grid, 2]``, (x, y) in px."""
+        """Where in the reference the centres of grid x grid cells come from: ``[B, grid, grid, 2]``, (x, y) in px."""
         centre = (torch.arange(grid) + 0.5) * (IMAGE / grid)
         cell = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), -1)
         return cell * self.zoom[:, None, None, None] + self.shift[:, None, None]
@@ -70,9 +70,7 @@ def draw_scenes(sprites: Tensor, generator: torch.Generator, augment: bool = Fal
     zoom = reference_size / size
 
     image, object_mask = _compose(rgba, size, centre, _colour_field(batch, generator))
-    reference, reference_object_mask = _compose(
-        rgba, reference_size, reference_centre, _colour_field(batch, generator)
-    )
+    reference, reference_object_mask = _compose(rgba, reference_size, reference_centre, _colour_field(batch, generator))
     return Scenes(
         image=image,
         mask=_square(corner * PATCH, side * PATCH),

@@ -93,4 +93,3 @@ def load(path: Path = WEIGHTS) -> tuple[comfy.model_patcher.ModelPatcher, PixelV
     encoder.load_state_dict({n.removeprefix("encoder."): w for n, w in weights.items() if n.startswith("encoder.")})
     patcher = comfy.model_patcher.ModelPatcher(model, load_device, comfy.model_management.unet_offload_device())
     return patcher, PixelVAE(), encoder.eval()
-

@@ -45,7 +45,9 @@ class DemoReference(io.ComfyNode):
             description="Encodes a reference image for the demo model: 256 tokens, one for each 4x4 pixels.",
             inputs=[
                 Encoder.Input("encoder", tooltip="From I2AM Demo Model."),
-                io.Image.Input("image", tooltip="The reference: one object near the middle. Other sizes are resized to 64x64."),
+                io.Image.Input(
+                    "image", tooltip="The reference: one object near the middle. Other sizes are resized to 64x64."
+                ),
             ],
             outputs=[io.Conditioning.Output(display_name="conditioning", tooltip="Tokens of the reference.")],
         )
@@ -73,10 +75,18 @@ class DemoScene(io.ComfyNode):
             "model has never seen these objects.",
             inputs=[
                 io.Int.Input(
-                    "object", default=0, min=0, max=9999, tooltip="Which of the held-out objects; starts over after the last."
+                    "object",
+                    default=0,
+                    min=0,
+                    max=9999,
+                    tooltip="Which of the held-out objects; starts over after the last.",
                 ),
-                io.Int.Input("seed", default=0, min=0, max=2**32 - 1, tooltip="Places, sizes and colours of the scene."),
-                io.Int.Input("batch", default=1, min=1, max=64, tooltip="Scenes to draw, of this object and the next ones."),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**32 - 1, tooltip="Places, sizes and colours of the scene."
+                ),
+                io.Int.Input(
+                    "batch", default=1, min=1, max=64, tooltip="Scenes to draw, of this object and the next ones."
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="scene", tooltip="The scene, the square in grey."),

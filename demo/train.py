@@ -159,7 +159,9 @@ def losses(
     picture = ((predicted - x0).square() * weight).mean() / weight.mean()
 
     later = step >= CONSISTENT_FROM
-    aligned = [correspondence_loss(logits[block], scenes, keep) for block in SUPERVISED + (SUPERVISED_LATER if later else ())]
+    aligned = [
+        correspondence_loss(logits[block], scenes, keep) for block in SUPERVISED + (SUPERVISED_LATER if later else ())
+    ]
     consistent = [consistency_loss(x, scenes, keep) for x in logits.values()] if later else [torch.zeros(())]
     return Losses(picture, torch.stack(aligned).mean(), torch.stack(consistent).mean())
 
@@ -183,7 +185,9 @@ def quick_check(model: DemoModel, held_out: Tensor, alpha_bar: Tensor) -> dict[s
         found = torch.stack([best % data.GRID, best // data.GRID], -1)
         near = (found - truth).abs().amax(-1) <= 1
         result[f"accuracy_{block[0]}_{block[1]}"] = near[rows].float().mean().item()
-    result["consistency"] = torch.stack([consistency_loss(x, scenes, torch.ones(64)) for x in logits.values()]).mean().item()
+    result["consistency"] = (
+        torch.stack([consistency_loss(x, scenes, torch.ones(64)) for x in logits.values()]).mean().item()
+    )
     return result
 
 

@@ -1,10 +1,10 @@
 """From queries and keys to attribution: exact, in float32, without ever holding queries x keys.
 
-With ``S = scale * q k^T + bias``, ``L[i]`` the log-sum-exp of row i over *all* keys, and reference
-columns j only, the four maps of I2AM (Park & Jang, ICLR 2025, section 3) are
+With ``S = scale * q k^T + bias``, ``P`` its softmax over *all* keys, and reference columns j only, the four
+maps of I2AM (Park & Jang, ICLR 2025, section 3) are
 
-    share R2G[i] = sum_j exp(S[i, j] - L[i])          the attention of position i that went to the reference
-    share G2R[j] = mean_i exp(S[i, j] - L[i])
+    share R2G[i] = sum_j P[i, j]                      the attention of position i that went to the reference
+    share G2R[j] = mean_i P[i, j]
     paper G2R[j] = mean_i softmax_j S[i, j]           rows renormalized to the reference
     paper R2G[i] = mean_j softmax_i S[i, j]           columns renormalized to the generated positions
 
@@ -48,11 +48,12 @@ def split_heads(x: Tensor, heads: int, batch: int) -> Tensor:
     when several references were given as extra rows, neighbouring rows are joined into one longer list
     of tokens; where there are fewer heads than ``heads`` (grouped queries), they are repeated.
     """
-    if x.ndim == 3:
+    given = tuple(x.shape)
+    if x.ndim == 3 and given[-1] % heads == 0:
         x = x.unflatten(-1, (heads, -1)).transpose(1, 2)
     if x.ndim != 4 or x.shape[0] % batch or heads % x.shape[1]:
         raise ValueError(
-            f"got a tensor of shape {tuple(x.shape)} for batch {batch} and {heads} heads: expected "
+            f"got a tensor of shape {given} for batch {batch} and {heads} heads: expected "
             "[batch, tokens, heads * dim] or [batch, heads, tokens, dim], or a whole multiple of that batch."
         )
     if x.shape[0] != batch:
@@ -89,9 +90,9 @@ def attribute(
     sums = [_Sums(rows, group, scope, pair_rows) for group in references]
 
     for start, logits in rows.chunks(chunk, slice(None)):
-        total = logits.logsumexp(-1, keepdim=True)
+        probabilities = _softmax(logits)
         for part in sums:
-            part.add(start, logits[..., part.group.index], total)
+            part.add(start, logits[..., part.group.index], probabilities[..., part.group.index])
     for part in sums:
         for start, logits in rows.chunks(chunk, part.group.index):
             part.add_columns(start, logits)
@@ -139,15 +140,15 @@ class _Sums:
         self.r2g_share, self.r2g_paper = zeros(heads, rows.count), zeros(heads, rows.count)
         self.share, self.paper = zeros(heads, group.count), zeros(heads, group.count)
         self.scope_share, self.scope_paper = zeros(heads, group.count), zeros(heads, group.count)
-        self.column = zeros(heads, group.count) - torch.inf  # log-sum-exp over positions, so far
+        self.column_max = zeros(heads, group.count) - torch.inf  # over positions, so far
+        self.column_sum = zeros(heads, group.count)  # of exp(S - column_max)
         self.looking = zeros(heads, rows.count)  # 1 for positions that may look at the reference
         self.pairs = None if pair_rows is None else zeros(len(pair_rows), group.count)
 
-    def add(self, start: int, logits: Tensor, total: Tensor) -> None:
-        """First sweep: ``logits [B, H, n, M]`` of rows from ``start``, and ``total [B, H, n, 1]`` over all keys."""
+    def add(self, start: int, logits: Tensor, share: Tensor) -> None:
+        """First sweep, rows from ``start``: ``logits [B, H, n, M]`` and their softmax over all keys."""
         chunk = slice(start, start + logits.shape[2])
-        share = _exp_of_difference(logits, total)
-        paper = _exp_of_difference(logits, logits.logsumexp(-1, keepdim=True))
+        paper = _softmax(logits)
         self.r2g_share[:, :, chunk] = share.sum(-1)
         self.looking[:, :, chunk] = paper.sum(-1).round()
         self.share += share.sum(-2)
@@ -156,7 +157,10 @@ class _Sums:
             inside = self.scope[:, :, chunk, None].to(share.dtype)
             self.scope_share += (share * inside).sum(-2)
             self.scope_paper += (paper * inside).sum(-2)
-        self.column = torch.logaddexp(self.column, logits.logsumexp(-2))
+        highest = torch.maximum(self.column_max, logits.amax(-2))
+        base = _finite(highest)
+        self.column_sum = self.column_sum * (self.column_max - base).exp() + (logits - base[:, :, None]).exp().sum(-2)
+        self.column_max = highest
         if self.pairs is not None:
             here = (self.pair_rows >= chunk.start) & (self.pair_rows < chunk.stop)
             self.pairs[:, here] = paper.mean(1)[:, self.pair_rows[here] - start]
@@ -164,8 +168,10 @@ class _Sums:
     def add_columns(self, start: int, logits: Tensor) -> None:
         """Second sweep, with the columns' denominators complete."""
         chunk = slice(start, start + logits.shape[2])
-        seen = (self.column > -torch.inf).sum(-1, keepdim=True).clamp(min=1)
-        self.r2g_paper[:, :, chunk] = _exp_of_difference(logits, self.column[:, :, None]).sum(-1) / seen
+        seen = (self.column_sum > 0).sum(-1, keepdim=True).clamp(min=1)
+        weight = torch.where(self.column_sum > 0, 1 / self.column_sum, 0)[:, :, None]
+        share_of_column = (logits - _finite(self.column_max)[:, :, None]).exp() * weight
+        self.r2g_paper[:, :, chunk] = share_of_column.sum(-1) / seen
 
     def finish(self) -> Marginals:
         count = self.r2g_share.shape[2]
@@ -194,6 +200,11 @@ def _mask_to_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
 
 
-def _exp_of_difference(logits: Tensor, log_sum: Tensor) -> Tensor:
-    """``exp(logits - log_sum)``, and 0 where everything that was summed is masked (both are -inf)."""
-    return torch.exp(logits - log_sum.clamp(min=torch.finfo(logits.dtype).min))
+def _softmax(logits: Tensor) -> Tensor:
+    """Softmax over the last axis, and 0 where everything is masked."""
+    return logits.softmax(-1).nan_to_num(0.0)
+
+
+def _finite(highest: Tensor) -> Tensor:
+    """A maximum that can be subtracted: 0 where everything is masked."""
+    return torch.where(highest > -torch.inf, highest, 0)

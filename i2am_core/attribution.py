@@ -96,7 +96,9 @@ class Attribution:
         """What was captured, how finely, and what was not: a few lines for a person."""
         detail = f"each of {self.steps} steps" if len(self.bins) == self.steps else f"{len(self.bins)} groups of steps"
         paired = [
-            self.layers[layer].name for (reference, layer), e in self.entries.items() if reference == 0 and e.pairs is not None
+            self.layers[layer].name
+            for (reference, layer), e in self.entries.items()
+            if reference == 0 and e.pairs is not None
         ]
         lines = [
             f"I2AM attribution of a run of {self.steps} steps, {self.items} picture(s) on a latent grid of {self.grid}",

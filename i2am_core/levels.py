@@ -150,7 +150,9 @@ def _select_layer(
     elif heads.strip().lower() in ("", "all"):
         head_numbers = [0]
     else:
-        raise ValueError(f"heads cannot be told apart in this attribution, only their mean fitted budget_mb: got '{heads}'.")
+        raise ValueError(
+            f"heads cannot be told apart in this attribution, only their mean fitted budget_mb: got '{heads}'."
+        )
     seen = [b for b in bins if entry.seen[b] > 0]
     if not seen:
         return None

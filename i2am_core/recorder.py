@@ -1,6 +1,7 @@
 """Running sums while a sampler runs, within a byte budget. The only writer of an ``Attribution``."""
 
 import dataclasses
+import itertools
 from collections import Counter
 from typing import Any
 
@@ -108,7 +109,7 @@ class Recorder:
             per_step = sum(sums.nbytes // key[1].heads for key, sums in self._now.items())
         bins = max(1, min(self.steps, room // max(1, per_step)))
         edges = [-(-b * self.steps // bins) for b in range(bins + 1)]
-        self._bins = [range(low, high) for low, high in zip(edges, edges[1:], strict=False)]
+        self._bins = [range(low, high) for low, high in itertools.pairwise(edges)]
 
 
 class _StepSums:

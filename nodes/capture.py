@@ -37,14 +37,14 @@ class I2AMCapture(io.ComfyNode):
                     "pair_maps",
                     options=list(PAIR_MAPS),
                     default="inpainting mask",
-                    tooltip="For which positions to keep the whole map of 'which patch of the reference made this patch'.",
+                    tooltip="For which positions to keep a whole map of 'which patch of the reference made this one'.",
                 ),
                 io.Int.Input(
                     "budget_mb",
                     default=512,
                     min=1,
                     max=65536,
-                    tooltip="Memory that the maps of one run may take. Detail is merged, steps first, to stay within it.",
+                    tooltip="Memory for the maps of one run. Detail is merged, steps first, to stay within it.",
                 ),
             ],
             outputs=[

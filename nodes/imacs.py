@@ -38,7 +38,12 @@ class I2AMIMACS(io.ComfyNode):
                 ),
                 scope_input(),
                 io.Float.Input(
-                    "penalty", default=3.0, min=0.0, max=100.0, step=0.1, tooltip="Weight of attention outside the mask."
+                    "penalty",
+                    default=3.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Weight of attention outside the mask.",
                 ),
                 io.Float.Input(
                     "threshold",
@@ -67,7 +72,9 @@ class I2AMIMACS(io.ComfyNode):
         inpainting_mask=None, reference_mask=None,
     ) -> io.NodeOutput:  # fmt: skip
         chosen = dict(steps=steps, layers=layers, heads=heads, reference=reference, item=item)
-        r2g = _score(attribution, "r2g", _inpainting_mask(attribution, inpainting_mask, item), penalty, threshold, chosen)
+        r2g = _score(
+            attribution, "r2g", _inpainting_mask(attribution, inpainting_mask, item), penalty, threshold, chosen
+        )
         g2r: dict[str, Any] = {"score": None, "reason": "no reference_mask is connected"}
         if reference_mask is not None:
             shown = attribution.check_reference(reference)

@@ -18,7 +18,9 @@ class Subject:
 
     role: str  # "generated picture" or "reference"
     grid: TokenGrid
-    places: tuple[tuple[int, int], ...]  # (number, of how many): the batches that may be given, and which entry is meant
+    places: tuple[
+        tuple[int, int], ...
+    ]  # (number, of how many): the batches that may be given, and which entry is meant
 
 
 def generated(attribution: Attribution, item: int) -> Subject:

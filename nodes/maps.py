@@ -51,7 +51,9 @@ class I2AMMaps(io.ComfyNode):
                     tooltip="What to lay the map over: the generated picture for 'reference to generated', the "
                     "reference for 'generated to reference'. Sets the size of the outputs.",
                 ),
-                io.Combo.Input("colormap", options=list(render.COLORMAPS), tooltip="Colours of the heat, from matplotlib."),
+                io.Combo.Input(
+                    "colormap", options=list(render.COLORMAPS), tooltip="Colours of the heat, from matplotlib."
+                ),
                 io.Combo.Input(
                     "scale",
                     options=["each map", "shared"],

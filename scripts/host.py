@@ -379,7 +379,7 @@ def report(title: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lock() -> Iterator[None]:
-    """Two runs at once must not write into one folder. The system drops the lock of a run that died."""
+    """Two runs at once must not write into one folder. The lock of a run that died goes with its last child."""
     import fcntl  # not on Windows, where only COMFYUI_PATH works
 
     HOST.mkdir(exist_ok=True)
@@ -389,6 +389,7 @@ def lock() -> Iterator[None]:
         except BlockingIOError:
             print(f"  waiting for another run that prepares {HOST} ...", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
+        os.set_inheritable(file.fileno(), True)
         yield
 
 
@@ -426,12 +427,15 @@ def which(*names: str) -> Path | None:
 # Running other programs
 
 
-def run(command: Sequence[str], log: str, check: bool = True, env: dict[str, str] | None = None) -> int:
+def run(command: Sequence[str], log: str, check: bool = True) -> int:
     """Run quietly, output to .host/logs; on an interrupt let the child finish its own cleaning up."""
     logs = HOST / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     with (logs / f"{log}.log").open("w") as out:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env)
+        # close_fds=False: the child holds the lock too, for as long as it writes into our folders.
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, close_fds=False
+        )
         try:
             code = child.wait()
         except BaseException:

@@ -1,4 +1,5 @@
 import pytest
+
 from i2am_core.selection import parse_selection
 
 NAMES = ["input 1.0", "output 2.0", "output 3.0"]

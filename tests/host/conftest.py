@@ -12,6 +12,7 @@ def _load_comfyui() -> None:
     if not (Path(folder) / "comfyui_version.py").is_file():
         raise pytest.UsageError("COMFYUI_PATH must name a ComfyUI folder: run scripts/test, which prepares one.")
     sys.path.insert(0, folder)
+    sys.path.append(str(Path(__file__).parent))  # for the helpers beside this file
     import comfy.options
 
     comfy.options.args_parsing = False

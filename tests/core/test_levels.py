@@ -1,0 +1,201 @@
+"""Levels of an attribution whose maps are known, recorded the way a sampler does it."""
+
+import pytest
+import torch
+
+from i2am_core import Layer, Recorder, Reference, TokenGrid, attribute, maps, span
+from i2am_core.levels import resize
+
+STEPS, HEADS, ITEMS = 10, 3, 2
+FINE, COARSE = TokenGrid(6, 4), TokenGrid(3, 2)
+REFERENCE = Reference("reference", 12, TokenGrid(3, 4))
+BIG_BUDGET = 2**30
+
+
+def record(layers, budget=BIG_BUDGET, calls_per_step=1, masked=True, steps=STEPS):
+    """Random attention at every layer and step; returns the attribution and what each call gave."""
+    recorder = Recorder(torch.linspace(10, 0, steps + 1), ITEMS, budget)
+    number = recorder.reference(REFERENCE)
+    given = {}
+    for step in range(steps):
+        for _ in range(calls_per_step):
+            for layer in layers:
+                cells = layer.grid.cells
+                q, k = torch.randn(ITEMS, layer.heads, cells, 8), torch.randn(ITEMS, layer.heads, 20, 8)
+                scope = (torch.arange(cells) % 2 == 0).expand(ITEMS, cells) if masked else None
+                rows = torch.arange(cells) if recorder.pairs_fit(number, layer, cells) else None
+                (m,) = attribute(q, k, [span("reference", 5, REFERENCE.grid)], scope=scope, pair_rows=rows)
+                recorder.add(layer, step, number, m, rows)
+                given.setdefault((layer, step), []).append(m)
+    mask = torch.zeros(1, 6, 4) if masked else None
+    return recorder.freeze(grid=FINE, denoise_mask=mask), given
+
+
+@pytest.fixture
+def equal_grids():
+    return record([Layer("a", FINE, HEADS), Layer("b", FINE, HEADS)])
+
+
+@pytest.mark.parametrize("direction", ["r2g", "g2r"])
+@pytest.mark.parametrize("normalization", ["paper", "share"])
+def test_unified_is_the_mean_of_every_other_level(equal_grids, direction, normalization):
+    attribution, _ = equal_grids
+    unified = maps(attribution, direction, "unified", normalization).values[0]
+    for level in ("time", "head", "layer"):
+        torch.testing.assert_close(maps(attribution, direction, level, normalization).values.mean(0), unified)
+
+
+def test_unified_equals_the_mean_of_all_calls(equal_grids):
+    attribution, given = equal_grids
+    expected = torch.stack([m.r2g_paper[1].mean(0) for calls in given.values() for m in calls]).mean(0)
+    got = maps(attribution, "r2g", item=1).values[0]
+    torch.testing.assert_close(got, expected.reshape(6, 4))
+    torch.testing.assert_close(got.sum(), torch.tensor(1.0))
+
+
+def test_selections_pick_exactly_what_they_name(equal_grids):
+    attribution, given = equal_grids
+    layer = attribution.layers[1]
+    expected = torch.stack([given[layer, step][0].g2r_share[0, 2] for step in (0, 1, 7)]).mean(0)
+    got = maps(attribution, "g2r", "unified", "share", scope="whole image", steps="0-1,7", layers="b", heads="2")
+    torch.testing.assert_close(got.values[0], expected.reshape(3, 4))
+
+
+def test_scope_asks_only_the_mask(equal_grids):
+    attribution, given = equal_grids
+    inside = torch.stack([m.g2r_paper_scope[0].mean(0) for calls in given.values() for m in calls]).mean(0)
+    auto, named = maps(attribution, "g2r"), maps(attribution, "g2r", scope="inpainting mask")
+    assert auto.scope == "inpainting mask"
+    torch.testing.assert_close(auto.values, named.values)
+    torch.testing.assert_close(auto.values[0].flatten(), inside)
+    assert not torch.allclose(maps(attribution, "g2r", scope="whole image").values, auto.values)
+
+
+def test_scope_without_a_mask():
+    attribution, _ = record([Layer("a", FINE, HEADS)], masked=False)
+    assert maps(attribution, "g2r").scope == "whole image"
+    with pytest.raises(ValueError, match="no inpainting mask"):
+        maps(attribution, "g2r", scope="inpainting mask")
+
+
+@pytest.mark.parametrize(
+    ("groups", "labels"),
+    [
+        (
+            5,
+            [
+                "steps 0-1, sigma 10",
+                "steps 2-3, sigma 8",
+                "steps 4-5, sigma 6",
+                "steps 6-7, sigma 4",
+                "steps 8-9, sigma 2",
+            ],
+        ),
+        (1, ["steps 0-9, sigma 10"]),
+        (3, ["steps 0-3, sigma 10", "steps 4-6, sigma 6", "steps 7-9, sigma 3"]),
+    ],
+)
+def test_time_groups(equal_grids, groups, labels):
+    assert maps(equal_grids[0], "r2g", "time", time_groups=groups).labels == labels
+
+
+def test_time_group_zero_keeps_each_step(equal_grids):
+    attribution, given = equal_grids
+    got = maps(attribution, "r2g", "time", time_groups=0)
+    assert len(got.labels) == STEPS and got.labels[3] == "step 3, sigma 7"
+    expected = torch.stack([given[layer, 3][0].r2g_paper[0].mean(0) for layer in attribution.layers]).mean(0)
+    torch.testing.assert_close(got.values[3].flatten(), expected)
+
+
+def test_layers_of_other_grids_are_resized_then_averaged():
+    attribution, _ = record([Layer("fine", FINE, HEADS), Layer("coarse", COARSE, HEADS)])
+    entry = attribution.layer_maps(0, 1).maps["r2g_paper"][0]
+    expected = resize(entry.unflatten(-1, (3, 2)), 6, 4).mean((0, 1))
+    assert expected.min() >= 0
+    layered = maps(attribution, "r2g", "layer")
+    assert layered.labels == ["layer 0: fine", "layer 1: coarse"]
+    torch.testing.assert_close(layered.values[1], expected)
+    torch.testing.assert_close(maps(attribution, "r2g").values[0], layered.values.mean(0))
+
+
+def test_heads_are_only_averaged_among_layers_that_share_a_count():
+    attribution, given = record([Layer("a", FINE, 2), Layer("b", FINE, 3), Layer("c", FINE, 2)])
+    got = maps(attribution, "r2g", "head")
+    assert got.labels == [
+        "head 0 of 2 (2 layers)", "head 1 of 2 (2 layers)",
+        "head 0 of 3 (1 layer)", "head 1 of 3 (1 layer)", "head 2 of 3 (1 layer)",
+    ]  # fmt: skip
+    pair = [m.r2g_paper[0, 1] for (layer, _), calls in given.items() if layer.heads == 2 for m in calls]
+    torch.testing.assert_close(got.values[1].flatten(), torch.stack(pair).mean(0))
+
+
+def test_every_step_weighs_the_same_however_often_it_is_asked():
+    recorder = Recorder(torch.linspace(1, 0, 3), 1, BIG_BUDGET)
+    number, layer = recorder.reference(REFERENCE), Layer("a", FINE, 1)
+    given = [
+        attribute(torch.randn(1, 1, 24, 4), torch.randn(1, 1, 12, 4), [span("r", 0, count=12)])[0] for _ in range(3)
+    ]
+    for step, m in ((0, given[0]), (1, given[1]), (1, given[2])):
+        recorder.add(layer, step, number, m, None)
+    got = maps(recorder.freeze(grid=FINE), "r2g").values[0].flatten()
+    expected = (given[0].r2g_paper + (given[1].r2g_paper + given[2].r2g_paper) / 2) / 2
+    torch.testing.assert_close(got, expected.flatten())
+
+
+def test_budget_merges_steps_then_heads_and_keeps_the_unified_map():
+    layers = [Layer("a", FINE, HEADS)]
+    torch.manual_seed(0)
+    full, _ = record(layers)
+    per_step = sum(x.nbytes for x in full.layer_maps(0, 0).maps.values()) // STEPS
+    pairs = full.layer_maps(0, 0).pairs.nbytes
+    torch.manual_seed(0)
+    binned, _ = record(layers, budget=2 * pairs + 2 * per_step)
+    assert len(binned.bins) < STEPS and binned.heads_kept
+    torch.testing.assert_close(maps(binned, "r2g").values, maps(full, "r2g").values)
+    torch.testing.assert_close(maps(binned, "r2g", "head").values, maps(full, "r2g", "head").values)
+    with pytest.raises(ValueError, match="cannot be told apart"):
+        maps(binned, "r2g", steps="0")
+    torch.manual_seed(0)
+    tiny, _ = record(layers, budget=per_step // 2)
+    assert len(tiny.bins) == 1 and not tiny.heads_kept
+    assert tiny.layer_maps(0, 0).pairs is None and "did not fit" in tiny.summary()
+    torch.testing.assert_close(maps(tiny, "r2g").values, maps(full, "r2g").values)
+    with pytest.raises(ValueError, match="heads cannot be told apart"):
+        maps(tiny, "r2g", "head")
+    assert tiny.nbytes <= binned.nbytes <= full.nbytes
+
+
+def test_pair_maps_average_to_g2r(equal_grids):
+    attribution, _ = equal_grids
+    entry = attribution.layer_maps(0, 0)
+    whole = maps(attribution, "g2r", scope="whole image", layers="a").values[0]
+    torch.testing.assert_close(entry.pairs[0].mean(0), whole.flatten())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(reference=1), "reference 1 does not exist: this run has 1"),
+        (dict(item=2), "item 2 does not exist: this run made 2"),
+        (dict(steps="0-10"), "10 steps, numbered 0 to 9"),
+        (dict(layers="middle*"), r"cannot read 'middle\*'"),
+        (dict(heads="3"), "3 heads in layer 'a', numbered 0 to 2"),
+        (dict(scope="mask"), "scope 'mask' does not exist"),
+        (dict(level="depth"), "level 'depth' does not exist"),
+        (dict(level="time", time_groups=-1), "time_groups must be 0"),
+    ],
+)
+def test_bad_selections_are_one_clear_sentence(equal_grids, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        maps(equal_grids[0], "r2g", **arguments)
+
+
+def test_a_reference_without_a_layout_has_no_g2r():
+    recorder = Recorder(torch.tensor([1.0, 0.0]), 1, BIG_BUDGET)
+    number = recorder.reference(Reference("global", 4, None))
+    (m,) = attribute(torch.randn(1, 1, 24, 4), torch.randn(1, 1, 9, 4), [span("global", 5, count=4)])
+    recorder.add(Layer("a", FINE, 1), 0, number, m, None)
+    attribution = recorder.freeze(grid=FINE)
+    assert maps(attribution, "r2g").values.shape == (1, 6, 4)
+    with pytest.raises(ValueError, match="without a spatial layout"):
+        maps(attribution, "g2r")
