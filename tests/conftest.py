@@ -10,7 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-sys.path[:] = [p for p in sys.path if p not in ("", str(ROOT))] + [str(ROOT)]
+HELPERS = ROOT / "tests"
+
+sys.path[:] = [p for p in sys.path if p not in ("", str(ROOT))] + [str(ROOT), str(HELPERS)]
 pack = types.ModuleType("i2am_pack")
 pack.__path__ = [str(ROOT)]
 sys.modules["i2am_pack"] = pack

@@ -1,0 +1,47 @@
+"""Figures for a page: what a run made and what its attention says, side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TILE = 1.7  # inches of one picture
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures ``[h, w, 3]`` in [0, 1] or uint8, with a caption each, under one heading."""
+
+    heading: str
+    pictures: Sequence[Any]
+    captions: Sequence[str]
+
+
+def contact_sheet(rows: Sequence[Row], path: Path, title: str = "") -> None:
+    """Write a one-page PNG of all rows."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = max(len(row.pictures) for row in rows)
+    band = 0.35  # inches of a heading
+    height = sum(TILE + 2 * band for _ in rows) + band
+    figure = Figure(figsize=(columns * TILE + 0.4, height), dpi=110, facecolor="white")
+    FigureCanvasAgg(figure)
+    top = height - band
+    if title:
+        figure.text(0.5, 1 - 0.6 * band / height, title, ha="center", va="center", fontsize=12, weight="bold")
+    for row in rows:
+        top -= band
+        figure.text(0.2 / figure.get_figwidth(), (top + 0.08) / height, row.heading, fontsize=10, weight="bold")
+        for column, (picture, caption) in enumerate(zip(row.pictures, row.captions, strict=True)):
+            left = 0.2 + column * TILE
+            box = (left / figure.get_figwidth(), (top - TILE) / height, 0.95 * TILE / figure.get_figwidth(), TILE / height)
+            axes = figure.add_axes(box)
+            axes.imshow(np.asarray(picture), interpolation="nearest")
+            axes.set_axis_off()
+            axes.set_anchor("N")
+            axes.set_title(caption, fontsize=7, y=-0.14, va="bottom")
+        top -= TILE + band
+    figure.savefig(path)

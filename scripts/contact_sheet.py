@@ -1,0 +1,53 @@
+"""Compose the demo's contact sheet from the files that it wrote. Runs in the host's Python.
+
+python scripts/contact_sheet.py OUT
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from demo_graph import DIRECTIONS, LEVELS
+from PIL import Image
+
+from i2am_core.report import Row, contact_sheet
+
+COLUMNS = 6
+TITLES = {"r2g": "Where the reference acts in the picture", "g2r": "Which parts of the reference the picture used"}
+
+
+def read(path: Path) -> Image.Image:
+    return Image.open(path).convert("RGB")
+
+
+def level_rows(out: Path, direction: str, level: str) -> list[Row]:
+    """The overlays of one level, a few to a row."""
+    paths = sorted(out.glob(f"{direction}_{level}_overlay*.png"))
+    labels = (out / f"{direction}_{level}.txt").read_text().splitlines()
+    heading = f"{TITLES[direction]}: {level}"
+    return [
+        Row(heading, [read(p) for p in paths[i : i + COLUMNS]], labels[i : i + COLUMNS])
+        for i in range(0, len(paths), COLUMNS)
+    ]
+
+
+def first_row(out: Path) -> Row:
+    names = ["scene", "reference", "generated", "truth", "r2g_unified_overlay", "g2r_unified_overlay"]
+    captions = ["scene to paint", "reference", "generated", "truth", "where the reference acts", "what of it is used"]
+    return Row("The picture", [read(out / f"{name}.png") for name in names], captions)
+
+
+def main(out: Path) -> None:
+    scores = json.loads((out / "imacs.json").read_text())
+    rows = [first_row(out)]
+    for direction in DIRECTIONS:
+        for level in LEVELS[1:]:
+            rows += level_rows(out, direction, level)
+    title = f"I2AM: IMACS r2g {scores['r2g']['score']:.2f}, g2r {scores['g2r']['score']:.2f}"
+    contact_sheet(rows, out / "contact_sheet.png", title)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

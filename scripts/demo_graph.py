@@ -1,0 +1,110 @@
+"""The graph of the demo, in ComfyUI's API format: sampled once, shown at every level in both directions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Graph = dict[str, dict[str, Any]]
+
+DIRECTIONS = {"r2g": "reference to generated", "g2r": "generated to reference"}
+LEVELS = ("unified", "time", "head", "layer")
+SIZE = 384  # px of the pictures to look at; the model paints 64
+
+
+def build(*, scene_object: int = 11, seed: int = 3, steps: int = 20) -> Graph:
+    """Nodes by name. ``text:*`` nodes show text, ``save:*`` nodes save pictures, both named for their file."""
+    graph: Graph = {
+        "scene": node("I2AM_DemoScene", object=scene_object, seed=seed, batch=1),
+        "loader": node("I2AM_DemoLoader"),
+        "positive": node("I2AM_DemoReference", encoder=["loader", 2], image=["scene", 2]),
+        "negative": node("ConditioningZeroOut", conditioning=["positive", 0]),
+        "inpaint": node(
+            "InpaintModelConditioning",
+            positive=["positive", 0],
+            negative=["negative", 0],
+            vae=["loader", 1],
+            pixels=["scene", 0],
+            mask=["scene", 1],
+            noise_mask=True,
+        ),
+        "capture": node(
+            "I2AM_Capture",
+            model=["loader", 0],
+            mechanism="auto",
+            branch="positive",
+            pair_maps="inpainting mask",
+            budget_mb=512,
+        ),
+        "sampler": node(
+            "KSampler",
+            model=["capture", 0],
+            positive=["inpaint", 0],
+            negative=["inpaint", 1],
+            latent_image=["inpaint", 2],
+            seed=seed,
+            steps=steps,
+            cfg=1.0,
+            sampler_name="euler",
+            scheduler="normal",
+            denoise=1.0,
+        ),
+        "collect": node("I2AM_Collect", capture=["capture", 1], samples=["sampler", 0]),
+        "decode": node("VAEDecode", samples=["collect", 1], vae=["loader", 1]),
+        "imacs": node(
+            "I2AM_IMACS",
+            attribution=["collect", 0],
+            inpainting_mask=["scene", 1],
+            reference_mask=["scene", 3],
+            scope="auto",
+            penalty=3.0,
+            threshold=0.4,
+            **selection(),
+        ),
+        "text:imacs": node("PreviewAny", source=["imacs", 2]),
+        "text:summary": node("PreviewAny", source=["collect", 2]),
+    }
+    pictures = {"generated": ["decode", 0], "reference": ["scene", 2], "scene": ["scene", 0], "truth": ["scene", 4]}
+    for name, source in pictures.items():
+        graph[f"large:{name}"] = node(
+            "ImageScale", image=source, upscale_method="bicubic", width=SIZE, height=SIZE, crop="disabled"
+        )
+        graph[f"save:{name}"] = save(name, [f"large:{name}", 0])
+    for direction in DIRECTIONS:
+        for level in LEVELS:
+            add_maps(graph, direction, level)
+    return graph
+
+
+def add_maps(graph: Graph, direction: str, level: str) -> None:
+    """Overlays, heatmaps and labels of one level, saved under ``<direction>_<level>``."""
+    name = f"{direction}_{level}"
+    graph[f"maps:{name}"] = node(
+        "I2AM_Maps",
+        attribution=["collect", 0],
+        direction=DIRECTIONS[direction],
+        level=level,
+        normalization="paper",
+        scope="auto",
+        time_groups=5,
+        image=["large:generated" if direction == "r2g" else "large:reference", 0],
+        colormap="jet",
+        scale="each map",
+        opacity=0.5,
+        **selection(),
+    )
+    graph[f"save:{name}_overlay"] = save(f"{name}_overlay", [f"maps:{name}", 0])
+    graph[f"save:{name}_heatmap"] = save(f"{name}_heatmap", [f"maps:{name}", 1])
+    graph[f"text:{name}"] = node("PreviewAny", source=[f"maps:{name}", 3])
+
+
+def selection() -> dict[str, Any]:
+    """Everything: all steps, layers and heads of the first reference and picture."""
+    return {"steps": "all", "layers": "all", "heads": "all", "reference": 0, "item": 0}
+
+
+def node(class_type: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def save(name: str, source: list[Any]) -> dict[str, Any]:
+    return node("SaveImage", images=source, filename_prefix=name)

@@ -1,0 +1,3 @@
+import in_process_host
+
+in_process_host.load()

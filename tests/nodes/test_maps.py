@@ -1,0 +1,94 @@
+"""I2AM Maps over a real attribution: sizes, batches, what it draws, and what it says to bad input."""
+
+import pytest
+import torch
+import workflow
+
+from i2am_pack.i2am_core import levels, render
+from i2am_pack.nodes.maps import I2AMMaps
+
+DEFAULTS = dict(
+    direction="reference to generated",
+    level="unified",
+    normalization="paper",
+    scope="auto",
+    steps="all",
+    layers="all",
+    heads="all",
+    time_groups=5,
+    reference=0,
+    item=0,
+    colormap="jet",
+    scale="each map",
+    opacity=0.5,
+)
+
+
+@pytest.fixture(scope="module")
+def attribution():
+    return workflow.make(batch=2).attribution(steps=5)
+
+
+def show(attribution, **changes):
+    return I2AMMaps.execute(attribution, **DEFAULTS | changes).args
+
+
+@pytest.mark.parametrize(("level", "count"), [("unified", 1), ("time", 5), ("head", 4), ("layer", 6)])
+@pytest.mark.parametrize("direction", ["reference to generated", "generated to reference"])
+def test_one_entry_for_each_map(attribution, level, count, direction):
+    image = torch.rand(1, 96, 96, 3)
+    overlay, heatmap, mask, labels = show(attribution, direction=direction, level=level, image=image)
+    assert overlay.shape == heatmap.shape == (count, 96, 96, 3)
+    assert mask.shape == (count, 96, 96)
+    assert len(labels.splitlines()) == count
+    for picture in (overlay, heatmap, mask):
+        assert picture.dtype == torch.float32 and picture.min() >= 0 and picture.max() <= 1
+    assert mask.amax((1, 2)).eq(1).all() and mask.amin((1, 2)).eq(0).all()
+
+
+def test_what_is_drawn_is_the_map(attribution):
+    image = torch.rand(2, 64, 64, 3)
+    overlay, heatmap, mask, _ = show(attribution, item=1, image=image, colormap="viridis", opacity=0.3)
+    values = levels.maps(attribution, "r2g", item=1).values
+    torch.testing.assert_close(mask, render.heat(values, (64, 64)))
+    torch.testing.assert_close(heatmap, render.colorize(mask, "viridis"))
+    torch.testing.assert_close(overlay, render.overlay(image[1:], heatmap, 0.3))
+
+
+def test_shared_scale_compares(attribution):
+    separate, shared = show(attribution, level="layer")[2], show(attribution, level="layer", scale="shared")[2]
+    assert separate.amax((1, 2)).eq(1).all()
+    assert shared.max() == 1 and shared.amax((1, 2)).min() < 1
+
+
+def test_without_an_image_the_map_has_a_size_of_its_own(attribution):
+    overlay, heatmap, _, _ = show(attribution)
+    assert heatmap.shape == (1, 512, 512, 3)
+    assert torch.equal(overlay, heatmap)
+
+
+def test_share_says_how_much(attribution):
+    share = levels.maps(attribution, "r2g", normalization="share").values
+    torch.testing.assert_close(share, torch.ones_like(share), atol=1e-3, rtol=0)  # nothing else to look at
+    assert show(attribution, normalization="share")[2].shape == (1, 512, 512)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(steps="9"), "there are 5 steps, numbered 0 to 4: '9' is out of range"),
+        (dict(layers="middle"), "cannot read 'middle' in the selection of layers.*such as 'input 1.0'"),
+        (dict(heads="x"), "cannot read 'x' in the selection of heads"),
+        (dict(reference=3), "reference 3 does not exist"),
+        (dict(item=2), "item 2 does not exist: this run made 2 picture"),
+        (dict(image=torch.rand(3, 64, 64, 3)), r"a batch of 3 images for 2 generated picture\(s\)"),
+        (dict(image=torch.rand(1, 64, 128, 3)), "the generated picture's image is 128x64.*grid of 16x16"),
+        (
+            dict(image=torch.rand(1, 64, 128, 3), direction="generated to reference"),
+            "the reference's image is 128x64.*cropped as the model saw it",
+        ),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(attribution, changes, message):
+    with pytest.raises(ValueError, match=message):
+        show(attribution, **changes)
