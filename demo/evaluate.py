@@ -1,6 +1,6 @@
 """Measure the demo model on held-out scenes, through ComfyUI's own sampler and through I2AM itself.
 
-    PYTHONPATH=<ComfyUI> python -m <this pack>.demo.evaluate
+    scripts/demo --measure
 
 What is measured: PSNR inside the mask; IMACS of both directions; how much of the generated-to-reference
 map lies on the object; and for each layer, how often the strongest reference patch of an object patch
@@ -12,11 +12,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import comfy.sample
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import cpu  # noqa: F401  (must come before ComfyUI's other modules)
+
+import comfy.sample  # isort: skip
 from ..i2am_core import Attribution, imacs, maps, share_inside
 from ..nodes.host.capture import Capture, Settings
 from ..nodes.host.session import capture_with

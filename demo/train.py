@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from comfy.cli_args import args as host_arguments
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-host_arguments.cpu = not torch.cuda.is_available()  # ComfyUI looks for a device when its modules load
-from . import data, network, sprites  # noqa: E402
+from . import cpu  # noqa: F401  (must come before the network, which imports ComfyUI)
+
+from . import data, network, sprites  # isort: skip
 
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 TIMESTEPS = 1000

@@ -161,7 +161,7 @@ class _Sums:
         base = _finite(highest)
         self.column_sum = self.column_sum * (self.column_max - base).exp() + (logits - base[:, :, None]).exp().sum(-2)
         self.column_max = highest
-        if self.pairs is not None:
+        if self.pairs is not None and self.pair_rows is not None:
             here = (self.pair_rows >= chunk.start) & (self.pair_rows < chunk.stop)
             self.pairs[:, here] = paper.mean(1)[:, self.pair_rows[here] - start]
 

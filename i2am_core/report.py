@@ -37,7 +37,12 @@ def contact_sheet(rows: Sequence[Row], path: Path, title: str = "") -> None:
         figure.text(0.2 / figure.get_figwidth(), (top + 0.08) / height, row.heading, fontsize=10, weight="bold")
         for column, (picture, caption) in enumerate(zip(row.pictures, row.captions, strict=True)):
             left = 0.2 + column * TILE
-            box = (left / figure.get_figwidth(), (top - TILE) / height, 0.95 * TILE / figure.get_figwidth(), TILE / height)
+            box = (
+                left / figure.get_figwidth(),
+                (top - TILE) / height,
+                0.95 * TILE / figure.get_figwidth(),
+                TILE / height,
+            )
             axes = figure.add_axes(box)
             axes.imshow(np.asarray(picture), interpolation="nearest")
             axes.set_axis_off()

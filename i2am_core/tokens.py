@@ -42,7 +42,8 @@ class TokenGroup:
 
 def span(name: str, start: int, grid: TokenGrid | None = None, count: int | None = None) -> TokenGroup:
     """A group of neighbouring tokens: ``grid.cells`` of them, or ``count`` where there is no grid."""
-    if grid is None and count is None:
-        raise ValueError(f"'{name}' needs a grid or a count to say how many tokens it has.")
-    size = grid.cells if count is None else count
-    return TokenGroup(name, slice(start, start + size), size, grid)
+    if count is None:
+        if grid is None:
+            raise ValueError(f"'{name}' needs a grid or a count to say how many tokens it has.")
+        count = grid.cells
+    return TokenGroup(name, slice(start, start + count), count, grid)

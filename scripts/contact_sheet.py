@@ -1,4 +1,4 @@
-"""Compose the demo's contact sheet from the files that it wrote. Runs in the host's Python.
+"""Compose the demo's banner and contact sheet from the files that it wrote. Runs in the host's Python.
 
 python scripts/contact_sheet.py OUT
 """
@@ -9,9 +9,9 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from demo_graph import DIRECTIONS, LEVELS
 from PIL import Image
 
+from demo_graph import DIRECTIONS, LEVELS
 from i2am_core.report import Row, contact_sheet
 
 COLUMNS = 6
@@ -45,6 +45,7 @@ def main(out: Path) -> None:
     for direction in DIRECTIONS:
         for level in LEVELS[1:]:
             rows += level_rows(out, direction, level)
+    contact_sheet(rows[:1], out / "banner.png")
     title = f"I2AM: IMACS r2g {scores['r2g']['score']:.2f}, g2r {scores['g2r']['score']:.2f}"
     contact_sheet(rows, out / "contact_sheet.png", title)
 

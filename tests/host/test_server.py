@@ -95,7 +95,9 @@ def test_changing_only_the_seed_gives_fresh_maps(server):
 def test_two_captures_with_equal_inputs_do_not_share_a_handle(server):
     graph = small()
     graph["capture 2"] = graph["capture"]
-    graph["sampler 2"] = demo_graph.node("KSampler", **graph["sampler"]["inputs"] | {"model": ["capture 2", 0], "seed": 9})
+    graph["sampler 2"] = demo_graph.node(
+        "KSampler", **graph["sampler"]["inputs"] | {"model": ["capture 2", 0], "seed": 9}
+    )
     collect = {"capture": ["capture 2", 1], "samples": ["sampler 2", 0]}
     graph["collect 2"] = demo_graph.node("I2AM_Collect", **collect)
     graph["text 2"] = demo_graph.node("PreviewAny", source=["collect 2", 2])

@@ -3,6 +3,7 @@
 import copy
 
 import comfy.model_management
+import comfy.patcher_extension
 import comfy.sample
 import comfy.samplers
 import pytest
@@ -175,7 +176,18 @@ class StopError(Exception):
 def test_nothing_stays_patched(single, ending):
     original = options_of(single.model)
     backend = comfy.ldm.modules.attention.optimized_attention
-    model, handle = single.capture()
+    around = []  # the run's own options, before and after our wrapper
+
+    def outermost(executor, *args, **kwargs):
+        around.append(executor.class_obj.model_options["transformer_options"])
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            around.append(executor.class_obj.model_options["transformer_options"])
+
+    outer = single.model.clone()
+    outer.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "test", outermost)
+    model, handle = workflow.I2AMCapture.execute(outer, "auto", "positive", "off", 512).args
     before = copy.deepcopy(options_of(model)[1])
     seen = []
 
@@ -201,6 +213,7 @@ def test_nothing_stays_patched(single, ending):
         with pytest.raises((StopError, comfy.model_management.InterruptProcessingException)):
             run()
     assert seen
+    assert around[0] is around[1] and "optimized_attention_override" not in around[1]
     assert options_of(single.model) == original
     assert model.model_options["transformer_options"] == before
     assert guider.model_options["transformer_options"] == before

@@ -10,9 +10,7 @@ import workflow
 from i2am_pack.i2am_core import imacs, levels
 from i2am_pack.nodes.imacs import I2AMIMACS
 
-DEFAULTS = dict(
-    scope="auto", penalty=3.0, threshold=0.4, steps="all", layers="all", heads="all", reference=0, item=0
-)
+DEFAULTS = dict(scope="auto", penalty=3.0, threshold=0.4, steps="all", layers="all", heads="all", reference=0, item=0)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +62,7 @@ def test_a_larger_mask_of_the_same_shape_is_fine(graph, attribution):
     [
         (dict(inpainting_mask=torch.zeros(1, 64, 64)), "the mask is empty"),
         (dict(inpainting_mask=torch.ones(1, 64, 64)), "the mask is full"),
-        (dict(inpainting_mask=torch.ones(1, 64, 96)), "the generated picture's mask is 96x64.*another shape"),
+        (dict(inpainting_mask=torch.ones(1, 64, 96)), r"the generated picture's mask is 96x64.*another shape"),
         (dict(inpainting_mask=torch.ones(5, 64, 64)), r"a batch of 5 masks for 2 generated picture\(s\)"),
         (dict(reference_mask=torch.zeros(1, 64, 64)), "the mask is empty"),
         (dict(steps="4"), "there are 4 steps"),
@@ -80,6 +78,6 @@ def test_a_run_without_a_mask_needs_one():
     graph = workflow.make()
     graph.latent.pop("noise_mask")
     attribution = graph.attribution()
-    with pytest.raises(ValueError, match="this run had no inpainting mask.*connect inpainting_mask"):
+    with pytest.raises(ValueError, match=r"this run had no inpainting mask.*connect inpainting_mask"):
         score(attribution)
     assert isinstance(score(attribution, inpainting_mask=graph.scene["mask"])[0], float)

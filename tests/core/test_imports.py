@@ -1,0 +1,60 @@
+"""Imports point one way, and importing the core costs next to nothing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "folder_paths", "server", "execution"}
+
+
+def imported(path):
+    """Top-level names for absolute imports, dotted paths from the pack's root for relative ones."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            prefix = ".".join([*base, *(node.module or "").split(".")]).strip(".")
+            yield prefix
+            yield from (f"{prefix}.{alias.name}" for alias in node.names)
+
+
+def files(*folders):
+    return [path for folder in folders for path in sorted((ROOT / folder).glob("*.py"))]
+
+
+@pytest.mark.parametrize("path", files("i2am_core"), ids=lambda p: p.name)
+def test_the_core_knows_no_host(path):
+    assert not {name.split(".")[0] for name in imported(path)} & HOST_MODULES
+
+
+@pytest.mark.parametrize("path", files("nodes/host", "nodes/host/sources"), ids=lambda p: p.name)
+def test_the_host_side_knows_no_node(path):
+    ours = {name for name in imported(path) if name.startswith("nodes.")}
+    assert all(name.startswith("nodes.host") for name in ours)
+
+
+def test_sources_do_not_know_each_other():
+    sources = files("nodes/host/sources")
+    names = {f"nodes.host.sources.{p.stem}" for p in sources} - {
+        "nodes.host.sources.base",
+        "nodes.host.sources.__init__",
+    }
+    for path in sources:
+        if path.stem != "__init__":
+            assert not names & set(imported(path))
+
+
+def test_importing_the_core_is_cheap_and_pulls_in_no_matplotlib():
+    code = (
+        "import time, sys, torch; start = time.perf_counter(); import i2am_core; "
+        "print(time.perf_counter() - start, 'matplotlib' in sys.modules)"
+    )
+    runs = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True) for _ in range(3)]
+    assert all(run.stdout.split()[1] == "False" for run in runs)
+    assert min(float(run.stdout.split()[0]) for run in runs) < 0.2

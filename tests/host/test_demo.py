@@ -1,0 +1,78 @@
+"""The demo model, which is also the ground truth: what it paints and what its attention says, held out."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from i2am_pack.demo import data, evaluate, sprites
+from i2am_pack.demo.model import PixelVAE, load
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return evaluate.measure(evaluate.sample())
+
+
+def test_the_model_is_good_enough_on_64_held_out_scenes(measured):
+    assert measured["scenes"] == 64
+    assert measured["psnr"] > 17
+    assert measured["imacs_r2g"] > 0.3
+    assert max(measured["correspondence"].values()) > 0.9
+    assert measured["g2r_on_object_mask"] > measured["object_area"] * 1.5
+
+
+def test_the_layers_differ(measured):
+    """Some layers were told the correspondence, others found their own use: the layer level must show it."""
+    accuracy = measured["correspondence"]
+    assert min(accuracy[name] for name in ("output 2.0", "output 3.0")) > 0.9
+    assert accuracy["input 1.0"] < 0.2
+
+
+def test_the_truth_is_true():
+    """Warping the reference by the stated correspondence gives the object in the scene."""
+    scenes = data.draw_scenes(sprites.held_out_sprites()[:16], torch.Generator().manual_seed(0))
+    pixel = torch.arange(data.IMAGE) + 0.5
+    place = torch.stack(torch.meshgrid(pixel, pixel, indexing="xy"), -1)
+    place = place * scenes.zoom[:, None, None, None] + scenes.shift[:, None, None]
+    warped = torch.nn.functional.grid_sample(scenes.reference, place / (data.IMAGE / 2) - 1, align_corners=False)
+    opaque = scenes.object_mask > 0.99
+    assert ((warped - scenes.image).abs() * opaque).sum() / (3 * opaque.sum()) < 0.02
+
+
+def test_scenes_repeat_with_their_seed_and_hide_what_is_masked():
+    held_out = sprites.held_out_sprites()[:4]
+    first, again = (data.draw_scenes(held_out, torch.Generator().manual_seed(5)) for _ in range(2))
+    for field in dataclasses.fields(first):
+        assert torch.equal(getattr(first, field.name), getattr(again, field.name))
+    inside = first.mask.expand_as(first.image) > 0.5
+    assert first.masked_image[inside].eq(0.5).all()
+    assert torch.equal(first.masked_image[~inside], first.image[~inside])
+    assert ((first.object_mask > 0) <= (first.mask > 0)).all()
+
+
+def test_latents_lose_nothing():
+    image = torch.rand(2, 3, data.IMAGE, data.IMAGE)
+    torch.testing.assert_close(data.to_image(data.to_latent(image)), image)
+    pixels = torch.rand(1, 66, 70, 3)  # cropped to whole cells
+    torch.testing.assert_close(PixelVAE().decode(PixelVAE().encode(pixels)), pixels[:, :64, :68])
+
+
+def test_the_weights_load_in_under_a_second():
+    import time
+
+    start = time.perf_counter()
+    load()
+    assert time.perf_counter() - start < 1
+
+
+def test_other_reference_sizes_are_resized():
+    from i2am_pack.demo.nodes import DemoReference
+
+    _, _, encoder = load()
+    for shape in ((1, 64, 64, 3), (2, 200, 300, 4)):
+        ((tokens, about),) = DemoReference.execute(encoder, torch.rand(shape)).args[0]
+        assert tokens.shape == (shape[0], 256, 128)
+        assert about["i2am_references"] == [{"name": "demo reference", "start": 0, "count": 256, "grid": (16, 16)}]
