@@ -1,8 +1,8 @@
 """Train the demo model. Resumable: run the same command again after an interrupt.
 
-    PYTHONPATH=<ComfyUI> python -m demo.train --run runs/demo --steps 8000
+    PYTHONPATH=.host/ComfyUI:.host/placeholders .host/venv/bin/python -m demo.train --run runs/demo
 
-Needs ComfyUI's folder on the path and the Noto Color Emoji font. Every step draws its scenes, noise and
+Needs a ComfyUI on the path (as ``scripts/demo`` prepares one) and the Noto Color Emoji font. Every step draws its scenes, noise and
 timesteps from a generator seeded by the step number, so a resumed run sees what an uninterrupted one
 would have seen.
 """
@@ -31,6 +31,7 @@ SUPERVISED = (("output", 2), ("output", 3))
 # Once these two are aligned, a coarse layer joins them, and the consistency loss begins: in every layer the
 # reference as a whole should act in the mask, most of all on the object.
 CONSISTENT_FROM = 2500  # step
+ATTENTION_WEIGHTS = (0.02, 0.03)  # of the attention losses, before that step and after
 SUPERVISED_LATER = (("output", 1),)
 MARGIN_WEIGHT = 0.3  # of a cell in the mask beside the object, where the object's own cells weigh 1
 DROP_REFERENCE = 0.05  # scenes trained without a reference, so that guidance has a negative
@@ -199,7 +200,7 @@ def export(model: DemoModel, path: Path, metadata: dict[str, str]) -> None:
     temporary.replace(path)
 
 
-def train(run: Path, font: str, steps: int, batch: int, peak: float, weight: float, seed: int) -> None:
+def train(run: Path, font: str, steps: int, batch: int, peak: float, seed: int) -> None:
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     sprite_set, held_out = sprites.render_font(font)
@@ -223,6 +224,7 @@ def train(run: Path, font: str, steps: int, batch: int, peak: float, weight: flo
         loss = losses(model, sprite_set, alpha_bar, batch, step, g)
         optimizer.param_groups[0]["lr"] = learning_rate(step, steps, peak)
         optimizer.zero_grad()
+        weight = ATTENTION_WEIGHTS[step >= CONSISTENT_FROM]
         (loss.picture + weight * (loss.correspondence + loss.consistency)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -242,7 +244,7 @@ def train(run: Path, font: str, steps: int, batch: int, peak: float, weight: flo
             )
             checkpoint.with_suffix(".tmp").replace(checkpoint)
         if step in (500, 1000, 2000, 4000) or step == steps:
-            settings = {"step": step, "steps": steps, "batch": batch, "seed": seed, "correspondence": weight}
+            settings = {"step": step, "steps": steps, "batch": batch, "seed": seed}
             export(average, run / f"step_{step:05d}.safetensors", {"training": json.dumps(settings)})
 
 
@@ -279,13 +281,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints and log")
     parser.add_argument("--font", default=FONT)
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=5500)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
-    parser.add_argument("--correspondence", type=float, default=0.02, help="weight of the attention losses")
     parser.add_argument("--seed", type=int, default=0)
     a = parser.parse_args()
-    train(a.run, a.font, a.steps, a.batch, a.rate, a.correspondence, a.seed)
+    train(a.run, a.font, a.steps, a.batch, a.rate, a.seed)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def shipped():
     """Files that git tracks, less what .comfyignore leaves out: what the registry zips."""
-    ignored = pathspec.PathSpec.from_lines("gitwildmatch", (ROOT / ".comfyignore").read_text().splitlines())
+    ignored = pathspec.PathSpec.from_lines("gitignore", (ROOT / ".comfyignore").read_text().splitlines())
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return [name for name in tracked.splitlines() if not ignored.match_file(name)]
 
