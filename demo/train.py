@@ -2,9 +2,9 @@
 
     PYTHONPATH=.host/ComfyUI:.host/placeholders .host/venv/bin/python -m demo.train --run runs/demo
 
-Needs a ComfyUI on the path (as ``scripts/demo`` prepares one) and the Noto Color Emoji font. Every step draws its scenes, noise and
-timesteps from a generator seeded by the step number, so a resumed run sees what an uninterrupted one
-would have seen.
+Needs a ComfyUI on the path (as ``scripts/demo`` prepares one) and the Noto Color Emoji font. Every step
+draws its scenes, noise and timesteps from a generator seeded by the step number, so a resumed run sees
+what an uninterrupted one would have seen.
 """
 
 import argparse
