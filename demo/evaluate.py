@@ -94,8 +94,7 @@ def _scores(attribution: Attribution, scenes: data.Scenes, item: int) -> dict[st
 def correspondence_accuracy(attribution: Attribution, scenes: data.Scenes, layer: int) -> float:
     """How often the strongest reference patch of an object patch is within one patch of the truth."""
     grid = attribution.layers[layer].grid
-    pairs = attribution.entries[0, layer].pairs  # [B, cells, M], every cell: pair_maps is 'everywhere'
-    assert pairs is not None
+    pairs = attribution.entries[0, layer].pairs["g2r_pairs"]  # [B, cells, M], every cell: pair_maps is 'everywhere'
     best = pairs.argmax(-1)
     found = torch.stack([best % data.GRID, best // data.GRID], -1)
     truth = scenes.reference_position(grid.width).flatten(1, 2) / data.PATCH - 0.5

@@ -1,26 +1,31 @@
 """From queries and keys to attribution: exact, in float32, without ever holding queries x keys.
 
-With ``S = scale * q k^T + bias``, ``P`` its softmax over *all* keys, and reference columns j only, the four
-maps of I2AM (Park & Jang, ICLR 2025, section 3) are
+With ``S = scale * q k^T + bias``, ``L[i]`` the log-sum-exp of row i over *all* keys, and ``E = exp(S - L)`` for
+the reference columns alone, the four maps of I2AM (Park & Jang, ICLR 2025, section 3) are products with
+the same E:
 
-    share R2G[i] = sum_j P[i, j]                      the attention of position i that went to the reference
-    share G2R[j] = mean_i P[i, j]
-    paper G2R[j] = mean_i softmax_j S[i, j]           rows renormalized to the reference
-    paper R2G[i] = mean_j softmax_i S[i, j]           columns renormalized to the generated positions
+    share R2G = E 1                       the attention of each position that went to the reference
+    share G2R = 1/N 1^T E
+    paper G2R = 1/N (1 / E 1)^T E         rows renormalized to the reference
+    paper R2G = 1/M w * E (1 / c)         columns renormalized to the positions: w = exp(L - max L), c = w^T E
 
-Rows are read in chunks. The first sweep gives everything but the last line, for which the columns'
-denominators must be complete first: a second sweep, over reference columns only, uses them.
+One product of queries and reference keys, one exponential, a few thin products; a few heads at a time.
+Where numbers would leave the range of float32 (a reference that is all but ignored, masks, rows on very
+different scales), or one head alone is too large to hold, ``streaming`` does the same more carefully.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from . import streaming
+from .logsumexp import row_log_sum_exp
 from .tokens import Index, TokenGroup
 
-CHUNK_BYTES = 32 * 2**20  # logits held at a time
+CHUNK_BYTES = 32 * 2**20  # of E, held at a time
+SMALLEST = 1e-30  # a sum below this may have lost terms to underflow
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,8 @@ class Marginals:
     """Attribution of one attention call to one reference, for each batch item and head.
 
     N generated positions, M reference tokens. The paper maps sum to 1. ``*_scope`` is the same mean as
-    its namesake over the positions in scope only. ``pairs`` is the head-mean of ``softmax_j S[i, j]`` for
-    the rows asked for.
+    its namesake over the positions in scope only. Pair maps are means over heads, for the A positions
+    asked for: ``g2r_pairs`` holds ``softmax_j S[i, j]``, ``r2g_pairs`` holds ``softmax_i S[i, j]`` (over all N).
     """
 
     r2g_paper: Tensor  # [B, H, N]
@@ -38,7 +43,8 @@ class Marginals:
     g2r_share: Tensor  # [B, H, M]
     g2r_paper_scope: Tensor | None = None  # [B, H, M]
     g2r_share_scope: Tensor | None = None  # [B, H, M]
-    pairs: Tensor | None = None  # [B, A, M]
+    g2r_pairs: Tensor | None = None  # [B, A, M]
+    r2g_pairs: Tensor | None = None  # [B, A, M]
 
 
 def split_heads(x: Tensor, heads: int, batch: int) -> Tensor:
@@ -80,131 +86,138 @@ def attribute(
     ``q [B, H, Nq, D]`` and ``k [B, H, K, D]``; ``queries`` are the rows that are generated positions, N of
     them. ``scale`` defaults to ``D ** -0.5``. ``bias`` is what attention adds to the logits, or a boolean mask
     of the keys that count; it broadcasts to ``[B, H, Nq, K]``. ``scope [B, N]`` (boolean) asks for the G2R of
-    some positions alone, ``pair_rows [A]`` for the pair map of some positions, numbered within the N.
+    some positions alone, ``pair_rows [A]`` for the pair maps of some positions, numbered within the N.
 
     A position that may look at no reference token has no G2R of its own and does not count in the mean;
     nor does a reference token that no position may look at, in R2G.
     """
-    rows = _Logits(q, k, queries, scale, bias)
-    chunk = max(1, chunk_bytes // (4 * q.shape[0] * q.shape[1] * k.shape[2]))
-    sums = [_Sums(rows, group, scope, pair_rows) for group in references]
-
-    for start, logits in rows.chunks(chunk, slice(None)):
-        probabilities = _softmax(logits)
-        for part in sums:
-            part.add(start, logits[..., part.group.index], probabilities[..., part.group.index])
-    for part in sums:
-        for start, logits in rows.chunks(chunk, part.group.index):
-            part.add_columns(start, logits)
-    return [part.finish() for part in sums]
-
-
-class _Logits:
-    """The rows of ``S``, computed a chunk at a time in float32 (or float64 where q is)."""
-
-    def __init__(self, q: Tensor, k: Tensor, queries: Index, scale: float | None, bias: Tensor | None) -> None:
-        self.q = q[:, :, queries]
-        self.dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-        self.k = k.to(self.dtype)
-        self.scale = q.shape[-1] ** -0.5 if scale is None else scale
-        self.bias = None
-        if bias is not None:
-            bias = bias if bias.dtype != torch.bool else _mask_to_bias(bias, self.dtype)
-            bias = bias.to(self.dtype).expand(*q.shape[:3], k.shape[2])
-            self.bias = bias[:, :, queries]
-        self.count = self.q.shape[2]
-
-    def chunks(self, size: int, columns: Index) -> Iterator[tuple[int, Tensor]]:
-        """Yield ``(first row, logits [B, H, <= size, columns])``."""
-        keys = self.k[:, :, columns].transpose(-1, -2)
-        for start in range(0, self.count, size):
-            chunk = slice(start, start + size)
-            logits = (self.q[:, :, chunk].to(self.dtype) * self.scale) @ keys
-            if self.bias is not None:
-                logits = logits + self.bias[:, :, chunk][..., columns]
-            yield start, logits
-
-
-class _Sums:
-    """Running sums of one reference's maps over chunks of rows."""
-
-    def __init__(self, rows: _Logits, group: TokenGroup, scope: Tensor | None, pair_rows: Tensor | None) -> None:
-        batch, heads = rows.q.shape[:2]
-        self.group = group
-        self.scope = None if scope is None else scope.to(rows.q.device)[:, None, :]  # [B, 1, N]
-        self.pair_rows = None if pair_rows is None else pair_rows.to(rows.q.device)
-
-        def zeros(*shape: int) -> Tensor:
-            return torch.zeros(batch, *shape, dtype=rows.dtype, device=rows.q.device)
-
-        self.r2g_share, self.r2g_paper = zeros(heads, rows.count), zeros(heads, rows.count)
-        self.share, self.paper = zeros(heads, group.count), zeros(heads, group.count)
-        self.scope_share, self.scope_paper = zeros(heads, group.count), zeros(heads, group.count)
-        self.column_max = zeros(heads, group.count) - torch.inf  # over positions, so far
-        self.column_sum = zeros(heads, group.count)  # of exp(S - column_max)
-        self.looking = zeros(heads, rows.count)  # 1 for positions that may look at the reference
-        self.pairs = None if pair_rows is None else zeros(len(pair_rows), group.count)
-
-    def add(self, start: int, logits: Tensor, share: Tensor) -> None:
-        """First sweep, rows from ``start``: ``logits [B, H, n, M]`` and their softmax over all keys."""
-        chunk = slice(start, start + logits.shape[2])
-        paper = _softmax(logits)
-        self.r2g_share[:, :, chunk] = share.sum(-1)
-        self.looking[:, :, chunk] = paper.sum(-1).round()
-        self.share += share.sum(-2)
-        self.paper += paper.sum(-2)
-        if self.scope is not None:
-            inside = self.scope[:, :, chunk, None].to(share.dtype)
-            self.scope_share += (share * inside).sum(-2)
-            self.scope_paper += (paper * inside).sum(-2)
-        highest = torch.maximum(self.column_max, logits.amax(-2))
-        base = _finite(highest)
-        self.column_sum = self.column_sum * (self.column_max - base).exp() + (logits - base[:, :, None]).exp().sum(-2)
-        self.column_max = highest
-        if self.pairs is not None and self.pair_rows is not None:
-            here = (self.pair_rows >= chunk.start) & (self.pair_rows < chunk.stop)
-            self.pairs[:, here] = paper.mean(1)[:, self.pair_rows[here] - start]
-
-    def add_columns(self, start: int, logits: Tensor) -> None:
-        """Second sweep, with the columns' denominators complete."""
-        chunk = slice(start, start + logits.shape[2])
-        seen = (self.column_sum > 0).sum(-1, keepdim=True).clamp(min=1)
-        weight = torch.where(self.column_sum > 0, 1 / self.column_sum, 0)[:, :, None]
-        share_of_column = (logits - _finite(self.column_max)[:, :, None]).exp() * weight
-        self.r2g_paper[:, :, chunk] = share_of_column.sum(-1) / seen
-
-    def finish(self) -> Marginals:
-        count = self.r2g_share.shape[2]
-        looking = self.looking.sum(-1, keepdim=True).clamp(min=1)
-        maps = Marginals(
-            r2g_paper=self.r2g_paper,
-            r2g_share=self.r2g_share.clamp(max=1),  # rounding
-            g2r_paper=self.paper / looking,
-            g2r_share=self.share / max(1, count),
-            pairs=self.pairs,
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    if bias is not None:
+        bias = _additive(bias, q.dtype).expand(*q.shape[:3], k.shape[2])[:, :, queries]
+    q = q[:, :, queries]
+    total = row_log_sum_exp(q, k, scale, bias)
+    return [
+        _attribute_one(
+            q,
+            k[:, :, group.index],
+            total,
+            scale,
+            None if bias is None else bias[..., group.index],
+            None if scope is None else scope.to(q.device),
+            None if pair_rows is None else pair_rows.to(q.device),
+            chunk_bytes,
         )
-        if self.scope is None:
-            return maps
-        inside = self.scope.to(self.looking.dtype)
-        looking_inside = (self.looking * inside).sum(-1, keepdim=True).clamp(min=1)
-        return Marginals(
-            **vars(maps)
-            | {
-                "g2r_paper_scope": self.scope_paper / looking_inside,
-                "g2r_share_scope": self.scope_share / inside.sum(-1, keepdim=True).clamp(min=1),
-            }
+        for group in references
+    ]
+
+
+def _attribute_one(
+    q: Tensor,
+    k: Tensor,
+    total: Tensor,
+    scale: float,
+    bias: Tensor | None,
+    scope: Tensor | None,
+    pair_rows: Tensor | None,
+    chunk_bytes: int,
+) -> Marginals:
+    """Maps of one reference, whose keys and bias columns are given alone; ``total [B, H, N]`` is L."""
+    batch, heads, n, m = *q.shape[:3], k.shape[2]
+    dtype = total.dtype
+    size = chunk_bytes // (total.element_size() * n * max(m, 1))  # heads at a time
+    sums = _empty(batch, heads, n, m, dtype, q.device, scope, pair_rows)
+    careful = list(range(batch * heads))
+    if size:
+        careful = []
+        for start in range(0, batch * heads, size):
+            part = slice(start, start + size)
+            careful += _products(q, k, total, scale, bias, scope, pair_rows, sums, part)
+    for number in careful:
+        b, h = divmod(number, heads)
+        one = streaming.marginals(
+            q[b, h],
+            k[b, h],
+            total[b, h],
+            scale,
+            None if bias is None else bias[b, h],
+            None if scope is None else scope[b],
+            pair_rows,
+            chunk_bytes,
         )
+        for name, values in one.items():
+            if name.endswith("_pairs"):
+                sums[name][b] += values / heads
+            else:
+                sums[name][b, h] = values
+    return Marginals(**sums)
 
 
-def _mask_to_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
+def _products(
+    q: Tensor,
+    k: Tensor,
+    total: Tensor,
+    scale: float,
+    bias: Tensor | None,
+    scope: Tensor | None,
+    pair_rows: Tensor | None,
+    sums: dict[str, Tensor],
+    part: slice,
+) -> list[int]:
+    """Fill ``sums`` for some heads (numbered through the batch); return those that need more care."""
+    heads, n, m = q.shape[1], q.shape[2], k.shape[2]
+    numbers = torch.arange(q.shape[0] * heads, device=q.device)[part]
+    items = numbers // heads
+    rows, columns, offset = (x.flatten(0, 1)[part].to(total.dtype) for x in (q, k, total))
+    offset = torch.where(offset > -torch.inf, offset, 0)  # rows that see nothing end up with a share of 0
+    added = -offset[..., None] if bias is None else bias.flatten(0, 1)[part] - offset[..., None]
+    e = torch.baddbmm(added, rows, columns.transpose(1, 2), alpha=scale).exp_()  # [g, N, M]
+    share = e.sum(-1)  # [g, N]
+    weight = (offset - offset.amax(-1, keepdim=True)).exp()
+    thin = [torch.full_like(share, 1 / n), 1 / (n * share), weight]
+    if scope is not None:
+        inside = scope[items].to(share.dtype)
+        inside = inside / inside.sum(-1, keepdim=True).clamp(min=1)
+        thin += [inside, inside / share]
+    thin_sums = torch.bmm(torch.stack(thin, 1), e)  # [g, 3 or 5, M]
+    denominator = thin_sums[:, 2]
+    r2g = weight * torch.bmm(e, 1 / denominator[..., None])[..., 0] / m
+
+    safe = (share.amin(-1) > SMALLEST) & (denominator.amin(-1) > SMALLEST)
+    found = {"r2g_share": share.clamp(max=1), "r2g_paper": r2g, "g2r_share": thin_sums[:, 0], "g2r_paper": thin_sums[:, 1]}
+    if scope is not None:
+        found |= {"g2r_share_scope": thin_sums[:, 3], "g2r_paper_scope": thin_sums[:, 4]}
+    for name, values in found.items():
+        sums[name].flatten(0, 1)[part] = values
+    if pair_rows is not None:
+        chosen = e[:, pair_rows] * safe[:, None, None] / heads
+        by_row = chosen / share[:, pair_rows, None]
+        by_column = chosen * weight[:, pair_rows, None] / denominator[:, None]
+        sums["g2r_pairs"].index_add_(0, items, by_row.nan_to_num(0.0))
+        sums["r2g_pairs"].index_add_(0, items, by_column.nan_to_num(0.0))
+    return numbers[~safe].tolist()
 
 
-def _softmax(logits: Tensor) -> Tensor:
-    """Softmax over the last axis, and 0 where everything is masked."""
-    return logits.softmax(-1).nan_to_num(0.0)
+def _empty(
+    batch: int,
+    heads: int,
+    n: int,
+    m: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    scope: Tensor | None,
+    pair_rows: Tensor | None,
+) -> dict[str, Tensor]:
+    """Room for every map that was asked for."""
+    shapes = {"r2g_share": (heads, n), "r2g_paper": (heads, n), "g2r_share": (heads, m), "g2r_paper": (heads, m)}
+    if scope is not None:
+        shapes |= {"g2r_share_scope": (heads, m), "g2r_paper_scope": (heads, m)}
+    if pair_rows is not None:
+        shapes |= {"g2r_pairs": (len(pair_rows), m), "r2g_pairs": (len(pair_rows), m)}
+    return {name: torch.zeros(batch, *shape, dtype=dtype, device=device) for name, shape in shapes.items()}
 
 
-def _finite(highest: Tensor) -> Tensor:
-    """A maximum that can be subtracted: 0 where everything is masked."""
-    return torch.where(highest > -torch.inf, highest, 0)
+def _additive(bias: Tensor, dtype: torch.dtype) -> Tensor:
+    dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    if bias.dtype == torch.bool:
+        return torch.zeros(bias.shape, dtype=dtype, device=bias.device).masked_fill(~bias, -torch.inf)
+    return bias.to(dtype)

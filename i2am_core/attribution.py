@@ -1,7 +1,7 @@
 """What one sampling run revealed: frozen maps of every layer, step and head, and how they were taken."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
@@ -36,14 +36,14 @@ class LayerMaps:
 
     ``maps`` is keyed by the fields of ``attention.Marginals``. ``seen [bins]`` counts the steps of each bin in
     which the layer was captured: it is the weight of that bin in a mean over time. Where heads were not
-    kept apart, the head axis has length 1. ``pairs [items, A, M]`` is the mean over heads and steps of
-    ``softmax_j`` for the positions ``pair_rows [A]``.
+    kept apart, the head axis has length 1. ``pairs`` holds ``g2r_pairs`` and ``r2g_pairs``, each ``[items, A, M]``
+    and a mean over heads and steps, for the positions ``pair_rows [A]``; it is empty where none were kept.
     """
 
     maps: Mapping[str, Tensor]
     seen: Tensor
     pair_rows: Tensor | None = None
-    pairs: Tensor | None = None
+    pairs: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,7 @@ class Attribution:
     def nbytes(self) -> int:
         held = 0
         for entry in self.entries.values():
-            held += sum(x.nbytes for x in entry.maps.values())
-            held += 0 if entry.pairs is None else entry.pairs.nbytes
+            held += sum(x.nbytes for x in (*entry.maps.values(), *entry.pairs.values()))
         return held
 
     def summary(self) -> str:
@@ -98,7 +97,7 @@ class Attribution:
         paired = [
             self.layers[layer].name
             for (reference, layer), e in self.entries.items()
-            if reference == 0 and e.pairs is not None
+            if reference == 0 and e.pairs
         ]
         lines = [
             f"I2AM attribution of a run of {self.steps} steps, {self.items} picture(s) on a latent grid of {self.grid}",

@@ -11,7 +11,8 @@ from torch import Tensor
 from .attention import Marginals
 from .attribution import Attribution, Layer, LayerMaps, Reference
 
-MAP_FIELDS = tuple(f.name for f in dataclasses.fields(Marginals) if f.name != "pairs")
+PAIR_FIELDS = ("g2r_pairs", "r2g_pairs")
+MAP_FIELDS = tuple(f.name for f in dataclasses.fields(Marginals) if f.name not in PAIR_FIELDS)
 PAIR_SHARE = 0.5  # of the budget, at most, for pair maps
 
 _Key = tuple[int, Layer]  # reference, layer
@@ -54,7 +55,7 @@ class Recorder:
         """Whether the pair map of this layer has room in the budget; layers come first come, first served."""
         key = (reference, layer)
         if key not in self._pair_bytes:
-            size = 4 * self.items * rows * self.references[reference].tokens
+            size = 4 * len(PAIR_FIELDS) * self.items * rows * self.references[reference].tokens
             room = self.budget_bytes * PAIR_SHARE - sum(self._pair_bytes.values())
             self._pair_bytes[key] = size if size <= room else 0
         return self._pair_bytes[key] > 0
@@ -118,18 +119,16 @@ class _StepSums:
     def __init__(self, pair_rows: Tensor | None) -> None:
         self.calls = 0
         self.maps: dict[str, Tensor] = {}
-        self.pairs: Tensor | None = None
+        self.pairs: dict[str, Tensor] = {}
         self.pair_rows = pair_rows
 
     def add(self, marginals: Marginals) -> None:
         self.calls += 1
-        for name in MAP_FIELDS:
-            value = getattr(marginals, name)
-            if value is not None:
-                value = value.float()
-                self.maps[name] = self.maps[name] + value if name in self.maps else value
-        if marginals.pairs is not None:
-            self.pairs = marginals.pairs.float() if self.pairs is None else self.pairs + marginals.pairs.float()
+        for sums, names in ((self.maps, MAP_FIELDS), (self.pairs, PAIR_FIELDS)):
+            for name in names:
+                value = getattr(marginals, name)
+                if value is not None:
+                    sums[name] = sums[name] + value.float() if name in sums else value.float()
 
     @property
     def nbytes(self) -> int:
@@ -146,7 +145,7 @@ class _BinSums:
             name: torch.zeros(x.shape[0], bins, x.shape[1] if heads_kept else 1, x.shape[2])
             for name, x in like.maps.items()
         }
-        self.pairs = None if like.pairs is None else torch.zeros(like.pairs.shape)
+        self.pairs = {name: torch.zeros(x.shape) for name, x in like.pairs.items()}
         self.pair_rows = like.pair_rows
 
     def add(self, step: _StepSums, bin_number: int) -> None:
@@ -155,8 +154,8 @@ class _BinSums:
             value = step.maps[name] / step.calls
             value = value if self.heads_kept else value.mean(1, keepdim=True)
             total[:, bin_number] += value.cpu()
-        if self.pairs is not None and step.pairs is not None:
-            self.pairs += step.pairs.cpu() / step.calls
+        for name, total in self.pairs.items():
+            total += step.pairs[name].cpu() / step.calls
 
     def freeze(self) -> LayerMaps:
         weight = self.seen.clamp(min=1)
@@ -164,5 +163,5 @@ class _BinSums:
             maps={name: total / weight[None, :, None, None] for name, total in self.maps.items()},
             seen=self.seen,
             pair_rows=self.pair_rows,
-            pairs=None if self.pairs is None else self.pairs / self.seen.sum(),
+            pairs={name: total / self.seen.sum() for name, total in self.pairs.items()},
         )

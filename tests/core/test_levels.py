@@ -147,7 +147,7 @@ def test_budget_merges_steps_then_heads_and_keeps_the_unified_map():
     torch.manual_seed(0)
     full, _ = record(layers)
     per_step = sum(x.nbytes for x in full.layer_maps(0, 0).maps.values()) // STEPS
-    pairs = full.layer_maps(0, 0).pairs.nbytes
+    pairs = sum(x.nbytes for x in full.layer_maps(0, 0).pairs.values())
     torch.manual_seed(0)
     binned, _ = record(layers, budget=2 * pairs + 2 * per_step)
     assert len(binned.bins) < STEPS and binned.heads_kept
@@ -158,7 +158,7 @@ def test_budget_merges_steps_then_heads_and_keeps_the_unified_map():
     torch.manual_seed(0)
     tiny, _ = record(layers, budget=per_step // 2)
     assert len(tiny.bins) == 1 and not tiny.heads_kept
-    assert tiny.layer_maps(0, 0).pairs is None and "did not fit" in tiny.summary()
+    assert tiny.layer_maps(0, 0).pairs == {} and "did not fit" in tiny.summary()
     torch.testing.assert_close(maps(tiny, "r2g").values, maps(full, "r2g").values)
     with pytest.raises(ValueError, match="heads cannot be told apart"):
         maps(tiny, "r2g", "head")
@@ -169,7 +169,7 @@ def test_pair_maps_average_to_g2r(equal_grids):
     attribution, _ = equal_grids
     entry = attribution.layer_maps(0, 0)
     whole = maps(attribution, "g2r", scope="whole image", layers="a").values[0]
-    torch.testing.assert_close(entry.pairs[0].mean(0), whole.flatten())
+    torch.testing.assert_close(entry.pairs["g2r_pairs"][0].mean(0), whole.flatten())
 
 
 @pytest.mark.parametrize(
