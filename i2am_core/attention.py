@@ -183,7 +183,12 @@ def _products(
     r2g = weight * torch.bmm(e, 1 / denominator[..., None])[..., 0] / m
 
     safe = (share.amin(-1) > SMALLEST) & (denominator.amin(-1) > SMALLEST)
-    found = {"r2g_share": share.clamp(max=1), "r2g_paper": r2g, "g2r_share": thin_sums[:, 0], "g2r_paper": thin_sums[:, 1]}
+    found = {
+        "r2g_share": share.clamp(max=1),
+        "r2g_paper": r2g,
+        "g2r_share": thin_sums[:, 0],
+        "g2r_paper": thin_sums[:, 1],
+    }
     if scope is not None:
         found |= {"g2r_share_scope": thin_sums[:, 3], "g2r_paper_scope": thin_sums[:, 4]}
     for name, values in found.items():

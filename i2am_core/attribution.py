@@ -62,8 +62,9 @@ class Attribution:
     mechanism: str = ""
     branch: str = ""
     captured_calls: int = 0
-    skipped: Mapping[str, int] | None = None  # reason -> calls
+    skipped: Mapping[str, int] = field(default_factory=dict)  # reason -> calls
     notes: tuple[str, ...] = ()
+    pictures: Mapping[str, Tensor] = field(default_factory=dict)  # "generated 0", "reference 0": [H, W, 3] uint8
 
     @property
     def steps(self) -> int:
@@ -95,9 +96,7 @@ class Attribution:
         """What was captured, how finely, and what was not: a few lines for a person."""
         detail = f"each of {self.steps} steps" if len(self.bins) == self.steps else f"{len(self.bins)} groups of steps"
         paired = [
-            self.layers[layer].name
-            for (reference, layer), e in self.entries.items()
-            if reference == 0 and e.pairs
+            self.layers[layer].name for (reference, layer), e in self.entries.items() if reference == 0 and e.pairs
         ]
         lines = [
             f"I2AM attribution of a run of {self.steps} steps, {self.items} picture(s) on a latent grid of {self.grid}",
@@ -109,8 +108,8 @@ class Attribution:
             f"kept: {detail} x {len(self.layers)} layers x {'each head' if self.heads_kept else 'mean of heads'}, "
             f"{self.nbytes / 2**20:.1f} MB",
             f"pair maps: {', '.join(paired) if paired else 'none'}",
-            f"attention calls: {self.captured_calls} captured, {sum((self.skipped or {}).values())} skipped",
-            *(f"  {count} x {reason}" for reason, count in (self.skipped or {}).items()),
+            f"attention calls: {self.captured_calls} captured, {sum(self.skipped.values())} skipped",
+            *(f"  {count} x {reason}" for reason, count in self.skipped.items()),
             *self.notes,
             "layers:",
             *(f"  {i}: {x.name}, grid {x.grid}, {x.heads} heads" for i, x in enumerate(self.layers)),

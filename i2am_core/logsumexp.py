@@ -20,9 +20,9 @@ _Kernel = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def row_log_sum_exp(q: Tensor, k: Tensor, scale: float, bias: Tensor | None = None) -> Tensor:
-    """``log sum_j exp(scale * q_i k_j + bias_ij)`` for ``q [B, H, N, D]`` and ``k [B, H, K, D]``: ``[B, H, N]`` float32.
+    """``log sum_j exp(scale * q_i k_j + bias_ij)``, ``[B, H, N]``, for ``q [B, H, N, D]`` and ``k [B, H, K, D]``.
 
-    float64 for float64 inputs. ``bias`` is additive and broadcasts to ``[B, H, N, K]``.
+    float32, or float64 for float64 inputs. ``bias`` is additive and broadcasts to ``[B, H, N, K]``.
     """
     if bias is None:
         kernel = trusted_kernel(q.device.type, q.dtype, q.shape[-1])

@@ -321,7 +321,8 @@ def test_pair_maps_are_those_of_the_mask(single):
     inside = graph_region(single, attribution.layers[5].grid, 0)
     assert entry.pair_rows.tolist() == inside.nonzero().flatten().tolist()
     torch.testing.assert_close(
-        entry.pairs["g2r_pairs"][0].mean(0), maps(attribution, "g2r", scope="inpainting mask", layers="5").values[0].flatten()
+        entry.pairs["g2r_pairs"][0].mean(0),
+        maps(attribution, "g2r", scope="inpainting mask", layers="5").values[0].flatten(),
     )
     assert single.attribution(pair_maps="off").layer_maps(0, 5).pairs == {}
     assert single.attribution(pair_maps="everywhere").layer_maps(0, 5).pairs["g2r_pairs"].shape == (1, 256, 256)

@@ -1,0 +1,193 @@
+"""An attribution as one safetensors file: all maps, and a JSON header that says what they are.
+
+Tensors are named ``<kind>/<reference>/<layer>/<field>``; the header is the metadata entry ``i2am``. Reading
+trusts nothing: a file whose parts do not fit each other is refused.
+"""
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .attribution import Attribution, Layer, LayerMaps, Reference
+from .recorder import MAP_FIELDS, PAIR_FIELDS
+from .tokens import TokenGrid
+
+VERSION = 1
+SUFFIX = ".i2am.safetensors"
+
+
+def save(attribution: Attribution, path: Path) -> None:
+    """Write a file; it appears whole or not at all, and replaces one of that name."""
+    tensors = dict(_tensors(attribution))
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        temporary = Path(file.name)
+    try:
+        save_file(tensors, temporary, metadata={"i2am": json.dumps(_header(attribution))})
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def load(path: Path) -> Attribution:
+    """Read a file. Raises ValueError, in one sentence, for what is no attribution that this version can read."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {path.name}: choose one that I2AM Save wrote.")
+    try:
+        with safe_open(path, "pt") as file:
+            header = _read_header(file.metadata(), path.name)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is not a dict)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path.name} is damaged or not a safetensors file ({error}): save the attribution again."
+        ) from None
+    try:
+        return _attribution(header, tensors)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        reason = str(error).strip("'\"")
+        raise ValueError(f"{path.name} is no valid I2AM attribution ({reason}): save the attribution again.") from None
+
+
+def _header(a: Attribution) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "references": [{"name": r.name, "tokens": r.tokens, "grid": _pair(r.grid)} for r in a.references],
+        "layers": [{"name": x.name, "grid": _pair(x.grid), "heads": x.heads} for x in a.layers],
+        "entries": sorted(a.entries),
+        "bins": [[b.start, b.stop] for b in a.bins],
+        "sigmas": a.sigmas,
+        "items": a.items,
+        "heads_kept": a.heads_kept,
+        "grid": _pair(a.grid),
+        "mechanism": a.mechanism,
+        "branch": a.branch,
+        "captured_calls": a.captured_calls,
+        "skipped": dict(a.skipped),
+        "notes": a.notes,
+    }
+
+
+def _tensors(a: Attribution) -> Mapping[str, Tensor]:
+    tensors = {f"pictures/{name}": picture.contiguous() for name, picture in a.pictures.items()}
+    if a.denoise_mask is not None:
+        tensors["denoise_mask"] = a.denoise_mask.contiguous()
+    for (reference, layer), entry in a.entries.items():
+        place = f"{reference}/{layer}"
+        tensors[f"seen/{place}"] = entry.seen
+        tensors |= {f"maps/{place}/{name}": x.contiguous() for name, x in entry.maps.items()}
+        tensors |= {f"pairs/{place}/{name}": x.contiguous() for name, x in entry.pairs.items()}
+        if entry.pair_rows is not None and entry.pairs:
+            tensors[f"pair_rows/{place}"] = entry.pair_rows.clone()
+    return tensors
+
+
+def _read_header(metadata: Mapping[str, str] | None, name: str) -> dict[str, Any]:
+    try:
+        header = json.loads((metadata or {})["i2am"])
+        version = header["version"]
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"{name} is a safetensors file, but not an I2AM attribution: choose one that I2AM Save wrote."
+        ) from None
+    if not isinstance(version, int) or version > VERSION:
+        raise ValueError(
+            f"{name} was written by a newer I2AM (format {version}, this one reads {VERSION}): update I2AM."
+        )
+    return dict(header)
+
+
+def _attribution(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Attribution:
+    references = tuple(Reference(str(r["name"]), _count(r["tokens"]), _grid(r["grid"])) for r in header["references"])
+    layers = tuple(Layer(str(x["name"]), _some_grid(x["grid"]), _count(x["heads"])) for x in header["layers"])
+    a = Attribution(
+        references=references,
+        layers=layers,
+        entries={},
+        bins=tuple(range(_count(low, 0), _count(high)) for low, high in header["bins"]),
+        sigmas=tuple(float(s) for s in header["sigmas"]),
+        items=_count(header["items"]),
+        heads_kept=bool(header["heads_kept"]),
+        grid=_some_grid(header["grid"]),
+        denoise_mask=tensors.get("denoise_mask"),
+        mechanism=str(header["mechanism"]),
+        branch=str(header["branch"]),
+        captured_calls=_count(header["captured_calls"], 0),
+        skipped={str(reason): _count(n) for reason, n in header["skipped"].items()},
+        notes=tuple(str(note) for note in header["notes"]),
+        pictures={name.removeprefix("pictures/"): x for name, x in tensors.items() if name.startswith("pictures/")},
+    )
+    _check_run(a)
+    entries = {(int(r), int(n)): _entry(a, references[r], layers[n], f"{r}/{n}", tensors) for r, n in header["entries"]}
+    return Attribution(**vars(a) | {"entries": entries})
+
+
+def _check_run(a: Attribution) -> None:
+    held = [step for b in a.bins for step in b]
+    _check(held == list(range(a.steps)) and all(len(b) for b in a.bins), "its time bins do not hold its steps")
+    for reference in a.references:
+        _check(reference.grid is None or reference.grid.cells == reference.tokens, "a reference does not fill its grid")
+    if a.denoise_mask is not None:
+        _check_tensor("denoise_mask", a.denoise_mask, (a.items, a.grid.height, a.grid.width))
+    for name, picture in a.pictures.items():
+        _check(picture.ndim == 3 and picture.shape[-1] == 3, f"its picture '{name}' has shape {tuple(picture.shape)}")
+
+
+def _entry(a: Attribution, reference: Reference, layer: Layer, place: str, tensors: Mapping[str, Tensor]) -> LayerMaps:
+    heads = layer.heads if a.heads_kept else 1
+    cells = {"r2g": layer.grid.cells, "g2r": reference.tokens}
+    maps, pairs = {}, {}
+    for name in MAP_FIELDS:
+        if (values := tensors.get(f"maps/{place}/{name}")) is not None:
+            _check_tensor(name, values, (a.items, len(a.bins), heads, cells[name[:3]]))
+            maps[name] = values
+    _check(
+        {"r2g_paper", "r2g_share", "g2r_paper", "g2r_share"} <= maps.keys(), f"maps of layer '{layer.name}' are missing"
+    )
+    rows = tensors.get(f"pair_rows/{place}")
+    if rows is not None:
+        _check(rows.ndim == 1 and not rows.is_floating_point(), "pair_rows is not a list of positions")
+        _check(
+            len(rows) == 0 or 0 <= int(rows.min()) <= int(rows.max()) < layer.grid.cells, "pair_rows leaves the grid"
+        )
+        for name in PAIR_FIELDS:
+            pairs[name] = tensors[f"pairs/{place}/{name}"]
+            _check_tensor(name, pairs[name], (a.items, len(rows), reference.tokens))
+    seen = tensors[f"seen/{place}"]
+    _check_tensor("seen", seen, (len(a.bins),))
+    return LayerMaps(maps, seen, rows, pairs)
+
+
+def _check_tensor(name: str, values: Tensor, shape: tuple[int, ...]) -> None:
+    _check(tuple(values.shape) == shape, f"{name} has shape {tuple(values.shape)} where {shape} is expected")
+    _check(values.is_floating_point() and bool(values.isfinite().all()), f"{name} holds values that are not numbers")
+
+
+def _check(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
+
+
+def _count(value: Any, least: int = 1) -> int:
+    _check(isinstance(value, int) and value >= least, f"{value!r} is not a count")
+    return int(value)
+
+
+def _pair(grid: TokenGrid | None) -> list[int] | None:
+    return None if grid is None else [grid.height, grid.width]
+
+
+def _grid(pair: Any) -> TokenGrid | None:
+    return None if pair is None else _some_grid(pair)
+
+
+def _some_grid(pair: Any) -> TokenGrid:
+    height, width = pair
+    return TokenGrid(_count(height), _count(width))
