@@ -10,8 +10,11 @@ class I2AMExtension(ComfyExtension):
         from .nodes.collect import I2AMCollect
         from .nodes.imacs import I2AMIMACS
         from .nodes.maps import I2AMMaps
+        from .nodes.specific import I2AMSpecificReference
+        from .nodes.storage import I2AMLoad, I2AMSave
 
-        return [I2AMCapture, I2AMCollect, I2AMMaps, I2AMIMACS, *DEMO_NODES]
+        ours = [I2AMCapture, I2AMCollect, I2AMMaps, I2AMSpecificReference, I2AMIMACS, I2AMSave, I2AMLoad]
+        return [*ours, *DEMO_NODES]
 
 
 async def comfy_entrypoint() -> I2AMExtension:

@@ -6,8 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
+
+from .attribution import Attribution, Direction
+from .levels import Level, maps
+from .render import colorize, heat, overlay
 
 TILE = 1.7  # inches of one picture
+COLUMNS = 6
+TITLES: dict[Direction, str] = {
+    "r2g": "Where the reference acts in the picture",
+    "g2r": "Which parts of the reference the picture used",
+}
+LEVELS: tuple[Level, ...] = ("unified", "time", "layer", "head")
 
 
 @dataclass(frozen=True)
@@ -50,3 +61,29 @@ def contact_sheet(rows: Sequence[Row], path: Path, title: str = "") -> None:
             axes.set_title(caption, fontsize=7, y=-0.14, va="bottom")
         top -= TILE + band
     figure.savefig(path)
+
+
+def attribution_sheet(attribution: Attribution, path: Path, item: int = 0, reference: int = 0) -> None:
+    """Write a one-page PNG of every level in both directions, over the pictures kept with the attribution."""
+    rows = []
+    for direction, title in TITLES.items():
+        if direction == "g2r" and attribution.check_reference(reference).grid is None:
+            continue
+        picture = attribution.pictures.get(f"generated {item}" if direction == "r2g" else f"reference {reference}")
+        for level in LEVELS:
+            if level == "head" and not attribution.heads_kept:
+                continue
+            shown = maps(attribution, direction, level, reference=reference, item=item)
+            pictures = list(_overlays(shown.values, picture))
+            for start in range(0, len(pictures), COLUMNS):
+                part = slice(start, start + COLUMNS)
+                rows.append(Row(f"{title}: {level}", pictures[part], shown.labels[part]))
+    contact_sheet(rows, path, attribution.references[reference].name)
+
+
+def _overlays(values: Tensor, picture: Tensor | None) -> Tensor:
+    if picture is None:
+        scale = 256 / max(values.shape[-2:])
+        return colorize(heat(values, (round(values.shape[-2] * scale), round(values.shape[-1] * scale))))
+    height, width = picture.shape[:2]
+    return overlay(picture[None].float() / 255, colorize(heat(values, (height, width))), 0.5)

@@ -45,9 +45,7 @@ def specific(
     attribution.check_item(item)
     shown = attribution.check_reference(reference)
     if shown.grid is None:
-        raise ValueError(
-            f"reference {reference} ('{shown.name}') has no spatial layout: no part of it can be named."
-        )
+        raise ValueError(f"reference {reference} ('{shown.name}') has no spatial layout: no part of it can be named.")
     _check_means(attribution, steps, heads)
     names = [layer.name for layer in attribution.layers]
     kept = {
@@ -64,8 +62,8 @@ def specific(
     found = [part for part in parts if part is not None]
     if not found:
         raise ValueError(
-            "no pair maps were kept for this region: it lies outside the inpainting mask. Choose a region inside it, or "
-            "set pair_maps of I2AM Capture to 'everywhere' and sample again."
+            "no pair maps were kept for this region: it lies outside the inpainting mask. Choose a region inside it, "
+            "or set pair_maps of I2AM Capture to 'everywhere' and sample again."
         )
     height, width = max((x.shape for x in found), key=lambda shape: shape[0] * shape[1])
     values = torch.stack([resize(x, height, width) for x in found]).mean(0)

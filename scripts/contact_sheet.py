@@ -11,22 +11,19 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from PIL import Image
 
-from demo_graph import DIRECTIONS, LEVELS
-from i2am_core.report import Row, contact_sheet
-
-COLUMNS = 6
-TITLES = {"r2g": "Where the reference acts in the picture", "g2r": "Which parts of the reference the picture used"}
+from demo_graph import LEVELS
+from i2am_core.report import COLUMNS, TITLES, Row, contact_sheet
 
 
 def read(path: Path) -> Image.Image:
     return Image.open(path).convert("RGB")
 
 
-def level_rows(out: Path, direction: str, level: str) -> list[Row]:
+def level_rows(out: Path, direction: str, title: str, level: str) -> list[Row]:
     """The overlays of one level, a few to a row."""
     paths = sorted(out.glob(f"{direction}_{level}_overlay*.png"))
     labels = (out / f"{direction}_{level}.txt").read_text().splitlines()
-    heading = f"{TITLES[direction]}: {level}"
+    heading = f"{title}: {level}"
     return [
         Row(heading, [read(p) for p in paths[i : i + COLUMNS]], labels[i : i + COLUMNS])
         for i in range(0, len(paths), COLUMNS)
@@ -42,12 +39,12 @@ def first_row(out: Path) -> Row:
 def main(out: Path) -> None:
     scores = json.loads((out / "imacs.json").read_text())
     rows = [first_row(out)]
-    for direction in DIRECTIONS:
+    for direction, title in TITLES.items():
         for level in LEVELS[1:]:
-            rows += level_rows(out, direction, level)
+            rows += level_rows(out, direction, title, level)
     contact_sheet(rows[:1], out / "banner.png")
-    title = f"I2AM: IMACS r2g {scores['r2g']['score']:.2f}, g2r {scores['g2r']['score']:.2f}"
-    contact_sheet(rows, out / "contact_sheet.png", title)
+    heading = f"I2AM: IMACS r2g {scores['r2g']['score']:.2f}, g2r {scores['g2r']['score']:.2f}"
+    contact_sheet(rows, out / "contact_sheet.png", heading)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from safetensors.torch import save_file
 from i2am_core import Layer, Recorder, Reference, TokenGrid, attribute, maps, span
 from i2am_core.storage import load, save
 
+ROOT = Path(__file__).resolve().parents[2]
 GRID = TokenGrid(3, 4)
 
 
@@ -141,3 +145,16 @@ def test_damaged_bytes_never_end_in_anything_but_a_sentence(attribution, tmp_pat
         load(path)
     except ValueError as error:
         assert path.name in str(error)
+
+
+def test_the_command_line_prints_and_draws(attribution, tmp_path):
+    path = tmp_path / "run.i2am.safetensors"
+    save(attribution, path)
+    command = [sys.executable, "-m", "i2am_core", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert attribution.summary() in done.stdout
+    assert (tmp_path / "run.png").stat().st_size > 10_000
+    path.write_bytes(b"nothing")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("run.i2am.safetensors is damaged")

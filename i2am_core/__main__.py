@@ -1,0 +1,27 @@
+"""``python -m i2am_core FILE``: print what a saved attribution holds and draw its contact sheet."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from .report import attribution_sheet
+from .storage import SUFFIX, load
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m i2am_core", description=__doc__)
+    parser.add_argument("file", type=Path, help="a file that I2AM Save wrote")
+    parser.add_argument("--out", type=Path, help="the contact sheet (default: beside the file)")
+    arguments = parser.parse_args()
+    file: Path = arguments.file
+    try:
+        attribution = load(file)
+        sheet: Path = arguments.out or file.with_name(file.name.removesuffix(SUFFIX) + ".png")
+        attribution_sheet(attribution, sheet)
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    sys.stdout.write(f"{attribution.summary()}\ncontact sheet: {sheet}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""I2AM Save and I2AM Load: an attribution as a file, to look at again without sampling."""
+
+import dataclasses
+from pathlib import Path
+
+import folder_paths
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..i2am_core.storage import SUFFIX, load, save
+from .images import choose, generated, referred
+from .schema import AttributionHandle, schema
+
+LONGEST_SIDE = 512  # px of the pictures kept beside the maps
+FOLDERS = {"output": folder_paths.get_output_directory, "input": folder_paths.get_input_directory}
+
+
+class I2AMSave(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="I2AM_Save",
+            display_name="I2AM Save",
+            description="Writes an attribution to ComfyUI's output folder, with the pictures it is about.",
+            is_output_node=True,
+            inputs=[
+                AttributionHandle.Input("attribution", tooltip="From I2AM Collect."),
+                io.String.Input(
+                    "filename_prefix", default="i2am/attribution", tooltip="Name of the file, as in Save Image."
+                ),
+                io.Image.Input("image", optional=True, tooltip="The generated picture, to keep with the maps."),
+                io.Image.Input("reference", optional=True, tooltip="The reference image, to keep with the maps."),
+            ],
+            outputs=[io.String.Output(display_name="path", tooltip="The file, within ComfyUI's output folder.")],
+        )
+
+    @classmethod
+    def execute(cls, attribution, filename_prefix, image=None, reference=None) -> io.NodeOutput:
+        pictures = dict(attribution.pictures)
+        if image is not None:
+            for item in range(attribution.items):
+                pictures[f"generated {item}"] = small(choose(image, generated(attribution, item)))
+        if reference is not None:
+            for number in range(len(attribution.references)):
+                pictures[f"reference {number}"] = small(choose(reference, referred(attribution, number, 0)))
+        output = folder_paths.get_output_directory()
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(filename_prefix, output)
+        path = Path(folder) / f"{name}_{counter:05}{SUFFIX}"
+        while path.exists():
+            counter += 1
+            path = Path(folder) / f"{name}_{counter:05}{SUFFIX}"
+        save(dataclasses.replace(attribution, pictures=pictures), path)
+        return io.NodeOutput(str(path.relative_to(output)))
+
+
+class I2AMLoad(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="I2AM_Load",
+            display_name="I2AM Load",
+            description="Reads an attribution that I2AM Save wrote, from ComfyUI's output or input folder.",
+            inputs=[
+                io.Combo.Input("file", options=saved_files(), tooltip="Files of ComfyUI's output and input folders.")
+            ],
+            outputs=[
+                AttributionHandle.Output(display_name="attribution", tooltip="As it was when it was saved."),
+                io.String.Output(display_name="summary", tooltip="What was captured, how finely, and what was not."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file) -> bool | str:
+        """Files may be newer than the list that the page shows; places may not be outside ComfyUI's folders."""
+        try:
+            find(file)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file) -> tuple[float, int]:
+        found = find(file).stat()
+        return found.st_mtime, found.st_size
+
+    @classmethod
+    def execute(cls, file) -> io.NodeOutput:
+        attribution = load(find(file))
+        return io.NodeOutput(attribution, attribution.summary())
+
+
+def saved_files() -> list[str]:
+    """Every saved attribution, newest first, as ``<folder>/<path within it>``."""
+    found = [
+        (path, name, Path(place())) for name, place in FOLDERS.items() for path in Path(place()).rglob(f"*{SUFFIX}")
+    ]
+    found.sort(key=lambda entry: entry[0].stat().st_mtime, reverse=True)
+    return [f"{name}/{path.relative_to(folder).as_posix()}" for path, name, folder in found]
+
+
+def find(file: str) -> Path:
+    """The file that an entry of the list names. Raises ValueError for one outside ComfyUI's folders, or missing."""
+    place, _, inside = file.partition("/")
+    if place not in FOLDERS:
+        raise ValueError(f"'{file}' is not in ComfyUI's output or input folder: choose a file from the list.")
+    folder = Path(FOLDERS[place]()).resolve()
+    path = (folder / inside).resolve()
+    if not path.is_relative_to(folder) or not path.name.endswith(SUFFIX):
+        raise ValueError(f"'{file}' is no attribution in ComfyUI's {place} folder: choose a file from the list.")
+    if not path.is_file():
+        raise ValueError(f"there is no file '{inside}' in ComfyUI's {place} folder: choose one that I2AM Save wrote.")
+    return path
+
+
+def small(picture: Tensor) -> Tensor:
+    """``[H, W, 3]`` in [0, 1] to uint8, at most LONGEST_SIDE px."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, LONGEST_SIDE / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    resized = torch.nn.functional.interpolate(
+        picture.movedim(-1, 0)[None].float(), size, mode="bilinear", antialias=scale < 1
+    )
+    return (resized[0].movedim(0, -1).clamp(0, 1) * 255).round().to(torch.uint8).contiguous()
