@@ -48,7 +48,7 @@ def sample(weights: Path = WEIGHTS, count: int = SCENES, seed: int = 1, steps: i
 
     with torch.inference_mode():
         tokens = encoder(data.to_latent(scenes.reference))
-        about = {KEY: [tag("demo reference", 0, tokens.shape[1], (data.GRID, data.GRID))]}
+        about = {KEY: [tag("demo reference", 0, tokens, (data.GRID, data.GRID))]}
         latent = data.to_latent(scenes.masked_image)
         noise = comfy.sample.prepare_noise(latent, seed)
         positive, negative = [[tokens, about]], [[torch.zeros_like(tokens), {}]]

@@ -2,6 +2,7 @@
 
 import torch
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..nodes.host.tags import KEY, tag
 from ..nodes.schema import schema
@@ -46,7 +47,8 @@ class DemoReference(io.ComfyNode):
             inputs=[
                 Encoder.Input("encoder", tooltip="From I2AM Demo Model."),
                 io.Image.Input(
-                    "image", tooltip="The reference: one object near the middle. Other sizes are resized to 64x64."
+                    "image",
+                    tooltip="The reference: one object near the middle. The central square of it is used, at 64x64.",
                 ),
             ],
             outputs=[io.Conditioning.Output(display_name="conditioning", tooltip="Tokens of the reference.")],
@@ -54,14 +56,22 @@ class DemoReference(io.ComfyNode):
 
     @classmethod
     def execute(cls, encoder, image) -> io.NodeOutput:
-        pixels = image[..., :3].movedim(-1, 1).float()
-        if pixels.shape[-2:] != (data.IMAGE, data.IMAGE):
-            size = (data.IMAGE, data.IMAGE)
-            pixels = torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
+        pixels = _square(image[..., :3].movedim(-1, 1).float())
         with torch.no_grad():
             tokens = encoder(data.to_latent(pixels))
-        about = tag("demo reference", 0, tokens.shape[1], (data.GRID, data.GRID))
+        about = tag("demo reference", 0, tokens, (data.GRID, data.GRID))
         return io.NodeOutput([[tokens, {KEY: [about]}]])
+
+
+def _square(pixels: Tensor) -> Tensor:
+    """The central square of images ``[B, 3, H, W]``, at the size that the model knows."""
+    side = min(pixels.shape[-2:])
+    top, left = ((length - side) // 2 for length in pixels.shape[-2:])
+    pixels = pixels[..., top : top + side, left : left + side]
+    if side == data.IMAGE:
+        return pixels
+    size = (data.IMAGE, data.IMAGE)
+    return torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 class DemoScene(io.ComfyNode):

@@ -93,9 +93,11 @@ def attribute(
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if bias is not None:
-        bias = _additive(bias, q.dtype).expand(*q.shape[:3], k.shape[2])[:, :, queries]
+        bias = _additive(bias, q.dtype).expand(*q.shape[:3], k.shape[2])[:, :, queries]  # a view, however large
     q = q[:, :, queries]
     total = row_log_sum_exp(q, k, scale, bias)
+    if total.isnan().any():
+        raise ValueError("queries or keys hold values that are not numbers, so their attention has no maps.")
     return [
         _attribute_one(
             q,
@@ -169,7 +171,9 @@ def _products(
     items = numbers // heads
     rows, columns, offset = (x.flatten(0, 1)[part].to(total.dtype) for x in (q, k, total))
     offset = torch.where(offset > -torch.inf, offset, 0)  # rows that see nothing end up with a share of 0
-    added = -offset[..., None] if bias is None else bias.flatten(0, 1)[part] - offset[..., None]
+    added = -offset[..., None]
+    if bias is not None:
+        added = added + torch.stack([bias[divmod(number, heads)] for number in numbers.tolist()])
     e = torch.baddbmm(added, rows, columns.transpose(1, 2), alpha=scale).exp_()  # [g, N, M]
     share = e.sum(-1)  # [g, N]
     weight = (offset - offset.amax(-1, keepdim=True)).exp()

@@ -23,11 +23,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference image as the model sees it. ``grid`` is None where its tokens have no place in the image."""
+    """A reference image as the model sees it. ``grid`` is None where its tokens have no place in the image.
+
+    ``key`` tells references of one name apart.
+    """
 
     name: str
     tokens: int
     grid: TokenGrid | None
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Attribution:
     items: int  # pictures in the batch
     heads_kept: bool
     grid: TokenGrid  # of the whole latent
-    denoise_mask: Tensor | None = None  # [items or 1, h, w] on ``grid``, 1 where the picture is painted
+    denoise_mask: Tensor | None = None  # [items, h, w] on ``grid``, above 0 where the picture is painted
     mechanism: str = ""
     branch: str = ""
     captured_calls: int = 0
@@ -99,7 +103,8 @@ class Attribution:
             self.layers[layer].name for (reference, layer), e in self.entries.items() if reference == 0 and e.pairs
         ]
         lines = [
-            f"I2AM attribution of a run of {self.steps} steps, {self.items} picture(s) on a latent grid of {self.grid}",
+            f"{self.captured_calls} attention calls in {len(self.layers)} layers over {self.steps} steps tell how "
+            f"{len(self.references)} reference(s) acted on {self.items} picture(s), on a latent grid of {self.grid}.",
             f"mechanism: {self.mechanism}; branch: {self.branch}",
             *(
                 f"reference {i}: {r.name}, {r.tokens} tokens, " + (f"grid {r.grid}" if r.grid else "no spatial layout")

@@ -5,6 +5,7 @@ then are maps averaged (paper, section 3). Steps, layers and heads weigh the sam
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -108,7 +109,7 @@ def _select(
             f"reference {reference} ('{shown.name}') has {shown.tokens} tokens without a spatial layout, so there is "
             "no generated-to-reference map: use the direction 'reference to generated'."
         )
-    scope = resolve_scope(attribution, scope)
+    scope = resolve_scope(attribution, scope, item)
     field = f"{direction}_{normalization}"
     if direction == "g2r" and scope == "inpainting mask":
         field += "_scope"
@@ -151,7 +152,7 @@ def _select_layer(
         head_numbers = [0]
     else:
         raise ValueError(
-            f"heads cannot be told apart in this attribution, only their mean fitted budget_mb: got '{heads}'."
+            f"heads cannot be told apart here, only their mean fitted budget_mb: write 'all', not '{heads}'."
         )
     seen = [b for b in bins if entry.seen[b] > 0]
     if not seen:
@@ -161,14 +162,16 @@ def _select_layer(
     return _LayerSelection(number, layer, head_numbers, seen, entry.seen[seen], values)
 
 
-def resolve_scope(attribution: Attribution, scope: str) -> str:
-    """'whole image' or 'inpainting mask', from those or 'auto'."""
-    has_mask = attribution.denoise_mask is not None
+def resolve_scope(attribution: Attribution, scope: str, item: int) -> str:
+    """'whole image' or 'inpainting mask', from those or 'auto', which takes the mask where there is one."""
+    mask = attribution.denoise_mask
+    has_mask = mask is not None and bool((mask[item] > 0).any())
     if scope == "auto":
         return "inpainting mask" if has_mask else "whole image"
     if scope == "inpainting mask" and not has_mask:
         raise ValueError(
-            "this run had no inpainting mask, so scope 'inpainting mask' has nothing to show: use 'whole image'."
+            f"this run had no inpainting mask for picture {item}, or an empty one, so scope 'inpainting mask' "
+            "has nothing to show: use 'whole image'."
         )
     if scope not in ("whole image", "inpainting mask"):
         raise ValueError(f"scope '{scope}' does not exist: choose auto, whole image or inpainting mask.")
@@ -180,7 +183,7 @@ def select_bins(attribution: Attribution, steps: str) -> list[int]:
     chosen = set(parse_selection(steps, attribution.steps, "steps"))
     bins = [b for b, held in enumerate(attribution.bins) if chosen & set(held)]
     if chosen != {step for b in bins for step in attribution.bins[b]}:
-        groups = ", ".join(_range_text(b) for b in attribution.bins)
+        groups = ", ".join(_numbers_text(b) for b in attribution.bins)
         raise ValueError(
             f"steps '{steps}' cannot be told apart: within budget_mb this attribution kept the groups {groups}. "
             "Select whole groups, or raise budget_mb and sample again."
@@ -195,12 +198,17 @@ def _time_maps(attribution: Attribution, selected: _Selection, groups: int) -> t
     values, labels = [], []
     for group in np.array_split(selected.bins, count):
         wanted = set(group.tolist())
+        held = [step for b in sorted(wanted) for step in attribution.bins[b]]
+        label = (
+            f"{'step' if len(held) == 1 else 'steps'} {_numbers_text(held)}, sigma {attribution.sigmas[held[0]]:.3g}"
+        )
         parts = [part for x in selected.layers if (part := _restrict(x, wanted)) is not None]
         if parts:
-            held = [step for b in sorted(wanted) for step in attribution.bins[b]]
             values.append(_mean([_over_heads(_over_bins(x)) for x in parts]))
-            sigma = attribution.sigmas[held[0]]
-            labels.append(f"{'step' if len(held) == 1 else 'steps'} {_range_text(held)}, sigma {sigma:.3g}")
+        else:
+            values.append(torch.zeros(selected.layers[0].values.shape[-2:]))
+            label += " (not captured)"
+        labels.append(label)
     return values, labels
 
 
@@ -242,5 +250,12 @@ def _mean(values: list[Tensor]) -> Tensor:
     return torch.stack(values).mean(0)
 
 
-def _range_text(numbers: range | list[int]) -> str:
-    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
+def _numbers_text(numbers: Iterable[int]) -> str:
+    """Ascending numbers as they are typed: '0-4,10'."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

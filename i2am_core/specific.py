@@ -8,11 +8,11 @@ Paper, section 3. From the pair maps of the chosen layers: the mean over a regio
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .attribution import Attribution, Direction, LayerMaps
 from .levels import resize
+from .regions import cells_of
 from .selection import parse_selection
 from .tokens import TokenGrid
 
@@ -46,6 +46,8 @@ def specific(
     shown = attribution.check_reference(reference)
     if shown.grid is None:
         raise ValueError(f"reference {reference} ('{shown.name}') has no spatial layout: no part of it can be named.")
+    if not (region > 0).any():
+        raise ValueError("the region is empty: paint the part of the image that you ask about.")
     _check_means(attribution, steps, heads)
     names = [layer.name for layer in attribution.layers]
     kept = {
@@ -70,19 +72,6 @@ def specific(
     partial = any(_rows(e) < attribution.layers[n].grid.cells for n, e in kept.items())
     where = ", of the inpainting mask only" if partial else ""
     return SpecificMap(values, f"mean of {len(found)} layer(s): {', '.join(names[n] for n in kept)}{where}")
-
-
-def cells_of(region: Tensor, grid: TokenGrid) -> Tensor:
-    """The cells of a grid that a region ``[H, W]`` covers: ``[cells]`` boolean.
-
-    Those covered by more than half; of a region smaller than that, those it touches. Raises ValueError
-    for an empty region.
-    """
-    cover = F.adaptive_avg_pool2d(region[None, None].float(), (grid.height, grid.width)).flatten()
-    if not (cover > 0).any():
-        raise ValueError("the region is empty: paint the part of the image that you ask about.")
-    inside = cover > 0.5
-    return inside if inside.any() else cover > 0
 
 
 def _check_means(attribution: Attribution, steps: str, heads: str) -> None:

@@ -59,7 +59,7 @@ def load(path: Path) -> Attribution:
 def _header(a: Attribution) -> dict[str, Any]:
     return {
         "version": VERSION,
-        "references": [{"name": r.name, "tokens": r.tokens, "grid": _pair(r.grid)} for r in a.references],
+        "references": [{"name": r.name, "tokens": r.tokens, "grid": _pair(r.grid), "key": r.key} for r in a.references],
         "layers": [{"name": x.name, "grid": _pair(x.grid), "heads": x.heads} for x in a.layers],
         "entries": sorted(a.entries),
         "bins": [[b.start, b.stop] for b in a.bins],
@@ -105,7 +105,9 @@ def _read_header(metadata: Mapping[str, str] | None, name: str) -> dict[str, Any
 
 
 def _attribution(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Attribution:
-    references = tuple(Reference(str(r["name"]), _count(r["tokens"]), _grid(r["grid"])) for r in header["references"])
+    references = tuple(
+        Reference(str(r["name"]), _count(r["tokens"]), _grid(r["grid"]), str(r["key"])) for r in header["references"]
+    )
     layers = tuple(Layer(str(x["name"]), _some_grid(x["grid"]), _count(x["heads"])) for x in header["layers"])
     a = Attribution(
         references=references,

@@ -82,7 +82,7 @@ def marginals(
 
 def _softmax(logits: Tensor) -> Tensor:
     """Softmax over the last axis, and 0 where everything is masked."""
-    return logits.softmax(-1).nan_to_num(0.0)
+    return torch.where(logits.amax(-1, keepdim=True) > -torch.inf, logits.softmax(-1), 0)
 
 
 def _finite(highest: Tensor) -> Tensor:

@@ -25,12 +25,16 @@ class TokenGrid:
 
 @dataclass(frozen=True)
 class TokenGroup:
-    """Tokens of one role. ``grid`` is None where tokens have no place in an image (a global embedding)."""
+    """Tokens of one role. ``grid`` is None where tokens have no place in an image (a global embedding).
+
+    ``key`` tells groups of one name apart, where a run has several.
+    """
 
     name: str
     index: Index
     count: int
     grid: TokenGrid | None = None
+    key: str = ""
 
     def __post_init__(self) -> None:
         if self.grid is not None and self.grid.cells != self.count:

@@ -8,9 +8,10 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..i2am_core import levels
-from ..i2am_core.attribution import Attribution
+from ..i2am_core.attribution import Attribution, Direction
 from ..i2am_core.metrics import imacs, share_inside
-from .images import choose, enlarge, generated, referred, size_for
+from ..i2am_core.regions import cells_of
+from .images import LONGEST_SIDE, choose, enlarge, generated, referred
 from .schema import AttributionHandle, schema
 from .selections import number_inputs, scope_input, selection_inputs
 
@@ -72,44 +73,61 @@ class I2AMIMACS(io.ComfyNode):
         inpainting_mask=None, reference_mask=None,
     ) -> io.NodeOutput:  # fmt: skip
         chosen = dict(steps=steps, layers=layers, heads=heads, reference=reference, item=item)
-        r2g = _score(
-            attribution, "r2g", _inpainting_mask(attribution, inpainting_mask, item), penalty, threshold, chosen
-        )
-        g2r: dict[str, Any] = {"score": None, "reason": "no reference_mask is connected"}
-        if reference_mask is not None:
-            shown = attribution.check_reference(reference)
-            if shown.grid is None:
-                g2r["reason"] = f"reference '{shown.name}' has no spatial layout"
-            else:
-                mask = choose(reference_mask, referred(attribution, reference, item))
-                g2r = _score(attribution, "g2r", mask, penalty, threshold, chosen | {"scope": scope})
+        mask, whose = _inpainting_mask(attribution, inpainting_mask, item)
+        r2g = _score(attribution, "r2g", mask, penalty, threshold, chosen) | {"mask": whose}
+        g2r = _g2r(attribution, reference_mask, penalty, threshold, chosen | {"scope": scope})
         report = {"r2g": r2g, "g2r": g2r, "penalty": penalty, "threshold": threshold, **chosen}
-        score = math.nan if g2r["score"] is None else g2r["score"]
-        return io.NodeOutput(r2g["score"], score, json.dumps(report, indent=2))
+        g2r_score = math.nan if g2r["score"] is None else g2r["score"]
+        return io.NodeOutput(r2g["score"], g2r_score, json.dumps(report, indent=2))
+
+
+def _g2r(
+    attribution: Attribution, mask: Tensor | None, penalty: float, threshold: float, chosen: dict[str, Any]
+) -> dict[str, Any]:
+    """The generated-to-reference score, or why there is none."""
+    shown = attribution.check_reference(chosen["reference"])
+    if mask is None:
+        return {"score": None, "reason": "no reference_mask is connected"}
+    if shown.grid is None:
+        return {"score": None, "reason": f"reference '{shown.name}' has no spatial layout"}
+    mask = choose(mask, referred(attribution, chosen["reference"], chosen["item"]))
+    return _score(attribution, "g2r", mask, penalty, threshold, chosen)
 
 
 def _score(
-    attribution: Attribution, direction, mask: Tensor, penalty: float, threshold: float, chosen: dict[str, Any]
+    attribution: Attribution,
+    direction: Direction,
+    mask: Tensor,
+    penalty: float,
+    threshold: float,
+    chosen: dict[str, Any],
 ) -> dict[str, Any]:
-    """IMACS of the unified map, and how much of its mass lies inside the mask."""
+    """IMACS of the unified map, and how much of its mass lies inside the mask; small masks are enlarged first."""
+    if max(mask.shape) < LONGEST_SIDE:
+        scale = LONGEST_SIDE / max(mask.shape)
+        mask = enlarge(mask, (round(mask.shape[0] * scale), round(mask.shape[1] * scale)))
     shown = levels.maps(attribution, direction, "unified", "paper", **chosen)
-    unified = shown.values[0]
-    at_mask = levels.resize(unified, *mask.shape)
+    inside = (mask > 0.5).float()
     result = {
-        "score": imacs(unified, mask, penalty, threshold),
-        "mass_inside": share_inside(at_mask, (mask > 0.5).float()),
-        "mask_area": (mask > 0.5).float().mean().item(),
+        "score": round(imacs(shown.values[0], mask, penalty, threshold), 4),
+        "mass_inside": round(share_inside(levels.resize(shown.values[0], *mask.shape), inside), 4),
+        "mask_area": round(inside.mean().item(), 4),
     }
-    return result if direction == "r2g" else result | {"scope": shown.scope}
+    if direction == "g2r":
+        asked = "the whole picture" if shown.scope == "whole image" else "the sampler's inpainting mask"
+        result["asked_by"] = asked
+    return result
 
 
-def _inpainting_mask(attribution: Attribution, mask: Tensor | None, item: int) -> Tensor:
+def _inpainting_mask(attribution: Attribution, mask: Tensor | None, item: int) -> tuple[Tensor, str]:
+    """The mask of the picture, and whose it is."""
     attribution.check_item(item)
     if mask is not None:
-        return choose(mask, generated(attribution, item))
+        return choose(mask, generated(attribution, item)), "inpainting_mask"
     if attribution.denoise_mask is None:
         raise ValueError(
             "this run had no inpainting mask, so there is nothing to score against: connect inpainting_mask, the part "
             "of the picture where the reference should act."
         )
-    return enlarge(attribution.denoise_mask[item], size_for(attribution.grid))
+    cells = cells_of(attribution.denoise_mask[item], attribution.grid)
+    return cells.view(attribution.grid.height, attribution.grid.width).float(), "the sampler's"

@@ -32,8 +32,8 @@ class I2AMMaps(io.ComfyNode):
                 io.Combo.Input(
                     "normalization",
                     options=["paper", "share"],
-                    tooltip="'paper' says where: each map sums to 1. 'share' says how much: the part of the attention "
-                    "that went to the reference, among all that the model looked at.",
+                    tooltip="'paper' says where: each layer's map sums to 1 on its own grid. 'share' says how much: "
+                    "the part of the attention that went to the reference, of all that the model looked at.",
                 ),
                 scope_input(),
                 *selection_inputs(),
@@ -58,7 +58,7 @@ class I2AMMaps(io.ComfyNode):
                     "scale",
                     options=["each map", "shared"],
                     tooltip="'each map' stretches every map to its own range: for looking at one. 'shared' gives all "
-                    "the same range: for comparing them.",
+                    "the same range: for comparing steps or heads (layers of coarser grids have larger values a cell).",
                 ),
                 io.Float.Input(
                     "opacity",
@@ -94,4 +94,13 @@ class I2AMMaps(io.ComfyNode):
         heat = render.heat(shown.values, size, scale)
         colors = render.colorize(heat, colormap)
         over = colors if picture is None else render.overlay(as_batch(picture, len(colors)), colors, opacity)
-        return io.NodeOutput(over, colors, heat, "\n".join(shown.labels))
+        return io.NodeOutput(over, colors, heat, "\n".join(_labels(shown, direction, normalization)))
+
+
+def _labels(shown: levels.Maps, direction: str, normalization: str) -> list[str]:
+    """What each picture shows, and the range that its colours stand for."""
+    asked = f", asked by the {shown.scope}" if direction == "generated to reference" else ""
+    return [
+        f"{label} | {direction}, {normalization}{asked} | {values.min():.3g} to {values.max():.3g}"
+        for label, values in zip(shown.labels, shown.values, strict=True)
+    ]

@@ -22,7 +22,8 @@ def read(path: Path) -> Image.Image:
 def level_rows(out: Path, direction: str, title: str, level: str) -> list[Row]:
     """The overlays of one level, a few to a row."""
     paths = sorted(out.glob(f"{direction}_{level}_overlay*.png"))
-    labels = (out / f"{direction}_{level}.txt").read_text().splitlines()
+    lines = (out / f"{direction}_{level}.txt").read_text().splitlines()
+    labels = [line.split(" | ")[0] for line in lines]
     heading = f"{title}: {level}"
     return [
         Row(heading, [read(p) for p in paths[i : i + COLUMNS]], labels[i : i + COLUMNS])

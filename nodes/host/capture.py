@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -30,6 +31,7 @@ class Capture:
 
     settings: Settings
     started: int = 0
+    failure: str = ""  # why the last run that could not be finished has no maps
     _runs: list[tuple[frozenset[bytes], Attribution]] = field(default_factory=list)
     _dropped: set[bytes] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -37,9 +39,9 @@ class Capture:
     def __deepcopy__(self, memo: dict) -> "Capture":
         return self
 
-    def keep(self, attribution: Attribution, output: Tensor) -> None:
-        """Remember that this run made this latent."""
-        digests = _digests(output)
+    def keep(self, attribution: Attribution, latents: Sequence[Tensor]) -> None:
+        """Remember that this run made these latents: its output, and the last denoised one."""
+        digests = frozenset(digest for latent in latents for digest in _digests(latent))
         with self._lock:
             self._runs = [run for run in self._runs if not run[0] & digests]
             self._runs.append((digests, attribution))
@@ -64,6 +66,8 @@ class Capture:
                 "no sampler has used this I2AM Capture's model: connect its MODEL output to the sampler whose LATENT "
                 "goes into I2AM Collect."
             )
+        if self.failure:
+            raise ValueError(f"the maps of a run could not be finished ({self.failure}); the log says more.")
         raise ValueError(
             f"none of the {finished} finished run(s) of this I2AM Capture made this latent: connect the LATENT output "
             "of the sampler itself. A latent that was loaded, made in another ComfyUI session, or changed after "

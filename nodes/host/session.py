@@ -3,6 +3,7 @@
 I2AM Capture only adds an OUTER_SAMPLE wrapper to a clone of the model. The rest is installed when a run
 starts, on the options that ComfyUI made for this run alone (``CFGGuider.sample``, comfy/samplers.py), so
 that it sits around whatever other nodes have patched in, and is undone when the run ends in any way.
+Whatever goes wrong in here is a skip with a reason: the picture comes first.
 """
 
 import logging
@@ -16,35 +17,38 @@ from typing import Any
 import comfy.patcher_extension
 import comfy.sampler_helpers
 import torch
-import torch.nn.functional as F
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_management import InterruptProcessingException
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...i2am_core.attention import attribute, split_heads
+from ...i2am_core.attention import attribute
 from ...i2am_core.attribution import Attribution, Layer, Reference
 from ...i2am_core.recorder import Recorder
+from ...i2am_core.regions import cells_of
 from ...i2am_core.tokens import TokenGrid
+from .attention_call import AttentionCall
 from .capture import Capture
 from .sources import SOURCES, CallSite, Chunk, Probe, Skip
+from .steps import step_of
 
 log = logging.getLogger(__name__)
 
 KEY = "i2am"
-BRANCHES = ("positive", "negative")  # their positions are ComfyUI's numbers in cond_or_uncond
+BRANCHES = ("positive", "negative")  # names of conditionings in ComfyUI's guiders
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
 
 
 def capture_with(model: ModelPatcher, capture: Capture) -> ModelPatcher:
     """A clone of the model whose every sampling run is captured."""
 
-    def outer_sample(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *args, **kwargs):
+    def outer_sample(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, *args, **kwargs):
         capture.started += 1
-        run = _Run(capture, noise, sigmas, denoise_mask)
-        with run.installed(executor.class_obj.model_options):
-            output = executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
-        capture.keep(run.finish(), output)
+        run = _Run(capture, executor.class_obj, noise, sigmas, denoise_mask)
+        with run.installed():
+            output = executor(noise, latent_image, sampler, sigmas, denoise_mask, run.watch(callback), *args, **kwargs)
+        run.keep(output)
         return output
 
     patched = model.clone()
@@ -52,51 +56,48 @@ def capture_with(model: ModelPatcher, capture: Capture) -> ModelPatcher:
     return patched
 
 
-def step_of(sigma: float, sigmas: Tensor) -> int:
-    """The step whose sigma interval holds ``sigma``; schedules may fall or rise.
-
-    Second-order samplers also ask between steps, and some a little outside the schedule.
-    """
-    schedule = sigmas if sigmas[0] < sigmas[-1] else -sigmas
-    value = sigma if sigmas[0] < sigmas[-1] else -sigma
-    tolerance = 1e-5 * max(1e-3, abs(value))
-    return int(torch.searchsorted(schedule[1:-1].contiguous(), value + tolerance, right=True))
-
-
 @dataclass(frozen=True)
 class _ModelCall:
-    """One call of the denoiser: its step, and the rows of the branch that is watched."""
+    """One call of the denoiser: its step, how many rows it has, and those of the branch that is watched."""
 
     step: int
+    rows: int
     chunks: tuple[Chunk, ...]
 
 
 class _Run:
     """Everything that belongs to one call of a sampler."""
 
-    def __init__(self, capture: Capture, noise: Tensor, sigmas: Tensor, denoise_mask: Tensor | None) -> None:
+    def __init__(
+        self, capture: Capture, guider: Any, noise: Tensor, sigmas: Tensor, denoise_mask: Tensor | None
+    ) -> None:
+        self.capture = capture
         self.settings = capture.settings
+        self.guider = guider
         self.sources = [s for s in SOURCES.values() if self.settings.mechanism in ("auto", s.name)]
         self.recorder = Recorder(sigmas, noise.shape[0], self.settings.budget_bytes)
         self.grid = TokenGrid(*noise.shape[-2:])
         self.items = noise.shape[0]
-        self.denoise_mask = None
-        if denoise_mask is not None and noise.ndim == 4:
-            mask = comfy.sampler_helpers.prepare_mask(denoise_mask, noise.shape, "cpu")
-            self.denoise_mask = mask.float().mean(1)  # [items, h, w]
+        self.denoise_mask = _mask_of(guider, self.settings.branch, denoise_mask, noise)
         self.mechanisms: Counter[str] = Counter()
-        self._conditionings: dict[Any, Mapping[str, Any]] = {}
-        self._regions: dict[TokenGrid, Tensor | None] = {}
+        self._last_denoised: Tensor | None = None
+        self._watched: list[Mapping[str, Any] | None] = []  # by position in the lists of the present calc_cond_batch
+        self._step = 0
+        self._regions: dict[TokenGrid, Tensor] = {}
         self._local = threading.local()  # ComfyUI may run the chunks of one step in several threads
         self._lock = threading.Lock()
 
     @contextmanager
-    def installed(self, model_options: dict[str, Any]) -> Iterator[None]:
+    def installed(self) -> Iterator[None]:
         """Listen in for as long as the block runs."""
+        model_options = self.guider.model_options
         original = model_options["transformer_options"]
         options = comfy.patcher_extension.copy_nested_dicts(original)
         options["optimized_attention_override"] = self._override(options.get("optimized_attention_override"))
-        options.setdefault("patches", {}).setdefault("attn2_patch", []).append(self._expect_cross_attention)
+        if isinstance(self.guider.model_patcher.model.diffusion_model, UNetModel):  # elsewhere they mean other things
+            patches = options.setdefault("patches", {})
+            patches["attn1_patch"] = [*patches.get("attn1_patch", ()), self._before_self_attention]
+            patches["attn2_patch"] = [self._note_context, *patches.get("attn2_patch", ()), self._before_cross_attention]
         for kind, wrapper in (
             (WrappersMP.CALC_COND_BATCH, self._calc_cond_batch),
             (WrappersMP.APPLY_MODEL, self._apply_model),
@@ -108,7 +109,30 @@ class _Run:
         finally:
             model_options["transformer_options"] = original
 
-    def finish(self) -> Attribution:
+    def watch(self, callback: Callable | None) -> Callable | None:
+        """The sampler's callback, and a look at the denoised latent: some nodes output that one."""
+        if callback is None:
+            return None
+
+        def watching(step, denoised, *args, **kwargs):
+            self._last_denoised = denoised
+            return callback(step, denoised, *args, **kwargs)
+
+        return watching
+
+    def keep(self, output: Tensor) -> None:
+        """Hand the finished attribution to the capture, under the latents that this run gave."""
+        try:
+            latents = [output]
+            if self._last_denoised is not None:
+                base = self.guider.model_patcher.model
+                latents.append(base.process_latent_out(self._last_denoised.to("cpu", torch.float32)))
+            self.capture.keep(self._finish(), latents)
+        except Exception as error:
+            log.warning("the maps of this run could not be finished", exc_info=True)
+            self.capture.failure = f"{type(error).__name__}: {error}"
+
+    def _finish(self) -> Attribution:
         return self.recorder.freeze(
             grid=self.grid,
             denoise_mask=self.denoise_mask,
@@ -117,58 +141,90 @@ class _Run:
         )
 
     def _calc_cond_batch(self, executor, model, conds, *args, **kwargs):
-        """Learn which conditioning each uuid means (``_calc_cond_batch``, comfy/samplers.py)."""
-        with self._lock:
-            for conditionings in conds:
-                for conditioning in conditionings or ():
-                    self._conditionings[conditioning.get("uuid")] = conditioning
-        return executor(model, conds, *args, **kwargs)
+        """Learn which lists of conditionings are the watched branch (``_calc_cond_batch``, comfy/samplers.py).
+
+        Not by position: guiders and guidance patches order them as they like. The guider's own dictionaries
+        of the branch are recognised in them; uuids are not unique, since ComfyUI copies dictionaries.
+        """
+        ours = {id(c): c for c in (getattr(self.guider, "conds", None) or {}).get(self.settings.branch) or ()}
+        before, self._watched = self._watched, [_by_uuid(conditionings, ours) for conditionings in conds]
+        try:
+            return executor(model, conds, *args, **kwargs)
+        finally:
+            self._watched = before
 
     def _apply_model(self, executor, x, t, c_concat, c_crossattn, control, transformer_options, **kwargs):
         self._local.call = self._describe(x, transformer_options)
         self._local.expected = None
+        self._local.replaced = transformer_options.get("patches_replace", {})  # a call's own options may lack it
         try:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
         finally:
             self._local.call = None
 
-    def _describe(self, x: Tensor, options: Mapping[str, Any]) -> _ModelCall:
-        branch = BRANCHES.index(self.settings.branch)
-        kinds = options["cond_or_uncond"]
-        rows = x.shape[0] // len(kinds)
-        chunks = tuple(
-            Chunk(slice(i * rows, (i + 1) * rows), self._conditionings.get(uuid, {}))
-            for i, (kind, uuid) in enumerate(zip(kinds, options["uuids"], strict=True))
-            if kind == branch
-        )
-        return _ModelCall(step_of(float(options["sigmas"].max()), self.recorder.sigmas), chunks)
+    def _describe(self, x: Tensor, options: Mapping[str, Any]) -> _ModelCall | None:
+        """The rows of the watched branch in this call, or None where there are none."""
+        if not {"cond_or_uncond", "uuids", "sigmas"} <= options.keys():
+            self._skip("a call of the model by another pack, which does not say whose it is")
+            return None
+        lists, uuids = options["cond_or_uncond"], options["uuids"]
+        size = x.shape[0] // len(lists)
+        chunks = []
+        for i, (number, uuid) in enumerate(zip(lists, uuids, strict=True)):
+            watched = self._watched[number] if number < len(self._watched) else None
+            if watched is not None and uuid in watched:
+                chunks.append(Chunk(slice(i * size, (i + 1) * size), watched[uuid]))
+        if not chunks:
+            return None
+        if size != self.items:
+            self._skip(
+                f"a call with {size} of the {self.items} pictures, as context windows make them: not supported yet"
+            )
+            return None
+        if len(chunks) > 1:
+            self.recorder.notes["several conditionings were combined: maps are the plain mean of those captured"] = None
+        with self._lock:
+            self._step = step_of(float(options["sigmas"].max()), self.recorder.sigmas, self._step)
+        return _ModelCall(self._step, x.shape[0], tuple(chunks))
 
-    def _expect_cross_attention(self, n, context, value, options):
-        """ComfyUI calls this right before a block's attn2, and only then; tensors pass unchanged."""
-        self._local.expected = _block_of(options)
+    def _before_self_attention(self, n, context, value, options):
+        """ComfyUI calls this right before a block's attn1; tensors pass unchanged."""
+        self._local.expected = ("attn1", _block_of(options))
+        return n, context, value
+
+    def _note_context(self, n, context, value, options):
+        """First of the attn2 patches: what the block is about to look at."""
+        self._local.context = (context, value)
+        return n, context, value
+
+    def _before_cross_attention(self, n, context, value, options):
+        """Last of the attn2 patches, right before attn2: has another pack put in something else?"""
+        noted = self._local.context
+        changed = context is not noted[0] or value is not noted[1]
+        self._local.expected = ("changed attn2" if changed else "attn2", _block_of(options))
         return n, context, value
 
     def _override(self, previous: Callable | None) -> Callable:
         def attend(attention, *args, **kwargs):
             output = previous(attention, *args, **kwargs) if previous else attention(*args, **kwargs)
             call = getattr(self._local, "call", None)
-            if call is not None and call.chunks:
+            if call is not None:
                 self._observe(call, args, kwargs)
             return output
 
         return attend
 
     def _observe(self, call: _ModelCall, args: tuple, kwargs: Mapping[str, Any]) -> None:
-        """Whatever goes wrong here is a skip with a reason: the picture comes first."""
         options = kwargs.get("transformer_options") or {}
         block = _block_of(options)
-        role = "attn2" if block is not None and block == self._local.expected else ""
-        self._local.expected = None
         try:
-            attention = _AttentionCall.read(args, kwargs)
+            attention = AttentionCall.read(args, kwargs)
+            if attention.q.shape[0] != call.rows:
+                self._skip("attention over other rows than the model was given: another pack changed them")
+                return
             site = CallSite(
                 layer=_layer_name(block),
-                role=role,
+                role=self._role(block),
                 queries=attention.q.shape[2],
                 keys=attention.k.shape[2],
                 heads=attention.q.shape[1],
@@ -184,13 +240,22 @@ class _Run:
                 log.warning("attention call in layer %s skipped: %s", _layer_name(block), reason, exc_info=True)
             self._skip(reason)
 
-    def _capture(self, call: _ModelCall, attention: "_AttentionCall", site: CallSite, chunk: Chunk) -> None:
+    def _role(self, block: tuple | None) -> str:
+        """What ComfyUI's own hooks announced for this call, or "" where it could be anything."""
+        announced, self._local.expected = self._local.expected, None
+        if block is None or announced is None or announced[1] != block:
+            return ""
+        kind = announced[0].removeprefix("changed ")
+        replaced = self._local.replaced.get(kind, {})
+        return "" if block in replaced or block[:2] in replaced else announced[0]
+
+    def _capture(self, call: _ModelCall, attention: AttentionCall, site: CallSite, chunk: Chunk) -> None:
         source, probe = self._probe(site, chunk)
         if isinstance(probe, Skip):
             self._skip(probe.reason)
             return
         with self._lock:
-            numbers = [self.recorder.reference(Reference(g.name, g.count, g.grid)) for g in probe.references]
+            numbers = [self.recorder.reference(Reference(g.name, g.count, g.grid, g.key)) for g in probe.references]
             region = self._region(probe.layer.grid)
             pair_rows = self._pair_rows(numbers, probe.layer, region)
         marginals = attribute(
@@ -199,13 +264,15 @@ class _Run:
             probe.references,
             queries=probe.queries,
             scale=attention.scale,
-            bias=None if attention.bias is None else attention.bias[chunk.rows][..., probe.keys],
+            bias=attention.bias_of(chunk.rows, probe.keys),
             scope=region,
             pair_rows=pair_rows,
         )
         with self._lock:
             self.mechanisms[source] += 1
             self.recorder.calls += 1
+            if probe.note:
+                self.recorder.notes[probe.note] = None
             for number, maps in zip(numbers, marginals, strict=True):
                 self.recorder.add(probe.layer, call.step, number, maps, pair_rows)
 
@@ -223,10 +290,7 @@ class _Run:
         if self.denoise_mask is None:
             return None
         if grid not in self._regions:
-            cover = F.adaptive_avg_pool2d(self.denoise_mask, (grid.height, grid.width)).flatten(1)
-            inside = cover > 0.5
-            small = ~inside.any(1, keepdim=True)  # a mask smaller than half a cell still has a place
-            self._regions[grid] = inside | (small & (cover > 0))
+            self._regions[grid] = cells_of(self.denoise_mask, grid)
         return self._regions[grid]
 
     def _pair_rows(self, references: list[int], layer: Layer, region: Tensor | None) -> Tensor | None:
@@ -240,30 +304,20 @@ class _Run:
         return rows if all(fits) else None
 
 
-@dataclass(frozen=True)
-class _AttentionCall:
-    """The arguments of ``optimized_attention`` in one layout: q, k ``[B, H, N, D]``, bias ``[B, H, N, K]``."""
+def _mask_of(guider: Any, branch: str, denoise_mask: Tensor | None, noise: Tensor) -> Tensor | None:
+    """What is to be painted, ``[items, h, w]`` on the latent's grid: the sampler's mask, or an inpainting model's."""
+    if denoise_mask is None:
+        conditionings = (getattr(guider, "conds", None) or {}).get(branch) or ()
+        denoise_mask = next((c["concat_mask"] for c in conditionings if c.get("concat_mask") is not None), None)
+    if denoise_mask is None or noise.ndim != 4:
+        return None
+    return comfy.sampler_helpers.prepare_mask(denoise_mask, noise.shape, "cpu").float().mean(1)
 
-    q: Tensor
-    k: Tensor
-    scale: float | None
-    bias: Tensor | None
 
-    @classmethod
-    def read(cls, args: tuple, kwargs: Mapping[str, Any]) -> "_AttentionCall":
-        """Backends name their parameters differently, but all take q, k, v, heads, mask in this order."""
-        q, k = args[0], args[1]
-        heads = args[3] if len(args) > 3 else kwargs["heads"]
-        mask = args[4] if len(args) > 4 else kwargs.get("mask")
-        batch = q.shape[0]
-        q, k = split_heads(q, heads, batch), split_heads(k, heads, batch)
-        bias = None
-        if mask is not None:
-            if mask.ndim == 2 and mask.shape[0] not in (1, q.shape[2]):
-                raise ValueError(f"a mask of shape {tuple(mask.shape)} for {q.shape[2]} queries")
-            bias = mask[None, None] if mask.ndim == 2 else mask[:, None] if mask.ndim == 3 else mask
-            bias = bias.expand(batch, heads, q.shape[2], k.shape[2])
-        return cls(q, k, kwargs.get("scale"), bias)
+def _by_uuid(conditionings: list | None, ours: Mapping[int, Mapping[str, Any]]) -> dict[Any, Mapping[str, Any]] | None:
+    """The conditionings of one list by uuid, if the list holds any of ours; each list has its own uuids."""
+    found = {c.get("uuid"): c for c in conditionings or () if id(c) in ours}
+    return found or None
 
 
 def _block_of(options: Mapping[str, Any]) -> tuple | None:

@@ -4,22 +4,34 @@ ComfyUI copies a conditioning's dictionary all the way to the sampler, so a key 
 Nodes that append tokens (ConditioningConcat) keep the positions of what was there before.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from ...i2am_core.tokens import TokenGrid, TokenGroup, span
+import torch
+from torch import Tensor
+
+from ...i2am_core.tokens import TokenGrid, TokenGroup
 
 KEY = "i2am_references"
 
 
-def tag(name: str, start: int, count: int, grid: tuple[int, int] | None) -> dict[str, Any]:
-    """A plain dictionary, as conditionings hold: ``count`` tokens from ``start``, on ``grid`` (height, width)."""
-    return {"name": name, "start": start, "count": count, "grid": grid}
+def tag(name: str, start: int, tokens: Tensor, grid: tuple[int, int] | None) -> dict[str, Any]:
+    """A plain dictionary, as conditionings hold, for ``tokens [B, M, C]`` from ``start``, on ``grid`` (height, width).
+
+    Its key is a hash of the tokens: two references of one name stay apart, one that is used twice is one.
+    """
+    values = tokens.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
+    key = hashlib.blake2b(values, digest_size=8).hexdigest()
+    return {"name": name, "start": start, "count": tokens.shape[1], "grid": grid, "key": key}
 
 
 def tagged(conditioning: Mapping[str, Any]) -> list[TokenGroup]:
     """The references that a conditioning is tagged with, in order."""
-    return [
-        span(t["name"], t["start"], None if t["grid"] is None else TokenGrid(*t["grid"]), t["count"])
-        for t in conditioning.get(KEY, ())
-    ]
+    groups: list[TokenGroup] = []
+    for t in conditioning.get(KEY, ()):
+        grid = None if t["grid"] is None else TokenGrid(*t["grid"])
+        repeats = sum(group.key.startswith(t["key"]) for group in groups)
+        key = f"{t['key']} again {repeats}" if repeats else t["key"]
+        groups.append(TokenGroup(t["name"], slice(t["start"], t["start"] + t["count"]), t["count"], grid, key))
+    return groups

@@ -27,7 +27,7 @@ def record(layers, budget=BIG_BUDGET, calls_per_step=1, masked=True, steps=STEPS
                 (m,) = attribute(q, k, [span("reference", 5, REFERENCE.grid)], scope=scope, pair_rows=rows)
                 recorder.add(layer, step, number, m, rows)
                 given.setdefault((layer, step), []).append(m)
-    mask = torch.zeros(1, 6, 4) if masked else None
+    mask = torch.ones(ITEMS, 6, 4) if masked else None
     return recorder.freeze(grid=FINE, denoise_mask=mask), given
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from i2am_core import Layer, Recorder, Reference, TokenGrid, attribute, maps, span
-from i2am_core.specific import cells_of, specific
+from i2am_core.regions import cells_of
+from i2am_core.specific import specific
 
 GRID, REFERENCE = TokenGrid(6, 4), Reference("reference", 20, TokenGrid(4, 5))
 
@@ -72,8 +73,14 @@ def test_cells_of_a_region():
     dot = torch.zeros(60, 40)
     dot[35, 12] = 1
     assert cells_of(dot, GRID).nonzero().flatten().tolist() == [13]
+    assert not cells_of(torch.zeros(60, 40), GRID).any()
+    batch = cells_of(torch.stack([region, dot, torch.zeros(60, 40)]), GRID)
+    assert batch.sum(1).tolist() == [2, 1, 0]
+
+
+def test_an_empty_region(everywhere):
     with pytest.raises(ValueError, match="the region is empty"):
-        cells_of(torch.zeros(60, 40), GRID)
+        specific(everywhere, torch.zeros(60, 40), "g2r")
 
 
 @pytest.mark.parametrize("arguments", [dict(steps="0"), dict(heads="1")])

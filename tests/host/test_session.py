@@ -12,7 +12,7 @@ import workflow
 
 from i2am_pack.i2am_core import maps
 from i2am_pack.nodes.host import session
-from i2am_pack.nodes.host.session import step_of
+from i2am_pack.nodes.host.steps import step_of
 
 LAYERS = ["input 1.0", "input 3.0", "output 0.0", "output 1.0", "output 2.0", "output 3.0"]
 

@@ -13,7 +13,7 @@ class CallSite:
     """One attention call of the denoiser, as ComfyUI's override sees it."""
 
     layer: str
-    role: str  # "attn2" where ComfyUI's own hook announced a cross-attention, else ""
+    role: str  # as ComfyUI's own hooks announced it: "attn1", "attn2", "changed attn2" (by another pack); else ""
     queries: int
     keys: int
     heads: int
@@ -34,8 +34,9 @@ class Probe:
 
     layer: Layer
     queries: Index
-    keys: Index
+    keys: slice
     references: tuple[TokenGroup, ...]
+    note: str = ""  # what a person should know about this reading, for the summary
 
 
 @dataclass(frozen=True)

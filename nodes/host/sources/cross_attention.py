@@ -16,10 +16,14 @@ class CrossAttention:
 
     def probe(self, site: CallSite, chunk: Chunk) -> Probe | Skip:
         if site.role != "attn2":
-            return Skip("self-attention: it holds no reference tokens")
+            return Skip(
+                _NOT_OURS.get(site.role, "attention that ComfyUI's hooks do not announce: it may hold the reference")
+            )
         references = tagged(chunk.conditioning)
         if not references:
             return Skip("cross-attention whose conditioning holds no tagged reference tokens")
+        if "area" in chunk.conditioning or "mask" in chunk.conditioning:
+            return Skip("cross-attention of a conditioning that is limited to an area or a mask: not supported yet")
         context = chunk.conditioning.get("cross_attn")
         tokens = 0 if context is None else context.shape[1]
         if tokens == 0 or site.keys % tokens:
@@ -28,5 +32,16 @@ class CrossAttention:
             return Skip(f"reference tokens are tagged beyond the {tokens} tokens of the conditioning")
         if site.grid is None or site.grid.cells != site.queries:
             return Skip(f"{site.queries} positions ask, which are not the {site.grid} cells of the feature map")
-        layer = Layer(site.layer, site.grid, site.heads)
-        return Probe(layer, slice(None), slice(0, tokens), tuple(references))
+        untagged = tokens - sum(group.count for group in references)
+        note = (
+            f"{untagged} of {tokens} tokens of the conditioning are untagged: they compete for attention"
+            if untagged
+            else ""
+        )
+        return Probe(Layer(site.layer, site.grid, site.heads), slice(None), slice(0, tokens), tuple(references), note)
+
+
+_NOT_OURS = {
+    "attn1": "self-attention: it holds no reference tokens",
+    "changed attn2": "cross-attention whose tokens another pack has changed",
+}

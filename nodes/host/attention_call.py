@@ -1,0 +1,49 @@
+"""The arguments of ComfyUI's ``optimized_attention``, in one layout."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ...i2am_core.attention import split_heads
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """q ``[B, H, N, D]``, k ``[B, H, K, D]``, and a bias that broadcasts to ``[B, H, N, K]``."""
+
+    q: Tensor
+    k: Tensor
+    scale: float | None
+    bias: Tensor | None
+
+    @classmethod
+    def read(cls, args: tuple, kwargs: Mapping[str, Any]) -> "AttentionCall":
+        """Backends name their parameters differently, but all take q, k, v, heads, mask in this order."""
+        q, k = args[0], args[1]
+        heads = args[3] if len(args) > 3 else kwargs["heads"]
+        mask = args[4] if len(args) > 4 else kwargs.get("mask")
+        batch = q.shape[0]
+        q, k = split_heads(q, heads, batch), split_heads(k, heads, batch)
+        if mask is not None:
+            mask = _four_axes(mask, q.shape[2])
+        return cls(q, k, kwargs.get("scale"), mask)
+
+    def bias_of(self, rows: slice, keys: slice) -> Tensor | None:
+        """The bias of some rows of the batch and some keys."""
+        if self.bias is None:
+            return None
+        bias = self.bias[rows] if self.bias.shape[0] > 1 else self.bias
+        return bias[..., keys] if bias.shape[-1] > 1 else bias
+
+
+def _four_axes(mask: Tensor, queries: int) -> Tensor:
+    """Masks come as ``[N, K]``, ``[B, N, K]`` or ``[B, H, N, K]``."""
+    if mask.ndim == 2 and mask.shape[0] in (1, queries):
+        return mask[None, None]
+    if mask.ndim == 3:
+        return mask[:, None]
+    if mask.ndim == 4:
+        return mask
+    raise ValueError(f"an attention mask of shape {tuple(mask.shape)} for {queries} queries")

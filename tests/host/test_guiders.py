@@ -1,0 +1,265 @@
+"""Runs that are not one positive and one negative through CFGGuider: nothing foreign may be taken for ours."""
+
+import comfy.model_patcher
+import comfy.samplers
+import pytest
+import torch
+import workflow
+from comfy_extras.nodes_custom_sampler import Guider_DualCFG
+
+import nodes as host_nodes
+from i2am_pack.i2am_core import maps
+from i2am_pack.nodes.capture import I2AMCapture
+from i2am_pack.nodes.collect import I2AMCollect
+
+SIGMAS = torch.tensor([10.0, 5.0, 2.0, 0.0])
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return workflow.make()
+
+
+def run(graph, guider, sampler="euler", sigmas=SIGMAS, callback=None, mask=True):
+    latent = graph.latent["samples"]
+    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(0))
+    sampler = comfy.samplers.sampler_object(sampler)
+    noise_mask = graph.latent["noise_mask"] if mask else None
+    return guider.sample(noise, latent, sampler, sigmas, noise_mask, callback, True, 0)
+
+
+def cfg(model, graph, positive=None, negative=None, scale=3.0):
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive or graph.positive, negative or graph.negative)
+    guider.set_cfg(scale)
+    return guider
+
+
+def g2r(handle, output):
+    return maps(handle.find(output), "g2r", scope="whole image").values
+
+
+def test_a_guider_with_another_order_of_conditionings(graph):
+    """DualCFGGuider hands over negative, middle and positive: position says nothing."""
+    model, handle = graph.capture()
+    guider = Guider_DualCFG(model)
+    guider.set_conds(graph.positive, graph.negative, graph.negative)
+    guider.set_cfg(3.0, 1.0)
+    got = g2r(handle, run(graph, guider))
+    assert got.max() > 3 / 256  # the zeroed negative would be flat
+
+
+def test_extra_calls_of_the_negative_are_not_the_positive(graph):
+    """Guidance patches call calc_cond_batch with the negative alone, at position 0."""
+
+    def again(args):
+        comfy.samplers.calc_cond_batch(
+            args["model"], [args["uncond"]], args["input"], args["sigma"], args["model_options"]
+        )
+        return args["denoised"]
+
+    plain, plain_handle = graph.capture()
+    expected = g2r(plain_handle, run(graph, cfg(plain, graph)))
+    model = graph.model.clone()
+    model.set_model_sampler_post_cfg_function(again)
+    model, handle = I2AMCapture.execute(model, "auto", "positive", "off", 512).args
+    output = run(graph, cfg(model, graph))
+    assert handle.find(output).captured_calls == 18
+    assert torch.equal(g2r(handle, output), expected)
+
+
+def test_a_call_that_does_not_say_whose_it_is_is_a_skip(graph):
+    def call(args):
+        options = args["model_options"]["transformer_options"]
+        conditioning = args["cond"][0]["model_conds"]
+        args["model"].apply_model(
+            args["input"], args["sigma"], conditioning["c_concat"].cond, conditioning["c_crossattn"].cond,
+            None, {k: v for k, v in options.items() if k != "cond_or_uncond"},
+        )  # fmt: skip
+        return args["denoised"]
+
+    model = graph.model.clone()
+    model.set_model_sampler_post_cfg_function(call)
+    plain = run(graph, cfg(model, graph))
+    model, handle = I2AMCapture.execute(model, "auto", "positive", "off", 512).args
+    output = run(graph, cfg(model, graph))
+    assert torch.equal(plain, output)
+    assert any("does not say whose it is" in reason for reason in handle.find(output).skipped)
+
+
+@pytest.mark.parametrize("limit", ["area", "mask"])
+def test_a_conditioning_limited_to_a_place_is_a_skip(graph, limit):
+    tokens, about = graph.positive[0]
+    if limit == "area":
+        limited = about | {"area": (16, 8, 0, 0), "strength": 1.0, "set_area_to_bounds": False}
+    else:
+        limited = about | {"mask": torch.ones(1, 64, 64), "mask_strength": 1.0, "set_area_to_bounds": False}
+    model, handle = graph.capture()
+    output = run(graph, cfg(model, graph, positive=[[tokens, limited]]))
+    with pytest.raises(ValueError, match="limited to an area or a mask: not supported yet"):
+        I2AMCollect.execute(handle, {"samples": output})
+
+
+def test_an_area_does_not_put_the_positive_into_the_negative(graph):
+    """ComfyUI copies an area of the positive into the negative, tags and uuid included."""
+    tokens, about = graph.positive[0]
+    limited = about | {"area": (16, 8, 0, 0), "strength": 1.0, "set_area_to_bounds": False}
+    bare = [[graph.negative[0][0], {k: v for k, v in graph.negative[0][1].items() if k != "i2am_references"}]]
+    model, handle = I2AMCapture.execute(graph.model, "auto", "negative", "off", 512).args
+    output = run(graph, cfg(model, graph, positive=[[tokens, limited], [tokens, about]], negative=bare))
+    assert not handle.find(output).entries
+
+
+def test_two_references_stay_apart(graph):
+    other = workflow.make(seed=8)
+    model, handle = graph.capture()
+    output = run(graph, cfg(model, graph, positive=[*graph.positive, *other.positive]))
+    attribution = handle.find(output)
+    assert len(attribution.references) == 2
+    first, second = (maps(attribution, "g2r", reference=i, scope="whole image").values for i in range(2))
+    assert not torch.allclose(first, second)
+    assert any("several conditionings were combined" in note for note in attribution.notes)
+
+
+def test_untagged_tokens_are_named():
+    graph = workflow.make(text_tokens=77)
+    model, handle = graph.capture()
+    assert "77 of 333 tokens of the conditioning are untagged" in handle.find(run(graph, cfg(model, graph))).summary()
+
+
+@pytest.mark.parametrize("change", ["tokens", "rows"])
+def test_tokens_that_another_pack_changed_are_a_skip(graph, change):
+    def patch(n, context, value, options):
+        if change == "tokens":
+            return n, torch.zeros_like(context), torch.zeros_like(value)
+        return torch.cat([n, n]), torch.cat([context, context]), torch.cat([value, value])
+
+    model = graph.model.clone()
+    model.set_model_attn2_patch(patch)
+    if change == "rows":
+        model.set_model_attn2_output_patch(lambda n, options: n[: n.shape[0] // 2])
+    plain = run(graph, cfg(model, graph))
+    model, handle = I2AMCapture.execute(model, "auto", "positive", "off", 512).args
+    output = run(graph, cfg(model, graph))
+    assert torch.equal(plain, output)
+    attribution = handle.find(output)
+    assert not attribution.entries and any("another pack" in reason for reason in attribution.skipped)
+
+
+def test_what_no_hook_announced_is_not_called_self_attention(graph):
+    import comfy.ldm.modules.attention as attention
+
+    model = graph.model.clone()
+
+    def replaced(q, k, v, options):
+        keep = {"transformer_options": options}
+        first = attention.optimized_attention(q, k, v, options["n_heads"], **keep)
+        return first + 0 * attention.optimized_attention(q, k, v, options["n_heads"], **keep)
+
+    model.set_model_attn2_replace(replaced, "output", 2)
+    model, handle = I2AMCapture.execute(model, "auto", "positive", "off", 512).args
+    skipped = handle.find(run(graph, cfg(model, graph, scale=1.0))).skipped
+    assert skipped == {
+        "self-attention: it holds no reference tokens": 18,
+        "attention that ComfyUI's hooks do not announce: it may hold the reference": 6,
+    }
+
+
+@pytest.mark.parametrize("sampler", comfy.samplers.KSampler.SAMPLERS)
+def test_every_step_counts_once(graph, sampler):
+    """Multi-step samplers ask ahead and come back; whatever they do, a step weighs as a step."""
+    model, handle = graph.capture()
+    out = graph.sample(model, sampler=sampler, steps=5)
+    for entry in handle.find(out["samples"]).entries.values():
+        assert entry.seen.max() == 1
+
+
+def test_a_schedule_that_jumps_back_up(graph):
+    sigmas = torch.tensor([10.0, 5.0, 2.0, 6.0, 3.0, 1.0, 0.0])
+    model, handle = graph.capture()
+    attribution = handle.find(run(graph, cfg(model, graph, scale=1.0), sigmas=sigmas))
+    assert attribution.layer_maps(0, 0).seen.tolist() == [1] * 6
+
+
+def test_the_denoised_output_of_a_custom_sampler_has_maps_too(graph):
+    model, handle = graph.capture()
+    seen = {}
+    output = run(
+        graph,
+        cfg(model, graph),
+        callback=lambda step, x0, x, total: seen.update(x0=x0),
+        sigmas=SIGMAS[:-1].contiguous(),
+    )
+    denoised = model.model.process_latent_out(seen["x0"].cpu())
+    assert not torch.equal(denoised, output)
+    assert handle.find(denoised) is handle.find(output)
+
+
+def test_context_windows_are_a_skip():
+    import comfy.context_windows as windows
+
+    graph = workflow.make(batch=6)
+    model = graph.model.clone()
+    model.model_options["context_handler"] = windows.IndexListContextHandler(
+        context_schedule=windows.get_matching_context_schedule("standard_static"),
+        fuse_method=windows.get_matching_fuse_method("pyramid"),
+        context_length=4,
+        context_overlap=2,
+    )
+    model, handle = I2AMCapture.execute(model, "auto", "positive", "off", 512).args
+    sigmas = torch.linspace(10, 0, 6)  # this host compares sigmas with pictures, so there must be as many
+    attribution = handle.find(run(graph, cfg(model, graph, scale=1.0), sigmas=sigmas))
+    assert not attribution.entries and not attribution.captured_calls
+
+
+def test_a_failure_at_the_end_keeps_the_picture(graph, monkeypatch):
+    from i2am_pack.nodes.host import session
+
+    def fail(self):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(session._Run, "_finish", fail)
+    model, handle = graph.capture()
+    out = graph.sample(model)
+    assert torch.equal(out["samples"], graph.sample()["samples"])
+    with pytest.raises(ValueError, match=r"could not be finished \(RuntimeError: no memory\)"):
+        I2AMCollect.execute(handle, out)
+
+
+def test_a_reference_that_comes_late_stays_within_the_budget():
+    """Bins are planned from the first step; a second reference from half-way must make them coarser."""
+    graph, other = workflow.make(), workflow.make(seed=8)
+    late = [[other.positive[0][0], other.positive[0][1] | {"start_percent": 0.5, "end_percent": 1.0}]]
+    model, handle = graph.capture(budget_mb=2, pair_maps="off")
+    positive = [*graph.positive, *late]
+    out = host_nodes.common_ksampler(model, 1, 12, 1.0, "euler", "normal", positive, graph.negative, graph.latent)[0]
+    attribution = handle.find(out["samples"])
+    assert len(attribution.references) == 2
+    assert attribution.nbytes <= 2 * 2**20
+    assert maps(attribution, "r2g", reference=1).values.shape == (1, 16, 16)
+
+
+def test_odd_latents_are_captured():
+    graph = workflow.make()
+    latent = torch.zeros(1, 48, 11, 17)
+    mask = torch.zeros(1, 1, 11, 17)
+    mask[..., 3:9, 4:12] = 1
+    positive = [[graph.positive[0][0], {"i2am_references": graph.positive[0][1]["i2am_references"]}]]
+    model, handle = graph.capture()
+    out = host_nodes.common_ksampler(
+        model, 1, 2, 1.0, "euler", "normal", positive, [[torch.zeros(1, 256, 128), {}]],
+        {"samples": latent, "noise_mask": mask},
+    )[0]  # fmt: skip
+    attribution = handle.find(out["samples"])
+    assert {str(layer.grid) for layer in attribution.layers} == {"17x11", "9x6"}
+    got = maps(attribution, "r2g").values
+    assert got.shape == (1, 11, 17)
+
+
+def test_values_that_are_not_numbers_are_a_skip(graph):
+    tokens, about = graph.positive[0]
+    model, handle = graph.capture()
+    output = run(graph, cfg(model, graph, positive=[[tokens * float("nan"), about]], scale=1.0))
+    attribution = handle.find(output)
+    assert not attribution.entries
+    assert any("values that are not numbers" in reason for reason in attribution.skipped)

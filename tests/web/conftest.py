@@ -1,0 +1,55 @@
+"""The real server and a real browser, once for all tests of this folder. What is missing is a failure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FLAGS = (
+    *("--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+sys.path.append(str(ROOT / "scripts"))
+
+from comfy_server import ComfyServer  # noqa: E402
+from host import prepare  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    with ComfyServer(prepare(tests=True), tmp_path_factory.mktemp("web")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def object_info(server: ComfyServer) -> dict[str, Any]:
+    return server.object_info()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    given = os.environ.get("I2AM_CHROMIUM", "")
+    if not shutil.which(given):
+        pytest.fail(f"I2AM_CHROMIUM is {given!r}, which is no program: run scripts/test, which finds a Chromium.")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=given, headless=True, args=list(FLAGS))
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def artifacts() -> Path:
+    """Where screenshots stay for a human to look at."""
+    folder = ROOT / "out" / "test-artifacts"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

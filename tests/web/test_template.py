@@ -1,0 +1,172 @@
+"""The template as an artist meets it: found in the template browser, opened, run and read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TEMPLATE = (
+    Path(__file__).resolve().parent.parent.parent / "example_workflows" / "Reference inpainting (demo model).json"
+)
+FOLDER = "i2am"  # the name that the template browser shows
+READY = "() => window.app?.graph && window.app.extensionManager?.workflow"
+SHOWN = """() => app.graph.nodes.filter(node => node.type === "PreviewImage").every(
+    node => node.imgs?.length && node.imgs.every(image => image.complete && image.naturalWidth > 0))"""
+SETTLED = """() => {
+    const now = [app.canvas.ds.scale, ...app.canvas.ds.offset].join();
+    const same = window.i2amTestView === now;
+    window.i2amTestView = now;
+    return same;
+}"""
+# For each preview: how far the pixel values of each picture spread.
+SPREADS = """() => app.graph.nodes.filter(node => node.type === "PreviewImage").map(node => [node.title,
+    node.imgs.map(image => {
+        const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+        const context = canvas.getContext("2d");
+        context.drawImage(image, 0, 0);
+        const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
+        let low = 255, high = 0;
+        for (let i = 0; i < pixels.length; i += 4) {
+            low = Math.min(low, pixels[i]);
+            high = Math.max(high, pixels[i]);
+        }
+        return high - low;
+    })])"""
+TEXTS = """() => app.graph.nodes.filter(node => node.type === "PreviewAny").map(node => [
+    app.graph.getNodeById(app.graph.links[node.inputs[0].link].origin_id).type, String(node.widgets[0].value)])"""
+
+
+class Watch:
+    """What went wrong in a page."""
+
+    def __init__(self, page: Any) -> None:
+        self.page_errors: list[str] = []
+        self.console: list[str] = []
+        self.refused: list[str] = []
+        page.on("pageerror", lambda error: self.page_errors.append(str(error)))
+        page.on("console", self._console)
+        page.on("response", self._response)
+
+    def ours(self) -> list[str]:
+        """The frontend asks Comfy's registry about every node of a pack, which the server forbids: not our doing."""
+        said = [text for text in self.console if "i2am" in text.lower() and "api.comfy.org" not in text]
+        return said + self.refused
+
+    def _console(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.console.append(f"{message.text} ({message.location.get('url', '')})")
+
+    def _response(self, response: Any) -> None:
+        if response.status >= 400 and re.search("i2am|workflow_templates", response.url, re.IGNORECASE):
+            self.refused.append(f"{response.status} {response.url}")
+
+
+@pytest.fixture(scope="module")
+def watch(page: Any) -> Watch:
+    return page.i2am_watch
+
+
+@pytest.fixture(scope="module")
+def page(server: Any, browser: Any) -> Any:
+    """A first visit: ComfyUI offers its templates by itself, which is closed again."""
+    page = browser.new_page(viewport={"width": 1920, "height": 1080})
+    page.set_default_timeout(30_000)
+    page.i2am_watch = Watch(page)
+    page.goto(server.url)
+    page.wait_for_function(READY)
+    page.get_by_test_id("template-workflows-content").wait_for()
+    page.get_by_role("dialog").locator("button:has(.pi-times)").click()
+    page.get_by_role("dialog").wait_for(state="detached")
+    return page
+
+
+@pytest.fixture(scope="module")
+def opened(page: Any, artifacts: Path) -> Any:
+    """The page after the template was found through the menu and clicked."""
+    page.locator(".comfy-menu-button-wrapper").click()
+    page.get_by_role("menuitem", name="Browse Templates").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name=FOLDER, exact=True).click()
+    card = dialog.get_by_test_id(f"template-workflow-{TEMPLATE.stem}")
+    thumbnail = card.locator("img[src^='blob:']").element_handle()  # ComfyUI's own picture, for want of one, has a URL
+    page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=thumbnail)
+    page.screenshot(path=artifacts / "template_browser.png")
+    card.click()
+    dialog.wait_for(state="detached")
+    page.wait_for_function("count => app.graph.nodes.length === count", arg=len(template()["nodes"]))
+    page.wait_for_function(SETTLED, polling=300)
+    page.screenshot(path=artifacts / "template_opened.png")
+    return page
+
+
+@pytest.fixture(scope="module")
+def finished(opened: Any, server: Any, artifacts: Path) -> Any:
+    """The page after Run, with every picture loaded."""
+    with opened.expect_response(is_queued) as it:
+        opened.get_by_test_id("queue-button").get_by_role("button", name="Run").first.click()
+    server.wait(it.value.json()["prompt_id"])
+    opened.wait_for_function(SHOWN)
+    opened.wait_for_function(f"() => ({TEXTS})().every(([, text]) => text)")
+    opened.screenshot(path=artifacts / "template_finished.png")
+    opened.get_by_role("button", name="Fit View").click()
+    opened.wait_for_function(SETTLED, polling=300)
+    opened.screenshot(path=artifacts / "template_fitted.png")
+    return opened
+
+
+def is_queued(answer: Any) -> bool:
+    return answer.url.endswith("/prompt") and answer.request.method == "POST"
+
+
+def template() -> dict[str, Any]:
+    return json.loads(TEMPLATE.read_text())
+
+
+def test_opens_whole(opened: Any) -> None:
+    types = opened.evaluate("() => app.graph.nodes.map(node => node.type)")
+    assert Counter(types) == Counter(node["type"] for node in template()["nodes"])
+    assert opened.evaluate("() => app.graph.nodes.filter(node => node.has_errors).map(node => node.title)") == []
+    assert opened.get_by_role("dialog").count() == 0  # such as the one on missing nodes
+    assert opened.locator(".p-toast-message").all_inner_texts() == []  # such as the one on an invalid workflow
+
+
+def test_opens_with_everything_in_view(opened: Any) -> None:
+    """At the usual size of a window, and large enough for ComfyUI to draw the text on nodes."""
+    scale, left, top, right, bottom = opened.evaluate(
+        """() => {
+            const areas = app.graph.groups.map(group => group.boundingRect ?? group._bounding);
+            const at = (value, axis) => (value + app.canvas.ds.offset[axis]) * app.canvas.ds.scale;
+            return [app.canvas.ds.scale,
+                at(Math.min(...areas.map(a => a[0])), 0), at(Math.min(...areas.map(a => a[1])), 1),
+                at(Math.max(...areas.map(a => a[0] + a[2])), 0), at(Math.max(...areas.map(a => a[1] + a[3])), 1)];
+        }"""
+    )
+    assert scale > 0.58
+    assert left > 60  # the side bar
+    assert top > 120  # the tabs and the name of the workflow
+    assert right < 1920
+    assert bottom < 1080
+
+
+def test_every_preview_shows_a_picture(finished: Any) -> None:
+    spreads = dict(finished.evaluate(SPREADS))
+    assert len(spreads) == sum(node["type"] == "PreviewImage" for node in template()["nodes"])
+    assert {title: spread for title, spread in spreads.items() if min(spread) < 20} == {}
+
+
+def test_texts_say_something(finished: Any) -> None:
+    texts = dict(finished.evaluate(TEXTS))
+    assert "20 steps" in texts["I2AM_Collect"]
+    assert len(re.findall(r'"score": -?\d+\.\d+', texts["I2AM_IMACS"])) == 2
+    assert finished.get_by_text(re.compile(r'"score": -?\d+\.\d+')).first.is_visible()
+
+
+def test_nothing_went_wrong_in_the_page(finished: Any, watch: Watch) -> None:
+    assert watch.page_errors == []
+    assert watch.ours() == []
+    assert [text for text in watch.console if "Invalid workflow" in text] == []

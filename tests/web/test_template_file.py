@@ -1,0 +1,146 @@
+"""The template's file against what the server says about its nodes; and what the server says about ours."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parent.parent.parent / "example_workflows"
+FRONTEND_ONLY = {"MarkdownNote"}
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+SEEDS = {"seed", "noise_seed"}  # the frontend puts "control after generate" behind a number of this name
+CONTROLS = ["fixed", "increment", "decrement", "randomize"]
+TITLE_HEIGHT, COLLAPSED_WIDTH = 30, 160
+
+Node = dict[str, Any]
+Field = tuple[str, Any, dict[str, Any]]  # name, type or options, further properties
+
+
+@pytest.fixture(params=sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def path(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def workflow(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def working(workflow: dict[str, Any]) -> list[Node]:
+    return [node for node in workflow["nodes"] if node["type"] not in FRONTEND_ONLY]
+
+
+def fields(about: Node) -> dict[str, Field]:
+    """All inputs in the order in which the frontend shows them."""
+    given = about["input"].get("required", {}) | about["input"].get("optional", {})
+    return {name: (name, kind, rest[0] if rest else {}) for name, (kind, *rest) in given.items()}
+
+
+def type_of(field: Field) -> str:
+    return "COMBO" if isinstance(field[1], list) else field[1]
+
+
+def widgets(about: Node) -> list[Field]:
+    shown: list[Field] = []
+    for field in fields(about).values():
+        if type_of(field) in WIDGETS and not field[2].get("forceInput"):
+            shown.append(field)
+            if field[0] in SEEDS or field[2].get("control_after_generate"):
+                shown.append(("control_after_generate", CONTROLS, {}))
+    return shown
+
+
+def fits(value: Any, field: Field) -> bool:
+    kind, about = type_of(field), field[2]
+    if kind == "COMBO":
+        return value in (field[1] if isinstance(field[1], list) else about["options"])
+    if kind == "BOOLEAN" or isinstance(value, bool):
+        return kind == "BOOLEAN" and isinstance(value, bool)
+    if kind == "STRING":
+        return isinstance(value, str)
+    whole = isinstance(value, int) or kind == "FLOAT"
+    return whole and about.get("min", value) <= value <= about.get("max", value)
+
+
+def test_there_are_templates_with_thumbnails() -> None:
+    templates = sorted(FOLDER.glob("*.json"))
+    assert templates
+    for file in templates:
+        thumbnail = file.with_suffix(".jpg")
+        assert thumbnail.read_bytes()[:3] == b"\xff\xd8\xff"
+        assert thumbnail.stat().st_size < 60_000
+
+
+def test_nodes_have_the_slots_of_their_type(workflow: dict[str, Any], object_info: dict[str, Any]) -> None:
+    assert {node["type"] for node in working(workflow)} <= set(object_info)
+    for node in working(workflow):
+        about = object_info[node["type"]]
+        known = {name: type_of(field) for name, field in fields(about).items()}
+        inputs = {entry["name"]: entry["type"] for entry in node["inputs"]}
+        assert inputs == known, node["title" if "title" in node else "type"]
+        assert [entry["type"] for entry in node["outputs"]] == about["output"], node["type"]
+        assert [entry["name"] for entry in node["outputs"]] == about["output_name"], node["type"]
+        unfed = {entry["name"] for entry in node["inputs"] if entry["link"] is None and "widget" not in entry}
+        assert not unfed & set(about["input"].get("required", {})), node["type"]
+
+
+def test_widgets_hold_valid_values(workflow: dict[str, Any], object_info: dict[str, Any]) -> None:
+    for node in working(workflow):
+        expected = widgets(object_info[node["type"]])
+        values = node.get("widgets_values") or []
+        assert len(values) == len(expected), node["type"]
+        wrong = [(field[0], value) for field, value in zip(expected, values, strict=True) if not fits(value, field)]
+        assert wrong == [], node["type"]
+
+
+def test_links_join_slots_of_one_type(workflow: dict[str, Any]) -> None:
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    for link, source, out, target, into, kind in workflow["links"]:
+        given, taken = nodes[source]["outputs"][out], nodes[target]["inputs"][into]
+        assert link in given["links"]
+        assert taken["link"] == link
+        assert given["type"] == kind
+        assert taken["type"] in (kind, "*")
+    used = [entry["link"] for node in workflow["nodes"] for entry in node.get("inputs", []) if entry["link"]]
+    assert sorted(used) == sorted(link[0] for link in workflow["links"])
+
+
+def test_nothing_is_random_or_muted(workflow: dict[str, Any], object_info: dict[str, Any]) -> None:
+    """The first run shows what the thumbnail and the note promise, and so does the second."""
+    for node in working(workflow):
+        names = [field[0] for field in widgets(object_info[node["type"]])]
+        values = dict(zip(names, node.get("widgets_values") or [], strict=True))
+        assert values.get("control_after_generate", "fixed") == "fixed"
+        assert node["mode"] == 0
+
+
+def test_nodes_do_not_overlap_and_a_note_explains(workflow: dict[str, Any]) -> None:
+    for one, other in itertools.combinations(workflow["nodes"], 2):
+        (left, top, right, bottom), (left2, top2, right2, bottom2) = area(one), area(other)
+        apart = right <= left2 or right2 <= left or bottom <= top2 or bottom2 <= top
+        assert apart, (one["type"], one["pos"], other["type"], other["pos"])
+    notes = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
+    assert any("download" in text for text in notes)
+
+
+def area(node: Node) -> tuple[float, float, float, float]:
+    (left, top), (width, height) = node["pos"], node["size"]
+    if node["flags"].get("collapsed"):
+        width, height = COLLAPSED_WIDTH, 0
+    return left, top - TITLE_HEIGHT, left + width, top + height
+
+
+def test_everything_has_a_description(object_info: dict[str, Any]) -> None:
+    ours = {name: about for name, about in object_info.items() if name.startswith("I2AM_")}
+    assert ours
+    for name, about in ours.items():
+        assert about["description"], name
+        untold = [field[0] for field in fields(about).values() if not field[2].get("tooltip")]
+        assert untold == [], name
+        outputs = about.get("output_tooltips") or []
+        assert len(outputs) == len(about["output"]), name
+        assert all(outputs), name
