@@ -37,11 +37,12 @@ def contact_sheet(rows: Sequence[Row], path: Path, title: str = "") -> None:
 
     columns = max(len(row.pictures) for row in rows)
     band = 0.35  # inches of a heading
-    height = sum(TILE + 2 * band for _ in rows) + band
+    height = sum(TILE + 2 * band for _ in rows) + (band if title else 0)
     figure = Figure(figsize=(columns * TILE + 0.4, height), dpi=110, facecolor="white")
     FigureCanvasAgg(figure)
-    top = height - band
+    top = height
     if title:
+        top -= band
         figure.text(0.5, 1 - 0.6 * band / height, title, ha="center", va="center", fontsize=12, weight="bold")
     for row in rows:
         top -= band

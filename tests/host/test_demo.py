@@ -68,11 +68,12 @@ def test_the_weights_load_in_under_a_second():
     assert time.perf_counter() - start < 1
 
 
-def test_other_reference_sizes_are_resized():
+def test_other_reference_sizes_are_cropped_and_resized():
     from i2am_pack.demo.nodes import DemoReference
 
     _, _, encoder = load()
     for shape in ((1, 64, 64, 3), (2, 200, 300, 4)):
         ((tokens, about),) = DemoReference.execute(encoder, torch.rand(shape)).args[0]
         assert tokens.shape == (shape[0], 256, 128)
-        assert about["i2am_references"] == [{"name": "demo reference", "start": 0, "count": 256, "grid": (16, 16)}]
+        (tag,) = about["i2am_references"]
+        assert (tag["name"], tag["start"], tag["count"], tag["grid"]) == ("demo reference", 0, 256, (16, 16))
