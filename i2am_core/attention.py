@@ -10,6 +10,8 @@ the same E:
     paper R2G = 1/M w * E (1 / c)         columns renormalized to the positions: w = exp(L - max L), c = w^T E
 
 One product of queries and reference keys, one exponential, a few thin products; a few heads at a time.
+L comes from a kernel (``logsumexp``); where the reference is all there is to look at, as in decoupled
+cross-attention, each row's own maximum takes its place and the share is 1.
 Where numbers would leave the range of float32 (a reference that is all but ignored, masks, rows on very
 different scales), or one head alone is too large to hold, ``streaming`` does the same more carefully.
 """
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor
 
 from . import streaming
-from .logsumexp import row_log_sum_exp
+from .logsumexp import chunked, row_log_sum_exp
 from .tokens import Index, TokenGroup
 
 CHUNK_BYTES = 32 * 2**20  # of E, held at a time
@@ -95,10 +97,9 @@ def attribute(
     if bias is not None:
         bias = _additive(bias, q.dtype).expand(*q.shape[:3], k.shape[2])[:, :, queries]  # a view, however large
     q = q[:, :, queries]
-    total = row_log_sum_exp(q, k, scale, bias)
-    if total.isnan().any():
-        raise ValueError("queries or keys hold values that are not numbers, so their attention has no maps.")
-    return [
+    alone = len(references) == 1 and references[0].count == k.shape[2]
+    total = None if alone and bias is None else row_log_sum_exp(q, k, scale, bias)
+    found = [
         _attribute_one(
             q,
             k[:, :, group.index],
@@ -111,22 +112,28 @@ def attribute(
         )
         for group in references
     ]
+    if any(maps.r2g_share.isnan().any() for maps in found):
+        raise ValueError("queries or keys hold values that are not numbers, so their attention has no maps.")
+    return found
 
 
 def _attribute_one(
     q: Tensor,
     k: Tensor,
-    total: Tensor,
+    total: Tensor | None,
     scale: float,
     bias: Tensor | None,
     scope: Tensor | None,
     pair_rows: Tensor | None,
     chunk_bytes: int,
 ) -> Marginals:
-    """Maps of one reference, whose keys and bias columns are given alone; ``total [B, H, N]`` is L."""
+    """Maps of one reference, whose keys and bias columns are given alone.
+
+    ``total [B, H, N]`` is L, or None where these keys are all keys.
+    """
     batch, heads, n, m = *q.shape[:3], k.shape[2]
-    dtype = total.dtype
-    size = chunk_bytes // (total.element_size() * n * max(m, 1))  # heads at a time
+    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    size = chunk_bytes // (torch.finfo(dtype).bits // 8 * n * max(m, 1))  # heads at a time
     sums = _empty(batch, heads, n, m, dtype, q.device, scope, pair_rows)
     careful = list(range(batch * heads))
     if size:
@@ -134,8 +141,11 @@ def _attribute_one(
         for start in range(0, batch * heads, size):
             part = slice(start, start + size)
             careful += _products(q, k, total, scale, bias, scope, pair_rows, sums, part)
+    if careful and total is None:
+        total = chunked(q, k, scale, bias)
     for number in careful:
         b, h = divmod(number, heads)
+        assert total is not None
         one = streaming.marginals(
             q[b, h],
             k[b, h],
@@ -157,7 +167,7 @@ def _attribute_one(
 def _products(
     q: Tensor,
     k: Tensor,
-    total: Tensor,
+    total: Tensor | None,
     scale: float,
     bias: Tensor | None,
     scope: Tensor | None,
@@ -169,24 +179,32 @@ def _products(
     heads, n, m = q.shape[1], q.shape[2], k.shape[2]
     numbers = torch.arange(q.shape[0] * heads, device=q.device)[part]
     items = numbers // heads
-    rows, columns, offset = (x.flatten(0, 1)[part].to(total.dtype) for x in (q, k, total))
-    offset = torch.where(offset > -torch.inf, offset, 0)  # rows that see nothing end up with a share of 0
-    added = -offset[..., None]
-    if bias is not None:
-        added = added + torch.stack([bias[divmod(number, heads)] for number in numbers.tolist()])
-    e = torch.baddbmm(added, rows, columns.transpose(1, 2), alpha=scale).exp_()  # [g, N, M]
-    share = e.sum(-1)  # [g, N]
+    dtype = sums["r2g_share"].dtype
+    rows, columns = (x.flatten(0, 1)[part].to(dtype) for x in (q, k))
+    if total is None:
+        e = torch.bmm(rows * scale, columns.transpose(1, 2))  # [g, N, M]
+        offset = e.amax(-1)
+        e.sub_(offset[..., None])
+    else:
+        offset = total.flatten(0, 1)[part]
+        offset = torch.where(offset > -torch.inf, offset, 0)  # rows that see nothing end up with a share of 0
+        added = -offset[..., None]
+        if bias is not None:
+            added = added + torch.stack([bias[divmod(number, heads)] for number in numbers.tolist()])
+        e = torch.baddbmm(added, rows, columns.transpose(1, 2), alpha=scale)
+    row = e.exp_().sum(-1)  # [g, N]
+    share, in_share = (row, 1.0) if total is not None else (torch.ones_like(row), 1 / row)
     weight = (offset - offset.amax(-1, keepdim=True)).exp()
-    thin = [torch.full_like(share, 1 / n), 1 / (n * share), weight]
+    thin = [torch.full_like(row, 1 / n) * in_share, 1 / (n * row), weight]
     if scope is not None:
-        inside = scope[items].to(share.dtype)
+        inside = scope[items].to(dtype)
         inside = inside / inside.sum(-1, keepdim=True).clamp(min=1)
-        thin += [inside, inside / share]
+        thin += [inside * in_share, inside / row]
     thin_sums = torch.bmm(torch.stack(thin, 1), e)  # [g, 3 or 5, M]
     denominator = thin_sums[:, 2]
     r2g = weight * torch.bmm(e, 1 / denominator[..., None])[..., 0] / m
 
-    safe = (share.amin(-1) > SMALLEST) & (denominator.amin(-1) > SMALLEST)
+    safe = (row.amin(-1) > SMALLEST) & (denominator.amin(-1) > SMALLEST)
     found = {
         "r2g_share": share.clamp(max=1),
         "r2g_paper": r2g,
@@ -199,7 +217,7 @@ def _products(
         sums[name].flatten(0, 1)[part] = values
     if pair_rows is not None:
         chosen = e[:, pair_rows] * safe[:, None, None] / heads
-        by_row = chosen / share[:, pair_rows, None]
+        by_row = chosen / row[:, pair_rows, None]
         by_column = chosen * weight[:, pair_rows, None] / denominator[:, None]
         sums["g2r_pairs"].index_add_(0, items, by_row.nan_to_num(0.0))
         sums["r2g_pairs"].index_add_(0, items, by_column.nan_to_num(0.0))

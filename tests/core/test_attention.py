@@ -272,3 +272,30 @@ def test_a_layout_that_does_not_fit_is_refused():
         split_heads(torch.randn(3, 5, 12), 3, 2)
     with pytest.raises(ValueError, match="do not fill a grid of 4x3"):
         TokenGroup("reference", slice(0, 10), 10, TokenGrid(3, 4))
+
+
+@pytest.mark.parametrize("with_scope", [False, True])
+def test_a_reference_that_is_all_there_is(with_scope):
+    """Decoupled attention: its softmax is the whole softmax, so share and paper G2R are one, and R2G share is 1."""
+    q, k = torch.randn(2, 3, 12, 8) * 4, torch.randn(2, 3, 9, 8) * 4
+    scope = torch.rand(2, 12) < 0.5 if with_scope else None
+    (alone,) = attribute(q, k, [span("reference", 0, count=9)], scope=scope, pair_rows=torch.arange(12))
+    hidden = torch.full((10,), -torch.inf)
+    hidden[:9] = 0
+    (joint,) = attribute(
+        q, torch.cat([k, k[:, :, :1]], 2), [span("reference", 0, count=9)],
+        bias=hidden, scope=scope, pair_rows=torch.arange(12),
+    )  # fmt: skip
+    for name, values in vars(joint).items():
+        if values is not None:
+            torch.testing.assert_close(getattr(alone, name), values, atol=2e-5, rtol=1e-4, msg=name)
+    assert alone.r2g_share.eq(1).all()
+    torch.testing.assert_close(alone.g2r_share, alone.g2r_paper)
+
+
+def test_values_that_are_not_numbers_are_refused():
+    q, k = torch.randn(1, 1, 5, 4), torch.randn(1, 1, 6, 4)
+    q[0, 0, 2, 1] = torch.nan
+    for count in (3, 6):
+        with pytest.raises(ValueError, match="values that are not numbers"):
+            attribute(q, k, [span("reference", 0, count=count)])
