@@ -10,7 +10,6 @@ surround the attention in the model. Extra memory is the growth of the process's
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -24,7 +23,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from i2am_core import attribute, span
 
-ROUNDS = 3
+ROUNDS = 2
 # name: heads, head size, picture tokens, competitors, reference tokens, linear weights of the block / width^2
 CASES = {
     "SD1.5, 64x64, 16 tokens, decoupled": (8, 40, 4096, 0, 16, 0),
@@ -88,10 +87,17 @@ def extra_memory(name: str, work: str) -> float:
 
 def measure_memory(name: str, work: str) -> None:
     case = Case(*json.loads(name))
-    case.q.sum(), case.k.sum()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    case.linear.clear()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, of imports too, is forgotten (Linux)
+    before = peak()
     getattr(case, work)()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(peak() - before)
+
+
+def peak() -> float:
+    """Peak resident memory of this process in MB."""
+    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
 
 
 def table() -> None:

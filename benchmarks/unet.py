@@ -79,7 +79,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     plain = model()
     print("| reference tokens | without | with | with / without |\n|---|---|---|---|")
-    for tokens in (16, 257):
+    for tokens in [int(count) for count in sys.argv[1:]] or [16, 257]:
         handle = Capture(Settings("auto", "positive", "off", 512 * 2**20))
         watched = capture_with(plain, handle)
         rounds = [(sample(plain, tokens), sample(watched, tokens)) for _ in range(ROUNDS)]

@@ -26,7 +26,7 @@ from . import streaming
 from .logsumexp import chunked, row_log_sum_exp
 from .tokens import Index, TokenGroup
 
-CHUNK_BYTES = 32 * 2**20  # of E, held at a time
+CHUNK_BYTES = 64 * 2**20  # of E, held at a time: one head of 4096 positions and 4096 reference tokens
 SMALLEST = 1e-30  # a sum below this may have lost terms to underflow
 
 

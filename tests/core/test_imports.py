@@ -39,17 +39,6 @@ def test_the_host_side_knows_no_node(path):
     assert all(name.startswith("nodes.host") for name in ours)
 
 
-def test_sources_do_not_know_each_other():
-    sources = files("nodes/host/sources")
-    names = {f"nodes.host.sources.{p.stem}" for p in sources} - {
-        "nodes.host.sources.base",
-        "nodes.host.sources.__init__",
-    }
-    for path in sources:
-        if path.stem != "__init__":
-            assert not names & set(imported(path))
-
-
 def test_importing_the_core_is_cheap_and_pulls_in_no_matplotlib():
     code = (
         "import time, sys, torch; start = time.perf_counter(); import i2am_core; "
