@@ -9,45 +9,41 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from .columns import ReferenceColumns
 
-def marginals(
-    q: Tensor,
-    k: Tensor,
-    total: Tensor,
-    scale: float,
-    bias: Tensor | None,
-    scope: Tensor | None,
-    pair_rows: Tensor | None,
-    chunk_bytes: int,
-) -> dict[str, Tensor]:
-    """The fields of ``attention.Marginals`` for ``q [N, D]`` and a reference's ``k [M, D]``.
 
-    ``total [N]`` is the row log-sum-exp over all keys; ``bias [N, M]`` is additive; ``scope [N]`` is boolean.
-    """
+def marginals(c: ReferenceColumns, item: int, head: int, chunk_bytes: int) -> dict[str, Tensor]:
+    """The maps of one head of one item, by their names in ``attention.Marginals``; ``c.total`` must be known."""
+    assert c.total is not None
+    q, k, total, pair_rows = c.q[item, head], c.k[item, head], c.total[item, head], c.pair_rows
+    bias = None if c.bias is None else c.bias[item, head]
     n, m, dtype, device = q.shape[0], k.shape[0], total.dtype, q.device
-    size = max(1, chunk_bytes // (total.element_size() * m))
+    size = max(1, chunk_bytes // (total.element_size() * max(1, m)))
+    gain = c.gain[item].to(dtype)
+    counted = gain != 0
 
     def chunks() -> Iterator[tuple[slice, Tensor]]:
         columns = k.to(dtype).T
         for start in range(0, n, size):
             part = slice(start, start + size)
-            logits = (q[part].to(dtype) * scale) @ columns
+            logits = (q[part].to(dtype) * c.scale) @ columns
             yield part, logits if bias is None else logits + bias[part]
 
     share_of_row = torch.zeros(n, dtype=dtype, device=device)
     looking = torch.zeros(n, dtype=dtype, device=device)  # 1 where a position may look at the reference
     sums = torch.zeros(4, m, dtype=dtype, device=device)  # share, paper, and both in scope
-    inside = torch.zeros(n, dtype=dtype, device=device) if scope is None else scope.to(dtype)
+    inside = torch.zeros(n, dtype=dtype, device=device) if c.scope is None else c.scope[item].to(dtype)
     highest = torch.full((m,), -torch.inf, dtype=dtype, device=device)  # of each column, so far
     denominator = torch.zeros(m, dtype=dtype, device=device)  # sum of exp(S - highest)
     pairs = None if pair_rows is None else torch.zeros(2, len(pair_rows), m, dtype=dtype, device=device)
 
     for part, logits in chunks():
+        logits = torch.where(counted[part, None], logits, -torch.inf)
         share, paper = (logits - _finite(total[part])[:, None]).exp(), _softmax(logits)
         share_of_row[part] = share.sum(-1)
         looking[part] = paper.sum(-1).round()
-        weights = inside[part]
-        sums += torch.stack([share.sum(0), paper.sum(0), weights @ share, weights @ paper])
+        weights, gains = inside[part], gain[part]
+        sums += torch.stack([gains @ share, paper.sum(0), (weights * gains) @ share, weights @ paper])
         raised = torch.maximum(highest, logits.amax(0))
         base = _finite(raised)
         denominator = denominator * (highest - base).exp() + (logits - base).exp().sum(0)
@@ -60,6 +56,7 @@ def marginals(
     seen = (denominator > 0).sum().clamp(min=1)
     inverse = torch.where(denominator > 0, 1 / denominator, 0)
     for part, logits in chunks():
+        logits = torch.where(counted[part, None], logits, -torch.inf)
         of_column = (logits - _finite(highest)).exp() * inverse
         r2g[part] = of_column.sum(-1) / seen
         if pairs is not None and pair_rows is not None:
@@ -67,12 +64,12 @@ def marginals(
             pairs[1, here] = of_column[pair_rows[here] - part.start]
 
     found = {
-        "r2g_share": share_of_row.clamp(max=1),
+        "r2g_share": share_of_row.clamp(max=1) * gain,
         "r2g_paper": r2g,
         "g2r_share": sums[0] / max(1, n),
         "g2r_paper": sums[1] / looking.sum().clamp(min=1),
     }
-    if scope is not None:
+    if c.scope is not None:
         found["g2r_share_scope"] = sums[2] / inside.sum().clamp(min=1)
         found["g2r_paper_scope"] = sums[3] / (looking * inside).sum().clamp(min=1)
     if pairs is not None:
