@@ -28,6 +28,8 @@ from .columns import ReferenceColumns
 from .logsumexp import chunked, row_log_sum_exp
 from .tokens import Index, TokenGroup
 
+ALONE = "not needed: the reference is all there is to look at"
+GIVEN = "overheard from the attention kernel of the host"
 CHUNK_BYTES = 64 * 2**20  # of E, held at a time: one head of 4096 positions and 4096 reference tokens
 
 
@@ -48,6 +50,7 @@ class Marginals:
     g2r_share_scope: Tensor | None = None  # [B, H, M]
     g2r_pairs: Tensor | None = None  # [B, A, M]
     r2g_pairs: Tensor | None = None  # [B, A, M]
+    row_sums: str = ""  # what computed the row log-sum-exp
 
 
 def split_heads(x: Tensor, heads: int, batch: int) -> Tensor:
@@ -102,6 +105,8 @@ def attribute(
     if bias is not None:
         bias = _additive(bias, q.dtype).expand(*q.shape[:3], k.shape[2])[:, :, queries]  # a view, however large
     q = q[:, :, queries]
+    if q.shape[2] == 0:
+        raise ValueError("no row of this attention call was chosen as a generated position: nothing can be attributed.")
     if gain is None:
         gain = torch.ones(())
     common = ReferenceColumns(
@@ -115,12 +120,15 @@ def attribute(
         pair_rows=None if pair_rows is None else pair_rows.to(q.device),
     )
     alone = len(references) == 1 and references[0].count == k.shape[2] and bias is None
+    row_sums = ALONE if total is None else GIVEN
     if total is None and not (alone and common.head_bytes <= chunk_bytes):
-        common = dataclasses.replace(common, total=row_log_sum_exp(q, k, scale, bias))
+        total, row_sums = row_log_sum_exp(q, k, scale, bias)
+        common = dataclasses.replace(common, total=total)
     found = []
     for group in references:
         columns = None if bias is None else bias[..., group.index]
-        found.append(_marginals(dataclasses.replace(common, k=k[:, :, group.index], bias=columns), chunk_bytes))
+        reference = dataclasses.replace(common, k=_tokens_of(group, k), bias=columns)
+        found.append(dataclasses.replace(_marginals(reference, chunk_bytes), row_sums=row_sums))
     if any(maps.r2g_share.isnan().any() for maps in found):
         raise ValueError("queries or keys hold values that are not numbers, so their attention has no maps.")
     return found
@@ -146,6 +154,17 @@ def _marginals(c: ReferenceColumns, chunk_bytes: int) -> Marginals:
             else:
                 maps[name][item, head] = values
     return Marginals(**maps)
+
+
+def _tokens_of(group: TokenGroup, k: Tensor) -> Tensor:
+    """The keys of a reference, ``[B, H, M, D]``."""
+    found = k[:, :, group.index]
+    if found.shape[2] != group.count or group.count == 0:
+        raise ValueError(
+            f"reference '{group.name}' should have {group.count} tokens, but {found.shape[2]} of the {k.shape[2]} keys "
+            "of this attention call are at its place."
+        )
+    return found
 
 
 def _additive(bias: Tensor, dtype: torch.dtype) -> Tensor:

@@ -67,6 +67,7 @@ class Attribution:
     branch: str = ""
     captured_calls: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)  # reason -> calls
+    row_sums: Mapping[str, int] = field(default_factory=dict)  # what computed the row log-sum-exp -> calls
     notes: tuple[str, ...] = ()
     pictures: Mapping[str, Tensor] = field(default_factory=dict)  # "generated 0", "reference 0": [H, W, 3] uint8
 
@@ -115,6 +116,7 @@ class Attribution:
             f"pair maps: {', '.join(paired) if paired else 'none'}",
             f"attention calls: {self.captured_calls} captured, {sum(self.skipped.values())} skipped",
             *(f"  {count} x {reason}" for reason, count in self.skipped.items()),
+            *(f"row sums of {count} calls: {name}" for name, count in self.row_sums.items()),
             *self.notes,
             "layers:",
             *(f"  {i}: {x.name}, grid {x.grid}, {x.heads} heads" for i, x in enumerate(self.layers)),

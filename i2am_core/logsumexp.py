@@ -7,35 +7,38 @@ once for each device, dtype and head size, with the plain computation in float32
 import functools
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 log = logging.getLogger(__name__)
+aten = torch.ops.aten
 
 CHUNK_BYTES = 32 * 2**20
+PLAIN = "plain computation in float32"
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-4, torch.bfloat16: 1e-4, torch.float64: 1e-12}
 
-_Kernel = Callable[[Tensor, Tensor, float], Tensor]
 
+def row_log_sum_exp(q: Tensor, k: Tensor, scale: float, bias: Tensor | None = None) -> tuple[Tensor, str]:
+    """``log sum_j exp(scale * q_i k_j + bias_ij)``, ``[B, H, N]``, and the name of what computed it.
 
-def row_log_sum_exp(q: Tensor, k: Tensor, scale: float, bias: Tensor | None = None) -> Tensor:
-    """``log sum_j exp(scale * q_i k_j + bias_ij)``, ``[B, H, N]``, for ``q [B, H, N, D]`` and ``k [B, H, K, D]``.
-
-    float32, or float64 for float64 inputs. ``bias`` is additive and broadcasts to ``[B, H, N, K]``.
+    ``q [B, H, N, D]`` and ``k [B, H, K, D]``; ``bias`` is additive and broadcasts to ``[B, H, N, K]``. float32, or
+    float64 for float64 inputs. A row that sees nothing gets -inf or 0: no map depends on it.
     """
-    if bias is None:
-        kernel = trusted_kernel(q.device.type, q.dtype, q.shape[-1])
-        if kernel is not None:
-            return kernel(q, k, scale)
-    return chunked(q, k, scale, bias)
+    for operation in _ON.get(q.device.type, ()):
+        if trusts(operation, q.device.type, q.dtype, q.shape[-1], bias is not None):
+            total = KERNELS[operation](q, k, scale, bias)
+            if bias is None or bool(total.isfinite().all()):  # in some kernels rows that see nothing are not numbers
+                return total, name_of(operation)
+    return chunked(q, k, scale, bias), PLAIN
 
 
 def chunked(q: Tensor, k: Tensor, scale: float, bias: Tensor | None = None) -> Tensor:
     """The plain computation, a few rows at a time."""
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     columns = k.to(dtype).transpose(-1, -2)
-    rows = max(1, CHUNK_BYTES // (columns.element_size() * q.shape[0] * q.shape[1] * k.shape[2]))
+    rows = max(1, CHUNK_BYTES // max(1, columns.element_size() * q.shape[0] * q.shape[1] * k.shape[2]))
     out = torch.empty(q.shape[:3], dtype=dtype, device=q.device)
     for start in range(0, q.shape[2], rows):
         part = slice(start, start + rows)
@@ -47,39 +50,47 @@ def chunked(q: Tensor, k: Tensor, scale: float, bias: Tensor | None = None) -> T
 
 
 @functools.cache
-def trusted_kernel(device: str, dtype: torch.dtype, dim: int) -> _Kernel | None:
-    """The kernel for this device, dtype and head size that agrees with ``chunked``, if there is one."""
+def trusts(operation: Any, device: str, dtype: torch.dtype, dim: int, masked: bool) -> bool:
+    """Whether a kernel's log-sum-exp agrees with ``chunked`` on this device, for this dtype and head size."""
     g = torch.Generator().manual_seed(0)
-    q, k = (torch.randn(1, 2, n, dim, generator=g).to(device, dtype) for n in (33, 70))
-    expected = chunked(q, k, dim**-0.5)
-    for kernel in _KERNELS.get(device, ()):
-        try:
-            found = kernel(q, k, dim**-0.5)
-        except (RuntimeError, NotImplementedError, AttributeError, TypeError) as error:
-            log.debug("log-sum-exp kernel %s is not available: %s", kernel.__name__, error)
-            continue
-        if found.shape == expected.shape and (found - expected).abs().max() <= TOLERANCE.get(dtype, 0.0):
-            log.info("log-sum-exp on %s, %s, head size %d: %s", device, dtype, dim, kernel.__name__)
-            return kernel
-        log.warning("log-sum-exp kernel %s disagrees with the plain computation and is not used", kernel.__name__)
-    log.info("log-sum-exp on %s, %s, head size %d: plain computation", device, dtype, dim)
-    return None
+    q, k = (torch.randn(1, 2, n, dim, generator=g).to(device, dtype) for n in (33, 72))
+    bias = torch.randn(1, 1, 33, 72, generator=g).to(device, dtype).expand(1, 2, -1, -1) if masked else None
+    case = f"{name_of(operation)} on {device}, {dtype}, head size {dim}, {'with' if masked else 'no'} mask"
+    expected = chunked(q, k, dim**-0.5, bias)
+    try:
+        found = KERNELS[operation](q, k, dim**-0.5, bias)
+    except (RuntimeError, NotImplementedError, AttributeError, TypeError) as error:
+        log.debug("log-sum-exp: %s is not available: %s", case, error)
+        return False
+    agrees = found.shape == expected.shape and bool((found - expected).abs().max() <= TOLERANCE.get(dtype, 0.0))
+    log.log(logging.INFO if agrees else logging.WARNING, "log-sum-exp: %s %s", case, "agrees" if agrees else "is wrong")
+    return agrees
 
 
-def _flash_on_cpu(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, k, scale=scale)[1]
+def name_of(operation: Any) -> str:
+    """As it is called in the summary of a run."""
+    return str(operation.overloadpacket.__name__).strip("_")
 
 
-def _flash_on_cuda(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    return torch.ops.aten._scaled_dot_product_flash_attention(q, k, k, scale=scale)[1][..., : q.shape[2]]
+def _flash_on_cpu(q: Tensor, k: Tensor, scale: float, bias: Tensor | None) -> Tensor:
+    return aten._scaled_dot_product_flash_attention_for_cpu(q, k, k, attn_mask=bias, scale=scale)[1]
 
 
-def _efficient_on_cuda(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    found = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, k, None, True, scale=scale)
+def _flash_on_cuda(q: Tensor, k: Tensor, scale: float, bias: Tensor | None) -> Tensor:
+    if bias is not None:
+        raise NotImplementedError("it takes no mask")
+    return aten._scaled_dot_product_flash_attention(q, k, k, scale=scale)[1][..., : q.shape[2]]
+
+
+def _efficient_on_cuda(q: Tensor, k: Tensor, scale: float, bias: Tensor | None) -> Tensor:
+    found = aten._scaled_dot_product_efficient_attention(q, k, k, bias, True, scale=scale)
     return found[1][..., : q.shape[2]]  # padded to a multiple of the kernel's tile
 
 
-_KERNELS: dict[str, tuple[_Kernel, ...]] = {
-    "cpu": (_flash_on_cpu,),
-    "cuda": (_flash_on_cuda, _efficient_on_cuda),
+_Kernel = Callable[[Tensor, Tensor, float, Tensor | None], Tensor]
+KERNELS: dict[Any, _Kernel] = {
+    aten._scaled_dot_product_flash_attention_for_cpu.default: _flash_on_cpu,
+    aten._scaled_dot_product_flash_attention.default: _flash_on_cuda,
+    aten._scaled_dot_product_efficient_attention.default: _efficient_on_cuda,
 }
+_ON = {"cpu": tuple(KERNELS)[:1], "cuda": tuple(KERNELS)[1:]}  # the devices that each runs on

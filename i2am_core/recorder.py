@@ -12,7 +12,7 @@ from .attention import Marginals
 from .attribution import Attribution, Layer, LayerMaps, Reference
 
 PAIR_FIELDS = ("g2r_pairs", "r2g_pairs")
-MAP_FIELDS = tuple(f.name for f in dataclasses.fields(Marginals) if f.name not in PAIR_FIELDS)
+MAP_FIELDS = tuple(f.name for f in dataclasses.fields(Marginals) if f.name not in (*PAIR_FIELDS, "row_sums"))
 PAIR_SHARE = 0.5  # of the budget, at most, for pair maps
 OPEN_STEPS = 3  # steps that may still get calls: second- and third-order samplers ask ahead and come back
 
@@ -35,6 +35,7 @@ class Recorder:
         self.references: list[Reference] = []
         self.calls = 0
         self.skipped: Counter[str] = Counter()
+        self.row_sums: Counter[str] = Counter()
         self.notes: dict[str, None] = {}  # an ordered set
         self._layers: dict[Layer, int] = {}
         self._open: dict[int, dict[_Key, _StepSums]] = {}
@@ -87,6 +88,7 @@ class Recorder:
             heads_kept=self._heads_kept,
             captured_calls=self.calls,
             skipped=dict(self.skipped),
+            row_sums=dict(self.row_sums),
             notes=tuple(self.notes),
             **about,
         )

@@ -71,6 +71,7 @@ def _header(a: Attribution) -> dict[str, Any]:
         "branch": a.branch,
         "captured_calls": a.captured_calls,
         "skipped": dict(a.skipped),
+        "row_sums": dict(a.row_sums),
         "notes": a.notes,
     }
 
@@ -123,6 +124,7 @@ def _attribution(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> At
         branch=str(header["branch"]),
         captured_calls=_count(header["captured_calls"], 0),
         skipped={str(reason): _count(n) for reason, n in header["skipped"].items()},
+        row_sums={str(name): _count(n) for name, n in header.get("row_sums", {}).items()},
         notes=tuple(str(note) for note in header["notes"]),
         pictures={name.removeprefix("pictures/"): x for name, x in tensors.items() if name.startswith("pictures/")},
     )

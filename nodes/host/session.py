@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ...i2am_core.attention import attribute
 from ...i2am_core.attribution import Attribution, Layer, Reference
+from ...i2am_core.listening import Listener
 from ...i2am_core.recorder import Recorder
 from ...i2am_core.regions import cells_of
 from ...i2am_core.tokens import TokenGrid
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 KEY = "i2am"
 BRANCHES = ("positive", "negative")  # names of conditionings in ComfyUI's guiders
+PATIENCE = 8  # calls without a sound before we stop listening
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
 
 
@@ -84,6 +86,7 @@ class _Run:
         self._watched: list[Mapping[str, Any] | None] = []  # by position in the lists of the present calc_cond_batch
         self._step = 0
         self._regions: dict[TokenGrid, Tensor] = {}
+        self._silent: Counter[Callable] = Counter()  # calls of an attention function in which nothing was overheard
         self._local = threading.local()  # ComfyUI may run the chunks of one step in several threads
         self._lock = threading.Lock()
 
@@ -206,15 +209,24 @@ class _Run:
 
     def _override(self, previous: Callable | None) -> Callable:
         def attend(attention, *args, **kwargs):
-            output = previous(attention, *args, **kwargs) if previous else attention(*args, **kwargs)
             call = getattr(self._local, "call", None)
+            with self._listen(attention, call) as listener:
+                output = previous(attention, *args, **kwargs) if previous else attention(*args, **kwargs)
             if call is not None:
-                self._observe(call, args, kwargs)
+                self._silent[attention] += listener is not None and listener.silent
+                self._observe(call, args, kwargs, listener)
             return output
 
         return attend
 
-    def _observe(self, call: _ModelCall, args: tuple, kwargs: Mapping[str, Any]) -> None:
+    def _listen(self, attention: Callable, call: _ModelCall | None) -> AbstractContextManager[Listener | None]:
+        """Overhear the kernel of a watched call, unless this kind of attention has never let anything be heard."""
+        deaf = call is None or self._silent[attention] >= PATIENCE
+        return nullcontext() if deaf else Listener()
+
+    def _observe(
+        self, call: _ModelCall, args: tuple, kwargs: Mapping[str, Any], listener: Listener | None
+    ) -> None:
         options = kwargs.get("transformer_options") or {}
         block = _block_of(options)
         try:
@@ -230,8 +242,11 @@ class _Run:
                 heads=attention.q.shape[1],
                 grid=TokenGrid(*options["activations_shape"][2:]) if "activations_shape" in options else None,
             )
+            total = None
+            if listener is not None:
+                total = listener.total(attention.q, attention.k, attention.scale, attention.bias)
             for chunk in call.chunks:
-                self._capture(call, attention, site, chunk)
+                self._capture(call, attention, site, chunk, total)
         except InterruptProcessingException:
             raise
         except Exception as error:
@@ -249,7 +264,9 @@ class _Run:
         replaced = self._local.replaced.get(kind, {})
         return "" if block in replaced or block[:2] in replaced else announced[0]
 
-    def _capture(self, call: _ModelCall, attention: AttentionCall, site: CallSite, chunk: Chunk) -> None:
+    def _capture(
+        self, call: _ModelCall, attention: AttentionCall, site: CallSite, chunk: Chunk, total: Tensor | None
+    ) -> None:
         source, probe = self._probe(site, chunk)
         if isinstance(probe, Skip):
             self._skip(probe.reason)
@@ -267,10 +284,12 @@ class _Run:
             bias=attention.bias_of(chunk.rows, probe.keys),
             scope=region,
             pair_rows=pair_rows,
+            total=None if total is None or probe.keys != slice(0, site.keys) else total[chunk.rows],
         )
         with self._lock:
             self.mechanisms[source] += 1
             self.recorder.calls += 1
+            self.recorder.row_sums[marginals[0].row_sums] += 1
             if probe.note:
                 self.recorder.notes[probe.note] = None
             for number, maps in zip(numbers, marginals, strict=True):
@@ -311,6 +330,8 @@ def _mask_of(guider: Any, branch: str, denoise_mask: Tensor | None, noise: Tenso
         denoise_mask = next((c["concat_mask"] for c in conditionings if c.get("concat_mask") is not None), None)
     if denoise_mask is None or noise.ndim != 4:
         return None
+    if denoise_mask.ndim == 4:  # newer cores hand out a mask that is prepared already, one for each channel
+        denoise_mask = denoise_mask.mean(1, keepdim=True)
     return comfy.sampler_helpers.prepare_mask(denoise_mask, noise.shape, "cpu").float().mean(1)
 
 

@@ -1,6 +1,7 @@
 """Capture around the real samplers: the picture stays, nothing stays patched, the maps are the model's own."""
 
 import copy
+import types
 
 import comfy.model_management
 import comfy.patcher_extension
@@ -333,3 +334,41 @@ def test_the_budget_is_kept(single):
     assert attribution.nbytes <= 2**20
     assert len(attribution.bins) < 10
     assert "groups of steps" in attribution.summary()
+
+
+def test_a_mask_that_the_host_has_prepared_already_is_the_same_mask():
+    """Newer cores hand the sampler ``[items, channels, h, w]``: items must not be taken for channels."""
+    noise = torch.zeros(2, 4, 6, 8)
+    mask = torch.zeros(2, 1, 6, 8)
+    mask[0, :, :3], mask[1, :, :, 5:] = 1, 1
+    guider = types.SimpleNamespace(conds={})
+    plain = session._mask_of(guider, "positive", mask, noise)
+    prepared = session._mask_of(guider, "positive", mask.repeat(1, 4, 1, 1), noise)
+    assert torch.equal(plain, mask[:, 0]) and torch.equal(prepared, plain)
+
+
+def test_the_row_sums_are_overheard_where_the_host_runs_plain_attention(single):
+    def plain_attention(attention, *args, **kwargs):
+        return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
+
+    graph = workflow.make(batch=2, text_tokens=9)
+    graph.model = graph.model.clone()
+    graph.model.model_options["transformer_options"]["optimized_attention_override"] = plain_attention
+    model, handle = graph.capture()
+    heard = graph.sample(model, cfg=3.0)["samples"]
+    assert torch.equal(heard, graph.sample(cfg=3.0)["samples"])
+    attribution = handle.find(heard)
+    assert attribution.row_sums == {"overheard from the attention kernel of the host": 18}
+    assert "row sums of 18 calls: overheard" in attribution.summary()
+
+    class Deaf(session.Listener):
+        def total(self, *call):
+            return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "Listener", Deaf)
+        deaf = graph.attribution(cfg=3.0)
+    assert deaf.row_sums == {"scaled_dot_product_flash_attention_for_cpu": 18}
+    for number in range(len(LAYERS)):
+        for name, values in deaf.layer_maps(0, number).maps.items():
+            torch.testing.assert_close(attribution.layer_maps(0, number).maps[name], values, atol=1e-6, rtol=1e-4)

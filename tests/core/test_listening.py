@@ -1,0 +1,100 @@
+"""The log-sum-exp overheard from an attention kernel: the same output, the right sums, and only of that call."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from i2am_core import attribute, span
+from i2am_core.listening import Listener
+from i2am_core.logsumexp import KERNELS, PLAIN, chunked, row_log_sum_exp, trusts
+
+FLASH_ON_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+
+
+def call(dtype=torch.float32, queries=40, keys=56):
+    g = torch.Generator().manual_seed(0)
+    # heads side by side, as models have them
+    q, k, v = (
+        torch.randn(2, n, 3 * 16, generator=g).to(dtype).unflatten(-1, (3, 16)).transpose(1, 2)
+        for n in (queries, keys, keys)
+    )
+    return q, k, v, torch.randn(2, 1, queries, keys, generator=g).to(dtype)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("scale", [None, 0.4])
+def test_the_kernel_is_overheard_and_its_output_is_the_same(mode, dtype, masked, scale):
+    q, k, v, mask = call(dtype)
+    mask = mask if masked else None
+    with mode():
+        plain = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+        with Listener() as listener:
+            heard = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+        total = listener.total(q, k, scale, mask)
+    assert torch.equal(plain, heard)
+    assert total is not None
+    expected = chunked(q, k, scale or 16**-0.5, mask)
+    torch.testing.assert_close(total, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_another_call_than_the_one_that_was_heard_has_no_total():
+    q, k, v, mask = call()
+    with Listener() as listener:
+        F.scaled_dot_product_attention(q, k, v)
+    assert not listener.silent and listener.total(q, k, None) is not None
+    assert listener.total(q.clone(), k, None) is None
+    assert listener.total(q, k[:, :, :-1], None) is None
+    assert listener.total(q, k, 0.3) is None
+    assert listener.total(q, k, None, mask) is None
+    with Listener() as listener:
+        F.scaled_dot_product_attention(q, k, v, mask)
+    assert listener.total(q, k, None, mask) is not None
+    assert listener.total(q, k, None, mask.clone()) is None
+    assert listener.total(q, k, None) is None
+
+
+def test_silent_repeated_and_causal_calls_have_no_total():
+    q, k, v, _ = call(queries=40, keys=40)
+    with Listener() as silent:
+        (q @ k.transpose(-1, -2)).softmax(-1) @ v
+    with Listener() as twice:
+        F.scaled_dot_product_attention(q, k, v)
+        F.scaled_dot_product_attention(q, k, v)
+    with Listener() as causal:
+        F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    assert [x.total(q, k, None) for x in (silent, twice, causal)] == [None, None, None]
+    assert silent.silent
+
+
+def test_rows_that_see_nothing_have_the_same_maps_whatever_the_kernel_says_of_them():
+    q, k, v, mask = call()
+    mask[:, :, 3] = -torch.inf
+    with Listener() as listener:
+        F.scaled_dot_product_attention(q, k, v, mask)
+    group = span("reference", 8, count=20)
+    heard, plain = (
+        attribute(q, k, [group], bias=mask, total=total)[0]
+        for total in (listener.total(q, k, None, mask), chunked(q, k, 16**-0.5, mask))
+    )
+    assert plain.r2g_share[:, :, 3].eq(0).all()
+    for name in ("r2g_paper", "r2g_share", "g2r_paper", "g2r_share"):
+        torch.testing.assert_close(getattr(heard, name), getattr(plain, name), atol=1e-6, rtol=1e-4)
+
+
+def test_a_kernel_that_is_wrong_is_not_trusted(monkeypatch, caplog):
+    right = KERNELS[FLASH_ON_CPU]
+    monkeypatch.setitem(KERNELS, FLASH_ON_CPU, lambda *call: right(*call) + 1e-3)
+    trusts.cache_clear()
+    try:
+        q, k, v, _ = call()
+        with Listener() as listener:
+            F.scaled_dot_product_attention(q, k, v)
+        assert listener.total(q, k, None) is None
+        total, name = row_log_sum_exp(q, k, 16**-0.5)
+        assert name == PLAIN
+        torch.testing.assert_close(total, chunked(q, k, 16**-0.5), atol=0, rtol=0)
+        assert "is wrong" in caplog.text
+    finally:
+        trusts.cache_clear()
