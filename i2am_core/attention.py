@@ -121,39 +121,42 @@ def attribute(
     )
     alone = len(references) == 1 and references[0].count == k.shape[2] and bias is None
     row_sums = ALONE if total is None else GIVEN
-    if total is None and not (alone and common.head_bytes <= chunk_bytes):
+    if total is None and not (alone and common.head_size * common.dtype.itemsize <= chunk_bytes):
         total, row_sums = row_log_sum_exp(q, k, scale, bias)
         common = dataclasses.replace(common, total=total)
     found = []
     for group in references:
         columns = None if bias is None else bias[..., group.index]
         reference = dataclasses.replace(common, k=_tokens_of(group, k), bias=columns)
-        found.append(dataclasses.replace(_marginals(reference, chunk_bytes), row_sums=row_sums))
+        found.append(_marginals(reference, chunk_bytes, row_sums))
     if any(maps.r2g_share.isnan().any() for maps in found):
         raise ValueError("queries or keys hold values that are not numbers, so their attention has no maps.")
     return found
 
 
-def _marginals(c: ReferenceColumns, chunk_bytes: int) -> Marginals:
+def _marginals(c: ReferenceColumns, chunk_bytes: int, row_sums: str) -> Marginals:
     """By products where they can be trusted, row by row elsewhere."""
     batch, heads = c.shape[:2]
     maps = c.empty()
-    together = max(1, chunk_bytes // c.head_bytes)
+    size = max(c.shape[3], min(heads * c.head_size, chunk_bytes // c.dtype.itemsize))
+    room = torch.empty(size, dtype=c.dtype, device=c.q.device)
+    together = max(1, size // c.head_size)
     careful = [
         (item, head)
         for item in range(batch)
         for start in range(0, heads, together)
-        for head in products.fill(c, maps, item, slice(start, min(heads, start + together)), chunk_bytes)
+        for head in products.fill(c, maps, item, slice(start, min(heads, start + together)), room)
     ]
     if careful and c.total is None:
         c = dataclasses.replace(c, total=chunked(c.q, c.k, c.scale))
+    del room  # before another way takes as much
     for item, head in careful:
         for name, values in streaming.marginals(c, item, head, chunk_bytes).items():
             if name.endswith("_pairs"):
                 maps[name][item] += values / heads
             else:
                 maps[name][item, head] = values
-    return Marginals(**maps)
+    return Marginals(row_sums=row_sums, **maps)
 
 
 def _tokens_of(group: TokenGroup, k: Tensor) -> Tensor:

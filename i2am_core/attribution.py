@@ -41,7 +41,7 @@ class LayerMaps:
     ``maps`` is keyed by the fields of ``attention.Marginals``. ``seen [bins]`` counts the steps of each bin in
     which the layer was captured: it is the weight of that bin in a mean over time. Where heads were not
     kept apart, the head axis has length 1. ``pairs`` holds ``g2r_pairs`` and ``r2g_pairs``, each ``[items, A, M]``
-    and a mean over heads and steps, for the positions ``pair_rows [A]``; it is empty where none were kept.
+    and a mean over heads and calls, for the positions ``pair_rows [A]``; it is empty where none were kept.
     """
 
     maps: Mapping[str, Tensor]

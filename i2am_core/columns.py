@@ -34,9 +34,9 @@ class ReferenceColumns:
         return torch.float64 if self.q.dtype == torch.float64 else torch.float32
 
     @property
-    def head_bytes(self) -> int:
-        """What the exponentials of one head take."""
-        return torch.finfo(self.dtype).bits // 8 * self.q.shape[2] * max(1, self.k.shape[2])
+    def head_size(self) -> int:
+        """How many exponentials one head has."""
+        return self.q.shape[2] * self.k.shape[2]
 
     def empty(self) -> dict[str, Tensor]:
         """Room for every map that is asked for, by its name in ``attention.Marginals``."""

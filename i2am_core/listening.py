@@ -27,7 +27,7 @@ class Listener(TorchDispatchMode):
     """Remembers what the attention kernels that run under it gave out."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._heard: list[_Heard] = []
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:

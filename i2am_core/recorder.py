@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attention import Marginals
+from .attention import CHUNK_BYTES, Marginals
 from .attribution import Attribution, Layer, LayerMaps, Reference
 
 PAIR_FIELDS = ("g2r_pairs", "r2g_pairs")
 MAP_FIELDS = tuple(f.name for f in dataclasses.fields(Marginals) if f.name not in (*PAIR_FIELDS, "row_sums"))
+BESIDE = 34 * 2**20  # of ``attribute``'s chunk, is not counted in the budget; above 32 MB, glibc gives it back at once
 PAIR_SHARE = 0.5  # of the budget, at most, for pair maps
-OPEN_STEPS = 3  # steps that may still get calls: second- and third-order samplers ask ahead and come back
+OPEN_STEPS = 2  # steps that may still get calls: second-order samplers ask one ahead and come back
 
 _Key = tuple[int, Layer]  # reference, layer
 
@@ -22,16 +23,17 @@ _Key = tuple[int, Layer]  # reference, layer
 class Recorder:
     """Files the marginals of attention calls under (reference, layer, step).
 
-    Calls of one step are averaged, so that every step weighs the same. Sums of the last few steps stay on
-    the model's device; older ones move to the CPU. Time is kept as finely as fits ``budget_bytes``: each step
-    apart, else groups of steps, merged further if layers or references turn up late; where not even one
-    group fits, the mean of heads.
+    Calls of one step are averaged, so that every step weighs the same. Sums of the last two steps stay on
+    the model's device; older ones move to the CPU. Time is kept as finely as fits ``budget_bytes``, these two
+    included: each step apart, else groups of steps, merged further if layers or references turn up late; where
+    not even one group fits, the mean of heads. Pair maps are means over all calls.
     """
 
     def __init__(self, sigmas: Tensor, items: int, budget_bytes: int) -> None:
         self.sigmas = sigmas.float().cpu()
         self.items = items
-        self.budget_bytes = budget_bytes
+        self.chunk_bytes = min(CHUNK_BYTES, BESIDE + budget_bytes // 4)  # for ``attribute``
+        self.budget_bytes = budget_bytes - max(0, self.chunk_bytes - BESIDE)
         self.references: list[Reference] = []
         self.calls = 0
         self.skipped: Counter[str] = Counter()
@@ -40,6 +42,7 @@ class Recorder:
         self._layers: dict[Layer, int] = {}
         self._open: dict[int, dict[_Key, _StepSums]] = {}
         self._kept: dict[_Key, _BinSums] = {}
+        self._pairs: dict[_Key, _PairSums] = {}
         self._pair_bytes: dict[_Key, int] = {}
         self._bins: list[range] | None = None  # None until the first step is closed
         self._heads_kept = True
@@ -59,17 +62,24 @@ class Recorder:
         key = (reference, layer)
         if key not in self._pair_bytes:
             size = 4 * len(PAIR_FIELDS) * self.items * rows * self.references[reference].tokens
-            room = self.budget_bytes * PAIR_SHARE - sum(self._pair_bytes.values())
+            others = list(self._pair_bytes.values())
+            passing = max([size, *others])  # those of the call that is being filed
+            room = self.budget_bytes * PAIR_SHARE - sum(others) - passing
             self._pair_bytes[key] = size if size <= room else 0
         return self._pair_bytes[key] > 0
 
     def add(self, layer: Layer, step: int, reference: int, marginals: Marginals, pair_rows: Tensor | None) -> None:
         """File one call: marginals of all items, ``[items, heads, ...]``."""
         self._layers.setdefault(layer, len(self._layers))
-        sums = self._open.setdefault(step, {}).setdefault((reference, layer), _StepSums(pair_rows))
-        sums.add(marginals)
+        key, open_step = (reference, layer), self._open.setdefault(step, {})
+        known = key in open_step
+        open_step.setdefault(key, _StepSums()).add(marginals, self._heads_kept)
+        if pair_rows is not None:
+            self._pairs.setdefault(key, _PairSums(pair_rows)).add(marginals)
         while len(self._open) > OPEN_STEPS:
             self._close(min(self._open))
+        if not known:
+            self._make_it_fit()
 
     def freeze(self, **about: Any) -> Attribution:
         """The finished attribution; ``about`` fills its descriptive fields."""
@@ -81,7 +91,10 @@ class Recorder:
         return Attribution(
             references=tuple(self.references),
             layers=tuple(self._layers),
-            entries={(r, self._layers[layer]): sums.freeze() for (r, layer), sums in self._kept.items()},
+            entries={
+                (r, self._layers[layer]): sums.freeze(self._pairs.get((r, layer)))
+                for (r, layer), sums in self._kept.items()
+            },
             bins=tuple(self._bins or ()),
             sigmas=tuple(self.sigmas.tolist()),
             items=self.items,
@@ -98,10 +111,10 @@ class Recorder:
         closing = self._open.pop(step)
         if self._bins is None:
             self._bins = self._plan(closing)
-        for key, sums in closing.items():
+        for key in list(closing):
+            sums = closing.pop(key)
             if key not in self._kept:
-                self._kept[key] = _BinSums(sums, self._bins, self._heads_kept)
-                self._merge_until_it_fits()
+                self._kept[key] = _BinSums(sums, self._bins)
             self._kept[key].add(sums, self._bin_of(step))
 
     def _bin_of(self, step: int) -> int:
@@ -110,66 +123,84 @@ class Recorder:
 
     @property
     def _room(self) -> int:
-        return self.budget_bytes - sum(self._pair_bytes.values())
+        passing = max(self._pair_bytes.values(), default=0)
+        return self.budget_bytes - sum(self._pair_bytes.values()) - passing
+
+    def _held(self) -> "list[_StepSums | _BinSums]":
+        return [*(sums for step in self._open.values() for sums in step.values()), *self._kept.values()]
 
     def _plan(self, first: dict[_Key, "_StepSums"]) -> list[range]:
-        """Choose bins and heads from what one step holds."""
+        """Choose bins from what one step holds."""
         per_step = sum(sums.nbytes for sums in first.values())
-        if per_step > self._room:
-            self._heads_kept = False
-            per_step = sum(sums.nbytes // key[1].heads for key, sums in first.items())
-        bins = max(1, min(self.steps, self._room // max(1, per_step)))
+        bins = max(1, min(self.steps, self._room // max(1, per_step) - OPEN_STEPS))
         edges = [-(-b * self.steps // bins) for b in range(bins + 1)]
         return [range(low, high) for low, high in itertools.pairwise(edges)]
 
-    def _merge_until_it_fits(self) -> None:
-        """Merge neighbouring bins, two by two, while what is kept exceeds its room."""
-        assert self._bins is not None
-        while len(self._bins) > 1 and sum(sums.nbytes for sums in self._kept.values()) > self._room:
-            pairs = [self._bins[i : i + 2] for i in range(0, len(self._bins), 2)]
-            self._bins = [range(pair[0].start, pair[-1].stop) for pair in pairs]
-            for sums in self._kept.values():
-                sums.merge(self._bins)
-        if sum(sums.nbytes for sums in self._kept.values()) > self._room:
-            self.notes["the maps take more than budget_mb, although steps were merged as far as possible"] = None
+    def _make_it_fit(self) -> None:
+        """Merge neighbouring bins two by two, then all heads, while what is held exceeds its room."""
+        while sum(sums.nbytes for sums in self._held()) > self._room:
+            if self._bins is not None and len(self._bins) > 1:
+                pairs = [self._bins[i : i + 2] for i in range(0, len(self._bins), 2)]
+                self._bins = [range(pair[0].start, pair[-1].stop) for pair in pairs]
+                for kept in self._kept.values():
+                    kept.merge(self._bins)
+            elif self._heads_kept:
+                self._heads_kept = False
+                for sums in self._held():
+                    sums.merge_heads()
+            else:
+                self.notes["the maps take more than budget_mb, although steps and heads were merged"] = None
+                return
 
 
 class _StepSums:
-    """Sums over the calls of one step, on the model's device; pair maps, which are large, on the CPU."""
+    """Sums over the calls of one step, each ``[items, heads, cells]``, on the model's device."""
 
-    def __init__(self, pair_rows: Tensor | None) -> None:
+    def __init__(self) -> None:
         self.calls = 0
         self.maps: dict[str, Tensor] = {}
-        self.pairs: dict[str, Tensor] = {}
-        self.pair_rows = pair_rows
 
-    def add(self, marginals: Marginals) -> None:
+    def add(self, marginals: Marginals, heads_kept: bool) -> None:
         self.calls += 1
-        for sums, names, device in ((self.maps, MAP_FIELDS, None), (self.pairs, PAIR_FIELDS, "cpu")):
-            for name in names:
-                value = getattr(marginals, name)
-                if value is not None:
-                    value = value.to(device or value.device, torch.float32)
-                    sums[name] = sums[name] + value if name in sums else value
+        for name in MAP_FIELDS:
+            value = getattr(marginals, name)
+            if value is not None:
+                value = (value if heads_kept else value.mean(1, keepdim=True)).float()
+                self.maps[name] = self.maps[name] + value if name in self.maps else value
+
+    def merge_heads(self) -> None:
+        self.maps = {name: total.mean(1, keepdim=True) for name, total in self.maps.items()}
 
     @property
     def nbytes(self) -> int:
         return sum(x.nbytes for x in self.maps.values())
 
 
-class _BinSums:
-    """Sums over steps, on the CPU."""
+class _PairSums:
+    """Sums over all calls, each ``[items, A, M]``, on the CPU."""
 
-    def __init__(self, like: _StepSums, bins: list[range], heads_kept: bool) -> None:
-        self.heads_kept = heads_kept
+    def __init__(self, rows: Tensor) -> None:
+        self.calls = 0
+        self.rows = rows
+        self.maps: dict[str, Tensor] = {}
+
+    def add(self, marginals: Marginals) -> None:
+        self.calls += 1
+        for name in PAIR_FIELDS:
+            value = getattr(marginals, name).to("cpu", torch.float32)
+            self.maps[name] = self.maps[name].add_(value) if name in self.maps else value
+
+    def means(self) -> dict[str, Tensor]:
+        return {name: total.div_(self.calls) for name, total in self.maps.items()}
+
+
+class _BinSums:
+    """Sums over steps, each ``[items, bins, heads, cells]``, on the CPU."""
+
+    def __init__(self, like: _StepSums, bins: list[range]) -> None:
         self.lengths = torch.tensor([float(len(b)) for b in bins])
         self.seen = torch.zeros(len(bins))
-        self.maps = {
-            name: torch.zeros(x.shape[0], len(bins), x.shape[1] if heads_kept else 1, x.shape[2])
-            for name, x in like.maps.items()
-        }
-        self.pairs = {name: torch.zeros(x.shape) for name, x in like.pairs.items()}
-        self.pair_rows = like.pair_rows
+        self.maps = {name: torch.zeros(x.shape[0], len(bins), x.shape[1], x.shape[2]) for name, x in like.maps.items()}
 
     @property
     def nbytes(self) -> int:
@@ -178,11 +209,7 @@ class _BinSums:
     def add(self, step: _StepSums, bin_number: int) -> None:
         self.seen[bin_number] += 1
         for name, total in self.maps.items():
-            value = step.maps[name] / step.calls
-            value = value if self.heads_kept else value.mean(1, keepdim=True)
-            total[:, bin_number] += value.cpu()
-        for name, total in self.pairs.items():
-            total += step.pairs[name] / step.calls
+            total[:, bin_number] += (step.maps[name] / step.calls).cpu()
 
     def merge(self, bins: list[range]) -> None:
         """Join neighbouring bins two by two; ``bins`` are the new ones."""
@@ -193,11 +220,14 @@ class _BinSums:
             shape = (total.shape[0], len(bins), *total.shape[2:])
             self.maps[name] = torch.zeros(shape).index_add_(1, into, total)
 
-    def freeze(self) -> LayerMaps:
-        weight = self.seen.clamp(min=1)
+    def merge_heads(self) -> None:
+        self.maps = {name: total.mean(2, keepdim=True) for name, total in self.maps.items()}
+
+    def freeze(self, pairs: _PairSums | None) -> LayerMaps:
+        weight = self.seen.clamp(min=1)[None, :, None, None]
         return LayerMaps(
-            maps={name: total / weight[None, :, None, None] for name, total in self.maps.items()},
+            maps={name: total.div_(weight) for name, total in self.maps.items()},
             seen=torch.minimum(self.seen, self.lengths),  # a step that was closed and came back counts once
-            pair_rows=self.pair_rows,
-            pairs={name: total / self.seen.sum() for name, total in self.pairs.items()},
+            pair_rows=None if pairs is None else pairs.rows,
+            pairs={} if pairs is None else pairs.means(),
         )

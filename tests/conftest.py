@@ -8,6 +8,8 @@ import sys
 import types
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
 HELPERS = ROOT / "tests"
@@ -16,3 +18,10 @@ sys.path[:] = [p for p in sys.path if p not in ("", str(ROOT))] + [str(ROOT), st
 pack = types.ModuleType("i2am_pack")
 pack.__path__ = [str(ROOT)]
 sys.modules["i2am_pack"] = pack
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers():
+    """Every run draws the same numbers (hypothesis draws its own)."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)

@@ -7,6 +7,7 @@ Whatever goes wrong in here is a skip with a reason: the picture comes first.
 """
 
 import logging
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_management import InterruptProcessingException
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
+from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
 from torch import Tensor
 
 from ...i2am_core.attention import attribute
@@ -38,6 +40,10 @@ log = logging.getLogger(__name__)
 
 KEY = "i2am"
 BRANCHES = ("positive", "negative")  # names of conditionings in ComfyUI's guiders
+COMPILED = (
+    "the model is compiled (torch.compile): its graph is broken at every attention call while it is captured, so that "
+    "it is slower, and the picture may differ from one without capture in its last digits"
+)
 PATIENCE = 8  # calls without a sound before we stop listening
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
 
@@ -96,17 +102,20 @@ class _Run:
         model_options = self.guider.model_options
         original = model_options["transformer_options"]
         options = comfy.patcher_extension.copy_nested_dicts(original)
-        options["optimized_attention_override"] = self._override(options.get("optimized_attention_override"))
+        options["optimized_attention_override"] = _eager(self._override(options.get("optimized_attention_override")))
         if isinstance(self.guider.model_patcher.model.diffusion_model, UNetModel):  # elsewhere they mean other things
             patches = options.setdefault("patches", {})
-            patches["attn1_patch"] = [*patches.get("attn1_patch", ()), self._before_self_attention]
-            patches["attn2_patch"] = [self._note_context, *patches.get("attn2_patch", ()), self._before_cross_attention]
+            patches["attn1_patch"] = [*patches.get("attn1_patch", ()), _eager(self._before_self_attention)]
+            first, last = _eager(self._note_context), _eager(self._before_cross_attention)
+            patches["attn2_patch"] = [first, *patches.get("attn2_patch", ()), last]
         for kind, wrapper in (
             (WrappersMP.CALC_COND_BATCH, self._calc_cond_batch),
             (WrappersMP.APPLY_MODEL, self._apply_model),
         ):
             comfy.patcher_extension.add_wrapper_with_key(kind, KEY, wrapper, options)
         model_options["transformer_options"] = options
+        if TORCH_COMPILE_KWARGS in model_options:
+            self.recorder.notes[COMPILED] = None
         try:
             yield
         finally:
@@ -224,9 +233,7 @@ class _Run:
         deaf = call is None or self._silent[attention] >= PATIENCE
         return nullcontext() if deaf else Listener()
 
-    def _observe(
-        self, call: _ModelCall, args: tuple, kwargs: Mapping[str, Any], listener: Listener | None
-    ) -> None:
+    def _observe(self, call: _ModelCall, args: tuple, kwargs: Mapping[str, Any], listener: Listener | None) -> None:
         options = kwargs.get("transformer_options") or {}
         block = _block_of(options)
         try:
@@ -284,6 +291,7 @@ class _Run:
             bias=attention.bias_of(chunk.rows, probe.keys),
             scope=region,
             pair_rows=pair_rows,
+            chunk_bytes=self.recorder.chunk_bytes,
             total=None if total is None or probe.keys != slice(0, site.keys) else total[chunk.rows],
         )
         with self._lock:
@@ -339,6 +347,11 @@ def _by_uuid(conditionings: list | None, ours: Mapping[int, Mapping[str, Any]]) 
     """The conditionings of one list by uuid, if the list holds any of ours; each list has its own uuids."""
     found = {c.get("uuid"): c for c in conditionings or () if id(c) in ours}
     return found or None
+
+
+def _eager(function: Callable) -> Callable:
+    """Kept out of the graph of a compiled model. PyTorch's compiler is slow to import: only where it is there."""
+    return torch.compiler.disable(function) if "torch._dynamo" in sys.modules else function
 
 
 def _block_of(options: Mapping[str, Any]) -> tuple | None:

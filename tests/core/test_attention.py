@@ -337,7 +337,9 @@ def test_a_reference_that_is_all_there_is(with_scope):
     )  # fmt: skip
     for name, values in vars(joint).items():
         if isinstance(values, torch.Tensor):
-            torch.testing.assert_close(getattr(alone, name), values, atol=2e-5, rtol=1e-4, msg=name)
+            torch.testing.assert_close(
+                getattr(alone, name), values, atol=logit_rounding(q, k, None), rtol=1e-4, msg=name
+            )
     assert alone.r2g_share.eq(1).all()
     torch.testing.assert_close(alone.g2r_share, alone.g2r_paper)
 

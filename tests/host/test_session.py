@@ -372,3 +372,19 @@ def test_the_row_sums_are_overheard_where_the_host_runs_plain_attention(single):
     for number in range(len(LAYERS)):
         for name, values in deaf.layer_maps(0, number).maps.items():
             torch.testing.assert_close(attribution.layer_maps(0, number).maps[name], values, atol=1e-6, rtol=1e-4)
+
+
+def test_a_compiled_model_is_captured_and_the_summary_says_what_that_means(single):
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+    model = single.model.clone()
+    set_torch_compile_wrapper(model, backend="eager")  # traces as every backend does, and leaves the arithmetic alone
+    compiled = single.sample(model)["samples"]
+    model, handle = workflow.I2AMCapture.execute(model, "auto", "positive", "off", 512).args
+    watched = single.sample(model)["samples"]
+    assert torch.equal(watched, compiled)
+    attribution = handle.find(watched)
+    assert attribution.captured_calls == 18
+    assert "the model is compiled" in attribution.summary()
+    plain = single.attribution(pair_maps="off")
+    torch.testing.assert_close(maps(attribution, "g2r").values, maps(plain, "g2r").values, atol=1e-6, rtol=1e-4)
