@@ -1,11 +1,14 @@
 """What attribution costs beside the attention that it watches, and beside a build that keeps the matrix.
 
-    .host/venv/bin/python benchmarks/attention.py            the table
-    .host/venv/bin/python benchmarks/attention.py --growth   cost against reference tokens
+    .host/venv/bin/python benchmarks/attention.py                       the table
+    .host/venv/bin/python benchmarks/attention.py --growth growth.png   cost against reference tokens, and its plot
 
 Each row is one attention call of one batch item, float32, with random queries and keys. Everything of a row
-is timed in turn, in one process, and the least of several rounds counts. "block" adds the linear layers that
-surround the attention in the model. Extra memory is the growth of the process's peak, in a process of its own.
+is timed in turn, in one process, and the least of several rounds counts. "overheard" takes the row log-sum-exp from
+the attention itself, as capture does where the host runs PyTorch's own attention; "own pass" computes it again.
+"arithmetic" is what cannot be avoided: the product with the reference keys, and one exponential. "block" adds the
+linear layers that surround the attention in the model. Extra memory is the growth of the process's peak, in a
+process of its own.
 """
 
 import argparse
@@ -22,12 +25,14 @@ import torch.nn.functional as F
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from i2am_core import attribute, span
+from i2am_core.listening import Listener
 
-ROUNDS = 2
+ROUNDS = 3
 # name: heads, head size, picture tokens, competitors, reference tokens, linear weights of the block / width^2
 CASES = {
     "SD1.5, 64x64, 16 tokens, decoupled": (8, 40, 4096, 0, 16, 0),
     "SD1.5, 64x64, 257 tokens, decoupled": (8, 40, 4096, 0, 257, 0),
+    "SDXL, 64x64, 257 tokens beside 77 of text": (10, 64, 4096, 77, 257, 0),
     "Flux block, 729 style tokens": (24, 128, 4096, 4096 + 512, 729, 12),
     "Flux block, 4096 reference tokens": (24, 128, 4096, 4096 + 512, 4096, 12),
 }
@@ -39,12 +44,13 @@ class Case:
     def __init__(self, heads: int, dim: int, picture: int, competitors: int, reference: int, linear: int) -> None:
         g = torch.Generator().manual_seed(0)
         keys = competitors + reference
-        # in joint attention, every token asks
-        asking = keys if competitors else picture
+        joint = competitors > picture  # then every token asks
+        asking = keys if joint else picture
         self.q = torch.randn(1, heads, asking, dim, generator=g)
         self.k = torch.randn(1, heads, keys, dim, generator=g)
-        self.picture = slice(512, 512 + picture) if competitors else slice(None)
+        self.picture = slice(512, 512 + picture) if joint else slice(None)
         self.reference = span("reference", competitors, count=reference)
+        self.alone = competitors == 0
         width = heads * dim
         self.linear = [torch.randn(width, width, generator=g) for _ in range(linear)]
 
@@ -56,8 +62,21 @@ class Case:
         for weight in self.linear:
             tokens @ weight
 
-    def attribution(self) -> None:
+    def overheard(self) -> None:
+        """The attention and its attribution, as capture does both."""
+        with Listener() as listener:
+            self.attention()
+        total = listener.total(self.q, self.k, None)
+        assert total is not None
+        attribute(self.q, self.k, [self.reference], queries=self.picture, total=None if self.alone else total)
+
+    def own_pass(self) -> None:
         attribute(self.q, self.k, [self.reference], queries=self.picture)
+
+    def arithmetic(self) -> None:
+        """One head at a time, so that it does not wait for memory."""
+        for head in range(self.q.shape[1]):
+            (self.q[0, head, self.picture] @ self.k[0, head, self.reference.index].T).exp_()
 
     def naive(self) -> None:
         """As packs do that keep the matrix: all probabilities at once, then means."""
@@ -101,44 +120,78 @@ def peak() -> float:
 
 
 def table() -> None:
-    print(
-        "| case | attention | attribution | naive | attribution / attention | with its block | extra memory | naive |"
+    titles = (
+        "case",
+        "attention",
+        "overheard",
+        "own pass",
+        "naive",
+        "arithmetic",
+        "overheard / attention",
+        "with its block",
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print(" | ".join(("", *titles, "extra memory", "naive", "")).strip())
+    print("|---" * (len(titles) + 2) + "|")
     for name, shape in CASES.items():
         case = Case(*shape)
-        attention, around, attribution, naive = least_seconds(case.attention, case.around, case.attribution, case.naive)
-        memory = [extra_memory(json.dumps(shape), work) for work in ("attribution", "naive")]
-        block = f"{1 + attribution / (attention + around):.2f}" if around > 1e-3 else "-"
-        print(
-            f"| {name} | {attention:.3f} s | {attribution:.3f} s | {naive:.3f} s | {attribution / attention:.2f} "
-            f"| {block} | {memory[0]:.0f} MB | {memory[1]:.0f} MB |",
-            flush=True,
+        attention, around, both, own, naive, least = least_seconds(
+            case.attention, case.around, case.overheard, case.own_pass, case.naive, case.arithmetic
         )
+        memory = [extra_memory(json.dumps(shape), work) for work in ("own_pass", "naive")]
+        seconds = [f"{x:.3f} s" for x in (attention, max(0.0, both - attention), own, naive, least)]
+        block = f"{(both + around) / (attention + around):.2f}" if around > 1e-3 else "-"
+        cells = (name, *seconds, f"{both / attention:.2f}", block, *(f"{x:.0f} MB" for x in memory))
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def growth() -> None:
-    print("| reference tokens | attention | attribution | extra memory |")
-    print("|---|---|---|---|")
-    for tokens in (256, 1024, 4096, 16384):
+def growth(plot: Path) -> None:
+    """A head size of 128 and 4096 positions, with 512 text tokens beside the reference."""
+    print("| reference tokens | attention | overheard | own pass | extra memory |")
+    print("|---|---|---|---|---|")
+    rows = []
+    for tokens in (256, 512, 1024, 2048, 4096, 8192, 16384):
         shape = (4, 128, 4096, 512, tokens, 0)
         case = Case(*shape)
-        case.q = case.q[:, :, :4096]
-        case.picture = slice(None)
-        attention, attribution = least_seconds(case.attention, case.attribution)
-        memory = extra_memory(json.dumps(shape), "attribution")
-        print(f"| {tokens} | {attention:.3f} s | {attribution:.3f} s | {memory:.0f} MB |", flush=True)
+        attention, both, own = least_seconds(case.attention, case.overheard, case.own_pass)
+        memory = extra_memory(json.dumps(shape), "own_pass")
+        rows.append((tokens, attention, max(0.0, both - attention), own, memory))
+        print(f"| {tokens} | {attention:.3f} s | {rows[-1][2]:.3f} s | {own:.3f} s | {memory:.0f} MB |", flush=True)
+    draw(rows, plot)
+
+
+def draw(rows: list[tuple[int, float, float, float, float]], path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    tokens, attention, overheard, own, memory = zip(*rows, strict=True)
+    figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    time_axes, memory_axes = figure.subplots(1, 2)
+    for values, label in (
+        (attention, "attention itself"),
+        (own, "attribution, own pass"),
+        (overheard, "attribution, overheard"),
+    ):
+        time_axes.plot(tokens, values, marker="o", label=label)
+    time_axes.set(xlabel="reference tokens", ylabel="seconds", ylim=(0, None), title="Time grows linearly")
+    time_axes.legend()
+    memory_axes.plot(tokens, memory, marker="o", label="attribution")
+    matrix = [4 * 4 * 4096 * (512 + n) / 2**20 for n in tokens]
+    memory_axes.plot(tokens, matrix, marker="o", label="the matrix that is never made")
+    memory_axes.set(xlabel="reference tokens", ylabel="MB", ylim=(0, None), title="Extra memory stays flat")
+    memory_axes.legend()
+    figure.savefig(path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--growth", action="store_true", help="cost against reference tokens")
+    parser.add_argument("--growth", type=Path, metavar="PNG", help="cost against reference tokens, plotted")
     parser.add_argument("--memory", nargs=2, metavar=("SHAPE", "WORK"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory:
         measure_memory(*arguments.memory)
     elif arguments.growth:
-        growth()
+        growth(arguments.growth)
     else:
         table()
 
