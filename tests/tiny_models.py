@@ -1,0 +1,108 @@
+"""ComfyUI's own model classes at the smallest sizes they allow, with seeded random weights, on the CPU.
+
+A model is built as ``load_diffusion_model_state_dict`` in comfy/sd.py builds it once the configuration is
+detected: the entry of comfy/supported_models.py that matches it makes the model. Only the detection from the names
+and shapes of the weights is left out, as it takes the heads and dimensions of the published models for granted.
+"""
+
+import math
+from typing import Any
+
+import comfy.model_detection
+import comfy.supported_models
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.supported_models_base import BASE
+from torch import Tensor
+
+TEXT_WIDTH = 12
+POOLED_WIDTH = 10
+
+
+def flux(**config: Any) -> ModelPatcher:
+    """Flux.1 dev and Kontext: ``T|I|R...`` in 2 double and 2 single blocks (comfy/ldm/flux/model.py)."""
+    return build(FLUX | {"image_model": "flux"} | config)
+
+
+def qwen_image(**config: Any) -> ModelPatcher:
+    """Qwen-Image and Qwen-Image-Edit: ``T|I|R...`` in 2 double blocks (comfy/ldm/qwen_image/model.py)."""
+    tiny = {
+        "image_model": "qwen_image",
+        "in_channels": 64,
+        "num_layers": 2,
+        "attention_head_dim": 16,
+        "num_attention_heads": 2,
+        "joint_attention_dim": TEXT_WIDTH,
+        "axes_dims_rope": (4, 6, 6),
+    }
+    return build(tiny | config)
+
+
+def sd15(**config: Any) -> ModelPatcher:
+    """Stable Diffusion 1.5: U-Net of two levels, 8 heads (comfy/ldm/modules/diffusionmodules/openaimodel.py)."""
+    tiny = UNET | {"use_linear_in_transformer": False, "adm_in_channels": None}
+    return build(tiny | config, comfy.supported_models.SD15)
+
+
+def sd15_inpaint() -> ModelPatcher:
+    """Stable Diffusion 1.5 with mask and masked image as channels: 4 + 1 + 4."""
+    return sd15(in_channels=9)
+
+
+FLUX = {
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": 2,
+    "vec_in_dim": POOLED_WIDTH,
+    "context_in_dim": TEXT_WIDTH,
+    "hidden_size": 32,
+    "num_heads": 2,
+    "mlp_ratio": 2.0,
+    "depth": 2,
+    "depth_single_blocks": 2,
+    "axes_dim": [4, 6, 6],
+    "theta": 10000,
+    "qkv_bias": True,
+    "guidance_embed": True,
+}
+
+UNET = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "num_res_blocks": [1, 1],
+    "channel_mult": (1, 2),
+    "transformer_depth": [1, 1],
+    "transformer_depth_output": [1, 1, 1, 1],
+    "transformer_depth_middle": 1,
+    "context_dim": TEXT_WIDTH,
+    "use_spatial_transformer": True,
+    "use_temporal_attention": False,
+    "legacy": False,
+}
+
+
+def build(config: dict[str, Any], family: type[BASE] | None = None, seed: int = 0) -> ModelPatcher:
+    """The model of this ``unet_config``; ``family`` where the host tells it by the size of the published model."""
+    family_config = family(config) if family else comfy.model_detection.model_config_from_unet_config(config)
+    family_config.set_inference_dtype(torch.float32, None)
+    cpu = torch.device("cpu")
+    model = family_config.get_model({}, device=cpu).eval()
+    fill(model.diffusion_model, seed)
+    return ModelPatcher(model, cpu, cpu)
+
+
+def fill(module: torch.nn.Module, seed: int = 0) -> None:
+    """Random weights everywhere: the host leaves them uninitialised, and training would start some at zero."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        parameter.requires_grad_(False).copy_(_scaled(name, noise))
+
+
+def _scaled(name: str, noise: Tensor) -> Tensor:
+    if noise.ndim > 1:
+        return noise / math.sqrt(noise[0].numel())  # the size of a row, so that activations keep theirs
+    is_gain_of_a_norm = name.endswith(("weight", "scale"))
+    return 1 + 0.2 * noise if is_gain_of_a_norm else 0.1 * noise
