@@ -24,6 +24,32 @@ def flux(**config: Any) -> ModelPatcher:
     return build(FLUX | {"image_model": "flux"} | config)
 
 
+def flux_fill() -> ModelPatcher:
+    """Flux.1 Fill: masked image and mask, 16 + 64 channels, beside the latent's 16."""
+    return flux(in_channels=96)
+
+
+def flux2(**config: Any) -> ModelPatcher:
+    """Flux.2: 128 channels, a cell is a token, text padded on the left to 512, one modulation for all blocks."""
+    tiny = {
+        "image_model": "flux2",
+        "in_channels": 128,
+        "out_channels": 128,
+        "patch_size": 1,
+        "vec_in_dim": None,
+        "mlp_ratio": 3.0,
+        "axes_dim": [4, 4, 4, 4],
+        "theta": 2000,
+        "qkv_bias": False,
+        "global_modulation": True,
+        "mlp_silu_act": True,
+        "ops_bias": False,
+        "default_ref_method": "index",
+        "ref_index_scale": 10.0,
+    }
+    return build(FLUX | tiny | config)
+
+
 def qwen_image(**config: Any) -> ModelPatcher:
     """Qwen-Image and Qwen-Image-Edit: ``T|I|R...`` in 2 double blocks (comfy/ldm/qwen_image/model.py)."""
     tiny = {
@@ -49,6 +75,44 @@ def sd15_inpaint() -> ModelPatcher:
     return sd15(in_channels=9)
 
 
+def sdxl(**config: Any) -> ModelPatcher:
+    """Stable Diffusion XL: heads of 64 channels, two transformer blocks in the second level, pooled text."""
+    tiny = UNET | {
+        "model_channels": 64,
+        "transformer_depth": [0, 2],
+        "transformer_depth_output": [0, 0, 2, 2],
+        "use_linear_in_transformer": True,
+        "num_classes": "sequential",
+        "adm_in_channels": POOLED_WIDTH + 6 * 256,
+    }
+    return build(tiny | config, comfy.supported_models.SDXL)
+
+
+def wan_t2v(**config: Any) -> ModelPatcher:
+    """Wan 2.1 text to video and Phantom: self- and cross-attention in 2 blocks (comfy/ldm/wan/model.py)."""
+    return build(WAN | {"model_type": "t2v"} | config)
+
+
+def wan_i2v(**config: Any) -> ModelPatcher:
+    """Wan 2.1 image to video: first frame and its mask as channels, and attention to 257 tokens of CLIP."""
+    return build(WAN | {"model_type": "i2v", "in_dim": 36} | config)
+
+
+def wan_flf2v() -> ModelPatcher:
+    """Wan 2.1 first and last frame: as ``wan_i2v``, to 2 x 257 tokens of CLIP."""
+    return wan_i2v(flf_pos_embed_token_number=514)
+
+
+def wan_fun_reference() -> ModelPatcher:
+    """Wan 2.2 Fun Control: control, start frame and mask as channels, and a reference frame before the video."""
+    return wan_t2v(in_dim=52, in_dim_ref_conv=16)
+
+
+def wan_vace() -> ModelPatcher:
+    """Wan 2.1 VACE: a control branch of one block after the first of the two."""
+    return build(WAN | {"model_type": "vace", "vace_layers": 1, "vace_in_dim": 96})
+
+
 FLUX = {
     "in_channels": 16,
     "out_channels": 16,
@@ -64,6 +128,19 @@ FLUX = {
     "theta": 10000,
     "qkv_bias": True,
     "guidance_embed": True,
+}
+
+WAN = {
+    "image_model": "wan2.1",
+    "patch_size": (1, 2, 2),
+    "in_dim": 16,
+    "out_dim": 16,
+    "dim": 24,
+    "ffn_dim": 48,
+    "freq_dim": 16,
+    "text_dim": TEXT_WIDTH,
+    "num_heads": 2,
+    "num_layers": 2,
 }
 
 UNET = {
