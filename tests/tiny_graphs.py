@@ -1,7 +1,8 @@
 """Graphs around the tiny models, one for each mechanism, made and sampled by the host's own nodes.
 
 Text is random tokens of the right width; pictures are random latents or pixels. Each function takes the seed of its
-``text`` and of its ``reference``, so that a test can change the one or the other.
+``text`` and of its ``reference``, so that a test can change the one or the other, and as ``**shape`` the ``batch``,
+the ``lengths`` in tokens of the positive and the negative text, and the ``size`` of the latent in cells.
 """
 
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ import comfy.clip_vision
 import comfy.sd
 import comfy_extras.nodes_edit_model as nodes_edit_model
 import comfy_extras.nodes_flux as nodes_flux
+import comfy_extras.nodes_hunyuan as nodes_hunyuan
+import comfy_extras.nodes_ip2p as nodes_ip2p
 import comfy_extras.nodes_model_patch as nodes_model_patch
 import comfy_extras.nodes_wan as nodes_wan
 import tiny_models
@@ -25,6 +28,7 @@ import nodes as host_nodes
 Conditioning = list[list[Any]]
 Sizes = tuple[tuple[int, int], ...]  # height and width in cells of the latent, of each reference
 TWO: Sizes = ((4, 8), (5, 4))  # the second is padded where a token is 2 x 2 cells
+FRAMES = 5  # of a video: 2 of its latent
 
 
 @dataclass
@@ -37,7 +41,7 @@ class Graph:
     latent: dict[str, Tensor]
     cfg: float = 1.0
     text_tokens: int = 0  # of the positive conditioning, without what a node appends
-    references: list[Tensor] = field(default_factory=list)
+    references: list[Tensor] = field(default_factory=list)  # as the graph got them: latents, pixels or features
 
     def sample(
         self,
@@ -58,21 +62,24 @@ class Graph:
         )[0]
 
 
-def flux_text(text: int = 1, batch: int = 1) -> Graph:
-    """Flux without a reference."""
-    return _flux(tiny_models.flux(), text, batch)
+# Flux
+
+
+def flux_text(text: int = 1, **shape: Any) -> Graph:
+    """Flux without a reference: ``T|I``."""
+    return _flux(tiny_models.flux(), text, **shape)
 
 
 def flux_kontext(
     text: int = 1,
     reference: int = 2,
     sizes: Sizes = TWO,
-    batch: int = 1,
     negative: bool = True,
     method: str | None = None,
+    **shape: Any,
 ) -> Graph:
-    """ReferenceLatent for each of ``sizes`` in cells of the latent, ``T|I|R...``; also in the ``negative`` or not."""
-    graph = with_references(_flux(tiny_models.flux(), text, batch), reference, sizes, negative)
+    """A ReferenceLatent for each of ``sizes``, ``T|I|R...``; also in the ``negative`` or not."""
+    graph = with_references(_flux(tiny_models.flux(), text, **shape), reference, sizes, negative)
     if method:
         node = nodes_flux.FluxKontextMultiReferenceLatentMethod
         graph.positive, graph.negative = (node.execute(c, method).args[0] for c in (graph.positive, graph.negative))
@@ -85,10 +92,10 @@ def flux_redux(
     strength: float = 0.7,
     strength_type: str = "multiply",
     images: int = 1,
-    batch: int = 1,
+    **shape: Any,
 ) -> Graph:
     """StyleModelApply (nodes.py) with the host's Redux encoder, once for each image: ``T|729...|I``."""
-    graph = _flux(tiny_models.flux(), text, batch)
+    graph = _flux(tiny_models.flux(), text, **shape)
     encoder = ReduxImageEncoder(redux_dim=8, txt_in_features=TEXT_WIDTH)
     tiny_models.fill(encoder)
     for seed in range(reference, reference + images):
@@ -100,75 +107,125 @@ def flux_redux(
     return graph
 
 
-def flux_redux_bias(text: int = 1, reference: int = 2, strength: float = 0.5, batch: int = 1) -> Graph:
+def flux_redux_bias(text: int = 1, reference: int = 2, strength: float = 0.5, **shape: Any) -> Graph:
     """The same, its strength a bias on the logits of the reference's columns: a mask ``[B, L, L]``."""
-    return flux_redux(text, reference, strength, "attn_bias", batch=batch)
+    return flux_redux(text, reference, strength, "attn_bias", **shape)
 
 
-def flux_uso(text: int = 1, reference: int = 2, sizes: Sizes = ((4, 8),), tokens_each: int = 64) -> Graph:
-    """USOStyleReference (comfy_extras/nodes_model_patch.py) with a ReferenceLatent: ``style(3n)|T|I|R...``."""
-    graph = flux_kontext(text, reference + 10, sizes, method="uxo/uno")
-    projector = nodes_model_patch.SigLIPMultiFeatProjModel(729, tokens_each, 8, 32, operations=torch.nn)
+def flux_uso(text: int = 1, reference: int = 2, sizes: Sizes = ((4, 8),), style: int = 64, **shape: Any) -> Graph:
+    """USOStyleReference (comfy_extras/nodes_model_patch.py) and a ReferenceLatent: ``3 x style|T|I|R...``.
+
+    The host repeats the style for no batch: it is for one item and no guidance.
+    """
+    graph = flux_kontext(text, reference + 10, sizes, method="uxo/uno", **shape)
+    projector = nodes_model_patch.SigLIPMultiFeatProjModel(729, style, 8, 32, operations=torch.nn)
     tiny_models.fill(projector)
     cpu = torch.device("cpu")
     seen = vision(reference, 729, 8)
     graph.references.insert(0, seen.all_hidden_states)
-    graph.model = nodes_model_patch.USOStyleReference().apply_patch(
-        graph.model, ModelPatcher(projector, cpu, cpu), seen
-    )[0]
+    patch = ModelPatcher(projector, cpu, cpu)
+    graph.model = nodes_model_patch.USOStyleReference().apply_patch(graph.model, patch, seen)[0]
     return graph
 
 
-def flux_fill_canvas(text: int = 1, reference: int = 2, batch: int = 1) -> Graph:
+def flux_fill_canvas(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
     """Reference in the left half, which is kept; the right half is generated (InpaintModelConditioning)."""
-    return with_inpaint_canvas(_flux(tiny_models.flux_fill(), text, batch), reference, TinyVAE(16))
+    return with_inpaint_canvas(_flux(tiny_models.flux_fill(), text, **shape), reference)
 
 
 def flux2_edit(
-    text: int = 1, reference: int = 2, sizes: Sizes = ((2, 4), (3, 2)), batch: int = 1, negative: bool = True
+    text: int = 1, reference: int = 2, sizes: Sizes = ((2, 4), (3, 2)), negative: bool = True, **shape: Any
 ) -> Graph:
     """ReferenceLatent for Flux.2, a token for each cell: ``max(512, T)|I|R...``."""
-    positive, negative = (tokens(seed, 7, pooled_output=None) for seed in (text, text + 100))
-    graph = Graph(tiny_models.flux2(), positive, negative, empty(batch, 128, 4, 3), text_tokens=7)
+    graph = _image(tiny_models.flux2(), text, 128, **{"size": (4, 3)} | shape)
+    for conditioning in (graph.positive, graph.negative):
+        conditioning[0][1]["pooled_output"] = None
     return with_references(graph, reference, sizes, negative)
 
 
-def qwen_edit(text: int = 1, reference: int = 2, sizes: Sizes = TWO, batch: int = 1, negative: bool = True) -> Graph:
+def _flux(model: ModelPatcher, text: int, **shape: Any) -> Graph:
+    return with_pooled(_image(model, text, 16, **shape), text)
+
+
+# Other transformers for pictures
+
+
+def qwen_edit(text: int = 1, reference: int = 2, sizes: Sizes = TWO, negative: bool = True, **shape: Any) -> Graph:
     """What TextEncodeQwenImageEditPlus gives: text, and reference latents with one frame, ``T|I|R...``."""
-    graph = Graph(
-        tiny_models.qwen_image(), tokens(text, 9), tokens(text + 100, 9), empty(batch, 16, 1, 8, 6), text_tokens=9
-    )
-    return with_references(graph, reference, [(1, *size) for size in sizes], negative)
+    graph = _image(tiny_models.qwen_image(), text, 16, **shape)
+    return with_references(graph, reference, tuple((1, *size) for size in sizes), negative)
 
 
-def sd15_text(text: int = 1, batch: int = 1) -> Graph:
+def omnigen2_edit(text: int = 1, reference: int = 2, sizes: Sizes = TWO, negative: bool = True, **shape: Any) -> Graph:
+    """ReferenceLatent for OmniGen2: refiners of text, picture and references, then ``T|R...|I``."""
+    graph = _image(tiny_models.omnigen2(), text, 16, **shape)
+    return with_references(with_attention_mask(graph), reference, sizes, negative)
+
+
+def hidream_text(text: int = 1, **shape: Any) -> Graph:
+    """HiDream-I1 without a reference: ``I|T5|llama|llama``."""
+    return with_pooled(with_llama(_image(tiny_models.hidream(), text, 16, **shape), text), text)
+
+
+def hidream_e1(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
+    """InstructPixToPixConditioning for HiDream-E1: the reference is to the right, in the same rows of tokens."""
+    graph = hidream_text(text, **shape)
+    _, _, height, width = graph.latent["samples"].shape
+    graph.references = [pixels(reference, 1, height * 8, width * 8)]
+    graph.positive, graph.negative, _ = nodes_ip2p.InstructPixToPixConditioning.execute(
+        graph.positive, graph.negative, graph.references[0], TinyVAE(16)
+    ).args
+    return graph
+
+
+def lumina2_text(text: int = 1, **shape: Any) -> Graph:
+    """Lumina 2, which takes no reference: refiners, then ``T|I``."""
+    return with_attention_mask(_image(tiny_models.lumina2(), text, 16, **shape))
+
+
+def z_image_text(text: int = 1, **shape: Any) -> Graph:
+    """Z-Image, which takes no reference: text and picture are each padded to a multiple of 32 tokens."""
+    return with_attention_mask(_image(tiny_models.z_image(), text, 16, **shape))
+
+
+def lumina2_canvas(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
+    return with_canvas(lumina2_text(text, **shape), reference)
+
+
+def z_image_canvas(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
+    return with_canvas(z_image_text(text, **shape), reference)
+
+
+# U-Nets
+
+
+def sd15_text(text: int = 1, **shape: Any) -> Graph:
     """Stable Diffusion 1.5: cross-attention to the text alone."""
-    return _unet(tiny_models.sd15(), text, batch)
+    return _image(tiny_models.sd15(), text, 4, **UNET | shape)
 
 
-def sd15_canvas(text: int = 1, reference: int = 2, batch: int = 1) -> Graph:
+def sd15_canvas(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
     """Reference in the left half of the latent, which is kept; the right half is generated (SetLatentNoiseMask)."""
-    return with_canvas(_unet(tiny_models.sd15(), text, batch), reference)
+    return with_canvas(sd15_text(text, **shape), reference)
 
 
-def sd15_inpaint_canvas(text: int = 1, reference: int = 2, batch: int = 1) -> Graph:
+def sd15_inpaint_canvas(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
     """The same canvas for the model that also has mask and masked image as channels (InpaintModelConditioning)."""
-    return with_inpaint_canvas(_unet(tiny_models.sd15_inpaint(), text, batch), reference, TinyVAE(4))
+    return with_inpaint_canvas(_image(tiny_models.sd15_inpaint(), text, 4, **UNET | shape), reference)
 
 
-def sd15_reference_only(text: int = 1, reference: int = 2, batch: int = 1) -> Graph:
+def sd15_reference_only(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
     """A reference as item 0 of the batch, which is not denoised; all items also attend to its features.
 
     After what ReferenceOnlySimple of comfyanonymous/ComfyUI_experiments does: k and v of self-attention have N
     more tokens, those of item 0 of the same conditioning.
     """
-    graph = _unet(tiny_models.sd15(), text, batch)
-    empty_latent = graph.latent["samples"]
-    picture = noise(reference, 1, *empty_latent.shape[1:])
-    mask = torch.ones(batch + 1, *empty_latent.shape[2:])
+    graph = sd15_text(text, **shape)
+    generated = graph.latent["samples"]
+    graph.references = [noise(reference, 1, *generated.shape[1:])]
+    mask = torch.ones(len(generated) + 1, *generated.shape[2:])
     mask[0] = 0
-    graph.references = [picture]
-    graph.latent = {"samples": torch.cat([picture, empty_latent]), "noise_mask": mask}
+    graph.latent = {"samples": torch.cat([graph.references[0], generated]), "noise_mask": mask}
     graph.model = graph.model.clone()
     graph.model.set_model_attn1_patch(_attend_to_first)
     return graph
@@ -180,81 +237,106 @@ def _attend_to_first(x: Tensor, context: Tensor, value: Tensor | None, options: 
     return x, both, both
 
 
-def sdxl_text(text: int = 1, batch: int = 1) -> Graph:
+def sdxl_text(text: int = 1, **shape: Any) -> Graph:
     """Stable Diffusion XL: cross-attention to the text alone."""
-    graph = _unet(tiny_models.sdxl(), text, batch)
-    for n, conditioning in enumerate((graph.positive, graph.negative)):
-        conditioning[0][1]["pooled_output"] = noise(text + 50 + 100 * n, 1, POOLED_WIDTH)
-    return graph
+    return with_pooled(_image(tiny_models.sdxl(), text, 4, **UNET | shape), text)
 
 
-def sdxl_canvas(text: int = 1, reference: int = 2, batch: int = 1) -> Graph:
-    return with_canvas(sdxl_text(text, batch), reference)
+def sdxl_canvas(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
+    return with_canvas(sdxl_text(text, **shape), reference)
 
 
-def wan_text(text: int = 1, batch: int = 1) -> Graph:
+# Video
+
+
+def wan_text(text: int = 1, **shape: Any) -> Graph:
     """Wan without a reference: in each block self-attention of the video, then attention to the text."""
-    return _wan(tiny_models.wan_t2v(), text, batch)
+    return _video(tiny_models.wan_t2v(), text, **shape)
 
 
-def wan_i2v(text: int = 1, reference: int = 2, batch: int = 1) -> Graph:
+def wan_i2v(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
     """WanImageToVideo (comfy_extras/nodes_wan.py): in each block self, then 257 tokens of CLIP, then text."""
-    graph = _wan(tiny_models.wan_i2v(), text)
-    picture, seen = pixels(reference, 1, *WAN_SIZE), vision(reference, 257, 1280)
-    graph.references = [picture]
-    return _wan_node(graph, nodes_wan.WanImageToVideo, batch, start_image=picture, clip_vision_output=seen)
+    graph = with_pixels(_video(tiny_models.wan_i2v(), text, **shape), reference)
+    seen = vision(reference, 257, 1280)
+    return through(nodes_wan.WanImageToVideo, graph, start_image=graph.references[0], clip_vision_output=seen)
 
 
-def wan_flf2v(text: int = 1, reference: int = 2, batch: int = 1) -> Graph:
+def wan_flf2v(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
     """WanFirstLastFrameToVideo: as ``wan_i2v``, with 257 tokens of the first frame and 257 of the last."""
-    graph = _wan(tiny_models.wan_flf2v(), text)
-    graph.references = [pixels(reference + n, 1, *WAN_SIZE) for n in range(2)]
+    graph = with_pixels(_video(tiny_models.wan_flf2v(), text, **shape), reference, 2)
     inputs = {}
     for n, end in enumerate(("start", "end")):
         inputs[f"{end}_image"] = graph.references[n]
         inputs[f"clip_vision_{end}_image"] = vision(reference + n, 257, 1280)
-    return _wan_node(graph, nodes_wan.WanFirstLastFrameToVideo, batch, **inputs)
+    return through(nodes_wan.WanFirstLastFrameToVideo, graph, **inputs)
 
 
-def wan_phantom(text: int = 1, reference: int = 2, images: int = 2, batch: int = 1) -> Graph:
+def wan_phantom(text: int = 1, reference: int = 2, images: int = 2, **shape: Any) -> Graph:
     """WanPhantomSubjectToVideo: each image is a frame after the video, ``video|R...`` in self-attention."""
-    graph = _wan(tiny_models.wan_t2v(), text)
-    pictures = pixels(reference, images, *WAN_SIZE)
-    graph.references = list(pictures.split(1))
-    return _wan_node(graph, nodes_wan.WanPhantomSubjectToVideo, batch, images=pictures)
+    graph = with_pixels(_video(tiny_models.wan_t2v(), text, **shape), reference, images)
+    return through(nodes_wan.WanPhantomSubjectToVideo, graph, images=torch.cat(graph.references))
 
 
-def wan_fun_reference(text: int = 1, reference: int = 2, batch: int = 1) -> Graph:
+def wan_fun_reference(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
     """Wan22FunControlToVideo with a reference image: a frame before the video, ``R|video`` in self-attention."""
-    graph = _wan(tiny_models.wan_fun_reference(), text)
-    graph.references = [pixels(reference, 1, *WAN_SIZE)]
-    return _wan_node(graph, nodes_wan.Wan22FunControlToVideo, batch, ref_image=graph.references[0])
+    graph = with_pixels(_video(tiny_models.wan_fun_reference(), text, **shape), reference)
+    return through(nodes_wan.Wan22FunControlToVideo, graph, ref_image=graph.references[0])
 
 
-def wan_vace(text: int = 1, reference: int = 2, batch: int = 1) -> Graph:
+def wan_vace(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
     """WanVaceToVideo with a reference image: the first frame of the latent, trimmed off after sampling."""
-    graph = _wan(tiny_models.wan_vace(), text)
-    graph.references = [pixels(reference, 1, *WAN_SIZE)]
-    return _wan_node(graph, nodes_wan.WanVaceToVideo, batch, strength=1.0, reference_image=graph.references[0])
+    graph = with_pixels(_video(tiny_models.wan_vace(), text, **shape), reference)
+    return through(nodes_wan.WanVaceToVideo, graph, strength=1.0, reference_image=graph.references[0])
 
 
-WAN_SIZE = (32, 48)  # pixels: 2 x 3 tokens of a frame
-WAN_LENGTH = 5  # frames: 2 of the latent
+def hunyuan_video_text(text: int = 1, **shape: Any) -> Graph:
+    """HunyuanVideo without a reference: refiner of the text, then ``video|T`` with a mask for padded text."""
+    return _hunyuan(tiny_models.hunyuan_video(), text, **shape)
 
 
-def _wan(model: ModelPatcher, text: int, batch: int = 1) -> Graph:
-    return Graph(model, tokens(text, 9), tokens(text + 100, 9), empty(batch, 16, 2, 4, 6), 3.0, 9)
+def hunyuan_video_custom(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
+    """HunyuanImageToVideo (comfy_extras/nodes_hunyuan.py), "custom": a frame before the video, ``R|video|T``."""
+    return _hunyuan_image(hunyuan_video_text(text, **shape), reference, "custom")
 
 
-def _wan_node(graph: Graph, node: Any, batch: int, **inputs: Any) -> Graph:
-    """What the node makes of the conditionings, and its latent."""
-    height, width = WAN_SIZE
-    outputs = node.execute(
-        graph.positive, graph.negative, TinyVAE(16, 4), width, height, WAN_LENGTH, batch, **inputs
-    ).args
-    graph.positive, graph.negative = outputs[:2]
-    graph.latent = next(output for output in outputs if isinstance(output, dict))
+def hunyuan_video_i2v(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
+    """HunyuanImageToVideo, "v1 (concat)": the first frame as channels."""
+    graph = _hunyuan(tiny_models.hunyuan_video_i2v(), text, **shape)
+    return _hunyuan_image(graph, reference, "v1 (concat)")
+
+
+def hunyuan_video_replace(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
+    """HunyuanImageToVideo, "v2 (replace)": the first frame of the latent is kept."""
+    return _hunyuan_image(hunyuan_video_text(text, **shape), reference, "v2 (replace)")
+
+
+def hunyuan_video_15(text: int = 1, reference: int = 2, byt5: int = 5, **shape: Any) -> Graph:
+    """HunyuanVideo15ImageToVideo: first frame as channels, and ``video|729 of SigLIP|byt5|T``."""
+    graph = _hunyuan(tiny_models.hunyuan_video_15(), text, 32, **shape)
+    for n, conditioning in enumerate((graph.positive, graph.negative)):
+        conditioning[0][1]["conditioning_byt5small"] = noise(text + 200 + n, 1, byt5, 1472)
+    graph = with_pixels(graph, reference, cell=16)
+    inputs = {"start_image": graph.references[0], "clip_vision_output": vision(reference, 729, 1152, 2)}
+    return through(nodes_hunyuan.HunyuanVideo15ImageToVideo, graph, TinyVAE(32, 4, 16), **inputs)
+
+
+def _hunyuan(model: ModelPatcher, text: int, channels: int = 16, **shape: Any) -> Graph:
+    return with_attention_mask(with_pooled(_video(model, text, channels, **shape), text), padded=2)
+
+
+def _hunyuan_image(graph: Graph, reference: int, guidance_type: str) -> Graph:
+    graph = with_pixels(graph, reference)
+    batch, _, _, height, width = graph.latent["samples"].shape
+    node, sizes = nodes_hunyuan.HunyuanImageToVideo, (width * 8, height * 8, FRAMES, batch)
+    for name in ("negative", "positive"):
+        conditioning, graph.latent = node.execute(
+            getattr(graph, name), TinyVAE(16, 4), *sizes, guidance_type, graph.references[0]
+        ).args
+        setattr(graph, name, conditioning)
     return graph
+
+
+# What the graphs are put together from
 
 
 @dataclass
@@ -279,7 +361,49 @@ class TinyVAE:
         return latent[:: self.frames].movedim(0, 1)[None] if self.frames else latent
 
 
-def with_references(graph: Graph, seed: int, sizes: Any, negative: bool = True) -> Graph:
+UNET = {"size": (8, 8), "cfg": 3.0}
+
+
+def _image(
+    model: ModelPatcher,
+    text: int,
+    channels: int,
+    batch: int = 1,
+    lengths: tuple[int, int] = (7, 7),
+    size: tuple[int, ...] = (8, 6),
+    cfg: float = 1.0,
+) -> Graph:
+    """Two texts and an empty latent ``[batch, channels, *size]``."""
+    positive, negative = ([[noise(text + 100 * n, 1, lengths[n], TEXT_WIDTH), {}]] for n in range(2))
+    latent = {"samples": torch.zeros(batch, channels, *size)}
+    return Graph(model, positive, negative, latent, cfg, lengths[0])
+
+
+def _video(model: ModelPatcher, text: int, channels: int = 16, size: tuple = (4, 6), **shape: Any) -> Graph:
+    """2 frames; ``size`` is one frame's. Text of another length than the video."""
+    frames = 1 + FRAMES // 4
+    return _image(model, text, channels, size=(frames, *size), **{"lengths": (9, 9), "cfg": 3.0} | shape)
+
+
+def through(node: Any, graph: Graph, vae: TinyVAE | None = None, **inputs: Any) -> Graph:
+    """What a node that makes the latent of a video makes of the graph."""
+    vae = vae or TinyVAE(16, 4)
+    batch, _, _, height, width = graph.latent["samples"].shape
+    sizes = (width * vae.cell, height * vae.cell, FRAMES, batch)
+    outputs = node.execute(graph.positive, graph.negative, vae, *sizes, **inputs).args
+    graph.positive, graph.negative = outputs[:2]
+    graph.latent = next(output for output in outputs if isinstance(output, dict))
+    return graph
+
+
+def with_pixels(graph: Graph, seed: int, images: int = 1, cell: int = 8) -> Graph:
+    """References ``[1, H, W, 3]`` of the size of the latent's picture."""
+    height, width = graph.latent["samples"].shape[-2:]
+    graph.references = [pixels(seed + n, 1, height * cell, width * cell) for n in range(images)]
+    return graph
+
+
+def with_references(graph: Graph, seed: int, sizes: tuple, negative: bool = True) -> Graph:
     """A ReferenceLatent of random values for each size (comfy_extras/nodes_edit_model.py), one after the other."""
     channels = graph.latent["samples"].shape[1]
     graph.references = [noise(seed + n, 1, channels, *size) for n, size in enumerate(sizes)]
@@ -299,9 +423,10 @@ def with_canvas(graph: Graph, seed: int) -> Graph:
     return graph
 
 
-def with_inpaint_canvas(graph: Graph, seed: int, vae: TinyVAE) -> Graph:
+def with_inpaint_canvas(graph: Graph, seed: int) -> Graph:
     """Random pixels through InpaintModelConditioning (nodes.py), the right half of them masked."""
-    batch, _, height, width = graph.latent["samples"].shape
+    batch, channels, height, width = graph.latent["samples"].shape
+    vae = TinyVAE(channels)
     image = pixels(seed, batch, height * vae.cell, width * vae.cell)
     graph.references = [image[:, :, : image.shape[2] // 2]]
     graph.positive, graph.negative, graph.latent = host_nodes.InpaintModelConditioning().encode(
@@ -310,18 +435,27 @@ def with_inpaint_canvas(graph: Graph, seed: int, vae: TinyVAE) -> Graph:
     return graph
 
 
-def _flux(model: ModelPatcher, text: int, batch: int) -> Graph:
-    positive = tokens(text, 7, pooled_output=noise(text + 50, 1, POOLED_WIDTH))
-    negative = tokens(text + 100, 7, pooled_output=noise(text + 150, 1, POOLED_WIDTH))
-    return Graph(model, positive, negative, empty(batch, 16, 8, 6), text_tokens=7)
+def with_pooled(graph: Graph, text: int) -> Graph:
+    for n, conditioning in enumerate((graph.positive, graph.negative)):
+        conditioning[0][1]["pooled_output"] = noise(text + 50 + 100 * n, 1, POOLED_WIDTH)
+    return graph
 
 
-def _unet(model: ModelPatcher, text: int, batch: int) -> Graph:
-    return Graph(model, tokens(text, 7), tokens(text + 100, 7), empty(batch, 4, 8, 8), 3.0, 7)
+def with_llama(graph: Graph, text: int) -> Graph:
+    """HiDream's second text: a state ``[1, layers, T, width]`` of each of two layers."""
+    for n, conditioning in enumerate((graph.positive, graph.negative)):
+        length = conditioning[0][0].shape[1]
+        conditioning[0][1]["conditioning_llama3"] = noise(text + 200 + n, 1, 2, length, TEXT_WIDTH)
+    return graph
 
 
-def tokens(seed: int, length: int, width: int = TEXT_WIDTH, **about: Any) -> Conditioning:
-    return [[noise(seed, 1, length, width), about]]
+def with_attention_mask(graph: Graph, padded: int = 0) -> Graph:
+    """The mask ``[1, T]`` that a text encoder gives, 0 for the last ``padded`` tokens."""
+    for conditioning in (graph.positive, graph.negative):
+        mask = torch.ones(1, conditioning[0][0].shape[1], dtype=torch.long)
+        mask[:, mask.shape[1] - padded :] = 0
+        conditioning[0][1]["attention_mask"] = mask
+    return graph
 
 
 def vision(seed: int, count: int, width: int, layers: int = 20) -> comfy.clip_vision.Output:
@@ -331,10 +465,6 @@ def vision(seed: int, count: int, width: int, layers: int = 20) -> comfy.clip_vi
     output.last_hidden_state = output.all_hidden_states[:, -1]
     output.penultimate_hidden_states = output.all_hidden_states[:, -2]
     return output
-
-
-def empty(*shape: int) -> dict[str, Tensor]:
-    return {"samples": torch.zeros(shape)}
 
 
 def noise(seed: int, *shape: int) -> Tensor:
@@ -347,34 +477,20 @@ def pixels(seed: int, *shape: int) -> Tensor:
 
 
 def right_half(picture: Tensor) -> Tensor:
-    """A mask of 1 where the picture ``[..., H, W]`` is generated: ``[N, H, W]``."""
+    """A mask of 1 where the picture ``[N, ..., H, W]`` is generated: ``[N, H, W]``."""
     mask = torch.zeros(picture.shape[0], *picture.shape[-2:])
     mask[..., mask.shape[-1] // 2 :] = 1
     return mask
 
 
 GRAPHS = {
-    function.__name__: function
-    for function in (
-        flux_text,
-        flux_kontext,
-        flux_redux,
-        flux_redux_bias,
-        flux_uso,
-        flux_fill_canvas,
-        flux2_edit,
-        qwen_edit,
-        sd15_text,
-        sd15_canvas,
-        sd15_inpaint_canvas,
-        sd15_reference_only,
-        sdxl_text,
-        sdxl_canvas,
-        wan_text,
-        wan_i2v,
-        wan_flf2v,
-        wan_phantom,
-        wan_fun_reference,
-        wan_vace,
+    make.__name__: make
+    for make in (
+        *(flux_text, flux_kontext, flux_redux, flux_redux_bias, flux_uso, flux_fill_canvas, flux2_edit),
+        *(qwen_edit, omnigen2_edit, hidream_text, hidream_e1, lumina2_text, lumina2_canvas),
+        *(z_image_text, z_image_canvas),
+        *(sd15_text, sd15_canvas, sd15_inpaint_canvas, sd15_reference_only, sdxl_text, sdxl_canvas),
+        *(wan_text, wan_i2v, wan_flf2v, wan_phantom, wan_fun_reference, wan_vace),
+        *(hunyuan_video_text, hunyuan_video_custom, hunyuan_video_i2v, hunyuan_video_replace, hunyuan_video_15),
     )
 }

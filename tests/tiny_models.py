@@ -64,6 +64,61 @@ def qwen_image(**config: Any) -> ModelPatcher:
     return build(tiny | config)
 
 
+def omnigen2(**config: Any) -> ModelPatcher:
+    """OmniGen2: 4 heads of queries, 2 of keys; ``T|R...|I`` in 2 layers (comfy/ldm/omnigen/omnigen2.py)."""
+    tiny = {
+        "image_model": "omnigen2",
+        "in_channels": 16,
+        "hidden_size": 48,
+        "num_layers": 2,
+        "num_refiner_layers": 1,
+        "num_attention_heads": 4,
+        "num_kv_heads": 2,
+        "multiple_of": 16,
+        "axes_dim_rope": [4, 4, 4],
+        "text_feat_dim": TEXT_WIDTH,
+        "timestep_scale": 1000.0,
+    }
+    return build(tiny | config)
+
+
+def hidream(**config: Any) -> ModelPatcher:
+    """HiDream I1 and E1: ``I|T5|llama|llama`` in 2 double and 2 single blocks (comfy/ldm/hidream/model.py)."""
+    tiny = {
+        "image_model": "hidream",
+        "in_channels": 16,
+        "out_channels": 16,
+        "patch_size": 2,
+        "num_layers": 2,
+        "num_single_layers": 2,
+        "attention_head_dim": 16,
+        "num_attention_heads": 2,
+        "axes_dims_rope": [8, 4, 4],
+        "caption_channels": [TEXT_WIDTH, TEXT_WIDTH],
+        "text_emb_dim": POOLED_WIDTH,
+        "llama_layers": [0, 1, 1, 1],
+        "max_resolution": [128, 128],
+    }
+    return build(tiny | config)
+
+
+def lumina2(**config: Any) -> ModelPatcher:
+    """Lumina 2: refiners, then ``T|I`` in 2 layers, 4 heads of queries, 2 of keys (comfy/ldm/lumina/model.py)."""
+    return build(LUMINA | config, comfy.supported_models.Lumina2)
+
+
+def z_image(**config: Any) -> ModelPatcher:
+    """Z-Image: as Lumina 2, with text and picture each padded to a multiple of 32 tokens."""
+    tiny = {
+        "n_kv_heads": 4,
+        "rope_theta": 256.0,
+        "z_image_modulation": True,
+        "time_scale": 1000.0,
+        "pad_tokens_multiple": 32,
+    }
+    return build(LUMINA | tiny | config, comfy.supported_models.ZImage)
+
+
 def sd15(**config: Any) -> ModelPatcher:
     """Stable Diffusion 1.5: U-Net of two levels, 8 heads (comfy/ldm/modules/diffusionmodules/openaimodel.py)."""
     tiny = UNET | {"use_linear_in_transformer": False, "adm_in_channels": None}
@@ -113,6 +168,30 @@ def wan_vace() -> ModelPatcher:
     return build(WAN | {"model_type": "vace", "vace_layers": 1, "vace_in_dim": 96})
 
 
+def hunyuan_video(**config: Any) -> ModelPatcher:
+    """HunyuanVideo: ``video|T`` in 2 double and 2 single blocks (comfy/ldm/hunyuan_video/model.py)."""
+    return build(HUNYUAN | config)
+
+
+def hunyuan_video_i2v() -> ModelPatcher:
+    """HunyuanVideo image to video v1: first frame and mask as channels, 16 + 16 + 1."""
+    return hunyuan_video(in_channels=33)
+
+
+def hunyuan_video_15() -> ModelPatcher:
+    """HunyuanVideo 1.5: a cell is a token; SigLIP and byt5 beside the text, first frame and mask as channels."""
+    return hunyuan_video(
+        in_channels=65,
+        out_channels=32,
+        patch_size=[1, 1, 1],
+        vec_in_dim=None,
+        guidance_embed=False,
+        byt5=True,
+        use_cond_type_embedding=True,
+        vision_in_dim=1152,
+    )
+
+
 FLUX = {
     "in_channels": 16,
     "out_channels": 16,
@@ -128,6 +207,44 @@ FLUX = {
     "theta": 10000,
     "qkv_bias": True,
     "guidance_embed": True,
+}
+
+HUNYUAN = {
+    "image_model": "hunyuan_video",
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": [1, 2, 2],
+    "vec_in_dim": POOLED_WIDTH,
+    "context_in_dim": TEXT_WIDTH,
+    "hidden_size": 32,
+    "mlp_ratio": 2.0,
+    "num_heads": 2,
+    "depth": 2,
+    "depth_single_blocks": 2,
+    "axes_dim": [4, 6, 6],
+    "theta": 256,
+    "qkv_bias": True,
+    "guidance_embed": True,
+    "byt5": False,
+    "meanflow": False,
+    "use_cond_type_embedding": False,
+    "vision_in_dim": None,
+}
+
+LUMINA = {
+    "image_model": "lumina2",
+    "patch_size": 2,
+    "in_channels": 16,
+    "dim": 48,
+    "n_layers": 2,
+    "n_refiner_layers": 1,
+    "n_heads": 4,
+    "n_kv_heads": 2,
+    "multiple_of": 16,
+    "qk_norm": True,
+    "cap_feat_dim": TEXT_WIDTH,
+    "axes_dims": [4, 4, 4],
+    "axes_lens": [300, 512, 512],
 }
 
 WAN = {
