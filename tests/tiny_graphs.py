@@ -290,8 +290,13 @@ def wan_vace(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
 
 
 def hunyuan_video_text(text: int = 1, **shape: Any) -> Graph:
-    """HunyuanVideo without a reference: refiner of the text, then ``video|T`` with a mask for padded text."""
+    """HunyuanVideo without a reference: refiner of the text, then ``video|T``."""
     return _hunyuan(tiny_models.hunyuan_video(), text, **shape)
+
+
+def hunyuan_video_padded(text: int = 1, reference: int = 2, padded: int = 2, **shape: Any) -> Graph:
+    """``hunyuan_video_custom`` with padding that a mask ``[1, 1, L]`` takes out; the host has it for one item only."""
+    return with_attention_mask(hunyuan_video_custom(text, reference, **shape), padded)
 
 
 def hunyuan_video_custom(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
@@ -321,7 +326,7 @@ def hunyuan_video_15(text: int = 1, reference: int = 2, byt5: int = 5, **shape: 
 
 
 def _hunyuan(model: ModelPatcher, text: int, channels: int = 16, **shape: Any) -> Graph:
-    return with_attention_mask(with_pooled(_video(model, text, channels, **shape), text), padded=2)
+    return with_pooled(_video(model, text, channels, **{"cfg": 1.0} | shape), text)
 
 
 def _hunyuan_image(graph: Graph, reference: int, guidance_type: str) -> Graph:
@@ -491,6 +496,7 @@ GRAPHS = {
         *(z_image_text, z_image_canvas),
         *(sd15_text, sd15_canvas, sd15_inpaint_canvas, sd15_reference_only, sdxl_text, sdxl_canvas),
         *(wan_text, wan_i2v, wan_flf2v, wan_phantom, wan_fun_reference, wan_vace),
-        *(hunyuan_video_text, hunyuan_video_custom, hunyuan_video_i2v, hunyuan_video_replace, hunyuan_video_15),
+        *(hunyuan_video_text, hunyuan_video_custom, hunyuan_video_padded, hunyuan_video_i2v, hunyuan_video_replace),
+        hunyuan_video_15,
     )
 }

@@ -108,9 +108,12 @@ def lumina2(**config: Any) -> ModelPatcher:
 
 
 def z_image(**config: Any) -> ModelPatcher:
-    """Z-Image: as Lumina 2, with text and picture each padded to a multiple of 32 tokens."""
+    """Z-Image: as Lumina 2, text and picture each padded to a multiple of 32 tokens; the class needs 256 channels."""
     tiny = {
+        "dim": 256,
         "n_kv_heads": 4,
+        "ffn_dim_multiplier": 1.0,
+        "axes_dims": [16, 24, 24],
         "rope_theta": 256.0,
         "z_image_modulation": True,
         "time_scale": 1000.0,
