@@ -2,7 +2,8 @@
 
 Text is random tokens of the right width; pictures are random latents or pixels. Each function takes the seed of its
 ``text`` and of its ``reference``, so that a test can change the one or the other, and as ``**shape`` the ``batch``,
-the ``lengths`` in tokens of the positive and the negative text, and the ``size`` of the latent in cells.
+the ``lengths`` in tokens of the positive and the negative text, the ``size`` of the latent (of a frame) in cells, and
+``cfg``. Cells of odd number are padded by the models, but not by the host's HunyuanVideo, VACE and Wan Fun.
 """
 
 from dataclasses import dataclass, field
