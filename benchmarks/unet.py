@@ -1,12 +1,15 @@
-"""Sampling with I2AM Capture over sampling without: a U-Net of SD1.5's size, random weights, in the real host.
+"""Sampling with I2AM Capture over sampling without: U-Nets of true size, random weights, in the real host.
 
     PYTHONPATH=.host/ComfyUI:.host/placeholders .host/venv/bin/python benchmarks/unet.py
 
-512x512 pixels, guidance on, full levels, all layers, all steps, no pair maps; the reference tokens follow 77 text
-tokens in the same cross-attention. Two steps each, in turn, and the least of the rounds counts.
+SD1.5 at 512x512 pixels and a slice of SDXL (its widths and heads, fewer blocks in the depth) at 768x768; guidance on,
+full levels, all layers, all steps, no pair maps. The cross-attention holds reference tokens alone, which is the
+arithmetic of a decoupled mechanism. Two steps each, in turn, and the least of the rounds counts. Extra memory is
+by how much the peak of a fresh process is higher with capture than that of one without.
 """
 
 import logging
+import subprocess
 import sys
 import time
 import types
@@ -31,12 +34,12 @@ from i2am_pack.nodes.host.capture import Capture, Settings  # noqa: E402
 from i2am_pack.nodes.host.session import capture_with  # noqa: E402
 from i2am_pack.nodes.host.tags import KEY, tag  # noqa: E402
 
-STEPS, ROUNDS = 2, 2
-CONFIG = dict(
-    image_size=32,
-    in_channels=4,
-    out_channels=4,
-    model_channels=320,
+STEPS, ROUNDS = 2, 3
+COMMON = dict(
+    image_size=32, in_channels=4, out_channels=4, model_channels=320, use_spatial_transformer=True, legacy=False,
+    dtype=torch.float32,
+)  # fmt: skip
+SD15 = COMMON | dict(
     num_res_blocks=[2, 2, 2, 2],
     channel_mult=(1, 2, 4, 4),
     transformer_depth=[1, 1, 1, 1, 1, 1, 0, 0],
@@ -44,16 +47,29 @@ CONFIG = dict(
     transformer_depth_middle=1,
     num_heads=8,
     num_head_channels=-1,
-    use_spatial_transformer=True,
     use_linear_in_transformer=False,
     context_dim=768,
-    legacy=False,
-    dtype=torch.float32,
 )
+SDXL_SLICE = COMMON | dict(
+    num_res_blocks=[1, 1, 1],
+    channel_mult=(1, 2, 4),
+    transformer_depth=[0, 1, 2],
+    transformer_depth_output=[0, 0, 1, 1, 2, 2],
+    transformer_depth_middle=2,
+    num_head_channels=64,
+    use_linear_in_transformer=True,
+    context_dim=2048,
+)
+CASES = {
+    "SD1.5, 16 tokens": (SD15, 64, 16),
+    "SD1.5, 257 tokens": (SD15, 64, 257),
+    "SDXL slice, 16 tokens": (SDXL_SLICE, 96, 16),
+    "SDXL slice, 257 tokens": (SDXL_SLICE, 96, 257),
+}
 
 
-def model() -> comfy.model_patcher.ModelPatcher:
-    config = comfy.supported_models.SD15(CONFIG)
+def model(settings: dict) -> comfy.model_patcher.ModelPatcher:
+    config = comfy.supported_models.SD15(settings)
     base = comfy.model_base.BaseModel(config, device=torch.device("cpu"))
     torch.manual_seed(0)
     for weight in base.diffusion_model.parameters():
@@ -61,12 +77,13 @@ def model() -> comfy.model_patcher.ModelPatcher:
     return comfy.model_patcher.ModelPatcher(base, torch.device("cpu"), torch.device("cpu"))
 
 
-def sample(patcher: comfy.model_patcher.ModelPatcher, tokens: int) -> tuple[float, torch.Tensor]:
+def sample(patcher: comfy.model_patcher.ModelPatcher, side: int, tokens: int) -> tuple[float, torch.Tensor]:
     g = torch.Generator().manual_seed(1)
-    text, reference = torch.randn(1, 77, 768, generator=g), torch.randn(1, tokens, 768, generator=g)
-    positive = [[torch.cat([text, reference], 1), {KEY: [tag("reference", 77, reference, None)]}]]
-    negative = [[torch.randn(1, 77 + tokens, 768, generator=g), {}]]
-    latent = torch.zeros(1, 4, 64, 64)
+    width = patcher.model.model_config.unet_config["context_dim"]
+    reference = torch.randn(1, tokens, width, generator=g)
+    positive = [[reference, {KEY: [tag("reference", 0, reference, None)]}]]
+    negative = [[torch.randn(1, tokens, width, generator=g), {}]]
+    latent = torch.zeros(1, 4, side, side)
     noise = comfy.sample.prepare_noise(latent, 0)
     start = time.perf_counter()
     out = comfy.sample.sample(
@@ -75,18 +92,41 @@ def sample(patcher: comfy.model_patcher.ModelPatcher, tokens: int) -> tuple[floa
     return time.perf_counter() - start, out
 
 
+def watch(patcher: comfy.model_patcher.ModelPatcher) -> tuple[comfy.model_patcher.ModelPatcher, Capture]:
+    handle = Capture(Settings("auto", "positive", "off", 512 * 2**20))
+    return capture_with(patcher, handle), handle
+
+
+def peak_of(name: str, watched: bool) -> float:
+    """Peak memory in MB of a fresh process that samples once."""
+    command = [sys.executable, __file__, "--peak", name, "with" if watched else "without"]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def measure_peak(name: str, watched: bool) -> None:
+    settings, side, tokens = CASES[name]
+    patcher = model(settings)
+    sample(watch(patcher)[0] if watched else patcher, side, tokens)
+    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+    print(int(line.split()[1]) / 1024)
+
+
 def main() -> None:
     logging.disable(logging.WARNING)
-    plain = model()
-    print("| reference tokens | without | with | with / without |\n|---|---|---|---|")
-    for tokens in [int(count) for count in sys.argv[1:]] or [16, 257]:
-        handle = Capture(Settings("auto", "positive", "off", 512 * 2**20))
-        watched = capture_with(plain, handle)
-        rounds = [(sample(plain, tokens), sample(watched, tokens)) for _ in range(ROUNDS)]
+    if sys.argv[1:2] == ["--peak"]:
+        measure_peak(sys.argv[2], sys.argv[3] == "with")
+        return
+    print("| model | without | with | with / without | extra memory |\n|---|---|---|---|---|")
+    for name, (settings, side, tokens) in CASES.items():
+        plain = model(settings)
+        watched, handle = watch(plain)
+        rounds = [(sample(plain, side, tokens), sample(watched, side, tokens)) for _ in range(ROUNDS)]
         (without, first), (with_capture, second) = (min(x, key=lambda y: y[0]) for x in zip(*rounds, strict=True))
-        assert torch.equal(first, second) and handle.find(second).captured_calls == 16 * STEPS
+        attribution = handle.find(second)
+        assert torch.equal(first, second) and attribution.captured_calls == len(attribution.layers) * STEPS > 0
+        memory = peak_of(name, True) - peak_of(name, False)
         ratio = with_capture / without
-        print(f"| {tokens} | {without:.1f} s | {with_capture:.1f} s | {ratio:.3f} |", flush=True)
+        print(f"| {name} | {without:.1f} s | {with_capture:.1f} s | {ratio:.3f} | {memory:.0f} MB |", flush=True)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def split_heads(x: Tensor, heads: int, batch: int) -> Tensor:
     return x
 
 
+@torch.no_grad()
 def attribute(
     q: Tensor,
     k: Tensor,
@@ -128,7 +129,7 @@ def attribute(
     for group in references:
         columns = None if bias is None else bias[..., group.index]
         reference = dataclasses.replace(common, k=_tokens_of(group, k), bias=columns)
-        found.append(_marginals(reference, chunk_bytes, row_sums))
+        found.append(_placed(_marginals(reference, chunk_bytes, row_sums), group))
     if any(maps.r2g_share.isnan().any() for maps in found):
         raise ValueError("queries or keys hold values that are not numbers, so their attention has no maps.")
     return found
@@ -157,6 +158,19 @@ def _marginals(c: ReferenceColumns, chunk_bytes: int, row_sums: str) -> Marginal
             else:
                 maps[name][item, head] = values
     return Marginals(row_sums=row_sums, **maps)
+
+
+def _placed(maps: Marginals, group: TokenGroup) -> Marginals:
+    """Values of tokens at their cells, where the reference does not fill its grid."""
+    if group.cells is None or group.grid is None:
+        return maps
+    names = [name for name in vars(maps) if name.startswith("g2r") or name.endswith("_pairs")]
+    spread = {}
+    for name in names:
+        if (values := getattr(maps, name)) is not None:
+            spread[name] = values.new_zeros(*values.shape[:-1], group.grid.cells)
+            spread[name][..., group.cells.to(values.device)] = values
+    return dataclasses.replace(maps, **spread)
 
 
 def _tokens_of(group: TokenGroup, k: Tensor) -> Tensor:

@@ -10,24 +10,26 @@ Index = slice | Tensor
 
 @dataclass(frozen=True)
 class TokenGrid:
-    """Tokens laid out row-major over an image."""
+    """Tokens laid out row-major over an image, or over the frames of a video, one after the other."""
 
     height: int
     width: int
+    frames: int = 1
 
     @property
     def cells(self) -> int:
-        return self.height * self.width
+        return self.frames * self.height * self.width
 
     def __str__(self) -> str:
-        return f"{self.width}x{self.height}"
+        return f"{self.width}x{self.height}" + (f" in {self.frames} frames" if self.frames > 1 else "")
 
 
 @dataclass(frozen=True)
 class TokenGroup:
     """Tokens of one role. ``grid`` is None where tokens have no place in an image (a global embedding).
 
-    ``key`` tells groups of one name apart, where a run has several.
+    ``key`` tells groups of one name apart, where a run has several. ``cells`` ``[count]`` are the cells of the grid
+    that the tokens have, where it has more cells than there are tokens; maps are 0 elsewhere.
     """
 
     name: str
@@ -35,9 +37,15 @@ class TokenGroup:
     count: int
     grid: TokenGrid | None = None
     key: str = ""
+    cells: Tensor | None = None
+
+    @property
+    def places(self) -> int:
+        """How long its maps are: a value for each token, or for each cell of the grid."""
+        return self.count if self.grid is None else self.grid.cells
 
     def __post_init__(self) -> None:
-        if self.grid is not None and self.grid.cells != self.count:
+        if self.cells is None and self.grid is not None and self.grid.cells != self.count:
             raise ValueError(
                 f"'{self.name}' has {self.count} tokens, which do not fill a grid of {self.grid}: "
                 f"give a grid of {self.count} cells, or none."

@@ -25,7 +25,11 @@ class AttentionCall:
         heads = args[3] if len(args) > 3 else kwargs["heads"]
         mask = args[4] if len(args) > 4 else kwargs.get("mask")
         batch = q.shape[0]
-        q, k = split_heads(q, heads, batch), split_heads(k, heads, batch)
+        dim = q.shape[-1] if q.ndim == 4 else q.shape[-1] // heads
+        q = split_heads(q, heads, batch)
+        if k.ndim == 3:
+            k = k.unflatten(-1, (-1, dim)).transpose(1, 2)  # may have fewer heads than q
+        k = split_heads(k, heads, batch)
         if mask is not None:
             mask = _four_axes(mask, q.shape[2])
         return cls(q, k, kwargs.get("scale"), mask)

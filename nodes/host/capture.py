@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...i2am_core.attribution import Attribution
+from .sources import Regions
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Settings:
     branch: str  # "positive" or "negative"
     pair_maps: str  # "inpainting mask", "everywhere" or "off"
     budget_bytes: int
+    regions: Regions = field(default_factory=Regions)  # what was marked on the canvas
 
 
 @dataclass

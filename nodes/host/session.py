@@ -6,19 +6,20 @@ that it sits around whatever other nodes have patched in, and is undone when the
 Whatever goes wrong in here is a skip with a reason: the picture comes first.
 """
 
+import dataclasses
 import logging
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import comfy.patcher_extension
 import comfy.sampler_helpers
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.model_base import BaseModel
 from comfy.model_management import InterruptProcessingException
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
@@ -33,7 +34,7 @@ from ...i2am_core.regions import cells_of
 from ...i2am_core.tokens import TokenGrid
 from .attention_call import AttentionCall
 from .capture import Capture
-from .sources import SOURCES, CallSite, Chunk, Probe, Skip
+from .sources import SOURCES, CallSite, Chunk, ModelCall, Probe, Regions, Skip
 from .steps import step_of
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ COMPILED = (
     "the model is compiled (torch.compile): its graph is broken at every attention call while it is captured, so that "
     "it is slower, and the picture may differ from one without capture in its last digits"
 )
+UNKNOWN = "attention in which I2AM knows no reference"
 PATIENCE = 8  # calls without a sound before we stop listening
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
 
@@ -53,6 +55,9 @@ def capture_with(model: ModelPatcher, capture: Capture) -> ModelPatcher:
 
     def outer_sample(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, *args, **kwargs):
         capture.started += 1
+        if not isinstance(noise, Tensor):
+            capture.failure = f"I2AM cannot look into a run on several latents at once ({type(noise).__name__})"
+            return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
         run = _Run(capture, executor.class_obj, noise, sigmas, denoise_mask)
         with run.installed():
             output = executor(noise, latent_image, sampler, sigmas, denoise_mask, run.watch(callback), *args, **kwargs)
@@ -62,15 +67,6 @@ def capture_with(model: ModelPatcher, capture: Capture) -> ModelPatcher:
     patched = model.clone()
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, outer_sample)
     return patched
-
-
-@dataclass(frozen=True)
-class _ModelCall:
-    """One call of the denoiser: its step, how many rows it has, and those of the branch that is watched."""
-
-    step: int
-    rows: int
-    chunks: tuple[Chunk, ...]
 
 
 class _Run:
@@ -84,9 +80,11 @@ class _Run:
         self.guider = guider
         self.sources = [s for s in SOURCES.values() if self.settings.mechanism in ("auto", s.name)]
         self.recorder = Recorder(sigmas, noise.shape[0], self.settings.budget_bytes)
-        self.grid = TokenGrid(*noise.shape[-2:])
+        self.grid = TokenGrid(*noise.shape[-2:], frames=noise.shape[2] if noise.ndim == 5 else 1)
         self.items = noise.shape[0]
         self.denoise_mask = _mask_of(guider, self.settings.branch, denoise_mask, noise)
+        marked = self.settings.regions
+        self.canvas = Regions(self.denoise_mask if marked.generated is None else marked.generated, marked.reference)
         self.mechanisms: Counter[str] = Counter()
         self._last_denoised: Tensor | None = None
         self._watched: list[Mapping[str, Any] | None] = []  # by position in the lists of the present calc_cond_batch
@@ -166,7 +164,9 @@ class _Run:
             self._watched = before
 
     def _apply_model(self, executor, x, t, c_concat, c_crossattn, control, transformer_options, **kwargs):
-        self._local.call = self._describe(x, transformer_options)
+        self._local.call = self._describe(executor.class_obj, x, c_crossattn, transformer_options, kwargs)
+        self._local.number = 0
+        self._local.unnamed = Counter()
         self._local.expected = None
         self._local.replaced = transformer_options.get("patches_replace", {})  # a call's own options may lack it
         try:
@@ -174,30 +174,43 @@ class _Run:
         finally:
             self._local.call = None
 
-    def _describe(self, x: Tensor, options: Mapping[str, Any]) -> _ModelCall | None:
-        """The rows of the watched branch in this call, or None where there are none."""
+    def _describe(
+        self,
+        model: BaseModel,
+        x: Tensor,
+        text: Tensor | None,
+        options: Mapping[str, Any],
+        conditions: Mapping[str, Any],
+    ) -> ModelCall | None:
+        """What this call of the denoiser is, or None where it has no rows of the watched branch."""
         if not {"cond_or_uncond", "uuids", "sigmas"} <= options.keys():
             self._skip("a call of the model by another pack, which does not say whose it is")
             return None
-        lists, uuids = options["cond_or_uncond"], options["uuids"]
-        size = x.shape[0] // len(lists)
-        chunks = []
-        for i, (number, uuid) in enumerate(zip(lists, uuids, strict=True)):
-            watched = self._watched[number] if number < len(self._watched) else None
-            if watched is not None and uuid in watched:
-                chunks.append(Chunk(slice(i * size, (i + 1) * size), watched[uuid]))
+        chunks = self._watched_chunks(x.shape[0], options)
         if not chunks:
             return None
-        if size != self.items:
+        if x.shape[0] != self.items * len(options["cond_or_uncond"]):
             self._skip(
-                f"a call with {size} of the {self.items} pictures, as context windows make them: not supported yet"
+                f"a call with {x.shape[0]} rows, not {self.items} for each conditioning, as context windows make them: "
+                "not supported yet"
             )
             return None
         if len(chunks) > 1:
             self.recorder.notes["several conditionings were combined: maps are the plain mean of those captured"] = None
         with self._lock:
             self._step = step_of(float(options["sigmas"].max()), self.recorder.sigmas, self._step)
-        return _ModelCall(self._step, x.shape[0], tuple(chunks))
+        tokens = 0 if text is None else text.shape[1]
+        return ModelCall(self._step, chunks, model, x.shape, tokens, conditions, options, self.canvas)
+
+    def _watched_chunks(self, rows: int, options: Mapping[str, Any]) -> tuple[Chunk, ...]:
+        lists, uuids = options["cond_or_uncond"], options["uuids"]
+        size = rows // len(lists)
+        chunks = []
+        for i, (number, uuid) in enumerate(zip(lists, uuids, strict=True)):
+            watched = self._watched[number] if number < len(self._watched) else None
+            if watched is not None and uuid in watched:
+                chunks.append(Chunk(slice(i * size, (i + 1) * size), watched[uuid]))
+        return tuple(chunks)
 
     def _before_self_attention(self, n, context, value, options):
         """ComfyUI calls this right before a block's attn1; tensors pass unchanged."""
@@ -228,38 +241,41 @@ class _Run:
 
         return attend
 
-    def _listen(self, attention: Callable, call: _ModelCall | None) -> AbstractContextManager[Listener | None]:
+    def _listen(self, attention: Callable, call: ModelCall | None) -> AbstractContextManager[Listener | None]:
         """Overhear the kernel of a watched call, unless this kind of attention has never let anything be heard."""
         deaf = call is None or self._silent[attention] >= PATIENCE
         return nullcontext() if deaf else Listener()
 
-    def _observe(self, call: _ModelCall, args: tuple, kwargs: Mapping[str, Any], listener: Listener | None) -> None:
+    def _observe(self, call: ModelCall, args: tuple, kwargs: Mapping[str, Any], listener: Listener | None) -> None:
         options = kwargs.get("transformer_options") or {}
         block = _block_of(options)
         try:
             attention = AttentionCall.read(args, kwargs)
-            if attention.q.shape[0] != call.rows:
+            if attention.q.shape[0] != call.x[0]:
                 self._skip("attention over other rows than the model was given: another pack changed them")
                 return
             site = CallSite(
-                layer=_layer_name(block),
+                layer=_layer_name(block, options),
                 role=self._role(block),
+                number=self._local.number,
                 queries=attention.q.shape[2],
                 keys=attention.k.shape[2],
                 heads=attention.q.shape[1],
                 grid=TokenGrid(*options["activations_shape"][2:]) if "activations_shape" in options else None,
             )
+            self._local.number += 1
             total = None
             if listener is not None:
                 total = listener.total(attention.q, attention.k, attention.scale, attention.bias)
-            for chunk in call.chunks:
-                self._capture(call, attention, site, chunk, total)
+            self._file(call, attention, site, total)
         except InterruptProcessingException:
             raise
         except Exception as error:
             reason = f"I2AM could not read it ({type(error).__name__}: {error})"
             if reason not in self.recorder.skipped:
-                log.warning("attention call in layer %s skipped: %s", _layer_name(block), reason, exc_info=True)
+                log.warning(
+                    "attention call in layer %s skipped: %s", _layer_name(block, options), reason, exc_info=True
+                )
             self._skip(reason)
 
     def _role(self, block: tuple | None) -> str:
@@ -271,17 +287,38 @@ class _Run:
         replaced = self._local.replaced.get(kind, {})
         return "" if block in replaced or block[:2] in replaced else announced[0]
 
+    def _file(self, call: ModelCall, attention: AttentionCall, site: CallSite, total: Tensor | None) -> None:
+        """Ask every source about every chunk; capture what one proves, and note why the rest is skipped."""
+        used = Counter(dict.fromkeys((s.name for s in self.sources), 0))
+        for chunk in call.chunks:
+            answers = [(source.name, source.probe(site, chunk, call)) for source in self.sources]
+            probes = [(name, answer) for name, answer in answers if isinstance(answer, Probe)]
+            for name, probe in probes:
+                self._capture(call, attention, chunk, self._named(name, probe), total)
+                self.mechanisms[name] += 1
+                used[name] |= 1
+            if probes:
+                with self._lock:
+                    self.recorder.calls += 1
+            else:
+                self._skip(next((a.reason for _, a in answers if isinstance(a, Skip)), UNKNOWN))
+        self._local.unnamed.update(used)
+
+    def _named(self, source: str, probe: Probe) -> Probe:
+        """A layer that the model does not name is numbered, among the captured calls of its source."""
+        if probe.layer.name:
+            return probe
+        name = f"block {self._local.unnamed[source]}"
+        return dataclasses.replace(probe, layer=dataclasses.replace(probe.layer, name=name))
+
     def _capture(
-        self, call: _ModelCall, attention: AttentionCall, site: CallSite, chunk: Chunk, total: Tensor | None
+        self, call: ModelCall, attention: AttentionCall, chunk: Chunk, probe: Probe, total: Tensor | None
     ) -> None:
-        source, probe = self._probe(site, chunk)
-        if isinstance(probe, Skip):
-            self._skip(probe.reason)
-            return
         with self._lock:
-            numbers = [self.recorder.reference(Reference(g.name, g.count, g.grid, g.key)) for g in probe.references]
+            numbers = [self.recorder.reference(Reference(g.name, g.places, g.grid, g.key)) for g in probe.references]
             region = self._region(probe.layer.grid)
             pair_rows = self._pair_rows(numbers, probe.layer, region)
+        whole = probe.keys == slice(0, attention.k.shape[2])
         marginals = attribute(
             attention.q[chunk.rows],
             attention.k[chunk.rows][:, :, probe.keys],
@@ -291,22 +328,16 @@ class _Run:
             bias=attention.bias_of(chunk.rows, probe.keys),
             scope=region,
             pair_rows=pair_rows,
+            gain=probe.gain,
             chunk_bytes=self.recorder.chunk_bytes,
-            total=None if total is None or probe.keys != slice(0, site.keys) else total[chunk.rows],
+            total=total[chunk.rows] if whole and total is not None else None,
         )
         with self._lock:
-            self.mechanisms[source] += 1
-            self.recorder.calls += 1
             self.recorder.row_sums[marginals[0].row_sums] += 1
             if probe.note:
                 self.recorder.notes[probe.note] = None
             for number, maps in zip(numbers, marginals, strict=True):
                 self.recorder.add(probe.layer, call.step, number, maps, pair_rows)
-
-    def _probe(self, site: CallSite, chunk: Chunk) -> tuple[str, Probe | Skip]:
-        """The first source that proves its layout, or the first reason why none does."""
-        answers = [(source.name, source.probe(site, chunk)) for source in self.sources]
-        return next((a for a in answers if isinstance(a[1], Probe)), answers[0])
 
     def _skip(self, reason: str) -> None:
         with self._lock:
@@ -360,5 +391,10 @@ def _block_of(options: Mapping[str, Any]) -> tuple | None:
     return (*options["block"], options.get("block_index", 0))
 
 
-def _layer_name(block: tuple | None) -> str:
-    return f"{block[0]} {block[1]}.{block[2]}" if block else "unnamed"
+def _layer_name(block: tuple | None, options: Mapping[str, Any]) -> str:
+    """As U-Nets say it, or transformers; "" where the model does not."""
+    if block:
+        return f"{block[0]} {block[1]}.{block[2]}"
+    if "block_index" in options:
+        return f"{options.get('block_type', 'block')} {options['block_index']}"
+    return ""

@@ -63,7 +63,7 @@ def test_the_negative_branch_without_guidance(graph):
 
 def test_old_runs_make_room(graph):
     model, handle = graph.capture(budget_mb=1)
-    outs = [graph.sample(model, seed=seed, steps=6) for seed in range(4)]
+    outs = [graph.sample(model, seed=seed, steps=6) for seed in range(8)]
     with pytest.raises(ValueError, match="dropped to stay within budget_mb"):
         I2AMCollect.execute(handle, outs[0])
     assert I2AMCollect.execute(handle, outs[-1]).args[0].entries

@@ -4,20 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
+from comfy.model_base import BaseModel
+from torch import Tensor
+
 from ....i2am_core.attribution import Layer
 from ....i2am_core.tokens import Index, TokenGrid, TokenGroup
-
-
-@dataclass(frozen=True)
-class CallSite:
-    """One attention call of the denoiser, as ComfyUI's override sees it."""
-
-    layer: str
-    role: str  # as ComfyUI's own hooks announced it: "attn1", "attn2", "changed attn2" (by another pack); else ""
-    queries: int
-    keys: int
-    heads: int
-    grid: TokenGrid | None  # of the feature map that asks, where the model tells it
 
 
 @dataclass(frozen=True)
@@ -29,13 +21,63 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Regions:
+    """What a person marked on the canvas: masks ``[items, h, w]`` in [0, 1], of any size, or None."""
+
+    generated: Tensor | None = None
+    reference: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """One call of the denoiser, as ``BaseModel.apply_model`` gets it (comfy/model_base.py)."""
+
+    step: int
+    chunks: tuple[Chunk, ...]  # those of the branch that is watched
+    model: BaseModel
+    x: torch.Size  # [rows, channels, (frames,) h, w] of the latent that is denoised
+    text: int  # tokens of c_crossattn, 0 where there is none
+    conditions: Mapping[str, Any]  # the other conditionings of this call: ref_latents, clip_fea, ...
+    options: Mapping[str, Any]  # transformer_options
+    regions: Regions
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        """Without what torch.compile puts around it."""
+        return getattr(self.model.diffusion_model, "_orig_mod", self.model.diffusion_model)
+
+    @property
+    def family(self) -> frozenset[str]:
+        """Class names of the denoiser and its bases: what it is, whether or not this core has such a class."""
+        return frozenset(kind.__name__ for kind in type(self.denoiser).__mro__)
+
+
+@dataclass(frozen=True)
+class CallSite:
+    """One attention call of the denoiser, as ComfyUI's override sees it."""
+
+    layer: str  # "" where the model does not say
+    role: str  # as ComfyUI's own hooks announced it: "attn1", "attn2", "changed attn2" (by another pack); else ""
+    number: int  # of this call within the call of the denoiser, from 0
+    queries: int
+    keys: int
+    heads: int
+    grid: TokenGrid | None  # of the feature map that asks, where the model tells it
+
+
+@dataclass(frozen=True)
 class Probe:
-    """A call that reads references: its layer, the rows that are the picture, the columns that count."""
+    """A call that reads references: its layer, the rows that are the picture, the columns that count.
+
+    A layer without a name is numbered by the captured calls of its source. ``gain`` broadcasts to
+    ``[items, N]`` (see ``attention.attribute``).
+    """
 
     layer: Layer
     queries: Index
     keys: slice
     references: tuple[TokenGroup, ...]
+    gain: Tensor | None = None
     note: str = ""  # what a person should know about this reading, for the summary
 
 
@@ -51,6 +93,9 @@ class Source(Protocol):
 
     name: str
 
-    def probe(self, site: CallSite, chunk: Chunk) -> Probe | Skip:
-        """Prove where the references are in this call, or say why it is skipped."""
+    def probe(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Probe | Skip | None:
+        """Prove where the references are in this attention call, or say why it is skipped.
+
+        None where this mechanism is not in use in this call of the denoiser.
+        """
         ...

@@ -8,13 +8,15 @@ folded: only the first copy is read.
 
 from ....i2am_core.attribution import Layer
 from ..tags import tagged
-from .base import CallSite, Chunk, Probe, Skip
+from .base import CallSite, Chunk, ModelCall, Probe, Skip
 
 
 class CrossAttention:
     name = "cross-attention tokens"
 
-    def probe(self, site: CallSite, chunk: Chunk) -> Probe | Skip:
+    def probe(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Probe | Skip | None:
+        if "UNetModel" not in call.family:
+            return None
         if site.role != "attn2":
             return Skip(
                 _NOT_OURS.get(site.role, "attention that ComfyUI's hooks do not announce: it may hold the reference")
@@ -38,7 +40,9 @@ class CrossAttention:
             if untagged
             else ""
         )
-        return Probe(Layer(site.layer, site.grid, site.heads), slice(None), slice(0, tokens), tuple(references), note)
+        return Probe(
+            Layer(site.layer, site.grid, site.heads), slice(None), slice(0, tokens), tuple(references), note=note
+        )
 
 
 _NOT_OURS = {

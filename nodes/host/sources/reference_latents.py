@@ -1,0 +1,23 @@
+"""Reference latents beside the picture in joint attention: ReferenceLatent, Flux Kontext, Flux.2, Qwen-Image-Edit.
+
+They arrive as ``ref_latents`` in ``BaseModel.apply_model``, in the order of the references.
+"""
+
+from ....i2am_core.attribution import Layer
+from .base import CallSite, Chunk, ModelCall, Probe, Skip
+from .sequences import sequence_of
+
+
+class ReferenceLatents:
+    name = "reference latents"
+
+    def probe(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Probe | Skip | None:
+        if not call.conditions.get("ref_latents"):
+            return None
+        sequence = sequence_of(site, call)
+        if isinstance(sequence, Skip):
+            return sequence
+        if not sequence.references:
+            return Skip(f"a {type(call.denoiser).__name__} was given reference latents, but has no place for them")
+        layer = Layer(sequence.layer, sequence.grid, site.heads)
+        return Probe(layer, sequence.queries, slice(0, site.keys), sequence.references)
