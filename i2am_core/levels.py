@@ -7,7 +7,7 @@ then are maps averaged (paper, section 3). Steps, layers and heads weigh the sam
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from .attribution import Attribution, Direction, Layer, LayerMaps, Normalization
 from .selection import parse_selection
 from .tokens import TokenGrid
 
-Level = Literal["unified", "time", "head", "layer"]
+Level = Literal["unified", "time", "head", "layer", "reference"]
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,12 @@ def maps(
 
     ``scope`` says which generated positions ask, for G2R: 'whole image', 'inpainting mask', or 'auto', which
     is the mask where the run had one. ``time_groups`` splits the selected steps for the time level; 0
-    keeps each apart. Raises ValueError where the selection is bad or nothing was captured for it.
+    keeps each apart. Level 'reference' has a map of each reference in place of ``reference``, the strongest
+    first. Raises ValueError where the selection is bad or nothing was captured for it.
     """
+    if level == "reference":
+        selection = dict(scope=scope, steps=steps, layers=layers, heads=heads, item=item)
+        return _reference_maps(attribution, direction, normalization, selection)
     selected = _select(attribution, direction, normalization, scope, steps, layers, heads, reference, item)
     if level == "unified":
         values, labels = [_mean([_over_heads(_over_bins(x)) for x in selected.layers])], ["unified"]
@@ -61,7 +65,7 @@ def maps(
         values = [_over_heads(_over_bins(x)) for x in selected.layers]
         labels = [f"layer {x.number}: {x.layer.name}" for x in selected.layers]
     else:
-        raise ValueError(f"level '{level}' does not exist: choose unified, time, head or layer.")
+        raise ValueError(f"level '{level}' does not exist: choose unified, time, head, layer or reference.")
     return Maps(torch.stack(values), labels, selected.scope)
 
 
@@ -227,6 +231,32 @@ def _head_maps(attribution: Attribution, selected: _Selection) -> tuple[list[Ten
             values.append(mean[position])
             labels.append(f"head {head} of {count} ({where})")
     return values, labels
+
+
+def _reference_maps(
+    attribution: Attribution, direction: Direction, normalization: Normalization, selection: dict[str, Any]
+) -> Maps:
+    """Which reference wins where: who has the largest share of the attention, in how many cells."""
+    if direction != "r2g":
+        raise ValueError(
+            "level 'reference' compares references on the picture that they act in: use the direction "
+            "'reference to generated', or choose one reference and another level."
+        )
+    numbers = sorted({reference for reference, _ in attribution.entries})
+    shares, shown = (
+        [maps(attribution, "r2g", "unified", which, reference=n, **selection).values for n in numbers]
+        for which in ("share", normalization)
+    )
+    height, width = max((x.shape[-2:] for x in shares), key=lambda shape: shape[0] * shape[1])
+    share, asked = (torch.cat([resize(x, height, width) for x in values]) for values in (shares, shown))
+    winner, strength = share.argmax(0), share.mean((1, 2))
+    order = strength.argsort(descending=True).tolist()
+    labels = [
+        f"reference {numbers[n]}: {attribution.references[numbers[n]].name}, {100 * strength[n]:.2g}% of all "
+        f"attention, the strongest in {100 * (winner == n).float().mean():.0f}% of the picture"
+        for n in order
+    ]
+    return Maps(asked[order], labels, resolve_scope(attribution, selection["scope"], selection["item"]))
 
 
 def _restrict(x: _LayerSelection, bins: set[int]) -> _LayerSelection | None:

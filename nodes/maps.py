@@ -15,7 +15,7 @@ class I2AMMaps(io.ComfyNode):
             node_id="I2AM_Maps",
             display_name="I2AM Maps",
             description="Shows where the reference acts in the picture, or which parts of the reference were used: "
-            "as one map, or over time, heads or layers.",
+            "as one map, or over time, heads, layers or references.",
             inputs=[
                 AttributionHandle.Input("attribution", tooltip="From I2AM Collect."),
                 io.Combo.Input(
@@ -26,8 +26,9 @@ class I2AMMaps(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "level",
-                    options=["unified", "time", "head", "layer"],
-                    tooltip="One map of everything, or one for each group of steps, each head or each layer.",
+                    options=["unified", "time", "head", "layer", "reference"],
+                    tooltip="One map of everything, or one for each group of steps, each head or each layer; "
+                    "'reference' shows which of several references acts where, the strongest first.",
                 ),
                 io.Combo.Input(
                     "normalization",

@@ -199,3 +199,29 @@ def test_a_reference_without_a_layout_has_no_g2r():
     assert maps(attribution, "r2g").values.shape == (1, 6, 4)
     with pytest.raises(ValueError, match="without a spatial layout"):
         maps(attribution, "g2r")
+
+
+@pytest.mark.parametrize("normalization", ["paper", "share"])
+def test_references_are_ranked_by_their_share_of_each_cell(normalization):
+    """The top rows look at the second reference, the last row at the first, which has another grid."""
+    layer, grids = Layer("a", FINE, 1), (TokenGrid(2, 2), TokenGrid(3, 4))
+    recorder = Recorder(torch.linspace(1, 0, 2), 1, BIG_BUDGET)
+    q, k = torch.zeros(1, 1, 24, 2), torch.zeros(1, 1, 18, 2)
+    q[..., :20, 0] = q[..., 20:, 1] = 6
+    k[..., 6:, 0] = k[..., 2:6, 1] = 1
+    found = attribute(q, k, [span("first", 2, grids[0]), span("second", 6, grids[1])])
+    for number, m in enumerate(found):
+        assert recorder.reference(Reference(("first", "second")[number], grids[number].cells, grids[number])) == number
+        recorder.add(layer, 0, number, m, None)
+    attribution = recorder.freeze(grid=FINE)
+    shown = maps(attribution, "r2g", "reference", normalization)
+    assert shown.values.shape == (2, 6, 4)
+    assert (
+        shown.labels[0].startswith("reference 1: second") and "the strongest in 83% of the picture" in shown.labels[0]
+    )
+    assert shown.labels[1].startswith("reference 0: first") and "the strongest in 17% of the picture" in shown.labels[1]
+    for n, number in enumerate((1, 0)):
+        plain = maps(attribution, "r2g", "unified", normalization, reference=number)
+        torch.testing.assert_close(shown.values[n], plain.values[0])
+    with pytest.raises(ValueError, match="compares references on the picture"):
+        maps(attribution, "g2r", "reference")

@@ -135,3 +135,24 @@ def test_a_sampler_that_fails_leaves_the_next_run_whole(server):
     with pytest.raises(PromptFailed):
         server.run(graph)
     assert imacs(server.run(small())) == imacs(before)
+
+
+def test_a_saved_attribution_is_loaded_and_scored_without_sampling(server):
+    graph = small()
+    graph["keep"] = demo_graph.node("I2AM_Save", attribution=["collect", 0], filename_prefix="i2am/kept")
+    graph["text:path"] = demo_graph.node("PreviewAny", source=["keep", 0])
+    first = server.run(graph)
+    path = first["outputs"]["text:path"]["text"][0]
+    assert path.startswith("i2am/kept_") and path.endswith(".i2am.safetensors")
+
+    again = {name: graph[name] for name in ("scene", "imacs", "text:imacs", "text:summary")}
+    again["load"] = demo_graph.node("I2AM_Load", file=f"output/{path}")
+    again["imacs"] = demo_graph.node("I2AM_IMACS", **graph["imacs"]["inputs"] | {"attribution": ["load", 0]})
+    again["text:summary"] = demo_graph.node("PreviewAny", source=["load", 1])
+    second = server.run(again)
+    assert imacs(second) == imacs(first)
+    assert second["outputs"]["text:summary"] == first["outputs"]["text:summary"]
+
+    again["load"]["inputs"]["file"] = "output/../user/comfyui.db"
+    with pytest.raises(Exception, match="is no attribution in ComfyUI's output folder"):
+        server.run(again)
