@@ -68,12 +68,23 @@ class Recorder:
             self._pair_bytes[key] = size if size <= room else 0
         return self._pair_bytes[key] > 0
 
-    def add(self, layer: Layer, step: int, reference: int, marginals: Marginals, pair_rows: Tensor | None) -> None:
-        """File one call: marginals of all items, ``[items, heads, ...]``."""
+    def add(
+        self,
+        layer: Layer,
+        step: int,
+        reference: int,
+        marginals: Marginals,
+        pair_rows: Tensor | None,
+        evaluation: int | None = None,
+    ) -> None:
+        """File one call: marginals of all items, ``[items, heads, ...]``.
+
+        Calls of one ``evaluation`` of the denoiser are parts of one result: their shares add up.
+        """
         self._layers.setdefault(layer, len(self._layers))
         key, open_step = (reference, layer), self._open.setdefault(step, {})
         known = key in open_step
-        open_step.setdefault(key, _StepSums()).add(marginals, self._heads_kept)
+        open_step.setdefault(key, _StepSums()).add(marginals, self._heads_kept, evaluation)
         if pair_rows is not None:
             self._pairs.setdefault(key, _PairSums(pair_rows)).add(marginals)
         while len(self._open) > OPEN_STEPS:
@@ -158,15 +169,22 @@ class _StepSums:
 
     def __init__(self) -> None:
         self.calls = 0
+        self.evaluations = 0
+        self.evaluation: int | None = None  # the last one
         self.maps: dict[str, Tensor] = {}
 
-    def add(self, marginals: Marginals, heads_kept: bool) -> None:
+    def add(self, marginals: Marginals, heads_kept: bool, evaluation: int | None) -> None:
         self.calls += 1
+        self.evaluations += evaluation is None or evaluation != self.evaluation
+        self.evaluation = evaluation
         for name in MAP_FIELDS:
             value = getattr(marginals, name)
             if value is not None:
                 value = (value if heads_kept else value.mean(1, keepdim=True)).float()
                 self.maps[name] = self.maps[name] + value if name in self.maps else value
+
+    def mean(self, name: str) -> Tensor:
+        return self.maps[name] / (self.evaluations if "share" in name else self.calls)
 
     def merge_heads(self) -> None:
         self.maps = {name: total.mean(1, keepdim=True) for name, total in self.maps.items()}
@@ -209,7 +227,7 @@ class _BinSums:
     def add(self, step: _StepSums, bin_number: int) -> None:
         self.seen[bin_number] += 1
         for name, total in self.maps.items():
-            total[:, bin_number] += (step.maps[name] / step.calls).cpu()
+            total[:, bin_number] += step.mean(name).cpu()
 
     def merge(self, bins: list[range]) -> None:
         """Join neighbouring bins two by two; ``bins`` are the new ones."""

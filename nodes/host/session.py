@@ -34,6 +34,7 @@ from ...i2am_core.regions import cells_of
 from ...i2am_core.tokens import TokenGrid
 from .attention_call import AttentionCall
 from .capture import Capture
+from .placement import Part, parts_of, place, spread, weight_on
 from .sources import SOURCES, CallSite, Chunk, ModelCall, Probe, Regions, Skip
 from .steps import step_of
 
@@ -45,6 +46,11 @@ COMPILED = (
     "the model is compiled (torch.compile): its graph is broken at every attention call while it is captured, so that "
     "it is slower, and the picture may differ from one without capture in its last digits"
 )
+COMBINED = (
+    "several conditionings were combined, or limited to a part of the picture: each counts with its weight at every "
+    "position in 'share'; 'paper' maps are the plain mean of those captured"
+)
+NEAREST = "the area of a conditioning does not start on a cell of every layer: there, maps are put on the nearest cell"
 UNKNOWN = "attention in which I2AM knows no reference"
 PATIENCE = 8  # calls without a sound before we stop listening
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
@@ -88,6 +94,8 @@ class _Run:
         self.mechanisms: Counter[str] = Counter()
         self._last_denoised: Tensor | None = None
         self._watched: list[Mapping[str, Any] | None] = []  # by position in the lists of the present calc_cond_batch
+        self._parts: list[dict[Any, Part]] = []  # likewise
+        self._evaluation = 0  # of the denoiser, in one or several calls
         self._step = 0
         self._regions: dict[TokenGrid, Tensor] = {}
         self._silent: Counter[Callable] = Counter()  # calls of an attention function in which nothing was overheard
@@ -150,18 +158,21 @@ class _Run:
             branch=self.settings.branch,
         )
 
-    def _calc_cond_batch(self, executor, model, conds, *args, **kwargs):
+    def _calc_cond_batch(self, executor, model, conds, x_in, timestep, *args, **kwargs):
         """Learn which lists of conditionings are the watched branch (``_calc_cond_batch``, comfy/samplers.py).
 
         Not by position: guiders and guidance patches order them as they like. The guider's own dictionaries
         of the branch are recognised in them; uuids are not unique, since ComfyUI copies dictionaries.
         """
         ours = {id(c): c for c in (getattr(self.guider, "conds", None) or {}).get(self.settings.branch) or ()}
-        before, self._watched = self._watched, [_by_uuid(conditionings, ours) for conditionings in conds]
+        before = self._watched, self._parts
+        self._watched = [_by_uuid(conditionings, ours) for conditionings in conds]
+        self._parts = [parts_of(c, x_in, timestep) if w else {} for c, w in zip(conds, self._watched, strict=True)]
+        self._evaluation += 1
         try:
-            return executor(model, conds, *args, **kwargs)
+            return executor(model, conds, x_in, timestep, *args, **kwargs)
         finally:
-            self._watched = before
+            self._watched, self._parts = before
 
     def _apply_model(self, executor, x, t, c_concat, c_crossattn, control, transformer_options, **kwargs):
         self._local.call = self._describe(executor.class_obj, x, c_crossattn, transformer_options, kwargs)
@@ -195,8 +206,8 @@ class _Run:
                 "not supported yet"
             )
             return None
-        if len(chunks) > 1:
-            self.recorder.notes["several conditionings were combined: maps are the plain mean of those captured"] = None
+        if any(c.part is not None for c in chunks):
+            self.recorder.notes[COMBINED] = None
         with self._lock:
             self._step = step_of(float(options["sigmas"].max()), self.recorder.sigmas, self._step)
         tokens = 0 if text is None else text.shape[1]
@@ -209,7 +220,8 @@ class _Run:
         for i, (number, uuid) in enumerate(zip(lists, uuids, strict=True)):
             watched = self._watched[number] if number < len(self._watched) else None
             if watched is not None and uuid in watched:
-                chunks.append(Chunk(slice(i * size, (i + 1) * size), watched[uuid]))
+                part = self._parts[number].get(uuid)
+                chunks.append(Chunk(slice(i * size, (i + 1) * size), watched[uuid], part))
         return tuple(chunks)
 
     def _before_self_attention(self, n, context, value, options):
@@ -314,10 +326,16 @@ class _Run:
     def _capture(
         self, call: ModelCall, attention: AttentionCall, chunk: Chunk, probe: Probe, total: Tensor | None
     ) -> None:
+        layer, gain, placement = probe.layer, probe.gain, None
+        if chunk.part is not None:
+            weight = weight_on(chunk.part, layer.grid)
+            gain = weight if gain is None else gain * weight.to(gain.device)
+            placement = place(chunk.part, layer.grid, self.grid)
+            layer = dataclasses.replace(layer, grid=placement.grid)
         with self._lock:
             numbers = [self.recorder.reference(Reference(g.name, g.places, g.grid, g.key)) for g in probe.references]
-            region = self._region(probe.layer.grid)
-            pair_rows = self._pair_rows(numbers, probe.layer, region)
+            region = self._region(layer.grid)
+            pair_rows = None if placement else self._pair_rows(numbers, layer, region)
         whole = probe.keys == slice(0, attention.k.shape[2])
         marginals = attribute(
             attention.q[chunk.rows],
@@ -326,18 +344,20 @@ class _Run:
             queries=probe.queries,
             scale=attention.scale,
             bias=attention.bias_of(chunk.rows, probe.keys),
-            scope=region,
+            scope=region[:, placement.cells] if placement and region is not None else region,
             pair_rows=pair_rows,
-            gain=probe.gain,
+            gain=gain,
             chunk_bytes=self.recorder.chunk_bytes,
             total=total[chunk.rows] if whole and total is not None else None,
         )
         with self._lock:
             self.recorder.row_sums[marginals[0].row_sums] += 1
-            if probe.note:
-                self.recorder.notes[probe.note] = None
+            notes = [probe.note, NEAREST if placement and not placement.exact else ""]
+            self.recorder.notes.update(dict.fromkeys(filter(None, notes)))
             for number, maps in zip(numbers, marginals, strict=True):
-                self.recorder.add(probe.layer, call.step, number, maps, pair_rows)
+                if placement:
+                    maps = dataclasses.replace(maps, **spread(maps, placement, region))
+                self.recorder.add(layer, call.step, number, maps, pair_rows, self._evaluation)
 
     def _skip(self, reason: str) -> None:
         with self._lock:
@@ -375,9 +395,21 @@ def _mask_of(guider: Any, branch: str, denoise_mask: Tensor | None, noise: Tenso
 
 
 def _by_uuid(conditionings: list | None, ours: Mapping[int, Mapping[str, Any]]) -> dict[Any, Mapping[str, Any]] | None:
-    """The conditionings of one list by uuid, if the list holds any of ours; each list has its own uuids."""
-    found = {c.get("uuid"): c for c in conditionings or () if id(c) in ours}
+    """The conditionings of one list by uuid, if the list holds any of ours; each list has its own uuids.
+
+    ComfyUI gives an area of one branch to the others as a copy, tags and uuid included, of which only the tensors are
+    the other branch's own (``create_cond_with_same_area_if_none``, comfy/samplers.py): what counts is whose they are.
+    """
+    found = {}
+    for c in conditionings or ():
+        if id(c) in ours:
+            same = (other for other in conditionings or () if _tensors_of(other) == _tensors_of(c))
+            found[c.get("uuid")] = next(same, c)
     return found or None
+
+
+def _tensors_of(conditioning: Mapping[str, Any]) -> dict[str, int]:
+    return {name: id(value) for name, value in conditioning.get("model_conds", {}).items()}
 
 
 def _eager(function: Callable) -> Callable:

@@ -87,17 +87,51 @@ def test_a_call_that_does_not_say_whose_it_is_is_a_skip(graph):
     assert any("does not say whose it is" in reason for reason in handle.find(output).skipped)
 
 
-@pytest.mark.parametrize("limit", ["area", "mask"])
-def test_a_conditioning_limited_to_a_place_is_a_skip(graph, limit):
+@pytest.mark.parametrize("other", [False, True])
+def test_an_area_lands_at_its_place(graph, other):
+    """The right 8 of 16 columns, alone or beside a conditioning without a reference for the whole picture."""
     tokens, about = graph.positive[0]
-    if limit == "area":
-        limited = about | {"area": (16, 8, 0, 0), "strength": 1.0, "set_area_to_bounds": False}
-    else:
-        limited = about | {"mask": torch.ones(1, 64, 64), "mask_strength": 1.0, "set_area_to_bounds": False}
-    model, handle = graph.capture()
-    output = run(graph, cfg(model, graph, positive=[[tokens, limited]]))
-    with pytest.raises(ValueError, match="limited to an area or a mask: not supported yet"):
-        I2AMCollect.execute(handle, {"samples": output})
+    limited = about | {"area": (16, 8, 0, 8), "strength": 2.0, "set_area_to_bounds": False}
+    bare = [[tokens, {k: v for k, v in about.items() if k != "i2am_references"}]]
+    positive = [[tokens, limited], *(bare if other else [])]
+    model, handle = graph.capture(pair_maps="off")
+    output = run(graph, cfg(model, graph, positive=positive), mask=False)
+    assert torch.equal(output, run(graph, cfg(graph.model, graph, positive=positive), mask=False))
+    attribution = handle.find(output)
+    share, paper = (maps(attribution, "r2g", "unified", n, layers="output 3.0").values[0] for n in ("share", "paper"))
+    assert share.shape == (16, 16)
+    assert share[:, :8].eq(0).all() and paper[:, :8].eq(0).all()
+    torch.testing.assert_close(paper.sum(), torch.tensor(1.0))
+    # decoupled attention looks at nothing else; ComfyUI fades an area in over a quarter of its width
+    fade = torch.tensor([0.5, 1, 1, 1, 1, 1, 1, 1])
+    expected = 2 * fade / (2 * fade + 1) if other else torch.ones(8)
+    torch.testing.assert_close(share[:, 8:], expected.expand(16, 8))
+
+
+def test_a_mask_weighs_a_conditioning_at_every_position(graph):
+    tokens, about = graph.positive[0]
+    half = torch.zeros(1, 16, 16)
+    half[:, 8:] = 0.5
+    limited = about | {"mask": half, "mask_strength": 0.8, "set_area_to_bounds": False}
+    bare = [[tokens, {k: v for k, v in about.items() if k != "i2am_references"}]]
+    model, handle = graph.capture(pair_maps="off")
+    output = run(graph, cfg(model, graph, positive=[[tokens, limited], *bare]))
+    attribution = handle.find(output)
+    share, paper = (maps(attribution, "r2g", "unified", n, layers="output 3.0").values[0] for n in ("share", "paper"))
+    assert share[:8].eq(0).all() and paper[:8].eq(0).all()
+    torch.testing.assert_close(share[8:], torch.full((8, 16), 0.4 / 1.4))
+    # on coarser grids, cells that are not touched are without weight as well
+    assert maps(attribution, "r2g", layers="input 3.0").values[0][:4].eq(0).all()
+
+
+def test_shares_of_one_reference_in_two_conditionings_add_up(graph):
+    tokens, about = graph.positive[0]
+    model, handle = graph.capture(pair_maps="off")
+    output = run(graph, cfg(model, graph, positive=[[tokens, about], [tokens, about | {"strength": 3.0}]]))
+    attribution = handle.find(output)
+    assert len(attribution.references) == 1
+    share = maps(attribution, "r2g", "unified", "share", layers="output 3.0").values[0]
+    torch.testing.assert_close(share, torch.ones(16, 16))
 
 
 def test_an_area_does_not_put_the_positive_into_the_negative(graph):

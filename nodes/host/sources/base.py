@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ....i2am_core.attribution import Layer
 from ....i2am_core.tokens import Index, TokenGrid, TokenGroup
+from ..placement import Part
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Chunk:
 
     rows: slice
     conditioning: Mapping[str, Any]
+    part: Part | None = None  # of the latent that it acts on, where that is not all of it, alone
 
 
 @dataclass(frozen=True)

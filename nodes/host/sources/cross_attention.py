@@ -24,8 +24,6 @@ class CrossAttention:
         references = tagged(chunk.conditioning)
         if not references:
             return Skip("cross-attention whose conditioning holds no tagged reference tokens")
-        if "area" in chunk.conditioning or "mask" in chunk.conditioning:
-            return Skip("cross-attention of a conditioning that is limited to an area or a mask: not supported yet")
         context = chunk.conditioning.get("cross_attn")
         tokens = 0 if context is None else context.shape[1]
         if tokens == 0 or site.keys % tokens:
