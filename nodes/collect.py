@@ -29,9 +29,11 @@ class I2AMCollect(io.ComfyNode):
         attribution = capture.find(samples["samples"])
         if not attribution.entries:
             reasons = "; ".join(f"{count} x {reason}" for reason, count in attribution.skipped.items())
+            if not reasons:
+                raise ValueError("I2AM saw no attention call in this run: " + "; ".join(attribution.notes) + ".")
             raise ValueError(
-                f"I2AM found no reference tokens in the {attribution.branch} conditioning "
-                f"(mechanism '{capture.settings.mechanism}'). Attention calls seen: {reasons or 'none'}. "
-                "Encode the reference with a node that I2AM knows, or choose another branch."
+                f"I2AM found no reference in the {attribution.branch} conditioning "
+                f"(mechanism '{capture.settings.mechanism}'). Attention calls seen: {reasons}. "
+                "Condition on the reference in a way that I2AM knows (docs/mechanisms.md), or choose another branch."
             )
         return io.NodeOutput(attribution, samples, attribution.summary())

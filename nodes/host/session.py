@@ -33,6 +33,7 @@ from ...i2am_core.recorder import Recorder
 from ...i2am_core.regions import cells_of
 from ...i2am_core.tokens import TokenGrid
 from .attention_call import AttentionCall
+from .blind import why_blind
 from .capture import Capture
 from .placement import Part, parts_of, place, spread, weight_on
 from .sources import SOURCES, CallSite, Chunk, ModelCall, Probe, Regions, Skip
@@ -87,7 +88,7 @@ class _Run:
         self.sources = [s for s in SOURCES.values() if self.settings.mechanism in ("auto", s.name)]
         self.recorder = Recorder(sigmas, noise.shape[0], self.settings.budget_bytes)
         self.grid = TokenGrid(*noise.shape[-2:], frames=noise.shape[2] if noise.ndim == 5 else 1)
-        self.items = noise.shape[0]
+        self.items, self.latent = noise.shape[0], noise.shape[2:]
         self.denoise_mask = _mask_of(guider, self.settings.branch, denoise_mask, noise)
         marked = self.settings.regions
         self.canvas = Regions(self.denoise_mask if marked.generated is None else marked.generated, marked.reference)
@@ -151,6 +152,8 @@ class _Run:
             self.capture.failure = f"{type(error).__name__}: {error}"
 
     def _finish(self) -> Attribution:
+        if not self.recorder.calls and not self.recorder.skipped:
+            self.recorder.notes[why_blind(self.guider.model_patcher.model.diffusion_model)] = None
         return self.recorder.freeze(
             grid=self.grid,
             denoise_mask=self.denoise_mask,
@@ -204,6 +207,12 @@ class _Run:
             self._skip(
                 f"a call with {x.shape[0]} rows, not {self.items} for each conditioning, as context windows make them: "
                 "not supported yet"
+            )
+            return None
+        if any(x.shape[2:] != (self.latent if c.part is None else c.part.weight.shape[1:]) for c in chunks):
+            self._skip(
+                f"a call for {_size(x.shape)} of the {_size(self.latent)} latent, as tiled samplers make them: where "
+                "that lies is not known"
             )
             return None
         if any(c.part is not None for c in chunks):
@@ -410,6 +419,10 @@ def _by_uuid(conditionings: list | None, ours: Mapping[int, Mapping[str, Any]]) 
 
 def _tensors_of(conditioning: Mapping[str, Any]) -> dict[str, int]:
     return {name: id(value) for name, value in conditioning.get("model_conds", {}).items()}
+
+
+def _size(shape: torch.Size) -> str:
+    return "x".join(str(side) for side in reversed(shape[-2:]))
 
 
 def _eager(function: Callable) -> Callable:
