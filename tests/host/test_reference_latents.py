@@ -30,3 +30,40 @@ def test_flux_kontext_equals_the_oracle(shape):
     steps = measure(graph, range(text, first))
     assert_maps_equal(attribution, steps, 0, range(first, first + 8))
     assert_maps_equal(attribution, steps, 1, range(first + 8, first + 14))
+
+
+def columns_of(*sizes, patch=2):
+    return [-(-height // patch) * -(-width // patch) for height, width in sizes]
+
+
+ORDER = {
+    # family: graph, tokens of text, order, patch
+    "flux2": (tiny_graphs.flux2_edit, 512, "TIR", 1),
+    "qwen": (tiny_graphs.qwen_edit, None, "TIR", 2),
+    "omnigen2": (tiny_graphs.omnigen2_edit, None, "TRI", 2),
+}
+SHAPES = [
+    {},
+    {"size": (7, 5), "lengths": (13, 13), "sizes": ((3, 5), (4, 2), (5, 7))},
+    {"batch": 2, "cfg": 3.0},
+    {"cfg": 3.0, "lengths": (7, 12)},
+    {"cfg": 3.0, "negative": False},
+]
+
+
+@pytest.mark.parametrize("family", ORDER)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_other_families_equal_the_oracle(family, shape):
+    make, padded, order, patch = ORDER[family]
+    graph = make(**shape)
+    attribution = capture(graph)
+    text = padded or graph.text_tokens
+    (cells,) = columns_of(graph.latent["samples"].shape[-2:], patch=patch)
+    counts = columns_of(*(r.shape[-2:] for r in graph.references), patch=patch)
+    assert [r.tokens for r in attribution.references] == counts
+    start = text + (sum(counts) if order == "TRI" else 0)
+    steps = measure(graph, range(start, start + cells))
+    first = text + (0 if order == "TRI" else cells)
+    for number, count in enumerate(counts):
+        assert_maps_equal(attribution, steps, number, range(first, first + count))
+        first += count
