@@ -67,3 +67,27 @@ def test_other_families_equal_the_oracle(family, shape):
     for number, count in enumerate(counts):
         assert_maps_equal(attribution, steps, number, range(first, first + count))
         first += count
+
+
+@pytest.mark.parametrize(
+    "shape", [{}, {"size": (7, 4), "lengths": (13, 13)}, {"batch": 2, "cfg": 3.0}, {"cfg": 3.0, "lengths": (7, 12)}]
+)
+def test_hidream_e1_has_its_reference_to_the_right_in_every_row(shape):
+    graph = tiny_graphs.hidream_e1(**shape)
+    attribution = capture(graph)
+    height, width = graph.latent["samples"].shape[-2:]
+    rows, columns = -(-height // 2), width // 2
+    assert [layer.name for layer in attribution.layers] == [f"block {n}" for n in range(4)]
+    assert {layer.grid for layer in attribution.layers} == {TokenGrid(rows, columns)}
+    assert [r.grid for r in attribution.references] == [TokenGrid(rows, columns)]
+    picture = [2 * columns * y + x for y in range(rows) for x in range(columns)]
+    text = 3 * graph.text_tokens  # T5, and two layers of Llama
+    steps = measure(graph, picture, lambda call: call.k.shape[2] == 2 * len(picture) + text)
+    assert_maps_equal(attribution, steps, 0, [cell + columns for cell in picture])
+
+
+@pytest.mark.parametrize("size", [(8, 5), (7, 7)])
+def test_hidream_e1_of_odd_width_is_refused_as_one_token_holds_both(size):
+    attribution_of = tiny_graphs.hidream_e1(size=size)
+    with pytest.raises(ValueError, match="hold both picture and reference at the border"):
+        capture(attribution_of)
