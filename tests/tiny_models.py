@@ -51,7 +51,7 @@ def flux2(**config: Any) -> ModelPatcher:
 
 
 def chroma(**config: Any) -> ModelPatcher:
-    """Chroma: ``T|I`` in 2 double and 2 single blocks, modulated by a network of its own (comfy/ldm/chroma/model.py)."""
+    """Chroma: ``T|I`` in 2 double and 2 single blocks, its modulation from a network (comfy/ldm/chroma/model.py)."""
     tiny = {"image_model": "chroma", "in_channels": 64, "out_channels": 64, "patch_size": 2}
     shared = {name: FLUX[name] for name in FLUX if name not in ("vec_in_dim", "guidance_embed")}
     approximator = {"in_dim": 64, "out_dim": FLUX["hidden_size"], "hidden_dim": 8, "n_layers": 1}

@@ -88,6 +88,13 @@ def test_hidream_e1_has_its_reference_to_the_right_in_every_row(shape):
 
 @pytest.mark.parametrize("size", [(8, 5), (7, 7)])
 def test_hidream_e1_of_odd_width_is_refused_as_one_token_holds_both(size):
-    attribution_of = tiny_graphs.hidream_e1(size=size)
+    graph = tiny_graphs.hidream_e1(size=size)
     with pytest.raises(ValueError, match="hold both picture and reference at the border"):
-        capture(attribution_of)
+        capture(graph)
+
+
+def test_hidream_e1_in_an_area_has_only_a_part_of_its_reference():
+    graph = tiny_graphs.hidream_e1()
+    graph.positive[0][1]["area"] = (4, 6, 2, 0)
+    with pytest.raises(ValueError, match="the conditioning's area cuts the reference"):
+        capture(graph)

@@ -139,7 +139,7 @@ def _omnigen2(site: CallSite, call: ModelCall) -> Sequence | Skip:
 
 
 def _lumina(site: CallSite, call: ModelCall) -> Sequence | Skip:
-    """``text|picture``, each padded at its end by Z-Image (``NextDiT.patchify_and_embed``, comfy/ldm/lumina/model.py)."""
+    """``text|picture``, each padded at its end by Z-Image (``NextDiT``, comfy/ldm/lumina/model.py)."""
     if given := sorted({"ref_latents", "ref_contexts", "siglip_feats"} & call.conditions.keys()):
         return Skip(f"attention of a {type(call.denoiser).__name__} with {', '.join(given)}: not supported yet")
     grid = patches(call.x, call.denoiser.patch_size)
@@ -163,7 +163,9 @@ def _hidream(site: CallSite, call: ModelCall) -> Sequence | Skip:
     reference = call.conditions.get("image_cond")
     beside = 0 if reference is None else reference.shape[-1]
     if beside and width % patch:
-        return Skip(f"a latent {width} cells wide, where tokens of {patch} hold both picture and reference at the border")
+        return Skip(
+            f"a latent {width} cells wide, where tokens of {patch} hold both picture and reference at the border"
+        )
     whole = patches((*call.x[:-1], width + beside), patch)
     cells = torch.arange(whole.cells).view(whole.height, whole.width)
     columns = -(-width // patch)
