@@ -73,7 +73,7 @@ def attribution_sheet(attribution: Attribution, path: Path, item: int = 0, refer
         frames = _frames(attribution, direction, reference)
         picture = attribution.pictures.get(f"generated {item}" if direction == "r2g" else f"reference {reference}")
         for level in LEVELS:
-            if level == "head" and not attribution.heads_kept or level == "frame" and frames == 1:
+            if (level == "head" and not attribution.heads_kept) or (level == "frame" and frames == 1):
                 continue
             shown = maps(attribution, direction, level, reference=reference, item=item)
             pictures = list(_overlays(shown.values, None if level == "frame" else picture))

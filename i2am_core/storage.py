@@ -59,7 +59,9 @@ def load(path: Path) -> Attribution:
 def _header(a: Attribution) -> dict[str, Any]:
     return {
         "version": VERSION,
-        "references": [{"name": r.name, "tokens": r.tokens, "grid": _sides(r.grid), "key": r.key} for r in a.references],
+        "references": [
+            {"name": r.name, "tokens": r.tokens, "grid": _sides(r.grid), "key": r.key} for r in a.references
+        ],
         "layers": [{"name": x.name, "grid": _sides(x.grid), "heads": x.heads} for x in a.layers],
         "entries": sorted(a.entries),
         "bins": [[b.start, b.stop] for b in a.bins],

@@ -52,6 +52,7 @@ COMBINED = (
     "position in 'share'; 'paper' maps are the plain mean of those captured"
 )
 NEAREST = "the area of a conditioning does not start on a cell of every layer: there, maps are put on the nearest cell"
+VIDEO_MASK = "the mask of a video, of what is painted, is not told apart: the whole video asks"
 UNKNOWN = "attention in which I2AM knows no reference"
 PATIENCE = 8  # calls without a sound before we stop listening
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
@@ -90,6 +91,8 @@ class _Run:
         self.grid = TokenGrid(*noise.shape[-2:], frames=noise.shape[2] if noise.ndim == 5 else 1)
         self.items, self.latent = noise.shape[0], noise.shape[2:]
         self.denoise_mask = _mask_of(guider, self.settings.branch, denoise_mask, noise)
+        if denoise_mask is not None and noise.ndim == 5:
+            self.recorder.notes[VIDEO_MASK] = None
         marked = self.settings.regions
         self.canvas = Regions(self.denoise_mask if marked.generated is None else marked.generated, marked.reference)
         self.mechanisms: Counter[str] = Counter()

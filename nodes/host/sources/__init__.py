@@ -2,8 +2,18 @@
 
 from .base import CallSite, Chunk, ModelCall, Probe, Regions, Skip, Source
 from .cross_attention import CrossAttention
+from .image_cross_attention import ImageCrossAttention
+from .reference_frames import ReferenceFrames
 from .reference_latents import ReferenceLatents
+from .sequences import ORDERS
+from .video_sequences import hunyuan_video, wan
+from .vision_tokens import VisionTokens
 
-SOURCES: dict[str, Source] = {source.name: source for source in (CrossAttention(), ReferenceLatents())}
+ORDERS |= {"WanModel": wan, "HunyuanVideo": hunyuan_video}
+
+SOURCES: dict[str, Source] = {
+    source.name: source
+    for source in (CrossAttention(), ReferenceLatents(), ImageCrossAttention(), ReferenceFrames(), VisionTokens())
+}
 
 __all__ = ["SOURCES", "CallSite", "Chunk", "ModelCall", "Probe", "Regions", "Skip", "Source"]
