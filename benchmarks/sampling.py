@@ -1,0 +1,188 @@
+"""Sampling with I2AM Capture over sampling without: models of true size and random weights, in the real host.
+
+    PYTHONPATH=.host/ComfyUI:.host/placeholders .host/venv/bin/python benchmarks/sampling.py [part of a case's name]
+
+Widths and heads are real; of SDXL and Flux the depth is cut. Full levels, all layers, all steps, no pair maps. The
+U-Nets' cross-attention holds reference tokens alone, which is the arithmetic of a decoupled mechanism. Attention is
+PyTorch's own, as ComfyUI has it on GPUs (--default leaves the choice to ComfyUI). Two steps each, with and without in
+turn, and the least of the rounds counts. Extra memory is by how much the peak of a fresh process is higher with
+capture than that of one without.
+"""
+
+import argparse
+import logging
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))
+pack = types.ModuleType("i2am_pack")
+pack.__path__ = [str(ROOT)]
+sys.modules["i2am_pack"] = pack
+
+from comfy.cli_args import args as host_args  # noqa: E402
+
+from i2am_pack.demo import cpu  # noqa: E402, F401  (before ComfyUI's other modules)
+
+host_args.use_pytorch_cross_attention = "--default" not in sys.argv
+
+import comfy.model_patcher  # noqa: E402  # isort: skip
+import comfy.sample  # noqa: E402
+import comfy.supported_models  # noqa: E402
+import comfy.supported_models_base  # noqa: E402
+
+from i2am_pack.nodes.host.capture import Capture, Settings  # noqa: E402
+from i2am_pack.nodes.host.session import capture_with  # noqa: E402
+from i2am_pack.nodes.host.tags import KEY, tag  # noqa: E402
+
+STEPS, ROUNDS = 2, 3
+UNET = dict(
+    image_size=32, in_channels=4, out_channels=4, model_channels=320, use_spatial_transformer=True, legacy=False,
+    use_temporal_attention=False,
+)  # fmt: skip
+SD15 = UNET | dict(
+    num_res_blocks=[2, 2, 2, 2],
+    channel_mult=(1, 2, 4, 4),
+    transformer_depth=[1, 1, 1, 1, 1, 1, 0, 0],
+    transformer_depth_output=[1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    transformer_depth_middle=1,
+    num_heads=8,
+    num_head_channels=-1,
+    use_linear_in_transformer=False,
+    context_dim=768,
+)
+SDXL_SLICE = UNET | dict(
+    num_res_blocks=[1, 1, 1],
+    channel_mult=(1, 2, 4),
+    transformer_depth=[0, 1, 2],
+    transformer_depth_output=[0, 0, 1, 1, 2, 2],
+    transformer_depth_middle=2,
+    num_head_channels=64,
+    use_linear_in_transformer=True,
+    context_dim=2048,
+)
+FLUX_SLICE = dict(
+    image_model="flux", in_channels=16, out_channels=16, patch_size=2, vec_in_dim=768, context_in_dim=4096,
+    hidden_size=3072, mlp_ratio=4.0, num_heads=24, depth=1, depth_single_blocks=1, axes_dim=[16, 56, 56], theta=10000,
+    qkv_bias=True, guidance_embed=True,
+)  # fmt: skip
+
+
+@dataclass
+class Run:
+    model: comfy.model_patcher.ModelPatcher
+    positive: list
+    negative: list
+    latent: torch.Tensor
+    cfg: float
+
+    def sample(self, model: comfy.model_patcher.ModelPatcher) -> tuple[float, torch.Tensor]:
+        noise = comfy.sample.prepare_noise(self.latent, 0)
+        start = time.perf_counter()
+        out = comfy.sample.sample(
+            model, noise, STEPS, self.cfg, "euler", "simple", self.positive, self.negative, self.latent,
+            disable_pbar=True, seed=0,
+        )  # fmt: skip
+        return time.perf_counter() - start, out
+
+
+def unet(settings: dict, side: int, tokens: int) -> Run:
+    width = settings["context_dim"]
+    reference = noise(1, tokens, width)
+    positive = [[reference, {KEY: [tag("reference", 0, reference, None)]}]]
+    patcher = model(comfy.supported_models.SD15(settings))
+    return Run(patcher, positive, [[noise(1, tokens, width), {}]], torch.zeros(1, 4, side, side), 7.0)
+
+
+def flux(style_tokens: int = 0, reference: bool = False) -> Run:
+    """1024x1024 pixels, 512 text tokens; style tokens after the text, or a reference latent of the same size."""
+    text, style = noise(1, 512, 4096), noise(1, style_tokens, 4096)
+    about = {"pooled_output": noise(1, 768), "guidance": 3.5}
+    if style_tokens:
+        about[KEY] = [tag("style", 512, style, (27, 27))]
+    if reference:
+        about["reference_latents"] = [noise(1, 16, 128, 128)]
+    positive = [[torch.cat([text, style], 1), about]]
+    patcher = model(comfy.supported_models.Flux(FLUX_SLICE))
+    return Run(patcher, positive, positive, torch.zeros(1, 16, 128, 128), 1.0)
+
+
+CASES: dict[str, Callable[[], Run]] = {
+    "SD1.5, 512 px, 16 tokens": lambda: unet(SD15, 64, 16),
+    "SD1.5, 512 px, 257 tokens": lambda: unet(SD15, 64, 257),
+    "SDXL slice, 768 px, 257 tokens": lambda: unet(SDXL_SLICE, 96, 257),
+    "Flux slice, 1024 px, 729 style tokens": lambda: flux(style_tokens=729),
+    "Flux slice, 1024 px, 4096 reference tokens": lambda: flux(reference=True),
+}
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def model(config: comfy.supported_models_base.BASE) -> comfy.model_patcher.ModelPatcher:
+    config.set_inference_dtype(torch.float32, None)
+    base = config.get_model({}, device=torch.device("cpu"))
+    g = torch.Generator().manual_seed(0)
+    for weight in base.diffusion_model.parameters():
+        weight.requires_grad_(False).normal_(std=0.02, generator=g)
+    return comfy.model_patcher.ModelPatcher(base, torch.device("cpu"), torch.device("cpu"))
+
+
+def watch(patcher: comfy.model_patcher.ModelPatcher) -> tuple[comfy.model_patcher.ModelPatcher, Capture]:
+    handle = Capture(Settings("auto", "positive", "off", 512 * 2**20))
+    return capture_with(patcher, handle), handle
+
+
+def row(name: str) -> str:
+    run = CASES[name]()
+    watched, handle = watch(run.model)
+    rounds = [(run.sample(run.model), run.sample(watched)) for _ in range(ROUNDS)]
+    (without, first), (with_capture, second) = (min(x, key=lambda y: y[0]) for x in zip(*rounds, strict=True))
+    attribution = handle.find(second)
+    assert torch.equal(first, second) and attribution.captured_calls == len(attribution.layers) * STEPS > 0
+    memory = peak_of(name, True) - peak_of(name, False)
+    cells = (name, f"{without:.2f} s", f"{with_capture:.2f} s", f"{with_capture / without:.3f}", f"{memory:.0f} MB")
+    return f"| {' | '.join(cells)} |"
+
+
+def peak_of(name: str, watched: bool) -> float:
+    """Peak memory in MB of a fresh process that samples once."""
+    switches = ["--default"] if "--default" in sys.argv else []
+    command = [sys.executable, __file__, name, "--peak", "with" if watched else "without", *switches]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def measure_peak(name: str, watched: bool) -> None:
+    run = CASES[name]()
+    run.sample(watch(run.model)[0] if watched else run.model)
+    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+    print(int(line.split()[1]) / 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", nargs="?", default="", help="only cases whose name holds this")
+    parser.add_argument("--default", action="store_true", help="attention as ComfyUI chooses it")
+    parser.add_argument("--peak", choices=["with", "without"], help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    if arguments.peak:
+        measure_peak(arguments.case, arguments.peak == "with")
+        return
+    print("| model | without | with | with / without | extra memory |\n|---|---|---|---|---|")
+    for name in CASES:
+        if arguments.case in name:
+            print(row(name), flush=True)
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main()
