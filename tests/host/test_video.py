@@ -1,9 +1,10 @@
 """Video models: every reference at its columns, maps with frames, layers by the names of their blocks."""
 
+import comfy_extras.nodes_context_windows as nodes_context_windows
 import pytest
 import tiny_graphs
 import torch
-from mechanisms import assert_maps_equal, capture, measure
+from mechanisms import assert_maps_equal, capture, expected_maps, measure
 
 from i2am_pack.i2am_core import TokenGrid, maps
 
@@ -210,6 +211,77 @@ def test_a_planted_cell_is_found(name, keys, number, column, reference, cell):
     assert peaks[reference].argmax() == cell
     others = [*peaks[:reference], peaks[reference][:cell], peaks[reference][cell + 1 :], *peaks[reference + 1 :]]
     assert torch.cat(others).max() < peaks[reference][cell] / 4
+
+
+# Context windows
+
+
+def in_windows(graph, length, overlap, fuse, frames=5, dim=2):
+    """The graph for a video of 5 frames of the latent, of which the host denoises ``length`` at a time."""
+    graph.latent = {"samples": torch.zeros(1, 16, frames, *graph.latent["samples"].shape[-2:])}
+    node = nodes_context_windows.ContextWindowsManualNode
+    graph.model = node.execute(graph.model, length, overlap, "standard_static", 1, False, fuse, dim).args[0]
+    return graph
+
+
+def weights_of(handler, frames):
+    """How much each window counts in each frame, ``[windows, frames]``: the host's mean of a one among zeros."""
+    options = {"transformer_options": {"sample_sigmas": torch.ones(1)}}
+    x, sigma = torch.zeros(1, 1, frames, 1, 1), torch.ones(1)
+    handler.set_step(sigma, options)
+    count = len(handler.get_context_windows(None, x, options))
+    weights = []
+    for chosen in range(count):
+        outputs = iter([torch.full_like(x, n == chosen) for n in range(count)])
+
+        def calculate(model, conds, part, sigma, options, outputs=outputs):
+            return [next(outputs)[:, :, : part.shape[2]]]
+
+        weights.append(handler.execute(calculate, None, [[{}]], x, sigma, options)[0].flatten())
+    return torch.stack(weights)
+
+
+@pytest.mark.parametrize(("overlap", "fuse"), [(2, "pyramid"), (1, "flat"), (2, "relative"), (2, "overlap-linear")])
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+def test_frames_of_context_windows_land_at_their_place(overlap, fuse, cfg):
+    graph = in_windows(tiny_graphs.wan_phantom(images=1, cfg=cfg), 3, overlap, fuse)
+    attribution = capture(graph)
+    assert_layers(attribution, ["block 0", "block 1"], TokenGrid(2, 3, 5))
+    assert any("context windows" in note for note in attribution.notes)
+    weights = weights_of(graph.model.model_options["context_handler"], 5)
+    windows = [range(n, n + 3) for n in range(0, 3, 3 - overlap)]
+    torch.testing.assert_close(weights.sum(0), torch.ones(5))
+    calls = measure(graph, range(18), keys(24))
+    assert len(calls) == 2 * len(windows)
+    for step in range(2):
+        for layer in range(2):
+            parts = [expected_maps(c[layer], range(18, 24)) for c in calls[step * len(windows) :][: len(windows)]]
+            expected = {
+                "r2g_share": sum(placed(p["r2g_share"], f, w) for p, f, w in zip(parts, windows, weights, strict=True)),
+                "g2r_paper": sum(p["g2r_paper"] for p in parts) / len(parts),
+                "r2g_paper": sum(placed(p["r2g_paper"], f, w) for p, f, w in zip(parts, windows, weights, strict=True))
+                / len(parts),
+            }
+            got = attribution.layer_maps(0, layer).maps
+            for name, values in expected.items():
+                torch.testing.assert_close(got[name][:, step].double(), values, atol=2e-5, rtol=1e-3)
+            total = got["g2r_share"][:, step].sum(-1)
+            torch.testing.assert_close(total, got["r2g_share"][:, step].mean(-1))
+
+
+def placed(values, frames, weight):
+    """Values ``[items, heads, 3 * 6]`` of three frames among five, times the weight of each."""
+    whole = torch.zeros(*values.shape[:-1], 5, 6, dtype=values.dtype)
+    whole[..., list(frames), :] = values.unflatten(-1, (3, 6)) * weight[list(frames), None]
+    return whole.flatten(-2)
+
+
+def test_context_windows_that_cannot_be_placed_are_refused():
+    graph = in_windows(tiny_graphs.hunyuan_video_replace(), 3, 1, "flat")
+    refused(graph, "references inside the latent of a video that is denoised in context windows")
+    batch = in_windows(tiny_graphs.wan_phantom(batch=3, cfg=1.0, images=1), 2, 1, "flat", frames=2, dim=0)
+    batch.latent = {"samples": torch.zeros(3, 16, 2, 4, 6)}
+    refused(batch, "a call with 2 rows, not 3 for each conditioning, as context windows make them")
 
 
 # What cannot be proved is refused

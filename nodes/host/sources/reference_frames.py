@@ -34,6 +34,10 @@ class ReferenceFrames:
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):
             return sequence
+        if call.window is not None and (inside or kept):
+            return Skip(
+                "references inside the latent of a video that is denoised in context windows: not supported yet"
+            )
         gain, note = None, ""
         if inside:
             count = vace_references(call, chunk)
