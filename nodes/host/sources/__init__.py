@@ -5,15 +5,21 @@ from .cross_attention import CrossAttention
 from .image_cross_attention import ImageCrossAttention
 from .reference_frames import ReferenceFrames
 from .reference_latents import ReferenceLatents
-from .sequences import ORDERS
-from .video_sequences import hunyuan_video, wan
+from .reference_only import ReferenceOnly
+from .uso_style import UsoStyle
 from .vision_tokens import VisionTokens
-
-ORDERS |= {"WanModel": wan, "HunyuanVideo": hunyuan_video}
 
 SOURCES: dict[str, Source] = {
     source.name: source
-    for source in (CrossAttention(), ReferenceLatents(), ImageCrossAttention(), ReferenceFrames(), VisionTokens())
+    for source in (
+        ReferenceOnly(),  # before what else knows of a U-Net: its reasons to skip are the better ones
+        CrossAttention(),
+        ReferenceLatents(),
+        UsoStyle(),
+        ImageCrossAttention(),
+        ReferenceFrames(),
+        VisionTokens(),
+    )
 }
 
 __all__ = ["SOURCES", "CallSite", "Chunk", "ModelCall", "Probe", "Regions", "Skip", "Source"]
