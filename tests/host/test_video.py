@@ -8,6 +8,9 @@ from comfy import context_windows
 from mechanisms import assert_maps_equal, capture, expected_maps, measure
 
 from i2am_pack.i2am_core import TokenGrid, maps
+from i2am_pack.nodes.capture import I2AMCapture
+from i2am_pack.nodes.host.sources import SOURCES, Skip
+from i2am_pack.nodes.host.sources.sequences import sequence_of
 
 CLIP = TokenGrid(16, 16)
 FLUX_LIKE = ["double 0", "double 1", "single 0", "single 1"]
@@ -343,3 +346,38 @@ def test_image_tokens_of_another_number_are_refused():
     for conditioning in (graph.positive, graph.negative):
         conditioning[0][1]["clip_vision_output"] = tiny_graphs.vision(3, 100, 1280)
     refused(graph, "attention to 100 image tokens, where CLIP vision gives 257")
+
+
+# The order of tokens, for sources that mark a part of the picture
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "text"),
+    [
+        ("wan_text", 0, None),
+        ("wan_fun_reference", 6, None),
+        ("hunyuan_video_text", 0, slice(12, 21)),
+        ("hunyuan_video_custom", 6, slice(18, 27)),
+        ("hunyuan_video_15", 0, slice(782, 791)),  # measured in test_token_orders.py
+    ],
+)
+def test_where_the_video_and_its_text_are(name, first, text, monkeypatch):
+    seen = []
+
+    class Watching:
+        name = "order"
+
+        def probe(self, site, chunk, call):
+            seen.append(sequence_of(site, call))
+
+    monkeypatch.setitem(SOURCES, "order", Watching())
+    graph = tiny_graphs.GRAPHS[name]()
+    graph.sample(I2AMCapture.execute(graph.model, "order", "positive", "off", 512).args[0], steps=1)
+    orders = [order for order in seen if not isinstance(order, Skip)]
+    grid = grid_of(graph, 1 if name == "hunyuan_video_15" else 2)
+    assert len(orders) == (2 if name.startswith("wan") else 4)
+    begin = first if text is None else first + start_of(graph, text.start + 9 - first - grid.cells)
+    for order in orders:
+        assert order.grid == grid and order.queries == order.picture == slice(begin, begin + grid.cells)
+        if text is not None and begin == first:
+            assert order.text == text
