@@ -180,9 +180,9 @@ class _Run:
         """
         ours = {id(c): c for c in (getattr(self.guider, "conds", None) or {}).get(self.settings.branch) or ()}
         before = self._watched, self._parts, self._window
-        if "context_window" in model_options["transformer_options"]:  # copies, in which tensors are still the same
-            tensors = [_tensors_of(c) for c in ours.values()]
-            ours = {id(c): c for conditionings in conds for c in conditionings or () if _tensors_of(c) in tensors}
+        if "context_window" in model_options["transformer_options"]:  # copies, but not of another branch
+            uuids = {c.get("uuid") for c in ours.values() if "area" not in c}
+            ours = {id(c): c for conditionings in conds for c in conditionings or () if c.get("uuid") in uuids}
         self._watched = [_by_uuid(conditionings, ours) for conditionings in conds]
         self._window = window_of(model, x_in, self._shape, timestep, model_options)
         self._parts = [parts_of(c, x_in, timestep) if w else {} for c, w in zip(conds, self._watched, strict=True)]
@@ -295,7 +295,9 @@ class _Run:
         try:
             attention = AttentionCall.read(args, kwargs)
             if attention.q.shape[0] != call.x[0]:
-                self._skip("attention over other rows than the model was given: another pack changed them")
+                self._skip(
+                    "attention over other rows than the model was given: it splits them, or another pack changed them"
+                )
                 return
             site = CallSite(
                 layer=_layer_name(block, options),

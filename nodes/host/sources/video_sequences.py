@@ -119,7 +119,7 @@ def _is_reference(frame: Tensor) -> bool:
 
 
 def hunyuan_video(site: CallSite, call: ModelCall) -> Sequence | Skip:
-    """``R|video|T``, of 1.5 ``video|SigLIP|byt5|T``; what is before the text's own tokens has no place here."""
+    """``R|video|T``, or ``T|R|video`` in newer hosts; ``T`` is the text, and byt5 and SigLIP tokens beside it."""
     model, conditions = call.denoiser, call.conditions
     if len(model.patch_size) != 3 or len(call.x) != 5:
         return Skip(f"attention of a {type(model).__name__} for single pictures")
@@ -127,23 +127,34 @@ def hunyuan_video(site: CallSite, call: ModelCall) -> Sequence | Skip:
         return Skip("a refiner of the text, before it meets the video")
     grid = video_grid(call.x, model.patch_size)
     reference = conditions.get("ref_latent")
-    groups = [] if reference is None else frame_groups(REFERENCE, 0, video_grid(reference.shape, model.patch_size))
-    first = sum(group.count for group in groups)
-    beside = vision_tokens(call) + byt5_tokens(call)
-    expected = first + grid.cells + beside + call.text
-    if not site.queries == site.keys == expected:
+    references = [] if reference is None else [video_grid(reference.shape, model.patch_size)]
+    before, texts = sum(x.cells for x in references), vision_tokens(call) + byt5_tokens(call) + call.text
+    if not site.queries == site.keys == before + grid.cells + texts:
         return Skip(
-            f"attention of {site.queries} to {site.keys} tokens, which are not {first} of reference frames, "
-            f"{grid.cells} of the video and {beside + call.text} of text and images"
+            f"attention of {site.queries} to {site.keys} tokens, which are not {before} of reference frames, "
+            f"{grid.cells} of the video and {texts} of text and images"
         )
-    rows = slice(first, first + grid.cells)
-    byt5_last = 0 if getattr(model, "cond_type_embedding", None) is not None else byt5_tokens(call)
-    text = slice(expected - byt5_last - call.text, expected - byt5_last)
-    return Sequence(site.layer, grid, rows, rows, text, tuple(groups))
+    first = 0 if video_first(call) else texts
+    rows = slice(first + before, first + before + grid.cells)
+    text = (rows.stop if video_first(call) else 0) + vision_tokens(call)
+    if getattr(model, "cond_type_embedding", None) is not None:
+        text += byt5_tokens(call)  # of 1.5, before the text; else behind it
+    groups = [group for x in references for group in frame_groups(REFERENCE, first, x)]
+    return Sequence(site.layer, grid, rows, rows, slice(text, text + call.text), tuple(groups))
+
+
+def video_first(call: ModelCall) -> bool:
+    """Whether the video is before the text: as ``DoubleStreamBlock`` (comfy/ldm/flux/layers.py) says it."""
+    return bool(getattr(call.denoiser.double_blocks[0], "flipped_img_txt", False))
+
+
+def vision_start(sequence: Sequence, call: ModelCall) -> int:
+    """The column of the first image token, which are the first of all texts."""
+    return sequence.picture.stop if video_first(call) else 0
 
 
 def vision_tokens(call: ModelCall) -> int:
-    """Of an image that CLIP vision encoded; they come right after the video."""
+    """Of an image that CLIP vision encoded."""
     features = call.conditions.get("clip_fea")
     return 0 if features is None or getattr(call.denoiser, "vision_in", None) is None else features.shape[-2]
 
