@@ -137,14 +137,15 @@ def attribute(
 
 def _marginals(c: ReferenceColumns, chunk_bytes: int, row_sums: str) -> Marginals:
     """By products where they can be trusted, row by row elsewhere."""
-    batch, heads = c.shape[:2]
+    heads = c.shape[1]
     maps = c.empty()
     size = max(c.shape[3], min(heads * c.head_size, chunk_bytes // c.dtype.itemsize))
     room = torch.empty(size, dtype=c.dtype, device=c.q.device)
     together = max(1, size // c.head_size)
+    counted = c.gain.any(1).nonzero().flatten().tolist()  # items with no position that counts keep maps of 0
     careful = [
         (item, head)
-        for item in range(batch)
+        for item in counted
         for start in range(0, heads, together)
         for head in products.fill(c, maps, item, slice(start, min(heads, start + together)), room)
     ]

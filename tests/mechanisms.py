@@ -107,10 +107,10 @@ def expected_maps(measured: Measured, columns: Cells, gain: Tensor | None = None
     share = measured.weights[..., list(columns)] * gain
     logits = measured.logits[..., list(columns)].masked_fill(~counted, -torch.inf)
     by_row = logits.softmax(-1).nan_to_num(0)
-    by_column = logits.softmax(-2)
+    by_column = logits.softmax(-2).nan_to_num(0)
     return {
         "r2g_share": share.sum(-1),
         "g2r_share": share.mean(-2),
-        "g2r_paper": by_row.sum(-2) / counted.sum(-2),
+        "g2r_paper": by_row.sum(-2) / counted.sum(-2).clamp(min=1),
         "r2g_paper": by_column.mean(-1),
     }

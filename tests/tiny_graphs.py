@@ -151,6 +151,16 @@ def _flux(model: ModelPatcher, text: int, **shape: Any) -> Graph:
 # Other transformers for pictures
 
 
+def chroma_text(text: int = 1, **shape: Any) -> Graph:
+    """Chroma without a reference: ``T|I``."""
+    return _flux(tiny_models.chroma(), text, **shape)
+
+
+def sd3_text(text: int = 1, **shape: Any) -> Graph:
+    """Stable Diffusion 3 without a reference: ``T|I``, and ``I`` alone."""
+    return with_pooled(_image(tiny_models.sd3(), text, 16, **shape), text)
+
+
 def qwen_edit(text: int = 1, reference: int = 2, sizes: Sizes = TWO, negative: bool = True, **shape: Any) -> Graph:
     """What TextEncodeQwenImageEditPlus gives: text, and reference latents with one frame, ``T|I|R...``."""
     graph = _image(tiny_models.qwen_image(), text, 16, **shape)
@@ -499,6 +509,7 @@ GRAPHS = {
     make.__name__: make
     for make in (
         *(flux_text, flux_kontext, flux_redux, flux_redux_bias, flux_uso, flux_fill_canvas, flux2_edit),
+        *(chroma_text, sd3_text),
         *(qwen_edit, omnigen2_edit, hidream_text, hidream_e1, lumina2_text, lumina2_canvas),
         *(z_image_text, z_image_canvas),
         *(sd15_text, sd15_canvas, sd15_inpaint_canvas, sd15_reference_only, sdxl_text, sdxl_canvas),

@@ -55,6 +55,36 @@ def flux2(**config: Any) -> ModelPatcher:
     return build(known(FluxParams, FLUX | tiny | config), need(comfy.supported_models, "Flux2"))
 
 
+def chroma(**config: Any) -> ModelPatcher:
+    """Chroma: ``T|I`` in 2 double and 2 single blocks, its modulation from a network (comfy/ldm/chroma/model.py)."""
+    tiny = {"image_model": "chroma", "in_channels": 64, "out_channels": 64, "patch_size": 2}
+    shared = {name: FLUX[name] for name in FLUX if name not in ("vec_in_dim", "guidance_embed")}
+    approximator = {"in_dim": 64, "out_dim": FLUX["hidden_size"], "hidden_dim": 8, "n_layers": 1}
+    return build(shared | tiny | approximator | config)
+
+
+def sd3(**config: Any) -> ModelPatcher:
+    """Stable Diffusion 3.5 medium: ``T|I`` in 2 blocks, and in the first the picture alone (mmdit.py)."""
+    tiny = {
+        "in_channels": 16,
+        "input_size": None,
+        "depth": 2,
+        "adm_in_channels": POOLED_WIDTH,
+        "context_embedder_config": {
+            "target": "torch.nn.Linear",
+            "params": {"in_features": TEXT_WIDTH, "out_features": 128},
+        },
+        "num_patches": 64,
+        "pos_embed_max_size": 8,
+        "pos_embed_scaling_factor": None,
+        "qk_norm": "rms",
+        "x_block_self_attn_layers": [0],
+    }
+    model = build(tiny | config, comfy.supported_models.SD3)
+    model.model.diffusion_model.pos_embed.zero_()  # not a parameter
+    return model
+
+
 def qwen_image(**config: Any) -> ModelPatcher:
     """Qwen-Image and Qwen-Image-Edit: ``T|I|R...`` in 2 double blocks (comfy/ldm/qwen_image/model.py)."""
     tiny = {

@@ -283,6 +283,7 @@ class _Run:
                 keys=attention.k.shape[2],
                 heads=attention.q.shape[1],
                 grid=TokenGrid(*options["activations_shape"][2:]) if "activations_shape" in options else None,
+                k=attention.k,
             )
             self._local.number += 1
             total = None

@@ -3,7 +3,11 @@
 from .base import CallSite, Chunk, ModelCall, Probe, Regions, Skip, Source
 from .cross_attention import CrossAttention
 from .reference_latents import ReferenceLatents
+from .reference_only import ReferenceOnly
+from .uso_style import UsoStyle
 
-SOURCES: dict[str, Source] = {source.name: source for source in (CrossAttention(), ReferenceLatents())}
+SOURCES: dict[str, Source] = {
+    source.name: source for source in (ReferenceOnly(), CrossAttention(), ReferenceLatents(), UsoStyle())
+}
 
 __all__ = ["SOURCES", "CallSite", "Chunk", "ModelCall", "Probe", "Regions", "Skip", "Source"]

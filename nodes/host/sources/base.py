@@ -65,6 +65,7 @@ class CallSite:
     keys: int
     heads: int
     grid: TokenGrid | None  # of the feature map that asks, where the model tells it
+    k: Tensor  # [rows, heads, keys, D], for what lengths alone cannot prove
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Reference latents beside the picture in joint attention: ReferenceLatent, Flux Kontext, Flux.2, Qwen-Image-Edit.
 
-They arrive as ``ref_latents`` in ``BaseModel.apply_model``, in the order of the references.
+They arrive as ``ref_latents`` in ``BaseModel.apply_model``, in the order of the references. HiDream-E1 gets one as
+``image_cond``, which makes the latent wider; of an area, it gets no more than what is in that area of the reference.
 """
 
 from ....i2am_core.attribution import Layer
@@ -12,8 +13,11 @@ class ReferenceLatents:
     name = "reference latents"
 
     def probe(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Probe | Skip | None:
-        if not call.conditions.get("ref_latents"):
+        beside = call.conditions.get("image_cond") is not None
+        if not (beside or call.conditions.get("ref_latents")):
             return None
+        if beside and "area" in chunk.conditioning:
+            return Skip("the conditioning's area cuts the reference that is beside the latent: not supported yet")
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):
             return sequence

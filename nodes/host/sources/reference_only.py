@@ -1,0 +1,41 @@
+"""Reference-only: the first picture of a U-Net's batch is the reference, and all attend to its features as well.
+
+``ReferenceOnlySimple`` of comfyanonymous/ComfyUI_experiments keeps that picture from being denoised, and its patch of
+self-attention (attn1) puts the reference's N tokens after the N of each picture.
+"""
+
+import torch
+from torch import Tensor
+
+from ....i2am_core.attribution import Layer
+from ....i2am_core.tokens import span
+from .base import CallSite, Chunk, ModelCall, Probe, Skip
+
+FIRST = "picture 0 of the batch is the reference itself: its maps are empty, those of what was made start at picture 1"
+ROUNDING = 1e-2  # of the largest key: two products of the same features may differ in their last digits, in 16 bits
+
+
+class ReferenceOnly:
+    name = "reference-only"
+
+    def probe(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Probe | Skip | None:
+        if site.role != "attn1" or site.keys != 2 * site.queries:
+            return None
+        k = site.k[chunk.rows]
+        if not _ends_with_the_first(k):
+            return Skip("self-attention to twice the tokens, of which the second half is not the batch's first picture")
+        if len(k) == 1:
+            return Skip("reference-only on a batch that holds the reference alone: no picture is made")
+        if site.grid is None or site.grid.cells != site.queries:
+            return Skip(f"{site.queries} positions ask, which are not the {site.grid} cells of the feature map")
+        made = torch.ones(len(k), 1)
+        made[0] = 0
+        reference = span("reference", site.queries, site.grid)
+        layer = Layer(site.layer, site.grid, site.heads)
+        return Probe(layer, slice(None), slice(0, site.keys), (reference,), made, FIRST)
+
+
+def _ends_with_the_first(k: Tensor) -> bool:
+    """Whether the second half of the keys ``[items, H, 2N, D]`` is the first item's first half, for all items."""
+    own, added = k.chunk(2, 2)
+    return bool((added - own[:1]).abs().amax() <= ROUNDING * own.abs().amax())
