@@ -59,14 +59,16 @@ def load(path: Path) -> Attribution:
 def _header(a: Attribution) -> dict[str, Any]:
     return {
         "version": VERSION,
-        "references": [{"name": r.name, "tokens": r.tokens, "grid": _pair(r.grid), "key": r.key} for r in a.references],
-        "layers": [{"name": x.name, "grid": _pair(x.grid), "heads": x.heads} for x in a.layers],
+        "references": [
+            {"name": r.name, "tokens": r.tokens, "grid": _sides(r.grid), "key": r.key} for r in a.references
+        ],
+        "layers": [{"name": x.name, "grid": _sides(x.grid), "heads": x.heads} for x in a.layers],
         "entries": sorted(a.entries),
         "bins": [[b.start, b.stop] for b in a.bins],
         "sigmas": a.sigmas,
         "items": a.items,
         "heads_kept": a.heads_kept,
-        "grid": _pair(a.grid),
+        "grid": _sides(a.grid),
         "mechanism": a.mechanism,
         "branch": a.branch,
         "captured_calls": a.captured_calls,
@@ -184,14 +186,18 @@ def _count(value: Any, least: int = 1) -> int:
     return int(value)
 
 
-def _pair(grid: TokenGrid | None) -> list[int] | None:
-    return None if grid is None else [grid.height, grid.width]
+def _sides(grid: TokenGrid | None) -> list[int] | None:
+    """Height and width, and of a video how many frames."""
+    if grid is None:
+        return None
+    return [grid.height, grid.width] if grid.frames == 1 else [grid.height, grid.width, grid.frames]
 
 
-def _grid(pair: Any) -> TokenGrid | None:
-    return None if pair is None else _some_grid(pair)
+def _grid(sides: Any) -> TokenGrid | None:
+    return None if sides is None else _some_grid(sides)
 
 
-def _some_grid(pair: Any) -> TokenGrid:
-    height, width = pair
-    return TokenGrid(_count(height), _count(width))
+def _some_grid(sides: Any) -> TokenGrid:
+    height, width, *frames = sides
+    _check(len(frames) <= 1, f"{sides!r} is not a grid")
+    return TokenGrid(_count(height), _count(width), *(_count(x) for x in frames))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,8 @@ def opened(page: Any, artifacts: Path) -> Any:
     page.locator(MENU).click()
     page.get_by_role("menuitem", name="Browse Templates").click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_role("button", name=FOLDER, exact=True).click()
+    folder = dialog.get_by_role("button", name=FOLDER, exact=True)
+    folder.or_(dialog.get_by_role("option", name=FOLDER, exact=True)).click()  # newer and older frontends
     card = dialog.get_by_test_id(f"template-workflow-{TEMPLATE.stem}")
     thumbnail = card.locator("img[src^='blob:']").element_handle()  # ComfyUI's own picture, for want of one, has a URL
     page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=thumbnail)
@@ -112,8 +114,8 @@ def opened(page: Any, artifacts: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def finished(opened: Any, server: Any, artifacts: Path) -> Any:
-    """The page after Run, with every picture loaded."""
+def finished(opened: Any, server: Any, artifacts: Path) -> Iterator[Any]:
+    """The page after Run, with every picture loaded. Older frontends leave text out where all is in view."""
     with opened.expect_response(is_queued) as it:
         queue = opened.get_by_test_id("queue-button")  # newer frontends: the button itself
         queue.get_by_role("button", name="Run").or_(queue.and_(opened.get_by_role("button"))).first.click()
@@ -121,10 +123,10 @@ def finished(opened: Any, server: Any, artifacts: Path) -> Any:
     opened.wait_for_function(SHOWN)
     opened.wait_for_function(f"() => ({TEXTS})().every(([, text]) => text)")
     opened.screenshot(path=artifacts / "template_finished.png")
+    yield opened
     opened.get_by_role("button", name="Fit View").click()
     opened.wait_for_function(SETTLED, polling=300)
     opened.screenshot(path=artifacts / "template_fitted.png")
-    return opened
 
 
 def is_queued(answer: Any) -> bool:

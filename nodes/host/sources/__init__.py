@@ -2,12 +2,24 @@
 
 from .base import CallSite, Chunk, ModelCall, Probe, Regions, Skip, Source
 from .cross_attention import CrossAttention
+from .image_cross_attention import ImageCrossAttention
+from .reference_frames import ReferenceFrames
 from .reference_latents import ReferenceLatents
 from .reference_only import ReferenceOnly
 from .uso_style import UsoStyle
+from .vision_tokens import VisionTokens
 
 SOURCES: dict[str, Source] = {
-    source.name: source for source in (ReferenceOnly(), CrossAttention(), ReferenceLatents(), UsoStyle())
+    source.name: source
+    for source in (
+        ReferenceOnly(),  # before what else knows of a U-Net: its reasons to skip are the better ones
+        CrossAttention(),
+        ReferenceLatents(),
+        UsoStyle(),
+        ImageCrossAttention(),
+        ReferenceFrames(),
+        VisionTokens(),
+    )
 }
 
 __all__ = ["SOURCES", "CallSite", "Chunk", "ModelCall", "Probe", "Regions", "Skip", "Source"]
