@@ -88,15 +88,17 @@ def test_there_are_templates_with_thumbnails() -> None:
         assert thumbnail.stat().st_size < 60_000
 
 
-def test_nodes_have_the_slots_of_their_type(workflow: dict[str, Any], known: dict[str, Any]) -> None:
+def test_nodes_have_the_slots_of_their_type(workflow: dict[str, Any], known: dict[str, Any], server: Any) -> None:
     assert {node["type"] for node in working(workflow)} <= set(known)
     for node in working(workflow):
         about = known[node["type"]]
         slots = {name: type_of(field) for name, field in fields(about).items()}
         inputs = {entry["name"]: entry["type"] for entry in node["inputs"]}
         assert inputs == slots, node["title" if "title" in node else "type"]
-        assert [entry["type"] for entry in node["outputs"]] == about["output"], node["type"]
-        assert [entry["name"] for entry in node["outputs"]] == about["output_name"], node["type"]
+        whole = server.host.own or node["type"].startswith("I2AM")  # other versions' own nodes may have more outputs
+        count = None if whole else len(node["outputs"])
+        assert [entry["type"] for entry in node["outputs"]] == about["output"][:count], node["type"]
+        assert [entry["name"] for entry in node["outputs"]] == about["output_name"][:count], node["type"]
         unfed = {entry["name"] for entry in node["inputs"] if entry["link"] is None and "widget" not in entry}
         assert not unfed & set(about["input"].get("required", {})), node["type"]
 
