@@ -12,9 +12,11 @@ class I2AMExtension(ComfyExtension):
         from .nodes.maps import I2AMMaps
         from .nodes.specific import I2AMSpecificReference
         from .nodes.storage import I2AMLoad, I2AMSave
+        from .nodes.tag_reference import I2AMTagReference
 
-        ours = [I2AMCapture, I2AMCollect, I2AMMaps, I2AMSpecificReference, I2AMIMACS, I2AMSave, I2AMLoad]
-        return [*ours, *DEMO_NODES]
+        capture = [I2AMCapture, I2AMTagReference, I2AMCollect]
+        read = [I2AMMaps, I2AMSpecificReference, I2AMIMACS, I2AMSave, I2AMLoad]
+        return [*capture, *read, *DEMO_NODES]
 
 
 async def comfy_entrypoint() -> I2AMExtension:

@@ -3,10 +3,11 @@
 from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
+from torch import Tensor
 
 from .host.capture import Capture, Settings
 from .host.session import BRANCHES, PAIR_MAPS, capture_with
-from .host.sources import SOURCES
+from .host.sources import SOURCES, Regions
 from .schema import CaptureHandle, schema
 
 
@@ -46,6 +47,17 @@ class I2AMCapture(io.ComfyNode):
                     max=65536,
                     tooltip="Memory for the maps of one run. Detail is merged, steps first, to stay within it.",
                 ),
+                io.Mask.Input(
+                    "generated_region",
+                    optional=True,
+                    tooltip="Where reference and result share one canvas: the part that is painted. Without it, the "
+                    "inpainting mask.",
+                ),
+                io.Mask.Input(
+                    "reference_region",
+                    optional=True,
+                    tooltip="Where reference and result share one canvas: the part that shows the reference.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The same model, watched. Goes to any sampler."),
@@ -54,13 +66,35 @@ class I2AMCapture(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, mechanism, branch, pair_maps, budget_mb) -> io.NodeOutput:
+    def execute(
+        cls, model, mechanism, branch, pair_maps, budget_mb, generated_region=None, reference_region=None
+    ) -> io.NodeOutput:
         if not isinstance(model, ModelPatcher) or not isinstance(model.model, BaseModel):
             raise ValueError(
                 f"I2AM Capture needs a diffusion model from one of ComfyUI's loaders, but got {_kind(model)}."
             )
-        capture = Capture(Settings(mechanism, branch, pair_maps, budget_mb * 2**20))
+        regions = Regions(
+            _painted("generated_region", generated_region), _painted("reference_region", reference_region)
+        )
+        if regions.reference is not None and len(regions.reference) != 1:
+            raise ValueError(
+                f"got {len(regions.reference)} masks as reference_region: give one, which is that of all pictures."
+            )
+        capture = Capture(Settings(mechanism, branch, pair_maps, budget_mb * 2**20, regions))
         return io.NodeOutput(capture_with(model, capture), capture)
+
+
+def _painted(name: str, mask: Tensor | None) -> Tensor | None:
+    """``[n, H, W]`` of a MASK that marks something."""
+    if mask is None:
+        return None
+    mask = mask[None] if mask.ndim == 2 else mask
+    if mask.ndim != 3 or not (mask > 0.5).any():
+        raise ValueError(
+            f"{name} marks nothing (a mask of shape {tuple(mask.shape)}): paint the part of the canvas that it is, at "
+            "any size, or disconnect it."
+        )
+    return mask.detach().float().cpu()
 
 
 def _kind(model: object) -> str:

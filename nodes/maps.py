@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..i2am_core import levels, render
-from .images import as_batch, choose, choose_frames, generated, referred, size_for
+from .images import as_batch, choose, choose_frames, generated, kept, referred, size_for
 from .schema import AttributionHandle, schema
 from .selections import DIRECTIONS, number_inputs, scope_input, selection_inputs
 
@@ -91,6 +91,8 @@ class I2AMMaps(io.ComfyNode):
             time_groups=time_groups, reference=reference, item=item,
         )  # fmt: skip
         subject = generated(attribution, item) if towards == "r2g" else referred(attribution, reference, item)
+        if image is None and level != "frame":
+            image = kept(attribution, towards, reference, item)
         if image is None:
             picture = None
         elif level == "frame":

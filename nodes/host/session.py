@@ -38,6 +38,7 @@ from .capture import Capture
 from .placement import Part, parts_of, place, spread, weight_on
 from .sources import SOURCES, CallSite, Chunk, ModelCall, Probe, Regions, Skip
 from .steps import step_of
+from .tags import pictures
 from .windows import Window, place_frames, spread_frames, weight_of_frames, window_of
 
 log = logging.getLogger(__name__)
@@ -165,7 +166,9 @@ class _Run:
         if not self.recorder.calls and not self.recorder.skipped:
             denoiser = self.guider.model_patcher.model.diffusion_model
             self.recorder.notes[why_blind(denoiser) if self._asked else UNASKED.format(self.settings.branch)] = None
+        known = pictures((getattr(self.guider, "conds", None) or {}).get(self.settings.branch) or ())
         return self.recorder.freeze(
+            pictures={f"reference {n}": known[r.key] for n, r in enumerate(self.recorder.references) if r.key in known},
             grid=self.grid,
             denoise_mask=self.denoise_mask,
             mechanism=", ".join(self.mechanisms) or self.settings.mechanism,

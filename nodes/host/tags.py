@@ -5,7 +5,7 @@ Nodes that append tokens (ConditioningConcat) keep the positions of what was the
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +28,11 @@ def fingerprint(values: Tensor) -> str:
     """The same for the same values."""
     content = values.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
     return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def pictures(conditionings: Iterable[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """Reference images ``[H, W, 3]`` uint8 that tags brought along, by the key of their reference."""
+    return {t["key"]: t["picture"] for c in conditionings for t in c.get(KEY, ()) if "picture" in t}
 
 
 def tagged(conditioning: Mapping[str, Any]) -> list[TokenGroup]:

@@ -1,12 +1,14 @@
 """One file for each way of conditioning on a reference; here they are listed."""
 
 from .base import CallSite, Chunk, ModelCall, Probe, Regions, Skip, Source
+from .canvas_regions import CanvasRegions
 from .cross_attention import CrossAttention
 from .image_cross_attention import ImageCrossAttention
 from .reference_frames import ReferenceFrames
 from .reference_latents import ReferenceLatents
 from .reference_only import ReferenceOnly
 from .sequences import ORDERS
+from .style_tokens import StyleTokens
 from .uso_style import UsoStyle
 from .video_sequences import hunyuan_video, wan
 from .vision_tokens import VisionTokens
@@ -19,6 +21,8 @@ SOURCES: dict[str, Source] = {
         ReferenceOnly(),  # before what else knows of a U-Net: its reasons to skip are the better ones
         CrossAttention(),
         ReferenceLatents(),
+        StyleTokens(),
+        CanvasRegions(),
         UsoStyle(),
         ImageCrossAttention(),
         ReferenceFrames(),

@@ -1,0 +1,50 @@
+"""Reference and generated picture on one canvas, side by side: ACE++, IC-LoRA, CatVTON-Flux, in-context inpainting.
+
+No tokens are the reference's by nature: what is painted looks, in self-attention, at another region of the same
+picture. Which region that is, a person says; where it is painted, the inpainting mask does, or a person.
+"""
+
+import torch
+from torch import Tensor
+
+from ....i2am_core.attribution import Layer
+from ....i2am_core.regions import cells_of
+from ....i2am_core.tokens import TokenGrid, TokenGroup
+from .base import CallSite, Chunk, ModelCall, Probe, Skip
+from .sequences import sequence_of
+
+
+class CanvasRegions:
+    name = "canvas regions"
+
+    def probe(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Probe | Skip | None:
+        painted, shown = call.regions.generated, call.regions.reference
+        if shown is None:
+            return None
+        if painted is None:
+            return Skip("a reference region without a generated one: give generated_region, or use an inpainting mask")
+        if "area" in chunk.conditioning or call.window is not None:
+            return Skip("canvas regions of a conditioning or context window that sees a part of the canvas")
+        sequence = sequence_of(site, call)
+        if isinstance(sequence, Skip):
+            return sequence
+        items = chunk.rows.stop - chunk.rows.start
+        if len(painted) not in (1, items):
+            return Skip(f"{len(painted)} masks of the generated region for {items} pictures: give one, or one for each")
+        gain = cells_of(painted, sequence.grid)
+        reference = cells_of(shown[0], sequence.grid) & ~gain.any(0)
+        if not reference.any() or not gain.any():
+            return Skip(f"a region without a cell of its own on a grid of {sequence.grid}")
+        columns = torch.arange(site.keys)[sequence.picture]
+        layer = Layer(sequence.layer, sequence.grid, site.heads)
+        group = _group(reference, sequence.grid, columns)
+        return Probe(layer, sequence.queries, slice(0, site.keys), (group,), gain.float())
+
+
+def _group(reference: Tensor, grid: TokenGrid, columns: Tensor) -> TokenGroup:
+    """The cells of the reference region, on the grid of their bounding box."""
+    frame, y, x = (reference.unflatten(0, (grid.frames, grid.height, grid.width))).nonzero().unbind(1)
+    top, left = int(y.min()), int(x.min())
+    box = TokenGrid(int(y.max()) - top + 1, int(x.max()) - left + 1, grid.frames)
+    cells = (frame * box.height + y - top) * box.width + x - left
+    return TokenGroup("reference region", columns[reference], len(cells), box, "canvas", cells)

@@ -1,0 +1,73 @@
+"""I2AM Tag Reference: says which tokens of a conditioning another node has added for a reference image."""
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from .host.tags import KEY, tag
+from .schema import schema
+from .storage import small
+
+IMAGE_GRIDS = (27, 32)  # sides of what SigLIP-384 and SigLIP2-512 see; a style node may append several
+
+
+class I2AMTagReference(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="I2AM_TagReference",
+            display_name="I2AM Tag Reference",
+            description="Place it after a node that adds tokens of a reference image to the text, such as Apply Style "
+            "Model: it marks them, so that I2AM Capture knows where they are. Nothing else changes.",
+            inputs=[
+                io.Conditioning.Input("conditioning_before", tooltip="What went into the node."),
+                io.Conditioning.Input("conditioning_after", tooltip="What came out of it."),
+                io.Image.Input(
+                    "image", optional=True, tooltip="The reference image, to show with the maps; one, or one for each."
+                ),
+            ],
+            outputs=[io.Conditioning.Output(display_name="conditioning", tooltip="What came out, marked.")],
+        )
+
+    @classmethod
+    def execute(cls, conditioning_before, conditioning_after, image=None) -> io.NodeOutput:
+        if len(conditioning_before) != len(conditioning_after):
+            raise ValueError(
+                f"conditioning_after has {len(conditioning_after)} entries and conditioning_before has "
+                f"{len(conditioning_before)}: connect what went into the style node, and what came out of it."
+            )
+        pairs = zip(conditioning_before, conditioning_after, strict=True)
+        marked = []
+        for (before, _), (after, about) in pairs:
+            tags = [*about.get(KEY, ()), *added(before, after, image)]
+            marked.append([after, about | {KEY: tags}])
+        return io.NodeOutput(marked)
+
+
+def added(before: Tensor, after: Tensor, image: Tensor | None) -> list[dict]:
+    """Tags of the tokens that ``after [B, M, C]`` has beyond ``before [B, N, C]``."""
+    count = after.shape[1] - before.shape[1]
+    if count <= 0 or after.shape[::2] != before.shape[::2] or not after[:, : before.shape[1]].equal(before):
+        raise ValueError(
+            f"conditioning_after ({tuple(after.shape)}) is not conditioning_before ({tuple(before.shape)}) with tokens "
+            "added at its end: connect what went into the style node, and what came out of it."
+        )
+    side = next((side for side in IMAGE_GRIDS if count % side**2 == 0), round(count**0.5))
+    size, grid = (side**2, (side, side)) if count % side**2 == 0 else (count, None)
+    starts = range(before.shape[1], after.shape[1], size)
+    if image is not None and len(image) not in (1, len(starts)):
+        raise ValueError(f"got {len(image)} images for {len(starts)} reference(s): give one, or one for each.")
+    tags = []
+    for number, start in enumerate(starts):
+        found = tag("style tokens", start, after[:, start : start + size], grid)
+        if image is not None:
+            found["picture"] = small(central_square(image[number % len(image)]) if grid else image[0])
+        tags.append(found)
+    return tags
+
+
+def central_square(image: Tensor) -> Tensor:
+    """What CLIP Vision Encode shows the encoder of an image ``[H, W, C]``, with its crop 'center'."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side, :3]
