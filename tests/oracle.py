@@ -138,6 +138,8 @@ class Oracle:
     def _call(self, copies: list[Tensor], args: tuple, kwargs: dict[str, Any], output: Tensor) -> Call:
         heads = args[3] if len(args) > 3 else kwargs["heads"]
         mask = args[4] if len(args) > 4 else kwargs.get("mask")
+        if copies[2].ndim > copies[0].ndim:  # SD3 gives v as [B, N, H, D] beside q and k [B, N, H * D]
+            copies[2] = copies[2].flatten(2)
         q, k, v = (_split(tensor, heads, copies[0].shape[0]) for tensor in copies)
         output = output.detach().clone()
         output = output.transpose(1, 2).flatten(2) if output.ndim == 4 else output  # skip_output_reshape
