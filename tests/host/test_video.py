@@ -1,15 +1,18 @@
 """Video models: every reference at its columns, maps with frames, layers by the names of their blocks."""
 
+import inspect
+
 import comfy_extras.nodes_context_windows as nodes_context_windows
 import pytest
 import tiny_graphs
 import torch
 from mechanisms import assert_maps_equal, capture, expected_maps, measure
+from this_core import HUNYUAN_TEXT_FIRST, layer_names
 
 from i2am_pack.i2am_core import TokenGrid, maps
 
 CLIP = TokenGrid(16, 16)
-FLUX_LIKE = ["double 0", "double 1", "single 0", "single 1"]
+FLUX_LIKE = layer_names("double 0", "double 1", "single 0", "single 1")
 
 
 def keys(count):
@@ -25,6 +28,12 @@ def refused(graph, reason):
     """Nothing is captured, and Collect says why."""
     with pytest.raises(ValueError, match=reason):
         capture(graph)
+
+
+def from_first(told, *cells):
+    """Columns counted from the first of the video or its references; ``told`` tokens of text and images may precede."""
+    start = told if HUNYUAN_TEXT_FIRST else 0
+    return range(start + cells[0], start + cells[1])
 
 
 def assert_layers(attribution, names, grid):
@@ -126,8 +135,8 @@ def test_hunyuan_video_custom(make, shape):
     assert attribution.mechanism == "reference frames"
     assert_layers(attribution, FLUX_LIKE, TokenGrid(2, 3, 2))
     assert "a refiner of the text, before it meets the video" in attribution.skipped
-    steps = measure(graph, range(6, 18), keys(27))
-    assert_maps_equal(attribution, steps, 0, range(6))
+    steps = measure(graph, from_first(9, 6, 18), keys(27))
+    assert_maps_equal(attribution, steps, 0, from_first(9, 0, 6))
 
 
 def test_hunyuan_video_replace():
@@ -137,7 +146,7 @@ def test_hunyuan_video_replace():
     assert_layers(attribution, FLUX_LIKE, TokenGrid(2, 3, 2))
     assert [r.name for r in attribution.references] == ["start image"]
     gain = (torch.arange(12) >= 6).float()[None]
-    assert_maps_equal(attribution, measure(graph, range(12), keys(21)), 0, range(6), gain)
+    assert_maps_equal(attribution, measure(graph, from_first(9, 0, 12), keys(21)), 0, from_first(9, 0, 6), gain)
     assert maps(attribution, "r2g", "frame").values[0].max() == 0
     assert any("counts as 0" in note for note in attribution.notes)
     assert any("mask of a video" in note for note in attribution.notes)
@@ -151,8 +160,8 @@ def test_hunyuan_video_15(shape):
     assert attribution.mechanism == "vision tokens"
     assert_layers(attribution, FLUX_LIKE, grid)
     assert [(r.name, r.grid) for r in attribution.references] == [("start image", TokenGrid(27, 27))]
-    steps = measure(graph, range(48), keys(791))
-    assert_maps_equal(attribution, steps, 0, range(48, 777))
+    steps = measure(graph, from_first(743, 0, 48), keys(791))
+    assert_maps_equal(attribution, steps, 0, range(729) if HUNYUAN_TEXT_FIRST else range(48, 777))
 
 
 @pytest.mark.parametrize("name", ["wan_text", "hunyuan_video_text", "hunyuan_video_i2v"])
@@ -169,10 +178,13 @@ def wan_keys(graph, number):
     return {block.get_submodule(kind): 0 for block in [*model.blocks, *getattr(model, "vace_blocks", ())]}
 
 
+SIGLIP, VIDEO = (0, 9) if HUNYUAN_TEXT_FIRST else (48, 0)  # the first column of each in HunyuanVideo
+
+
 def hunyuan_keys(graph, number):
     """Norms of the keys, and the column of their first: in double blocks, video and text have their own."""
     model = graph.model.model.diffusion_model
-    stream, first = ("txt_attn", 48) if number == 791 else ("img_attn", 0)
+    stream, first = ("txt_attn", SIGLIP) if number == 791 else ("img_attn", VIDEO)
     double = {block.get_submodule(f"{stream}.norm"): first for block in model.double_blocks}
     return double | {block.norm: 0 for block in model.single_blocks}
 
@@ -185,9 +197,9 @@ def hunyuan_keys(graph, number):
         ("wan_phantom", wan_keys, 24, 12 + 6 + 4, 1, 4),
         ("wan_fun_reference", wan_keys, 18, 5, 0, 5),
         ("wan_vace", wan_keys, 18, 3, 0, 3),
-        ("hunyuan_video_custom", hunyuan_keys, 27, 2, 0, 2),
-        ("hunyuan_video_replace", hunyuan_keys, 21, 1, 0, 1),
-        ("hunyuan_video_15", hunyuan_keys, 791, 48 + 500, 0, 500),
+        ("hunyuan_video_custom", hunyuan_keys, 27, VIDEO + 2, 0, 2),
+        ("hunyuan_video_replace", hunyuan_keys, 21, VIDEO + 1, 0, 1),
+        ("hunyuan_video_15", hunyuan_keys, 791, SIGLIP + 500, 0, 500),
     ],
 )
 def test_a_planted_cell_is_found(name, keys, number, column, reference, cell):
@@ -220,7 +232,8 @@ def in_windows(graph, length, overlap, fuse, frames=5, dim=2):
     """The graph for a video of 5 frames of the latent, of which the host denoises ``length`` at a time."""
     graph.latent = {"samples": torch.zeros(1, 16, frames, *graph.latent["samples"].shape[-2:])}
     node = nodes_context_windows.ContextWindowsManualNode
-    graph.model = node.execute(graph.model, length, overlap, "standard_static", 1, False, fuse, dim).args[0]
+    newer = {"freenoise": False} if "freenoise" in inspect.signature(node.execute).parameters else {}
+    graph.model = node.execute(graph.model, length, overlap, "standard_static", 1, False, fuse, dim, **newer).args[0]
     return graph
 
 

@@ -6,9 +6,12 @@ from .image_cross_attention import ImageCrossAttention
 from .reference_frames import ReferenceFrames
 from .reference_latents import ReferenceLatents
 from .reference_only import ReferenceOnly
+from .sequences import ORDERS
 from .uso_style import UsoStyle
+from .video_sequences import hunyuan_video, wan
 from .vision_tokens import VisionTokens
 
+ORDERS |= {"WanModel": wan, "HunyuanVideo": hunyuan_video}
 SOURCES: dict[str, Source] = {
     source.name: source
     for source in (

@@ -119,31 +119,36 @@ def _is_reference(frame: Tensor) -> bool:
 
 
 def hunyuan_video(site: CallSite, call: ModelCall) -> Sequence | Skip:
-    """``R|video|T``, of 1.5 ``video|SigLIP|byt5|T``; what is before the text's own tokens has no place here."""
+    """``R|video|T``, since ComfyUI 0.14 ``T|R|video``; in 1.5, T is ``SigLIP|byt5|T``, without a place for these."""
     model, conditions = call.denoiser, call.conditions
     if len(model.patch_size) != 3 or len(call.x) != 5:
         return Skip(f"attention of a {type(model).__name__} for single pictures")
     if site.queries == site.keys == call.text:
         return Skip("a refiner of the text, before it meets the video")
     grid = video_grid(call.x, model.patch_size)
+    told = vision_tokens(call) + byt5_tokens(call) + call.text
+    before = 0 if _video_is_first(model) else told
     reference = conditions.get("ref_latent")
-    groups = [] if reference is None else frame_groups(REFERENCE, 0, video_grid(reference.shape, model.patch_size))
-    first = sum(group.count for group in groups)
-    beside = vision_tokens(call) + byt5_tokens(call)
-    expected = first + grid.cells + beside + call.text
-    if not site.queries == site.keys == expected:
+    groups = [] if reference is None else frame_groups(REFERENCE, before, video_grid(reference.shape, model.patch_size))
+    frames = sum(group.count for group in groups)
+    rows = slice(before + frames, before + frames + grid.cells)
+    if not site.queries == site.keys == frames + grid.cells + told:
         return Skip(
-            f"attention of {site.queries} to {site.keys} tokens, which are not {first} of reference frames, "
-            f"{grid.cells} of the video and {beside + call.text} of text and images"
+            f"attention of {site.queries} to {site.keys} tokens, which are not {frames} of reference frames, "
+            f"{grid.cells} of the video and {told} of text and images"
         )
-    rows = slice(first, first + grid.cells)
     byt5_last = 0 if getattr(model, "cond_type_embedding", None) is not None else byt5_tokens(call)
-    text = slice(expected - byt5_last - call.text, expected - byt5_last)
-    return Sequence(site.layer, grid, rows, rows, text, tuple(groups))
+    end = (before or rows.stop + told) - byt5_last
+    return Sequence(site.layer, grid, rows, rows, slice(end - call.text, end), tuple(groups))
+
+
+def _video_is_first(model: torch.nn.Module) -> bool:
+    """Older cores have the text last, and tell the blocks that they share with Flux to do so."""
+    return getattr(model.double_blocks[0], "flipped_img_txt", False)
 
 
 def vision_tokens(call: ModelCall) -> int:
-    """Of an image that CLIP vision encoded; they come right after the video."""
+    """Of an image that CLIP vision encoded; they come first of all that is not video."""
     features = call.conditions.get("clip_fea")
     return 0 if features is None or getattr(call.denoiser, "vision_in", None) is None else features.shape[-2]
 

@@ -1,4 +1,4 @@
-"""HunyuanVideo 1.5: tokens of SigLIP of the first frame in joint attention, between the video and the text."""
+"""HunyuanVideo 1.5: tokens of SigLIP of the first frame in joint attention, before the text."""
 
 from ....i2am_core.attribution import Layer
 from ....i2am_core.tokens import TokenGrid, span
@@ -18,6 +18,7 @@ class VisionTokens:
             return sequence
         side = round(count**0.5)
         grid = TokenGrid(side, side) if side * side == count else None
-        group = span("start image", sequence.picture.stop, grid, count)
+        text_is_first = sequence.text.start < sequence.picture.start
+        group = span("start image", 0 if text_is_first else sequence.picture.stop, grid, count)
         layer = Layer(sequence.layer, sequence.grid, site.heads)
         return Probe(layer, sequence.queries, slice(0, site.keys), (group,))
