@@ -232,7 +232,8 @@ def in_windows(graph, length, overlap, fuse, frames=5, dim=2):
     """The graph for a video of 5 frames of the latent, of which the host denoises ``length`` at a time."""
     graph.latent = {"samples": torch.zeros(1, 16, frames, *graph.latent["samples"].shape[-2:])}
     node = nodes_context_windows.ContextWindowsManualNode
-    newer = {"freenoise": False} if "freenoise" in inspect.signature(node.execute).parameters else {}
+    known = inspect.signature(node.execute).parameters  # newer ones have more inputs
+    newer = {name: False for name in ("freenoise", "causal_window_fix") if name in known}
     graph.model = node.execute(graph.model, length, overlap, "standard_static", 1, False, fuse, dim, **newer).args[0]
     return graph
 
