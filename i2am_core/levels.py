@@ -128,7 +128,7 @@ def _select(
     numbers = parse_selection(layers, len(names), "layers", names)
     entries = {n: e for n in numbers if (e := attribution.layer_maps(reference, n)) is not None}
     if direction == "g2r" and shown.grid is not None:
-        grids = dict.fromkeys(entries, shown.grid)
+        grids = {n: entry.reference_grid or shown.grid for n, entry in entries.items()}
     else:
         grids = {n: attribution.layers[n].grid for n in entries}
     if not entries:

@@ -5,6 +5,7 @@ trusts nothing: a file whose parts do not fit each other is refused.
 """
 
 import contextlib
+import dataclasses
 import json
 import tempfile
 from collections.abc import Mapping
@@ -64,6 +65,7 @@ def _header(a: Attribution) -> dict[str, Any]:
         ],
         "layers": [{"name": x.name, "grid": _sides(x.grid), "heads": x.heads} for x in a.layers],
         "entries": sorted(a.entries),
+        "reference_grids": {f"{r}/{n}": _sides(entry.reference_grid) for (r, n), entry in a.entries.items()},
         "bins": [[b.start, b.stop] for b in a.bins],
         "sigmas": a.sigmas,
         "items": a.items,
@@ -131,7 +133,11 @@ def _attribution(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> At
         pictures={name.removeprefix("pictures/"): x for name, x in tensors.items() if name.startswith("pictures/")},
     )
     _check_run(a)
-    entries = {(int(r), int(n)): _entry(a, references[r], layers[n], f"{r}/{n}", tensors) for r, n in header["entries"]}
+    grids = header.get("reference_grids", {})
+    entries = {
+        (int(r), int(n)): _entry(a, _on(grids.get(f"{r}/{n}"), references[r]), layers[n], f"{r}/{n}", tensors)
+        for r, n in header["entries"]
+    }
     return Attribution(**vars(a) | {"entries": entries})
 
 
@@ -168,7 +174,15 @@ def _entry(a: Attribution, reference: Reference, layer: Layer, place: str, tenso
             _check_tensor(name, pairs[name], (a.items, len(rows), reference.tokens))
     seen = tensors[f"seen/{place}"]
     _check_tensor("seen", seen, (len(a.bins),))
-    return LayerMaps(maps, seen, rows, pairs)
+    return LayerMaps(maps, seen, rows, pairs, reference.grid)
+
+
+def _on(sides: Any, reference: Reference) -> Reference:
+    """The reference as one layer sees it."""
+    if sides is None:
+        return reference
+    grid = _some_grid(sides)
+    return dataclasses.replace(reference, grid=grid, tokens=grid.cells)
 
 
 def _check_tensor(name: str, values: Tensor, shape: tuple[int, ...]) -> None:

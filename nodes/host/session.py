@@ -55,6 +55,9 @@ COMBINED = (
 NEAREST = "the area of a conditioning does not start on a cell of every layer: there, maps are put on the nearest cell"
 VIDEO_MASK = "the mask of a video, of what is painted, is not told apart: the whole video asks"
 WINDOWS = "the video was denoised in context windows: maps of a frame are the mean of those windows that hold it"
+UNASKED = (
+    "the model was never asked for its {} conditioning: ComfyUI leaves the negative out where guidance is off (cfg 1)"
+)
 UNKNOWN = "attention in which I2AM knows no reference"
 PATIENCE = 8  # calls without a sound before we stop listening
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
@@ -102,6 +105,7 @@ class _Run:
         self._watched: list[Mapping[str, Any] | None] = []  # by position in the lists of the present calc_cond_batch
         self._parts: list[dict[Any, Part]] = []  # likewise
         self._window: Window | None = None  # of the present calc_cond_batch
+        self._asked = False  # whether the denoiser was called for the watched branch
         self._evaluation = 0  # of the denoiser, in one or several calls
         self._step = 0
         self._regions: dict[TokenGrid, Tensor] = {}
@@ -159,7 +163,8 @@ class _Run:
 
     def _finish(self) -> Attribution:
         if not self.recorder.calls and not self.recorder.skipped:
-            self.recorder.notes[why_blind(self.guider.model_patcher.model.diffusion_model)] = None
+            denoiser = self.guider.model_patcher.model.diffusion_model
+            self.recorder.notes[why_blind(denoiser) if self._asked else UNASKED.format(self.settings.branch)] = None
         return self.recorder.freeze(
             grid=self.grid,
             denoise_mask=self.denoise_mask,
@@ -175,9 +180,9 @@ class _Run:
         """
         ours = {id(c): c for c in (getattr(self.guider, "conds", None) or {}).get(self.settings.branch) or ()}
         before = self._watched, self._parts, self._window
-        if "context_window" in model_options["transformer_options"]:  # copies, in which tensors are still the same
-            tensors = [_tensors_of(c) for c in ours.values()]
-            ours = {id(c): c for conditionings in conds for c in conditionings or () if _tensors_of(c) in tensors}
+        if "context_window" in model_options["transformer_options"]:  # copies, but not of another branch
+            uuids = {c.get("uuid") for c in ours.values() if "area" not in c}
+            ours = {id(c): c for conditionings in conds for c in conditionings or () if c.get("uuid") in uuids}
         self._watched = [_by_uuid(conditionings, ours) for conditionings in conds]
         self._window = window_of(model, x_in, self._shape, timestep, model_options)
         self._parts = [parts_of(c, x_in, timestep) if w else {} for c, w in zip(conds, self._watched, strict=True)]
@@ -213,6 +218,7 @@ class _Run:
         chunks = self._watched_chunks(x.shape[0], options)
         if not chunks:
             return None
+        self._asked = True
         if x.shape[0] != self.items * len(options["cond_or_uncond"]):
             self._skip(
                 f"a call with {x.shape[0]} rows, not {self.items} for each conditioning, as context windows make them: "
@@ -289,7 +295,9 @@ class _Run:
         try:
             attention = AttentionCall.read(args, kwargs)
             if attention.q.shape[0] != call.x[0]:
-                self._skip("attention over other rows than the model was given: another pack changed them")
+                self._skip(
+                    "attention over other rows than the model was given: it splits them, or another pack changed them"
+                )
                 return
             site = CallSite(
                 layer=_layer_name(block, options),
@@ -366,7 +374,8 @@ class _Run:
         with self._lock:
             numbers = [self.recorder.reference(Reference(g.name, g.places, g.grid, g.key)) for g in probe.references]
             region = self._region(layer.grid)
-            pair_rows = None if placement else self._pair_rows(numbers, layer, region)
+            tokens = [g.places for g in probe.references]
+            pair_rows = None if placement else self._pair_rows(numbers, tokens, layer, region)
         whole = probe.keys == slice(0, attention.k.shape[2])
         marginals = attribute(
             attention.q[chunk.rows],
@@ -385,12 +394,12 @@ class _Run:
             self.recorder.row_sums[marginals[0].row_sums] += 1
             notes = [probe.note, NEAREST if placement and not placement.exact else ""]
             self.recorder.notes.update(dict.fromkeys(filter(None, notes)))
-            for number, maps in zip(numbers, marginals, strict=True):
+            for number, group, maps in zip(numbers, probe.references, marginals, strict=True):
                 if call.window is not None:
                     maps = dataclasses.replace(maps, **spread_frames(maps, placement, weight))
                 elif placement:
                     maps = dataclasses.replace(maps, **spread(maps, placement, region))
-                self.recorder.add(layer, call.step, number, maps, pair_rows, self._evaluation)
+                self.recorder.add(layer, call.step, number, maps, pair_rows, self._evaluation, group.grid)
 
     def _skip(self, reason: str) -> None:
         with self._lock:
@@ -404,14 +413,19 @@ class _Run:
             self._regions[grid] = cells_of(self.denoise_mask, grid)
         return self._regions[grid]
 
-    def _pair_rows(self, references: list[int], layer: Layer, region: Tensor | None) -> Tensor | None:
+    def _pair_rows(
+        self, references: list[int], tokens: list[int], layer: Layer, region: Tensor | None
+    ) -> Tensor | None:
         if self.settings.pair_maps == "everywhere":
             rows = torch.arange(layer.grid.cells)
         elif self.settings.pair_maps == "inpainting mask" and region is not None:
             rows = region.any(0).nonzero().flatten()
         else:
             return None
-        fits = [self.recorder.pairs_fit(reference, layer, len(rows)) for reference in references]
+        fits = [
+            self.recorder.pairs_fit(reference, layer, len(rows), count)
+            for reference, count in zip(references, tokens, strict=True)
+        ]
         return rows if all(fits) else None
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from comfy.context_windows import ContextFuseMethods, get_context_weights
 from torch import Tensor
 
 from ...i2am_core.attention import Marginals
@@ -48,17 +47,24 @@ def _window_of(model: Any, x: Tensor, latent: torch.Size, sigma: Tensor, options
     whole = torch.empty(latent, device="meta")  # its shape is all that counts
     windows = [list(w.index_list) for w in handler.get_context_windows(model, whole, options)]
     mine = list(present.index_list)
-    if mine not in windows or len(mine) != x.shape[FRAMES]:
+    anchor = getattr(present, "causal_anchor_index", None)
+    before = (
+        [] if anchor is None else [anchor]
+    )  # a frame that newer hosts put before a window, and drop from its output
+    if mine not in windows or len(before) + len(mine) != x.shape[FRAMES]:
         return None
     total = torch.zeros(latent[FRAMES])
     for frames in windows:
         total[frames] += _weights(frames, len(total), handler, sigma)
     weight = _weights(mine, len(total), handler, sigma) / total[mine]
-    return Window(torch.tensor(mine), weight, len(total), mine == windows[0])
+    weight = torch.cat([torch.zeros(len(before)), weight])
+    return Window(torch.tensor(before + mine), weight, len(total), mine == windows[0])
 
 
 def _weights(frames: Sequence[int], of: int, handler: Any, sigma: Tensor) -> Tensor:
     """As ``combine_context_window_results`` has them."""
+    from comfy.context_windows import ContextFuseMethods, get_context_weights  # in here, as it may change
+
     if handler.fuse_method.name == ContextFuseMethods.RELATIVE:
         middle, half = (frames[0] + frames[-1]) / 2, (frames[-1] - frames[0] + 1e-2) / 2
         return torch.tensor([max(1e-2, 1 - abs(frame - middle) / half) for frame in frames])

@@ -24,7 +24,7 @@ def record(layers, budget=BIG_BUDGET, calls_per_step=1, masked=True, steps=STEPS
                 cells = layer.grid.cells
                 q, k = torch.randn(ITEMS, layer.heads, cells, 8), torch.randn(ITEMS, layer.heads, 20, 8)
                 scope = (torch.arange(cells) % 2 == 0).expand(ITEMS, cells) if masked else None
-                rows = torch.arange(cells) if recorder.pairs_fit(number, layer, cells) else None
+                rows = torch.arange(cells) if recorder.pairs_fit(number, layer, cells, REFERENCE.tokens) else None
                 (m,) = attribute(q, k, [span("reference", 5, REFERENCE.grid)], scope=scope, pair_rows=rows)
                 recorder.add(layer, step, number, m, rows)
                 given.setdefault((layer, step), []).append(m)
@@ -280,3 +280,23 @@ def test_a_region_of_a_video_is_the_same_in_all_frames():
     corner[0, 0] = 1
     rows = attribution.layer_maps(0, 0).pairs["g2r_pairs"][0][[0, 24, 48]].mean(0)
     torch.testing.assert_close(specific(attribution, corner, "g2r").values.flatten(), rows.view(4, 6).mean(0))
+
+
+def test_a_reference_on_several_grids_is_one_reference():
+    """As self-attention of a U-Net sees a region: finer in some layers. Its maps are resized, then averaged."""
+    fine, coarse = Layer("fine", FINE, 1), Layer("coarse", COARSE, 1)
+    recorder = Recorder(torch.linspace(1, 0, 2), 1, BIG_BUDGET)
+    expected = []
+    for layer, grid in ((coarse, TokenGrid(2, 1)), (fine, TokenGrid(4, 2))):
+        q, k = torch.randn(1, 1, layer.grid.cells, 4), torch.randn(1, 1, grid.cells, 4)
+        (m,) = attribute(q, k, [span("it", 0, grid)], pair_rows=torch.arange(layer.grid.cells))
+        number = recorder.reference(Reference("it", grid.cells, grid))
+        assert recorder.pairs_fit(number, layer, layer.grid.cells, grid.cells)
+        recorder.add(layer, 0, number, m, torch.arange(layer.grid.cells), reference_grid=grid)
+        expected.append(resize(m.g2r_paper[0, 0].unflatten(0, (grid.height, grid.width)), 4, 2))
+    attribution = recorder.freeze(grid=FINE)
+    assert attribution.references == (Reference("it", 8, TokenGrid(4, 2)),)
+    torch.testing.assert_close(maps(attribution, "g2r").values[0], torch.stack(expected).mean(0))
+    assert attribution.layer_maps(0, 0).reference_grid == TokenGrid(2, 1)
+    region = torch.ones(6, 4)
+    torch.testing.assert_close(specific(attribution, region, "g2r").values, maps(attribution, "g2r").values[0])

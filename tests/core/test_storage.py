@@ -70,8 +70,16 @@ def test_videos_keep_their_frames(attribution, tmp_path):
     video, clip = TokenGrid(1, 4, frames=3), TokenGrid(1, 3, frames=2)
     layers = tuple(dataclasses.replace(x, grid=video) for x in attribution.layers)
     references = (dataclasses.replace(attribution.references[0], grid=clip), attribution.references[1])
+    entries = {
+        (r, n): dataclasses.replace(e, reference_grid=references[r].grid) for (r, n), e in attribution.entries.items()
+    }
     made = dataclasses.replace(
-        attribution, layers=layers, references=references, grid=TokenGrid(2, 8, frames=3), denoise_mask=None
+        attribution,
+        layers=layers,
+        references=references,
+        entries=entries,
+        grid=TokenGrid(2, 8, frames=3),
+        denoise_mask=None,
     )
     path = tmp_path / "run.i2am.safetensors"
     save(made, path)

@@ -99,3 +99,14 @@ def test_hidream_e1_in_an_area_has_only_a_part_of_its_reference():
     graph.positive[0][1]["area"] = (4, 6, 2, 0)
     with pytest.raises(ValueError, match="the conditioning's area cuts the reference"):
         capture(graph)
+
+
+def test_first_references_of_combined_conditionings_are_not_the_same():
+    """Two conditionings, each with a reference latent of its own: told apart by what they hold."""
+    graph, other = (tiny_graphs.flux_kontext(reference=seed, sizes=((4, 8),)) for seed in (2, 9))
+    graph.positive = graph.positive + other.positive
+    attribution = capture(graph)
+    assert [r.name for r in attribution.references] == ["reference latent 1"] * 2
+    again = tiny_graphs.flux_kontext(sizes=((4, 8),))
+    again.positive = again.positive + tiny_graphs.flux_kontext(sizes=((4, 8),), text=5).positive
+    assert len(capture(again).references) == 1

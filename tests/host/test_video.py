@@ -1,15 +1,17 @@
 """Video models: every reference at its columns, maps with frames, layers by the names of their blocks."""
 
-import inspect
-
-import comfy_extras.nodes_context_windows as nodes_context_windows
 import pytest
 import tiny_graphs
+import tiny_models
 import torch
+from comfy import context_windows
 from mechanisms import assert_maps_equal, capture, expected_maps, measure
-from this_core import HUNYUAN_TEXT_FIRST, layer_names
+from this_core import layer_names
 
 from i2am_pack.i2am_core import TokenGrid, maps
+from i2am_pack.nodes.capture import I2AMCapture
+from i2am_pack.nodes.host.sources import SOURCES, Skip
+from i2am_pack.nodes.host.sources.sequences import sequence_of
 
 CLIP = TokenGrid(16, 16)
 FLUX_LIKE = layer_names("double 0", "double 1", "single 0", "single 1")
@@ -24,16 +26,16 @@ def grid_of(graph, patch=2):
     return TokenGrid(-(-height // patch), -(-width // patch), frames)
 
 
+def start_of(graph, texts):
+    """Where HunyuanVideo begins with its video: newer hosts have all texts before it."""
+    block = graph.model.model.diffusion_model.double_blocks[0]
+    return 0 if getattr(block, "flipped_img_txt", False) else texts
+
+
 def refused(graph, reason):
     """Nothing is captured, and Collect says why."""
     with pytest.raises(ValueError, match=reason):
         capture(graph)
-
-
-def from_first(told, *cells):
-    """Columns counted from the first of the video or its references; ``told`` tokens of text and images may precede."""
-    start = told if HUNYUAN_TEXT_FIRST else 0
-    return range(start + cells[0], start + cells[1])
 
 
 def assert_layers(attribution, names, grid):
@@ -94,6 +96,21 @@ def test_wan_phantom(shape):
         assert_maps_equal(attribution, steps, n, range(first, first + cells))
 
 
+@pytest.mark.parametrize("sound", [False, True])
+def test_humo_reference(sound):
+    """HuMo has its reference after the video (``HumoWanModel``, comfy/ldm/wan/model.py)."""
+    graph = tiny_graphs.wan_text()
+    graph.model = tiny_models.wan_t2v(model_type="humo")
+    graph = tiny_graphs.with_references(graph, 2, ((1, 4, 6),))
+    if sound:
+        for conditioning in (graph.positive, graph.negative):
+            conditioning[0][1]["audio_embed"] = tiny_graphs.noise(3, 1, 2, 8, 5, 1280)
+    attribution = capture(graph)
+    assert attribution.mechanism == "reference frames"
+    assert_layers(attribution, ["block 0", "block 1"], TokenGrid(2, 3, 2))
+    assert_maps_equal(attribution, measure(graph, range(12), keys(18)), 0, range(12, 18))
+
+
 @pytest.mark.parametrize("shape", [{}, {"batch": 2, "cfg": 1.0}])
 def test_wan_fun_reference(shape):
     graph = tiny_graphs.wan_fun_reference(**shape)
@@ -117,12 +134,16 @@ def test_wan_vace(shape):
     assert_maps_equal(attribution, steps, 0, range(6))
 
 
-def test_wan_vace_without_a_reference():
+@pytest.mark.parametrize("change", ["vace_mask", "vace_frames"])
+def test_wan_vace_without_a_reference(change):
+    """The first frame of the latent is one of the video: kept, or changed to nothing; either alone is no reference."""
     graph = tiny_graphs.wan_vace()
     for conditioning in (graph.positive, graph.negative):
-        about = conditioning[0][1]
-        about["vace_frames"] = [x[:, :, 1:] for x in about["vace_frames"]]
-        about["vace_mask"] = [torch.zeros_like(x[:, :, 1:]) for x in about["vace_mask"]]  # frames that are all kept
+        (frames,), (mask,) = conditioning[0][1]["vace_frames"], conditioning[0][1]["vace_mask"]
+        reference = {"vace_frames": frames, "vace_mask": mask}[change][:, :, :1]
+        frames, mask = frames[:, :, 1:].clone(), mask[:, :, 1:].clone()
+        {"vace_frames": frames, "vace_mask": mask}[change][:, :, :1] = reference
+        conditioning[0][1].update(vace_frames=[frames], vace_mask=[mask])
     graph.latent = {"samples": graph.latent["samples"][:, :, 1:]}
     refused(graph, "6 x self-attention of a VaceWanModel without a reference frame")
 
@@ -135,8 +156,9 @@ def test_hunyuan_video_custom(make, shape):
     assert attribution.mechanism == "reference frames"
     assert_layers(attribution, FLUX_LIKE, TokenGrid(2, 3, 2))
     assert "a refiner of the text, before it meets the video" in attribution.skipped
-    steps = measure(graph, from_first(9, 6, 18), keys(27))
-    assert_maps_equal(attribution, steps, 0, from_first(9, 0, 6))
+    first = start_of(graph, 9)
+    steps = measure(graph, range(first + 6, first + 18), keys(27))
+    assert_maps_equal(attribution, steps, 0, range(first, first + 6))
 
 
 def test_hunyuan_video_replace():
@@ -146,7 +168,9 @@ def test_hunyuan_video_replace():
     assert_layers(attribution, FLUX_LIKE, TokenGrid(2, 3, 2))
     assert [r.name for r in attribution.references] == ["start image"]
     gain = (torch.arange(12) >= 6).float()[None]
-    assert_maps_equal(attribution, measure(graph, from_first(9, 0, 12), keys(21)), 0, from_first(9, 0, 6), gain)
+    first = start_of(graph, 9)
+    steps = measure(graph, range(first, first + 12), keys(21))
+    assert_maps_equal(attribution, steps, 0, range(first, first + 6), gain)
     assert maps(attribution, "r2g", "frame").values[0].max() == 0
     assert any("counts as 0" in note for note in attribution.notes)
     assert any("mask of a video" in note for note in attribution.notes)
@@ -160,8 +184,10 @@ def test_hunyuan_video_15(shape):
     assert attribution.mechanism == "vision tokens"
     assert_layers(attribution, FLUX_LIKE, grid)
     assert [(r.name, r.grid) for r in attribution.references] == [("start image", TokenGrid(27, 27))]
-    steps = measure(graph, from_first(743, 0, 48), keys(791))
-    assert_maps_equal(attribution, steps, 0, range(729) if HUNYUAN_TEXT_FIRST else range(48, 777))
+    first = start_of(graph, 743)
+    vision = 0 if first else 48
+    steps = measure(graph, range(first, first + 48), keys(791))
+    assert_maps_equal(attribution, steps, 0, range(vision, vision + 729))
 
 
 @pytest.mark.parametrize("name", ["wan_text", "hunyuan_video_text", "hunyuan_video_i2v"])
@@ -178,15 +204,16 @@ def wan_keys(graph, number):
     return {block.get_submodule(kind): 0 for block in [*model.blocks, *getattr(model, "vace_blocks", ())]}
 
 
-SIGLIP, VIDEO = (0, 9) if HUNYUAN_TEXT_FIRST else (48, 0)  # the first column of each in HunyuanVideo
-
-
 def hunyuan_keys(graph, number):
     """Norms of the keys, and the column of their first: in double blocks, video and text have their own."""
     model = graph.model.model.diffusion_model
-    stream, first = ("txt_attn", SIGLIP) if number == 791 else ("img_attn", VIDEO)
-    double = {block.get_submodule(f"{stream}.norm"): first for block in model.double_blocks}
-    return double | {block.norm: 0 for block in model.single_blocks}
+    with_image = number == 791
+    double = {
+        block.get_submodule("txt_attn.norm" if with_image else "img_attn.norm"): 0 for block in model.double_blocks
+    }
+    texts = 743 if with_image else 9
+    first = (0 if start_of(graph, texts) else 48) if with_image else start_of(graph, texts)
+    return double | {block.norm: -first for block in model.single_blocks}
 
 
 @pytest.mark.parametrize(
@@ -197,9 +224,9 @@ def hunyuan_keys(graph, number):
         ("wan_phantom", wan_keys, 24, 12 + 6 + 4, 1, 4),
         ("wan_fun_reference", wan_keys, 18, 5, 0, 5),
         ("wan_vace", wan_keys, 18, 3, 0, 3),
-        ("hunyuan_video_custom", hunyuan_keys, 27, VIDEO + 2, 0, 2),
-        ("hunyuan_video_replace", hunyuan_keys, 21, VIDEO + 1, 0, 1),
-        ("hunyuan_video_15", hunyuan_keys, 791, SIGLIP + 500, 0, 500),
+        ("hunyuan_video_custom", hunyuan_keys, 27, 2, 0, 2),
+        ("hunyuan_video_replace", hunyuan_keys, 21, 1, 0, 1),
+        ("hunyuan_video_15", hunyuan_keys, 791, 500, 0, 500),
     ],
 )
 def test_a_planted_cell_is_found(name, keys, number, column, reference, cell):
@@ -231,15 +258,22 @@ def test_a_planted_cell_is_found(name, keys, number, column, reference, cell):
 def in_windows(graph, length, overlap, fuse, frames=5, dim=2):
     """The graph for a video of 5 frames of the latent, of which the host denoises ``length`` at a time."""
     graph.latent = {"samples": torch.zeros(1, 16, frames, *graph.latent["samples"].shape[-2:])}
-    node = nodes_context_windows.ContextWindowsManualNode
-    known = inspect.signature(node.execute).parameters  # newer ones have more inputs
-    newer = {name: False for name in ("freenoise", "causal_window_fix") if name in known}
-    graph.model = node.execute(graph.model, length, overlap, "standard_static", 1, False, fuse, dim, **newer).args[0]
+    handler = context_windows.IndexListContextHandler(
+        context_windows.get_matching_context_schedule("standard_static"),
+        context_windows.get_matching_fuse_method(fuse),
+        context_length=length,
+        context_overlap=overlap,
+        dim=dim,
+    )
+    handler.causal_window_fix = False  # of newer hosts: a further frame before each window
+    graph.model = graph.model.clone()
+    graph.model.model_options["context_handler"] = handler
     return graph
 
 
-def weights_of(handler, frames):
+def weights_of(model, frames):
     """How much each window counts in each frame, ``[windows, frames]``: the host's mean of a one among zeros."""
+    handler = model.model_options["context_handler"]
     options = {"transformer_options": {"sample_sigmas": torch.ones(1)}}
     x, sigma = torch.zeros(1, 1, frames, 1, 1), torch.ones(1)
     handler.set_step(sigma, options)
@@ -251,7 +285,7 @@ def weights_of(handler, frames):
         def calculate(model, conds, part, sigma, options, outputs=outputs):
             return [next(outputs)[:, :, : part.shape[2]]]
 
-        weights.append(handler.execute(calculate, None, [[{}]], x, sigma, options)[0].flatten())
+        weights.append(handler.execute(calculate, model.model, [[{}]], x, sigma, options)[0].flatten())
     return torch.stack(weights)
 
 
@@ -262,7 +296,7 @@ def test_frames_of_context_windows_land_at_their_place(overlap, fuse, cfg):
     attribution = capture(graph)
     assert_layers(attribution, ["block 0", "block 1"], TokenGrid(2, 3, 5))
     assert any("context windows" in note for note in attribution.notes)
-    weights = weights_of(graph.model.model_options["context_handler"], 5)
+    weights = weights_of(graph.model, 5)
     windows = [range(n, n + 3) for n in range(0, 3, 3 - overlap)]
     torch.testing.assert_close(weights.sum(0), torch.ones(5))
     calls = measure(graph, range(18), keys(24))
@@ -313,3 +347,38 @@ def test_image_tokens_of_another_number_are_refused():
     for conditioning in (graph.positive, graph.negative):
         conditioning[0][1]["clip_vision_output"] = tiny_graphs.vision(3, 100, 1280)
     refused(graph, "attention to 100 image tokens, where CLIP vision gives 257")
+
+
+# The order of tokens, for sources that mark a part of the picture
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "text"),
+    [
+        ("wan_text", 0, None),
+        ("wan_fun_reference", 6, None),
+        ("hunyuan_video_text", 0, slice(12, 21)),
+        ("hunyuan_video_custom", 6, slice(18, 27)),
+        ("hunyuan_video_15", 0, slice(782, 791)),  # measured in test_token_orders.py
+    ],
+)
+def test_where_the_video_and_its_text_are(name, first, text, monkeypatch):
+    seen = []
+
+    class Watching:
+        name = "order"
+
+        def probe(self, site, chunk, call):
+            seen.append(sequence_of(site, call))
+
+    monkeypatch.setitem(SOURCES, "order", Watching())
+    graph = tiny_graphs.GRAPHS[name]()
+    graph.sample(I2AMCapture.execute(graph.model, "order", "positive", "off", 512).args[0], steps=1)
+    orders = [order for order in seen if not isinstance(order, Skip)]
+    grid = grid_of(graph, 1 if name == "hunyuan_video_15" else 2)
+    assert len(orders) == (2 if name.startswith("wan") else 4)
+    begin = first if text is None else first + start_of(graph, text.start + 9 - first - grid.cells)
+    for order in orders:
+        assert order.grid == grid and order.queries == order.picture == slice(begin, begin + grid.cells)
+        if text is not None and begin == first:
+            assert order.text == text

@@ -12,6 +12,7 @@ from .video_sequences import hunyuan_video, wan
 from .vision_tokens import VisionTokens
 
 ORDERS |= {"WanModel": wan, "HunyuanVideo": hunyuan_video}
+
 SOURCES: dict[str, Source] = {
     source.name: source
     for source in (

@@ -1,7 +1,7 @@
 """What every reference mechanism answers: does this attention call read a reference, and where?"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -44,6 +44,7 @@ class ModelCall:
     options: Mapping[str, Any]  # transformer_options
     regions: Regions
     window: Window | None = None  # of a video that is denoised some frames at a time; ``x`` is those
+    memo: dict[Any, Any] = field(default_factory=dict)  # what sources have worked out for this call
 
     @property
     def denoiser(self) -> torch.nn.Module:

@@ -119,36 +119,42 @@ def _is_reference(frame: Tensor) -> bool:
 
 
 def hunyuan_video(site: CallSite, call: ModelCall) -> Sequence | Skip:
-    """``R|video|T``, since ComfyUI 0.14 ``T|R|video``; in 1.5, T is ``SigLIP|byt5|T``, without a place for these."""
+    """``R|video|T``, or ``T|R|video`` in newer hosts; ``T`` is the text, and byt5 and SigLIP tokens beside it."""
     model, conditions = call.denoiser, call.conditions
     if len(model.patch_size) != 3 or len(call.x) != 5:
         return Skip(f"attention of a {type(model).__name__} for single pictures")
     if site.queries == site.keys == call.text:
         return Skip("a refiner of the text, before it meets the video")
     grid = video_grid(call.x, model.patch_size)
-    told = vision_tokens(call) + byt5_tokens(call) + call.text
-    before = 0 if _video_is_first(model) else told
     reference = conditions.get("ref_latent")
-    groups = [] if reference is None else frame_groups(REFERENCE, before, video_grid(reference.shape, model.patch_size))
-    frames = sum(group.count for group in groups)
-    rows = slice(before + frames, before + frames + grid.cells)
-    if not site.queries == site.keys == frames + grid.cells + told:
+    references = [] if reference is None else [video_grid(reference.shape, model.patch_size)]
+    before, texts = sum(x.cells for x in references), vision_tokens(call) + byt5_tokens(call) + call.text
+    if not site.queries == site.keys == before + grid.cells + texts:
         return Skip(
-            f"attention of {site.queries} to {site.keys} tokens, which are not {frames} of reference frames, "
-            f"{grid.cells} of the video and {told} of text and images"
+            f"attention of {site.queries} to {site.keys} tokens, which are not {before} of reference frames, "
+            f"{grid.cells} of the video and {texts} of text and images"
         )
-    byt5_last = 0 if getattr(model, "cond_type_embedding", None) is not None else byt5_tokens(call)
-    end = (before or rows.stop + told) - byt5_last
-    return Sequence(site.layer, grid, rows, rows, slice(end - call.text, end), tuple(groups))
+    first = 0 if video_first(call) else texts
+    rows = slice(first + before, first + before + grid.cells)
+    text = (rows.stop if video_first(call) else 0) + vision_tokens(call)
+    if getattr(model, "cond_type_embedding", None) is not None:
+        text += byt5_tokens(call)  # of 1.5, before the text; else behind it
+    groups = [group for x in references for group in frame_groups(REFERENCE, first, x)]
+    return Sequence(site.layer, grid, rows, rows, slice(text, text + call.text), tuple(groups))
 
 
-def _video_is_first(model: torch.nn.Module) -> bool:
-    """Older cores have the text last, and tell the blocks that they share with Flux to do so."""
-    return getattr(model.double_blocks[0], "flipped_img_txt", False)
+def video_first(call: ModelCall) -> bool:
+    """Whether the video is before the text: as ``DoubleStreamBlock`` (comfy/ldm/flux/layers.py) says it."""
+    return bool(getattr(call.denoiser.double_blocks[0], "flipped_img_txt", False))
+
+
+def vision_start(sequence: Sequence, call: ModelCall) -> int:
+    """The column of the first image token, which are the first of all texts."""
+    return sequence.picture.stop if video_first(call) else 0
 
 
 def vision_tokens(call: ModelCall) -> int:
-    """Of an image that CLIP vision encoded; they come first of all that is not video."""
+    """Of an image that CLIP vision encoded."""
     features = call.conditions.get("clip_fea")
     return 0 if features is None or getattr(call.denoiser, "vision_in", None) is None else features.shape[-2]
 

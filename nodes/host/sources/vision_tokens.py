@@ -1,10 +1,10 @@
-"""HunyuanVideo 1.5: tokens of SigLIP of the first frame in joint attention, before the text."""
+"""HunyuanVideo 1.5: tokens of SigLIP of the first frame in joint attention, beside those of the text."""
 
 from ....i2am_core.attribution import Layer
 from ....i2am_core.tokens import TokenGrid, span
 from .base import CallSite, Chunk, ModelCall, Probe, Skip
 from .sequences import sequence_of
-from .video_sequences import vision_tokens
+from .video_sequences import vision_start, vision_tokens
 
 
 class VisionTokens:
@@ -18,7 +18,6 @@ class VisionTokens:
             return sequence
         side = round(count**0.5)
         grid = TokenGrid(side, side) if side * side == count else None
-        text_is_first = sequence.text.start < sequence.picture.start
-        group = span("start image", 0 if text_is_first else sequence.picture.stop, grid, count)
+        group = span("start image", vision_start(sequence, call), grid, count)
         layer = Layer(sequence.layer, sequence.grid, site.heads)
         return Probe(layer, sequence.queries, slice(0, site.keys), (group,))
