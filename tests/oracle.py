@@ -138,9 +138,7 @@ class Oracle:
     def _call(self, copies: list[Tensor], args: tuple, kwargs: dict[str, Any], output: Tensor) -> Call:
         heads = args[3] if len(args) > 3 else kwargs["heads"]
         mask = args[4] if len(args) > 4 else kwargs.get("mask")
-        if copies[2].ndim > copies[0].ndim:  # SD3 gives v as [B, N, H, D] beside q and k [B, N, H * D]
-            copies[2] = copies[2].flatten(2)
-        q, k, v = (_split(tensor, heads, copies[0].shape[0]) for tensor in copies)
+        q, k, v = copies if copies[0].ndim == 4 else (_split(tensor, heads, len(copies[0])) for tensor in copies)
         output = output.detach().clone()
         output = output.transpose(1, 2).flatten(2) if output.ndim == 4 else output  # skip_output_reshape
         options = kwargs.get("transformer_options") or {}
@@ -161,9 +159,8 @@ class Oracle:
 
 
 def _split(tensor: Tensor, heads: int, batch: int) -> Tensor:
-    """``[B, H, N, D]`` or ``[B, N, H * D]`` to the former; rows beyond the batch are further tokens of it."""
-    if tensor.ndim == 4:
-        return tensor
+    """``[B, N, H * D]``, or ``[B, N, H, D]``, to ``[B, H, N, D]``; rows beyond the batch are further tokens of it."""
+    tensor = tensor.flatten(2)
     return tensor.reshape(batch, -1, heads, tensor.shape[-1] // heads).transpose(1, 2)
 
 

@@ -13,6 +13,7 @@ VERSION = tuple(int(number) for number in re.findall(r"\d+", comfyui_version.__v
 PINNED = (Path(os.environ["COMFYUI_PATH"]) / ".i2am-stamp").is_file()  # made by scripts/host.py: all tests must run
 
 TELLS_BLOCKS = VERSION >= (0, 3, 75)  # which block of Flux, Qwen-Image or HunyuanVideo asks
+HUNYUAN_TEXT_FIRST = VERSION >= (0, 14)  # before the video; in older cores, behind it
 
 
 def layer_names(*told: str) -> list[str]:

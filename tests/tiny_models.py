@@ -12,6 +12,7 @@ from typing import Any
 import comfy.model_detection
 import comfy.supported_models
 import torch
+from comfy.ldm.chroma.model import ChromaParams
 from comfy.ldm.flux.model import FluxParams
 from comfy.ldm.hunyuan_video.model import HunyuanVideoParams
 from comfy.model_patcher import ModelPatcher
@@ -60,7 +61,7 @@ def chroma(**config: Any) -> ModelPatcher:
     tiny = {"image_model": "chroma", "in_channels": 64, "out_channels": 64, "patch_size": 2}
     shared = {name: FLUX[name] for name in FLUX if name not in ("vec_in_dim", "guidance_embed")}
     approximator = {"in_dim": 64, "out_dim": FLUX["hidden_size"], "hidden_dim": 8, "n_layers": 1}
-    return build(shared | tiny | approximator | config)
+    return build(known(ChromaParams, shared | tiny | approximator | {"vec_in_dim": None} | config))
 
 
 def sd3(**config: Any) -> ModelPatcher:
@@ -274,7 +275,7 @@ HUNYUAN = {
 }
 
 # Parameters that some versions lack: of HunyuanVideo 1.5, and the place of a text token in Flux, which is then 0.
-NOT_EVERYWHERE = {"txt_ids_dims", "use_cond_type_embedding", "vision_in_dim", "meanflow_sum"}
+NOT_EVERYWHERE = {"txt_ids_dims", "vec_in_dim", "use_cond_type_embedding", "vision_in_dim", "meanflow_sum"}
 
 LUMINA = {
     "image_model": "lumina2",

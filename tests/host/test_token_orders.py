@@ -7,7 +7,7 @@ see only text or only references, come before it.
 import pytest
 import torch
 from oracle import Oracle
-from this_core import VERSION
+from this_core import HUNYUAN_TEXT_FIRST
 from tiny_graphs import GRAPHS
 
 TEXT_AND_REFERENCE = {
@@ -36,7 +36,7 @@ TEXT_FIRST = {
     "hunyuan_video_i2v": (2, 21, [(0, 9)], [(9, 15)]),
     "hunyuan_video_15": (2, 791, [(734, 743)], [(0, 729), (743, 767)]),
 }
-if VERSION >= (0, 14):
+if HUNYUAN_TEXT_FIRST:
     TEXT_AND_REFERENCE |= TEXT_FIRST
 TEXT = {"lumina2_text": (2, 19, [(0, 7)]), "z_image_text": (2, 64, [(0, 32)])}
 SEPARATE = {

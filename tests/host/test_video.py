@@ -6,6 +6,7 @@ import tiny_models
 import torch
 from comfy import context_windows
 from mechanisms import assert_maps_equal, capture, expected_maps, measure
+from this_core import layer_names
 
 from i2am_pack.i2am_core import TokenGrid, maps
 from i2am_pack.nodes.capture import I2AMCapture
@@ -13,7 +14,7 @@ from i2am_pack.nodes.host.sources import SOURCES, Skip
 from i2am_pack.nodes.host.sources.sequences import sequence_of
 
 CLIP = TokenGrid(16, 16)
-FLUX_LIKE = ["double 0", "double 1", "single 0", "single 1"]
+FLUX_LIKE = layer_names("double 0", "double 1", "single 0", "single 1")
 
 
 def keys(count):
