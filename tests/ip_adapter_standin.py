@@ -29,15 +29,11 @@ LAYERS = 16
 
 class Replacement:
     def __init__(self, callback, **kwargs):
-        self.callback, self.kwargs, self.moved = [callback], [kwargs], []
+        self.callback, self.kwargs = [callback], [kwargs]
 
     def add(self, callback, **kwargs):
         self.callback.append(callback)
         self.kwargs.append(kwargs)
-
-    def to(self, device, *args, **kwargs):
-        self.moved.append(device)
-        return self
 
     def __call__(self, q, k, v, extra_options):
         out = optimized_attention(q, k, v, extra_options["n_heads"])
@@ -105,7 +101,7 @@ class StandIn:
 
     @staticmethod
     def apply(model, adapter, cond, uncond, xl, **kwargs):
-        """A clone of the model; ``cond`` are the embeds ``[images, tokens, width]`` of the vision model."""
+        """A clone of the model; ``cond`` are the embeds ``[images, (tokens,) width]`` of the vision model."""
         sampling = model.get_model_object("model_sampling")
         start, end = (sampling.percent_to_sigma(kwargs[name]) for name in ("start_at", "end_at"))
         own = {"sigma_start": start, "sigma_end": end, "mask": kwargs["attn_mask"]}
@@ -144,15 +140,18 @@ class Real:
 
 
 def project(adapter, embeds):
-    """The projection of a "full" adapter: a layer, GELU, a layer and a norm, for each token."""
+    """A "full" adapter has a layer, GELU, a layer and a norm for each token; a plain one makes 4 tokens of one."""
     proj = adapter["image_proj"]
+    if "norm.weight" in proj:
+        tokens = F.linear(embeds, proj["proj.weight"], proj["proj.bias"]).unflatten(-1, (4, -1))
+        return F.layer_norm(tokens, tokens.shape[-1:], proj["norm.weight"], proj["norm.bias"])
     hidden = F.gelu(F.linear(embeds, proj["proj.0.weight"], proj["proj.0.bias"]))
     tokens = F.linear(hidden, proj["proj.2.weight"], proj["proj.2.bias"])
     return F.layer_norm(tokens, tokens.shape[-1:], proj["proj.3.weight"], proj["proj.3.bias"])
 
 
 def weights(xl=False, seed=0, vision=8):
-    """A "full" adapter, which makes a token of each token of the vision model, for the tiny U-Nets."""
+    """An adapter for the tiny U-Nets: a "full" one for Stable Diffusion 1.5, a plain one for SDXL."""
     generator = torch.Generator().manual_seed(seed)
 
     def random(*shape):
@@ -162,8 +161,13 @@ def weights(xl=False, seed=0, vision=8):
     layers = {"1.to_k_ip.weight": random(32, width)} if xl else {}
     for block, channels in (SDXL if xl else SD15).items():
         layers |= {f"{KEYS[block]}.to_{name}_ip.weight": 2 * random(channels, width) for name in "kv"}
-    proj = {"proj.0.weight": random(vision, vision), "proj.0.bias": random(vision), "proj.2.weight": random(width, 8)}
-    proj |= {"proj.2.bias": random(width), "proj.3.weight": 1 + random(width), "proj.3.bias": random(width)}
+    if xl:
+        proj = {"proj.weight": random(4 * width, vision), "proj.bias": random(4 * width)}
+        proj |= {"norm.weight": 1 + random(width), "norm.bias": random(width)}
+    else:
+        proj = {"proj.0.weight": random(vision, vision), "proj.0.bias": random(vision)}
+        proj |= {"proj.2.weight": random(width, vision), "proj.2.bias": random(width)}
+        proj |= {"proj.3.weight": 1 + random(width), "proj.3.bias": random(width)}
     return {"image_proj": proj, "ip_adapter": layers}
 
 

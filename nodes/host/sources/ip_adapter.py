@@ -48,7 +48,6 @@ class IPAdapter:
 
     def probe(self, site: CallSite, chunk: Chunk, call: ModelCall) -> None:
         """Its own attention does not come this way."""
-        return None
 
     def install(self, options: dict[str, Any], observe: Observe) -> None:
         replacements = options.get("patches_replace", {}).get("attn2", {})
@@ -60,7 +59,7 @@ class IPAdapter:
 def _is_adapter(patch: Any) -> bool:
     callbacks, kwargs = getattr(patch, "callback", None), getattr(patch, "kwargs", None)
     lists = isinstance(callbacks, list) and isinstance(kwargs, list) and len(callbacks) == len(kwargs)
-    return lists and _can_listen(getattr(type(patch), "__call__", None))
+    return lists and _can_listen(type(patch).__call__)
 
 
 class _StandIn:
