@@ -25,7 +25,8 @@ class Layer:
 class Reference:
     """A reference image as the model sees it. ``grid`` is None where its tokens have no place in the image.
 
-    ``key`` tells references of one name apart.
+    ``key`` tells references of one name apart. Where layers see it on grids of different size, ``grid`` is the
+    largest, and the maps of each layer say which is theirs.
     """
 
     name: str
@@ -42,12 +43,14 @@ class LayerMaps:
     which the layer was captured: it is the weight of that bin in a mean over time. Where heads were not
     kept apart, the head axis has length 1. ``pairs`` holds ``g2r_pairs`` and ``r2g_pairs``, each ``[items, A, M]``
     and a mean over heads and calls, for the positions ``pair_rows [A]``; it is empty where none were kept.
+    ``reference_grid`` is the reference's in this layer.
     """
 
     maps: Mapping[str, Tensor]
     seen: Tensor
     pair_rows: Tensor | None = None
     pairs: Mapping[str, Tensor] = field(default_factory=dict)
+    reference_grid: TokenGrid | None = None
 
 
 @dataclass(frozen=True)

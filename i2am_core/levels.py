@@ -2,6 +2,7 @@
 
 A map of a layer is resized bicubically to the largest grid of the selected layers and clamped at 0; only
 then are maps averaged (paper, section 3). Steps, layers and heads weigh the same, each within its kind.
+A map of a video is the mean of its frames, unless they are asked for one by one.
 """
 
 from collections import defaultdict
@@ -18,7 +19,7 @@ from .attribution import Attribution, Direction, Layer, LayerMaps, Normalization
 from .selection import parse_selection
 from .tokens import TokenGrid
 
-Level = Literal["unified", "time", "head", "layer", "reference"]
+Level = Literal["unified", "time", "head", "layer", "reference", "frame"]
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,14 @@ def maps(
     ``scope`` says which generated positions ask, for G2R: 'whole image', 'inpainting mask', or 'auto', which
     is the mask where the run had one. ``time_groups`` splits the selected steps for the time level; 0
     keeps each apart. Level 'reference' has a map of each reference in place of ``reference``, the strongest
-    first. Raises ValueError where the selection is bad or nothing was captured for it.
+    first; level 'frame' one of each frame of a video's latent. Raises ValueError where the selection is bad or
+    nothing was captured for it.
     """
     if level == "reference":
         selection = dict(scope=scope, steps=steps, layers=layers, heads=heads, item=item)
         return _reference_maps(attribution, direction, normalization, selection)
-    selected = _select(attribution, direction, normalization, scope, steps, layers, heads, reference, item)
+    by_frame = level == "frame"
+    selected = _select(attribution, direction, normalization, scope, steps, layers, heads, reference, item, by_frame)
     if level == "unified":
         values, labels = [_mean([_over_heads(_over_bins(x)) for x in selected.layers])], ["unified"]
     elif level == "time":
@@ -64,9 +67,11 @@ def maps(
     elif level == "layer":
         values = [_over_heads(_over_bins(x)) for x in selected.layers]
         labels = [f"layer {x.number}: {x.layer.name}" for x in selected.layers]
+    elif level == "frame":
+        values, labels = _frame_maps(selected, direction)
     else:
-        raise ValueError(f"level '{level}' does not exist: choose unified, time, head, layer or reference.")
-    return Maps(torch.stack(values), labels, selected.scope)
+        raise ValueError(f"level '{level}' does not exist: choose unified, time, head, layer, reference or frame.")
+    return Maps(torch.cat(values), labels, selected.scope)
 
 
 def resize(values: Tensor, height: int, width: int) -> Tensor:
@@ -85,7 +90,7 @@ class _LayerSelection:
     heads: list[int]
     bins: list[int]  # of the selected bins, those in which the layer was seen
     weights: Tensor  # [bins]
-    values: Tensor  # [bins, heads, h, w], resized
+    values: Tensor  # [bins, heads, frames, h, w], resized; one frame, the mean, where they are not told apart
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,7 @@ def _select(
     heads: str,
     reference: int,
     item: int,
+    by_frame: bool,
 ) -> _Selection:
     attribution.check_item(item)
     shown = attribution.check_reference(reference)
@@ -122,15 +128,15 @@ def _select(
     numbers = parse_selection(layers, len(names), "layers", names)
     entries = {n: e for n in numbers if (e := attribution.layer_maps(reference, n)) is not None}
     if direction == "g2r" and shown.grid is not None:
-        grids = dict.fromkeys(entries, shown.grid)
+        grids = {n: entry.reference_grid or shown.grid for n, entry in entries.items()}
     else:
         grids = {n: attribution.layers[n].grid for n in entries}
     if not entries:
         raise ValueError(f"the selected layers never looked at reference {reference} ('{shown.name}'): select others.")
-    largest = max(grids.values(), key=lambda grid: grid.cells)
+    largest = max(grids.values(), key=lambda grid: grid.height * grid.width)
     chosen = []
     for n, entry in entries.items():
-        part = _select_layer(attribution, n, entry, field, bins, heads, item, grids[n], largest)
+        part = _select_layer(attribution, n, entry, field, bins, heads, item, grids[n], largest, by_frame)
         if part is not None:
             chosen.append(part)
     if not chosen:
@@ -148,6 +154,7 @@ def _select_layer(
     item: int,
     grid: TokenGrid,
     largest: TokenGrid,
+    by_frame: bool,
 ) -> _LayerSelection | None:
     layer = attribution.layers[number]
     if attribution.heads_kept:
@@ -162,7 +169,8 @@ def _select_layer(
     if not seen:
         return None
     values = entry.maps[field][item][seen][:, head_numbers]
-    values = resize(values.unflatten(-1, (grid.height, grid.width)), largest.height, largest.width)
+    values = values.unflatten(-1, (grid.frames, grid.height, grid.width))
+    values = resize(values if by_frame else values.mean(2, keepdim=True), largest.height, largest.width)
     return _LayerSelection(number, layer, head_numbers, seen, entry.seen[seen], values)
 
 
@@ -210,7 +218,7 @@ def _time_maps(attribution: Attribution, selected: _Selection, groups: int) -> t
         if parts:
             values.append(_mean([_over_heads(_over_bins(x)) for x in parts]))
         else:
-            values.append(torch.zeros(selected.layers[0].values.shape[-2:]))
+            values.append(torch.zeros(selected.layers[0].values.shape[-3:]))
             label += " (not captured)"
         labels.append(label)
     return values, labels
@@ -225,12 +233,24 @@ def _head_maps(attribution: Attribution, selected: _Selection) -> tuple[list[Ten
         groups[x.layer.heads].append(x)
     values, labels = [], []
     for count, members in groups.items():
-        mean = _mean([_over_bins(x) for x in members])  # [heads, h, w]
+        mean = _mean([_over_bins(x) for x in members])  # [heads, 1, h, w]
         where = "1 layer" if len(members) == 1 else f"{len(members)} layers"
         for position, head in enumerate(members[0].heads):
             values.append(mean[position])
             labels.append(f"head {head} of {count} ({where})")
     return values, labels
+
+
+def _frame_maps(selected: _Selection, direction: Direction) -> tuple[list[Tensor], list[str]]:
+    """Frames are those of the latent, of which a video has one for several of its pictures."""
+    counts = {x.values.shape[2] for x in selected.layers}
+    if counts == {1}:
+        what = "the picture" if direction == "r2g" else "the reference"
+        raise ValueError(f"level 'frame' is for videos: {what} has a single frame, so choose another level.")
+    if len(counts) > 1:
+        raise ValueError("the selected layers have different numbers of frames: select layers that share one.")
+    values = _mean([_over_heads(_over_bins(x)) for x in selected.layers])
+    return [values], [f"frame {n}" for n in range(len(values))]
 
 
 def _reference_maps(
@@ -267,9 +287,9 @@ def _restrict(x: _LayerSelection, bins: set[int]) -> _LayerSelection | None:
 
 
 def _over_bins(x: _LayerSelection) -> Tensor:
-    """``[heads, h, w]``: every step weighs the same."""
+    """``[heads, frames, h, w]``: every step weighs the same."""
     weight = x.weights / x.weights.sum()
-    return (x.values * weight[:, None, None, None]).sum(0)
+    return (x.values * weight[:, None, None, None, None]).sum(0)
 
 
 def _over_heads(values: Tensor) -> Tensor:

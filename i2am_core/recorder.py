@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .attention import CHUNK_BYTES, Marginals
 from .attribution import Attribution, Layer, LayerMaps, Reference
+from .tokens import TokenGrid
 
 PAIR_FIELDS = ("g2r_pairs", "r2g_pairs")
 MAP_FIELDS = tuple(f.name for f in dataclasses.fields(Marginals) if f.name not in (*PAIR_FIELDS, "row_sums"))
@@ -42,6 +43,7 @@ class Recorder:
         self._layers: dict[Layer, int] = {}
         self._open: dict[int, dict[_Key, _StepSums]] = {}
         self._kept: dict[_Key, _BinSums] = {}
+        self._grids: dict[_Key, TokenGrid | None] = {}
         self._pairs: dict[_Key, _PairSums] = {}
         self._pair_bytes: dict[_Key, int] = {}
         self._bins: list[range] | None = None  # None until the first step is closed
@@ -52,16 +54,21 @@ class Recorder:
         return max(1, len(self.sigmas) - 1)
 
     def reference(self, reference: Reference) -> int:
-        """The number of a reference, which is new or known."""
-        if reference not in self.references:
-            self.references.append(reference)
-        return self.references.index(reference)
+        """The number of a reference, which is new or known; of the grids that it has, the largest is kept."""
+        spatial = reference.grid is not None
+        for number, known in enumerate(self.references):
+            same = (known.name, known.key, known.grid is not None) == (reference.name, reference.key, spatial)
+            if same and (spatial or known.tokens == reference.tokens):
+                self.references[number] = max(known, reference, key=lambda r: r.tokens)
+                return number
+        self.references.append(reference)
+        return len(self.references) - 1
 
-    def pairs_fit(self, reference: int, layer: Layer, rows: int) -> bool:
+    def pairs_fit(self, reference: int, layer: Layer, rows: int, tokens: int) -> bool:
         """Whether the pair maps of this layer have room in the budget; layers come first come, first served."""
         key = (reference, layer)
         if key not in self._pair_bytes:
-            size = 4 * len(PAIR_FIELDS) * self.items * rows * self.references[reference].tokens
+            size = 4 * len(PAIR_FIELDS) * self.items * rows * tokens
             others = list(self._pair_bytes.values())
             passing = max([size, *others])  # those of the call that is being filed
             room = self.budget_bytes * PAIR_SHARE - sum(others) - passing
@@ -76,12 +83,14 @@ class Recorder:
         marginals: Marginals,
         pair_rows: Tensor | None,
         evaluation: int | None = None,
+        reference_grid: TokenGrid | None = None,
     ) -> None:
-        """File one call: marginals of all items, ``[items, heads, ...]``.
+        """File one call: marginals of all items, ``[items, heads, ...]``, for a reference on this grid.
 
         Calls of one ``evaluation`` of the denoiser are parts of one result: their shares add up.
         """
         self._layers.setdefault(layer, len(self._layers))
+        self._grids[reference, layer] = reference_grid
         key, open_step = (reference, layer), self._open.setdefault(step, {})
         known = key in open_step
         open_step.setdefault(key, _StepSums()).add(marginals, self._heads_kept, evaluation)
@@ -103,7 +112,9 @@ class Recorder:
             references=tuple(self.references),
             layers=tuple(self._layers),
             entries={
-                (r, self._layers[layer]): sums.freeze(self._pairs.get((r, layer)))
+                (r, self._layers[layer]): sums.freeze(
+                    self._pairs.get((r, layer)), self._grids[r, layer] or self.references[r].grid
+                )
                 for (r, layer), sums in self._kept.items()
             },
             bins=tuple(self._bins or ()),
@@ -241,11 +252,12 @@ class _BinSums:
     def merge_heads(self) -> None:
         self.maps = {name: total.mean(2, keepdim=True) for name, total in self.maps.items()}
 
-    def freeze(self, pairs: _PairSums | None) -> LayerMaps:
+    def freeze(self, pairs: _PairSums | None, reference_grid: TokenGrid | None) -> LayerMaps:
         weight = self.seen.clamp(min=1)[None, :, None, None]
         return LayerMaps(
             maps={name: total.div_(weight) for name, total in self.maps.items()},
             seen=torch.minimum(self.seen, self.lengths),  # a step that was closed and came back counts once
             pair_rows=None if pairs is None else pairs.rows,
             pairs={} if pairs is None else pairs.means(),
+            reference_grid=reference_grid,
         )

@@ -10,10 +10,10 @@ def cells_of(region: Tensor, grid: TokenGrid) -> Tensor:
     """The cells that a region ``[..., H, W]`` covers: ``[..., cells]`` boolean.
 
     Those covered by more than half; of a region that covers none so far, those it touches. An empty
-    region has no cells.
+    region has no cells. On the grid of a video, the region is the same in all frames.
     """
     flat = region.reshape(-1, 1, *region.shape[-2:]).float()
     cover = F.adaptive_avg_pool2d(flat, (grid.height, grid.width)).flatten(1)
     inside = cover > 0.5
     touched = (cover > 0) & ~inside.any(1, keepdim=True)
-    return (inside | touched).reshape(*region.shape[:-2], grid.cells)
+    return (inside | touched).repeat(1, grid.frames).reshape(*region.shape[:-2], grid.cells)

@@ -18,7 +18,7 @@ TITLES: dict[Direction, str] = {
     "r2g": "Where the reference acts in the picture",
     "g2r": "Which parts of the reference the picture used",
 }
-LEVELS: tuple[Level, ...] = ("unified", "time", "layer", "head")
+LEVELS: tuple[Level, ...] = ("unified", "time", "layer", "head", "frame")
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,26 @@ def attribution_sheet(attribution: Attribution, path: Path, item: int = 0, refer
     for direction, title in TITLES.items():
         if direction == "g2r" and attribution.check_reference(reference).grid is None:
             continue
+        frames = _frames(attribution, direction, reference)
         picture = attribution.pictures.get(f"generated {item}" if direction == "r2g" else f"reference {reference}")
         for level in LEVELS:
-            if level == "head" and not attribution.heads_kept:
+            if (level == "head" and not attribution.heads_kept) or (level == "frame" and frames == 1):
                 continue
             shown = maps(attribution, direction, level, reference=reference, item=item)
-            pictures = list(_overlays(shown.values, picture))
+            pictures = list(_overlays(shown.values, None if level == "frame" else picture))
             for start in range(0, len(pictures), COLUMNS):
                 part = slice(start, start + COLUMNS)
                 rows.append(Row(f"{title}: {level}", pictures[part], shown.labels[part]))
     contact_sheet(rows, path, attribution.references[reference].name)
+
+
+def _frames(attribution: Attribution, direction: Direction, reference: int) -> int:
+    """1 where there is no video, or where layers disagree about its frames."""
+    grid = attribution.references[reference].grid
+    if direction == "g2r" and grid is not None:
+        return grid.frames
+    counts = {attribution.layers[layer].grid.frames for r, layer in attribution.entries if r == reference}
+    return counts.pop() if len(counts) == 1 else 1
 
 
 def _overlays(values: Tensor, picture: Tensor | None) -> Tensor:

@@ -38,9 +38,10 @@ def specific(
 ) -> SpecificMap:
     """The map of a region ``[H, W]`` in [0, 1], given on the picture for 'g2r' and on the reference for 'r2g'.
 
-    'g2r' lives on the reference's grid and sums to 1; 'r2g' on the largest grid of the chosen layers, and
-    where pair maps were kept for every position it sums to 1 (before resizing). Raises ValueError where
-    nothing was kept that could answer.
+    'g2r' lives on the reference's grid and sums to 1 (before resizing, where layers see it on several grids); 'r2g'
+    lives on the largest grid of the chosen layers, and where pair maps were kept for every position it sums to 1
+    (before resizing). Of a video, the region is the same in all frames, and the map is the mean of the frames. Raises
+    ValueError where nothing was kept that could answer.
     """
     attribution.check_item(item)
     shown = attribution.check_reference(reference)
@@ -60,7 +61,10 @@ def specific(
             "no pair maps were kept for the selected layers: set pair_maps of I2AM Capture to 'inpainting mask' or "
             "'everywhere' (and raise budget_mb if the summary says that they did not fit), then sample again."
         )
-    parts = [_of_layer(attribution, n, entry, region, direction, shown.grid, item) for n, entry in kept.items()]
+    parts = [
+        _of_layer(attribution, n, entry, region, direction, entry.reference_grid or shown.grid, item)
+        for n, entry in kept.items()
+    ]
     found = [part for part in parts if part is not None]
     if not found:
         raise ValueError(
@@ -99,11 +103,15 @@ def _of_layer(
         asked = cells_of(region, grid)[entry.pair_rows]
         if not asked.any():
             return None
-        return entry.pairs["g2r_pairs"][item][asked].mean(0).unflatten(0, (reference.height, reference.width))
+        return _over_frames(entry.pairs["g2r_pairs"][item][asked].mean(0), reference)
     tokens = cells_of(region, reference)
     values = torch.zeros(grid.cells)
     values[entry.pair_rows] = entry.pairs["r2g_pairs"][item][:, tokens].mean(1)
-    return values.unflatten(0, (grid.height, grid.width))
+    return _over_frames(values, grid)
+
+
+def _over_frames(values: Tensor, grid: TokenGrid) -> Tensor:
+    return values.unflatten(0, (grid.frames, grid.height, grid.width)).mean(0)
 
 
 def _rows(entry: LayerMaps) -> int:

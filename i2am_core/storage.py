@@ -5,6 +5,7 @@ trusts nothing: a file whose parts do not fit each other is refused.
 """
 
 import contextlib
+import dataclasses
 import json
 import tempfile
 from collections.abc import Mapping
@@ -59,14 +60,17 @@ def load(path: Path) -> Attribution:
 def _header(a: Attribution) -> dict[str, Any]:
     return {
         "version": VERSION,
-        "references": [{"name": r.name, "tokens": r.tokens, "grid": _pair(r.grid), "key": r.key} for r in a.references],
-        "layers": [{"name": x.name, "grid": _pair(x.grid), "heads": x.heads} for x in a.layers],
+        "references": [
+            {"name": r.name, "tokens": r.tokens, "grid": _sides(r.grid), "key": r.key} for r in a.references
+        ],
+        "layers": [{"name": x.name, "grid": _sides(x.grid), "heads": x.heads} for x in a.layers],
         "entries": sorted(a.entries),
+        "reference_grids": {f"{r}/{n}": _sides(entry.reference_grid) for (r, n), entry in a.entries.items()},
         "bins": [[b.start, b.stop] for b in a.bins],
         "sigmas": a.sigmas,
         "items": a.items,
         "heads_kept": a.heads_kept,
-        "grid": _pair(a.grid),
+        "grid": _sides(a.grid),
         "mechanism": a.mechanism,
         "branch": a.branch,
         "captured_calls": a.captured_calls,
@@ -129,7 +133,11 @@ def _attribution(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> At
         pictures={name.removeprefix("pictures/"): x for name, x in tensors.items() if name.startswith("pictures/")},
     )
     _check_run(a)
-    entries = {(int(r), int(n)): _entry(a, references[r], layers[n], f"{r}/{n}", tensors) for r, n in header["entries"]}
+    grids = header.get("reference_grids", {})
+    entries = {
+        (int(r), int(n)): _entry(a, _on(grids.get(f"{r}/{n}"), references[r]), layers[n], f"{r}/{n}", tensors)
+        for r, n in header["entries"]
+    }
     return Attribution(**vars(a) | {"entries": entries})
 
 
@@ -166,7 +174,15 @@ def _entry(a: Attribution, reference: Reference, layer: Layer, place: str, tenso
             _check_tensor(name, pairs[name], (a.items, len(rows), reference.tokens))
     seen = tensors[f"seen/{place}"]
     _check_tensor("seen", seen, (len(a.bins),))
-    return LayerMaps(maps, seen, rows, pairs)
+    return LayerMaps(maps, seen, rows, pairs, reference.grid)
+
+
+def _on(sides: Any, reference: Reference) -> Reference:
+    """The reference as one layer sees it."""
+    if sides is None:
+        return reference
+    grid = _some_grid(sides)
+    return dataclasses.replace(reference, grid=grid, tokens=grid.cells)
 
 
 def _check_tensor(name: str, values: Tensor, shape: tuple[int, ...]) -> None:
@@ -184,14 +200,18 @@ def _count(value: Any, least: int = 1) -> int:
     return int(value)
 
 
-def _pair(grid: TokenGrid | None) -> list[int] | None:
-    return None if grid is None else [grid.height, grid.width]
+def _sides(grid: TokenGrid | None) -> list[int] | None:
+    """Height and width, and of a video how many frames."""
+    if grid is None:
+        return None
+    return [grid.height, grid.width] if grid.frames == 1 else [grid.height, grid.width, grid.frames]
 
 
-def _grid(pair: Any) -> TokenGrid | None:
-    return None if pair is None else _some_grid(pair)
+def _grid(sides: Any) -> TokenGrid | None:
+    return None if sides is None else _some_grid(sides)
 
 
-def _some_grid(pair: Any) -> TokenGrid:
-    height, width = pair
-    return TokenGrid(_count(height), _count(width))
+def _some_grid(sides: Any) -> TokenGrid:
+    height, width, *frames = sides
+    _check(len(frames) <= 1, f"{sides!r} is not a grid")
+    return TokenGrid(_count(height), _count(width), *(_count(x) for x in frames))

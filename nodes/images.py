@@ -14,7 +14,7 @@ LONGEST_SIDE = 512  # px of a heatmap that no image gives a size
 
 @dataclass(frozen=True)
 class Subject:
-    """What a picture must show: one entry of a batch, of a shape that fits ``grid``."""
+    """What a picture must show: one entry of a batch, of a shape that fits ``grid``. Of a video, all its pictures."""
 
     role: str  # "generated picture" or "reference"
     grid: TokenGrid
@@ -40,9 +40,15 @@ def referred(attribution: Attribution, reference: int, item: int) -> Subject:
 
 
 def choose(batch: Tensor, subject: Subject) -> Tensor:
-    """The picture ``[H, W, 3]`` or mask ``[H, W]`` of ``subject``, from an IMAGE or MASK batch of one or of all."""
+    """The picture ``[H, W, 3]`` or mask ``[H, W]`` of ``subject``, from an IMAGE or MASK batch of one or of all.
+
+    Of a video, whose batch holds many pictures for each, the first.
+    """
     if batch.ndim == 2:
         batch = batch[None]
+    if subject.grid.frames > 1:
+        batch = _of_video(batch, subject)[:1]
+        subject = Subject(subject.role, subject.grid, ((0, 1),))
     kind = "image" if batch.ndim == 4 else "mask"
     number = next((n for n, count in subject.places if batch.shape[0] == count), 0 if batch.shape[0] == 1 else None)
     if number is None:
@@ -53,6 +59,25 @@ def choose(batch: Tensor, subject: Subject) -> Tensor:
     chosen = batch[number][..., :3] if kind == "image" else batch[number]
     check_aspect(chosen.shape[0], chosen.shape[1], subject.grid, f"the {subject.role}'s {kind}")
     return chosen
+
+
+def choose_frames(batch: Tensor, subject: Subject, frames: int) -> Tensor:
+    """A picture ``[frames, H, W, 3]`` for each frame of the latent, evenly from the pictures of a video."""
+    video = _of_video(batch, subject)
+    picked = torch.linspace(0, len(video) - 1, frames).round().long()
+    check_aspect(*video.shape[1:3], subject.grid, f"the {subject.role}'s image")
+    return video[picked][..., :3].float()
+
+
+def _of_video(batch: Tensor, subject: Subject) -> Tensor:
+    """The pictures of one video of a batch: all, or the part of its item where there are several videos."""
+    number, count = subject.places[-1]
+    if batch.shape[0] > 1 and batch.shape[0] % count:
+        raise ValueError(
+            f"got a batch of {batch.shape[0]} pictures for {count} {subject.role}(s) of several frames: give all the "
+            "pictures of every video, one video after the other, or a single picture."
+        )
+    return batch if batch.shape[0] == 1 else batch.unflatten(0, (count, -1))[number]
 
 
 def check_aspect(height: int, width: int, grid: TokenGrid, what: str) -> None:

@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..i2am_core import levels, render
-from .images import as_batch, choose, generated, referred, size_for
+from .images import as_batch, choose, choose_frames, generated, referred, size_for
 from .schema import AttributionHandle, schema
 from .selections import DIRECTIONS, number_inputs, scope_input, selection_inputs
 
@@ -15,7 +15,7 @@ class I2AMMaps(io.ComfyNode):
             node_id="I2AM_Maps",
             display_name="I2AM Maps",
             description="Shows where the reference acts in the picture, or which parts of the reference were used: "
-            "as one map, or over time, heads, layers or references.",
+            "as one map, or over time, heads, layers, references or the frames of a video.",
             inputs=[
                 AttributionHandle.Input("attribution", tooltip="From I2AM Collect."),
                 io.Combo.Input(
@@ -26,9 +26,10 @@ class I2AMMaps(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "level",
-                    options=["unified", "time", "head", "layer", "reference"],
+                    options=["unified", "time", "head", "layer", "reference", "frame"],
                     tooltip="One map of everything, or one for each group of steps, each head or each layer; "
-                    "'reference' shows which of several references acts where, the strongest first.",
+                    "'reference' shows which of several references acts where, the strongest first; 'frame' shows "
+                    "each frame of a video's latent.",
                 ),
                 io.Combo.Input(
                     "normalization",
@@ -50,7 +51,7 @@ class I2AMMaps(io.ComfyNode):
                     "image",
                     optional=True,
                     tooltip="What to lay the map over: the generated picture for 'reference to generated', the "
-                    "reference for 'generated to reference'. Sets the size of the outputs.",
+                    "reference for 'generated to reference'. Sets the size of the outputs. Of a video: all its frames.",
                 ),
                 io.Combo.Input(
                     "colormap", options=list(render.COLORMAPS), tooltip="Colours of the heat, from matplotlib."
@@ -90,11 +91,16 @@ class I2AMMaps(io.ComfyNode):
             time_groups=time_groups, reference=reference, item=item,
         )  # fmt: skip
         subject = generated(attribution, item) if towards == "r2g" else referred(attribution, reference, item)
-        picture = None if image is None else choose(image, subject)
-        size = size_for(subject.grid) if picture is None else tuple(picture.shape[:2])
+        if image is None:
+            picture = None
+        elif level == "frame":
+            picture = choose_frames(image, subject, len(shown.values))
+        else:
+            picture = as_batch(choose(image, subject), len(shown.values))
+        size = size_for(subject.grid) if picture is None else tuple(picture.shape[1:3])
         heat = render.heat(shown.values, size, scale)
         colors = render.colorize(heat, colormap)
-        over = colors if picture is None else render.overlay(as_batch(picture, len(colors)), colors, opacity)
+        over = colors if picture is None else render.overlay(picture, colors, opacity)
         return io.NodeOutput(over, colors, heat, "\n".join(_labels(shown, direction, normalization)))
 
 

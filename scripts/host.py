@@ -93,8 +93,9 @@ __getattr__ = module_getattr(__name__)
 """
 PLACEHOLDER_MODULES = (
     *("torchvision", "torchvision.io", "torchvision.models", "torchvision.ops", "torchvision.utils"),
-    *("torchvision.transforms", "torchvision.transforms.functional", "torchvision.transforms.v2"),
-    *("torchvision.transforms.v2.functional", "torchaudio", "torchaudio.functional", "torchaudio.transforms"),
+    *("torchvision.models.optical_flow", "torchvision.transforms", "torchvision.transforms.functional"),
+    *("torchvision.transforms.v2", "torchvision.transforms.v2.functional"),
+    *("torchaudio", "torchaudio.functional", "torchaudio.transforms"),
 )
 
 

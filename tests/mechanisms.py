@@ -9,6 +9,7 @@ from oracle import Call, Oracle
 from tiny_graphs import Graph
 from torch import Tensor
 
+from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.i2am_core.attribution import Attribution
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
@@ -27,12 +28,11 @@ def capture(graph: Graph, mechanism: str = "auto", pair_maps: str = "off", branc
 
 
 def assert_all_calls_are_told(graph: Graph, attribution: Attribution, branch: str, **sampling: Any) -> None:
-    """Every attention call on rows of the watched branch is either captured or skipped for a reason."""
+    """Every attention call on rows of the branch, for each conditioning, is captured or skipped for a reason."""
     oracle = Oracle()
     graph.sample(oracle.on(graph.model), **sampling)
     number = ("positive", "negative").index(branch)
-    watched = [n for n, forward in enumerate(oracle.forwards) if number in forward.cond_or_uncond]
-    calls = sum(call.forward in watched for call in oracle.calls)
+    calls = sum(oracle.forwards[call.forward].cond_or_uncond.count(number) for call in oracle.calls)
     assert attribution.captured_calls + sum(attribution.skipped.values()) == calls
     assert all(reason and "could not read" not in reason for reason in attribution.skipped)
 
@@ -82,12 +82,15 @@ def assert_maps_equal(
     columns: Cells,
     gain: Tensor | None = None,
     atol: float = 2e-5,
+    grid: TokenGrid | None = None,
 ) -> None:
     """All maps of a reference in all its layers, steps, items and heads, against the weights on its ``columns``.
 
-    ``gain`` broadcasts to ``[items, N]``; positions where it is 0 do not count in the paper's maps.
+    ``gain`` broadcasts to ``[items, N]``; positions where it is 0 do not count in the paper's maps. ``grid`` chooses
+    the layers whose picture has it.
     """
-    layers = [n for n in range(len(attribution.layers)) if attribution.layer_maps(reference, n)]
+    held = (n for n in range(len(attribution.layers)) if attribution.layer_maps(reference, n))
+    layers = [n for n in held if grid in (None, attribution.layers[n].grid)]
     assert len(steps) == attribution.steps == len(attribution.bins)
     for step, calls in enumerate(steps):
         assert len(calls) == len(layers)

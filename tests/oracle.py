@@ -50,7 +50,10 @@ class Forward:
 
 @dataclass
 class Call:
-    """One call of attention: q ``[B, H, N, D]``, k and v ``[B, H, K, D]``, output ``[B, N, H * D]``."""
+    """One call of attention: q ``[B, H, N, D]``, k and v ``[B, G, K, D]``, output ``[B, N, H * D]``.
+
+    Newer cores hand out the G groups of heads that share a key as they are; older ones repeat them, so that G is H.
+    """
 
     q: Tensor
     k: Tensor
@@ -63,6 +66,10 @@ class Call:
     keys: frozenset[str]  # all that was in transformer_options
     forward: int  # index in Oracle.forwards
     arguments: int  # how many were positional
+
+    def group(self, head: int) -> int:
+        """Which keys and values a head has: neighbours share them."""
+        return head // (self.heads // self.k.shape[1])
 
 
 @dataclass
@@ -85,7 +92,7 @@ class Oracle:
     @staticmethod
     def logits(call: Call, row: int, head: int) -> Tensor:
         """q k^T scale + mask, ``[N, K]`` in 64 bits."""
-        q, k = call.q[row, head].double(), call.k[row, head].double()
+        q, k = call.q[row, head].double(), call.k[row, call.group(head)].double()
         logits = q @ k.T * call.scale
         if call.mask is None:
             return logits
@@ -103,7 +110,8 @@ class Oracle:
     @classmethod
     def output(cls, call: Call, row: int) -> Tensor:
         """What attention has to return for this row of the batch: ``[N, H * D]`` in 64 bits."""
-        heads = [cls.weights(call, row, head) @ call.v[row, head].double() for head in range(call.heads)]
+        values = [call.v[row, call.group(head)].double() for head in range(call.heads)]
+        heads = [cls.weights(call, row, head) @ v for head, v in enumerate(values)]
         return torch.cat(heads, 1)
 
     def _override(self, earlier: Callable | None) -> Callable:

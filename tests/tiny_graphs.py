@@ -83,7 +83,7 @@ def flux_kontext(
     graph = with_references(_flux(tiny_models.flux(), text, **shape), reference, sizes, negative)
     if method:
         node = nodes_flux.FluxKontextMultiReferenceLatentMethod
-        graph.positive, graph.negative = (node.execute(c, method).args[0] for c in (graph.positive, graph.negative))
+        graph.positive, graph.negative = (run(node, c, method)[0] for c in (graph.positive, graph.negative))
     return graph
 
 
@@ -183,9 +183,8 @@ def hidream_e1(text: int = 1, reference: int = 2, **shape: Any) -> Graph:
     graph = hidream_text(text, **shape)
     _, _, height, width = graph.latent["samples"].shape
     graph.references = [pixels(reference, 1, height * 8, width * 8)]
-    graph.positive, graph.negative, _ = nodes_ip2p.InstructPixToPixConditioning.execute(
-        graph.positive, graph.negative, graph.references[0], TinyVAE(16)
-    ).args
+    node = nodes_ip2p.InstructPixToPixConditioning
+    graph.positive, graph.negative, _ = run(node, graph.positive, graph.negative, graph.references[0], TinyVAE(16))
     return graph
 
 
@@ -345,9 +344,9 @@ def _hunyuan_image(graph: Graph, reference: int, guidance_type: str) -> Graph:
     batch, _, _, height, width = graph.latent["samples"].shape
     node, sizes = nodes_hunyuan.HunyuanImageToVideo, (width * 8, height * 8, FRAMES, batch)
     for name in ("negative", "positive"):
-        conditioning, graph.latent = node.execute(
-            getattr(graph, name), TinyVAE(16, 4), *sizes, guidance_type, graph.references[0]
-        ).args
+        conditioning, graph.latent = run(
+            node, getattr(graph, name), TinyVAE(16, 4), *sizes, guidance_type, graph.references[0]
+        )
         setattr(graph, name, conditioning)
     return graph
 
@@ -401,12 +400,19 @@ def _video(model: ModelPatcher, text: int, channels: int = 16, size: tuple = (4,
     return _image(model, text, channels, size=(frames, *size), **{"lengths": (9, 9), "cfg": 3.0} | shape)
 
 
+def run(node: Any, *inputs: Any, **named: Any) -> tuple:
+    """The outputs of a node. Those of older cores are of the older kind, which names its function."""
+    if hasattr(node, "execute"):
+        return node.execute(*inputs, **named).args
+    return getattr(node(), node.FUNCTION)(*inputs, **named)
+
+
 def through(node: Any, graph: Graph, vae: TinyVAE | None = None, **inputs: Any) -> Graph:
     """What a node that makes the latent of a video makes of the graph."""
     vae = vae or TinyVAE(16, 4)
     batch, _, _, height, width = graph.latent["samples"].shape
     sizes = (width * vae.cell, height * vae.cell, FRAMES, batch)
-    outputs = node.execute(graph.positive, graph.negative, vae, *sizes, **inputs).args
+    outputs = run(node, graph.positive, graph.negative, vae, *sizes, **inputs)
     graph.positive, graph.negative = outputs[:2]
     graph.latent = next(output for output in outputs if isinstance(output, dict))
     return graph
@@ -425,9 +431,9 @@ def with_references(graph: Graph, seed: int, sizes: tuple, negative: bool = True
     graph.references = [noise(seed + n, 1, channels, *size) for n, size in enumerate(sizes)]
     for latent in graph.references:
         reference = {"samples": latent}
-        graph.positive = nodes_edit_model.ReferenceLatent.execute(graph.positive, reference).args[0]
+        graph.positive = run(nodes_edit_model.ReferenceLatent, graph.positive, reference)[0]
         if negative:
-            graph.negative = nodes_edit_model.ReferenceLatent.execute(graph.negative, reference).args[0]
+            graph.negative = run(nodes_edit_model.ReferenceLatent, graph.negative, reference)[0]
     return graph
 
 

@@ -5,14 +5,18 @@ detected: the entry of comfy/supported_models.py that matches it makes the model
 and shapes of the weights is left out, as it takes the heads and dimensions of the published models for granted.
 """
 
+import dataclasses
 import math
 from typing import Any
 
 import comfy.model_detection
 import comfy.supported_models
 import torch
+from comfy.ldm.flux.model import FluxParams
+from comfy.ldm.hunyuan_video.model import HunyuanVideoParams
 from comfy.model_patcher import ModelPatcher
 from comfy.supported_models_base import BASE
+from this_core import need
 from torch import Tensor
 
 TEXT_WIDTH = 12
@@ -21,7 +25,7 @@ POOLED_WIDTH = 10
 
 def flux(**config: Any) -> ModelPatcher:
     """Flux.1 dev and Kontext: ``T|I|R...`` in 2 double and 2 single blocks (comfy/ldm/flux/model.py)."""
-    return build(FLUX | {"image_model": "flux"} | config)
+    return build(known(FluxParams, FLUX | {"image_model": "flux"} | config))
 
 
 def flux_fill() -> ModelPatcher:
@@ -46,8 +50,9 @@ def flux2(**config: Any) -> ModelPatcher:
         "ops_bias": False,
         "default_ref_method": "index",
         "ref_index_scale": 10.0,
+        "txt_ids_dims": [3],
     }
-    return build(FLUX | tiny | config)
+    return build(known(FluxParams, FLUX | tiny | config), need(comfy.supported_models, "Flux2"))
 
 
 def chroma(**config: Any) -> ModelPatcher:
@@ -149,7 +154,7 @@ def z_image(**config: Any) -> ModelPatcher:
         "time_scale": 1000.0,
         "pad_tokens_multiple": 32,
     }
-    return build(LUMINA | tiny | config, comfy.supported_models.ZImage)
+    return build(LUMINA | tiny | config, need(comfy.supported_models, "ZImage"))
 
 
 def sd15(**config: Any) -> ModelPatcher:
@@ -203,7 +208,7 @@ def wan_vace() -> ModelPatcher:
 
 def hunyuan_video(**config: Any) -> ModelPatcher:
     """HunyuanVideo: ``video|T`` in 2 double and 2 single blocks (comfy/ldm/hunyuan_video/model.py)."""
-    return build(HUNYUAN | config)
+    return build(known(HunyuanVideoParams, HUNYUAN | config))
 
 
 def hunyuan_video_i2v() -> ModelPatcher:
@@ -213,6 +218,7 @@ def hunyuan_video_i2v() -> ModelPatcher:
 
 def hunyuan_video_15() -> ModelPatcher:
     """HunyuanVideo 1.5: a cell is a token; SigLIP and byt5 beside the text, first frame and mask as channels."""
+    need(comfy.supported_models, "HunyuanVideo15")
     return hunyuan_video(
         in_channels=65,
         out_channels=32,
@@ -222,6 +228,7 @@ def hunyuan_video_15() -> ModelPatcher:
         byt5=True,
         use_cond_type_embedding=True,
         vision_in_dim=1152,
+        meanflow_sum=True,
     )
 
 
@@ -240,6 +247,7 @@ FLUX = {
     "theta": 10000,
     "qkv_bias": True,
     "guidance_embed": True,
+    "txt_ids_dims": [],
 }
 
 HUNYUAN = {
@@ -262,7 +270,11 @@ HUNYUAN = {
     "meanflow": False,
     "use_cond_type_embedding": False,
     "vision_in_dim": None,
+    "meanflow_sum": False,
 }
+
+# Parameters that some versions lack: of HunyuanVideo 1.5, and the place of a text token in Flux, which is then 0.
+NOT_EVERYWHERE = {"txt_ids_dims", "use_cond_type_embedding", "vision_in_dim", "meanflow_sum"}
 
 LUMINA = {
     "image_model": "lumina2",
@@ -308,6 +320,12 @@ UNET = {
     "use_temporal_attention": False,
     "legacy": False,
 }
+
+
+def known(params: type, config: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that this core's dataclass ``params`` of the model has."""
+    fields = {field.name for field in dataclasses.fields(params)}
+    return {name: value for name, value in config.items() if name in fields or name not in NOT_EVERYWHERE}
 
 
 def build(config: dict[str, Any], family: type[BASE] | None = None, seed: int = 0) -> ModelPatcher:

@@ -38,6 +38,7 @@ from .capture import Capture
 from .placement import Part, parts_of, place, spread, weight_on
 from .sources import SOURCES, CallSite, Chunk, ModelCall, Probe, Regions, Skip, Source
 from .steps import step_of
+from .windows import Window, place_frames, spread_frames, weight_of_frames, window_of
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,11 @@ COMBINED = (
     "position in 'share'; 'paper' maps are the plain mean of those captured"
 )
 NEAREST = "the area of a conditioning does not start on a cell of every layer: there, maps are put on the nearest cell"
+VIDEO_MASK = "the mask of a video, of what is painted, is not told apart: the whole video asks"
+WINDOWS = "the video was denoised in context windows: maps of a frame are the mean of those windows that hold it"
+UNASKED = (
+    "the model was never asked for its {} conditioning: ComfyUI leaves the negative out where guidance is off (cfg 1)"
+)
 UNKNOWN = "attention in which I2AM knows no reference"
 PATIENCE = 8  # calls without a sound before we stop listening
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
@@ -88,14 +94,18 @@ class _Run:
         self.sources = [s for s in SOURCES.values() if self.settings.mechanism in ("auto", s.name)]
         self.recorder = Recorder(sigmas, noise.shape[0], self.settings.budget_bytes)
         self.grid = TokenGrid(*noise.shape[-2:], frames=noise.shape[2] if noise.ndim == 5 else 1)
-        self.items, self.latent = noise.shape[0], noise.shape[2:]
+        self.items, self.latent, self._shape = noise.shape[0], noise.shape[2:], noise.shape
         self.denoise_mask = _mask_of(guider, self.settings.branch, denoise_mask, noise)
+        if denoise_mask is not None and noise.ndim == 5:
+            self.recorder.notes[VIDEO_MASK] = None
         marked = self.settings.regions
         self.canvas = Regions(self.denoise_mask if marked.generated is None else marked.generated, marked.reference)
         self.mechanisms: Counter[str] = Counter()
         self._last_denoised: Tensor | None = None
         self._watched: list[Mapping[str, Any] | None] = []  # by position in the lists of the present calc_cond_batch
         self._parts: list[dict[Any, Part]] = []  # likewise
+        self._window: Window | None = None  # of the present calc_cond_batch
+        self._asked = False  # whether the denoiser was called for the watched branch
         self._evaluation = 0  # of the denoiser, in one or several calls
         self._step = 0
         self._regions: dict[TokenGrid, Tensor] = {}
@@ -156,7 +166,8 @@ class _Run:
 
     def _finish(self) -> Attribution:
         if not self.recorder.calls and not self.recorder.skipped:
-            self.recorder.notes[why_blind(self.guider.model_patcher.model.diffusion_model)] = None
+            denoiser = self.guider.model_patcher.model.diffusion_model
+            self.recorder.notes[why_blind(denoiser) if self._asked else UNASKED.format(self.settings.branch)] = None
         return self.recorder.freeze(
             grid=self.grid,
             denoise_mask=self.denoise_mask,
@@ -164,21 +175,25 @@ class _Run:
             branch=self.settings.branch,
         )
 
-    def _calc_cond_batch(self, executor, model, conds, x_in, timestep, *args, **kwargs):
+    def _calc_cond_batch(self, executor, model, conds, x_in, timestep, model_options, *args, **kwargs):
         """Learn which lists of conditionings are the watched branch (``_calc_cond_batch``, comfy/samplers.py).
 
         Not by position: guiders and guidance patches order them as they like. The guider's own dictionaries
         of the branch are recognised in them; uuids are not unique, since ComfyUI copies dictionaries.
         """
         ours = {id(c): c for c in (getattr(self.guider, "conds", None) or {}).get(self.settings.branch) or ()}
-        before = self._watched, self._parts
+        before = self._watched, self._parts, self._window
+        if "context_window" in model_options["transformer_options"]:  # copies, but not of another branch
+            uuids = {c.get("uuid") for c in ours.values() if "area" not in c}
+            ours = {id(c): c for conditionings in conds for c in conditionings or () if c.get("uuid") in uuids}
         self._watched = [_by_uuid(conditionings, ours) for conditionings in conds]
+        self._window = window_of(model, x_in, self._shape, timestep, model_options)
         self._parts = [parts_of(c, x_in, timestep) if w else {} for c, w in zip(conds, self._watched, strict=True)]
-        self._evaluation += 1
+        self._evaluation += self._window is None or self._window.is_first
         try:
-            return executor(model, conds, x_in, timestep, *args, **kwargs)
+            return executor(model, conds, x_in, timestep, model_options, *args, **kwargs)
         finally:
-            self._watched, self._parts = before
+            self._watched, self._parts, self._window = before
 
     def _apply_model(self, executor, x, t, c_concat, c_crossattn, control, transformer_options, **kwargs):
         self._local.call = self._describe(executor.class_obj, x, c_crossattn, transformer_options, kwargs)
@@ -206,13 +221,18 @@ class _Run:
         chunks = self._watched_chunks(x.shape[0], options)
         if not chunks:
             return None
+        self._asked = True
         if x.shape[0] != self.items * len(options["cond_or_uncond"]):
             self._skip(
                 f"a call with {x.shape[0]} rows, not {self.items} for each conditioning, as context windows make them: "
                 "not supported yet"
             )
             return None
-        if any(x.shape[2:] != (self.latent if c.part is None else c.part.weight.shape[1:]) for c in chunks):
+        whole = self.latent if self._window is None else (len(self._window.frames), *self.latent[1:])
+        if len(self.latent) == 3 and x.shape[2] != whole[0] and x.shape[3:] == whole[1:]:
+            self._skip(f"a call for {x.shape[2]} of the {self.latent[0]} frames of the video: which ones is not known")
+            return None
+        if any(x.shape[2:] != (whole if c.part is None else c.part.weight.shape[1:]) for c in chunks):
             self._skip(
                 f"a call for {_size(x.shape)} of the {_size(self.latent)} latent, as tiled samplers make them: where "
                 "that lies is not known"
@@ -220,10 +240,12 @@ class _Run:
             return None
         if any(c.part is not None for c in chunks):
             self.recorder.notes[COMBINED] = None
+        if self._window is not None:
+            self.recorder.notes[WINDOWS] = None
         with self._lock:
             self._step = step_of(float(options["sigmas"].max()), self.recorder.sigmas, self._step)
         tokens = 0 if text is None else text.shape[1]
-        return ModelCall(self._step, chunks, model, x.shape, tokens, conditions, options, self.canvas)
+        return ModelCall(self._step, chunks, model, x.shape, tokens, conditions, options, self.canvas, self._window)
 
     def _watched_chunks(self, rows: int, options: Mapping[str, Any]) -> tuple[Chunk, ...]:
         lists, uuids = options["cond_or_uncond"], options["uuids"]
@@ -289,7 +311,9 @@ class _Run:
         try:
             attention = AttentionCall.read(args, kwargs)
             if attention.q.shape[0] != call.x[0]:
-                self._skip("attention over other rows than the model was given: another pack changed them")
+                self._skip(
+                    "attention over other rows than the model was given: it splits them, or another pack changed them"
+                )
                 return
             site = CallSite(
                 layer=_layer_name(block, options),
@@ -364,11 +388,17 @@ class _Run:
             weight = weight_on(chunk.part, layer.grid)
             gain = weight if gain is None else gain * weight.to(gain.device)
             placement = place(chunk.part, layer.grid, self.grid)
+        elif call.window is not None:
+            weight = weight_of_frames(call.window, layer.grid)
+            gain = weight if gain is None else gain * weight.to(gain.device)
+            placement = place_frames(call.window, layer.grid)
+        if placement is not None:
             layer = dataclasses.replace(layer, grid=placement.grid)
         with self._lock:
             numbers = [self.recorder.reference(Reference(g.name, g.places, g.grid, g.key)) for g in probe.references]
             region = self._region(layer.grid)
-            pair_rows = None if placement else self._pair_rows(numbers, layer, region)
+            tokens = [g.places for g in probe.references]
+            pair_rows = None if placement else self._pair_rows(numbers, tokens, layer, region)
         whole = probe.keys == slice(0, attention.k.shape[2])
         marginals = attribute(
             attention.q[chunk.rows],
@@ -387,10 +417,12 @@ class _Run:
             self.recorder.row_sums[marginals[0].row_sums] += 1
             notes = [probe.note, NEAREST if placement and not placement.exact else ""]
             self.recorder.notes.update(dict.fromkeys(filter(None, notes)))
-            for number, maps in zip(numbers, marginals, strict=True):
-                if placement:
+            for number, group, maps in zip(numbers, probe.references, marginals, strict=True):
+                if call.window is not None:
+                    maps = dataclasses.replace(maps, **spread_frames(maps, placement, weight))
+                elif placement:
                     maps = dataclasses.replace(maps, **spread(maps, placement, region))
-                self.recorder.add(layer, call.step, number, maps, pair_rows, self._evaluation)
+                self.recorder.add(layer, call.step, number, maps, pair_rows, self._evaluation, group.grid)
 
     def _skip(self, reason: str) -> None:
         with self._lock:
@@ -404,14 +436,19 @@ class _Run:
             self._regions[grid] = cells_of(self.denoise_mask, grid)
         return self._regions[grid]
 
-    def _pair_rows(self, references: list[int], layer: Layer, region: Tensor | None) -> Tensor | None:
+    def _pair_rows(
+        self, references: list[int], tokens: list[int], layer: Layer, region: Tensor | None
+    ) -> Tensor | None:
         if self.settings.pair_maps == "everywhere":
             rows = torch.arange(layer.grid.cells)
         elif self.settings.pair_maps == "inpainting mask" and region is not None:
             rows = region.any(0).nonzero().flatten()
         else:
             return None
-        fits = [self.recorder.pairs_fit(reference, layer, len(rows)) for reference in references]
+        fits = [
+            self.recorder.pairs_fit(reference, layer, len(rows), count)
+            for reference, count in zip(references, tokens, strict=True)
+        ]
         return rows if all(fits) else None
 
 

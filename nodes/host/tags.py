@@ -21,9 +21,13 @@ def tag(name: str, start: int, tokens: Tensor, grid: tuple[int, int] | None) -> 
 
     Its key is a hash of the tokens: two references of one name stay apart, one that is used twice is one.
     """
-    values = tokens.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
-    key = hashlib.blake2b(values, digest_size=8).hexdigest()
-    return {"name": name, "start": start, "count": tokens.shape[1], "grid": grid, "key": key}
+    return {"name": name, "start": start, "count": tokens.shape[1], "grid": grid, "key": fingerprint(tokens)}
+
+
+def fingerprint(values: Tensor) -> str:
+    """The same for the same values."""
+    content = values.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def tagged(conditioning: Mapping[str, Any]) -> list[TokenGroup]:

@@ -5,6 +5,7 @@ import torch
 
 from i2am_core import Layer, Recorder, Reference, TokenGrid, attribute, maps, span
 from i2am_core.levels import resize
+from i2am_core.specific import specific
 
 STEPS, HEADS, ITEMS = 10, 3, 2
 FINE, COARSE = TokenGrid(6, 4), TokenGrid(3, 2)
@@ -23,7 +24,7 @@ def record(layers, budget=BIG_BUDGET, calls_per_step=1, masked=True, steps=STEPS
                 cells = layer.grid.cells
                 q, k = torch.randn(ITEMS, layer.heads, cells, 8), torch.randn(ITEMS, layer.heads, 20, 8)
                 scope = (torch.arange(cells) % 2 == 0).expand(ITEMS, cells) if masked else None
-                rows = torch.arange(cells) if recorder.pairs_fit(number, layer, cells) else None
+                rows = torch.arange(cells) if recorder.pairs_fit(number, layer, cells, REFERENCE.tokens) else None
                 (m,) = attribute(q, k, [span("reference", 5, REFERENCE.grid)], scope=scope, pair_rows=rows)
                 recorder.add(layer, step, number, m, rows)
                 given.setdefault((layer, step), []).append(m)
@@ -225,3 +226,77 @@ def test_references_are_ranked_by_their_share_of_each_cell(normalization):
         torch.testing.assert_close(shown.values[n], plain.values[0])
     with pytest.raises(ValueError, match="compares references on the picture"):
         maps(attribution, "g2r", "reference")
+
+
+CLIP = Reference("clip", 24, TokenGrid(2, 3, frames=4))
+
+
+def video(layers, steps=2):
+    """Layers of frames look at a reference of four frames; returns also the marginals of each call."""
+    recorder = Recorder(torch.linspace(1, 0, steps + 1), ITEMS, BIG_BUDGET)
+    number, given = recorder.reference(CLIP), []
+    for step in range(steps):
+        for layer in layers:
+            q, k = torch.randn(ITEMS, layer.heads, layer.grid.cells, 8), torch.randn(ITEMS, layer.heads, 30, 8)
+            rows = torch.arange(layer.grid.cells)
+            (m,) = attribute(q, k, [span("clip", 6, CLIP.grid)], pair_rows=rows)
+            recorder.add(layer, step, number, m, rows)
+            given.append(m)
+    return recorder.freeze(grid=TokenGrid(12, 8, frames=3)), given
+
+
+@pytest.mark.parametrize(("direction", "grid"), [("r2g", TokenGrid(6, 4, 3)), ("g2r", CLIP.grid)])
+def test_a_map_of_a_video_is_the_mean_of_its_frames(direction, grid):
+    attribution, given = video([Layer(name, TokenGrid(6, 4, 3), HEADS) for name in "ab"])
+    field = f"{direction}_share"
+    expected = torch.stack([getattr(m, field)[1] for m in given]).mean((0, 1))
+    expected = expected.unflatten(0, (grid.frames, grid.height, grid.width))
+    frames = maps(attribution, direction, "frame", "share", item=1)
+    assert frames.labels == [f"frame {n}" for n in range(grid.frames)]
+    torch.testing.assert_close(frames.values, expected)
+    for level in ("unified", "time", "head", "layer"):
+        shown = maps(attribution, direction, level, "share", item=1)
+        assert shown.values.shape[1:] == expected.shape[1:] and len(shown.labels) == len(shown.values)
+        torch.testing.assert_close(shown.values.mean(0), expected.mean(0))
+
+
+def test_frames_need_a_video(equal_grids):
+    for direction, what in (("r2g", "the picture"), ("g2r", "the reference")):
+        with pytest.raises(ValueError, match=f"for videos: {what} has a single frame"):
+            maps(equal_grids[0], direction, "frame")
+    mixed, _ = video([Layer("a", TokenGrid(6, 4, 3), 1), Layer("b", TokenGrid(6, 4, 2), 1)])
+    with pytest.raises(ValueError, match="different numbers of frames"):
+        maps(mixed, "r2g", "frame")
+    assert maps(mixed, "r2g").values.shape == (1, 6, 4)
+    assert len(maps(mixed, "r2g", "frame", layers="b").labels) == 2
+
+
+def test_a_region_of_a_video_is_the_same_in_all_frames():
+    attribution, _ = video([Layer("a", TokenGrid(6, 4, 3), HEADS)])
+    for direction in ("g2r", "r2g"):
+        got = specific(attribution, torch.ones(60, 40), direction, item=1).values
+        torch.testing.assert_close(got, maps(attribution, direction, item=1).values[0])
+    corner = torch.zeros(6, 4)
+    corner[0, 0] = 1
+    rows = attribution.layer_maps(0, 0).pairs["g2r_pairs"][0][[0, 24, 48]].mean(0)
+    torch.testing.assert_close(specific(attribution, corner, "g2r").values.flatten(), rows.view(4, 6).mean(0))
+
+
+def test_a_reference_on_several_grids_is_one_reference():
+    """As self-attention of a U-Net sees a region: finer in some layers. Its maps are resized, then averaged."""
+    fine, coarse = Layer("fine", FINE, 1), Layer("coarse", COARSE, 1)
+    recorder = Recorder(torch.linspace(1, 0, 2), 1, BIG_BUDGET)
+    expected = []
+    for layer, grid in ((coarse, TokenGrid(2, 1)), (fine, TokenGrid(4, 2))):
+        q, k = torch.randn(1, 1, layer.grid.cells, 4), torch.randn(1, 1, grid.cells, 4)
+        (m,) = attribute(q, k, [span("it", 0, grid)], pair_rows=torch.arange(layer.grid.cells))
+        number = recorder.reference(Reference("it", grid.cells, grid))
+        assert recorder.pairs_fit(number, layer, layer.grid.cells, grid.cells)
+        recorder.add(layer, 0, number, m, torch.arange(layer.grid.cells), reference_grid=grid)
+        expected.append(resize(m.g2r_paper[0, 0].unflatten(0, (grid.height, grid.width)), 4, 2))
+    attribution = recorder.freeze(grid=FINE)
+    assert attribution.references == (Reference("it", 8, TokenGrid(4, 2)),)
+    torch.testing.assert_close(maps(attribution, "g2r").values[0], torch.stack(expected).mean(0))
+    assert attribution.layer_maps(0, 0).reference_grid == TokenGrid(2, 1)
+    region = torch.ones(6, 4)
+    torch.testing.assert_close(specific(attribution, region, "g2r").values, maps(attribution, "g2r").values[0])

@@ -74,7 +74,7 @@ def sample(recorder, layers, grid, q, k):
     number = recorder.reference(Reference("it", grid.cells, grid))
     for step in range(recorder.steps):
         for layer in layers:
-            fits = pairs and recorder.pairs_fit(number, layer, grid.cells)
+            fits = pairs and recorder.pairs_fit(number, layer, grid.cells, grid.cells)
             some = rows if fits else None
             (maps,) = attribute(q, k, [span("it", text, grid)], pair_rows=some, chunk_bytes=recorder.chunk_bytes)
             recorder.add(layer, step, number, maps, some)

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from i2am_core import Layer, Recorder, Reference, TokenGrid, attribute, maps, span
+from i2am_core.report import attribution_sheet
 from i2am_core.storage import load, save
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +63,35 @@ def test_what_is_read_is_what_was_written(attribution, tmp_path):
     assert again.summary() == attribution.summary()
     assert torch.equal(maps(again, "g2r").values, maps(attribution, "g2r").values)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_videos_keep_their_frames(attribution, tmp_path):
+    """A picture's grid stays the pair that it has always been, so that older files are read as before."""
+    video, clip = TokenGrid(1, 4, frames=3), TokenGrid(1, 3, frames=2)
+    layers = tuple(dataclasses.replace(x, grid=video) for x in attribution.layers)
+    references = (dataclasses.replace(attribution.references[0], grid=clip), attribution.references[1])
+    entries = {
+        (r, n): dataclasses.replace(e, reference_grid=references[r].grid) for (r, n), e in attribution.entries.items()
+    }
+    made = dataclasses.replace(
+        attribution,
+        layers=layers,
+        references=references,
+        entries=entries,
+        grid=TokenGrid(2, 8, frames=3),
+        denoise_mask=None,
+    )
+    path = tmp_path / "run.i2am.safetensors"
+    save(made, path)
+    again = load(path)
+    assert again.layers == layers and again.references == references and again.grid == made.grid
+    assert again.summary() == made.summary() and "8x2 in 3 frames" in again.summary()
+    assert torch.equal(maps(again, "r2g", "frame").values, maps(made, "r2g", "frame").values)
+    attribution_sheet(again, tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+    save(attribution, path)
+    with safe_open(path, "pt") as file:
+        assert json.loads(file.metadata()["i2am"])["grid"] == [3, 4]
 
 
 def test_a_failed_save_leaves_the_old_file(attribution, tmp_path, monkeypatch):
@@ -118,6 +148,8 @@ def rewrite(path, change):
         (lambda h, t: h["entries"].append([5, 0]), "no valid I2AM attribution"),
         (lambda h, t: h.update(bins=[[0, 2]]), "time bins do not hold its steps"),
         (lambda h, t: h["references"][0].update(grid=[9, 9]), "does not fill its grid"),
+        (lambda h, t: h.update(grid=[3, 4, 0]), "0 is not a count"),
+        (lambda h, t: h.update(grid=[3, 4, 1, 1]), "is not a grid"),
         (lambda h, t: t.pop("maps/0/0/r2g_paper"), "maps of layer 'output 1.0' are missing"),
         (lambda h, t: t["maps/0/0/r2g_paper"].fill_(float("nan")), "values that are not numbers"),
         (lambda h, t: t["pair_rows/0/0"].fill_(99), "pair_rows leaves the grid"),

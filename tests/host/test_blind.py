@@ -1,5 +1,6 @@
 """Runs in which nothing, or not all, can be seen: refused with the reason and with what to do instead."""
 
+import inspect
 import types
 
 import pytest
@@ -25,8 +26,10 @@ def test_a_forward_without_options_is_named(module):
     model = graph.model.clone()
     original = type(model.model.diffusion_model).forward_orig
 
-    def forward(self, img, img_ids, txt, txt_ids, timesteps, y, guidance=None, control=None, *args, **kwargs):
-        return original(self, img, img_ids, txt, txt_ids, timesteps, y, guidance, control, {})
+    def forward(self, *args, **kwargs):
+        given = inspect.signature(original).bind(self, *args, **kwargs)
+        given.arguments["transformer_options"] = {}
+        return original(*given.args, **given.kwargs)
 
     forward.__module__ = module
     model.add_object_patch("diffusion_model.forward_orig", types.MethodType(forward, model.model.diffusion_model))

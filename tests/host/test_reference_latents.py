@@ -3,6 +3,7 @@
 import pytest
 import tiny_graphs
 from mechanisms import assert_maps_equal, capture, measure
+from this_core import layer_names
 
 from i2am_pack.i2am_core import TokenGrid
 
@@ -23,7 +24,7 @@ def test_flux_kontext_equals_the_oracle(shape):
     attribution = capture(graph)
     height, width = graph.latent["samples"].shape[-2:]
     text, grid = graph.text_tokens, TokenGrid(-(-height // 2), -(-width // 2))
-    assert [layer.name for layer in attribution.layers] == ["double 0", "double 1", "single 0", "single 1"]
+    assert [layer.name for layer in attribution.layers] == layer_names("double 0", "double 1", "single 0", "single 1")
     assert {layer.grid for layer in attribution.layers} == {grid}
     assert [r.grid for r in attribution.references] == [TokenGrid(2, 4), TokenGrid(3, 2)]
     first = text + grid.cells
@@ -98,3 +99,14 @@ def test_hidream_e1_in_an_area_has_only_a_part_of_its_reference():
     graph.positive[0][1]["area"] = (4, 6, 2, 0)
     with pytest.raises(ValueError, match="the conditioning's area cuts the reference"):
         capture(graph)
+
+
+def test_first_references_of_combined_conditionings_are_not_the_same():
+    """Two conditionings, each with a reference latent of its own: told apart by what they hold."""
+    graph, other = (tiny_graphs.flux_kontext(reference=seed, sizes=((4, 8),)) for seed in (2, 9))
+    graph.positive = graph.positive + other.positive
+    attribution = capture(graph)
+    assert [r.name for r in attribution.references] == ["reference latent 1"] * 2
+    again = tiny_graphs.flux_kontext(sizes=((4, 8),))
+    again.positive = again.positive + tiny_graphs.flux_kontext(sizes=((4, 8),), text=5).positive
+    assert len(capture(again).references) == 1

@@ -7,6 +7,7 @@ see only text or only references, come before it.
 import pytest
 import torch
 from oracle import Oracle
+from this_core import VERSION
 from tiny_graphs import GRAPHS
 
 TEXT_AND_REFERENCE = {
@@ -28,6 +29,15 @@ TEXT_AND_REFERENCE = {
     "hunyuan_video_i2v": (2, 21, [(12, 21)], [(0, 6)]),
     "hunyuan_video_15": (2, 791, [(782, 791)], [(0, 24), (48, 777)]),
 }
+TEXT_FIRST = {
+    # Since ComfyUI 0.14 the video is last in HunyuanVideo; what is among its own tokens, and the text, stays in order.
+    "hunyuan_video_custom": (2, 27, [(0, 9)], [(9, 15)]),
+    "hunyuan_video_replace": (2, 21, [(0, 9)], [(9, 15)]),
+    "hunyuan_video_i2v": (2, 21, [(0, 9)], [(9, 15)]),
+    "hunyuan_video_15": (2, 791, [(734, 743)], [(0, 729), (743, 767)]),
+}
+if VERSION >= (0, 14):
+    TEXT_AND_REFERENCE |= TEXT_FIRST
 TEXT = {"lumina2_text": (2, 19, [(0, 7)]), "z_image_text": (2, 64, [(0, 32)])}
 SEPARATE = {
     # graph: keys of self-attention, of CLIP and of text, in the order of the calls

@@ -1,6 +1,8 @@
 """I2AM Maps over a real attribution: sizes, batches, what it draws, and what it says to bad input."""
 
+import mechanisms
 import pytest
+import tiny_graphs
 import torch
 import workflow
 
@@ -94,3 +96,34 @@ def test_share_says_how_much(attribution):
 def test_bad_input_is_one_clear_sentence(attribution, changes, message):
     with pytest.raises(ValueError, match=message):
         show(attribution, **changes)
+
+
+@pytest.fixture(scope="module")
+def videos():
+    """Two videos of 3 frames of the latent, which is 9 pictures each."""
+    graph = tiny_graphs.wan_phantom(batch=2, cfg=1.0)
+    graph.latent = {"samples": torch.zeros(2, 16, 3, 4, 6)}
+    return mechanisms.capture(graph)
+
+
+@pytest.mark.parametrize("item", [0, 1])
+def test_each_frame_of_the_latent_lies_over_its_picture(videos, item):
+    batch = (torch.arange(18.0) / 18).view(18, 1, 1, 1).expand(18, 32, 48, 3)
+    overlay, _, _, labels = show(videos, level="frame", item=item, image=batch, opacity=0.0)
+    assert overlay.shape == (3, 32, 48, 3) and [line[:8] for line in labels.splitlines()] == [
+        "frame 0 ", "frame 1 ", "frame 2 ",
+    ]  # fmt: skip
+    for frame, picture in enumerate((0, 4, 8)):
+        torch.testing.assert_close(overlay[frame], batch[9 * item + picture])
+    unified, *_ = show(videos, item=item, image=batch, opacity=0.0)
+    torch.testing.assert_close(unified[0], batch[9 * item])
+    single, *_ = show(videos, level="frame", item=item, image=batch[5:6], opacity=0.0)
+    torch.testing.assert_close(single, batch[5:6].expand(3, 32, 48, 3))
+    assert show(videos, level="frame")[1].shape[0] == 3
+    with pytest.raises(ValueError, match=r"a batch of 9 pictures for 2 generated picture\(s\) of several frames"):
+        show(videos, level="frame", image=batch[:9])
+
+
+def test_a_picture_has_no_frames(attribution):
+    with pytest.raises(ValueError, match="level 'frame' is for videos: the picture has a single frame"):
+        show(attribution, level="frame")

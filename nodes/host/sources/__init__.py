@@ -2,13 +2,30 @@
 
 from .base import CallSite, Chunk, ModelCall, Probe, Regions, Skip, Source
 from .cross_attention import CrossAttention
+from .image_cross_attention import ImageCrossAttention
 from .ip_adapter import IPAdapter
+from .reference_frames import ReferenceFrames
 from .reference_latents import ReferenceLatents
 from .reference_only import ReferenceOnly
+from .sequences import ORDERS
 from .uso_style import UsoStyle
+from .video_sequences import hunyuan_video, wan
+from .vision_tokens import VisionTokens
+
+ORDERS |= {"WanModel": wan, "HunyuanVideo": hunyuan_video}
 
 SOURCES: dict[str, Source] = {
-    source.name: source for source in (ReferenceOnly(), CrossAttention(), ReferenceLatents(), IPAdapter(), UsoStyle())
+    source.name: source
+    for source in (
+        ReferenceOnly(),  # before what else knows of a U-Net: its reasons to skip are the better ones
+        CrossAttention(),
+        ReferenceLatents(),
+        IPAdapter(),
+        UsoStyle(),
+        ImageCrossAttention(),
+        ReferenceFrames(),
+        VisionTokens(),
+    )
 }
 
 __all__ = ["SOURCES", "CallSite", "Chunk", "ModelCall", "Probe", "Regions", "Skip", "Source"]

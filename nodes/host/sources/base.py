@@ -1,7 +1,7 @@
 """What every reference mechanism answers: does this attention call read a reference, and where?"""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from ....i2am_core.attribution import Layer
 from ....i2am_core.tokens import Index, TokenGrid, TokenGroup
 from ..placement import Part
+from ..windows import Window
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class ModelCall:
     conditions: Mapping[str, Any]  # the other conditionings of this call: ref_latents, clip_fea, ...
     options: Mapping[str, Any]  # transformer_options
     regions: Regions
+    window: Window | None = None  # of a video that is denoised some frames at a time; ``x`` is those
+    memo: dict[Any, Any] = field(default_factory=dict)  # what sources have worked out for this call
 
     @property
     def denoiser(self) -> torch.nn.Module:

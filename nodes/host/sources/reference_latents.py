@@ -4,7 +4,10 @@ They arrive as ``ref_latents`` in ``BaseModel.apply_model``, in the order of the
 ``image_cond``, which makes the latent wider; of an area, it gets no more than what is in that area of the reference.
 """
 
+import dataclasses
+
 from ....i2am_core.attribution import Layer
+from ..tags import fingerprint
 from .base import CallSite, Chunk, ModelCall, Probe, Skip
 from .sequences import sequence_of
 
@@ -24,4 +27,16 @@ class ReferenceLatents:
         if not sequence.references:
             return Skip(f"a {type(call.denoiser).__name__} was given reference latents, but has no place for them")
         layer = Layer(sequence.layer, sequence.grid, site.heads)
-        return Probe(layer, sequence.queries, slice(0, site.keys), sequence.references)
+        name = ("keys of reference latents", chunk.rows.start)
+        if name not in call.memo:
+            call.memo[name] = _keys(call, chunk)
+        groups = zip(sequence.references, call.memo[name], strict=True)
+        references = tuple(dataclasses.replace(group, key=key) for group, key in groups)
+        return Probe(layer, sequence.queries, slice(0, site.keys), references)
+
+
+def _keys(call: ModelCall, chunk: Chunk) -> list[str]:
+    """A hash of each latent: in conditionings that are combined, the first reference need not be the same."""
+    beside = call.conditions.get("image_cond")
+    latents = call.conditions.get("ref_latents") or [] if beside is None else [beside]
+    return [fingerprint(latent[chunk.rows.start : chunk.rows.start + 1]) for latent in latents]

@@ -1,0 +1,27 @@
+"""What this ComfyUI has: other versions than the pinned one may lack what a test is about, which is then skipped."""
+
+import os
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import comfyui_version
+import pytest
+
+VERSION = tuple(int(number) for number in re.findall(r"\d+", comfyui_version.__version__)[:3])
+PINNED = (Path(os.environ["COMFYUI_PATH"]) / ".i2am-stamp").is_file()  # made by scripts/host.py: all tests must run
+
+TELLS_BLOCKS = VERSION >= (0, 3, 75)  # which block of Flux, Qwen-Image or HunyuanVideo asks
+
+
+def layer_names(*told: str) -> list[str]:
+    """Layers in the order of their calls; they are numbered where this core does not tell which block asks."""
+    return list(told) if TELLS_BLOCKS else [f"block {number}" for number in range(len(told))]
+
+
+def need(module: ModuleType, name: str) -> Any:
+    """The ``name`` of a module of ComfyUI's. Where another version lacks it the test is skipped, not on the pinned."""
+    if not hasattr(module, name) and not PINNED:
+        pytest.skip(f"ComfyUI {comfyui_version.__version__} has no {module.__name__}.{name}")
+    return getattr(module, name)
