@@ -11,7 +11,7 @@ import logging
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -36,7 +36,7 @@ from .attention_call import AttentionCall
 from .blind import why_blind
 from .capture import Capture
 from .placement import Part, parts_of, place, spread, weight_on
-from .sources import SOURCES, CallSite, Chunk, ModelCall, Probe, Regions, Skip
+from .sources import SOURCES, CallSite, Chunk, ModelCall, Probe, Regions, Skip, Source
 from .steps import step_of
 from .tags import pictures
 from .windows import Window, place_frames, spread_frames, weight_of_frames, window_of
@@ -131,6 +131,9 @@ class _Run:
             (WrappersMP.APPLY_MODEL, self._apply_model),
         ):
             comfy.patcher_extension.add_wrapper_with_key(kind, KEY, wrapper, options)
+        for source in self.sources:
+            if hasattr(source, "install"):
+                source.install(options, _eager(self._take))
         model_options["transformer_options"] = options
         if TORCH_COMPILE_KWARGS in model_options:
             self.recorder.notes[COMPILED] = None
@@ -282,18 +285,31 @@ class _Run:
                 output = previous(attention, *args, **kwargs) if previous else attention(*args, **kwargs)
             if call is not None:
                 self._silent[attention] += listener is not None and listener.silent
-                self._observe(call, args, kwargs, listener)
+                self._observe(call, args, kwargs, kwargs.get("transformer_options") or {}, self.sources, listener)
             return output
 
         return attend
+
+    def _take(self, args: tuple, kwargs: Mapping[str, Any], options: Mapping[str, Any], source: Source) -> None:
+        """An attention call that a source has heard of by itself."""
+        call = getattr(self._local, "call", None)
+        if call is not None:
+            self._observe(call, args, kwargs, options, [source])
 
     def _listen(self, attention: Callable, call: ModelCall | None) -> AbstractContextManager[Listener | None]:
         """Overhear the kernel of a watched call, unless this kind of attention has never let anything be heard."""
         deaf = call is None or self._silent[attention] >= PATIENCE
         return nullcontext() if deaf else Listener()
 
-    def _observe(self, call: ModelCall, args: tuple, kwargs: Mapping[str, Any], listener: Listener | None) -> None:
-        options = kwargs.get("transformer_options") or {}
+    def _observe(
+        self,
+        call: ModelCall,
+        args: tuple,
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        sources: Sequence[Source],
+        listener: Listener | None = None,
+    ) -> None:
         block = _block_of(options)
         try:
             attention = AttentionCall.read(args, kwargs)
@@ -316,7 +332,7 @@ class _Run:
             total = None
             if listener is not None:
                 total = listener.total(attention.q, attention.k, attention.scale, attention.bias)
-            self._file(call, attention, site, total)
+            self._file(call, attention, site, sources, total)
         except InterruptProcessingException:
             raise
         except Exception as error:
@@ -336,11 +352,18 @@ class _Run:
         replaced = self._local.replaced.get(kind, {})
         return "" if block in replaced or block[:2] in replaced else announced[0]
 
-    def _file(self, call: ModelCall, attention: AttentionCall, site: CallSite, total: Tensor | None) -> None:
+    def _file(
+        self,
+        call: ModelCall,
+        attention: AttentionCall,
+        site: CallSite,
+        sources: Sequence[Source],
+        total: Tensor | None,
+    ) -> None:
         """Ask every source about every chunk; capture what one proves, and note why the rest is skipped."""
-        used = Counter(dict.fromkeys((s.name for s in self.sources), 0))
+        used = Counter(dict.fromkeys((s.name for s in sources), 0))
         for chunk in call.chunks:
-            answers = [(source.name, source.probe(site, chunk, call)) for source in self.sources]
+            answers = [(source.name, source.probe(site, chunk, call)) for source in sources]
             probes = [(name, answer) for name, answer in answers if isinstance(answer, Probe)]
             for name, probe in probes:
                 self._capture(call, attention, chunk, self._named(name, probe), total)

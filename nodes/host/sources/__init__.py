@@ -4,6 +4,7 @@ from .base import CallSite, Chunk, ModelCall, Probe, Regions, Skip, Source
 from .canvas_regions import CanvasRegions
 from .cross_attention import CrossAttention
 from .image_cross_attention import ImageCrossAttention
+from .ip_adapter import IPAdapter
 from .reference_frames import ReferenceFrames
 from .reference_latents import ReferenceLatents
 from .reference_only import ReferenceOnly
@@ -23,6 +24,7 @@ SOURCES: dict[str, Source] = {
         ReferenceLatents(),
         StyleTokens(),
         CanvasRegions(),
+        IPAdapter(),
         UsoStyle(),
         ImageCrossAttention(),
         ReferenceFrames(),

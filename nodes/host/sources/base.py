@@ -1,6 +1,6 @@
 """What every reference mechanism answers: does this attention call read a reference, and where?"""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -105,3 +105,11 @@ class Source(Protocol):
         None where this mechanism is not in use in this call of the denoiser.
         """
         ...
+
+
+Observe = Callable[[tuple, Mapping[str, Any], Mapping[str, Any], Source], None]
+"""Takes in an attention call that the override is not told of: its arguments, transformer_options, and what answers.
+
+A source with a method ``install(options, observe)`` is called once when a run starts, to put what it needs into the
+``transformer_options`` of this run alone: dictionaries may be changed, objects in them belong to the user.
+"""
