@@ -9,12 +9,13 @@ class I2AMExtension(ComfyExtension):
         from .nodes.capture import I2AMCapture
         from .nodes.collect import I2AMCollect
         from .nodes.imacs import I2AMIMACS
+        from .nodes.ip_adapter_reference import I2AMIPAdapterReference
         from .nodes.maps import I2AMMaps
         from .nodes.specific import I2AMSpecificReference
         from .nodes.storage import I2AMLoad, I2AMSave
         from .nodes.tag_reference import I2AMTagReference
 
-        capture = [I2AMCapture, I2AMTagReference, I2AMCollect]
+        capture = [I2AMCapture, I2AMTagReference, I2AMIPAdapterReference, I2AMCollect]
         read = [I2AMMaps, I2AMSpecificReference, I2AMIMACS, I2AMSave, I2AMLoad]
         return [*capture, *read, *DEMO_NODES]
 

@@ -26,13 +26,17 @@ class Reference:
     """A reference image as the model sees it. ``grid`` is None where its tokens have no place in the image.
 
     ``key`` tells references of one name apart. Where layers see it on grids of different size, ``grid`` is the
-    largest, and the maps of each layer say which is theirs.
+    largest, and the maps of each layer say which is theirs. ``approximate``: that its tokens lie on this grid is an
+    estimate; maps on the picture do not depend on it. ``embeds [tokens, C]`` are the tokens themselves, where they are
+    known: to recognise their image by. They are not saved.
     """
 
     name: str
     tokens: int
     grid: TokenGrid | None
     key: str = ""
+    approximate: bool = False
+    embeds: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,9 @@ class Attribution:
             f"{len(self.references)} reference(s) acted on {self.items} picture(s), on a latent grid of {self.grid}.",
             f"mechanism: {self.mechanism}; branch: {self.branch}",
             *(
-                f"reference {i}: {r.name}, {r.tokens} tokens, " + (f"grid {r.grid}" if r.grid else "no spatial layout")
+                f"reference {i}: {r.name}, {r.tokens} tokens, "
+                + (f"grid {r.grid}" if r.grid else "no spatial layout")
+                + (", approximate" if r.approximate else "")
                 for i, r in enumerate(self.references)
             ),
             f"kept: {detail} x {len(self.layers)} layers x {'each head' if self.heads_kept else 'mean of heads'}, "

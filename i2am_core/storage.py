@@ -61,7 +61,8 @@ def _header(a: Attribution) -> dict[str, Any]:
     return {
         "version": VERSION,
         "references": [
-            {"name": r.name, "tokens": r.tokens, "grid": _sides(r.grid), "key": r.key} for r in a.references
+            {"name": r.name, "tokens": r.tokens, "grid": _sides(r.grid), "key": r.key, "approximate": r.approximate}
+            for r in a.references
         ],
         "layers": [{"name": x.name, "grid": _sides(x.grid), "heads": x.heads} for x in a.layers],
         "entries": sorted(a.entries),
@@ -111,7 +112,10 @@ def _read_header(metadata: Mapping[str, str] | None, name: str) -> dict[str, Any
 
 def _attribution(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Attribution:
     references = tuple(
-        Reference(str(r["name"]), _count(r["tokens"]), _grid(r["grid"]), str(r["key"])) for r in header["references"]
+        Reference(
+            str(r["name"]), _count(r["tokens"]), _grid(r["grid"]), str(r["key"]), bool(r.get("approximate", False))
+        )
+        for r in header["references"]
     )
     layers = tuple(Layer(str(x["name"]), _some_grid(x["grid"]), _count(x["heads"])) for x in header["layers"])
     a = Attribution(

@@ -29,7 +29,8 @@ class TokenGroup:
     """Tokens of one role. ``grid`` is None where tokens have no place in an image (a global embedding).
 
     ``key`` tells groups of one name apart, where a run has several. ``cells`` ``[count]`` are the cells of the grid
-    that the tokens have, where it has more cells than there are tokens; maps are 0 elsewhere.
+    that the tokens have, where it has more cells than there are tokens; maps are 0 elsewhere. ``embeds [count, C]``
+    are the tokens themselves, before a layer made keys of them, where they are known.
     """
 
     name: str
@@ -38,6 +39,7 @@ class TokenGroup:
     grid: TokenGrid | None = None
     key: str = ""
     cells: Tensor | None = None
+    embeds: Tensor | None = None
 
     @property
     def places(self) -> int:

@@ -91,7 +91,8 @@ def _g2r(
     if shown.grid is None:
         return {"score": None, "reason": f"reference '{shown.name}' has no spatial layout"}
     mask = choose(mask, referred(attribution, chosen["reference"], chosen["item"]))
-    return _score(attribution, "g2r", mask, penalty, threshold, chosen)
+    score = _score(attribution, "g2r", mask, penalty, threshold, chosen)
+    return score | {"approximate": True} if shown.approximate else score
 
 
 def _score(

@@ -103,12 +103,15 @@ class I2AMMaps(io.ComfyNode):
         heat = render.heat(shown.values, size, scale)
         colors = render.colorize(heat, colormap)
         over = colors if picture is None else render.overlay(picture, colors, opacity)
-        return io.NodeOutput(over, colors, heat, "\n".join(_labels(shown, direction, normalization)))
+        approximate = towards == "g2r" and attribution.references[reference].approximate
+        labels = _labels(shown, direction, normalization, approximate)
+        return io.NodeOutput(over, colors, heat, "\n".join(labels))
 
 
-def _labels(shown: levels.Maps, direction: str, normalization: str) -> list[str]:
+def _labels(shown: levels.Maps, direction: str, normalization: str, approximate: bool) -> list[str]:
     """What each picture shows, and the range that its colours stand for."""
     asked = f", asked by the {shown.scope}" if direction == "generated to reference" else ""
+    asked += ", approximate" if approximate else ""
     return [
         f"{label} | {direction}, {normalization}{asked} | {values.min():.3g} to {values.max():.3g}"
         for label, values in zip(shown.labels, shown.values, strict=True)

@@ -398,7 +398,8 @@ class _Run:
         if placement is not None:
             layer = dataclasses.replace(layer, grid=placement.grid)
         with self._lock:
-            numbers = [self.recorder.reference(Reference(g.name, g.places, g.grid, g.key)) for g in probe.references]
+            references = [Reference(g.name, g.places, g.grid, g.key, embeds=g.embeds) for g in probe.references]
+            numbers = [self.recorder.reference(reference) for reference in references]
             region = self._region(layer.grid)
             tokens = [g.places for g in probe.references]
             pair_rows = None if placement else self._pair_rows(numbers, tokens, layer, region)

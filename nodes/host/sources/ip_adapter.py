@@ -201,7 +201,10 @@ class _Adapter:
             gain = gain if of_values is None else gain * of_values
         tokens = self.attention.args[1].shape[1]
         layer = Layer(site.layer, site.grid, site.heads)
-        groups = _groups(self.reference, self.key, site.keys // tokens, tokens)
+        images = site.keys // tokens
+        second = ("", "") if self._other is None else (", composition image", " composition")
+        name, key = self.reference + second[0], self.key + second[1]
+        groups = _groups(name, key, images, tokens, self._embeds(images, tokens))
         return Probe(layer, slice(None), slice(0, site.keys), groups, gain, note)
 
     def _factor_of_values(self, rows: slice, items: int) -> Tensor | None:
@@ -209,10 +212,10 @@ class _Adapter:
         given = self.attention.args[2]  # [B * images, tokens, C]
         images = given.shape[0] // self.result.shape[0]
         given = given[rows.start * images : rows.stop * images]
-        adapter, other = self.kwargs["ipadapter"], self.kwargs.get("cond_alt") or {}
+        adapter = self.kwargs["ipadapter"]
         if hasattr(adapter, "get_multigpu_clone"):
             adapter = adapter.get_multigpu_clone(given.device)
-        embeds = other.get(self.options["transformer_index"], self.kwargs["cond"])
+        embeds = self._given
         own = adapter.ip_layers.to_kvs[self.kwargs["module_key"] + "_to_v_ip"](embeds)
         if self.kwargs.get("unfold_batch"):  # an image for each item; the last one for those that have none
             own = own[torch.arange(items).clamp(max=len(own) - 1).to(own.device)]
@@ -221,6 +224,23 @@ class _Adapter:
         if own.shape != given.shape:
             return None
         return factor(own.reshape(items, 1, -1), given.reshape(items, 1, -1))
+
+    @property
+    def _other(self) -> Tensor | None:
+        """The tokens of a second image, which is for some layers (IPAdapter Style & Composition SDXL)."""
+        if not isinstance(self.kwargs.get("weight"), Mapping):
+            return None
+        return (self.kwargs.get("cond_alt") or {}).get(self.options["transformer_index"])
+
+    @property
+    def _given(self) -> Any:
+        return self.kwargs.get("cond") if self._other is None else self._other
+
+    def _embeds(self, images: int, tokens: int) -> Tensor | None:
+        """The tokens of each image ``[images, tokens, C]``, or None where they are not the same for all items."""
+        given = self._given
+        known = isinstance(given, Tensor) and given.ndim == 3 and given.shape[:2] == (images, tokens)
+        return given if known else None
 
 
 def factor(before: Tensor, after: Tensor) -> Tensor | None:
@@ -239,7 +259,7 @@ def factor(before: Tensor, after: Tensor) -> Tensor | None:
     return (found / scale)[..., 0]
 
 
-def _groups(name: str, key: str, images: int, tokens: int) -> tuple[TokenGroup, ...]:
+def _groups(name: str, key: str, images: int, tokens: int, embeds: Tensor | None) -> tuple[TokenGroup, ...]:
     """Images one after the other. 257 tokens are CLS and a grid; CLS is a reference of its own, with no place."""
     groups = []
     for image in range(images):
@@ -249,5 +269,6 @@ def _groups(name: str, key: str, images: int, tokens: int) -> tuple[TokenGroup, 
             groups.append(TokenGroup(label, slice(start + 1, start + tokens), CLIP.cells, CLIP, own))
             groups.append(TokenGroup(f"{label}, CLS token", slice(start, start + 1), 1, None, own))
         else:
-            groups.append(TokenGroup(label, slice(start, start + tokens), tokens, None, own))
+            own_embeds = None if embeds is None else embeds[image]
+            groups.append(TokenGroup(label, slice(start, start + tokens), tokens, None, own, embeds=own_embeds))
     return tuple(groups)

@@ -1,0 +1,169 @@
+"""The tokens of an IP-Adapter Plus back on the image: an approximation, by attention rollout.
+
+Its Resampler (image_proj_models.py of cubiq/ComfyUI_IPAdapter_plus) makes T tokens of the features of CLIP, a class
+token and P patches: in each layer, T latents attend to the features and to one another. How much of each feature a
+token came to hold is rolled out over the layers (Abnar & Zuidema, ACL 2020, arXiv 2005.00928). Approximate: features
+are already mixed where they enter, and what the layers make of values is left out.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .attribution import Attribution, LayerMaps
+from .tokens import TokenGrid
+
+HEAD = 64  # numbers in each head of a Resampler, in all that there are
+OTHERS = {  # what has such weights, and is no Plus
+    "proj.3.weight": "a 'full face' adapter, whose maps lie on 16x16 patches without this node",
+    "perceiver_resampler.proj_in.weight": "a FaceID Plus adapter, whose tokens are of a face that was cut out and "
+    "aligned: their maps show where it acts in the picture, not which part of the image acts",
+    "proj.2.weight": "a FaceID adapter, whose tokens are of a face's identity and have no place in the image",
+    "proj.weight": "a plain adapter, whose tokens are of the image as a whole and have no place in it",
+}
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """What a Resampler makes of B images, and the attention of its layers: means over heads."""
+
+    tokens: Tensor  # [B, T, C]
+    attentions: tuple[Tensor, ...]  # of each layer [B, T, 1 + P + T]: class token, patches, latents; rows sum to 1
+
+
+@torch.no_grad()
+def resample(weights: Mapping[str, Tensor], features: Tensor) -> Resampled:
+    """Run a Resampler on ``features [B, 1 + P, E]``, in float32 or as these are in float64.
+
+    ``weights`` is its state dict, the ``image_proj`` of an adapter. Raises ValueError, saying what it is, for another.
+    """
+    if "latents" not in weights:
+        found = next((what for name, what in OTHERS.items() if name in weights), "no IP-Adapter that I2AM knows")
+        raise ValueError(f"this is {found}: only an IP-Adapter Plus has tokens to be rolled out on to patches.")
+    try:
+        return _Resampler(weights, features.double() if features.dtype == torch.float64 else features.float()).run()
+    except KeyError as error:
+        raise ValueError(f"this IP-Adapter Plus lacks the weights {error}: load a file that is whole.") from None
+    except (RuntimeError, AttributeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"this IP-Adapter does not take features of shape {tuple(features.shape)} ({reason}): connect the CLIP "
+            "vision model that it was made for."
+        ) from None
+
+
+class _Resampler:
+    def __init__(self, weights: Mapping[str, Tensor], features: Tensor) -> None:
+        self.weights, self.features = weights, features
+
+    def run(self) -> Resampled:
+        x = self._linear("proj_in", self.features)
+        latents = self._weight("latents").expand(len(x), -1, -1)
+        attentions = []
+        depth = len({name.split(".")[1] for name in self.weights if name.startswith("layers.")})
+        for layer in range(max(1, depth)):
+            change, attention = self._attend(f"layers.{layer}.0", x, latents)
+            attentions.append(attention)
+            latents = latents + change
+            hidden = self._linear(f"layers.{layer}.1.1", self._norm(f"layers.{layer}.1.0", latents))
+            latents = latents + self._linear(f"layers.{layer}.1.3", F.gelu(hidden))
+        return Resampled(self._norm("norm_out", self._linear("proj_out", latents)), tuple(attentions))
+
+    def _attend(self, name: str, x: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """What is added to the latents, and the attention ``[B, T, 1 + P + T]`` (``PerceiverAttention``)."""
+        x, latents = self._norm(f"{name}.norm1", x), self._norm(f"{name}.norm2", latents)
+        k, v = self._linear(f"{name}.to_kv", torch.cat([x, latents], 1)).chunk(2, -1)
+        q, k, v = (t.unflatten(-1, (-1, HEAD)).transpose(1, 2) for t in (self._linear(f"{name}.to_q", latents), k, v))
+        weights = (q @ k.mT * HEAD**-0.5).softmax(-1)  # [B, heads, T, 1 + P + T]
+        return self._linear(f"{name}.to_out", (weights @ v).transpose(1, 2).flatten(2)), weights.mean(1)
+
+    def _linear(self, name: str, x: Tensor) -> Tensor:
+        bias = self._weight(f"{name}.bias") if f"{name}.bias" in self.weights else None
+        return F.linear(x, self._weight(f"{name}.weight"), bias)
+
+    def _norm(self, name: str, x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], self._weight(f"{name}.weight"), self._weight(f"{name}.bias"))
+
+    def _weight(self, name: str) -> Tensor:
+        return self.weights[name].to(self.features)
+
+
+def rollout(attentions: Sequence[Tensor]) -> Tensor:
+    """``S [..., T, 1 + P]``: how much each token holds of the class token and of each patch. Rows sum to 1.
+
+    ``S = rows of (S + A_latents @ S + A_features)`` from layer to layer, from 0: what a latent held before, what it
+    took from the others, and what it took from the features, each in the proportion of the attention.
+    """
+    count = attentions[0].shape[-2]
+    held = torch.zeros_like(attentions[0][..., :-count])
+    for attention in attentions:
+        held = held + attention[..., -count:] @ held + attention[..., :-count]
+        held = held / held.sum(-1, keepdim=True)
+    return held
+
+
+def grid_of(features: int) -> TokenGrid:
+    """The grid of the patches among a class token and patches. Raises ValueError where they fill no square."""
+    side = math.isqrt(features - 1)
+    if side**2 != features - 1 or side == 0:
+        raise ValueError(
+            f"this CLIP vision model gives {features} features, which are not a class token and a square of patches: "
+            "connect the one that the IP-Adapter was made for."
+        )
+    return TokenGrid(side, side)
+
+
+def spread(attribution: Attribution, reference: int, held: Tensor, pair_bytes: float) -> Attribution:
+    """The maps of a reference without places, on the patches that its tokens hold: ``held [T, 1 + P]``.
+
+    Shares are those of the tokens, divided among patches: what the class token holds is lost. Maps that sum to 1, and
+    pair maps, are brought to that sum again. Maps on the picture are as they were. Pair maps get as long as the
+    patches; those of as many layers as fit ``pair_bytes`` are kept.
+    """
+    known, patches = attribution.references[reference], held[:, 1:].float().cpu()
+    grid = grid_of(held.shape[-1])
+    entries, left_out = dict(attribution.entries), []
+    for (number, layer), entry in attribution.entries.items():
+        if number != reference:
+            continue
+        size = sum(x.nbytes // known.tokens * grid.cells for x in entry.pairs.values())
+        pair_bytes -= size
+        if pair_bytes < 0 < size:
+            pair_bytes += size
+            left_out.append(attribution.layers[layer].name)
+            entry = dataclasses.replace(entry, pairs={}, pair_rows=None)
+        entries[number, layer] = _spread(entry, patches, grid)
+    notes = [
+        f"reference {reference} ('{known.name}'): where its {known.tokens} tokens lie is approximate, rolled out "
+        f"through the IP-Adapter's layers; {held[:, 0].mean():.0%} of what they hold is of no patch, but of the "
+        "image as a whole (class token), and left out"
+    ]
+    if left_out:
+        notes.append(f"pair maps of {', '.join(left_out)}, rolled out on to patches, did not fit budget_mb")
+    references = list(attribution.references)
+    references[reference] = dataclasses.replace(known, tokens=grid.cells, grid=grid, approximate=True, embeds=None)
+    return dataclasses.replace(
+        attribution, references=tuple(references), entries=entries, notes=(*attribution.notes, *notes)
+    )
+
+
+def _spread(entry: LayerMaps, patches: Tensor, grid: TokenGrid) -> LayerMaps:
+    """``patches [T, P]``."""
+    maps = dict(entry.maps)
+    for name, values in entry.maps.items():
+        if name.startswith("g2r"):
+            maps[name] = values @ patches if "share" in name else _to_one(values @ patches)
+    pairs = {}
+    if entry.pairs:
+        pairs["g2r_pairs"] = _to_one(entry.pairs["g2r_pairs"] @ patches)
+        pairs["r2g_pairs"] = entry.pairs["r2g_pairs"] @ _to_one(patches.mT).mT  # of each patch, the mean of tokens
+    return dataclasses.replace(entry, maps=maps, pairs=pairs, reference_grid=grid)
+
+
+def _to_one(values: Tensor) -> Tensor:
+    return values / values.sum(-1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
