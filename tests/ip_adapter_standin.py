@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from comfy.ldm.modules.attention import optimized_attention
 
+from i2am_pack.i2am_core.rollout import resample
+
 SD15 = {("input", 1): 32, ("output", 3): 32}  # block of the tiny U-Net that both know: its channels
 SDXL = {("output", 0, 0): 128, ("output", 0, 1): 128, ("output", 1, 0): 128, ("output", 1, 1): 128}
 KEYS = {  # of the real pack's layers
@@ -100,6 +102,10 @@ class StandIn:
     module = sys.modules[__name__]
 
     @staticmethod
+    def encode(clip_vision, image):
+        return clip_vision.encode_image(image).penultimate_hidden_states
+
+    @staticmethod
     def apply(model, adapter, cond, uncond, xl, **kwargs):
         """A clone of the model; ``cond`` are the embeds ``[images, (tokens,) width]`` of the vision model."""
         sampling = model.get_model_object("model_sampling")
@@ -134,14 +140,22 @@ class Real:
         self.pack = importlib.import_module("ipadapter_plus_pack.IPAdapterPlus")
         self.module = importlib.import_module("ipadapter_plus_pack.CrossAttentionPatch")
 
+    def encode(self, clip_vision, image):
+        return self.pack.encode_image_masked(clip_vision, image).penultimate_hidden_states
+
     def apply(self, model, adapter, cond, uncond, xl, **kwargs):
         adapter = copy.deepcopy(adapter)
         return self.pack.ipadapter_execute(model.clone(), adapter, None, pos_embed=cond, neg_embed=uncond, **kwargs)[0]
 
 
 def project(adapter, embeds):
-    """A "full" adapter has a layer, GELU, a layer and a norm for each token; a plain one makes 4 tokens of one."""
+    """What the adapter makes of images. A "plus" one has a Resampler, a plain one makes 4 tokens of one.
+
+    A "full" one has a layer, GELU, a layer and a norm for each token.
+    """
     proj = adapter["image_proj"]
+    if "latents" in proj:
+        return resample(proj, embeds).tokens  # which test_rollout.py does by hand
     if "norm.weight" in proj:
         tokens = F.linear(embeds, proj["proj.weight"], proj["proj.bias"]).unflatten(-1, (4, -1))
         return F.layer_norm(tokens, tokens.shape[-1:], proj["norm.weight"], proj["norm.bias"])
@@ -150,8 +164,8 @@ def project(adapter, embeds):
     return F.layer_norm(tokens, tokens.shape[-1:], proj["proj.3.weight"], proj["proj.3.bias"])
 
 
-def weights(xl=False, seed=0, vision=8):
-    """An adapter for the tiny U-Nets: a "full" one for Stable Diffusion 1.5, a plain one for SDXL."""
+def weights(xl=False, seed=0, vision=8, plus=False):
+    """An adapter for the tiny U-Nets: a "full" or a "plus" one for Stable Diffusion 1.5, a plain one for SDXL."""
     generator = torch.Generator().manual_seed(seed)
 
     def random(*shape):
@@ -164,11 +178,29 @@ def weights(xl=False, seed=0, vision=8):
     if xl:
         proj = {"proj.weight": random(4 * width, vision), "proj.bias": random(4 * width)}
         proj |= {"norm.weight": 1 + random(width), "norm.bias": random(width)}
+    elif plus:
+        proj = resampler(random, vision, width)
     else:
         proj = {"proj.0.weight": random(vision, vision), "proj.0.bias": random(vision)}
         proj |= {"proj.2.weight": random(width, vision), "proj.2.bias": random(width)}
         proj |= {"proj.3.weight": 1 + random(width), "proj.3.bias": random(width)}
     return {"image_proj": proj, "ip_adapter": layers}
+
+
+def resampler(random, vision, width):
+    """As wide as the tokens that it makes, and with the 12 heads and 4 layers that the real pack gives it."""
+
+    def norm(name):
+        return {f"{name}.weight": 1 + random(width), f"{name}.bias": random(width)}
+
+    proj = {"latents": random(1, 16, width), "proj_in.weight": random(width, vision), "proj_in.bias": random(width)}
+    proj |= {"proj_out.weight": random(width, width), "proj_out.bias": random(width), **norm("norm_out")}
+    for layer in (f"layers.{n}" for n in range(4)):
+        proj |= norm(f"{layer}.0.norm1") | norm(f"{layer}.0.norm2") | norm(f"{layer}.1.0")
+        proj |= {f"{layer}.0.to_q.weight": random(768, width), f"{layer}.0.to_kv.weight": random(2 * 768, width)}
+        proj |= {f"{layer}.0.to_out.weight": random(width, 768)}
+        proj |= {f"{layer}.1.1.weight": random(4 * width, width), f"{layer}.1.3.weight": random(width, 4 * width)}
+    return proj
 
 
 def packs():

@@ -144,7 +144,7 @@ def test_missing_weights_are_named(name):
 
 def test_no_layers_are_missing_weights():
     w = {name: x for name, x in weights().items() if not name.startswith("layers")}
-    with pytest.raises(ValueError, match="lacks the weights 'layers.0"):
+    with pytest.raises(ValueError, match=r"lacks the weights 'layers\.0"):
         resample(w, features())
 
 
