@@ -64,13 +64,15 @@ def vision(tmp_path_factory):
 class Run:
     """A run with IP-Adapters, one for each batch of images, and its capture."""
 
-    def __init__(self, pack, vision, *batches, adapters=None, pair_maps="off", budget=512, settings=None, **shape):
+    def __init__(self, pack, vision, *batches, adapters=None, pair_maps="off", change=None, settings=None, **shape):
         graph = tiny_graphs.sd15_text(**shape)
         self.adapters = adapters or [ip_adapter_standin.weights(plus=True, seed=n) for n in range(len(batches))]
         for adapter, images in zip(self.adapters, batches, strict=True):
             seen = pack.encode(vision, images), pack.encode(vision, torch.zeros_like(images))
             graph.model = pack.apply(graph.model, adapter, *seen, False, **SETTINGS | (settings or {}))
-        watched, self.handle = I2AMCapture.execute(graph.model, "IP-Adapter", "positive", pair_maps, budget).args
+        if change:
+            change(graph)
+        watched, self.handle = I2AMCapture.execute(graph.model, "IP-Adapter", "positive", pair_maps, 512).args
         self.latent = graph.sample(watched)
 
     @property
@@ -151,6 +153,29 @@ def test_one_image_of_two_adapters(pack, vision):
     run = Run(pack, vision, image, image, adapters=[adapter, adapter])
     attribution = run.collect(refer(run.handle, adapter, image, vision))
     assert [r.approximate for r in attribution.references] == [True, True]
+
+
+def test_the_image_of_the_composition_is_another(pack, vision):
+    """IPAdapter Style & Composition gives some layers tokens of their own: here those of the output blocks."""
+    style, composition = tiny_graphs.pixels(1, 2, 224, 224).split(1)
+    adapter = ip_adapter_standin.weights(plus=True)
+    second = ip_adapter_standin.project(adapter, pack.encode(vision, composition))
+
+    def with_second(graph):
+        for patch in graph.model.model_options["transformer_options"]["patches_replace"]["attn2"].values():
+            patch.kwargs[0] |= {"weight": {0: WEIGHT, 6: WEIGHT}, "cond_alt": {6: second}}
+
+    run = Run(pack, vision, style, adapters=[adapter], change=with_second)
+    attribution = run.collect(refer(run.handle, adapter, torch.cat([composition, style]), vision))
+    assert [r.name for r in attribution.references] == ["IP-Adapter", "IP-Adapter, composition image"]
+    assert list(attribution.entries) == [(0, 0), (1, 1)]
+    for number, image in enumerate((style, composition)):
+        seen = attribution.pictures[f"reference {number}"] / 255.0
+        torch.testing.assert_close(seen, image[0], rtol=0, atol=1 / 255)
+        patches = held(pack, vision, adapter, image)
+        before = run.captured.layer_maps(number, number).maps["g2r_share"].double()
+        after = attribution.layer_maps(number, number).maps["g2r_share"].double()
+        torch.testing.assert_close(after, before @ patches, rtol=1e-4, atol=1e-8)
 
 
 def test_half_precision_is_recognised(pack, vision):
