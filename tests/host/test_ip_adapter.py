@@ -331,3 +331,13 @@ def test_a_factor_is_found_or_refused(dtype):
     torch.testing.assert_close(factor(before, after), weights.expand(2, 5), rtol=1e-2, atol=1e-6)
     after[1, 3, :32] *= 1.5
     assert factor(before, after) is None
+
+
+def test_combined_conditionings_share_the_reference(pack):
+    """Two prompts at once: the adapter's image is one reference, and its share that of one."""
+    graph, watched, handle = graph_with(pack)
+    graph.positive = graph.positive + [[tiny_graphs.noise(9, 1, 7, 12), {}]]
+    attribution = capture(graph, watched, handle)
+    assert [r.name for r in attribution.references] == ["IP-Adapter"]
+    share = attribution.layer_maps(0, 0).maps["r2g_share"]
+    torch.testing.assert_close(share, torch.full_like(share, WEIGHT), rtol=1e-5, atol=0)

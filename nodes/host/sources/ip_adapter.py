@@ -17,7 +17,8 @@ import copy
 import dis
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import FunctionType
+from functools import cache
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -135,7 +136,12 @@ def _can_listen(function: Any) -> bool:
     """Plain functions that call attention by its name in their globals, and set no globals themselves."""
     if not isinstance(function, FunctionType) or ATTENTION not in function.__globals__:
         return False
-    return all(instruction.opname != "STORE_GLOBAL" for instruction in dis.get_instructions(function))
+    return not _sets_globals(function.__code__)
+
+
+@cache
+def _sets_globals(code: CodeType) -> bool:
+    return any(instruction.opname == "STORE_GLOBAL" for instruction in dis.get_instructions(code))
 
 
 def _listening(function: FunctionType, heard: list[_Heard]) -> FunctionType:
