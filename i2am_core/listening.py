@@ -4,6 +4,7 @@ Flash kernels give it out beside their output, and PyTorch's ``scaled_dot_produc
 dispatch mode sees the kernel run: nothing is replaced or repeated, so the output cannot change.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .logsumexp import KERNELS, trusts
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class Listener(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self._heard: list[_Heard] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: that would import PyTorch's compiler, a second and 76 MB. Callers keep this out of compiled graphs."""
+        return False
+
     def __torch_dispatch__(self, operation: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         if operation is torch.ops.aten.scaled_dot_product_attention.default:  # whole in inference mode: look inside
@@ -37,7 +45,10 @@ class Listener(TorchDispatchMode):
                 return operation.decompose(*args, **kwargs)
         out = operation(*args, **kwargs)
         if operation in KERNELS:
-            self._hear(operation, _by_name(operation, args) | kwargs, out[1])
+            try:
+                self._hear(operation, _by_name(operation, args) | kwargs, out[1])
+            except Exception as error:  # a kernel of another shape in another PyTorch: the output matters more
+                log.debug("%s could not be overheard: %s", operation, error)
         return out
 
     def _hear(self, operation: Any, given: dict[str, Any], total: Tensor) -> None:

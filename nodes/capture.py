@@ -6,7 +6,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .host.capture import Capture, Settings
-from .host.session import BRANCHES, PAIR_MAPS, capture_with
+from .host.filing import PAIR_MAPS
+from .host.session import BRANCHES, capture_with
 from .host.sources import SOURCES, Regions
 from .schema import CaptureHandle, schema
 

@@ -47,3 +47,16 @@ def test_importing_the_core_is_cheap_and_pulls_in_no_matplotlib():
     runs = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True) for _ in range(3)]
     assert all(run.stdout.split()[1] == "False" for run in runs)
     assert min(float(run.stdout.split()[0]) for run in runs) < 0.2
+
+
+def test_listening_does_not_import_the_compiler():
+    """It takes a second and 76 MB, and is not needed."""
+    code = (
+        "import sys, torch; from i2am_core.listening import Listener\n"
+        "q = torch.randn(1, 2, 8, 16)\n"
+        "with torch.inference_mode(), Listener() as listener:\n"
+        "    torch.nn.functional.scaled_dot_product_attention(q, q, q)\n"
+        "print(listener.silent, 'torch._dynamo' in sys.modules, 'sympy' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout.split() == ["False", "False", "False"], run.stderr

@@ -12,7 +12,7 @@ import torch
 import workflow
 
 from i2am_pack.i2am_core import maps
-from i2am_pack.nodes.host import session
+from i2am_pack.nodes.host import filing, session
 from i2am_pack.nodes.host.steps import step_of
 
 LAYERS = ["input 1.0", "input 3.0", "output 0.0", "output 1.0", "output 2.0", "output 3.0"]
@@ -227,7 +227,7 @@ def test_a_broken_capture_is_a_skip_and_not_a_broken_picture(single, monkeypatch
     def fail(*args, **kwargs):
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(session, "attribute", fail)
+    monkeypatch.setattr(filing, "attribute", fail)
     model, handle = single.capture()
     out = single.sample(model)
     assert torch.equal(out["samples"], single.sample()["samples"])

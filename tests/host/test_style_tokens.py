@@ -76,7 +76,7 @@ def test_other_numbers_of_tokens(side, grid):
 def test_tags_survive_nodes_that_come_after():
     graph = tag(tiny_graphs.flux_redux())
     longer = host_nodes.ConditioningConcat().concat(graph.positive, tiny_graphs.flux_text(text=8).positive)[0]
-    graph.positive = nodes_flux.FluxGuidance.execute(longer, 2.5).args[0]
+    graph.positive = tiny_graphs.run(nodes_flux.FluxGuidance, longer, 2.5)[0]
     attribution = capture(graph)
     assert_maps_equal(attribution, measure(graph, range(743, 755)), 0, range(7, 736))
 

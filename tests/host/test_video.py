@@ -6,7 +6,7 @@ import tiny_models
 import torch
 from comfy import context_windows
 from mechanisms import assert_maps_equal, capture, expected_maps, measure
-from this_core import layer_names
+from this_core import VERSION, layer_names
 
 from i2am_pack.i2am_core import TokenGrid, maps
 from i2am_pack.nodes.capture import I2AMCapture
@@ -99,6 +99,8 @@ def test_wan_phantom(shape):
 @pytest.mark.parametrize("sound", [False, True])
 def test_humo_reference(sound):
     """HuMo has its reference after the video (``HumoWanModel``, comfy/ldm/wan/model.py)."""
+    if sound and VERSION < (0, 3, 61):
+        pytest.skip("ComfyUI 0.3.60 itself fails on HuMo with sound where attention returns a transposed view")
     graph = tiny_graphs.wan_text()
     graph.model = tiny_models.wan_t2v(model_type="humo")
     graph = tiny_graphs.with_references(graph, 2, ((1, 4, 6),))

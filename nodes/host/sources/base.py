@@ -43,6 +43,7 @@ class ModelCall:
     conditions: Mapping[str, Any]  # the other conditionings of this call: ref_latents, clip_fea, ...
     options: Mapping[str, Any]  # transformer_options
     regions: Regions
+    evaluation: int = 0  # of the denoiser; several calls may be parts of one
     window: Window | None = None  # of a video that is denoised some frames at a time; ``x`` is those
     memo: dict[Any, Any] = field(default_factory=dict)  # what sources have worked out for this call
 

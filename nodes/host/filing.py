@@ -1,0 +1,146 @@
+"""What attention calls say, put into the recorder: captured where a source proves its layout, else skipped."""
+
+import dataclasses
+import threading
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...i2am_core.attention import attribute
+from ...i2am_core.attribution import Layer, Reference
+from ...i2am_core.recorder import Recorder
+from ...i2am_core.regions import cells_of
+from ...i2am_core.tokens import TokenGrid
+from .attention_call import AttentionCall
+from .placement import place, spread, weight_on
+from .sources import CallSite, Chunk, ModelCall, Probe, Skip, Source
+from .windows import place_frames, spread_frames, weight_of_frames
+
+NEAREST = "the area of a conditioning does not start on a cell of every layer: there, maps are put on the nearest cell"
+UNKNOWN = "attention in which I2AM knows no reference"
+UNNAMED = "captured calls in layers without a name, by source"  # in the memo of a call
+PAIR_MAPS = ("inpainting mask", "everywhere", "off")
+
+
+class Filing:
+    """One run's recorder, and what decides how its attention calls are attributed.
+
+    ``denoise_mask [items, h, w]`` is what is painted, on the latent's ``grid``.
+    """
+
+    def __init__(self, recorder: Recorder, pair_maps: str, grid: TokenGrid, denoise_mask: Tensor | None) -> None:
+        self.recorder, self.pair_maps, self.grid, self.denoise_mask = recorder, pair_maps, grid, denoise_mask
+        self.mechanisms: Counter[str] = Counter()
+        self._regions: dict[TokenGrid, Tensor] = {}
+        self._lock = threading.Lock()  # ComfyUI may run the chunks of one step in several threads
+
+    def file(
+        self,
+        call: ModelCall,
+        attention: AttentionCall,
+        site: CallSite,
+        sources: Sequence[Source],
+        total: Tensor | None,
+    ) -> None:
+        """Ask every source about every chunk; capture what one proves, and note why the rest is skipped."""
+        used = Counter(dict.fromkeys((s.name for s in sources), 0))
+        for chunk in call.chunks:
+            answers = [(source.name, source.probe(site, chunk, call)) for source in sources]
+            probes = [(name, answer) for name, answer in answers if isinstance(answer, Probe)]
+            for name, probe in probes:
+                self._capture(call, attention, chunk, _named(name, probe, call), total)
+                self.mechanisms[name] += 1
+                used[name] |= 1
+            if probes:
+                with self._lock:
+                    self.recorder.calls += 1
+            else:
+                self.skip(next((a.reason for _, a in answers if isinstance(a, Skip)), UNKNOWN))
+        call.memo.setdefault(UNNAMED, Counter()).update(used)
+
+    def _capture(
+        self, call: ModelCall, attention: AttentionCall, chunk: Chunk, probe: Probe, total: Tensor | None
+    ) -> None:
+        layer, gain, placement = probe.layer, probe.gain, None
+        if chunk.part is not None:
+            weight = weight_on(chunk.part, layer.grid)
+            gain = weight if gain is None else gain * weight.to(gain.device)
+            placement = place(chunk.part, layer.grid, self.grid)
+        elif call.window is not None:
+            weight = weight_of_frames(call.window, layer.grid)
+            gain = weight if gain is None else gain * weight.to(gain.device)
+            placement = place_frames(call.window, layer.grid)
+        if placement is not None:
+            layer = dataclasses.replace(layer, grid=placement.grid)
+        with self._lock:
+            references = [Reference(g.name, g.places, g.grid, g.key, embeds=g.embeds) for g in probe.references]
+            numbers = [self.recorder.reference(reference) for reference in references]
+            region = self._region(layer.grid)
+            tokens = [g.places for g in probe.references]
+            pair_rows = None if placement else self._pair_rows(numbers, tokens, layer, region)
+        whole = probe.keys == slice(0, attention.k.shape[2])
+        marginals = attribute(
+            attention.q[chunk.rows],
+            attention.k[chunk.rows][:, :, probe.keys],
+            probe.references,
+            queries=probe.queries,
+            scale=attention.scale,
+            bias=attention.bias_of(chunk.rows, probe.keys),
+            scope=region[:, placement.cells] if placement and region is not None else region,
+            pair_rows=pair_rows,
+            gain=gain,
+            chunk_bytes=self.recorder.chunk_bytes,
+            total=total[chunk.rows] if whole and total is not None else None,
+        )
+        with self._lock:
+            self.recorder.row_sums[marginals[0].row_sums] += 1
+            notes = [probe.note, NEAREST if placement and not placement.exact else ""]
+            self.recorder.notes.update(dict.fromkeys(filter(None, notes)))
+            for number, group, maps in zip(numbers, probe.references, marginals, strict=True):
+                if call.window is not None:
+                    maps = dataclasses.replace(maps, **spread_frames(maps, placement, weight))
+                elif placement:
+                    maps = dataclasses.replace(maps, **spread(maps, placement, region))
+                self.recorder.add(layer, call.step, number, maps, pair_rows, call.evaluation, group.grid)
+
+    def skip(self, reason: str) -> None:
+        with self._lock:
+            self.recorder.skipped[reason] += 1
+
+    def _region(self, grid: TokenGrid) -> Tensor | None:
+        """The inpainting mask on a layer's grid: ``[items, cells]``, True where the picture is painted."""
+        if self.denoise_mask is None:
+            return None
+        if grid not in self._regions:
+            self._regions[grid] = cells_of(self.denoise_mask, grid)
+        return self._regions[grid]
+
+    def _pair_rows(
+        self, references: list[int], tokens: list[int], layer: Layer, region: Tensor | None
+    ) -> Tensor | None:
+        if self.pair_maps == "everywhere":
+            rows = torch.arange(layer.grid.cells)
+        elif self.pair_maps == "inpainting mask" and region is not None:
+            rows = region.any(0).nonzero().flatten()
+        else:
+            return None
+        fits = [
+            self.recorder.pairs_fit(reference, layer, len(rows), count)
+            for reference, count in zip(references, tokens, strict=True)
+        ]
+        return rows if all(fits) else None
+
+    def note(self, *notes: str) -> None:
+        """What a person should know of this run."""
+        with self._lock:
+            self.recorder.notes.update(dict.fromkeys(filter(None, notes)))
+
+
+def _named(source: str, probe: Probe, call: ModelCall) -> Probe:
+    """A layer that the model does not name is numbered, among the captured calls of its source."""
+    if probe.layer.name:
+        return probe
+    name = f"block {call.memo.get(UNNAMED, {}).get(source, 0)}"
+    return dataclasses.replace(probe, layer=dataclasses.replace(probe.layer, name=name))

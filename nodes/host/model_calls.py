@@ -1,0 +1,167 @@
+"""Which calls of the denoiser are watched, and what is known of each."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from comfy.model_base import BaseModel
+from torch import Tensor
+
+from .placement import Part, parts_of
+from .sources import Chunk, ModelCall, Regions
+from .steps import step_of
+from .windows import Window, window_of
+
+log = logging.getLogger(__name__)
+
+COMBINED = (
+    "several conditionings were combined, or limited to a part of the picture: each counts with its weight at every "
+    "position in 'share'; 'paper' maps are the plain mean of those captured"
+)
+WINDOWS = "the video was denoised in context windows: maps of a frame are the mean of those windows that hold it"
+
+
+class ModelCalls:
+    """The calls of the denoiser in one run of a sampler.
+
+    ``skip`` takes the reason why a call is not watched, ``note`` what a person should know of the run.
+    """
+
+    def __init__(
+        self,
+        guider: Any,
+        branch: str,
+        noise: Tensor,
+        sigmas: Tensor,
+        canvas: Regions,
+        skip: Callable[[str], None],
+        note: Callable[[str], None],
+    ) -> None:
+        self.guider, self.branch, self.canvas = guider, branch, canvas
+        self.items, self.latent, self._shape, self._sigmas = noise.shape[0], noise.shape[2:], noise.shape, sigmas
+        self._skip, self._note = skip, note
+        self.asked = False  # whether the denoiser was called for the watched branch
+        self.evaluation = 0  # of the denoiser, in one or several calls
+        self._watched: list[Mapping[Any, Mapping[str, Any]] | None] = []  # by position in calc_cond_batch's lists
+        self._parts: list[dict[Any, Part]] = []  # likewise
+        self._window: Window | None = None  # of the present calc_cond_batch
+        self._step = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def evaluating(
+        self, model: BaseModel, conds: list, x: Tensor, timestep: Tensor, options: Mapping[str, Any]
+    ) -> Iterator[None]:
+        """While ``_calc_cond_batch`` (comfy/samplers.py) works on these lists of conditionings."""
+        before = self._watched, self._parts, self._window
+        try:
+            self._recognise(model, conds, x, timestep, options)
+        except Exception as error:
+            log.warning("the conditionings of a call could not be read", exc_info=True)
+            self._skip(f"I2AM could not read the conditionings of a call ({type(error).__name__}: {error})")
+            self._watched, self._parts, self._window = [], [], None
+        try:
+            yield
+        finally:
+            self._watched, self._parts, self._window = before
+
+    def _recognise(
+        self, model: BaseModel, conds: list, x: Tensor, timestep: Tensor, options: Mapping[str, Any]
+    ) -> None:
+        """Learn which lists of conditionings are the watched branch.
+
+        Not by position: guiders and guidance patches order them as they like. The guider's own dictionaries
+        of the branch are recognised in them; uuids are not unique, since ComfyUI copies dictionaries.
+        """
+        ours = {id(c): c for c in conditionings_of(self.guider, self.branch)}
+        if "context_window" in options["transformer_options"]:  # copies, but not of another branch
+            uuids = {c.get("uuid") for c in ours.values() if "area" not in c}
+            ours = {id(c): c for conditionings in conds for c in conditionings or () if c.get("uuid") in uuids}
+        self._watched = [_by_uuid(conditionings, ours) for conditionings in conds]
+        self._window = window_of(model, x, self._shape, timestep, options)
+        self._parts = [parts_of(c, x, timestep) if w else {} for c, w in zip(conds, self._watched, strict=True)]
+        self.evaluation += self._window is None or self._window.is_first
+
+    def describe(
+        self,
+        model: BaseModel,
+        x: Tensor,
+        text: Tensor | None,
+        options: Mapping[str, Any],
+        conditions: Mapping[str, Any],
+    ) -> ModelCall | None:
+        """What this call of the denoiser is, or None where it has no rows of the watched branch."""
+        if not {"cond_or_uncond", "uuids", "sigmas"} <= options.keys():
+            self._skip("a call of the model by another pack, which does not say whose it is")
+            return None
+        chunks = self._watched_chunks(x.shape[0], options)
+        if not chunks:
+            return None
+        self.asked = True
+        if x.shape[0] != self.items * len(options["cond_or_uncond"]):
+            self._skip(
+                f"a call with {x.shape[0]} rows, not {self.items} for each conditioning, as context windows make them: "
+                "not supported yet"
+            )
+            return None
+        whole = self.latent if self._window is None else (len(self._window.frames), *self.latent[1:])
+        if len(self.latent) == 3 and x.shape[2] != whole[0] and x.shape[3:] == whole[1:]:
+            self._skip(f"a call for {x.shape[2]} of the {self.latent[0]} frames of the video: which ones is not known")
+            return None
+        if any(x.shape[2:] != (whole if c.part is None else c.part.weight.shape[1:]) for c in chunks):
+            self._skip(
+                f"a call for {_size(x.shape)} of the {_size(self.latent)} latent, as tiled samplers make them: where "
+                "that lies is not known"
+            )
+            return None
+        if any(c.part is not None for c in chunks):
+            self._note(COMBINED)
+        if self._window is not None:
+            self._note(WINDOWS)
+        with self._lock:
+            self._step = step_of(float(options["sigmas"].max()), self._sigmas, self._step)
+        tokens = 0 if text is None else text.shape[1]
+        return ModelCall(
+            self._step, chunks, model, x.shape, tokens, conditions, options, self.canvas, self.evaluation, self._window
+        )
+
+    def _watched_chunks(self, rows: int, options: Mapping[str, Any]) -> tuple[Chunk, ...]:
+        lists, uuids = options["cond_or_uncond"], options["uuids"]
+        size = rows // len(lists)
+        chunks = []
+        for i, (number, uuid) in enumerate(zip(lists, uuids, strict=True)):
+            watched = self._watched[number] if number < len(self._watched) else None
+            if watched is not None and uuid in watched:
+                part = self._parts[number].get(uuid)
+                chunks.append(Chunk(slice(i * size, (i + 1) * size), watched[uuid], part))
+        return tuple(chunks)
+
+
+def conditionings_of(guider: Any, branch: str) -> list[Mapping[str, Any]]:
+    """The guider's own, as the sampler prepared them."""
+    return (getattr(guider, "conds", None) or {}).get(branch) or []
+
+
+def _by_uuid(conditionings: list | None, ours: Mapping[int, Mapping[str, Any]]) -> dict[Any, Mapping[str, Any]] | None:
+    """The conditionings of one list by uuid, if the list holds any of ours; each list has its own uuids.
+
+    ComfyUI gives an area of one branch to the others as a copy, tags and uuid included, of which only the tensors are
+    the other branch's own (``create_cond_with_same_area_if_none``, comfy/samplers.py): what counts is whose they are.
+    """
+    found = {}
+    for c in conditionings or ():
+        if id(c) in ours:
+            same = (other for other in conditionings or () if _tensors_of(other) == _tensors_of(c))
+            found[c.get("uuid")] = next(same, c)
+    return found or None
+
+
+def _tensors_of(conditioning: Mapping[str, Any]) -> dict[str, int]:
+    return {name: id(value) for name, value in conditioning.get("model_conds", {}).items()}
+
+
+def _size(shape: torch.Size) -> str:
+    return "x".join(str(side) for side in reversed(shape[-2:]))
