@@ -15,7 +15,15 @@ FOLDER = Path(__file__).resolve().parent.parent.parent / "example_workflows"
 FRONTEND_ONLY = {"MarkdownNote"}
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 SEEDS = {"seed", "noise_seed"}  # the frontend puts "control after generate" behind a number of this name
-MODELS = {"unet_name", "ckpt_name", "vae_name", "clip_name", "clip_name1", "clip_name2"}  # files of the user
+MODELS = {
+    "unet_name",
+    "ckpt_name",
+    "vae_name",
+    "clip_name",
+    "clip_name1",
+    "clip_name2",
+    "style_model_name",
+}  # files of the user
 CONTROLS = ["fixed", "increment", "decrement", "randomize"]
 TITLE_HEIGHT, COLLAPSED_WIDTH = 30, 160
 
