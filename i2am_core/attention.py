@@ -43,7 +43,7 @@ class Marginals:
     """
 
     r2g_paper: Tensor  # [B, H, N]
-    r2g_share: Tensor  # [B, H, N], in [0, 1]
+    r2g_share: Tensor  # [B, H, N], in [0, 1] times the gain
     g2r_paper: Tensor  # [B, H, M]
     g2r_share: Tensor  # [B, H, M]
     g2r_paper_scope: Tensor | None = None  # [B, H, M]

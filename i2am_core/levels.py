@@ -262,7 +262,11 @@ def _reference_maps(
             "level 'reference' compares references on the picture that they act in: use the direction "
             "'reference to generated', or choose one reference and another level."
         )
-    numbers = sorted({reference for reference, _ in attribution.entries})
+    names = [layer.name for layer in attribution.layers]
+    chosen = parse_selection(selection["layers"], len(names), "layers", names)
+    numbers = sorted({reference for reference, layer in attribution.entries if layer in chosen})
+    if not numbers:
+        raise ValueError("the selected layers never looked at a reference: select others.")
     shares, shown = (
         [maps(attribution, "r2g", "unified", which, reference=n, **selection).values for n in numbers]
         for which in ("share", normalization)
@@ -272,8 +276,8 @@ def _reference_maps(
     winner, strength = share.argmax(0), share.mean((1, 2))
     order = strength.argsort(descending=True).tolist()
     labels = [
-        f"reference {numbers[n]}: {attribution.references[numbers[n]].name}, {100 * strength[n]:.2g}% of all "
-        f"attention, the strongest in {100 * (winner == n).float().mean():.0f}% of the picture"
+        f"reference {numbers[n]}: {attribution.references[numbers[n]].name}, share {100 * strength[n]:.2g}%, "
+        f"the strongest in {100 * (winner == n).float().mean():.0f}% of the picture"
         for n in order
     ]
     return Maps(asked[order], labels, resolve_scope(attribution, selection["scope"], selection["item"]))

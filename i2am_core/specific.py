@@ -59,7 +59,8 @@ def specific(
     if not kept:
         raise ValueError(
             "no pair maps were kept for the selected layers: set pair_maps of I2AM Capture to 'inpainting mask' or "
-            "'everywhere' (and raise budget_mb if the summary says that they did not fit), then sample again."
+            "'everywhere' (and raise budget_mb if the summary says that they did not fit), then sample again. Areas of "
+            "conditionings and context windows keep none."
         )
     parts = [
         _of_layer(attribution, n, entry, region, direction, entry.reference_grid or shown.grid, item)

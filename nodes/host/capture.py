@@ -47,6 +47,7 @@ class Capture:
         with self._lock:
             self._runs = [run for run in self._runs if not run[0] & digests]
             self._runs.append((digests, attribution))
+            self.failure = ""
             while len(self._runs) > 1 and sum(a.nbytes for _, a in self._runs) > 2 * self.settings.budget_bytes:
                 self._dropped |= self._runs.pop(0)[0]
 

@@ -19,6 +19,7 @@ from .sources import CallSite, Chunk, ModelCall, Probe, Skip, Source
 from .windows import place_frames, spread_frames, weight_of_frames
 
 NEAREST = "the area of a conditioning does not start on a cell of every layer: there, maps are put on the nearest cell"
+NO_PAIRS = "no pair maps are kept of conditionings that are limited to an area, nor of context windows"
 UNKNOWN = "attention in which I2AM knows no reference"
 UNNAMED = "captured calls in layers without a name, by source"  # in the memo of a call
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
@@ -51,7 +52,8 @@ class Filing:
             probes = [(name, answer) for name, answer in answers if isinstance(answer, Probe)]
             for name, probe in probes:
                 self._capture(call, attention, chunk, _named(name, probe, call), total)
-                self.mechanisms[name] += 1
+                with self._lock:
+                    self.mechanisms[name] += 1
                 used[name] |= 1
             if probes:
                 with self._lock:
@@ -65,15 +67,16 @@ class Filing:
     ) -> None:
         layer, gain, placement = probe.layer, probe.gain, None
         if chunk.part is not None:
-            weight = weight_on(chunk.part, layer.grid)
-            gain = weight if gain is None else gain * weight.to(gain.device)
-            placement = place(chunk.part, layer.grid, self.grid)
-        elif call.window is not None:
+            gain = _times(gain, weight_on(chunk.part, layer.grid))
+            if chunk.part.cropped:
+                placement = place(chunk.part, layer.grid, self.grid)
+        if call.window is not None:
             weight = weight_of_frames(call.window, layer.grid)
-            gain = weight if gain is None else gain * weight.to(gain.device)
+            gain = _times(gain, weight)
             placement = place_frames(call.window, layer.grid)
         if placement is not None:
             layer = dataclasses.replace(layer, grid=placement.grid)
+            self.note(NO_PAIRS if self.pair_maps != "off" else "")
         with self._lock:
             references = [Reference(g.name, g.places, g.grid, g.key, embeds=g.embeds) for g in probe.references]
             numbers = [self.recorder.reference(reference) for reference in references]
@@ -126,6 +129,8 @@ class Filing:
             rows = region.any(0).nonzero().flatten()
         else:
             return None
+        if len(rows) == 0:
+            return None
         fits = [
             self.recorder.pairs_fit(reference, layer, len(rows), count)
             for reference, count in zip(references, tokens, strict=True)
@@ -136,6 +141,10 @@ class Filing:
         """What a person should know of this run."""
         with self._lock:
             self.recorder.notes.update(dict.fromkeys(filter(None, notes)))
+
+
+def _times(gain: Tensor | None, weight: Tensor) -> Tensor:
+    return weight if gain is None else gain * weight.to(gain.device)
 
 
 def _named(source: str, probe: Probe, call: ModelCall) -> Probe:

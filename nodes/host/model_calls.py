@@ -21,6 +21,10 @@ COMBINED = (
     "several conditionings were combined, or limited to a part of the picture: each counts with its weight at every "
     "position in 'share'; 'paper' maps are the plain mean of those captured"
 )
+PERTURBED = (
+    "a further evaluation for guidance, with attention replaced (perturbed-attention guidance, skipped layers): not "
+    "counted"
+)
 WINDOWS = "the video was denoised in context windows: maps of a frame are the mean of those windows that hold it"
 
 
@@ -50,6 +54,7 @@ class ModelCalls:
         self._window: Window | None = None  # of the present calc_cond_batch
         self._step = 0
         self._lock = threading.Lock()
+        self.replaced = _replaced(guider.model_options)  # blocks whose attention the graph replaces
 
     @contextmanager
     def evaluating(
@@ -77,6 +82,11 @@ class ModelCalls:
         of the branch are recognised in them; uuids are not unique, since ComfyUI copies dictionaries.
         """
         ours = {id(c): c for c in conditionings_of(self.guider, self.branch)}
+        if not _replaced(options) <= self.replaced:
+            self._watched, self._parts, self._window = [], [], None
+            if any(id(c) in ours for conditionings in conds for c in conditionings or ()):
+                self._skip(PERTURBED)
+            return
         if "context_window" in options["transformer_options"]:  # copies, but not of another branch
             uuids = {c.get("uuid") for c in ours.values() if "area" not in c}
             ours = {id(c): c for conditionings in conds for c in conditionings or () if c.get("uuid") in uuids}
@@ -111,7 +121,8 @@ class ModelCalls:
         if len(self.latent) == 3 and x.shape[2] != whole[0] and x.shape[3:] == whole[1:]:
             self._skip(f"a call for {x.shape[2]} of the {self.latent[0]} frames of the video: which ones is not known")
             return None
-        if any(x.shape[2:] != (whole if c.part is None else c.part.weight.shape[1:]) for c in chunks):
+        parts = [whole if c.part is None else (*whole[:-2], *c.part.weight.shape[1:]) for c in chunks]
+        if any(x.shape[2:] != part for part in parts):
             self._skip(
                 f"a call for {_size(x.shape)} of the {_size(self.latent)} latent, as tiled samplers make them: where "
                 "that lies is not known"
@@ -138,6 +149,12 @@ class ModelCalls:
                 part = self._parts[number].get(uuid)
                 chunks.append(Chunk(slice(i * size, (i + 1) * size), watched[uuid], part))
         return tuple(chunks)
+
+
+def _replaced(options: Mapping[str, Any]) -> set[tuple]:
+    """Blocks whose attention is replaced, by kind."""
+    replaced = options.get("transformer_options", {}).get("patches_replace", {})
+    return {(kind, block) for kind, blocks in replaced.items() for block in blocks}
 
 
 def conditionings_of(guider: Any, branch: str) -> list[Mapping[str, Any]]:

@@ -26,33 +26,47 @@ class Part:
     weight: Tensor
     top: int
     left: int
+    cropped: bool  # whether the denoiser is given a part of the latent only
 
 
 def parts_of(conditionings: Sequence[Conditioning], x: Tensor, timestep: Tensor) -> dict[Any, Part]:
-    """The part of each conditioning by its uuid; empty where there is one for the whole latent ``x [B, C, h, w]``."""
+    """The part of each conditioning by its uuid; empty where there is one alone, for all of ``x [B, C, (f,) h, w]``.
+
+    Raises ValueError for areas and masks of a video, which may differ between its frames.
+    """
     limited = any({"area", "mask"} & c.keys() for c in conditionings)
-    if x.ndim != 4 or not (limited or len(conditionings) > 1) or any("default" in c for c in conditionings):
+    if not limited and len(conditionings) == 1:
         return {}
-    found = {c["uuid"]: comfy.samplers.get_area_and_mult(c, x, timestep) for c in conditionings}
-    active = {uuid: (a.mult.mean(1), _corner(a.area)) for uuid, a in found.items() if a is not None}
-    total = torch.zeros_like(x[:, 0])
-    for mult, (top, left) in active.values():
-        total[:, top : top + mult.shape[1], left : left + mult.shape[2]] += mult
+    if limited and x.ndim != 4:
+        raise ValueError("conditionings of a video that are limited to an area or a mask: not supported yet")
+    total = torch.zeros_like(x[:, 0]) if x.ndim == 4 else torch.zeros_like(x[:, 0, 0])
+    active = {}
+    for c in conditionings:
+        if "default" not in c and (found := comfy.samplers.get_area_and_mult(c, x, timestep)) is not None:
+            mult = found.mult.mean(1) if x.ndim == 4 else found.mult[:, 0, 0]
+            top, left = (0, 0) if found.area is None else found.area[2:]  # height, width, top, left
+            active[c["uuid"]] = mult, top, left
+            _window(total, mult, top, left).add_(mult)
+    rest = F.relu(1 - total)  # is for those that are default (``finalize_default_conds``, comfy/hooks.py)
+    for c in conditionings:
+        if "default" in c and comfy.samplers.get_area_and_mult(c, x, timestep) is not None:
+            active[c["uuid"]] = rest, 0, 0
+            total = total + rest
     parts = {}
-    for uuid, (mult, (top, left)) in active.items():
-        here = total[:, top : top + mult.shape[1], left : left + mult.shape[2]]
-        parts[uuid] = Part(mult / here.clamp(min=1e-37), top, left)
+    for uuid, (mult, top, left) in active.items():
+        here = _window(total, mult, top, left).clamp(min=1e-37)
+        parts[uuid] = Part(mult / here, top, left, mult.shape[-2:] != x.shape[-2:])
     return parts
 
 
-def _corner(area: Sequence[int] | None) -> tuple[int, int]:
-    """Areas are height, width, top, left."""
-    return (0, 0) if area is None else (area[2], area[3])
+def _window(whole: Tensor, part: Tensor, top: int, left: int) -> Tensor:
+    return whole[:, top : top + part.shape[1], left : left + part.shape[2]]
 
 
 def weight_on(part: Part, grid: TokenGrid) -> Tensor:
-    """The weight of a part's cells on the grid of a layer, ``[items, cells]``."""
-    return F.adaptive_avg_pool2d(part.weight[:, None].float(), (grid.height, grid.width)).flatten(1)
+    """The weight of a part's cells on the grid of a layer, ``[items, cells]``; the same in all frames of a video."""
+    pooled = F.adaptive_avg_pool2d(part.weight[:, None].float(), (grid.height, grid.width)).flatten(1)
+    return pooled.repeat(1, grid.frames)
 
 
 @dataclass(frozen=True)

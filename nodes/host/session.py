@@ -11,7 +11,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import comfy.patcher_extension
@@ -59,10 +59,19 @@ def capture_with(model: ModelPatcher, capture: Capture) -> ModelPatcher:
         if not isinstance(noise, Tensor):
             capture.failure = f"I2AM cannot look into a run on several latents at once ({type(noise).__name__})"
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
-        run = _Run(capture, executor.class_obj, noise, sigmas, denoise_mask)
-        with run.installed():
-            output = executor(noise, latent_image, sampler, sigmas, denoise_mask, run.watch(callback), *args, **kwargs)
-        run.keep(output)
+        run = None
+        with ExitStack() as stack:
+            try:
+                run = _Run(capture, executor.class_obj, noise, sigmas, denoise_mask)
+                stack.enter_context(run.installed())
+                callback = run.watch(callback)
+            except Exception as error:
+                log.warning("a run could not be watched", exc_info=True)
+                capture.failure = f"{type(error).__name__}: {error}"
+                run = None
+            output = executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
+        if run is not None:
+            run.keep(output)
         return output
 
     patched = model.clone()

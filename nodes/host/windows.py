@@ -48,9 +48,7 @@ def _window_of(model: Any, x: Tensor, latent: torch.Size, sigma: Tensor, options
     windows = [list(w.index_list) for w in handler.get_context_windows(model, whole, options)]
     mine = list(present.index_list)
     anchor = getattr(present, "causal_anchor_index", None)
-    before = (
-        [] if anchor is None else [anchor]
-    )  # a frame that newer hosts put before a window, and drop from its output
+    before = [] if anchor is None else [anchor]  # newer hosts put a frame there, and drop it from the output
     if mine not in windows or len(before) + len(mine) != x.shape[FRAMES]:
         return None
     total = torch.zeros(latent[FRAMES])

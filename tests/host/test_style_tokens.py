@@ -58,7 +58,7 @@ def test_redux_beside_reference_latents():
     assert_maps_equal(attribution, steps, 0, range(748, 756))
     assert_maps_equal(attribution, steps, 1, range(7, 736))
     shown = maps(attribution, "r2g", "reference", "share")
-    assert shown.values.shape[0] == 2 and "% of all attention" in shown.labels[0]
+    assert shown.values.shape[0] == 2 and ", share " in shown.labels[0]
 
 
 @pytest.mark.parametrize(("side", "grid"), [(13, TokenGrid(13, 13)), (5, TokenGrid(5, 5)), (None, None)])

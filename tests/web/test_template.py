@@ -88,7 +88,11 @@ def page(server: Any, browser: Any) -> Any:
     page.goto(server.url)
     page.wait_for_function(READY)
     page.get_by_test_id("template-workflows-content").wait_for()
-    page.keyboard.press("Escape")
+    cross = page.get_by_role("dialog").locator("button:has(.pi-times)")  # of most frontends
+    if cross.count():
+        cross.first.click()
+    else:
+        page.keyboard.press("Escape")
     page.get_by_role("dialog").wait_for(state="detached")
     return page
 

@@ -20,10 +20,10 @@ SOURCES: dict[str, Source] = {
     source.name: source
     for source in (
         ReferenceOnly(),  # before what else knows of a U-Net: its reasons to skip are the better ones
+        CanvasRegions(),
         CrossAttention(),
         ReferenceLatents(),
         StyleTokens(),
-        CanvasRegions(),
         IPAdapter(),
         UsoStyle(),
         ImageCrossAttention(),

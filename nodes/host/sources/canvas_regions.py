@@ -19,11 +19,11 @@ class CanvasRegions:
 
     def probe(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Probe | Skip | None:
         painted, shown = call.regions.generated, call.regions.reference
-        if shown is None:
+        if shown is None or ("UNetModel" in call.family and site.role != "attn1"):
             return None
         if painted is None:
             return Skip("a reference region without a generated one: give generated_region, or use an inpainting mask")
-        if "area" in chunk.conditioning or call.window is not None:
+        if (chunk.part is not None and chunk.part.cropped) or call.window is not None:
             return Skip("canvas regions of a conditioning or context window that sees a part of the canvas")
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):

@@ -19,7 +19,7 @@ class ReferenceLatents:
         beside = call.conditions.get("image_cond") is not None
         if not (beside or call.conditions.get("ref_latents")):
             return None
-        if beside and "area" in chunk.conditioning:
+        if beside and chunk.part is not None and chunk.part.cropped:
             return Skip("the conditioning's area cuts the reference that is beside the latent: not supported yet")
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):
