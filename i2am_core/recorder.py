@@ -185,14 +185,16 @@ class _StepSums:
         self.maps: dict[str, Tensor] = {}
 
     def add(self, marginals: Marginals, heads_kept: bool, evaluation: int | None) -> None:
-        self.calls += 1
-        self.evaluations += evaluation is None or evaluation != self.evaluation
-        self.evaluation = evaluation
+        sums = {}
         for name in MAP_FIELDS:
             value = getattr(marginals, name)
             if value is not None:
                 value = (value if heads_kept else value.mean(1, keepdim=True)).float()
-                self.maps[name] = self.maps[name] + value if name in self.maps else value
+                sums[name] = self.maps[name] + value if name in self.maps else value
+        self.maps |= sums  # all or none: shapes that do not fit have raised by now
+        self.calls += 1
+        self.evaluations += evaluation is None or evaluation != self.evaluation
+        self.evaluation = evaluation
 
     def mean(self, name: str) -> Tensor:
         return self.maps[name] / (self.evaluations if "share" in name else self.calls)
