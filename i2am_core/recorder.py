@@ -176,28 +176,35 @@ class Recorder:
 
 
 class _StepSums:
-    """Sums over the calls of one step, each ``[items, heads, cells]``, on the model's device."""
+    """Sums over the calls of one step, each ``[items, heads, cells]``, on the model's device.
+
+    A map of the paper is the mean of those calls in which it says anything: of a conditioning for an area outside the
+    scope, it does not.
+    """
 
     def __init__(self) -> None:
-        self.calls = 0
+        self.told: dict[str, Tensor] = {}  # calls in which a map of the paper is not 0, [items]
         self.evaluations = 0
         self.evaluation: int | None = None  # the last one
         self.maps: dict[str, Tensor] = {}
 
     def add(self, marginals: Marginals, heads_kept: bool, evaluation: int | None) -> None:
-        sums = {}
+        sums, told = {}, {}
         for name in MAP_FIELDS:
             value = getattr(marginals, name)
             if value is not None:
                 value = (value if heads_kept else value.mean(1, keepdim=True)).float()
                 sums[name] = self.maps[name] + value if name in self.maps else value
+                told[name] = value.flatten(1).any(1) + self.told.get(name, 0)
         self.maps |= sums  # all or none: shapes that do not fit have raised by now
-        self.calls += 1
+        self.told |= told
         self.evaluations += evaluation is None or evaluation != self.evaluation
         self.evaluation = evaluation
 
     def mean(self, name: str) -> Tensor:
-        return self.maps[name] / (self.evaluations if "share" in name else self.calls)
+        if "share" in name:
+            return self.maps[name] / self.evaluations
+        return self.maps[name] / self.told[name].clamp(min=1)[:, None, None]
 
     def merge_heads(self) -> None:
         self.maps = {name: total.mean(1, keepdim=True) for name, total in self.maps.items()}

@@ -300,3 +300,22 @@ def test_a_reference_on_several_grids_is_one_reference():
     assert attribution.layer_maps(0, 0).reference_grid == TokenGrid(2, 1)
     region = torch.ones(6, 4)
     torch.testing.assert_close(specific(attribution, region, "g2r").values, maps(attribution, "g2r").values[0])
+
+
+def test_a_call_that_says_nothing_in_scope_is_not_part_of_its_mean():
+    """Two conditionings of one evaluation, one of them for a part of the picture that is not painted."""
+    layer, recorder = Layer("a", FINE, 1), Recorder(torch.linspace(1, 0, 2), 1, BIG_BUDGET)
+    q, k = torch.randn(1, 1, 24, 4), torch.randn(1, 1, 12, 4)
+    number = recorder.reference(REFERENCE)
+    inside, gain = torch.arange(24) < 8, torch.tensor([1.0, 0.5])
+    for part, weight in ((inside, gain[0]), (~inside, gain[1])):
+        (m,) = attribute(
+            q, k, [span("it", 0, REFERENCE.grid)], scope=inside[None], gain=part[None] * weight
+        )  # fmt: skip
+        recorder.add(layer, 0, number, m, None, evaluation=1)
+    attribution = recorder.freeze(grid=FINE, denoise_mask=inside.view(1, 6, 4).float())
+    for scope in ("inpainting mask", "whole image"):
+        torch.testing.assert_close(maps(attribution, "g2r", scope=scope).values.sum(), torch.tensor(1.0))
+    torch.testing.assert_close(maps(attribution, "r2g").values.sum(), torch.tensor(1.0))
+    share = maps(attribution, "r2g", "unified", "share").values[0].flatten()
+    torch.testing.assert_close(share, torch.where(inside, 1.0, 0.5))
