@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from attention import peak
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
@@ -163,8 +164,7 @@ def peak_of(name: str, watched: bool) -> float:
 def measure_peak(name: str, watched: bool) -> None:
     run = CASES[name]()
     run.sample(watch(run.model)[0] if watched else run.model)
-    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
-    print(int(line.split()[1]) / 1024)
+    print(peak())
 
 
 def main() -> None:

@@ -86,6 +86,10 @@ class Attribution:
         """The maps of a layer, or None where it never looked at this reference."""
         return self.entries.get((reference, layer))
 
+    def picture(self, direction: Direction, reference: int, item: int) -> Tensor | None:
+        """What maps of this direction lie on, ``[H, W, 3]`` uint8, where it was kept."""
+        return self.pictures.get(f"generated {item}" if direction == "r2g" else f"reference {reference}")
+
     def check_reference(self, reference: int) -> Reference:
         if not 0 <= reference < len(self.references):
             raise ValueError(

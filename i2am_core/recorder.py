@@ -195,7 +195,8 @@ class _StepSums:
             if value is not None:
                 value = (value if heads_kept else value.mean(1, keepdim=True)).float()
                 sums[name] = self.maps[name] + value if name in self.maps else value
-                told[name] = value.flatten(1).any(1) + self.told.get(name, 0)
+                if "paper" in name:
+                    told[name] = value.flatten(1).any(1) + self.told.get(name, 0)
         self.maps |= sums  # all or none: shapes that do not fit have raised by now
         self.told |= told
         self.evaluations += evaluation is None or evaluation != self.evaluation

@@ -71,7 +71,7 @@ def attribution_sheet(attribution: Attribution, path: Path, item: int = 0, refer
         if direction == "g2r" and attribution.check_reference(reference).grid is None:
             continue
         frames = _frames(attribution, direction, reference)
-        picture = attribution.pictures.get(f"generated {item}" if direction == "r2g" else f"reference {reference}")
+        picture = attribution.picture(direction, reference, item)
         for level in LEVELS:
             if (level == "head" and not attribution.heads_kept) or (level == "frame" and frames == 1):
                 continue

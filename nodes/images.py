@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..i2am_core.attribution import Attribution, Direction
+from ..i2am_core.attribution import Attribution
 from ..i2am_core.tokens import TokenGrid
 
 LONGEST_SIDE = 512  # px of a heatmap that no image gives a size
@@ -59,12 +59,6 @@ def choose(batch: Tensor, subject: Subject) -> Tensor:
     chosen = batch[number][..., :3] if kind == "image" else batch[number]
     check_aspect(chosen.shape[0], chosen.shape[1], subject.grid, f"the {subject.role}'s {kind}")
     return chosen
-
-
-def kept(attribution: Attribution, direction: Direction, reference: int, item: int) -> Tensor | None:
-    """The picture ``[1, H, W, 3]`` in [0, 1] that was kept with the attribution for this direction, if there is one."""
-    picture = attribution.pictures.get(f"generated {item}" if direction == "r2g" else f"reference {reference}")
-    return None if picture is None else picture[None].float() / 255
 
 
 def choose_frames(batch: Tensor, subject: Subject, frames: int) -> Tensor:

@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..i2am_core import levels, render
-from .images import as_batch, choose, choose_frames, generated, kept, referred, size_for
+from .images import as_batch, choose, choose_frames, generated, referred, size_for
 from .schema import AttributionHandle, schema
 from .selections import DIRECTIONS, number_inputs, scope_input, selection_inputs
 
@@ -92,7 +92,8 @@ class I2AMMaps(io.ComfyNode):
         )  # fmt: skip
         subject = generated(attribution, item) if towards == "r2g" else referred(attribution, reference, item)
         if image is None and level != "frame":
-            image = kept(attribution, towards, reference, item)
+            kept = attribution.picture(towards, reference, item)
+            image = None if kept is None else kept[None].float() / 255
         if image is None:
             picture = None
         elif level == "frame":

@@ -28,6 +28,17 @@ KEYS = {  # of the real pack's layers
 }
 LAYERS = 16
 
+WEIGHT = 0.6
+SETTINGS = {
+    "weight": WEIGHT,
+    "weight_type": "linear",
+    "attn_mask": None,
+    "start_at": 0.0,
+    "end_at": 1.0,
+    "embeds_scaling": "V only",
+    "unfold_batch": False,
+}
+
 
 class Replacement:
     def __init__(self, callback, **kwargs):

@@ -1,6 +1,5 @@
 """The live handle between I2AM Capture and I2AM Collect: which sampling run made which latent."""
 
-import hashlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from ...i2am_core.attribution import Attribution
 from .sources import Regions
+from .tags import fingerprint
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Capture:
     settings: Settings
     started: int = 0
     failure: str = ""  # why the last run that could not be finished has no maps
-    _runs: list[tuple[frozenset[bytes], Attribution]] = field(default_factory=list)
-    _dropped: set[bytes] = field(default_factory=set)
+    _runs: list[tuple[frozenset[str], Attribution]] = field(default_factory=list)
+    _dropped: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __deepcopy__(self, memo: dict) -> "Capture":
@@ -53,7 +53,7 @@ class Capture:
 
     def find(self, samples: Tensor) -> Attribution:
         """The run that made a latent. Raises ValueError where there is none, saying what to do."""
-        digest = _digest(samples)
+        digest = fingerprint(samples)
         with self._lock:
             for digests, attribution in reversed(self._runs):
                 if digest in digests:
@@ -78,11 +78,6 @@ class Capture:
         )
 
 
-def _digest(samples: Tensor) -> bytes:
-    values = samples.detach().to("cpu", torch.float32).contiguous()
-    return hashlib.blake2b(values.numpy().tobytes() + str(tuple(values.shape)).encode(), digest_size=16).digest()
-
-
-def _digests(output: Tensor) -> frozenset[bytes]:
+def _digests(output: Tensor) -> frozenset[str]:
     """Of the latent as it is, and as it is after ComfyUI has stored it in half precision."""
-    return frozenset(_digest(output.to(dtype)) for dtype in (torch.float32, torch.float16, torch.bfloat16))
+    return frozenset(fingerprint(output.to(dtype)) for dtype in (torch.float32, torch.float16, torch.bfloat16))

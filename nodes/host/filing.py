@@ -3,7 +3,7 @@
 import dataclasses
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ class Filing:
         total: Tensor | None,
     ) -> None:
         """Ask every source about every chunk; capture what one proves, and note why the rest is skipped."""
-        used = Counter(dict.fromkeys((s.name for s in sources), 0))
+        used: set[str] = set()
         for chunk in call.chunks:
             answers = [(source.name, source.probe(site, chunk, call)) for source in sources]
             probes = [(name, answer) for name, answer in answers if isinstance(answer, Probe)]
@@ -54,13 +54,13 @@ class Filing:
                 self._capture(call, attention, chunk, _named(name, probe, call), total)
                 with self._lock:
                     self.mechanisms[name] += 1
-                used[name] |= 1
+                used.add(name)
             if probes:
                 with self._lock:
                     self.recorder.calls += 1
             else:
                 self.skip(next((a.reason for _, a in answers if isinstance(a, Skip)), UNKNOWN))
-        call.memo.setdefault(UNNAMED, Counter()).update(used)
+        call.once(UNNAMED, Counter).update(used)
 
     def _capture(
         self, call: ModelCall, attention: AttentionCall, chunk: Chunk, probe: Probe, total: Tensor | None
@@ -81,8 +81,9 @@ class Filing:
             references = [Reference(g.name, g.places, g.grid, g.key, embeds=g.embeds) for g in probe.references]
             numbers = [self.recorder.reference(reference) for reference in references]
             region = self._region(layer.grid)
-            tokens = [g.places for g in probe.references]
-            pair_rows = None if placement else self._pair_rows(numbers, tokens, layer, region)
+            pair_rows = (
+                None if placement else self._pair_rows(dict(zip(numbers, references, strict=True)), layer, region)
+            )
         whole = probe.keys == slice(0, attention.k.shape[2])
         marginals = attribute(
             attention.q[chunk.rows],
@@ -97,10 +98,9 @@ class Filing:
             chunk_bytes=self.recorder.chunk_bytes,
             total=total[chunk.rows] if whole and total is not None else None,
         )
+        self.note(probe.note, NEAREST if placement and not placement.exact else "")
         with self._lock:
             self.recorder.row_sums[marginals[0].row_sums] += 1
-            notes = [probe.note, NEAREST if placement and not placement.exact else ""]
-            self.recorder.notes.update(dict.fromkeys(filter(None, notes)))
             for number, group, maps in zip(numbers, probe.references, marginals, strict=True):
                 if call.window is not None:
                     maps = dataclasses.replace(maps, **spread_frames(maps, placement, weight))
@@ -120,9 +120,8 @@ class Filing:
             self._regions[grid] = cells_of(self.denoise_mask, grid)
         return self._regions[grid]
 
-    def _pair_rows(
-        self, references: list[int], tokens: list[int], layer: Layer, region: Tensor | None
-    ) -> Tensor | None:
+    def _pair_rows(self, references: Mapping[int, Reference], layer: Layer, region: Tensor | None) -> Tensor | None:
+        """The positions whose pair maps are kept; ``references`` by their numbers."""
         if self.pair_maps == "everywhere":
             rows = torch.arange(layer.grid.cells)
         elif self.pair_maps == "inpainting mask" and region is not None:
@@ -131,10 +130,7 @@ class Filing:
             return None
         if len(rows) == 0:
             return None
-        fits = [
-            self.recorder.pairs_fit(reference, layer, len(rows), count)
-            for reference, count in zip(references, tokens, strict=True)
-        ]
+        fits = [self.recorder.pairs_fit(n, layer, len(rows), known.tokens) for n, known in references.items()]
         return rows if all(fits) else None
 
     def note(self, *notes: str) -> None:
@@ -151,5 +147,5 @@ def _named(source: str, probe: Probe, call: ModelCall) -> Probe:
     """A layer that the model does not name is numbered, among the captured calls of its source."""
     if probe.layer.name:
         return probe
-    name = f"block {call.memo.get(UNNAMED, {}).get(source, 0)}"
+    name = f"block {call.once(UNNAMED, Counter)[source]}"
     return dataclasses.replace(probe, layer=dataclasses.replace(probe.layer, name=name))

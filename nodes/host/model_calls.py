@@ -62,12 +62,12 @@ class ModelCalls:
     ) -> Iterator[None]:
         """While ``_calc_cond_batch`` (comfy/samplers.py) works on these lists of conditionings."""
         before = self._watched, self._parts, self._window
+        self._watched, self._parts, self._window = [], [], None
         try:
             self._recognise(model, conds, x, timestep, options)
         except Exception as error:
             log.warning("the conditionings of a call could not be read", exc_info=True)
             self._skip(f"I2AM could not read the conditionings of a call ({type(error).__name__}: {error})")
-            self._watched, self._parts, self._window = [], [], None
         try:
             yield
         finally:
@@ -83,16 +83,16 @@ class ModelCalls:
         """
         ours = {id(c): c for c in conditionings_of(self.guider, self.branch)}
         if not _replaced(options) <= self.replaced:
-            self._watched, self._parts, self._window = [], [], None
             if any(id(c) in ours for conditionings in conds for c in conditionings or ()):
                 self._skip(PERTURBED)
             return
         if "context_window" in options["transformer_options"]:  # copies, but not of another branch
             uuids = {c.get("uuid") for c in ours.values() if "area" not in c}
             ours = {id(c): c for conditionings in conds for c in conditionings or () if c.get("uuid") in uuids}
-        self._watched = [_by_uuid(conditionings, ours) for conditionings in conds]
+        watched = [_by_uuid(conditionings, ours) for conditionings in conds]
+        self._parts = [parts_of(c, x, timestep) if w else {} for c, w in zip(conds, watched, strict=True)]
         self._window = window_of(model, x, self._shape, timestep, options)
-        self._parts = [parts_of(c, x, timestep) if w else {} for c, w in zip(conds, self._watched, strict=True)]
+        self._watched = watched  # last: what could not be read is not watched
         self.evaluation += self._window is None or self._window.is_first
 
     def describe(

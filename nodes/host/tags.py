@@ -25,9 +25,9 @@ def tag(name: str, start: int, tokens: Tensor, grid: tuple[int, int] | None) -> 
 
 
 def fingerprint(values: Tensor) -> str:
-    """The same for the same values."""
-    content = values.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
+    """The same for the same values in the same shape."""
+    values = values.detach().to("cpu", torch.float32).contiguous()
+    return hashlib.blake2b(values.numpy().tobytes() + str(tuple(values.shape)).encode(), digest_size=16).hexdigest()
 
 
 def pictures(conditionings: Iterable[Mapping[str, Any]]) -> dict[str, Tensor]:

@@ -13,23 +13,13 @@ import pytest
 import tiny_graphs
 import torch
 import torch.nn.functional as F
+from ip_adapter_standin import SETTINGS, WEIGHT
 from mechanisms import Measured, assert_maps_equal
 from oracle import Oracle
 
 from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.host.sources.ip_adapter import ELSEWHERE, NEGATIVE, TEXT, UNSEEN, factor
-
-WEIGHT = 0.6
-DEFAULTS = {
-    "weight": WEIGHT,
-    "weight_type": "linear",
-    "attn_mask": None,
-    "start_at": 0.0,
-    "end_at": 1.0,
-    "embeds_scaling": "V only",
-    "unfold_batch": False,
-}
 
 
 @pytest.fixture(params=ip_adapter_standin.packs(), ids=lambda pack: type(pack).__name__)
@@ -47,9 +37,9 @@ def graph_with(pack, tokens=16, images=1, xl=False, adapters=1, settings=None, c
         adapter = ip_adapter_standin.weights(xl, seed)
         seen = (images, 8) if xl else (images, tokens, 8)
         given = (adapter, tiny_graphs.noise(40 + seed, *seen), tiny_graphs.noise(60 + seed, *seen), xl)
-        graph.model = pack.apply(graph.model, *given, **DEFAULTS | (settings or {}))
+        graph.model = pack.apply(graph.model, *given, **SETTINGS | (settings or {}))
         if watched is not None:
-            watched = pack.apply(watched, *given, **DEFAULTS | (settings or {}))
+            watched = pack.apply(watched, *given, **SETTINGS | (settings or {}))
     if watched is None:
         watched, handle = I2AMCapture.execute(graph.model, "IP-Adapter", "positive", "off", 512).args
     return graph, watched, handle

@@ -11,6 +11,7 @@ import pytest
 import tiny_graphs
 import tiny_models
 import torch
+from ip_adapter_standin import SETTINGS, WEIGHT
 
 from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.i2am_core.rollout import resample, rollout
@@ -22,16 +23,6 @@ from i2am_pack.nodes.ip_adapter_reference import I2AMIPAdapterReference
 from i2am_pack.nodes.maps import I2AMMaps
 from i2am_pack.nodes.specific import I2AMSpecificReference
 
-WEIGHT = 0.6
-SETTINGS = {
-    "weight": WEIGHT,
-    "weight_type": "linear",
-    "attn_mask": None,
-    "start_at": 0.0,
-    "end_at": 1.0,
-    "embeds_scaling": "V only",
-    "unfold_batch": False,
-}
 CLIP = {
     "model_type": "clip_vision_model",
     "num_hidden_layers": 3,

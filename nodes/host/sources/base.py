@@ -1,6 +1,6 @@
 """What every reference mechanism answers: does this attention call read a reference, and where?"""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -45,7 +45,13 @@ class ModelCall:
     regions: Regions
     evaluation: int = 0  # of the denoiser; several calls may be parts of one
     window: Window | None = None  # of a video that is denoised some frames at a time; ``x`` is those
-    memo: dict[Any, Any] = field(default_factory=dict)  # what sources have worked out for this call
+    memo: dict[Any, Any] = field(default_factory=dict)  # what has been worked out for this call, see ``once``
+
+    def once(self, name: Hashable, work: Callable[[], Any]) -> Any:
+        """What does not change from one attention call of this call to the next: the result of ``work``, kept."""
+        if name not in self.memo:
+            self.memo[name] = work()
+        return self.memo[name]
 
     @property
     def denoiser(self) -> torch.nn.Module:

@@ -7,7 +7,6 @@ picture. Which region that is, a person says; where it is painted, the inpaintin
 import torch
 from torch import Tensor
 
-from ....i2am_core.attribution import Layer
 from ....i2am_core.regions import cells_of
 from ....i2am_core.tokens import TokenGrid, TokenGroup
 from .base import CallSite, Chunk, ModelCall, Probe, Skip
@@ -31,14 +30,14 @@ class CanvasRegions:
         items = chunk.rows.stop - chunk.rows.start
         if len(painted) not in (1, items):
             return Skip(f"{len(painted)} masks of the generated region for {items} pictures: give one, or one for each")
-        gain = cells_of(painted, sequence.grid)
-        reference = cells_of(shown[0], sequence.grid) & ~gain.any(0)
+        name = ("cells of the canvas", sequence.grid)
+        gain, whole = call.once(name, lambda: (cells_of(painted, sequence.grid), cells_of(shown[0], sequence.grid)))
+        reference = whole & ~gain.any(0)
         if not reference.any() or not gain.any():
             return Skip(f"a region without a cell of its own on a grid of {sequence.grid}")
         columns = torch.arange(site.keys)[sequence.picture]
-        layer = Layer(sequence.layer, sequence.grid, site.heads)
         group = _group(reference, sequence.grid, columns)
-        return Probe(layer, sequence.queries, slice(0, site.keys), (group,), gain.float())
+        return sequence.probe(site, (group,), gain.float())
 
 
 def _group(reference: Tensor, grid: TokenGrid, columns: Tensor) -> TokenGroup:

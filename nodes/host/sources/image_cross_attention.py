@@ -8,6 +8,7 @@ competes for attention, and 16 x 16 patches of the square that CLIP saw.
 from ....i2am_core.attribution import Layer
 from ....i2am_core.tokens import TokenGrid, span
 from .base import CallSite, Chunk, ModelCall, Probe, Skip
+from .sequences import other_lengths
 from .video_sequences import video_grid, wan_call
 
 PATCHES = TokenGrid(16, 16)
@@ -19,9 +20,7 @@ class ImageCrossAttention:
 
     def probe(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Probe | Skip | None:
         features = call.conditions.get("clip_fea")
-        if features is None or "WanModel" not in call.family:
-            return None
-        if getattr(call.denoiser, "img_emb", None) is None:
+        if features is None or "WanModel" not in call.family or getattr(call.denoiser, "img_emb", None) is None:
             return None
         found = wan_call(site, call)
         if isinstance(found, Skip):
@@ -32,10 +31,7 @@ class ImageCrossAttention:
         grid, tokens = video_grid(call.x, call.denoiser.patch_size), features.shape[-2]
         positions = getattr(call.denoiser.img_emb, "emb_pos", None)
         if site.keys != tokens or site.queries != grid.cells or (positions is not None and positions.shape[1] < tokens):
-            return Skip(
-                f"attention of {site.queries} to {site.keys} tokens, which are not {grid.cells} of the video and "
-                f"{tokens} of images"
-            )
+            return other_lengths(site, the_video=grid.cells, images=tokens)
         if tokens not in (TOKENS, 2 * TOKENS):
             return Skip(f"attention to {tokens} image tokens, where CLIP vision gives {TOKENS} for each image")
         groups = [span(name, 1 + n * TOKENS, PATCHES) for n, name in enumerate(_names(call, tokens // TOKENS))]

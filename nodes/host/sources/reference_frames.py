@@ -8,7 +8,6 @@ import dataclasses
 
 import torch
 
-from ....i2am_core.attribution import Layer
 from ....i2am_core.tokens import TokenGrid, span
 from .base import CallSite, Chunk, ModelCall, Probe, Skip
 from .sequences import Sequence, sequence_of
@@ -40,7 +39,7 @@ class ReferenceFrames:
             )
         gain, note = None, ""
         if inside:
-            count = vace_references(call, chunk)
+            count = call.once(("VACE references", chunk.rows.start), lambda: vace_references(call, chunk))
             if isinstance(count, Skip):
                 return count
             if 0 < count < sequence.grid.frames:
@@ -53,8 +52,7 @@ class ReferenceFrames:
             note = KEPT
         if not sequence.references:
             return Skip(f"self-attention of a {type(call.denoiser).__name__} without a reference frame")
-        layer = Layer(sequence.layer, sequence.grid, site.heads)
-        return Probe(layer, sequence.queries, slice(0, site.keys), sequence.references, gain, note)
+        return sequence.probe(site, sequence.references, gain, note)
 
 
 def _split(sequence: Sequence, count: int) -> Sequence:

@@ -6,7 +6,6 @@ They arrive as ``ref_latents`` in ``BaseModel.apply_model``, in the order of the
 
 import dataclasses
 
-from ....i2am_core.attribution import Layer
 from ..tags import fingerprint
 from .base import CallSite, Chunk, ModelCall, Probe, Skip
 from .sequences import sequence_of
@@ -26,13 +25,10 @@ class ReferenceLatents:
             return sequence
         if not sequence.references:
             return Skip(f"a {type(call.denoiser).__name__} was given reference latents, but has no place for them")
-        layer = Layer(sequence.layer, sequence.grid, site.heads)
-        name = ("keys of reference latents", chunk.rows.start)
-        if name not in call.memo:
-            call.memo[name] = _keys(call, chunk)
-        groups = zip(sequence.references, call.memo[name], strict=True)
+        keys = call.once(("keys of reference latents", chunk.rows.start), lambda: _keys(call, chunk))
+        groups = zip(sequence.references, keys, strict=True)
         references = tuple(dataclasses.replace(group, key=key) for group, key in groups)
-        return Probe(layer, sequence.queries, slice(0, site.keys), references)
+        return sequence.probe(site, references)
 
 
 def _keys(call: ModelCall, chunk: Chunk) -> list[str]:

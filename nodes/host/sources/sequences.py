@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ....i2am_core.attribution import Layer
 from ....i2am_core.tokens import Index, TokenGrid, TokenGroup, span
-from .base import CallSite, ModelCall, Skip
+from .base import CallSite, ModelCall, Probe, Skip
 
 REFINER = "a refiner, in which text, picture and references are still apart"
 
@@ -26,6 +27,14 @@ class Sequence:
     text: slice  # the conditioning's own tokens among the columns; empty where they are elsewhere
     references: tuple[TokenGroup, ...] = ()  # reference latents among the columns
     styles: tuple[TokenGroup, ...] = ()  # tokens that USO puts before the text
+
+    def probe(
+        self, site: CallSite, references: tuple[TokenGroup, ...], gain: Tensor | None = None, note: str = ""
+    ) -> Probe:
+        """What the picture takes from ``references``, among all columns of this call."""
+        return Probe(
+            Layer(self.layer, self.grid, site.heads), self.queries, slice(0, site.keys), references, gain, note
+        )
 
 
 def sequence_of(site: CallSite, call: ModelCall) -> Sequence | Skip:

@@ -6,7 +6,6 @@ I2AM Tag Reference does; without it, there is a guess for Flux.1 alone, whose te
 
 import dataclasses
 
-from ....i2am_core.attribution import Layer
 from ....i2am_core.tokens import TokenGrid, TokenGroup, span
 from ..tags import tagged
 from .base import CallSite, Chunk, ModelCall, Probe, Skip
@@ -45,8 +44,7 @@ class StyleTokens:
         references = tuple(
             dataclasses.replace(g, index=slice(g.index.start + first, g.index.stop + first)) for g in groups
         )
-        layer = Layer(sequence.layer, sequence.grid, site.heads)
-        return Probe(layer, sequence.queries, slice(0, site.keys), references, note=note)
+        return sequence.probe(site, references, note=note)
 
 
 def _pads_on_the_left(call: ModelCall) -> bool:

@@ -3,7 +3,6 @@
 Each is a learned mixture of all the patches that SigLIP saw, so they have no place in the reference.
 """
 
-from ....i2am_core.attribution import Layer
 from .base import CallSite, Chunk, ModelCall, Probe, Skip
 from .sequences import sequence_of, uso_styles
 
@@ -19,5 +18,4 @@ class UsoStyle:
             return sequence
         if not sequence.styles:
             return Skip(f"a {type(call.denoiser).__name__} was given a style by USO, but has no place for it")
-        layer = Layer(sequence.layer, sequence.grid, site.heads)
-        return Probe(layer, sequence.queries, slice(0, site.keys), sequence.styles)
+        return sequence.probe(site, sequence.styles)

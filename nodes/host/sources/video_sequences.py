@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ....i2am_core.tokens import TokenGrid, TokenGroup
 from .base import CallSite, Chunk, ModelCall, Skip
-from .sequences import Sequence
+from .sequences import Sequence, other_lengths
 
 REFERENCE = "reference frame"
 NOTHING = 1e-3  # of a latent whose values are around 1: what is left of zero when it went through the model's scaling
@@ -82,10 +82,7 @@ def wan(site: CallSite, call: ModelCall) -> Sequence | Skip:
     first = sum(x.cells for x in before)
     expected = first + grid.cells + sum(x.cells for x in after)
     if not site.queries == site.keys == expected:
-        return Skip(
-            f"self-attention of {site.queries} to {site.keys} tokens, which are not {grid.cells} of the video and "
-            f"{expected - grid.cells} of reference frames"
-        )
+        return other_lengths(site, the_video=grid.cells, reference_frames=expected - grid.cells)
     groups = [group for x in before for group in frame_groups(REFERENCE, 0, x)]
     groups += [group for x in after for group in frame_groups(REFERENCE, first + grid.cells, x)]
     rows = slice(first, first + grid.cells)
@@ -130,10 +127,7 @@ def hunyuan_video(site: CallSite, call: ModelCall) -> Sequence | Skip:
     references = [] if reference is None else [video_grid(reference.shape, model.patch_size)]
     before, texts = sum(x.cells for x in references), vision_tokens(call) + byt5_tokens(call) + call.text
     if not site.queries == site.keys == before + grid.cells + texts:
-        return Skip(
-            f"attention of {site.queries} to {site.keys} tokens, which are not {before} of reference frames, "
-            f"{grid.cells} of the video and {texts} of text and images"
-        )
+        return other_lengths(site, reference_frames=before, the_video=grid.cells, text_and_images=texts)
     first = 0 if video_first(call) else texts
     rows = slice(first + before, first + before + grid.cells)
     text = (rows.stop if video_first(call) else 0) + vision_tokens(call)

@@ -1,6 +1,5 @@
 """HunyuanVideo 1.5: tokens of SigLIP of the first frame in joint attention, beside those of the text."""
 
-from ....i2am_core.attribution import Layer
 from ....i2am_core.tokens import TokenGrid, span
 from .base import CallSite, Chunk, ModelCall, Probe, Skip
 from .sequences import sequence_of
@@ -19,5 +18,4 @@ class VisionTokens:
         side = round(count**0.5)
         grid = TokenGrid(side, side) if side * side == count else None
         group = span("start image", vision_start(sequence, call), grid, count)
-        layer = Layer(sequence.layer, sequence.grid, site.heads)
-        return Probe(layer, sequence.queries, slice(0, site.keys), (group,))
+        return sequence.probe(site, (group,))
