@@ -2,6 +2,8 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+WEB_DIRECTORY = "./web"
+
 
 class I2AMExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
@@ -14,9 +16,10 @@ class I2AMExtension(ComfyExtension):
         from .nodes.specific import I2AMSpecificReference
         from .nodes.storage import I2AMLoad, I2AMSave
         from .nodes.tag_reference import I2AMTagReference
+        from .nodes.viewer import I2AMViewer
 
         capture = [I2AMCapture, I2AMTagReference, I2AMIPAdapterReference, I2AMCollect]
-        read = [I2AMMaps, I2AMSpecificReference, I2AMIMACS, I2AMSave, I2AMLoad]
+        read = [I2AMViewer, I2AMMaps, I2AMSpecificReference, I2AMIMACS, I2AMSave, I2AMLoad]
         return [*capture, *read, *DEMO_NODES]
 
 

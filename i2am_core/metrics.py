@@ -1,5 +1,7 @@
 """Scores of a map. IMACS: Park & Jang, ICLR 2025, "Inpainting Mask Attention Consistency Score"."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -34,3 +36,15 @@ def share_inside(values: Tensor, mask: Tensor) -> float:
     """The part of a map's mass that lies inside a mask, in [0, 1]. Both ``[h, w]``; the mask may be soft."""
     total = values.sum()
     return (values * mask).sum().item() / total.item() if total > 0 else 0.0
+
+
+def concentration(values: Tensor) -> Tensor:
+    """How far maps ``[n, h, w]`` are from flat, ``[n]``: 0 where all cells are alike, 1 where one holds everything.
+
+    One minus the entropy of a map, which is scaled to sum to 1, in units of a flat map's.
+    """
+    flat = values.flatten(1)
+    if flat.shape[1] == 1:
+        return torch.ones(len(flat))
+    p = flat / flat.sum(1, keepdim=True)
+    return 1 - torch.special.entr(p).sum(1) / math.log(flat.shape[1])

@@ -26,12 +26,16 @@ def heat(values: Tensor, size: tuple[int, int], scale: Scale = "each map") -> Te
 
 def colorize(heat_values: Tensor, colormap: str = "jet") -> Tensor:
     """Heat ``[n, h, w]`` in [0, 1] to RGB ``[n, h, w, 3]`` in [0, 1]."""
+    return color_table(colormap)[(heat_values * 255).round().long()]
+
+
+def color_table(colormap: str) -> Tensor:
+    """The colours of a colormap of matplotlib, ``[256, 3]`` in [0, 1]."""
     import matplotlib  # takes longer to import than the rest of the pack
 
     if colormap not in matplotlib.colormaps:
         raise ValueError(f"matplotlib has no colormap '{colormap}': use one such as {', '.join(COLORMAPS)}.")
-    table = torch.tensor(matplotlib.colormaps[colormap](range(256)), dtype=torch.float32)[:, :3]
-    return table[(heat_values * 255).round().long()]
+    return torch.tensor(matplotlib.colormaps[colormap](range(256)), dtype=torch.float32)[:, :3]
 
 
 def overlay(image: Tensor, colors: Tensor, opacity: float = 0.5) -> Tensor:

@@ -18,7 +18,12 @@ class TokenGrid:
 
     @property
     def cells(self) -> int:
-        return self.frames * self.height * self.width
+        return self.frames * self.plane
+
+    @property
+    def plane(self) -> int:
+        """Cells of one frame."""
+        return self.height * self.width
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}" + (f" in {self.frames} frames" if self.frames > 1 else "")

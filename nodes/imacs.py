@@ -10,8 +10,7 @@ from torch import Tensor
 from ..i2am_core import levels
 from ..i2am_core.attribution import Attribution, Direction
 from ..i2am_core.metrics import imacs, share_inside
-from ..i2am_core.regions import cells_of
-from .images import LONGEST_SIDE, choose, enlarge, generated, referred
+from .images import LONGEST_SIDE, choose, enlarge, painted_mask, referred
 from .schema import AttributionHandle, schema
 from .selections import number_inputs, scope_input, selection_inputs
 
@@ -73,7 +72,7 @@ class I2AMIMACS(io.ComfyNode):
         inpainting_mask=None, reference_mask=None,
     ) -> io.NodeOutput:  # fmt: skip
         chosen = dict(steps=steps, layers=layers, heads=heads, reference=reference, item=item)
-        mask, whose = _inpainting_mask(attribution, inpainting_mask, item)
+        mask, whose = painted_mask(attribution, inpainting_mask, item)
         r2g = _score(attribution, "r2g", mask, penalty, threshold, chosen) | {"mask": whose}
         g2r = _g2r(attribution, reference_mask, penalty, threshold, chosen | {"scope": scope})
         report = {"r2g": r2g, "g2r": g2r, "penalty": penalty, "threshold": threshold, **chosen}
@@ -118,17 +117,3 @@ def _score(
         asked = "the whole picture" if shown.scope == "whole image" else "the sampler's inpainting mask"
         result["asked_by"] = asked
     return result
-
-
-def _inpainting_mask(attribution: Attribution, mask: Tensor | None, item: int) -> tuple[Tensor, str]:
-    """The mask of the picture, and whose it is."""
-    attribution.check_item(item)
-    if mask is not None:
-        return choose(mask, generated(attribution, item)), "inpainting_mask"
-    if attribution.denoise_mask is None:
-        raise ValueError(
-            "this run had no inpainting mask, so there is nothing to score against: connect inpainting_mask, the part "
-            "of the picture where the reference should act."
-        )
-    cells = cells_of(attribution.denoise_mask[item], attribution.grid)
-    return cells.view(attribution.grid.height, attribution.grid.width).float(), "the sampler's"

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..i2am_core.attribution import Attribution
+from ..i2am_core.regions import cells_of
 from ..i2am_core.tokens import TokenGrid
 
-LONGEST_SIDE = 512  # px of a heatmap that no image gives a size
+LONGEST_SIDE = 512  # px of a heatmap that no image gives a size, and of pictures kept beside maps
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,20 @@ def choose(batch: Tensor, subject: Subject) -> Tensor:
     return chosen
 
 
+def painted_mask(attribution: Attribution, mask: Tensor | None, item: int) -> tuple[Tensor, str]:
+    """The mask of the picture, and whose it is."""
+    attribution.check_item(item)
+    if mask is not None:
+        return choose(mask, generated(attribution, item)), "inpainting_mask"
+    if attribution.denoise_mask is None:
+        raise ValueError(
+            "this run had no inpainting mask, so there is nothing to score against: connect inpainting_mask, the part "
+            "of the picture where the reference should act."
+        )
+    cells = cells_of(attribution.denoise_mask[item], attribution.grid)
+    return cells.view(attribution.grid.height, attribution.grid.width).float(), "the sampler's"
+
+
 def choose_frames(batch: Tensor, subject: Subject, frames: int) -> Tensor:
     """A picture ``[frames, H, W, 3]`` for each frame of the latent, evenly from the pictures of a video."""
     video = _of_video(batch, subject)
@@ -103,3 +118,12 @@ def enlarge(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
 def as_batch(picture: Tensor, count: int) -> Tensor:
     return picture[None].expand(count, *picture.shape).to(torch.float32)
+
+
+def small(picture: Tensor, longest: int = LONGEST_SIDE) -> Tensor:
+    """``[H, W, 3]`` in [0, 1] to uint8, at most ``longest`` px a side: to keep with maps."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, longest / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    resized = F.interpolate(picture.movedim(-1, 0)[None].float(), size, mode="bilinear", antialias=scale < 1)
+    return (resized[0].movedim(0, -1).clamp(0, 1) * 255).round().to(torch.uint8).contiguous()

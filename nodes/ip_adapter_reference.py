@@ -7,8 +7,8 @@ from comfy_api.latest import io
 
 from ..i2am_core.rollout import grid_of, resample, rollout
 from .host.rolled_out import Image, RolledOut
+from .images import small
 from .schema import CaptureHandle, schema
-from .storage import small
 from .tag_reference import central_square
 
 IPAdapter = io.Custom("IPADAPTER")

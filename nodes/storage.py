@@ -4,15 +4,12 @@ import dataclasses
 from pathlib import Path
 
 import folder_paths
-import torch
 from comfy_api.latest import io
-from torch import Tensor
 
 from ..i2am_core.storage import SUFFIX, load, save
-from .images import choose, generated, referred
+from .images import choose, generated, referred, small
 from .schema import AttributionHandle, schema
 
-LONGEST_SIDE = 512  # px of the pictures kept beside the maps
 FOLDERS = {"output": folder_paths.get_output_directory, "input": folder_paths.get_input_directory}
 
 
@@ -111,14 +108,3 @@ def find(file: str) -> Path:
     if not path.is_file():
         raise ValueError(f"there is no file '{inside}' in ComfyUI's {place} folder: choose one that I2AM Save wrote.")
     return path
-
-
-def small(picture: Tensor) -> Tensor:
-    """``[H, W, 3]`` in [0, 1] to uint8, at most LONGEST_SIDE px."""
-    height, width = picture.shape[:2]
-    scale = min(1.0, LONGEST_SIDE / max(height, width))
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    resized = torch.nn.functional.interpolate(
-        picture.movedim(-1, 0)[None].float(), size, mode="bilinear", antialias=scale < 1
-    )
-    return (resized[0].movedim(0, -1).clamp(0, 1) * 255).round().to(torch.uint8).contiguous()

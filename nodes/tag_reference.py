@@ -4,8 +4,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .host.tags import KEY, tag
+from .images import small
 from .schema import schema
-from .storage import small
 
 IMAGE_GRIDS = (27, 32)  # sides of what SigLIP-384 and SigLIP2-512 see; a style node may append several
 

@@ -1,0 +1,152 @@
+"""I2AM Viewer: look around in an attribution. The page (``web/``) reads one file, and asks the server nothing more."""
+
+import io as streams
+import json
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import torch
+from comfy.model_management import throw_exception_if_processing_interrupted
+from comfy.utils import ProgressBar
+from comfy_api.latest import io
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..i2am_core import render
+from ..i2am_core.attribution import Attribution
+from ..i2am_core.tokens import TokenGrid
+from ..i2am_core.view import sheets, view
+from .images import LONGEST_SIDE, choose, enlarge, generated, painted_mask, referred, size_for, small
+from .schema import AttributionHandle, schema
+
+FILE_BYTES = 60 * 2**20  # of the file that the page loads
+PICTURE_SIDE = 1024  # px, at most, of the pictures in it
+
+
+class I2AMViewer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="I2AM_Viewer",
+            display_name="I2AM Viewer",
+            description="Look around: scrub through steps, layers and heads, and click a part of the picture to see "
+            "which parts of the reference made it. Looking does not run the graph again.",
+            is_output_node=True,
+            inputs=[
+                AttributionHandle.Input("attribution", tooltip="From I2AM Collect or I2AM Load."),
+                io.Image.Input(
+                    "image", optional=True, tooltip="The generated picture. Without it, the one kept with the maps."
+                ),
+                io.Image.Input(
+                    "reference",
+                    optional=True,
+                    tooltip="The reference image, as the model saw it. Without it, the one kept with the maps.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where the picture was painted, for the outline and the score. Without it, the mask that "
+                    "the sampler worked with.",
+                ),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, attribution, image=None, reference=None, mask=None) -> io.NodeOutput:
+        pictures = Pictures()
+        painted = [_mask(attribution, mask, item) for item in range(attribution.items)]
+        shown = {
+            "generated": [_generated(pictures, attribution, image, item) for item in range(attribution.items)],
+            "reference": [
+                [_referred(pictures, attribution, reference, number, item) for item in range(attribution.items)]
+                for number in range(len(attribution.references))
+            ],
+        }
+        masks = {
+            f"mask/{item}": enlarge(x, place["canvas"]).round().to(torch.uint8)
+            for item, (x, place) in enumerate(zip(painted, shown["generated"], strict=True))
+            if x is not None
+        }
+        tables = torch.stack([render.color_table(name) for name in render.COLORMAPS])
+        tensors = pictures.tensors | masks | {"colormaps": (tables * 255).round().to(torch.uint8)}
+        progress = ProgressBar(sheets(attribution))
+
+        def tick() -> None:
+            throw_exception_if_processing_interrupted()
+            progress.update(1)
+
+        seen = view(attribution, FILE_BYTES - sum(x.nbytes for x in tensors.values()), painted, tick)
+        about = {"pictures": shown, "colormaps": list(render.COLORMAPS), "masked": sorted(masks)}
+        return io.NodeOutput(ui={"i2am_view": [_write(tensors | seen.tensors, seen.header | about)]})
+
+
+@dataclass
+class Pictures:
+    """PNG files as tensors; a picture that is shown twice is there once."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    _names: dict[bytes, str] = field(default_factory=dict)
+
+    def place(self, picture: Tensor | None, grid: TokenGrid, note: str = "") -> dict[str, Any]:
+        """What the page needs for a picture ``[H, W, 3]`` uint8: its name, and the size of the heat over it."""
+        if picture is None:
+            return {"name": None, "canvas": size_for(grid), "note": note}
+        height, width = picture.shape[:2]
+        scale = LONGEST_SIDE / max(height, width)
+        return {
+            "name": self._add(picture),
+            "canvas": (max(1, round(height * scale)), max(1, round(width * scale))),
+            "note": note,
+        }
+
+    def _add(self, picture: Tensor) -> str:
+        stream = streams.BytesIO()
+        Image.fromarray(picture.numpy()).save(stream, "PNG", compress_level=1)
+        data = stream.getvalue()
+        if data not in self._names:
+            self._names[data] = f"picture/{len(self._names)}"
+            self.tensors[self._names[data]] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        return self._names[data]
+
+
+def _generated(pictures: Pictures, attribution: Attribution, image: Tensor | None, item: int) -> dict[str, Any]:
+    if image is None:
+        return pictures.place(attribution.picture("r2g", 0, item), attribution.grid)
+    return pictures.place(small(choose(image, generated(attribution, item)), PICTURE_SIDE), attribution.grid)
+
+
+def _referred(
+    pictures: Pictures, attribution: Attribution, image: Tensor | None, number: int, item: int
+) -> dict[str, Any]:
+    """The reference's picture. One that is not what the model saw is left out, and why is said: maps go without it."""
+    grid = attribution.references[number].grid
+    if image is None:
+        return pictures.place(attribution.picture("g2r", number, item), grid or TokenGrid(1, 1))
+    if grid is None:
+        return pictures.place(small(image[min(number, len(image) - 1)][..., :3], PICTURE_SIDE), TokenGrid(1, 1))
+    try:
+        picture, note = small(choose(image, referred(attribution, number, item)), PICTURE_SIDE), ""
+    except ValueError as error:
+        picture, note = attribution.picture("g2r", number, item), str(error)
+    return pictures.place(picture, grid, note if picture is None else "")
+
+
+def _mask(attribution: Attribution, mask: Tensor | None, item: int) -> Tensor | None:
+    """Where the picture was painted, ``[H, W]``, if that is known."""
+    if mask is None and attribution.denoise_mask is None:
+        return None
+    return painted_mask(attribution, mask, item)[0].float()
+
+
+def _write(tensors: dict[str, Tensor], header: dict[str, Any]) -> dict[str, Any]:
+    """Write a file that the page can fetch, under a name that cannot be guessed: ``/view`` asks nobody who they are."""
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"i2am_{secrets.token_hex(16)}.safetensors"
+    save_file({name: x.contiguous() for name, x in tensors.items()}, path, metadata={"i2am_view": json.dumps(header)})
+    return {"filename": path.name, "subfolder": "", "type": "temp", "bytes": path.stat().st_size}

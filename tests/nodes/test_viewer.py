@@ -1,0 +1,99 @@
+"""The file that the page reads: pictures, masks and maps, whole and under its size."""
+
+import io
+import json
+from pathlib import Path
+
+import folder_paths
+import numpy as np
+import pytest
+import torch
+import workflow
+from PIL import Image
+from safetensors import safe_open
+
+from i2am_pack.i2am_core import maps
+from i2am_pack.i2am_core.render import COLORMAPS, color_table
+from i2am_pack.nodes.viewer import FILE_BYTES, I2AMViewer
+
+
+@pytest.fixture(scope="module")
+def attribution():
+    return workflow.make(batch=2).attribution(steps=3)
+
+
+def look(attribution, **given):
+    """The header and tensors of the file that the node names, and what it says of it."""
+    (entry,) = I2AMViewer.execute(attribution, **given).ui["i2am_view"]
+    path = Path(folder_paths.get_temp_directory()) / entry["filename"]
+    assert entry["type"] == "temp" and entry["bytes"] == path.stat().st_size <= FILE_BYTES + 2**20
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["i2am_view"])
+        return header, {name: file.get_tensor(name) for name in file.keys()}, entry  # noqa: SIM118
+
+
+def picture(tensors, place):
+    return np.asarray(Image.open(io.BytesIO(tensors[place["name"]].numpy().tobytes())))
+
+
+def test_the_file_holds_the_maps_and_what_they_lie_on(attribution):
+    image, reference = torch.rand(2, 96, 96, 3), torch.rand(1, 64, 64, 3)
+    header, tensors, _ = look(attribution, image=image, reference=reference)
+    for item in range(2):
+        place = header["pictures"]["generated"][item]
+        assert place["canvas"] == [512, 512]
+        assert np.abs(picture(tensors, place) / 255 - image[item].numpy()).max() <= 0.5 / 255 + 1e-6
+    first, second = header["pictures"]["reference"][0]
+    assert first["name"] == second["name"] and picture(tensors, first).shape == (64, 64, 3)
+    assert len([name for name in tensors if name.startswith("picture/")]) == 3
+    low, high = tensors["range/1/0/all/r2g_paper"][0]
+    restored = low + tensors["maps/1/0/all/r2g_paper"][0] / 255 * (high - low)
+    torch.testing.assert_close(restored, maps(attribution, "r2g", item=1).values[0], rtol=0, atol=high / 500)
+
+
+def test_every_file_has_a_name_of_its_own(attribution):
+    names = {look(attribution)[2]["filename"] for _ in range(2)}
+    assert len(names) == 2 and all(len(name) > 32 for name in names)
+
+
+def test_the_mask_is_the_one_given_or_the_samplers(attribution):
+    header, tensors, _ = look(attribution)
+    assert header["masked"] == ["mask/0", "mask/1"]
+    expected = attribution.denoise_mask[0].mean().item()
+    assert tensors["mask/0"].float().mean().item() == pytest.approx(expected, abs=0.02)
+    mask = torch.zeros(1, 32, 32)
+    mask[:, :16] = 1
+    _, tensors, _ = look(attribution, mask=mask)
+    assert tensors["mask/1"].shape == (512, 512) and tensors["mask/1"][:256].all() and not tensors["mask/1"][256:].any()
+    assert tensors["measures/1/0/all"][2].isfinite().all()
+
+
+def test_colours_are_matplotlibs(attribution):
+    header, tensors, _ = look(attribution)
+    assert header["colormaps"] == list(COLORMAPS)
+    jet = color_table("jet")
+    torch.testing.assert_close(tensors["colormaps"][0].float() / 255, jet, rtol=0, atol=0.5 / 255 + 1e-6)
+
+
+def test_large_pictures_are_made_smaller(attribution):
+    header, tensors, _ = look(attribution, image=torch.rand(1, 1500, 1500, 3))
+    assert picture(tensors, header["pictures"]["generated"][0]).shape == (1024, 1024, 3)
+
+
+def test_a_reference_of_another_shape_is_left_out_and_said(attribution):
+    header, _, _ = look(attribution, reference=torch.rand(1, 64, 128, 3))
+    place = header["pictures"]["reference"][0][0]
+    assert place["name"] is None and "which has another shape" in place["note"]
+
+
+def test_a_picture_of_another_shape_is_refused(attribution):
+    with pytest.raises(ValueError, match="the generated picture's image is 128x64"):
+        look(attribution, image=torch.rand(1, 64, 128, 3))
+
+
+def test_interrupting_ends_it(attribution):
+    from comfy.model_management import InterruptProcessingException, interrupt_current_processing
+
+    interrupt_current_processing(True)
+    with pytest.raises(InterruptProcessingException):
+        look(attribution)
