@@ -1,0 +1,136 @@
+/**
+ * Which map belongs to a selection. A sheet (one layer, or the mean of all) has a row for everything, one for each group
+ * of steps, one for each head, and one for each head in each joint group of steps: see `i2am_core/view.py`.
+ */
+
+/**
+ * @typedef {object} Selection
+ * @property {number} item picture of the batch
+ * @property {number} reference
+ * @property {number | null} layer number of a layer; null is the mean of all
+ * @property {number | null} step number of a group of steps; null is all
+ * @property {number | null} head number of a head in the sheet's list; null is all
+ */
+
+/** Heads that a sheet tells apart, with the words for each: `{head, of, layers}`. */
+export function headsOf(header, reference, layer) {
+  if (!header.heads) return [];
+  const groups = layer === null ? header.references[reference].heads : [[header.layers[layer].heads, 1]];
+  return groups.flatMap(([of, layers]) => Array.from({ length: of }, (_, head) => ({ head, of, layers })));
+}
+
+/** The joint group that holds a group of steps, or -1 where heads are only told apart over all steps. */
+export function jointOf(header, step) {
+  const [first] = header.steps[step];
+  return header.joint.findIndex(([low, high]) => low <= first && first < high);
+}
+
+/** The row of a selection in its sheet, or null where it was not kept. */
+export function rowOf(header, { reference, layer, step, head }) {
+  const steps = header.steps.length;
+  if (head === null) return step === null ? 0 : 1 + step;
+  const heads = headsOf(header, reference, layer).length;
+  if (head >= heads) return null;
+  if (step === null) return 1 + steps + head;
+  const group = jointOf(header, step);
+  return group < 0 ? null : 1 + steps + (1 + group) * heads + head;
+}
+
+/** The steps that a row is the mean of, `[first, one after the last]`. */
+export function stepsOf(header, { step, head }) {
+  if (step === null) return [0, header.sigmas.length - 1];
+  return head === null ? header.steps[step] : header.joint[jointOf(header, step)];
+}
+
+/**
+ * A selection that exists in this file, as near as possible to the one wanted. Where a head in one step was not kept, the
+ * one that was `changed` last stays.
+ */
+export function settle(header, wanted, changed = "step") {
+  const within = (value, count) => Math.max(0, Math.min(count - 1, Math.round(value) || 0));
+  const item = within(wanted.item, header.items.length);
+  const reference = within(wanted.reference, header.references.length);
+  const layers = header.references[reference].layers;
+  const layer = layers.includes(wanted.layer) ? wanted.layer : null;
+  const heads = headsOf(header, reference, layer).length;
+  let step = wanted.step === null ? null : within(wanted.step, header.steps.length);
+  let head = wanted.head === null || !heads ? null : within(wanted.head, heads);
+  if (head !== null && step !== null && jointOf(header, step) < 0) {
+    if (changed === "head") step = null;
+    else head = null;
+  }
+  return { ...wanted, item, reference, layer, step, head };
+}
+
+const sheet = ({ item, reference, layer }) => `${item}/${reference}/${layer ?? "all"}`;
+
+/**
+ * @param {{header: object, tensors: Map}} file
+ * @param {Selection} selection
+ * @param {string} field such as "r2g_paper"
+ * @returns {{levels: Uint8Array, low: number, high: number, height: number, width: number} | null} a value is
+ *   `low + level / 255 * (high - low)`; null where nothing was captured, or there is no such map
+ */
+export function mapOf({ header, tensors }, selection, field) {
+  const maps = tensors.get(`maps/${sheet(selection)}/${field}`);
+  const row = rowOf(header, selection);
+  if (!maps || row === null) return null;
+  const [, height, width] = maps.shape;
+  const [low, high] = tensors.get(`range/${sheet(selection)}/${field}`).data.subarray(2 * row, 2 * row + 2);
+  if (Number.isNaN(low)) return null;
+  return { levels: maps.data.subarray(row * height * width, (row + 1) * height * width), low, high, height, width };
+}
+
+/** The lowest and highest value of a field over all steps of a selection: a scale for comparing steps. */
+export function rangeOverSteps(file, selection, field) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (let step = 0; step < file.header.steps.length; step++) {
+    const map = mapOf(file, { ...selection, step }, field);
+    if (map) {
+      low = Math.min(low, map.low);
+      high = Math.max(high, map.high);
+    }
+  }
+  return low <= high ? { low, high } : null;
+}
+
+/** A measure of the picture's map of a selection (share, concentration, inside); NaN where there is none. */
+export function measureOf({ header, tensors }, selection, measure) {
+  const measures = tensors.get(`measures/${sheet(selection)}`);
+  const row = rowOf(header, selection);
+  if (!measures || row === null) return NaN;
+  return measures.data[header.measures.indexOf(measure) * measures.shape[1] + row];
+}
+
+/** A measure along one axis ("step", "layer" or "head") of a selection, the rest of it as it is. */
+export function along(file, selection, axis, measure) {
+  return choices(file.header, selection, axis).map((value) =>
+    measureOf(file, alone(file.header, selection, axis, value), measure),
+  );
+}
+
+/** What an axis offers: numbers of steps, of layers that see the reference, of heads. */
+export function choices(header, { reference, layer }, axis) {
+  if (axis === "step") return header.steps.map((_, number) => number);
+  if (axis === "layer") return header.references[reference].layers;
+  return headsOf(header, reference, layer).map((_, number) => number);
+}
+
+/** The selection with one axis at a value, without what could not be shown with it. */
+function alone(header, selection, axis, value) {
+  const moved = { ...selection, [axis]: value };
+  if (axis === "layer" && (selection.head ?? 0) >= headsOf(header, moved.reference, value).length) moved.head = null;
+  return rowOf(header, moved) === null ? { ...moved, [axis === "head" ? "step" : "head"]: null } : moved;
+}
+
+/** Whether a measure tells anything here: a reference with a softmax of its own always has all of it. */
+export function varies(file, { item, reference }, measure) {
+  const values = [];
+  for (const layer of [null, ...file.header.references[reference].layers]) {
+    const whole = { item, reference, layer, step: null, head: null };
+    values.push(measureOf(file, whole, measure), ...along(file, whole, "step", measure));
+  }
+  const known = values.filter((value) => !Number.isNaN(value));
+  return known.length > 0 && Math.max(...known) - Math.min(...known) > 1e-3 * Math.max(...known.map(Math.abs));
+}
