@@ -23,7 +23,7 @@ from .regions import cells_of
 from .tokens import TokenGrid
 
 FIELDS = ("r2g_paper", "r2g_share", "g2r_paper", "g2r_share")
-MEASURES = ("share", "concentration", "inside")
+MEASURES = ("share", "inside", "concentration")
 BESIDE = 20  # bytes of a map's range and measures
 PAIR_SHARE = 0.5  # of the budget, at most, for pair maps
 FEWEST_GROUPS = 4  # of steps, in which heads are told apart; fewer say nothing about time
@@ -51,7 +51,7 @@ class View:
     * ``maps/<place>/<field>`` uint8 ``[rows, h, w]`` and ``range/<place>/<field>`` float32 ``[rows, 2]``: a value is
       ``low + byte / 255 * (high - low)``; a range that is not a number says that nothing was captured;
     * ``measures/<place>`` float32 ``[3, rows]``, of the R2G maps: the share of the attention that went to the
-      reference, the concentration, and the part of the map inside the mask (not a number without one);
+      reference, the part of the map inside the mask (not a number without one), and the concentration;
     * ``pairs/<place>/g2r`` uint8 ``[A, h', w']``: of each position of ``pair_rows/<place>`` int32 ``[A]``, its map on
       the reference; and ``pairs/<place>/r2g`` ``[h' w', A]``: of each reference token, its map on these positions.
       Ranges as above: ``pair_range/<place>/g2r`` and ``pair_range/<place>/r2g``.
@@ -253,12 +253,12 @@ def _measure(measured: Tensor, rows: Tensor, name: str, scope: Tensor | None, ma
     grid = TokenGrid(*rows.shape[1:])
     if name == "r2g_share":
         asked = torch.ones(grid.cells, dtype=torch.bool) if scope is None else cells_of(scope, grid)
-        measured[0] = rows.flatten(1)[:, asked].mean(1)
+        measured[MEASURES.index("share")] = rows.flatten(1)[:, asked].mean(1)
         return
-    measured[1] = concentration(rows)
+    measured[MEASURES.index("concentration")] = concentration(rows)
     if mask is not None:
         soft = F.adaptive_avg_pool2d(mask[None, None].float(), (grid.height, grid.width))[0, 0]
-        measured[2] = torch.tensor([share_inside(row, soft) for row in rows])
+        measured[MEASURES.index("inside")] = torch.tensor([share_inside(row, soft) for row in rows])
 
 
 def _add_pairs(tensors: dict[str, Tensor], attribution: Attribution, item: int, reference: int, room: int) -> list[int]:

@@ -65,7 +65,7 @@ def test_the_mask_is_the_one_given_or_the_samplers(attribution):
     mask[:, :16] = 1
     _, tensors, _ = look(attribution, mask=mask)
     assert tensors["mask/1"].shape == (512, 512) and tensors["mask/1"][:256].all() and not tensors["mask/1"][256:].any()
-    assert tensors["measures/1/0/all"][2].isfinite().all()
+    assert tensors["measures/1/0/all"].isfinite().all()
 
 
 def test_colours_are_matplotlibs(attribution):

@@ -8,6 +8,12 @@ import { Scrubber } from "./scrubber.mjs";
 import { Table } from "./table.mjs";
 import { percent, small } from "./words.mjs";
 
+// Signs of 16 x 16, drawn with lines.
+const LINK = "M7 9.5 9.5 7M6.5 5 8 3.5a3 3 0 0 1 4.5 4.5L11 9.5M9.5 11 8 12.5A3 3 0 0 1 3.5 8L5 6.5";
+const WHOLE_PICTURE = "M3 3h10v10H3zM5.5 10.5l5-5M7.5 5.5h3v3";
+const FULL = "M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10";
+const PLAY = "M5 3.5v9l7-4.5z";
+const PAUSE = "M5.5 3.5v9M10.5 3.5v9";
 const MEASURES = { share: "share of attention", concentration: "concentration", inside: "inside the mask" };
 
 export class Controls {
@@ -54,13 +60,13 @@ export class Controls {
     this.opacity.setAttribute("aria-label", this.opacity.title);
     this.opacity.addEventListener("input", () => viewer.change({ opacity: Number(this.opacity.value) }, false));
     this.opacity.addEventListener("change", () => viewer.change({ opacity: Number(this.opacity.value) }));
-    this.linked = icon("\u{1f517}\ufe0e", say("Move both panes together"), () => {
+    this.linked = icon(LINK, say("Move both panes together"), () => {
       const linked = !viewer.state.linked;
       const view = viewer.state.views.generated;
       viewer.change({ linked, ...(linked ? { views: { generated: view, reference: view } } : {}) });
     });
-    this.whole = icon("\u2b1a", say("Whole pictures"), () => viewer.change({ views: { generated: WHOLE, reference: WHOLE } }));
-    this.full = icon("\u26f6", say("Full screen"), () => viewer.fullScreen());
+    this.whole = icon(WHOLE_PICTURE, say("Whole pictures"), () => viewer.change({ views: { generated: WHOLE, reference: WHOLE } }));
+    this.full = icon(FULL, say("Full screen"), () => viewer.fullScreen());
     this.bar = element(
       "div",
       { class: "bar" },
@@ -114,7 +120,7 @@ export class Controls {
       head: new Scrubber({ name: say("Head"), all }, (value) => pick("head", value)),
     };
     for (const [axis, { root }] of Object.entries(this.scrubbers)) root.dataset.axis = axis;
-    this.player = icon("\u25b6\ufe0e", say("play"), () => viewer.play());
+    this.player = icon(PLAY, say("play"), () => viewer.play());
     this.scrubbers.step.all.before(this.player);
   }
 
@@ -216,7 +222,7 @@ export class Controls {
   words(shown = { generated: this.viewer.map("generated") }) {
     const { state, file, say } = this.viewer;
     const score = this.viewer.state.ask?.side === "reference" ? this.viewer.score({ generated: this.viewer.map("generated") }) : this.viewer.score(shown);
-    const parts = [say("share {0}", percent(measureOf(file, state, "share")))];
+    const parts = varies(file, state, "share") ? [say("share {0}", percent(measureOf(file, state, "share")))] : [];
     if (score !== null) parts.push(say("IMACS {0}", score.toFixed(2)));
     const inside = measureOf(file, state, "inside");
     if (Number.isFinite(inside)) parts.push(say("inside the mask {0}", percent(inside)));
@@ -258,7 +264,7 @@ export class Controls {
 
   playing(on) {
     const { say } = this.viewer;
-    this.player.textContent = on ? "\u23f8\ufe0e" : "\u25b6\ufe0e";
+    this.player.querySelector("path").setAttribute("d", on ? PAUSE : PLAY);
     this.player.title = say(on ? "pause" : "play");
     this.player.setAttribute("aria-label", this.player.title);
   }
@@ -271,6 +277,7 @@ export class Controls {
   }
 }
 
-function icon(sign, name, onclick) {
+function icon(path, name, onclick) {
+  const sign = element("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, element("path", { d: path }));
   return element("button", { type: "button", class: "icon", title: name, "aria-label": name, onclick }, sign);
 }

@@ -29,7 +29,8 @@ export class Pane {
     this.picture = element("img", { alt: "", draggable: "false" });
     this.heat = element("canvas", { class: "heat" });
     this.marks = element("svg", { class: "marks", viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" });
-    this.stage = element("div", { class: "stage" }, this.picture, this.heat, this.marks);
+    this.labels = element("div", { class: "labels", "aria-hidden": "true" });
+    this.stage = element("div", { class: "stage" }, this.picture, this.heat, this.marks, this.labels);
     this.message = element("p", { class: "message", hidden: true });
     this.box = element("div", { class: "box", role: "img" }, this.stage, this.message);
     this.root = element("figure", { class: `pane ${side}` }, element("figcaption", {}, this.title, this.detail), this.box, this.legend);
@@ -61,7 +62,7 @@ export class Pane {
   move(view) {
     this.view = view;
     this.stage.style.transform = transformOf(view, this.size, this.box.clientWidth, this.box.clientHeight);
-    this.box.classList.toggle("enlarged", view.zoom > 1);
+    this.stage.style.setProperty("--zoom", view.zoom);
   }
 
   /** Draw with `fill(pixels)`, or nothing. @param {"heat" | "contours" | "off"} style */
@@ -97,14 +98,15 @@ export class Pane {
     this.marks.replaceChildren();
     if (outline) this.marks.append(element("path", { class: "mask", d: outline }));
     for (const patch of patches) this.marks.append(rect("patch", patch.box));
-    if (asked) this.marks.append(rect("asked halo", asked), rect("asked", asked));
-    this.labels?.remove();
-    this.labels = element("div", { class: "labels" });
-    for (const { box, label } of patches) {
-      const style = `left:${100 * box[0]}%;top:${100 * box[1]}%`;
-      this.labels.append(element("span", { style }, label));
-    }
-    this.stage.append(this.labels);
+    this.labels.replaceChildren();
+    if (asked && asked[0] === asked[2]) this.label(asked, "point");
+    else if (asked) this.marks.append(rect("asked halo", asked), rect("asked", asked));
+    for (const { box, label } of patches) this.label(box, "number", label);
+  }
+
+  /** Something at the corner of a box that stays its size when the picture is enlarged. */
+  label([left, top], name, words = "") {
+    this.labels.append(element("span", { class: name, style: `left:${100 * left}%;top:${100 * top}%` }, words));
   }
 
   listen() {

@@ -2,6 +2,8 @@
 
 import { element } from "./dom.mjs";
 
+const LEAST = 0.15; // height of the lowest bar: bars compare, the text says how much
+
 export class Scrubber {
   /**
    * @param {object} words name, all
@@ -26,13 +28,14 @@ export class Scrubber {
   set(heights, value, label) {
     this.value = value;
     const count = heights.length;
-    const top = Math.max(...heights.filter((height) => !Number.isNaN(height)), 1e-30);
+    const known = heights.filter((height) => !Number.isNaN(height));
+    const [low, top] = [Math.min(...known), Math.max(...known)];
     this.bars.setAttribute("viewBox", `0 0 ${Math.max(1, count)} 1`);
     while (this.bars.children.length > count) this.bars.lastChild.remove();
     while (this.bars.children.length < count) this.bars.append(element("rect", { width: 0.9 }));
     heights.forEach((height, number) => {
       const bar = this.bars.children[number];
-      const tall = Number.isNaN(height) ? 0 : Math.max(0.04, height / top);
+      const tall = Number.isNaN(height) ? 0 : LEAST + ((1 - LEAST) * (height - low)) / (top - low || 1);
       bar.setAttribute("x", number + 0.05);
       bar.setAttribute("y", 1 - tall);
       bar.setAttribute("height", tall);

@@ -129,8 +129,12 @@ export class Viewer {
   change(parts, lasting = true) {
     if (!this.file) return;
     const pictures = "item" in parts || "reference" in parts;
-    this.state = this.settled({ ...this.state, ...parts }, Object.keys(parts)[0]);
+    const wanted = { ...this.state, ...parts };
+    this.state = this.settled(wanted, Object.keys(parts)[0]);
     this.hovered = null;
+    if (wanted.step !== null && wanted.head !== null && !this.file.header.joint.length) {
+      this.controls.flash(this.say("One head in one step did not fit into the viewer's file: the other is set to all."));
+    }
     if (pictures) this.showPictures();
     this.draw();
     if (lasting) this.host.keep(this.state);
@@ -190,7 +194,7 @@ export class Viewer {
     const reference = file.header.references[state.reference];
     const title = say(side === "generated" ? "Where the reference acts" : "Which parts were used");
     const scope = file.header.items[state.item].scope;
-    const details = [this.controls.describe()];
+    const details = [say(side === "generated" ? "reference to generated" : "generated to reference")];
     if (side === "reference") {
       if (!reference.grid) return { title, detail: "", message: say("This reference's tokens have no place in its image, so there is no map on it."), patches: [] };
       details.push(say(scope === "whole image" ? "asked by the whole picture" : "asked by the inpainting mask"));
@@ -337,7 +341,7 @@ export class Viewer {
       outline: side === "generated" ? this.outline : "",
       boxes: state.ask?.side === side ? [state.ask.box] : [],
     }));
-    return drawSheet(panes, [this.controls.words(), this.file.header.references[state.reference].name]);
+    return drawSheet(panes, [this.controls.describe(), `${this.file.header.references[state.reference].name} \u00b7 ${this.controls.words()}`]);
   }
 
   async savePicture() {

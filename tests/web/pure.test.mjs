@@ -1,0 +1,245 @@
+/** The viewer's pure parts against what i2am_core says of the same file (fixtures, see view_fixture.py). */
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import { ask, strongest } from "../../web/viewer/ask.mjs";
+import { download, Gone, readFile } from "../../web/viewer/file.mjs";
+import { boxOf, cellsOf, fit, pan, placeOf, transformOf, WHOLE, zoomAt } from "../../web/viewer/geometry.mjs";
+import { paint, paintContours, rangeOf, resize, restore, stretch } from "../../web/viewer/heat.mjs";
+import { along, choices, headsOf, mapOf, measureOf, rangeOverSteps, rowOf, settle, stepsOf, varies } from "../../web/viewer/maps.mjs";
+import { imacs } from "../../web/viewer/score.mjs";
+import { START, stateFrom } from "../../web/viewer/state.mjs";
+import { animate } from "../../web/viewer/webp.mjs";
+import { encodeReport } from "../../web/viewer/report.mjs";
+import { translated, translator } from "../../web/viewer/text.mjs";
+import { percent, small } from "../../web/viewer/words.mjs";
+
+const at = (name) => new URL(`./fixtures/${name}`, import.meta.url);
+const bytes = () => new Uint8Array(readFileSync(at("view.safetensors"))).buffer;
+const file = readFile(bytes());
+const expected = JSON.parse(readFileSync(at("view.json")));
+const all = { item: 0, reference: 0, layer: null, step: null, head: null };
+
+const near = (actual, wanted, tolerance, what) => {
+  assert.equal(actual.length, wanted.length, what);
+  const worst = Math.max(...Array.from(wanted, (value, i) => Math.abs(value - actual[i])));
+  assert.ok(worst <= tolerance, `${what}: ${worst} > ${tolerance}`);
+};
+const spread = (values) => Math.max(...values) - Math.min(...values);
+
+test("a file is read as it was written", () => {
+  assert.equal(file.header.mechanism, "fixture");
+  assert.deepEqual(file.tensors.get("maps/0/0/all/r2g_paper").shape, [1 + 4 + 5 + 4 * 5, 6, 4]);
+  assert.ok(file.tensors.get("range/0/0/all/r2g_paper").data instanceof Float32Array);
+  assert.ok(file.tensors.get("pair_rows/0/0/0").data instanceof Int32Array);
+});
+
+test("tensors that do not lie on their own boundaries are read too", () => {
+  const source = new Uint8Array(bytes());
+  const length = new DataView(source.buffer).getUint32(0, true);
+  const moved = new Uint8Array(source.length + 1);
+  moved.set(source.subarray(0, 8 + length));
+  moved[8 + length] = 32; // a blank at the end of the header moves everything by one
+  moved.set(source.subarray(8 + length), 9 + length);
+  new DataView(moved.buffer).setBigUint64(0, BigInt(length + 1), true);
+  const same = readFile(moved.buffer);
+  for (const [name, { data }] of file.tensors) assert.deepEqual(same.tensors.get(name).data, data, name);
+});
+
+test("what is no such file is refused in one sentence", () => {
+  assert.throws(() => readFile(new ArrayBuffer(3)), /damaged: it ends after 3 bytes/);
+  assert.throws(() => readFile(bytes().slice(0, 200)), /damaged/);
+  assert.throws(() => readFile(bytes().slice(0, -8)), /damaged at '/);
+  const other = new TextEncoder().encode('........{"__metadata__":{}}');
+  new DataView(other.buffer).setBigUint64(0, BigInt(other.length - 8), true);
+  assert.throws(() => readFile(other.buffer), /no file of an I2AM Viewer/);
+});
+
+test("a download reports its progress, and a file that is gone", async () => {
+  const heard = [];
+  const got = await download(async () => new Response(bytes()), bytes().byteLength, (part) => heard.push(part));
+  assert.deepEqual(new Uint8Array(got), new Uint8Array(bytes()));
+  assert.equal(heard.at(-1), 1);
+  await assert.rejects(download(async () => new Response("", { status: 404 }), 1, () => {}), Gone);
+});
+
+test("maps are those of i2am_core for the same selection", () => {
+  for (const { field, selection, values, canvas, heat } of expected.maps) {
+    const map = mapOf(file, { ...all, ...selection }, field);
+    const what = `${field} ${JSON.stringify(selection)}`;
+    const restored = restore(map);
+    near(restored, values, spread(values) / 500 + 1e-7, what);
+    const drawn = stretch(resize(restored, map.height, map.width, ...canvas));
+    near(drawn, heat, 2 / 255, `heat of ${what}`);
+  }
+});
+
+test("what was not captured is no map", () => {
+  assert.equal(mapOf(file, { ...all, ...expected.missing }, "r2g_paper"), null);
+  assert.ok(Number.isNaN(measureOf(file, { ...all, ...expected.missing }, "share")));
+  assert.equal(mapOf(file, all, "r2g_nothing"), null);
+});
+
+test("colours are those of i2am_core", () => {
+  const map = mapOf(file, all, "r2g_paper");
+  const heat = stretch(resize(restore(map), map.height, map.width, ...expected.canvas));
+  const pixels = new Uint8ClampedArray(4 * heat.length);
+  paint(heat, Uint8Array.from(expected.table), pixels);
+  const colors = Array.from(pixels).filter((_, i) => i % 4 < 3);
+  near(colors, expected.colors, 8, "colours"); // of a neighbouring level at most
+  assert.ok(pixels.every((value, i) => i % 4 < 3 || value === 255));
+});
+
+test("contours are drawn between bands only", () => {
+  const heat = Float32Array.from([0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1]);
+  const pixels = new Uint8ClampedArray(4 * heat.length);
+  paintContours(heat, 2, 8, new Uint8Array(768).fill(9), pixels);
+  assert.deepEqual(Array.from(heat, (_, i) => pixels[4 * i + 3] > 0), [false, false, true, true, false, false, false, false, false, false, true, true, false, false, false, false]);
+});
+
+test("IMACS is that of i2am_core", () => {
+  const map = mapOf(file, all, "r2g_paper");
+  const heat = stretch(resize(restore(map), map.height, map.width, ...expected.canvas));
+  assert.ok(Math.abs(imacs(heat, expected.mask) - expected.imacs) < 0.02);
+  assert.equal(imacs(heat, expected.mask.map(() => 1)), null);
+  assert.equal(imacs(heat, expected.mask.map(() => 0)), null);
+});
+
+test("a part that is asked about gets the answer of i2am_core", () => {
+  for (const { side, box, values, shape } of expected.asked) {
+    const found = ask(file, all, side, box);
+    assert.deepEqual([found.height, found.width], shape);
+    assert.deepEqual(found.layers, [0, 1]);
+    near(found.values, values, spread(values) / 100, `${side} ${box}`);
+  }
+});
+
+test("where there is no answer, the reason is told", () => {
+  assert.deepEqual(ask(file, all, "generated", [0, 0, 0, 0]), { missing: "outside" });
+  const without = (change) => ({ ...file, header: { ...file.header, ...change } });
+  const [reference] = file.header.references;
+  assert.deepEqual(ask(without({ references: [{ ...reference, pairs_captured: [] }] }), all, "generated", [0.5, 0.5, 0.5, 0.5]), { missing: "pairs" });
+  const fewer = without({ references: [{ ...reference, pairs_captured: [0] }], pairs: { "0/0": [0] } });
+  assert.deepEqual(ask(fewer, { ...all, layer: 1 }, "generated", [0.5, 0.5, 0.5, 0.5]), { missing: "layer" });
+  assert.deepEqual(ask(without({ pairs: { "0/0": [0] } }), { ...all, layer: 1 }, "generated", [0.5, 0.5, 0.5, 0.5]), { missing: "left out" });
+});
+
+test("the strongest patches come first, with their share", () => {
+  assert.deepEqual(strongest([1, 5, 0, 4], 2), [{ cell: 1, share: 0.5 }, { cell: 3, share: 0.4 }]);
+  assert.equal(strongest([0, 1], 5).length, 1);
+});
+
+test("rows of a sheet are counted as Python counts them", () => {
+  const { header } = file;
+  assert.equal(rowOf(header, all), 0);
+  assert.equal(rowOf(header, { ...all, step: 3 }), 4);
+  assert.equal(rowOf(header, { ...all, head: 0 }), 5);
+  assert.equal(rowOf(header, { ...all, head: 4, step: 3 }), 1 + 4 + 5 + 3 * 5 + 4);
+  assert.equal(rowOf(header, { ...all, layer: 1, head: 2 }), null);
+  assert.deepEqual(headsOf(header, 0, null)[3], { head: 0, of: 2, layers: 1 });
+  assert.deepEqual(choices(header, all, "layer"), [0, 1]);
+  assert.deepEqual(stepsOf(header, { ...all, step: 1 }), [1, 2]);
+});
+
+test("a head in one step gives way where it was not kept", () => {
+  const apart = { ...file.header, joint: [] };
+  assert.equal(settle(apart, { ...all, step: 1, head: 1 }, "head").step, null);
+  assert.equal(settle(apart, { ...all, step: 1, head: 1 }, "step").head, null);
+  const grouped = { ...file.header, joint: [[0, 2], [2, 4]] };
+  const chosen = settle(grouped, { ...all, step: 3, head: 1 });
+  assert.deepEqual([chosen.step, chosen.head, stepsOf(grouped, chosen)], [3, 1, [2, 4]]);
+});
+
+test("a selection of another run becomes one that exists", () => {
+  const settled = settle(file.header, { item: 7, reference: 3, layer: 12, step: 99, head: 99 });
+  assert.deepEqual(settled, { item: 0, reference: 0, layer: null, step: 3, head: 4 });
+});
+
+test("bars follow the axis that they are of", () => {
+  const shares = along(file, all, "step", "share");
+  assert.equal(shares.length, 4);
+  assert.ok(shares.every((share) => share > 0 && share < 1));
+  assert.equal(along(file, { ...all, head: 4 }, "layer", "share").length, 2); // without the head, which no layer has
+  assert.ok(varies(file, all, "share"));
+  assert.ok(!varies({ ...file, tensors: constant() }, all, "share"));
+});
+
+function constant() {
+  return new Map([...file.tensors].map(([name, { shape, data }]) => [name, { shape, data: name.startsWith("measures") ? new Float32Array(data.length).fill(1) : data }]));
+}
+
+test("a scale over time spans all its steps", () => {
+  const { low, high } = rangeOverSteps(file, all, "r2g_paper");
+  for (let step = 0; step < 4; step++) {
+    const map = mapOf(file, { ...all, step }, "r2g_paper");
+    assert.ok(low <= map.low && map.high <= high);
+  }
+  assert.equal(rangeOverSteps({ ...file, header: { ...file.header, steps: [] } }, all, "r2g_paper"), null);
+});
+
+test("a flat map is drawn as nothing", () => {
+  assert.deepEqual(stretch(new Float32Array(3).fill(2)), new Float32Array(3));
+  assert.deepEqual(rangeOf([2, -1, 5]), { low: -1, high: 5 });
+});
+
+test("zooming keeps the place under the pointer, and never shows less than the picture", () => {
+  const screen = (view, u) => 0.5 + (u - view.x) * view.zoom; // of a pane of width 1
+  const nearer = zoomAt(WHOLE, [0.7, 0.4], 3);
+  assert.ok(Math.abs(screen(nearer, 0.7) - 0.7) < 1e-9);
+  assert.deepEqual(zoomAt(nearer, [0.1, 0.1], 1e-6), WHOLE);
+  assert.equal(zoomAt(WHOLE, [0.5, 0.5], 1e6).zoom, 32);
+  assert.deepEqual(pan(WHOLE, 0.3, -0.2), WHOLE);
+  assert.equal(pan({ zoom: 2, x: 0.5, y: 0.5 }, 9, 0).x, 0.25);
+  assert.equal(transformOf({ zoom: 2, x: 0.5, y: 0.5 }, [100, 50], 120, 60), "translate(-40px, -20px) scale(2)");
+});
+
+test("places and boxes", () => {
+  assert.deepEqual(fit(100, 50, 300, 300), [300, 150]);
+  assert.deepEqual(placeOf(15, 30, { left: 10, top: 10, width: 20, height: 10 }), [0.25, 1]);
+  assert.deepEqual(boxOf([0.5, 0.2], [0.1, 0.9]), [0.1, 0.2, 0.5, 0.9]);
+  assert.deepEqual(cellsOf([0.3, 0.3, 0.3, 0.3], [4, 4]), [5]);
+  assert.deepEqual(cellsOf([1, 1, 1, 1], [4, 4]), [15]);
+  assert.deepEqual(cellsOf([0, 0, 0.5, 0.25], [4, 4]), [0, 1]);
+  assert.deepEqual(cellsOf([0.2, 0.2, 0.3, 0.3], [4, 4]), [0, 1, 4, 5]);
+});
+
+test("a state that cannot be read is the start", () => {
+  for (const nonsense of [undefined, null, 3, "x", {}, { step: "a", opacity: 7, ask: { side: "sky" } }]) {
+    assert.deepEqual(stateFrom(nonsense), START);
+  }
+  const state = { ...START, step: 3, layer: 1, opacity: 0.2, ask: { side: "reference", box: [0, 0, 1, 1] } };
+  assert.deepEqual(stateFrom(JSON.parse(JSON.stringify(state))), state);
+});
+
+test("numbers read well", () => {
+  assert.deepEqual([small(0), small(0.02944), small(0.00012), small(NaN)], ["0", "0.0294", "1.2e-4", "\u2013"]);
+  assert.deepEqual([percent(0.1234), percent(0.00456), percent(1), percent(NaN)], ["12.3 %", "0.46 %", "100 %", "\u2013"]);
+  assert.equal(encodeReport({ a: NaN, b: 1 }), '{\n  "a": null,\n  "b": 1\n}');
+});
+
+test("words are translated, with their values; unknown ones stay", () => {
+  assert.equal(translator("zh")("step {0} of {1}", 3, 20), "\u7b2c 3 \u6b65\uff0c\u5171 20 \u6b65");
+  assert.equal(translator("en")("step {0} of {1}", 3, 20), "step 3 of 20");
+  assert.equal(translator("fr")("all"), "all");
+});
+
+test("every word of the viewer has a translation, and every translation a use", () => {
+  const sources = ["viewer", "controls", "pane", "table", "scrubber"].map((name) => readFileSync(new URL(`../../web/viewer/${name}.mjs`, import.meta.url), "utf8")).join("\n");
+  const used = [...sources.matchAll(/(?:say|tell|entry)\(\s*"((?:[^"\\]|\\.)+)"/g)].map(([, text]) => text);
+  assert.ok(used.length > 30);
+  for (const text of used) assert.ok(translated.includes(text), text);
+  for (const text of translated) assert.ok(sources.includes(`"${text}"`), `unused: ${text}`);
+});
+
+test("pictures become one animated WebP", () => {
+  // The smallest lossless WebP: one black pixel.
+  const pixel = Uint8Array.from(Buffer.from("UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA==", "base64"));
+  const moving = animate([pixel, pixel], 1, 1, 250);
+  const text = Buffer.from(moving).toString("latin1");
+  assert.deepEqual([text.slice(0, 4), text.slice(8, 16)], ["RIFF", "WEBPVP8X"]);
+  assert.equal(new DataView(moving.buffer).getUint32(4, true), moving.length - 8);
+  assert.equal(text.split("ANMF").length - 1, 2);
+  assert.throws(() => animate([Uint8Array.from(Buffer.from("not a picture at all"))], 1, 1, 1), /cannot write WebP/);
+});

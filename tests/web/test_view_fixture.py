@@ -1,0 +1,30 @@
+"""The shared fixture is what the Python writer writes: the JavaScript tests read the same file."""
+
+import json
+
+import numpy as np
+import pytest
+import view_fixture
+from safetensors.numpy import load
+
+
+@pytest.fixture(scope="module")
+def built():
+    return view_fixture.build()
+
+
+def test_the_file_is_what_the_writer_writes(built):
+    kept, now = load((view_fixture.FOLDER / "view.safetensors").read_bytes()), load(built[0])
+    assert kept.keys() == now.keys()
+    for name in kept:
+        near = 1 if kept[name].dtype == np.uint8 else 1e-6  # the last digit of an exponential is the machine's
+        np.testing.assert_allclose(kept[name].astype(float), now[name].astype(float), rtol=0, atol=near, err_msg=name)
+
+
+def test_expectations_are_what_the_core_says(built):
+    kept = json.loads((view_fixture.FOLDER / "view.json").read_text())
+    now = json.loads(built[1])
+    assert kept.keys() == now.keys()
+    assert kept["imacs"] == pytest.approx(now["imacs"], abs=1e-5)
+    for before, after in zip(kept["maps"] + kept["asked"], now["maps"] + now["asked"], strict=True):
+        np.testing.assert_allclose(before["values"], after["values"], atol=1e-6)
