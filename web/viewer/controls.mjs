@@ -177,7 +177,7 @@ export class Controls {
     this.linked.setAttribute("aria-pressed", state.linked);
     const measure = this.viewer.measure;
     for (const axis of ["step", "layer", "head"]) this.showScrubber(axis, measure);
-    this.numbers.textContent = this.words(shown);
+    this.numbers.textContent = this.flashed ?? this.words(shown);
     this.showAsked(shown);
     const known = file.header.measures.filter((name) => varies(file, state, name));
     fill(this.measure, known.map((name) => [name, say(MEASURES[name])]), measure);
@@ -269,11 +269,15 @@ export class Controls {
     this.player.setAttribute("aria-label", this.player.title);
   }
 
-  /** Say something for a moment. */
+  /** Say something for a moment, in place of the numbers. */
   flash(words) {
-    this.numbers.textContent = words;
+    this.flashed = words;
     clearTimeout(this.flashing);
-    this.flashing = setTimeout(() => this.viewer.draw(), 2500);
+    this.flashing = setTimeout(() => {
+      this.flashed = null;
+      this.viewer.draw();
+    }, 2500);
+    this.viewer.draw();
   }
 }
 
