@@ -9,7 +9,9 @@ const NODE = "I2AM_Viewer";
 const SIZE = [720, 680];
 const LEAST = 360; // px of height
 const KEPT = "i2am_view"; // what one looks at, in node.properties
-const RESULT = "i2am_result"; // the file of the last result, there too
+const ID = "i2am_id"; // the viewer's name, there too
+const RESULTS = "i2am.results"; // the files of last results, in the browser's storage
+const REMEMBERED = 100; // of them
 const OUTPUT = "i2am_view"; // what the node returns
 
 app.registerExtension({
@@ -18,12 +20,13 @@ app.registerExtension({
     if (nodeData.name !== NODE) return;
     after(nodeType.prototype, "onNodeCreated", addViewer);
     after(nodeType.prototype, "onConfigure", restore);
+    after(nodeType.prototype, "onAdded", own);
     after(nodeType.prototype, "onExecuted", (node, output) => show(node, output));
     after(nodeType.prototype, "onRemoved", (node) => node.i2amViewer?.remove());
   },
   /** A workflow's tab was opened, or a finished job was chosen. */
   onNodeOutputsUpdated() {
-    for (const node of viewers(app.rootGraph ?? app.graph)) recall(node);
+    for (const node of viewers(rootGraph())) recall(node);
   },
 });
 
@@ -53,25 +56,70 @@ function addViewer(node) {
   const widget = node.addDOMWidget("viewer", "i2am_viewer", viewer.root, { serialize: false, getMinHeight: () => LEAST });
   widget.serialize = false;
   node.i2amViewer = viewer;
+  node.properties[ID] ??= newId();
   node.setSize([Math.max(node.size[0], SIZE[0]), Math.max(node.size[1], SIZE[1])]);
 }
 
 /** A node from a workflow, a copy, or a step of undo: what it looked at, and the result if it is still there. */
 function restore(node) {
-  node.i2amViewer?.restore(node.properties[KEPT]);
+  node.i2amViewer.restore(node.properties[KEPT]);
+  node.properties[ID] ??= newId();
   recall(node);
+  own(node);
+}
+
+/** A copy goes by its original's name until it is in the graph. */
+function own(node) {
+  const others = [...viewers(rootGraph())].filter((other) => other !== node);
+  if (!node.graph || !others.some(({ properties }) => properties[ID] === node.properties[ID])) return;
+  node.properties[ID] = newId();
+  if (node.i2amViewer.result) remember(node.properties[ID], node.i2amViewer.result);
 }
 
 function recall(node) {
-  const known = app.nodeOutputs?.[node.locatorId ?? node.id]?.[OUTPUT]?.[0] ?? node.properties[RESULT];
-  if (known && node.i2amViewer) node.i2amViewer.load(known);
+  const result = app.nodeOutputs?.[placeOf(node)]?.[OUTPUT]?.[0] ?? remembered()[node.properties[ID]];
+  if (result) node.i2amViewer.load(result);
 }
 
 function show(node, output) {
   const result = output?.[OUTPUT]?.[0];
   if (!result) return;
-  node.properties[RESULT] = result;
   node.i2amViewer.load(result);
+  remember(node.properties[ID], result);
+}
+
+/** The node's place in its workflow, as ComfyUI writes it: with the id of the subgraph that it is in. */
+function placeOf({ graph, id }) {
+  return !graph || graph === rootGraph() ? String(id) : `${graph.id}:${id}`;
+}
+
+function rootGraph() {
+  return app.rootGraph ?? app.graph;
+}
+
+// Results are remembered beside the workflow, not in it: they are of this server, and no change that could be undone.
+// The workflow has only a name for each viewer, which stays when it is moved into a subgraph.
+
+function newId() {
+  return Array.from(crypto.getRandomValues(new Uint32Array(2)), (part) => part.toString(36)).join("");
+}
+
+function remembered() {
+  try {
+    return JSON.parse(localStorage.getItem(RESULTS)) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+function remember(id, result) {
+  const { [id]: _, ...others } = remembered();
+  const kept = [...Object.entries(others), [id, result]].slice(-REMEMBERED);
+  try {
+    localStorage.setItem(RESULTS, JSON.stringify(Object.fromEntries(kept)));
+  } catch {
+    // The storage is full or forbidden: the result is shown all the same.
+  }
 }
 
 /** Viewers of a graph and of the subgraphs in it. */
@@ -90,5 +138,5 @@ api.addEventListener("execution_interrupted", () => everywhere((viewer) => viewe
 api.addEventListener("execution_error", () => everywhere((viewer) => viewer.failed()));
 
 function everywhere(act) {
-  for (const { i2amViewer } of viewers(app.rootGraph ?? app.graph)) act(i2amViewer);
+  for (const { i2amViewer } of viewers(rootGraph())) act(i2amViewer);
 }

@@ -10,20 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comfy_page import READY, SETTLED, Watch, is_queued
 
 TEMPLATE = (
     Path(__file__).resolve().parent.parent.parent / "example_workflows" / "Reference inpainting (demo model).json"
 )
 FOLDER = "i2am"  # the name that the template browser shows
-READY = "() => window.app?.graph && window.app.extensionManager?.workflow"
 SHOWN = """() => app.graph.nodes.filter(node => node.type === "PreviewImage").every(
     node => node.imgs?.length && node.imgs.every(image => image.complete && image.naturalWidth > 0))"""
-SETTLED = """() => {
-    const now = [app.canvas.ds.scale, ...app.canvas.ds.offset].join();
-    const same = window.i2amTestView === now;
-    window.i2amTestView = now;
-    return same;
-}"""
 # For each preview: how far the pixel values of each picture spread.
 SPREADS = """() => app.graph.nodes.filter(node => node.type === "PreviewImage").map(node => [node.title,
     node.imgs.map(image => {
@@ -47,31 +41,6 @@ SCORE_SHOWN = r"""() => [
     ...[...document.querySelectorAll("textarea")].filter(box => box.checkVisibility()).map(box => box.value)
 ].some(text => /"score": -?\d+\.\d+/.test(text))"""
 MENU = ".comfy-menu-button-wrapper, .comfyui-logo-wrapper"  # newer and older frontends
-
-
-class Watch:
-    """What went wrong in a page."""
-
-    def __init__(self, page: Any) -> None:
-        self.page_errors: list[str] = []
-        self.console: list[str] = []
-        self.refused: list[str] = []
-        page.on("pageerror", lambda error: self.page_errors.append(str(error)))
-        page.on("console", self._console)
-        page.on("response", self._response)
-
-    def ours(self) -> list[str]:
-        """The frontend asks Comfy's registry about every node of a pack, which the server forbids: not our doing."""
-        said = [text for text in self.console if "i2am" in text.lower() and "api.comfy.org" not in text]
-        return said + self.refused
-
-    def _console(self, message: Any) -> None:
-        if message.type in ("error", "warning"):
-            self.console.append(f"{message.text} ({message.location.get('url', '')})")
-
-    def _response(self, response: Any) -> None:
-        if response.status >= 400 and re.search("i2am|workflow_templates", response.url, re.IGNORECASE):
-            self.refused.append(f"{response.status} {response.url}")
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +100,6 @@ def finished(opened: Any, server: Any, artifacts: Path) -> Iterator[Any]:
     opened.get_by_role("button", name="Fit View").click()
     opened.wait_for_function(SETTLED, polling=300)
     opened.screenshot(path=artifacts / "template_fitted.png")
-
-
-def is_queued(answer: Any) -> bool:
-    return answer.url.endswith("/prompt") and answer.request.method == "POST"
 
 
 def template() -> dict[str, Any]:
