@@ -7,7 +7,8 @@ import { Viewer } from "./viewer/viewer.mjs";
 
 const NODE = "I2AM_Viewer";
 const SIZE = [720, 680];
-const LEAST = 360; // px of height
+const LEAST = 360; // px of height, in LiteGraph
+const LEAST_VUE = 540; // the first Nodes 2.0 gave a widget no more than it asked for
 const KEPT = "i2am_view"; // what one looks at, in node.properties
 const ID = "i2am_id"; // the viewer's name, there too
 const RESULTS = "i2am.results"; // the files of last results, in the browser's storage
@@ -44,13 +45,15 @@ function addViewer(node) {
   const viewer = new Viewer({
     open: ({ filename, subfolder, type }) => api.fetchApi(`/view?${new URLSearchParams({ filename, subfolder, type })}`),
     keep: (state) => {
+      app.canvas?.emitBeforeChange(); // what lies between is one step of undo, as with any other widget
       node.properties[KEPT] = state;
-      node.graph?.change?.();
+      app.canvas?.emitAfterChange();
     },
     say: translator(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"),
     styles: new URL("./viewer/style.css", import.meta.url).href,
   });
-  viewer.root.style.cssText = `width:100%;height:100%;min-height:${LEAST}px;box-sizing:border-box;overflow:hidden;outline-offset:-2px`;
+  const least = LiteGraph.vueNodesMode ? LEAST_VUE : LEAST;
+  viewer.root.style.cssText = `width:100%;height:100%;min-height:${least}px;box-sizing:border-box;overflow:hidden;outline-offset:-2px`;
   viewer.root.addEventListener("pointerdown", () => viewer.root.focus({ preventScroll: true }));
   viewer.root.addEventListener("wheel", (event) => app.canvas.processMouseWheel(event), { passive: false });
   const widget = node.addDOMWidget("viewer", "i2am_viewer", viewer.root, { serialize: false, getMinHeight: () => LEAST });

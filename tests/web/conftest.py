@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,22 @@ from host import prepare  # noqa: E402
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     with ComfyServer(prepare(tests=True), tmp_path_factory.mktemp("web")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def servers(server: ComfyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], ComfyServer]]:
+    """A server with the host's own frontend ('pinned'), and one with the newest, started when it is asked for."""
+    with contextlib.ExitStack() as stack:
+        started = {"pinned": server}
+
+        def get(frontend: str) -> ComfyServer:
+            if frontend not in started:
+                extra = [f"--front-end-root={server.host.newest_frontend}"]
+                running = ComfyServer(server.host, tmp_path_factory.mktemp(frontend), extra)
+                started[frontend] = stack.enter_context(running)
+            return started[frontend]
+
+        yield get
 
 
 @pytest.fixture(scope="session")

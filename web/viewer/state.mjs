@@ -37,9 +37,14 @@ export function stateFrom(kept) {
   for (const key of ["matrix", "linked"]) if (typeof kept[key] === "boolean") state[key] = kept[key];
   if (typeof kept.colormap === "string") state.colormap = kept.colormap;
   if (kept.opacity >= 0 && kept.opacity <= 1) state.opacity = kept.opacity;
-  if (isView(kept.views?.generated) && isView(kept.views?.reference)) state.views = structuredClone(kept.views);
-  if (["generated", "reference"].includes(kept.ask?.side) && isBox(kept.ask.box)) state.ask = structuredClone(kept.ask);
+  if (isView(kept.views?.generated) && isView(kept.views?.reference)) state.views = copy(kept.views);
+  if (["generated", "reference"].includes(kept.ask?.side) && isBox(kept.ask.box)) state.ask = copy(kept.ask);
   return state;
+}
+
+/** Of what may be a proxy of Vue's, which structuredClone refuses. */
+function copy(value) {
+  return JSON.parse(JSON.stringify(value));
 }
 
 function isView(view) {

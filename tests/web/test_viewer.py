@@ -1,0 +1,558 @@
+"""The viewer in the page, after a run of the demo model: both renderers of the host's frontend and of the newest."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from comfy_page import NOWHERE, ComfyPage
+from PIL import Image
+
+from i2am_core import imacs, maps
+from i2am_core.render import color_table, heat
+from i2am_core.specific import specific
+from i2am_core.storage import load
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "scripts"))
+
+import demo_graph  # noqa: E402
+from comfy_client import PromptFailed  # noqa: E402
+
+pytestmark = pytest.mark.timeout(300)
+
+STEPS = 6
+SIZE = (512, 512)
+NODE = "I2AM_Viewer"
+VIEWERS = """() => {
+    const found = graph => (graph?.nodes ?? []).flatMap(node => [node, ...found(node.subgraph)]);
+    return found(app.rootGraph ?? app.graph).filter(node => node.i2amViewer);
+}"""
+SHOWS = f"([number, old]) => {{ const it = ({VIEWERS})()[number]?.i2amViewer; return it?.file && it.file !== old; }}"
+
+
+def graph(seed: int = 3, mask: bool = True) -> dict[str, Any]:
+    """The demo with a viewer at its end, in API format, and its attribution saved for the tests to read."""
+    whole = demo_graph.build(steps=STEPS, seed=seed)
+    names = ("scene", "loader", "positive", "negative", "inpaint", "capture", "sampler", "collect", "decode")
+    nodes = {name: whole[name] for name in (*names, "large:generated", "large:reference")}
+    given = {"image": ["large:generated", 0], "reference": ["large:reference", 0]} | (
+        {"mask": ["scene", 1]} if mask else {}
+    )
+    nodes["viewer"] = demo_graph.node(NODE, attribution=["collect", 0], **given)
+    nodes["keep"] = demo_graph.node("I2AM_Save", attribution=["collect", 0], filename_prefix="i2am/viewed")
+    numbers = {name: str(number) for number, name in enumerate(nodes, 1)}
+    return {
+        numbers[name]: {
+            "class_type": node["class_type"],
+            "inputs": {key: [numbers[x[0]], x[1]] if isinstance(x, list) else x for key, x in node["inputs"].items()},
+        }
+        for name, node in nodes.items()
+    }
+
+
+class Viewer:
+    """The first viewer of a page, through what a person sees and does."""
+
+    def __init__(self, comfy: ComfyPage, number: int = 0) -> None:
+        self.comfy = comfy
+        self.page = comfy.page
+        self.number = number
+
+    def __call__(self, script: str, arg: Any = None) -> Any:
+        """The value of an expression of ``viewer`` and ``arg``."""
+        found = f"({VIEWERS})()[{self.number}]"
+        return self.page.evaluate(f"arg => {{ const node = {found}, viewer = node.i2amViewer; return {script}; }}", arg)
+
+    def until(self, script: str, arg: Any = None) -> None:
+        found = f"({VIEWERS})()[{self.number}]"
+        self.page.wait_for_function(f"arg => {{ const viewer = {found}?.i2amViewer; return {script}; }}", arg=arg)
+
+    def drawn(self) -> None:
+        self.until("viewer.frame == null")
+
+    def reset(self) -> None:
+        self("viewer.restore(null)")
+        self.page.mouse.move(*NOWHERE)
+        self.drawn()
+
+    def pixels(self, side: str) -> np.ndarray:
+        """The colours on a pane's heat."""
+        self.drawn()
+        url = self(f"viewer.panes.{side}.heat.toDataURL('image/png')")
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
+
+    def levels(self, side: str) -> np.ndarray:
+        """The heat that these colours stand for, from 0 to 255."""
+        self("viewer.change({colormap: 'viridis'}, false)")  # hardly two of its colours are the same
+        table = (color_table("viridis") * 255).round().int().tolist()
+        known = {tuple(color): level for level, color in enumerate(table)}
+        assert len(known) > 250
+        pixels = self.pixels(side)
+        return np.array([known[tuple(color)] for color in pixels.reshape(-1, 3).tolist()]).reshape(pixels.shape[:2])
+
+    def place(self, side: str, u: float, v: float) -> tuple[float, float]:
+        """Where on the screen a place of a picture is."""
+        left, top, width, height = self(
+            f"(r => [r.left, r.top, r.width, r.height])(viewer.panes.{side}.stage.getBoundingClientRect())"
+        )
+        return left + u * width, top + v * height
+
+    def click(self, side: str, u: float, v: float) -> None:
+        self.page.mouse.click(*self.place(side, u, v))
+        self.drawn()
+
+    def drag(self, side: str, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self.page.mouse.move(*self.place(side, *start))
+        self.page.mouse.down()
+        self.page.mouse.move(*self.place(side, *end), steps=5)
+        self.page.mouse.up()
+        self.page.mouse.move(*NOWHERE)
+        self.drawn()
+
+    def part(self, selector: str) -> Any:
+        return self.page.locator(f".i2am-viewer {selector}")
+
+    def shot(self, name: str, folder: Path) -> None:
+        self.drawn()
+        self.page.screenshot(path=folder / f"viewer_{name}.png")
+
+
+def level_of(values: torch.Tensor) -> np.ndarray:
+    return (heat(values[None], SIZE)[0] * 255).round().numpy()
+
+
+def alike(shown: np.ndarray, values: torch.Tensor, tolerance: int = 2) -> None:
+    """A pane shows this map: its colours differ by the quantization at most."""
+    assert np.abs(shown - level_of(values)).max() <= tolerance
+
+
+@pytest.fixture(scope="module", params=["pinned-canvas", "pinned-vue", "newest-canvas", "newest-vue"])
+def comfy(request: pytest.FixtureRequest, servers: Any, browser: Any) -> Any:
+    frontend, renderer = request.param.split("-")
+    context = browser.new_context(viewport={"width": 1600, "height": 1000}, accept_downloads=True)
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    comfy = ComfyPage(context.new_page(), servers(frontend), vue=renderer == "vue")
+    comfy.load_api(graph())
+    comfy.name = request.param
+    yield comfy
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def ran(comfy: ComfyPage, artifacts: Path) -> Viewer:
+    """After one run, with the viewer in view."""
+    viewer = Viewer(comfy)
+    comfy.show(NODE)
+    assert "Queue the workflow" in viewer("viewer.status.textContent")
+    viewer.shot(f"{comfy.name}_empty", artifacts)
+    comfy.run()
+    comfy.page.wait_for_function(SHOWS, arg=[0, None])
+    comfy.show(NODE)
+    return viewer
+
+
+@pytest.fixture
+def viewer(ran: Viewer) -> Viewer:
+    ran.reset()
+    return ran
+
+
+@pytest.fixture(scope="module")
+def attribution(ran: Viewer) -> Any:
+    """What the viewer is looking at, from the file that I2AM Save wrote in the same run."""
+    files = (ran.comfy.server.work / "output" / "i2am").glob("viewed_*")
+    return load(max(files, key=lambda path: path.stat().st_mtime))
+
+
+@pytest.fixture
+def name(comfy: ComfyPage) -> str:
+    return comfy.name
+
+
+def test_shows_the_unified_maps(viewer: Viewer, attribution: Any, artifacts: Path, name: str) -> None:
+    alike(viewer.levels("generated"), maps(attribution, "r2g").values[0])
+    alike(viewer.levels("reference"), maps(attribution, "g2r").values[0])
+    viewer.shot(f"{name}_unified", artifacts)
+    assert viewer.part(".pane.generated strong").inner_text() == "Where the reference acts"
+    assert viewer("viewer.panes.generated.picture.naturalWidth") == demo_graph.SIZE
+
+
+def test_is_large_enough_at_first(viewer: Viewer) -> None:
+    width, height = viewer("[viewer.panes.generated.size[0], viewer.panes.reference.size[1]]")
+    assert width > 250 and height > 250
+
+
+def test_scrubbing_shows_each_step(viewer: Viewer, attribution: Any) -> None:
+    track = viewer.part(".scrubber[data-axis=step] .track").bounding_box()
+    for step in (0, 3, STEPS - 1):
+        x = track["x"] + track["width"] * (step + 0.5) / STEPS
+        viewer.page.mouse.click(x, track["y"] + track["height"] / 2)
+        assert viewer("viewer.state.step") == step
+        alike(viewer.levels("generated"), maps(attribution, "r2g", steps=str(step)).values[0])
+        alike(viewer.levels("reference"), maps(attribution, "g2r", steps=str(step)).values[0])
+        label = viewer.part(".scrubber[data-axis=step] output").inner_text()
+        assert label.startswith(f"step {step} of {STEPS} \u00b7 \u03c3")
+    viewer.part(".scrubber[data-axis=step] .all").click()
+    assert viewer("viewer.state.step") is None
+
+
+def test_dragging_scrubs(viewer: Viewer) -> None:
+    track = viewer.part(".scrubber[data-axis=step] .track").bounding_box()
+    y = track["y"] + track["height"] / 2
+    viewer("viewer.seen = []")
+    viewer("viewer.scrubbed = viewer.change.bind(viewer)")
+    viewer("viewer.change = (...args) => (viewer.seen.push(args[0].step), viewer.scrubbed(...args))")
+    viewer.page.mouse.move(track["x"] + 3, y)
+    viewer.page.mouse.down()
+    viewer.page.mouse.move(track["x"] + track["width"] - 3, y, steps=30)
+    viewer.page.mouse.up()
+    seen = viewer("viewer.seen")
+    viewer("delete viewer.change")
+    assert sorted(set(seen)) == list(range(STEPS))
+
+
+def test_keys_move_through_steps_layers_and_heads(viewer: Viewer, attribution: Any) -> None:
+    viewer.part(".numbers").click()
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "]", "]"):
+        viewer.page.keyboard.press(key)
+    state = viewer("[viewer.state.step, viewer.state.layer, viewer.state.head]")
+    assert state == [1, 0, 1]
+    alike(viewer.levels("generated"), maps(attribution, "r2g", steps="1", layers="0", heads="1").values[0])
+    alike(viewer.levels("reference"), maps(attribution, "g2r", steps="1", layers="0", heads="1").values[0])
+    for key in ("ArrowLeft", "ArrowLeft", "ArrowUp", "[", "["):
+        viewer.page.keyboard.press(key)
+    assert viewer("[viewer.state.step, viewer.state.layer, viewer.state.head]") == [None, None, None]
+    assert viewer.comfy.count(NODE) == 1  # the canvas behind did not act on them
+
+
+def test_share_and_scale_and_style(viewer: Viewer, attribution: Any, artifacts: Path, name: str) -> None:
+    viewer.part("select[aria-label='What a value says']").select_option("share")
+    alike(viewer.levels("reference"), maps(attribution, "g2r", normalization="share").values[0])
+    viewer.part("select[aria-label='What the colours span']").select_option("over time")
+    viewer("viewer.change({step: 0, normalization: 'paper'})")
+    first = maps(attribution, "r2g", steps="0").values[0]
+    every = maps(attribution, "r2g", "time", time_groups=0).values
+    large = heat(first[None], SIZE)[0] * (first.max() - first.min()) + first.min()
+    expected = ((large - every.min()) / (every.max() - every.min())).clamp(0, 1) * 255
+    assert np.abs(viewer.levels("generated") - expected.numpy()).mean() < 3
+    viewer.part("select[aria-label='How maps are drawn']").select_option("contours")
+    viewer.shot(f"{name}_contours", artifacts)
+    viewer.part("select[aria-label='How maps are drawn']").select_option("off")
+    viewer.drawn()
+    assert not viewer.part(".pane.generated canvas.heat").is_visible()
+
+
+def test_the_overlay_is_that_of_the_paper(viewer: Viewer) -> None:
+    """What is on the screen: (1 - 0.6 opacity) picture + opacity colours."""
+    viewer(
+        "viewer.change({opacity: 0.5, views: {generated: {zoom: 1, x: .5, y: .5}, reference: {zoom: 1, x: .5, y: .5}}})"
+    )
+    viewer.drawn()
+    left, top = viewer.place("reference", 0, 0)
+    right, bottom = viewer.place("reference", 1, 1)
+    clip = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+    shot = np.asarray(Image.open(io.BytesIO(viewer.page.screenshot(clip=clip))).convert("RGB")).astype(float)
+    size = shot.shape[1::-1]
+    colors = np.asarray(Image.fromarray(viewer.pixels("reference").copy()).resize(size, Image.BILINEAR)).astype(float)
+    viewer("viewer.change({style: 'off'})")
+    viewer.drawn()
+    picture = np.asarray(Image.open(io.BytesIO(viewer.page.screenshot(clip=clip))).convert("RGB")).astype(float)
+    expected = np.clip(0.7 * picture + 0.5 * colors, 0, 255)
+    inside = (slice(8, -8), slice(8, -8))
+    assert np.abs(shot - expected)[inside].mean() < 3
+
+
+def test_a_click_on_the_picture_asks_what_made_it(viewer: Viewer, attribution: Any, artifacts: Path, name: str) -> None:
+    u, v = centre_of_mask(attribution)
+    viewer.click("generated", u, v)
+    region = torch.zeros(160, 160)
+    region[int(v * 160), int(u * 160)] = 1
+    alike(viewer.levels("reference"), specific(attribution, region, "g2r").values, tolerance=4)
+    alike(viewer.levels("generated"), maps(attribution, "r2g").values[0])
+    assert viewer.part(".pane.reference strong").inner_text() == "Which parts made the marked part"
+    shares = [float(text.partition(" ")[0]) for text in viewer.part(".patches li").all_inner_texts()]
+    assert shares == sorted(shares, reverse=True) and len(shares) == 5
+    viewer.shot(f"{name}_asked", artifacts)
+    viewer.page.keyboard.press("Escape")
+    viewer.drawn()
+    assert viewer("viewer.state.ask") is None
+    viewer.page.mouse.move(*NOWHERE)
+    alike(viewer.levels("reference"), maps(attribution, "g2r").values[0])
+
+
+def test_hovering_asks_for_as_long_as_one_stays(viewer: Viewer, attribution: Any) -> None:
+    viewer.page.mouse.move(*viewer.place("generated", *centre_of_mask(attribution)))
+    viewer.until("viewer.hovered")
+    viewer.drawn()
+    assert viewer.part(".pane.reference strong").inner_text() == "Which parts made the marked part"
+    viewer.page.mouse.move(*NOWHERE)
+    viewer.until("!viewer.hovered")
+    alike(viewer.levels("reference"), maps(attribution, "g2r").values[0])
+
+
+def test_a_box_on_the_reference_asks_where_it_went(
+    viewer: Viewer, attribution: Any, artifacts: Path, name: str
+) -> None:
+    viewer("viewer.change({layer: 2})")
+    viewer.drag("reference", (0.25, 0.25), (0.75, 0.5))
+    region = torch.zeros(160, 160)
+    left, top, right, bottom = (round(side * 160) for side in viewer("viewer.state.ask.box"))
+    region[top:bottom, left:right] = 1
+    alike(viewer.levels("generated"), specific(attribution, region, "r2g", layers="2").values, tolerance=4)
+    assert viewer.part(".pane.generated strong").inner_text() == "Where the marked part went"
+    viewer.shot(f"{name}_box", artifacts)
+
+
+def test_asking_outside_the_mask_says_what_to_do(viewer: Viewer, attribution: Any, artifacts: Path, name: str) -> None:
+    free = (attribution.denoise_mask[0] == 0).nonzero()[0].tolist()
+    rows, columns = attribution.denoise_mask.shape[1:]
+    viewer.click("generated", (free[1] + 0.5) / columns, (free[0] + 0.5) / rows)
+    message = viewer.part(".pane.reference .message").inner_text()
+    assert "outside the inpainting mask" in message and "pair_maps" in message
+    viewer.shot(f"{name}_outside", artifacts)
+
+
+def centre_of_mask(attribution: Any) -> tuple[float, float]:
+    rows, columns = attribution.denoise_mask.shape[1:]
+    inside = (attribution.denoise_mask[0] > 0.5).nonzero().float().mean(0)
+    return (inside[1].item() + 0.5) / columns, (inside[0].item() + 0.5) / rows
+
+
+def test_the_wheel_enlarges_where_the_pointer_is(viewer: Viewer) -> None:
+    scale = viewer.page.evaluate("() => app.canvas.ds.scale")
+    viewer.part(".numbers").click()  # Nodes 2.0 gives the wheel to what has the focus
+    before = viewer.place("generated", 0.3, 0.6)
+    viewer.page.mouse.move(*before)
+    viewer.page.mouse.wheel(0, -600)
+    viewer.until("viewer.state.views.generated.zoom > 2")
+    viewer.drawn()
+    after = viewer.place("generated", 0.3, 0.6)
+    assert np.hypot(after[0] - before[0], after[1] - before[1]) < 2  # a wheel's event has whole pixels
+    assert viewer("viewer.state.views.reference.zoom") == 1
+    assert viewer.page.evaluate("() => app.canvas.ds.scale") == scale
+    viewer.part("button[aria-label='Move both panes together']").click()
+    assert viewer("viewer.state.views.reference.zoom") > 2
+    viewer.page.keyboard.down("Shift")
+    viewer.drag("reference", (0.5, 0.5), (0.45, 0.5))
+    viewer.page.keyboard.up("Shift")
+    views = viewer("viewer.state.views")
+    assert views["generated"] == views["reference"] and views["generated"]["x"] > 0.3
+    assert viewer("viewer.state.ask") is None
+    viewer.part("button[aria-label='Whole pictures']").click()
+    assert viewer("viewer.state.views.generated.zoom") == 1
+
+
+def test_a_cell_of_a_table_is_a_place_to_go(viewer: Viewer, artifacts: Path, name: str) -> None:
+    viewer.part(".tables summary").click()
+    viewer.until("viewer.state.matrix")
+    viewer.drawn()
+    canvas = viewer.part(".table canvas").first
+    box = canvas.bounding_box()
+    rows = viewer("viewer.file.header.layers.length")
+    canvas.click(position={"x": box["width"] * 4.5 / STEPS, "y": box["height"] * 1.5 / rows})
+    assert viewer("[viewer.state.step, viewer.state.layer]") == [4, 1]
+    viewer.shot(f"{name}_tables", artifacts)
+    viewer.part(".tables summary").click()
+    viewer.until("!viewer.state.matrix")
+
+
+def test_imacs_is_that_of_the_core(viewer: Viewer, attribution: Any) -> None:
+    mask = torch.tensor(np.array(viewer("Array.from(viewer.mask)")).reshape(SIZE))
+    for layers in ("all", "3"):
+        viewer("viewer.change({layer: arg})", None if layers == "all" else int(layers))
+        viewer.drawn()
+        shown = float(re.search(r"IMACS (-?\d+\.\d+)", viewer.part(".numbers").inner_text())[1])
+        assert shown == pytest.approx(imacs(maps(attribution, "r2g", layers=layers).values[0], mask), abs=0.02)
+
+
+def test_playing_goes_through_the_steps(viewer: Viewer) -> None:
+    viewer.part("button[aria-label=play]").click()
+    viewer.until("viewer.state.step === 1")
+    viewer.until("viewer.state.step === 3")
+    viewer.part("button[aria-label=pause]").click()
+    assert viewer("viewer.playing") is None
+
+
+def test_taking_away(viewer: Viewer, attribution: Any, artifacts: Path, name: str) -> None:
+    viewer("viewer.change({step: 2})")
+    save = viewer.part("details.save")
+    save.locator("summary").click()
+    save.get_by_role("button", name="Copy as JSON").click()
+    viewer.page.wait_for_function(
+        "() => document.querySelector('.i2am-viewer').shadowRoot.textContent.includes('copied')"
+    )
+    report = json.loads(viewer.page.evaluate("() => navigator.clipboard.readText()"))
+    assert report["steps"] == [2, 3] and report["layer"] == "all" and report["normalization"] == "paper"
+    for entry, end in (("Save view as PNG", "png"), ("Save all steps as animated WebP", "webp")):
+        save.locator("summary").click()
+        with viewer.page.expect_download() as download:
+            save.get_by_role("button", name=entry).click()
+        path = artifacts / f"viewer_{name}_saved.{end}"
+        download.value.save_as(path)
+        picture = Image.open(path)
+        assert picture.width > 1000 and getattr(picture, "n_frames", 1) == (STEPS if end == "webp" else 1)
+        picture.seek(picture.n_frames - 1 if end == "webp" else 0)
+        assert np.asarray(picture.convert("RGB")).std() > 20
+    assert viewer("viewer.state.step") == 2
+
+
+def test_full_screen(viewer: Viewer, artifacts: Path, name: str) -> None:
+    small = viewer("viewer.panes.generated.size[0]")
+    viewer.part("button[aria-label='Full screen']").click()
+    viewer.until("document.fullscreenElement === viewer.root")
+    viewer.until(f"viewer.panes.generated.size[0] > {small} * 1.3")
+    viewer.shot(f"{name}_full_screen", artifacts)
+    viewer.part("button[aria-label='Full screen']").click()
+    viewer.until("!document.fullscreenElement")
+    viewer.until(f"Math.abs(viewer.panes.generated.size[0] - {small}) < 2")
+
+
+def test_resizing_follows_and_ends(viewer: Viewer) -> None:
+    size = viewer("[...node.size]")
+    before = viewer("viewer.panes.generated.size[0]")
+    viewer("node.setSize([arg[0] + 300, arg[1] + 200])", size)
+    viewer("app.canvas.setDirty(true, true)")
+    viewer.until(f"viewer.panes.generated.size[0] > {before} + 50")
+    settled = viewer("[...node.size]")
+    viewer("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(done))))")
+    assert viewer("[...node.size]") == settled
+    viewer("node.setSize(arg)", size)
+    viewer("app.canvas.setDirty(true, true)")
+    viewer.until(f"Math.abs(viewer.panes.generated.size[0] - {before}) < 2")
+
+
+def test_looking_changes_nothing_that_is_queued(viewer: Viewer) -> None:
+    before = viewer.comfy.prompt()
+    viewer("viewer.change({step: 3, opacity: 0.2})")
+    viewer.click("reference", 0.5, 0.5)
+    after = viewer.comfy.prompt()
+    assert after == before
+    (node,) = [node for node in after.values() if node["class_type"] == NODE]
+    assert set(node["inputs"]) == {"attribution", "image", "reference", "mask"}
+
+
+def test_a_saved_workflow_keeps_what_one_looks_at(viewer: Viewer, attribution: Any) -> None:
+    viewer("viewer.change({step: 3, layer: 2, opacity: 0.3})")
+    viewer.click("generated", *centre_of_mask(attribution))
+    asked = viewer("viewer.state.ask")
+    workflow = viewer.comfy.saved()
+    (node,) = [node for node in workflow["nodes"] if node["type"] == NODE]
+    assert node.get("widgets_values", []) in ([], {}) and node["properties"]["i2am_view"]["step"] == 3
+    viewer.comfy.load(workflow)
+    viewer.page.wait_for_function(SHOWS, arg=[0, None])
+    state = viewer("viewer.state")
+    assert (state["step"], state["layer"], state["opacity"], state["ask"]) == (3, 2, 0.3, asked)
+    viewer.reset()
+    viewer.comfy.show(NODE)
+
+
+def test_a_tab_may_be_left_and_opened_again(viewer: Viewer, attribution: Any) -> None:
+    viewer("viewer.change({step: 1})")
+    (tab,) = [viewer.page.evaluate("() => app.extensionManager.workflow.activeWorkflow.filename")]
+    viewer.comfy.command("Comfy.NewBlankWorkflow")
+    viewer.page.wait_for_function("() => app.graph.nodes.length === 0")
+    viewer.comfy.to_tab(tab)
+    viewer.page.wait_for_function(SHOWS, arg=[0, None])
+    viewer.until("viewer.state.step === 1")
+    viewer.comfy.show(NODE)
+    alike(viewer.levels("generated"), maps(attribution, "r2g", steps="1").values[0])
+
+
+def test_deleting_is_undone(viewer: Viewer) -> None:
+    viewer.comfy.select(NODE)
+    viewer.page.keyboard.press("Delete")
+    viewer.comfy.wait_count(NODE, 0)
+    viewer.page.keyboard.press("Control+z")
+    viewer.comfy.wait_count(NODE, 1)
+    viewer.page.wait_for_function(SHOWS, arg=[0, None])
+    viewer.comfy.show(NODE)
+
+
+def test_a_copy_looks_on_its_own(viewer: Viewer) -> None:
+    viewer("viewer.change({step: 2})")
+    viewer.comfy.select(NODE)
+    viewer.page.keyboard.press("Control+c")
+    viewer.page.keyboard.press("Control+v")
+    viewer.comfy.wait_count(NODE, 2)
+    viewer.page.wait_for_function(SHOWS, arg=[1, None])
+    copy = Viewer(viewer.comfy, 1)
+    assert copy("viewer.state.step") == 2
+    copy("viewer.change({step: 4})")
+    assert viewer("viewer.state.step") == 2
+    assert viewer("node.properties.i2am_id") != copy("node.properties.i2am_id")
+    copy("node.graph.remove(node)")
+    viewer.comfy.wait_count(NODE, 1)
+
+
+def test_a_new_run_replaces_the_old_when_it_is_there(viewer: Viewer, attribution: Any, artifacts: Path) -> None:
+    viewer("viewer.change({step: 5})")
+    viewer("window.i2amTestFile = viewer.file")
+    before = viewer.levels("generated")
+    viewer.page.evaluate("() => { app.graph.nodes.find(n => n.type === 'KSampler').widgets[0].value += 1; }")
+    viewer.comfy.run()
+    viewer.until("viewer.file !== window.i2amTestFile")
+    assert viewer("viewer.state.step") == 5
+    assert np.abs(viewer.levels("generated") - before).max() > 5
+    viewer.until("viewer.status.hidden")
+
+
+def test_a_failed_run_leaves_the_last_result(viewer: Viewer, artifacts: Path, name: str) -> None:
+    mechanism = "app.graph.nodes.find(n => n.type === 'I2AM_Capture').widgets.find(w => w.name === 'mechanism').value"
+    viewer(f"{mechanism} = 'style tokens'")
+    with pytest.raises(PromptFailed, match="found no reference"):
+        viewer.comfy.run()
+    viewer.until("viewer.status.textContent.startsWith('The last run failed')")
+    assert viewer("Boolean(viewer.file)")
+    viewer.page.keyboard.press("Escape")  # ComfyUI's own dialog
+    viewer.shot(f"{name}_failed", artifacts)
+    viewer(f"{mechanism} = 'auto'")
+    viewer.comfy.run()
+    viewer.until("viewer.status.hidden")
+
+
+def test_in_a_subgraph(viewer: Viewer, name: str) -> None:
+    viewer.comfy.select(NODE)
+    viewer.comfy.command("Comfy.Graph.ConvertToSubgraph")
+    viewer.page.wait_for_function("() => app.graph.nodes.some(node => node.subgraph)")
+    viewer.page.wait_for_function(SHOWS, arg=[0, None])
+    viewer("window.i2amTestFile = viewer.file")
+    viewer.page.evaluate("() => { app.graph.nodes.find(n => n.type === 'KSampler').widgets[0].value += 1; }")
+    viewer.comfy.run()
+    viewer.until("viewer.file !== window.i2amTestFile")
+
+
+def test_a_reload_brings_the_last_result_back(viewer: Viewer, artifacts: Path, name: str) -> None:
+    before = viewer("viewer.result.filename")
+    nodes = viewer.page.evaluate("() => app.graph.nodes.length")
+    viewer.comfy.reload(nodes)
+    viewer.page.wait_for_function(SHOWS, arg=[0, None])
+    assert viewer("viewer.result.filename") == before
+
+
+def test_a_result_that_is_gone_says_so(viewer: Viewer, artifacts: Path, name: str) -> None:
+    for path in (viewer.comfy.server.work / "temp").rglob("i2am_*.safetensors"):
+        path.unlink()
+    viewer.comfy.reload(viewer.page.evaluate("() => app.graph.nodes.length"))
+    viewer.until("viewer.status.textContent.includes('queue again to explore')")
+    assert viewer.comfy.watch.page_errors == []
+
+
+def test_removing_lets_go(viewer: Viewer) -> None:
+    viewer("window.i2amTestViewer = viewer")
+    viewer.page.evaluate("() => app.graph.clear()")
+    assert viewer.page.evaluate("() => [window.i2amTestViewer.file, window.i2amTestViewer.urls.size]") == [None, 0]
+
+
+def test_nothing_went_wrong_in_the_page(comfy: ComfyPage) -> None:
+    assert comfy.watch.page_errors == []
+    gone = re.compile("404 .*view\\?filename=i2am_")  # asked for on purpose
+    assert [text for text in comfy.watch.ours() if not gone.search(text) and "404 (Not Found)" not in text] == []
