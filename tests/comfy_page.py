@@ -19,6 +19,7 @@ SETTLED = """() => {
 }"""
 
 
+ORIGIN = (160, 140)  # of a node that is shown
 NOWHERE = (1250, 900)  # an empty place of the canvas
 
 
@@ -102,34 +103,30 @@ class ComfyPage:
     def show(self, node_type: str) -> None:
         """Bring the first node of a type into view at its true size, with nothing over it."""
         self.page.wait_for_function(
-            """type => {
+            """([type, origin]) => {
                 const node = app.graph.nodes.find(node => node.type === type);
                 for (const other of app.graph.nodes) if (other !== node) other.pos = [-3000, other.pos[1]];
                 node.pos = [0, 0];
                 app.canvas.bringToFront(node);
                 app.canvas.ds.scale = 1;
-                app.canvas.ds.offset = [160, 140];
+                app.canvas.ds.offset = origin;
                 app.canvas.setDirty(true, true);
                 const box = node.widgets.find(widget => widget.element)?.element.getBoundingClientRect();
                 if (!box) return true;
                 const there = [0.2, 0.5, 0.8].flatMap(u => [0.2, 0.5, 0.8].map(v => [u, v]));
-                return Math.abs(box.left - 170) < 20 && there.every(([u, v]) => document.elementFromPoint(
+                return Math.abs(box.left - origin[0]) < 30 && there.every(([u, v]) => document.elementFromPoint(
                     box.left + u * box.width, box.top + v * box.height)?.closest(".i2am-viewer"));
             }""",
-            arg=node_type,
+            arg=[node_type, ORIGIN],
             polling=200,
         )
 
     def select(self, node_type: str) -> None:
-        """Select a node as the canvas does, and give the keyboard to the page."""
-        self.page.evaluate(
-            """type => {
-                const node = app.graph.nodes.find(node => node.type === type);
-                app.canvas.deselectAll();
-                app.canvas.selectItems([node]);
-                document.activeElement?.blur();
-            }""",
-            node_type,
+        """Click a node's title, which also gives the keyboard to the canvas."""
+        self.show(node_type)
+        self.page.mouse.click(ORIGIN[0] + 300, ORIGIN[1] - 14)
+        self.page.wait_for_function(
+            "type => [...app.canvas.selectedItems].map(item => item.type).join() === type", arg=node_type
         )
         self.page.mouse.move(*NOWHERE)
 

@@ -13,6 +13,7 @@ const KEPT = "i2am_view"; // what one looks at, in node.properties
 const ID = "i2am_id"; // the viewer's name, there too
 const RESULTS = "i2am.results"; // the files of last results, in the browser's storage
 const REMEMBERED = 100; // of them
+const REST = 300; // milliseconds without a change, until the workflow counts as changed
 const OUTPUT = "i2am_view"; // what the node returns
 
 app.registerExtension({
@@ -41,20 +42,31 @@ function after(prototype, name, added) {
   };
 }
 
+let noticing = null;
+
+/** Let ComfyUI notice that the workflow has changed, as with any other widget: it compares all of it. */
+function notice() {
+  app.canvas?.emitBeforeChange();
+  app.canvas?.emitAfterChange();
+}
+
 function addViewer(node) {
   const viewer = new Viewer({
     open: ({ filename, subfolder, type }) => api.fetchApi(`/view?${new URLSearchParams({ filename, subfolder, type })}`),
     keep: (state) => {
-      app.canvas?.emitBeforeChange(); // what lies between is one step of undo, as with any other widget
       node.properties[KEPT] = state;
-      app.canvas?.emitAfterChange();
+      clearTimeout(noticing);
+      noticing = setTimeout(notice, REST);
     },
     say: translator(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"),
     styles: new URL("./viewer/style.css", import.meta.url).href,
   });
   const least = LiteGraph.vueNodesMode ? LEAST_VUE : LEAST;
   viewer.root.style.cssText = `width:100%;height:100%;min-height:${least}px;box-sizing:border-box;overflow:hidden;outline-offset:-2px`;
-  viewer.root.addEventListener("pointerdown", () => viewer.root.focus({ preventScroll: true }));
+  viewer.root.addEventListener("pointerdown", (event) => {
+    viewer.root.focus({ preventScroll: true });
+    event.stopPropagation(); // or the node would be dragged
+  });
   viewer.root.addEventListener("wheel", (event) => app.canvas.processMouseWheel(event), { passive: false });
   const widget = node.addDOMWidget("viewer", "i2am_viewer", viewer.root, { serialize: false, getMinHeight: () => LEAST });
   widget.serialize = false;

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { ask, strongest } from "../../web/viewer/ask.mjs";
 import { download, Gone, readFile } from "../../web/viewer/file.mjs";
 import { boxOf, cellsOf, fit, pan, placeOf, transformOf, WHOLE, zoomAt } from "../../web/viewer/geometry.mjs";
-import { paint, paintContours, rangeOf, resize, restore, stretch } from "../../web/viewer/heat.mjs";
+import { paint, paintContours, paletteOf, rangeOf, resize, restore, strength } from "../../web/viewer/heat.mjs";
 import { along, choices, headsOf, mapOf, measureOf, rangeOverSteps, rowOf, settle, stepsOf, varies } from "../../web/viewer/maps.mjs";
 import { imacs } from "../../web/viewer/score.mjs";
 import { START, stateFrom } from "../../web/viewer/state.mjs";
@@ -26,6 +26,11 @@ const near = (actual, wanted, tolerance, what) => {
   assert.equal(actual.length, wanted.length, what);
   const worst = Math.max(...Array.from(wanted, (value, i) => Math.abs(value - actual[i])));
   assert.ok(worst <= tolerance, `${what}: ${worst} > ${tolerance}`);
+};
+/** Values as parts of their range. */
+const parts = (values) => {
+  const { low, scale } = strength(rangeOf(values));
+  return Array.from(values, (value) => (value - low) * scale);
 };
 const spread = (values) => Math.max(...values) - Math.min(...values);
 
@@ -71,8 +76,7 @@ test("maps are those of i2am_core for the same selection", () => {
     const what = `${field} ${JSON.stringify(selection)}`;
     const restored = restore(map);
     near(restored, values, spread(values) / 500 + 1e-7, what);
-    const drawn = stretch(resize(restored, map.height, map.width, ...canvas));
-    near(drawn, heat, 2 / 255, `heat of ${what}`);
+    near(parts(resize(restored, map.height, map.width, ...canvas)), heat, 2 / 255, `heat of ${what}`);
   }
 });
 
@@ -84,27 +88,29 @@ test("what was not captured is no map", () => {
 
 test("colours are those of i2am_core", () => {
   const map = mapOf(file, all, "r2g_paper");
-  const heat = stretch(resize(restore(map), map.height, map.width, ...expected.canvas));
-  const pixels = new Uint8ClampedArray(4 * heat.length);
-  paint(heat, Uint8Array.from(expected.table), pixels);
+  const values = resize(restore(map), map.height, map.width, ...expected.canvas);
+  const pixels = new Uint8ClampedArray(4 * values.length);
+  paint(values, rangeOf(values), paletteOf(expected.table), new Uint32Array(pixels.buffer));
   const colors = Array.from(pixels).filter((_, i) => i % 4 < 3);
   near(colors, expected.colors, 8, "colours"); // of a neighbouring level at most
   assert.ok(pixels.every((value, i) => i % 4 < 3 || value === 255));
 });
 
 test("contours are drawn between bands only", () => {
-  const heat = Float32Array.from([0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1]);
-  const pixels = new Uint8ClampedArray(4 * heat.length);
-  paintContours(heat, 2, 8, new Uint8Array(768).fill(9), pixels);
-  assert.deepEqual(Array.from(heat, (_, i) => pixels[4 * i + 3] > 0), [false, false, true, true, false, false, false, false, false, false, true, true, false, false, false, false]);
+  const values = [0, 0, 0, 0, 1, 1, 1, 1];
+  const pixels = new Uint32Array(16).fill(7);
+  paintContours([...values, ...values], { low: 0, high: 1 }, new Uint32Array(256).fill(9), pixels, 8);
+  const row = [0, 0, 9, 9, 0, 0, 0, 0];
+  assert.deepEqual(Array.from(pixels), [...row, ...row]);
 });
 
 test("IMACS is that of i2am_core", () => {
   const map = mapOf(file, all, "r2g_paper");
-  const heat = stretch(resize(restore(map), map.height, map.width, ...expected.canvas));
-  assert.ok(Math.abs(imacs(heat, expected.mask) - expected.imacs) < 0.02);
-  assert.equal(imacs(heat, expected.mask.map(() => 1)), null);
-  assert.equal(imacs(heat, expected.mask.map(() => 0)), null);
+  const values = resize(restore(map), map.height, map.width, ...expected.canvas);
+  const range = rangeOf(values);
+  assert.ok(Math.abs(imacs(values, range, expected.mask) - expected.imacs) < 0.02);
+  assert.equal(imacs(values, range, expected.mask.map(() => 1)), null);
+  assert.equal(imacs(values, range, expected.mask.map(() => 0)), null);
 });
 
 test("a part that is asked about gets the answer of i2am_core", () => {
@@ -180,7 +186,7 @@ test("a scale over time spans all its steps", () => {
 });
 
 test("a flat map is drawn as nothing", () => {
-  assert.deepEqual(stretch(new Float32Array(3).fill(2)), new Float32Array(3));
+  assert.deepEqual(parts(new Float32Array(3).fill(2)), [0, 0, 0]);
   assert.deepEqual(rangeOf([2, -1, 5]), { low: -1, high: 5 });
 });
 

@@ -457,7 +457,9 @@ def test_a_saved_workflow_keeps_what_one_looks_at(viewer: Viewer, attribution: A
 
 def test_a_tab_may_be_left_and_opened_again(viewer: Viewer, attribution: Any) -> None:
     viewer("viewer.change({step: 1})")
-    (tab,) = [viewer.page.evaluate("() => app.extensionManager.workflow.activeWorkflow.filename")]
+    tab = viewer.page.evaluate("() => app.extensionManager.workflow.activeWorkflow.filename")
+    noticed = "app.extensionManager.workflow.activeWorkflow.changeTracker.activeState"
+    viewer.until(f"""JSON.stringify({noticed}).includes('"step":1')""")
     viewer.comfy.command("Comfy.NewBlankWorkflow")
     viewer.page.wait_for_function("() => app.graph.nodes.length === 0")
     viewer.comfy.to_tab(tab)

@@ -1,4 +1,4 @@
-/** Maps as colours: restored from bytes, resized like PyTorch does (`i2am_core/levels.py`), stretched, painted. */
+/** Maps as colours: restored from bytes, resized like PyTorch does (`i2am_core/levels.py`), painted. */
 
 const SHARPNESS = -0.75; // of the cubic kernel, as in torch.nn.functional.interpolate(mode="bicubic")
 
@@ -73,57 +73,56 @@ function cubic(distance) {
   return 0;
 }
 
-/** Values stretched to [0, 1]: by their own range, or by one given. A flat map becomes 0. */
-export function stretch(values, range = rangeOf(values)) {
-  const stretched = new Float32Array(values.length);
-  const spread = range.high - range.low;
-  if (spread > 0) {
-    for (let i = 0; i < values.length; i++) {
-      stretched[i] = Math.max(0, Math.min(1, (values[i] - range.low) / spread));
-    }
-  }
-  return stretched;
-}
-
 export function rangeOf(values) {
   let low = Infinity;
   let high = -Infinity;
   for (let i = 0; i < values.length; i++) {
-    if (values[i] < low) low = values[i];
-    if (values[i] > high) high = values[i];
+    const value = values[i];
+    if (value < low) low = value;
+    if (value > high) high = value;
   }
   return { low, high };
 }
 
 /**
- * Paint heat in [0, 1] over the whole of `pixels` (RGBA).
- * @param {Uint8Array} table 256 colours, RGB
+ * How strong a value is, from 0 to 1, in a range: `(value - low) * scale`, to be cut off at both ends. In a flat map
+ * nothing is.
  */
-export function paint(heat, table, pixels) {
-  for (let i = 0, out = 0; i < heat.length; i++, out += 4) {
-    const color = 3 * Math.round(heat[i] * 255);
-    pixels[out] = table[color];
-    pixels[out + 1] = table[color + 1];
-    pixels[out + 2] = table[color + 2];
-    pixels[out + 3] = 255;
+export function strength({ low, high }) {
+  return { low, scale: high > low ? 1 / (high - low) : 0 };
+}
+
+/** 256 colours, RGB, as words of RGBA pixels on this machine. */
+export function paletteOf(table) {
+  const bytes = new Uint8ClampedArray(4 * 256);
+  for (let i = 0; i < 256; i++) bytes.set([table[3 * i], table[3 * i + 1], table[3 * i + 2], 255], 4 * i);
+  return new Uint32Array(bytes.buffer);
+}
+
+/** Paint values over the whole of `pixels` (words, as in `palette`). */
+export function paint(values, range, palette, pixels) {
+  const { low, scale } = strength(range);
+  for (let i = 0; i < values.length; i++) {
+    const level = (values[i] - low) * scale * 255 + 0.5;
+    pixels[i] = palette[level < 0 ? 0 : level > 255 ? 255 : level | 0];
   }
 }
 
-const CONTOURS = [0.25, 0.5, 0.75];
-const LINE = 2; // px
+const LINE = 2; // px of a contour
 
-/** Paint only the lines at a quarter, half and three quarters of the range; the rest is transparent. */
-export function paintContours(heat, height, width, table, pixels) {
-  pixels.fill(0);
-  const band = Uint8Array.from(heat, (value) => CONTOURS.filter((line) => value > line).length);
-  for (let y = 0, i = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, i++) {
-      const right = band[x + LINE < width ? i + LINE : i];
-      const below = band[y + LINE < height ? i + LINE * width : i];
-      const top = Math.max(band[i], right, below);
-      if (top === Math.min(band[i], right, below)) continue;
-      const color = 3 * Math.round(CONTOURS[top - 1] * 255);
-      pixels.set([table[color], table[color + 1], table[color + 2], 255], 4 * i);
-    }
+/** Paint only lines, at a quarter, half and three quarters of the range; the rest is transparent. */
+export function paintContours(values, range, palette, pixels, width) {
+  const { low, scale } = strength(range);
+  const band = new Uint8Array(values.length);
+  for (let i = 0; i < values.length; i++) {
+    const part = (values[i] - low) * scale;
+    band[i] = (part > 0.25) + (part > 0.5) + (part > 0.75);
+  }
+  for (let i = 0, x = 0; i < values.length; i++, x = x + 1 < width ? x + 1 : 0) {
+    const here = band[i];
+    const right = x + LINE < width ? band[i + LINE] : here;
+    const below = i + LINE * width < values.length ? band[i + LINE * width] : here;
+    const top = Math.max(here, right, below);
+    pixels[i] = top > Math.min(here, right, below) ? palette[64 * top] : 0;
   }
 }

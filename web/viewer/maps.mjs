@@ -124,8 +124,18 @@ function alone(header, selection, axis, value) {
   return rowOf(header, moved) === null ? { ...moved, [axis === "head" ? "step" : "head"]: null } : moved;
 }
 
+const varying = new WeakMap();
+
 /** Whether a measure tells anything here: a reference with a softmax of its own always has all of it. */
 export function varies(file, { item, reference }, measure) {
+  if (!varying.has(file)) varying.set(file, new Map());
+  const known = varying.get(file);
+  const key = `${item}/${reference}/${measure}`;
+  if (!known.has(key)) known.set(key, computeVaries(file, { item, reference }, measure));
+  return known.get(key);
+}
+
+function computeVaries(file, { item, reference }, measure) {
   const values = [];
   for (const layer of [null, ...file.header.references[reference].layers]) {
     const whole = { item, reference, layer, step: null, head: null };

@@ -65,7 +65,7 @@ export class Pane {
     this.stage.style.setProperty("--zoom", view.zoom);
   }
 
-  /** Draw with `fill(pixels)`, or nothing. @param {"heat" | "contours" | "off"} style */
+  /** Draw with `fill(pixels)`, which writes words of RGBA, or nothing. @param {"heat" | "contours" | "off"} style */
   draw(fill, style, opacity) {
     this.heat.hidden = !fill || style === "off";
     const lights = !this.heat.hidden && style === "heat" && !this.picture.hidden;
@@ -73,7 +73,7 @@ export class Pane {
     this.heat.style.opacity = lights ? opacity : 1;
     this.heat.classList.toggle("lights", lights);
     if (this.heat.hidden) return;
-    fill(this.pixels.data);
+    fill(new Uint32Array(this.pixels.data.buffer));
     this.heat.getContext("2d").putImageData(this.pixels, 0, 0);
   }
 

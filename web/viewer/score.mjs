@@ -1,20 +1,20 @@
-/** IMACS of heat in [0, 1] against a mask of the same size: `i2am_core/metrics.py`. */
+/** IMACS of a map, at the size of its mask: `i2am_core/metrics.py`. */
+
+import { strength } from "./heat.mjs";
 
 export const PENALTY = 3;
 export const THRESHOLD = 0.4;
 
 /** At most 1; negative where the attention falls outside; null for an empty or a full mask, which has no score. */
-export function imacs(heat, mask, penalty = PENALTY, threshold = THRESHOLD) {
-  let inside = 0;
-  let outside = 0;
+export function imacs(values, range, mask, penalty = PENALTY, threshold = THRESHOLD) {
+  const { low, scale } = strength(range);
+  const sums = [0, 0]; // outside, inside
   let area = 0;
-  for (let i = 0; i < heat.length; i++) {
-    const kept = heat[i] > threshold ? heat[i] : 0;
-    if (mask[i]) {
-      inside += kept;
-      area++;
-    } else outside += kept;
+  for (let i = 0; i < values.length; i++) {
+    const part = Math.min(1, (values[i] - low) * scale);
+    if (part > threshold) sums[mask[i]] += part;
+    area += mask[i];
   }
-  if (area === 0 || area === heat.length) return null;
-  return inside / area - (penalty * outside) / (heat.length - area);
+  if (area === 0 || area === values.length) return null;
+  return sums[1] / area - (penalty * sums[0]) / (values.length - area);
 }

@@ -8,7 +8,7 @@ import { Controls } from "./controls.mjs";
 import { element } from "./dom.mjs";
 import { download, Gone, readFile } from "./file.mjs";
 import { WHOLE } from "./geometry.mjs";
-import { paint, paintContours, rangeOf, resize, restore, stretch } from "./heat.mjs";
+import { paint, paintContours, paletteOf, rangeOf, resize, restore } from "./heat.mjs";
 import { choices, mapOf, measureOf, rangeOverSteps, settle, stepsOf, varies } from "./maps.mjs";
 import { outlineOf, Pane } from "./pane.mjs";
 import { imacs } from "./score.mjs";
@@ -181,7 +181,7 @@ export class Viewer {
     this.controls.show(shown);
   }
 
-  /** What a pane is to show: `{heat, range, title, detail, message, patches}`. */
+  /** What a pane is to show: `{values, range, title, detail, message, patches}`, values at the size of its heat. */
   shown(side) {
     const asked = this.hovered ?? this.state.ask;
     return asked && asked.side !== side ? this.answer(side, asked) : this.map(side);
@@ -204,7 +204,7 @@ export class Viewer {
     const map = mapOf(file, state, field);
     if (!map) return { title, detail, message: say("nothing was captured here"), patches: [] };
     const fixed = state.scale === "over time" ? rangeOverSteps(file, state, field) : null;
-    return { title, detail, patches: [], ...this.heat(side, restore(map), map, fixed) };
+    return { title, detail, patches: [], ...this.enlarge(side, restore(map), map, fixed) };
   }
 
   answer(side, asked) {
@@ -224,28 +224,27 @@ export class Viewer {
       const box = [x / found.width, y / found.height, (x + 1) / found.width, (y + 1) / found.height];
       return { box, share, label: String(number + 1) };
     });
-    return { title, detail: detail.join(" \u00b7 "), patches, ...this.heat(side, found.values, found, null) };
+    return { title, detail: detail.join(" \u00b7 "), patches, ...this.enlarge(side, found.values, found, null) };
   }
 
-  heat(side, values, { height, width }, fixed) {
+  enlarge(side, values, { height, width }, fixed) {
     const { heat: canvas } = this.panes[side];
     const large = resize(values, height, width, canvas.height, canvas.width);
-    const range = fixed ?? rangeOf(large);
-    return { heat: stretch(large, range), range: [range.low, range.high] };
+    return { values: large, range: fixed ?? rangeOf(large) };
   }
 
   drawPane(pane, side, shown) {
     const { state } = this;
-    const { heat, range, title, detail, message, patches } = shown[side];
+    const { values, range, title, detail, message, patches } = shown[side];
     const table = this.colors(state.colormap);
-    const { height, width } = pane.heat;
-    const fill = (pixels) => (state.style === "contours" ? paintContours(heat, height, width, table, pixels) : paint(heat, table, pixels));
+    const draw = state.style === "contours" ? paintContours : paint;
+    const fill = (pixels) => draw(values, range, paletteOf(table), pixels, pane.heat.width);
     pane.title.textContent = title;
     pane.detail.textContent = detail;
     pane.detail.title = detail;
     pane.box.setAttribute("aria-label", `${title}. ${detail}`);
-    pane.draw(heat ? fill : null, state.style, state.opacity);
-    pane.explain(table, heat && state.style !== "off" ? range.map(small) : null);
+    pane.draw(values ? fill : null, state.style, state.opacity);
+    pane.explain(table, values && state.style !== "off" ? [small(range.low), small(range.high)] : null);
     pane.say(message ?? this.notes[side]);
     const asked = this.hovered ?? state.ask;
     pane.mark(side === "generated" ? this.outline : "", asked?.side === side ? asked.box : null, patches);
@@ -260,7 +259,8 @@ export class Viewer {
 
   /** IMACS of the picture's map against the mask; null where there is no mask, or nothing to score. */
   score(shown) {
-    return this.mask && shown.generated.heat ? imacs(shown.generated.heat, this.mask) : null;
+    const { values, range } = shown.generated;
+    return this.mask && values ? imacs(values, range, this.mask) : null;
   }
 
   // Moving along an axis
