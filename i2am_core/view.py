@@ -187,7 +187,8 @@ def _sheets(
     for n, entry in entries.items():
         grid = _grid(attribution, reference, n, name)
         values = entry.maps[f"{name}_scope" if scoped else name][item]
-        values = values.unflatten(-1, (grid.frames, grid.height, grid.width)).mean(2)
+        values = values.unflatten(-1, (grid.frames, grid.height, grid.width))
+        values = values.mean(2) if grid.frames > 1 else values.squeeze(2)
         yield n, _flat(*_rows(values, entry.seen, detail))
         mean.add(*_rows(resize(values, largest.height, largest.width), entry.seen, detail))
     yield None, mean.rows()
@@ -231,13 +232,13 @@ class _MeanOfLayers:
             self._add(by_head.shape[1], by_head)
 
     def _add(self, key: int, values: Tensor) -> None:
-        there = ~values.isnan()
-        values = values.nan_to_num(0)
-        self.sums[key] = self.sums[key].add_(values) if key in self.sums else values
+        there = ~values[..., :1, :1].isnan()  # a map is there as a whole, or not at all
+        values = values if there.all() else values.nan_to_num(0)
+        self.sums[key] = self.sums[key].add_(values) if key in self.sums else values.clone()
         self.counts[key] = self.counts[key].add_(there) if key in self.counts else there.float()
 
     def rows(self) -> Tensor:
-        means = {key: self.sums[key] / self.counts[key] for key in self.sums}
+        means = {key: total.div_(self.counts[key]) for key, total in self.sums.items()}
         over_heads = means.pop(0)
         by_head = torch.cat(list(means.values()), 1) if means else over_heads.new_zeros(1, 0, *over_heads.shape[1:])
         return _flat(over_heads, by_head)
