@@ -108,3 +108,15 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
 
 def save(name: str, source: list[Any]) -> dict[str, Any]:
     return node("SaveImage", images=source, filename_prefix=name)
+
+
+def numbered(graph: Graph) -> Graph:
+    """The same graph with numbers for names, which is what the page takes."""
+    numbers = {name: str(number) for number, name in enumerate(graph, 1)}
+    return {
+        numbers[name]: {
+            "class_type": given["class_type"],
+            "inputs": {key: [numbers[x[0]], x[1]] if isinstance(x, list) else x for key, x in given["inputs"].items()},
+        }
+        for name, given in graph.items()
+    }

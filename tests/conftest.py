@@ -12,9 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-HELPERS = ROOT / "tests"
+HELPERS = (ROOT / "tests", ROOT / "scripts")
 
-sys.path[:] = [p for p in sys.path if p not in ("", str(ROOT))] + [str(ROOT), str(HELPERS)]
+sys.path[:] = [p for p in sys.path if p not in ("", str(ROOT))] + [str(ROOT), *map(str, HELPERS)]
 pack = types.ModuleType("i2am_pack")
 pack.__path__ = [str(ROOT)]
 sys.modules["i2am_pack"] = pack

@@ -3,14 +3,11 @@
 import io
 import itertools
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import demo_graph
 from comfy_client import PromptFailed

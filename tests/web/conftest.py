@@ -5,23 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from comfy_page import FLAGS
+
+from comfy_server import ComfyServer
+from host import prepare
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FLAGS = (
-    *("--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
-
-sys.path.append(str(ROOT / "scripts"))
-
-from comfy_server import ComfyServer  # noqa: E402
-from host import prepare  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,11 @@ import json
 import re
 from typing import Any
 
+# Of Chromium: no screen, no calls home.
+FLAGS = (
+    *("--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
 READY = "() => window.app?.graph && window.app.extensionManager?.workflow"
 SETTLED = """() => {
     const now = [app.canvas.ds.scale, ...app.canvas.ds.offset].join();
@@ -20,6 +25,7 @@ SETTLED = """() => {
 
 
 ORIGIN = (160, 140)  # of a node that is shown
+USUAL = {"Comfy.Locale": "en", "Comfy.ColorPalette": "dark"}
 NOWHERE = (1250, 900)  # an empty place of the canvas
 
 
@@ -55,7 +61,7 @@ def is_queued(answer: Any) -> bool:
 class ComfyPage:
     """One page of a server. ``vue`` chooses Nodes 2.0, else LiteGraph draws the nodes on a canvas."""
 
-    def __init__(self, page: Any, server: Any, vue: bool) -> None:
+    def __init__(self, page: Any, server: Any, vue: bool, settings: dict[str, Any] | None = None) -> None:
         self.page = page
         self.server = server
         self.vue = vue
@@ -63,6 +69,8 @@ class ComfyPage:
         page.set_default_timeout(30_000)
         self._set("Comfy.VueNodes.Enabled", vue)
         self._set("Comfy.TutorialCompleted", True)  # or the template browser would open by itself
+        for name, value in (USUAL | (settings or {})).items():
+            self._set(name, value)
         page.goto(server.url)
         page.wait_for_function(READY)
         assert page.evaluate("() => Boolean(LiteGraph.vueNodesMode)") == vue
@@ -83,6 +91,11 @@ class ComfyPage:
     def load(self, workflow: dict[str, Any]) -> None:
         self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
         self.page.wait_for_function("count => app.graph.nodes.length === count", arg=len(workflow["nodes"]))
+
+    def add(self, node_type: str) -> None:
+        """Add a node and bring it into view."""
+        self.page.evaluate("type => { app.graph.add(LiteGraph.createNode(type)); }", node_type)
+        self.show(node_type)
 
     def saved(self) -> dict[str, Any]:
         """The workflow as it would be saved."""
