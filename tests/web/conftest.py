@@ -20,6 +20,8 @@ FLAGS = (
 
 sys.path.append(str(ROOT / "scripts"))
 
+from comfy_page import ComfyPage  # noqa: E402
+
 from comfy_server import ComfyServer  # noqa: E402
 from host import prepare  # noqa: E402
 
@@ -62,6 +64,18 @@ def browser() -> Iterator[Any]:
         running = playwright.chromium.launch(executable_path=given, headless=True, args=list(FLAGS))
         yield running
         running.close()
+
+
+@pytest.fixture(scope="module", params=["pinned-canvas", "pinned-vue", "newest-canvas", "newest-vue"])
+def comfy(request: pytest.FixtureRequest, servers: Callable[[str], ComfyServer], browser: Any) -> Iterator[ComfyPage]:
+    """A fresh page in both frontends and both renderers, one after the other."""
+    frontend, renderer = request.param.split("-")
+    context = browser.new_context(viewport={"width": 1600, "height": 1000})
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    comfy = ComfyPage(context.new_page(), servers(frontend), vue=renderer == "vue")
+    comfy.name = request.param
+    yield comfy
+    context.close()
 
 
 @pytest.fixture(scope="session")
