@@ -138,6 +138,18 @@ def test_every_preview_shows_a_picture(finished: Any) -> None:
     assert {title: spread for title, spread in spreads.items() if min(spread) < 20} == {}
 
 
+def test_the_viewer_shows_both_maps(finished: Any) -> None:
+    viewer = "app.graph.nodes.find(node => node.type === 'I2AM_Viewer').i2amViewer"
+    finished.wait_for_function(f"() => {viewer}.file && {viewer}.frame == null")
+    for side in ("generated", "reference"):
+        canvas = finished.locator(f".i2am-viewer .pane.{side} canvas.heat")
+        pixels = canvas.evaluate(
+            "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"
+        )
+        assert len(set(pixels)) > 100
+    assert finished.locator(".i2am-viewer .numbers").inner_text().startswith("IMACS 0.5")
+
+
 def test_texts_say_something(finished: Any) -> None:
     texts = dict(finished.evaluate(TEXTS))
     assert "20 steps" in texts["I2AM_Collect"]

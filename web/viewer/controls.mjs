@@ -27,7 +27,7 @@ export class Controls {
     this.patches = element("ol", { class: "patches", "aria-label": say("strongest patches") });
     this.hint = element("span", { class: "hint" });
     this.clear = element("button", { type: "button", onclick: () => viewer.change({ ask: null }) }, say("Clear"));
-    this.asked = element("div", { class: "asked-line" }, this.patches, this.hint, this.clear);
+    this.asked = element("div", { class: "asked-line" }, this.patches, this.hint, this.clear, this.measure);
     this.notes = element("details", { class: "notes" }, element("summary"), element("pre"));
     const scrubbers = Object.values(this.scrubbers).map(({ root }) => root);
     this.root = element("div", { class: "controls" }, this.numbers, this.asked, ...scrubbers, this.tables, this.notes);
@@ -142,7 +142,6 @@ export class Controls {
       "details",
       { class: "tables" },
       element("summary", {}, say("Tables")),
-      this.measure,
       element("div", { class: "pair" }, this.stepTable.root, this.headTable.root),
     );
     this.tables.addEventListener("toggle", () => {
@@ -180,7 +179,7 @@ export class Controls {
     this.numbers.textContent = this.flashed ?? this.words(shown);
     this.showAsked(shown);
     const known = file.header.measures.filter((name) => varies(file, state, name));
-    fill(this.measure, known.map((name) => [name, say(MEASURES[name])]), measure);
+    fill(this.measure, known.map((name) => [name, say("bars: {0}", say(MEASURES[name]))]), measure);
     this.tables.open = state.matrix;
     if (state.matrix) this.showTables(measure);
   }
@@ -241,7 +240,7 @@ export class Controls {
     this.patches.replaceChildren(...(answer?.patches ?? []).map(({ share }) => element("li", {}, percent(share))));
     this.patches.hidden = !answer?.patches.length;
     const pairs = this.viewer.file.header.references[state.reference].pairs_captured.length;
-    this.hint.textContent = state.ask ? "" : say(pairs ? "click or draw a box to ask; Escape clears" : "To ask about a part, set pair_maps of I2AM Capture to 'inpainting mask' or 'everywhere', and queue again.");
+    this.hint.textContent = state.ask ? "" : say(pairs ? "Click a picture, or draw a box on it, to ask about that part." : "To ask about a part, set pair_maps of I2AM Capture to 'inpainting mask' or 'everywhere', and queue again.");
     this.hint.hidden = Boolean(state.ask);
     this.clear.hidden = !state.ask;
   }

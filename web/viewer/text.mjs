@@ -75,7 +75,8 @@ const ZH = {
   "This layer has no pair maps: choose another, or all layers.": "此层没有成对的图：请选择其他层或全部层。",
   "The pair maps of this layer did not fit into the viewer's file: choose all layers, or use I2AM Specific Reference.":
     "此层成对的图未能放入查看器文件：请选择全部层，或使用 I2AM Specific Reference。",
-  "click or draw a box to ask; Escape clears": "点击或框选即可询问；按 Esc 清除",
+  "Click a picture, or draw a box on it, to ask about that part.": "点击图片或在其上框选，即可询问该部分。",
+  "bars: {0}": "柱：{0}",
   "Queue the workflow, and this shows how the reference acts.": "运行工作流后，这里会显示参考图如何起作用。",
   "The last result is not on the server any more: queue again to explore.": "上次的结果已不在服务器上：请重新运行。",
   "Loading {0} %": "正在加载 {0} %",
