@@ -64,7 +64,7 @@ CENTERED = """([id, vue]) => {
     const same = window.i2amTestNode === now;
     window.i2amTestNode = now;
     const there = shown && Math.abs(shown.left - left) < 80 && Math.abs(shown.top - top) < 80;
-    return same && there && [left + node.size[0] / 2, shown.top + shown.height / 2];
+    return same && there && [left + Math.min(node.size[0] / 2, 100), shown.top + shown.height / 2];
 }"""
 
 
@@ -239,7 +239,7 @@ class ComfyPage:
         return self.page.locator(f"[data-node-id='{node_id}']")
 
     def center_on(self, node_id: str) -> tuple[float, float]:
-        """Bring a node into view at its true size; where its title is."""
+        """Bring a node into view at its true size; a place on its title."""
         x, y = self.page.wait_for_function(CENTERED, arg=[node_id, self.vue], polling=100).json_value()
         return x, y
 
