@@ -181,6 +181,7 @@ class ComfyPage:
     def select(self, node_type: str) -> None:
         """Click a node's title, which also gives the keyboard to the canvas."""
         self.show(node_type)
+        self.page.evaluate("() => new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
         self.page.mouse.click(ORIGIN[0] + 300, ORIGIN[1] - 14)
         self.page.wait_for_function(
             "type => [...app.canvas.selectedItems].map(item => item.type).join() === type", arg=node_type

@@ -241,7 +241,7 @@ export class Controls {
     this.patches.hidden = !answer?.patches.length;
     const pairs = this.viewer.file.header.references[state.reference].pairs_captured.length;
     this.hint.textContent = state.ask ? "" : say(pairs ? "Click a picture, or draw a box on it, to ask about that part." : "To ask about a part, set pair_maps of I2AM Capture to 'inpainting mask' or 'everywhere', and queue again.");
-    this.hint.hidden = Boolean(state.ask);
+    this.hint.hidden = Boolean(asked);
     this.clear.hidden = !state.ask;
   }
 
