@@ -97,6 +97,14 @@ def is_queued(answer: Any) -> bool:
     return answer.url.endswith("/prompt") and answer.request.method == "POST"
 
 
+def set_setting(page: Any, server: Any, name: str, value: Any) -> None:
+    """Before a page is opened. The server keeps it: whoever opens the next one sets what it needs."""
+    answer = page.request.post(
+        f"{server.url}/api/settings/{name}", data=json.dumps(value), headers={"Content-Type": "application/json"}
+    )
+    assert answer.ok
+
+
 class ComfyPage:
     """One page of a server. ``vue`` chooses Nodes 2.0, else LiteGraph draws the nodes on a canvas."""
 
@@ -106,8 +114,8 @@ class ComfyPage:
         self.vue = vue
         self.watch = Watch(page)
         page.set_default_timeout(30_000)
-        self._set("Comfy.VueNodes.Enabled", vue)
-        self._set("Comfy.TutorialCompleted", True)  # or the template browser would open by itself
+        set_setting(page, server, "Comfy.VueNodes.Enabled", vue)
+        set_setting(page, server, "Comfy.TutorialCompleted", True)  # or the template browser would open by itself
         page.goto(server.url)
         page.wait_for_function(READY)
         self.rendered()
@@ -121,14 +129,6 @@ class ComfyPage:
         self.vue = vue
         self.page.evaluate("vue => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', vue)", vue)
         self.rendered()
-
-    def _set(self, name: str, value: Any) -> None:
-        answer = self.page.request.post(
-            f"{self.server.url}/api/settings/{name}",
-            data=json.dumps(value),
-            headers={"Content-Type": "application/json"},
-        )
-        assert answer.ok
 
     def load_api(self, graph: dict[str, Any], name: str = "look") -> None:
         """Open a graph in API format, as dropping such a file on the page does."""
