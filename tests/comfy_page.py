@@ -281,9 +281,12 @@ class ComfyPage:
         return new
 
     def undo(self) -> None:
+        """Until the nodes are others: that Nodes 2.0 measured a new node may be a step of its own, after the first."""
+        before = self.ids()
         undone = "() => app.extensionManager.workflow.activeWorkflow.changeTracker.redoQueue.length"
-        before = self.page.evaluate(undone)
-        self.page.keyboard.press("Control+z")
-        self.page.wait_for_function(f"before => ({undone})() === before + 1", arg=before)
-        self.page.wait_for_function(RECORDED)
+        while self.ids() == before:
+            steps = self.page.evaluate(undone)
+            self.page.keyboard.press("Control+z")
+            self.page.wait_for_function(f"steps => ({undone})() === steps + 1", arg=steps)
+            self.page.wait_for_function(RECORDED)
         self.rendered()
