@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_page import FLAGS
+from comfy_page import FLAGS, ComfyPage
 
 from comfy_server import ComfyServer
 from host import prepare
@@ -56,6 +56,18 @@ def browser() -> Iterator[Any]:
         running = playwright.chromium.launch(executable_path=given, headless=True, args=list(FLAGS))
         yield running
         running.close()
+
+
+@pytest.fixture(scope="module", params=["pinned-canvas", "pinned-vue", "newest-canvas", "newest-vue"])
+def comfy(request: pytest.FixtureRequest, servers: Callable[[str], ComfyServer], browser: Any) -> Iterator[ComfyPage]:
+    """A fresh page in both frontends and both renderers, one after the other."""
+    frontend, renderer = request.param.split("-")
+    context = browser.new_context(viewport={"width": 1600, "height": 1000})
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    comfy = ComfyPage(context.new_page(), servers(frontend), vue=renderer == "vue")
+    comfy.name = request.param
+    yield comfy
+    context.close()
 
 
 @pytest.fixture(scope="session")

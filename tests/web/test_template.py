@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_page import READY, SETTLED, Watch, is_queued
+from comfy_page import READY, SETTLED, Watch, is_queued, set_setting
 
 TEMPLATE = (
     Path(__file__).resolve().parent.parent.parent / "example_workflows" / "Reference inpainting (demo model).json"
@@ -54,6 +54,8 @@ def page(server: Any, browser: Any) -> Any:
     page = browser.new_page(viewport={"width": 1920, "height": 1080})
     page.set_default_timeout(30_000)
     page.i2am_watch = Watch(page)
+    for name in ("Comfy.TutorialCompleted", "Comfy.VueNodes.Enabled"):
+        set_setting(page, server, name, False)
     page.goto(server.url)
     page.wait_for_function(READY)
     page.get_by_test_id("template-workflows-content").wait_for()

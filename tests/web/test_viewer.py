@@ -50,16 +50,10 @@ def alike(shown: np.ndarray, values: torch.Tensor, tolerance: int = 2) -> None:
     assert np.abs(shown - level_of(values)).max() <= tolerance
 
 
-@pytest.fixture(scope="module", params=["pinned-canvas", "pinned-vue", "newest-canvas", "newest-vue"])
-def comfy(request: pytest.FixtureRequest, servers: Any, browser: Any) -> Any:
-    frontend, renderer = request.param.split("-")
-    context = browser.new_context(viewport={"width": 1600, "height": 1000}, accept_downloads=True)
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    comfy = ComfyPage(context.new_page(), servers(frontend), vue=renderer == "vue")
+@pytest.fixture(scope="module")
+def comfy(comfy: ComfyPage) -> ComfyPage:
     comfy.load_api(graph())
-    comfy.name = request.param
-    yield comfy
-    context.close()
+    return comfy
 
 
 @pytest.fixture(scope="module")
