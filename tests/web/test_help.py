@@ -18,7 +18,10 @@ from locales import node_defs
 
 BASE = "/extensions/i2am/docs/"  # from here the frontend counts relative links, on pages of every language
 PICTURES = Path(__file__).resolve().parents[2] / "web" / "docs" / "images"
-HEADINGS = {"en": ("Inputs", "Outputs"), "zh": ("输入", "输出")}  # noqa: RUF001
+HEADINGS = {
+    "en": ("Inputs", "Outputs", "Mechanisms"),
+    "zh": ("\u8f93\u5165", "\u8f93\u51fa", "\u673a\u5236"),
+}
 PLAIN = {"vae", "ipadapter", "Latent"}  # names that are the same in every language
 CHINESE = re.compile("[\u4e00-\u9fff]")
 WITHOUT_PICTURES = {"I2AM_Viewer"}  # made in the page, not by a node
@@ -73,7 +76,7 @@ def leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 def test_every_page_lists_the_inputs_and_outputs_of_its_node(ours: dict[str, Any], pages: dict[Any, str]) -> None:
     for (node, language), page in pages.items():
-        ins, outs = HEADINGS[language]
+        ins, outs, _ = HEADINGS[language]
         assert sorted(listed(page, ins)) == sorted(inputs(ours[node])), (node, language)
         assert listed(page, outs) == ours[node]["output_name"], (node, language)
         assert page.startswith(f"# {ours[node]['display_name']}"), (node, language)
@@ -83,7 +86,7 @@ def test_every_page_lists_the_inputs_and_outputs_of_its_node(ours: dict[str, Any
 def test_every_mechanism_is_explained(ours: dict[str, Any], pages: dict[Any, str]) -> None:
     known = inputs(ours["I2AM_Capture"])["mechanism"]
     options = known[0] if isinstance(known[0], list) else known[1]["options"]
-    for language, heading in (("en", "Mechanisms"), ("zh", "机制")):
+    for language, (*_, heading) in HEADINGS.items():
         assert sorted(listed(pages["I2AM_Capture", language], heading)) == sorted(set(options) - {"auto"})
 
 
