@@ -16,6 +16,7 @@ TEMPLATE = (
     Path(__file__).resolve().parent.parent.parent / "example_workflows" / "Reference inpainting (demo model).json"
 )
 FOLDER = "i2am"  # the name that the template browser shows
+NEWCOMER = {"Comfy.TutorialCompleted": False, "Comfy.VueNodes.Enabled": False}
 SHOWN = """() => app.graph.nodes.filter(node => node.type === "PreviewImage").every(
     node => node.imgs?.length && node.imgs.every(image => image.complete && image.naturalWidth > 0))"""
 # For each preview: how far the pixel values of each picture spread.
@@ -54,6 +55,7 @@ def page(server: Any, browser: Any) -> Any:
     page = browser.new_page(viewport={"width": 1920, "height": 1080})
     page.set_default_timeout(30_000)
     page.i2am_watch = Watch(page)
+    page.request.post(f"{server.url}/api/settings", data=NEWCOMER)  # the server keeps what other tests have chosen
     page.goto(server.url)
     page.wait_for_function(READY)
     page.get_by_test_id("template-workflows-content").wait_for()
