@@ -74,12 +74,18 @@ def leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[t
             yield (*path, name), value
 
 
-def test_every_page_lists_the_inputs_and_outputs_of_its_node(ours: dict[str, Any], pages: dict[Any, str]) -> None:
+def title_of(page: str) -> str:
+    return page.partition("\n")[0].removeprefix("# ")
+
+
+def test_every_page_lists_the_inputs_and_outputs_of_its_node(
+    ours: dict[str, Any], pages: dict[Any, str], languages: dict[str, Any]
+) -> None:
     for (node, language), page in pages.items():
         ins, outs, _ = HEADINGS[language]
         assert sorted(listed(page, ins)) == sorted(inputs(ours[node])), (node, language)
         assert listed(page, outs) == ours[node]["output_name"], (node, language)
-        assert page.startswith(f"# {ours[node]['display_name']}"), (node, language)
+        assert title_of(page) == languages[language]["nodeDefs"][node]["display_name"]
         assert bool(CHINESE.search(page)) == (language == "zh"), (node, language)
 
 
@@ -135,12 +141,15 @@ def test_the_help_panel_shows_the_page(
         page.set_viewport_size({"width": 1600, "height": 1000})
         comfy = ComfyPage(page, servers(frontend), vue=False)
         comfy.load_api({"1": {"class_type": "I2AM_Maps", "inputs": {}}})
+        if frontend == "newest":  # 1.32.9 forgets the words of packs when it loads its own of another language
+            title = page.evaluate("() => app.graph.nodes[0].title")
+            assert title == title_of(pages["I2AM_Maps", language])
         page.evaluate(ALONE)
         page.mouse.click(*TITLE)
         page.get_by_test_id("info-button").click()
         page.wait_for_function(SHOWS)
         page.screenshot(path=artifacts / f"help_{frontend}_{language}.png")
         shown = page.locator(".node-help-content")
-        assert shown.locator("h1").inner_text() == pages["I2AM_Maps", language].partition("\n")[0].removeprefix("# ")
+        assert shown.locator("h1").inner_text() == title_of(pages["I2AM_Maps", language])
         assert shown.locator("img").count() == pages["I2AM_Maps", language].count("](images/")
         assert comfy.watch.page_errors == []
