@@ -43,6 +43,10 @@ class ComfyClient:
     def object_info(self) -> Json:
         return self._get_json("/object_info")
 
+    def get(self, path: str) -> bytes:
+        """Whatever the server has at a path."""
+        return self._send(path)
+
     def queue(self, prompt: Json, client_id: str | None = None) -> str:
         """Queue a graph in API format; ``client_id`` is the session that gets the progress messages."""
         body: Json = {"prompt": prompt} | ({"client_id": client_id} if client_id else {})

@@ -1,6 +1,7 @@
 """What ships: small, complete, and described for ComfyUI's registry."""
 
 import io
+import json
 import subprocess
 import zipfile
 from pathlib import Path
@@ -27,6 +28,18 @@ def test_the_zip_is_small_and_holds_what_is_needed():
         for name in names:
             archive.write(ROOT / name, name)
     assert packed.tell() < 10 * 2**20
+
+
+def test_help_and_languages_ship():
+    """``docs/`` of the repository stays out, and must not take ``web/docs/`` with it."""
+    names = shipped()
+    nodes = json.loads((ROOT / "locales/en/nodeDefs.json").read_text())
+    pages = {f"web/docs/{node}{rest}" for node in nodes for rest in (".md", "/zh.md")}
+    assert len(nodes) > 10
+    assert pages <= set(names)
+    assert {"locales/en/nodeDefs.json", "locales/zh/nodeDefs.json", "locales/zh/main.json"} <= set(names)
+    pictures = [path.relative_to(ROOT).as_posix() for path in (ROOT / "web/docs/images").iterdir()]
+    assert pictures and set(pictures) <= set(names)
 
 
 def test_weights_are_small_enough():

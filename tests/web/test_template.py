@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_page import READY, SETTLED, Watch, is_queued, set_setting
+from comfy_page import READY, SETTLED, USUAL, Watch, is_queued, set_setting
 
 TEMPLATE = (
     Path(__file__).resolve().parent.parent.parent / "example_workflows" / "Reference inpainting (demo model).json"
@@ -56,6 +56,8 @@ def page(server: Any, browser: Any) -> Any:
     page.i2am_watch = Watch(page)
     for name in ("Comfy.TutorialCompleted", "Comfy.VueNodes.Enabled"):
         set_setting(page, server, name, False)
+    for name, value in USUAL.items():
+        set_setting(page, server, name, value)
     page.goto(server.url)
     page.wait_for_function(READY)
     page.get_by_test_id("template-workflows-content").wait_for()

@@ -1,6 +1,6 @@
-"""Draw the pictures of the README, of the help pages and of the template, from the demo model in the real page.
+"""Draw the viewer for the README, its help page and the template, from the demo model in the real page.
 
-Runs in the host's Python, for ``scripts/pictures``: python scripts/draw_pictures.py CHROMIUM
+Runs in the host's Python, for ``scripts/pictures``: python scripts/draw_viewer.py CHROMIUM
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
@@ -28,7 +27,6 @@ TEMPLATE = ROOT / "example_workflows" / "Reference inpainting (demo model).jpg"
 SIZE = (760, 740)  # px of the viewer's node
 WAIT = 90  # milliseconds of a frame
 STEPS = 20
-GAP = 8
 
 
 def main(chromium: str) -> None:
@@ -36,28 +34,11 @@ def main(chromium: str) -> None:
 
     HELP.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="i2am-") as work, ComfyServer(prepare(tests=True), Path(work)) as server:
-        outputs = server.run(demo_graph.build(steps=STEPS))["outputs"]
-        draw_rows(lambda name: [open_image(server.view(x)) for x in outputs[f"save:{name}"]["images"]])
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=list(FLAGS))
             page = browser.new_page(viewport={"width": 1600, "height": 1100}, device_scale_factor=1)
             look(Actor(ComfyPage(page, server, vue=False)))
             browser.close()
-
-
-def draw_rows(read: Any) -> None:
-    """The pictures of nodes that make pictures, side by side."""
-    row("scene", [*read("scene"), *read("reference"), *read("truth")])
-    row("maps_unified", [*read("r2g_unified_overlay"), *read("g2r_unified_overlay")])
-    row("maps_time", read("r2g_time_overlay"))
-
-
-def row(name: str, pictures: list[Image.Image], height: int = 192) -> None:
-    small = [picture.resize((height, height), Image.Resampling.LANCZOS) for picture in pictures]
-    whole = Image.new("RGB", (len(small) * (height + GAP) - GAP, height), "white")
-    for number, picture in enumerate(small):
-        whole.paste(picture, (number * (height + GAP), 0))
-    save(whole, HELP / f"{name}.webp")
 
 
 def look(actor: Actor) -> None:

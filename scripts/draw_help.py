@@ -1,0 +1,137 @@
+"""Draw the pictures of the help pages (``web/docs/images``) from a run of the demo model.
+
+They hold no words, so that one picture serves the pages of every language. Runs in the host's Python, for
+``scripts/pictures``.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image, ImageChops, ImageDraw
+
+import demo_graph
+from comfy_server import ComfyServer
+from demo_graph import Graph, node
+from host import ROOT, one_sentence_errors, prepare
+
+FOLDER = ROOT / "web" / "docs" / "images"
+HEIGHT = 192  # px of one picture in a row
+GAP = 8
+SIZE = demo_graph.SIZE
+MADE = (204, 190, 48)  # left, top and side of the square asked about in the generated picture, of SIZE
+WENT = (168, 150, 48)  # the same in the reference
+OUTLINE = 4
+
+Read = Callable[[str], list[Image.Image]]
+
+
+def build() -> Graph:
+    """The demo, with a run that nobody looks into, questions about two squares, and the masks as pictures."""
+    graph = demo_graph.build()
+    bare = graph["sampler"]["inputs"] | {"model": ["loader", 0]}
+    graph["sampler:bare"] = node("KSampler", **bare)
+    graph["decode:bare"] = node("VAEDecode", samples=["sampler:bare", 0], vae=["loader", 1])
+    show(graph, "bare", ["decode:bare", 0])
+    for name, output in (("mask", 1), ("reference_mask", 3)):
+        graph[f"image:{name}"] = node("MaskToImage", mask=["scene", output])
+        show(graph, name, [f"image:{name}", 0])
+    ask(graph, "made", MADE, "generated to reference", "large:reference")
+    ask(graph, "went", WENT, "reference to generated", "large:generated")
+    return graph
+
+
+def show(graph: Graph, name: str, source: list) -> None:
+    graph[f"large:{name}"] = node(
+        "ImageScale", image=source, upscale_method="nearest-exact", width=SIZE, height=SIZE, crop="disabled"
+    )
+    graph[f"save:{name}"] = demo_graph.save(name, [f"large:{name}", 0])
+
+
+def ask(graph: Graph, name: str, square: tuple[int, int, int], direction: str, under: str) -> None:
+    left, top, side = square
+    graph[f"empty:{name}"] = node("SolidMask", value=0.0, width=SIZE, height=SIZE)
+    graph[f"square:{name}"] = node("SolidMask", value=1.0, width=side, height=side)
+    graph[f"region:{name}"] = node(
+        "MaskComposite",
+        destination=[f"empty:{name}", 0],
+        source=[f"square:{name}", 0],
+        x=left,
+        y=top,
+        operation="add",
+    )
+    graph[f"specific:{name}"] = node(
+        "I2AM_SpecificReference",
+        attribution=["collect", 0],
+        region=[f"region:{name}", 0],
+        direction=direction,
+        image=[under, 0],
+        colormap="jet",
+        opacity=0.5,
+        **demo_graph.selection(),
+    )
+    graph[f"save:{name}"] = demo_graph.save(name, [f"specific:{name}", 0])
+
+
+def draw(read: Read) -> None:
+    def one(name: str) -> Image.Image:
+        return read(name)[0]
+
+    generated, reference = one("generated"), one("reference")
+    r2g, g2r = one("r2g_unified_overlay"), one("g2r_unified_overlay")
+    row("scene", [one("scene"), one("mask"), reference, one("reference_mask"), one("truth")])
+    row("demo", [one("scene"), reference, generated, one("truth")])
+    row("capture", [one("bare"), generated, r2g])
+    row("maps_unified", [generated, r2g, reference, g2r])
+    row("maps_time", read("r2g_time_overlay"))
+    row("maps_layer", read("r2g_layer_overlay"))
+    row("imacs", [outlined(r2g, one("mask")), outlined(g2r, one("reference_mask"))])
+    row("specific", [squared(generated, MADE), one("made"), squared(reference, WENT), one("went")])
+
+
+def outlined(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    """The picture with the border of a mask in white."""
+    inside = mask.convert("L").point(lambda value: 255 if value > 127 else 0)
+    shrunk = inside.copy()
+    for x, y in ((OUTLINE, 0), (-OUTLINE, 0), (0, OUTLINE), (0, -OUTLINE)):
+        shrunk = ImageChops.darker(shrunk, ImageChops.offset(inside, x, y))
+    marked = picture.copy()
+    marked.paste("white", mask=ImageChops.subtract(inside, shrunk))
+    return marked
+
+
+def squared(picture: Image.Image, square: tuple[int, int, int]) -> Image.Image:
+    left, top, side = square
+    marked = picture.copy()
+    ImageDraw.Draw(marked).rectangle((left, top, left + side, top + side), outline="red", width=OUTLINE)
+    return marked
+
+
+def row(name: str, pictures: list[Image.Image]) -> None:
+    """Pictures side by side, on nothing, so that pages in light and dark show them alike."""
+    whole = Image.new("RGBA", (len(pictures) * (HEIGHT + GAP) - GAP, HEIGHT))
+    for number, picture in enumerate(pictures):
+        whole.paste(picture.resize((HEIGHT, HEIGHT), Image.Resampling.LANCZOS), (number * (HEIGHT + GAP), 0))
+    path = FOLDER / f"{name}.webp"
+    whole.save(path, quality=82, method=6)
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.1f} kB")
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="i2am-") as work, ComfyServer(prepare(), Path(work)) as server:
+        outputs = server.run(build())["outputs"]
+
+        def read(name: str) -> list[Image.Image]:
+            entries = outputs[f"save:{name}"]["images"]
+            return [Image.open(io.BytesIO(server.view(entry))).convert("RGB") for entry in entries]
+
+        draw(read)
+
+
+if __name__ == "__main__":
+    with one_sentence_errors():
+        main()
