@@ -33,12 +33,15 @@ def main(chromium: str) -> None:
     from playwright.sync_api import sync_playwright
 
     HELP.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="i2am-") as work, ComfyServer(prepare(tests=True), Path(work)) as server:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=list(FLAGS))
-            page = browser.new_page(viewport={"width": 1600, "height": 1100}, device_scale_factor=1)
-            look(Actor(ComfyPage(page, server, vue=False)))
-            browser.close()
+    with (
+        tempfile.TemporaryDirectory(prefix="i2am-") as work,
+        ComfyServer(prepare(tests=True), Path(work)) as server,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=list(FLAGS))
+        page = browser.new_page(viewport={"width": 1600, "height": 1100}, device_scale_factor=1)
+        look(Actor(ComfyPage(page, server, vue=False)))
+        browser.close()
 
 
 def look(actor: Actor) -> None:

@@ -24,7 +24,6 @@ HEADINGS = {
 }
 PLAIN = {"vae", "ipadapter", "Latent"}  # names that are the same in every language
 CHINESE = re.compile("[\u4e00-\u9fff]")
-WITHOUT_PICTURES = {"I2AM_Viewer"}  # made in the page, not by a node
 SHOWS = """() => {
     const pictures = [...document.querySelectorAll(".node-help-content img")];
     return pictures.length && pictures.every(picture => picture.complete && picture.naturalWidth > 0);
@@ -98,7 +97,7 @@ def test_every_mechanism_is_explained(ours: dict[str, Any], pages: dict[Any, str
 
 def test_every_picture_is_served_and_decodes(server: ComfyServer, pages: dict[Any, str]) -> None:
     links = {key: re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", page) for key, page in pages.items()}
-    assert {node for (node, _), found in links.items() if not found} <= WITHOUT_PICTURES
+    assert {node for (node, _), found in links.items() if not found} == set()
     for node, _ in links:
         assert links[node, "en"] == links[node, "zh"], node
     for link in sorted({link for found in links.values() for link in found}):

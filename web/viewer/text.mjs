@@ -53,15 +53,15 @@ const ZH = {
   "layers x heads": "层 x 头",
   "share of attention": "注意力份额",
   "concentration": "集中度",
-  "inside the mask": "蒙版内",
+  "inside the mask": "遮罩内",
   "What the bars and tables show": "柱与表格显示的量",
   "share {0}": "份额 {0}",
   "IMACS {0}": "IMACS {0}",
-  "inside the mask {0}": "蒙版内 {0}",
+  "inside the mask {0}": "遮罩内 {0}",
   "concentration {0}": "集中度 {0}",
   "approximate": "近似",
   "a guess": "推测",
-  "asked by the inpainting mask": "由重绘蒙版提问",
+  "asked by the inpainting mask": "由重绘遮罩提问",
   "asked by the whole picture": "由整张图片提问",
   "mean of all steps and heads of {0} layers": "{0} 层中所有步和头的平均",
   "of layer {0}, all steps and heads": "第 {0} 层，所有步和头",
@@ -71,7 +71,7 @@ const ZH = {
   "To ask about a part, set pair_maps of I2AM Capture to 'inpainting mask' or 'everywhere', and queue again.":
     "要询问某个部分，请将 I2AM Capture 的 pair_maps 设为 'inpainting mask' 或 'everywhere'，然后重新运行。",
   "No pair maps here: this lies outside the inpainting mask. Set pair_maps of I2AM Capture to 'everywhere' to ask anywhere.":
-    "此处没有成对的图：它在重绘蒙版之外。将 I2AM Capture 的 pair_maps 设为 'everywhere' 即可询问任何位置。",
+    "此处没有成对的图：它在重绘遮罩之外。将 I2AM Capture 的 pair_maps 设为 'everywhere' 即可询问任何位置。",
   "This layer has no pair maps: choose another, or all layers.": "此层没有成对的图：请选择其他层或全部层。",
   "The pair maps of this layer did not fit into the viewer's file: choose all layers, or use I2AM Specific Reference.":
     "此层成对的图未能放入查看器文件：请选择全部层，或使用 I2AM Specific Reference。",

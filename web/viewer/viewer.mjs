@@ -181,7 +181,10 @@ export class Viewer {
     this.controls.show(shown);
   }
 
-  /** What a pane is to show: `{values, range, title, detail, message, patches}`, values at the size of its heat. */
+  /**
+   * What a pane is to show: `{values, own, range, title, detail, message, patches}`: values at the size of its heat, the
+   * range of these, and the range that the colours span.
+   */
   shown(side) {
     const asked = this.hovered ?? this.state.ask;
     return asked && asked.side !== side ? this.answer(side, asked) : this.map(side);
@@ -230,7 +233,8 @@ export class Viewer {
   enlarge(side, values, { height, width }, fixed) {
     const { heat: canvas } = this.panes[side];
     const large = resize(values, height, width, canvas.height, canvas.width);
-    return { values: large, range: fixed ?? rangeOf(large) };
+    const own = rangeOf(large);
+    return { values: large, own, range: fixed ?? own };
   }
 
   drawPane(pane, side, shown) {
@@ -259,8 +263,8 @@ export class Viewer {
 
   /** IMACS of the picture's map against the mask; null where there is no mask, or nothing to score. */
   score(shown) {
-    const { values, range } = shown.generated;
-    return this.mask && values ? imacs(values, range, this.mask) : null;
+    const { values, own } = shown.generated;
+    return this.mask && values ? imacs(values, own, this.mask) : null;
   }
 
   // Moving along an axis
