@@ -69,7 +69,10 @@ class Viewer:
         return left + u * width, top + v * height
 
     def click(self, side: str, u: float, v: float) -> None:
+        """Ask about a place."""
+        self("viewer.asked = viewer.state.ask")
         self.page.mouse.click(*self.place(side, u, v))
+        self.until("viewer.state.ask && viewer.state.ask !== viewer.asked")
         self.drawn()
 
     def drag(self, side: str, start: tuple[float, float], end: tuple[float, float]) -> None:

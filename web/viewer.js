@@ -70,6 +70,8 @@ function addViewer(node) {
   viewer.root.addEventListener("wheel", (event) => app.canvas.processMouseWheel(event), { passive: false });
   const widget = node.addDOMWidget("viewer", "i2am_viewer", viewer.root, { serialize: false, getMinHeight: () => LEAST });
   widget.serialize = false;
+  // The newest frontend's side panel gives the widgets of a selected node its own width, which they then have in the node.
+  Object.defineProperty(widget, "width", { get: () => undefined, set: () => {} });
   node.i2amViewer = viewer;
   node.properties[ID] ??= newId();
   node.setSize([Math.max(node.size[0], SIZE[0]), Math.max(node.size[1], SIZE[1])]);

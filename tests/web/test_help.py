@@ -134,11 +134,11 @@ def test_chinese_says_it_all(languages: dict[str, Any]) -> None:
 def test_the_help_panel_shows_the_page(
     servers: Any, browser: Any, pages: dict[Any, str], artifacts: Path, frontend: str, language: str
 ) -> None:
-    """Opened from the toolbox of a selected node, in the language of the browser."""
+    """Opened from the toolbox of a selected node, in the language of the page."""
     with browser.new_context(locale={"en": "en-US", "zh": "zh-CN"}[language]) as context:
         page = context.new_page()
         page.set_viewport_size({"width": 1600, "height": 1000})
-        comfy = ComfyPage(page, servers(frontend), vue=False)
+        comfy = ComfyPage(page, servers(frontend), vue=False, settings={"Comfy.Locale": language})
         comfy.load_api({"1": {"class_type": "I2AM_Maps", "inputs": {}}})
         if frontend == "newest":  # 1.32.9 forgets the words of packs when it loads its own of another language
             title = page.evaluate("() => app.graph.nodes[0].title")
