@@ -39,8 +39,8 @@ import comfy.sample  # noqa: E402
 import comfy.supported_models  # noqa: E402
 import comfy.supported_models_base  # noqa: E402
 
-from i2am_pack.nodes.host.capture import Capture, Settings  # noqa: E402
-from i2am_pack.nodes.host.session import capture_with  # noqa: E402
+from i2am_pack.nodes.host.handle import Capture, Settings  # noqa: E402
+from i2am_pack.nodes.host.run import capture_with  # noqa: E402
 from i2am_pack.nodes.host.tags import KEY, tag  # noqa: E402
 
 STEPS, ROUNDS = 2, 3

@@ -20,8 +20,8 @@ from . import cpu  # noqa: F401  (must come before ComfyUI's other modules)
 
 import comfy.sample  # isort: skip
 from ..i2am_core import Attribution, imacs, maps, share_inside
-from ..nodes.host.capture import Capture, Settings
-from ..nodes.host.session import capture_with
+from ..nodes.host.handle import Capture, Settings
+from ..nodes.host.run import capture_with
 from ..nodes.host.tags import KEY, tag
 from . import data, sprites
 from .model import WEIGHTS, load

@@ -5,10 +5,10 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import Tensor
 
-from .host.capture import Capture, Settings
-from .host.filing import PAIR_MAPS
-from .host.session import BRANCHES, capture_with
-from .host.sources import SOURCES, Regions
+from .host.handle import BRANCHES, PAIR_MAPS, Capture, Settings
+from .host.located import Regions
+from .host.mechanisms import MECHANISMS
+from .host.run import capture_with
 from .schema import CaptureHandle, schema
 
 
@@ -25,7 +25,7 @@ class I2AMCapture(io.ComfyNode):
                 io.Model.Input("model", tooltip="The model to look into. Place this node anywhere before the sampler."),
                 io.Combo.Input(
                     "mechanism",
-                    options=["auto", *SOURCES],
+                    options=["auto", *MECHANISMS],
                     default="auto",
                     tooltip="How the reference reaches the model. 'auto' recognises what the graph uses.",
                 ),

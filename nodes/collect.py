@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from .host.capture import Capture
+from .host.handle import Capture
 from .schema import AttributionHandle, CaptureHandle, schema
 
 

@@ -1,6 +1,6 @@
 """The arguments of ComfyUI's ``optimized_attention``, in one layout."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +11,25 @@ from ...i2am_core.attention import split_heads
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """q ``[B, H, N, D]``, k ``[B, H, K, D]``, and a bias that broadcasts to ``[B, H, N, K]``."""
+    """One call of attention: the kernel that makes it, what that is given, and how that reads.
 
+    q ``[B, H, N, D]``, k ``[B, H, K, D]``, and a bias that broadcasts to ``[B, H, N, K]``. ``kernel(*args, **kwargs)``
+    is attention's output. ``function`` is ComfyUI's own at the end of the kernel, None where it cannot be overheard.
+    """
+
+    kernel: Callable[..., Tensor]
+    args: tuple
+    kwargs: Mapping[str, Any]
     q: Tensor
     k: Tensor
     scale: float | None
     bias: Tensor | None
+    function: Callable | None = None
 
     @classmethod
-    def read(cls, args: tuple, kwargs: Mapping[str, Any]) -> "AttentionCall":
+    def read(
+        cls, kernel: Callable[..., Tensor], args: tuple, kwargs: Mapping[str, Any], function: Callable | None = None
+    ) -> "AttentionCall":
         """Backends name their parameters differently, but all take q, k, v, heads, mask in this order."""
         q, k = args[0], args[1]
         heads = args[3] if len(args) > 3 else kwargs["heads"]
@@ -32,7 +42,7 @@ class AttentionCall:
         k = split_heads(k, heads, batch)
         if mask is not None:
             mask = _four_axes(mask, q.shape[2])
-        return cls(q, k, kwargs.get("scale"), mask)
+        return cls(kernel, args, kwargs, q, k, kwargs.get("scale"), mask, function)
 
     def bias_of(self, rows: slice, keys: slice) -> Tensor | None:
         """The bias of some rows of the batch and some keys."""

@@ -1,8 +1,7 @@
 """Which calls of the denoiser are watched, and what is known of each."""
 
-import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,12 +9,12 @@ import torch
 from comfy.model_base import BaseModel
 from torch import Tensor
 
-from .placement import Part, parts_of
-from .sources import Chunk, ModelCall, Regions
+from ...i2am_core.tokens import TokenGrid
+from .engine import Engine
+from .located import Chunk, Given, ModelCall, Regions, denoiser_of
+from .placement import Part, Placement, parts_of
 from .steps import step_of
 from .windows import Window, window_of
-
-log = logging.getLogger(__name__)
 
 COMBINED = (
     "several conditionings were combined, or limited to a part of the picture: each counts with its weight at every "
@@ -29,24 +28,17 @@ WINDOWS = "the video was denoised in context windows: maps of a frame are the me
 
 
 class ModelCalls:
-    """The calls of the denoiser in one run of a sampler.
+    """The calls of the denoiser in one run of a sampler, for a latent of the shape of ``noise``.
 
-    ``skip`` takes the reason why a call is not watched, ``note`` what a person should know of the run.
+    ``engine`` is told why a call is not watched, and what a person should know of the run.
     """
 
     def __init__(
-        self,
-        guider: Any,
-        branch: str,
-        noise: Tensor,
-        sigmas: Tensor,
-        canvas: Regions,
-        skip: Callable[[str], None],
-        note: Callable[[str], None],
+        self, guider: Any, branch: str, noise: Tensor, sigmas: Tensor, canvas: Regions, engine: Engine
     ) -> None:
-        self.guider, self.branch, self.canvas = guider, branch, canvas
+        self.guider, self.branch, self.canvas, self._engine = guider, branch, canvas, engine
         self.items, self.latent, self._shape, self._sigmas = noise.shape[0], noise.shape[2:], noise.shape, sigmas
-        self._skip, self._note = skip, note
+        self._grid = grid_of(noise)
         self.asked = False  # whether the denoiser was called for the watched branch
         self.evaluation = 0  # of the denoiser, in one or several calls
         self._watched: list[Mapping[Any, Mapping[str, Any]] | None] = []  # by position in calc_cond_batch's lists
@@ -63,11 +55,8 @@ class ModelCalls:
         """While ``_calc_cond_batch`` (comfy/samplers.py) works on these lists of conditionings."""
         before = self._watched, self._parts, self._window
         self._watched, self._parts, self._window = [], [], None
-        try:
+        with self._engine.skipping("I2AM could not read the conditionings of a call"):
             self._recognise(model, conds, x, timestep, options)
-        except Exception as error:
-            log.warning("the conditionings of a call could not be read", exc_info=True)
-            self._skip(f"I2AM could not read the conditionings of a call ({type(error).__name__}: {error})")
         try:
             yield
         finally:
@@ -84,7 +73,7 @@ class ModelCalls:
         ours = {id(c): c for c in conditionings_of(self.guider, self.branch)}
         if not _replaced(options) <= self.replaced:
             if any(id(c) in ours for conditionings in conds for c in conditionings or ()):
-                self._skip(PERTURBED)
+                self._engine.skip(PERTURBED)
             return
         if "context_window" in options["transformer_options"]:  # copies, but not of another branch
             uuids = {c.get("uuid") for c in ours.values() if "area" not in c}
@@ -95,7 +84,7 @@ class ModelCalls:
         self._watched = watched  # last: what could not be read is not watched
         self.evaluation += self._window is None or self._window.is_first
 
-    def describe(
+    def read(
         self,
         model: BaseModel,
         x: Tensor,
@@ -103,41 +92,53 @@ class ModelCalls:
         options: Mapping[str, Any],
         conditions: Mapping[str, Any],
     ) -> ModelCall | None:
-        """What this call of the denoiser is, or None where it has no rows of the watched branch."""
+        """What this call of the denoiser is, or None where it has no rows of the watched branch, or cannot be read."""
+        with self._engine.skipping("I2AM could not read a call of the model"):
+            return self._read(model, x, text, options, conditions)
+        return None
+
+    def _read(
+        self,
+        model: BaseModel,
+        x: Tensor,
+        text: Tensor | None,
+        options: Mapping[str, Any],
+        conditions: Mapping[str, Any],
+    ) -> ModelCall | None:
         if not {"cond_or_uncond", "uuids", "sigmas"} <= options.keys():
-            self._skip("a call of the model by another pack, which does not say whose it is")
+            self._engine.skip("a call of the model by another pack, which does not say whose it is")
             return None
         chunks = self._watched_chunks(x.shape[0], options)
         if not chunks:
             return None
         self.asked = True
+        conditionings = conditionings_of(self.guider, self.branch)
+        self._engine.given(Given(conditionings, options, denoiser_of(model), self.canvas))
         if x.shape[0] != self.items * len(options["cond_or_uncond"]):
-            self._skip(
+            self._engine.skip(
                 f"a call with {x.shape[0]} rows, not {self.items} for each conditioning, as context windows make them: "
                 "not supported yet"
             )
             return None
-        whole = self.latent if self._window is None else (len(self._window.frames), *self.latent[1:])
+        whole = Placement(window=self._window).shape(self.latent)
         if len(self.latent) == 3 and x.shape[2] != whole[0] and x.shape[3:] == whole[1:]:
-            self._skip(f"a call for {x.shape[2]} of the {self.latent[0]} frames of the video: which ones is not known")
+            frames = f"{x.shape[2]} of the {self.latent[0]} frames of the video"
+            self._engine.skip(f"a call for {frames}: which ones is not known")
             return None
-        parts = [whole if c.part is None else (*whole[:-2], *c.part.weight.shape[1:]) for c in chunks]
-        if any(x.shape[2:] != part for part in parts):
-            self._skip(
+        if any(x.shape[2:] != c.placement.shape(self.latent) for c in chunks):
+            self._engine.skip(
                 f"a call for {_size(x.shape)} of the {_size(self.latent)} latent, as tiled samplers make them: where "
                 "that lies is not known"
             )
             return None
-        if any(c.part is not None for c in chunks):
-            self._note(COMBINED)
+        if any(c.placement.part is not None for c in chunks):
+            self._engine.note(COMBINED)
         if self._window is not None:
-            self._note(WINDOWS)
+            self._engine.note(WINDOWS)
         with self._lock:
             self._step = step_of(float(options["sigmas"].max()), self._sigmas, self._step)
         tokens = 0 if text is None else text.shape[1]
-        return ModelCall(
-            self._step, chunks, model, x.shape, tokens, conditions, options, self.canvas, self.evaluation, self._window
-        )
+        return ModelCall(self._step, chunks, model, x.shape, tokens, conditions, options, self.canvas, self.evaluation)
 
     def _watched_chunks(self, rows: int, options: Mapping[str, Any]) -> tuple[Chunk, ...]:
         lists, uuids = options["cond_or_uncond"], options["uuids"]
@@ -146,9 +147,14 @@ class ModelCalls:
         for i, (number, uuid) in enumerate(zip(lists, uuids, strict=True)):
             watched = self._watched[number] if number < len(self._watched) else None
             if watched is not None and uuid in watched:
-                part = self._parts[number].get(uuid)
-                chunks.append(Chunk(slice(i * size, (i + 1) * size), watched[uuid], part))
+                placement = Placement(self._grid, self._parts[number].get(uuid), self._window)
+                chunks.append(Chunk(slice(i * size, (i + 1) * size), watched[uuid], placement))
         return tuple(chunks)
+
+
+def grid_of(latent: Tensor) -> TokenGrid:
+    """The cells of a latent ``[items, channels, (frames,) h, w]``."""
+    return TokenGrid(*latent.shape[-2:], frames=latent.shape[2] if latent.ndim == 5 else 1)
 
 
 def _replaced(options: Mapping[str, Any]) -> set[tuple]:

@@ -1,9 +1,11 @@
-"""Conditionings that act on a part of the picture, or together: how much each counts where, and where it lies.
+"""What of the picture an attention call is about, and how much it counts there: areas, masks, context windows.
 
-ComfyUI narrows the latent to a conditioning's area, and adds up the outputs of all conditionings, each times its
-mask and strength, over their sum (``get_area_and_mult`` and ``_calc_cond_batch``, comfy/samplers.py).
+Conditionings may act on a part of the picture, or together: ComfyUI narrows the latent to a conditioning's area, and
+adds up the outputs of all conditionings, each times its mask and strength, over their sum (``get_area_and_mult`` and
+``_calc_cond_batch``, comfy/samplers.py). A video may be denoised some frames at a time (``windows``).
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from ...i2am_core.attention import Marginals
 from ...i2am_core.tokens import TokenGrid
+from .windows import Window
 
 Conditioning = Mapping[str, Any]
 
@@ -63,22 +66,89 @@ def _window(whole: Tensor, part: Tensor, top: int, left: int) -> Tensor:
     return whole[:, top : top + part.shape[1], left : left + part.shape[2]]
 
 
-def weight_on(part: Part, grid: TokenGrid) -> Tensor:
-    """The weight of a part's cells on the grid of a layer, ``[items, cells]``; the same in all frames of a video."""
-    pooled = F.adaptive_avg_pool2d(part.weight[:, None].float(), (grid.height, grid.width)).flatten(1)
-    return pooled.repeat(1, grid.frames)
+@dataclass(frozen=True)
+class Placement:
+    """The area that the rows of one conditioning have of ``latent``, or the frames of a context window, or both.
+
+    Without any, they are the whole picture, alone.
+    """
+
+    latent: TokenGrid | None = None
+    part: Part | None = None
+    window: Window | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing else counts at any position."""
+        return self.part is None and self.window is None
+
+    @property
+    def partial(self) -> bool:
+        """Whether the denoiser is given a part of the latent only."""
+        return self.window is not None or (self.part is not None and self.part.cropped)
+
+    def shape(self, latent: torch.Size) -> torch.Size:
+        """Of the latent ``[(frames,) h, w]`` that the denoiser is given."""
+        frames, size = latent[:-2], latent[-2:]
+        if self.window is not None:
+            frames = (len(self.window.frames),)
+        return torch.Size((*frames, *(size if self.part is None else self.part.weight.shape[1:])))
+
+    def on(self, grid: TokenGrid) -> "Placed":
+        """On a layer whose grid for this call is ``grid``."""
+        weight = None if self.part is None else _weight_on(self.part, grid)
+        if self.window is not None:
+            cells_of_frame = torch.arange(grid.plane)
+            cells = (self.window.frames[:, None] * grid.plane + cells_of_frame).flatten()
+            of_frames = self.window.weight.repeat_interleave(grid.plane)[None]
+            whole = dataclasses.replace(grid, frames=self.window.of)
+            return Placed(whole, _times(weight, of_frames), cells, of_frames=of_frames)
+        if self.part is not None and self.part.cropped and self.latent is not None:
+            return _placed(self.part, grid, self.latent, weight)
+        return Placed(grid, weight)
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Where the cells of a part are among those of the whole picture, on a layer's grid."""
+class Placed:
+    """Where the N cells that a layer has for a call are among those of the whole picture, on ``grid``."""
 
     grid: TokenGrid  # of the whole
-    cells: Tensor  # [cells of the part]
-    exact: bool  # or to the nearest cell
+    weight: Tensor | None = None  # [items, N]: how much each cell counts there, in [0, 1]
+    cells: Tensor | None = None  # [N] of the whole; None where they are the whole
+    exact: bool = True  # or to the nearest cell
+    of_frames: Tensor | None = None  # [1, N]: the part of the weight that a context window has
+
+    def gain(self, own: Tensor | None) -> Tensor | None:
+        """What the mechanism multiplies its attention with, and the weight; broadcasts to ``[items, N]``."""
+        return own if self.weight is None else _times(own, self.weight)
+
+    def here(self, region: Tensor | None) -> Tensor | None:
+        """A region ``[items, cells]`` of the whole picture, on the N cells."""
+        return region if region is None or self.cells is None else region[:, self.cells]
+
+    def apply(self, maps: Marginals, region: Tensor | None) -> Marginals:
+        """The maps over positions, among those of the whole picture; 0 elsewhere. A mean over positions takes all in.
+
+        ``region [items, cells]`` is the scope, of the whole picture. The paper's map over positions knows no gain: of
+        a context window, it is weighted here.
+        """
+        if self.cells is None:
+            return maps
+        found = {}
+        for name in ("r2g_paper", "r2g_share"):
+            values = getattr(maps, name)
+            if name == "r2g_paper" and self.of_frames is not None:
+                values = values * self.of_frames.to(values)[:, None]
+            found[name] = values.new_zeros(*values.shape[:-1], self.grid.cells)
+            found[name][..., self.cells.to(values.device)] = values
+        found["g2r_share"] = maps.g2r_share * (len(self.cells) / self.grid.cells)
+        if maps.g2r_share_scope is not None and region is not None:
+            inside = region[:, self.cells].sum(1) / region.sum(1).clamp(min=1)
+            found["g2r_share_scope"] = maps.g2r_share_scope * inside[:, None, None].to(maps.g2r_share_scope)
+        return dataclasses.replace(maps, **found)
 
 
-def place(part: Part, grid: TokenGrid, latent: TokenGrid) -> Placement:
+def _placed(part: Part, grid: TokenGrid, latent: TokenGrid, weight: Tensor | None) -> Placed:
     """``grid`` is the layer's for the part alone."""
     height, width = part.weight.shape[-2:]
     rows, columns = (-(-side // cells) for side, cells in ((height, grid.height), (width, grid.width)))
@@ -88,21 +158,14 @@ def place(part: Part, grid: TokenGrid, latent: TokenGrid) -> Placement:
     ))  # fmt: skip
     y, x = torch.arange(grid.height) + top, torch.arange(grid.width) + left
     exact = part.top == top * rows and part.left == left * columns
-    return Placement(whole, (y[:, None] * whole.width + x).flatten(), exact)
+    return Placed(whole, weight, (y[:, None] * whole.width + x).flatten(), exact)
 
 
-def spread(maps: Marginals, placement: Placement, scope: Tensor | None) -> dict[str, Tensor]:
-    """The maps over positions, among those of the whole picture; 0 elsewhere. A mean over positions takes all in.
+def _weight_on(part: Part, grid: TokenGrid) -> Tensor:
+    """The weight of a part's cells on the grid of a layer, ``[items, cells]``; the same in all frames of a video."""
+    pooled = F.adaptive_avg_pool2d(part.weight[:, None].float(), (grid.height, grid.width)).flatten(1)
+    return pooled.repeat(1, grid.frames)
 
-    ``scope [items, cells]`` is that of the whole picture.
-    """
-    found = {}
-    for name in ("r2g_paper", "r2g_share"):
-        values = getattr(maps, name)
-        found[name] = values.new_zeros(*values.shape[:-1], placement.grid.cells)
-        found[name][..., placement.cells.to(values.device)] = values
-    found["g2r_share"] = maps.g2r_share * (len(placement.cells) / placement.grid.cells)
-    if maps.g2r_share_scope is not None and scope is not None:
-        inside = scope[:, placement.cells].sum(1) / scope.sum(1).clamp(min=1)
-        found["g2r_share_scope"] = maps.g2r_share_scope * inside[:, None, None].to(maps.g2r_share_scope)
-    return found
+
+def _times(gain: Tensor | None, weight: Tensor) -> Tensor:
+    return weight if gain is None else gain * weight.to(gain.device)

@@ -8,7 +8,7 @@ from torch import Tensor
 from ...i2am_core.attribution import Attribution
 from ...i2am_core.recorder import PAIR_SHARE
 from ...i2am_core.rollout import spread
-from .capture import Capture, Settings
+from .handle import Capture, Settings
 
 SAME = 0.1  # of their length, by which the tokens of one image may differ: half precision, and another order of sums
 

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...i2am_core.attribution import Reference
 from ...i2am_core.tokens import TokenGrid, TokenGroup
+from .located import Given
 
 KEY = "i2am_references"
 
@@ -33,6 +35,12 @@ def fingerprint(values: Tensor) -> str:
 def pictures(conditionings: Iterable[Mapping[str, Any]]) -> dict[str, Tensor]:
     """Reference images ``[H, W, 3]`` uint8 that tags brought along, by the key of their reference."""
     return {t["key"]: t["picture"] for c in conditionings for t in c.get(KEY, ()) if "picture" in t}
+
+
+def tagged_references(run: Given) -> list[Reference]:
+    """All that the conditionings of a run are tagged with."""
+    groups = (group for conditioning in run.conditionings for group in tagged(conditioning))
+    return [Reference(group.name, group.places, group.grid, group.key) for group in groups]
 
 
 def tagged(conditioning: Mapping[str, Any]) -> list[TokenGroup]:

@@ -3,7 +3,6 @@
 A frame that lies in several windows gets the mean of their outputs, weighted by its place in each: so do its maps.
 """
 
-import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-from ...i2am_core.attention import Marginals
-from ...i2am_core.tokens import TokenGrid
-from .placement import Placement, spread
 
 log = logging.getLogger(__name__)
 
@@ -67,22 +62,3 @@ def _weights(frames: Sequence[int], of: int, handler: Any, sigma: Tensor) -> Ten
         middle, half = (frames[0] + frames[-1]) / 2, (frames[-1] - frames[0] + 1e-2) / 2
         return torch.tensor([max(1e-2, 1 - abs(frame - middle) / half) for frame in frames])
     return torch.as_tensor(get_context_weights(len(frames), of, list(frames), handler, sigma=sigma)).cpu().float()
-
-
-def place_frames(window: Window, grid: TokenGrid) -> Placement:
-    """Where the cells of the window are in the whole video; ``grid`` is the layer's for the window alone."""
-    one = grid.height * grid.width
-    cells = window.frames[:, None] * one + torch.arange(one)
-    return Placement(dataclasses.replace(grid, frames=window.of), cells.flatten(), True)
-
-
-def weight_of_frames(window: Window, grid: TokenGrid) -> Tensor:
-    """``[1, cells]``"""
-    return window.weight.repeat_interleave(grid.height * grid.width)[None]
-
-
-def spread_frames(maps: Marginals, placement: Placement, weight: Tensor) -> dict[str, Tensor]:
-    """As ``spread``; the paper's map over positions, whose values know no gain, is weighted as well."""
-    found = spread(maps, placement, None)
-    found["r2g_paper"][..., placement.cells.to(maps.r2g_paper.device)] *= weight.to(maps.r2g_paper)[:, None]
-    return found

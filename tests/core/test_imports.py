@@ -33,7 +33,10 @@ def test_the_core_knows_no_host(path):
     assert not {name.split(".")[0] for name in imported(path)} & HOST_MODULES
 
 
-@pytest.mark.parametrize("path", files("nodes/host", "nodes/host/sources"), ids=lambda p: p.name)
+HOST_SIDE = ("nodes/host", "nodes/host/mechanisms", "nodes/host/token_orders", "nodes/host/consumers")
+
+
+@pytest.mark.parametrize("path", files(*HOST_SIDE), ids=lambda p: p.name)
 def test_the_host_side_knows_no_node(path):
     ours = {name for name in imported(path) if name.startswith("nodes.")}
     assert all(name.startswith("nodes.host") for name in ours)

@@ -9,8 +9,8 @@ from mechanisms import capture
 from i2am_pack.i2am_core import maps
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
-from i2am_pack.nodes.host import session
-from i2am_pack.nodes.host.sources import SOURCES
+from i2am_pack.nodes.host import run
+from i2am_pack.nodes.host.mechanisms import MECHANISMS
 from i2am_pack.nodes.host.tags import KEY, tag
 
 
@@ -92,9 +92,9 @@ def test_a_set_up_that_fails_is_not_the_end_of_the_picture(broken, monkeypatch):
     plain = graph.sample()
     model, handle = I2AMCapture.execute(graph.model, "auto", "positive", "off", 512).args
     if broken == "mask":
-        monkeypatch.setattr(session, "_mask_of", fail)
+        monkeypatch.setattr(run, "mask_of", fail)
     else:
-        monkeypatch.setattr(SOURCES["IP-Adapter"], "install", fail)
+        monkeypatch.setattr(MECHANISMS["IP-Adapter"], "install", fail)
     watched = graph.sample(model)
     assert torch.equal(plain["samples"], watched["samples"])
     with pytest.raises(ValueError, match="RuntimeError: out of luck"):

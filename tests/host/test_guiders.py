@@ -247,12 +247,12 @@ def test_context_windows_are_a_skip():
 
 
 def test_a_failure_at_the_end_keeps_the_picture(graph, monkeypatch):
-    from i2am_pack.nodes.host import session
+    from i2am_pack.nodes.host.run import Run
 
     def fail(self):
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(session._Run, "_finish", fail)
+    monkeypatch.setattr(Run, "finished", fail)
     model, handle = graph.capture()
     out = graph.sample(model)
     assert torch.equal(out["samples"], graph.sample()["samples"])

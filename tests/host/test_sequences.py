@@ -9,25 +9,27 @@ import torch
 
 from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.capture import I2AMCapture
-from i2am_pack.nodes.host.sources import SOURCES, CallSite, ModelCall, Regions, Skip
-from i2am_pack.nodes.host.sources.sequences import Sequence, sequence_of
+from i2am_pack.nodes.host.located import CallSite, ModelCall, Regions, Skip
+from i2am_pack.nodes.host.mechanisms import MECHANISMS, Mechanism
+from i2am_pack.nodes.host.token_orders import Sequence, sequence_of
 
 
-class Watching:
+class Watching(Mechanism):
     """A source that takes down the order of each call, and its keys."""
 
     name = "order"
+    priority = 0
 
     def __init__(self):
         self.seen = []
 
-    def probe(self, site, chunk, call):
+    def locate(self, site, chunk, call):
         self.seen.append((sequence_of(site, call), site.k[chunk.rows]))
 
 
 def orders(graph, monkeypatch):
     watching = Watching()
-    monkeypatch.setitem(SOURCES, watching.name, watching)
+    monkeypatch.setitem(MECHANISMS, watching.name, watching)
     model, _ = I2AMCapture.execute(graph.model, watching.name, "positive", "off", 512).args
     graph.sample(model, steps=1, denoise=0.5)
     return watching.seen
@@ -133,7 +135,7 @@ def test_refiners_are_told_from_the_layers(make, monkeypatch):
 
 
 def call_site(queries, keys):
-    return CallSite("double 0", "", 0, queries, keys, heads=2, grid=None, k=torch.empty(1, 2, keys, 16))
+    return CallSite("double 0", "", queries, keys, heads=2, grid=None, k=torch.empty(1, 2, keys, 16))
 
 
 def model_call(graph, x, references):

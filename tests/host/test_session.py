@@ -12,7 +12,8 @@ import torch
 import workflow
 
 from i2am_pack.i2am_core import maps
-from i2am_pack.nodes.host import filing, session
+from i2am_pack.nodes.host import run
+from i2am_pack.nodes.host.consumers import record
 from i2am_pack.nodes.host.steps import step_of
 
 LAYERS = ["input 1.0", "input 3.0", "output 0.0", "output 1.0", "output 2.0", "output 3.0"]
@@ -227,7 +228,7 @@ def test_a_broken_capture_is_a_skip_and_not_a_broken_picture(single, monkeypatch
     def fail(*args, **kwargs):
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(filing, "attribute", fail)
+    monkeypatch.setattr(record, "attribute", fail)
     model, handle = single.capture()
     out = single.sample(model)
     assert torch.equal(out["samples"], single.sample()["samples"])
@@ -342,8 +343,8 @@ def test_a_mask_that_the_host_has_prepared_already_is_the_same_mask():
     mask = torch.zeros(2, 1, 6, 8)
     mask[0, :, :3], mask[1, :, :, 5:] = 1, 1
     guider = types.SimpleNamespace(conds={})
-    plain = session._mask_of(guider, "positive", mask, noise)
-    prepared = session._mask_of(guider, "positive", mask.repeat(1, 4, 1, 1), noise)
+    plain = run.mask_of(guider, "positive", mask, noise)
+    prepared = run.mask_of(guider, "positive", mask.repeat(1, 4, 1, 1), noise)
     assert torch.equal(plain, mask[:, 0]) and torch.equal(prepared, plain)
 
 
@@ -361,12 +362,12 @@ def test_the_row_sums_are_overheard_where_the_host_runs_plain_attention(single):
     assert attribution.row_sums == {"overheard from the attention kernel of the host": 18}
     assert "row sums of 18 calls: overheard" in attribution.summary()
 
-    class Deaf(session.Listener):
+    class Deaf(record.Listener):
         def total(self, *call):
             return None
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "Listener", Deaf)
+        patch.setattr(record, "Listener", Deaf)
         deaf = graph.attribution(cfg=3.0)
     assert deaf.row_sums == {"scaled_dot_product_flash_attention_for_cpu": 18}
     for number in range(len(LAYERS)):

@@ -10,8 +10,9 @@ from this_core import VERSION, layer_names
 
 from i2am_pack.i2am_core import TokenGrid, maps
 from i2am_pack.nodes.capture import I2AMCapture
-from i2am_pack.nodes.host.sources import SOURCES, Skip
-from i2am_pack.nodes.host.sources.sequences import sequence_of
+from i2am_pack.nodes.host.located import Skip
+from i2am_pack.nodes.host.mechanisms import MECHANISMS, Mechanism
+from i2am_pack.nodes.host.token_orders import sequence_of
 
 CLIP = TokenGrid(16, 16)
 FLUX_LIKE = layer_names("double 0", "double 1", "single 0", "single 1")
@@ -367,13 +368,14 @@ def test_image_tokens_of_another_number_are_refused():
 def test_where_the_video_and_its_text_are(name, first, text, monkeypatch):
     seen = []
 
-    class Watching:
+    class Watching(Mechanism):
         name = "order"
+        priority = 0
 
-        def probe(self, site, chunk, call):
+        def locate(self, site, chunk, call):
             seen.append(sequence_of(site, call))
 
-    monkeypatch.setitem(SOURCES, "order", Watching())
+    monkeypatch.setitem(MECHANISMS, "order", Watching())
     graph = tiny_graphs.GRAPHS[name]()
     graph.sample(I2AMCapture.execute(graph.model, "order", "positive", "off", 512).args[0], steps=1)
     orders = [order for order in seen if not isinstance(order, Skip)]

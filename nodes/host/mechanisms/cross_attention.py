@@ -6,15 +6,28 @@ one. Every column is then there equally often, so the softmax over one copy is t
 folded: only the first copy is read.
 """
 
-from ....i2am_core.attribution import Layer
-from ..tags import tagged
-from .base import CallSite, Chunk, ModelCall, Probe, Skip
+from ....i2am_core.attribution import Layer, Reference
+from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
+from ..tags import tagged, tagged_references
+from .base import Documented, Mechanism
 
 
-class CrossAttention:
+class CrossAttention(Mechanism):
     name = "cross-attention tokens"
+    priority = 80
+    documented = (
+        Documented(
+            users="U-Net conditionings whose tokens are tagged (*I2AM Tag Reference*, *I2AM Demo Reference*)",
+            captured="cross-attention (attn2)",
+            spatial="as tagged",
+            certainty="exact",
+        ),
+    )
 
-    def probe(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Probe | Skip | None:
+    def given(self, run: Given) -> list[Reference]:
+        return tagged_references(run) if "UNetModel" in run.family else []
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         if "UNetModel" not in call.family:
             return None
         if site.role != "attn2":
@@ -38,7 +51,7 @@ class CrossAttention:
             if untagged
             else ""
         )
-        return Probe(
+        return Located(
             Layer(site.layer, site.grid, site.heads), slice(None), slice(0, tokens), tuple(references), note=note
         )
 

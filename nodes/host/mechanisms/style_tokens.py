@@ -6,10 +6,12 @@ I2AM Tag Reference does; without it, there is a guess for Flux.1 alone, whose te
 
 import dataclasses
 
+from ....i2am_core.attribution import Reference
 from ....i2am_core.tokens import TokenGrid, TokenGroup, span
-from ..tags import tagged
-from .base import CallSite, Chunk, ModelCall, Probe, Skip
-from .sequences import sequence_of
+from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
+from ..tags import tagged, tagged_references
+from ..token_orders import sequence_of
+from .base import Documented, Mechanism
 
 SHORTEST_TEXT = 256  # T5XXLTokenizer pads to it (comfy/text_encoders/flux.py)
 REDUX = TokenGrid(27, 27)  # patches that SigLIP-384 sees
@@ -19,10 +21,25 @@ GUESS = (
 )
 
 
-class StyleTokens:
+class StyleTokens(Mechanism):
     name = "style tokens"
+    priority = 60
+    documented = (
+        Documented(
+            users="Flux Redux: `StyleModelApply` (`multiply`, `attn_bias`), several in a chain, AdvancedReflux; "
+            "with or without Fill",
+            captured="joint attention of the picture to the tokens after the text",
+            spatial="27x27 (Redux), other squares; else no",
+            certainty="exact with *I2AM Tag Reference* after the style node; without it a **guess** for Flux.1, "
+            "where the text is of the shortest length",
+            limits="a longer prompt cannot be guessed; tokens that a mask has thinned out have no layout",
+        ),
+    )
 
-    def probe(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Probe | Skip | None:
+    def given(self, run: Given) -> list[Reference]:
+        return [] if "UNetModel" in run.family else tagged_references(run)
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         context = chunk.conditioning.get("cross_attn")
         if context is None or "UNetModel" in call.family:
             return None
@@ -44,7 +61,7 @@ class StyleTokens:
         references = tuple(
             dataclasses.replace(g, index=slice(g.index.start + first, g.index.stop + first)) for g in groups
         )
-        return sequence.probe(site, references, note=note)
+        return sequence.located(site, references, note=note)
 
 
 def _pads_on_the_left(call: ModelCall) -> bool:

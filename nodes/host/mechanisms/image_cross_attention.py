@@ -7,27 +7,35 @@ competes for attention, and 16 x 16 patches of the square that CLIP saw.
 
 from ....i2am_core.attribution import Layer
 from ....i2am_core.tokens import TokenGrid, span
-from .base import CallSite, Chunk, ModelCall, Probe, Skip
-from .sequences import other_lengths
-from .video_sequences import video_grid, wan_call
+from ..located import CallSite, Chunk, Located, ModelCall, Skip
+from ..token_orders.base import other_lengths
+from ..token_orders.wan import NOT_SELF, video_grid
+from .base import Documented, Mechanism
 
 PATCHES = TokenGrid(16, 16)
 TOKENS = 1 + PATCHES.cells
 
 
-class ImageCrossAttention:
+class ImageCrossAttention(Mechanism):
     name = "image cross-attention"
+    priority = 30
+    documented = (
+        Documented(
+            users="Wan 2.1 I2V and first-last-frame",
+            captured="attention to the CLIP tokens of start and end image, with a softmax of its own; maps for each"
+            " frame",
+            spatial="16x16 each; the class token competes",
+            certainty="exact",
+            limits="not what comes through the latent's channels; refused where another pack replaces blocks",
+        ),
+    )
 
-    def probe(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Probe | Skip | None:
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         features = call.conditions.get("clip_fea")
         if features is None or "WanModel" not in call.family or getattr(call.denoiser, "img_emb", None) is None:
             return None
-        found = wan_call(site, call)
-        if isinstance(found, Skip):
-            return found
-        layer, asked = found
-        if asked != "image":
-            return Skip("self-attention of the video" if asked == "self" else "attention of the video to the text")
+        if site.role != "image":
+            return Skip(NOT_SELF.get(site.role, "self-attention of the video"))
         grid, tokens = video_grid(call.x, call.denoiser.patch_size), features.shape[-2]
         positions = getattr(call.denoiser.img_emb, "emb_pos", None)
         if site.keys != tokens or site.queries != grid.cells or (positions is not None and positions.shape[1] < tokens):
@@ -36,7 +44,7 @@ class ImageCrossAttention:
             return Skip(f"attention to {tokens} image tokens, where CLIP vision gives {TOKENS} for each image")
         groups = [span(name, 1 + n * TOKENS, PATCHES) for n, name in enumerate(_names(call, tokens // TOKENS))]
         note = "the class token of CLIP vision has no place in the image: it competes for the attention to the image"
-        return Probe(Layer(layer, grid, site.heads), slice(None), slice(0, tokens), tuple(groups), note=note)
+        return Located(Layer(site.layer, grid, site.heads), slice(None), slice(0, tokens), tuple(groups), note=note)
 
 
 def _names(call: ModelCall, images: int) -> list[str]:

@@ -8,17 +8,20 @@ import torch
 from torch import Tensor
 
 from ...i2am_core.attribution import Attribution
-from .sources import Regions
+from .located import Regions
 from .tags import fingerprint
+
+PAIR_MAPS = ("inpainting mask", "everywhere", "off")
+BRANCHES = ("positive", "negative")  # names of conditionings in ComfyUI's guiders
 
 
 @dataclass(frozen=True)
 class Settings:
     """What the user asked of I2AM Capture."""
 
-    mechanism: str  # "auto", or the name of a source
-    branch: str  # "positive" or "negative"
-    pair_maps: str  # "inpainting mask", "everywhere" or "off"
+    mechanism: str  # "auto", or the name of a mechanism
+    branch: str  # of BRANCHES
+    pair_maps: str  # of PAIR_MAPS
     budget_bytes: int
     regions: Regions = field(default_factory=Regions)  # what was marked on the canvas
 

@@ -7,29 +7,50 @@ picture. Which region that is, a person says; where it is painted, the inpaintin
 import torch
 from torch import Tensor
 
+from ....i2am_core.attribution import Reference
 from ....i2am_core.regions import cells_of
 from ....i2am_core.tokens import TokenGrid, TokenGroup
-from .base import CallSite, Chunk, ModelCall, Probe, Skip
-from .sequences import sequence_of
+from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
+from ..token_orders import sequence_of
+from .base import Documented, Mechanism
+
+NAME, KEY = "reference region", "canvas"
 
 
-class CanvasRegions:
+class CanvasRegions(Mechanism):
     name = "canvas regions"
+    priority = 90
+    documented = (
+        Documented(
+            users="ACE++, IC-LoRA, CatVTON-Flux, side-by-side inpainting, in any model of this table and in the "
+            "self-attention of U-Nets",
+            captured="self-attention of the painted cells to those of the reference region",
+            spatial="the region's bounding box",
+            certainty="exact",
+            limits="the regions are what you mark (`reference_region`, and `generated_region` or the inpainting "
+            "mask). Cells that are both are taken for painted",
+        ),
+    )
 
-    def probe(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Probe | Skip | None:
+    def given(self, run: Given) -> list[Reference]:
+        """How many cells it has, the grids of the layers say."""
+        return [] if run.regions.reference is None else [Reference(NAME, 0, TokenGrid(0, 0), KEY)]
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         painted, shown = call.regions.generated, call.regions.reference
         if shown is None or ("UNetModel" in call.family and site.role != "attn1"):
             return None
         if painted is None:
             return Skip("a reference region without a generated one: give generated_region, or use an inpainting mask")
-        if (chunk.part is not None and chunk.part.cropped) or call.window is not None:
+        if chunk.placement.partial:
             return Skip("canvas regions of a conditioning or context window that sees a part of the canvas")
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):
             return sequence
-        items = chunk.rows.stop - chunk.rows.start
-        if len(painted) not in (1, items):
-            return Skip(f"{len(painted)} masks of the generated region for {items} pictures: give one, or one for each")
+        if len(painted) not in (1, chunk.items):
+            return Skip(
+                f"{len(painted)} masks of the generated region for {chunk.items} pictures: give one, or one for each"
+            )
         name = ("cells of the canvas", sequence.grid)
         gain, whole = call.once(name, lambda: (cells_of(painted, sequence.grid), cells_of(shown[0], sequence.grid)))
         reference = whole & ~gain.any(0)
@@ -37,7 +58,7 @@ class CanvasRegions:
             return Skip(f"a region without a cell of its own on a grid of {sequence.grid}")
         columns = torch.arange(site.keys)[sequence.picture]
         group = _group(reference, sequence.grid, columns)
-        return sequence.probe(site, (group,), gain.float())
+        return sequence.located(site, (group,), gain.float())
 
 
 def _group(reference: Tensor, grid: TokenGrid, columns: Tensor) -> TokenGroup:
@@ -46,4 +67,4 @@ def _group(reference: Tensor, grid: TokenGrid, columns: Tensor) -> TokenGroup:
     top, left = int(y.min()), int(x.min())
     box = TokenGrid(int(y.max()) - top + 1, int(x.max()) - left + 1, grid.frames)
     cells = (frame * box.height + y - top) * box.width + x - left
-    return TokenGroup("reference region", columns[reference], len(cells), box, "canvas", cells)
+    return TokenGroup(NAME, columns[reference], len(cells), box, KEY, cells)

@@ -1,6 +1,6 @@
 """References that are frames beside those of the video, in its self-attention: Phantom, Wan Fun, VACE, HunyuanVideo.
 
-Where they are is in ``video_sequences.py``. References of VACE and of HunyuanVideo's "v2 (replace)" are frames of the
+Where they are is in ``token_orders``. References of VACE and of HunyuanVideo's "v2 (replace)" are frames of the
 latent itself: VACE generates its own again, as it is asked to keep them, and HunyuanVideo keeps the first.
 """
 
@@ -9,9 +9,10 @@ import dataclasses
 import torch
 
 from ....i2am_core.tokens import TokenGrid, span
-from .base import CallSite, Chunk, ModelCall, Probe, Skip
-from .sequences import Sequence, sequence_of
-from .video_sequences import REFERENCE, frame_groups, vace_references
+from ..located import CallSite, Chunk, Located, ModelCall, Skip
+from ..token_orders import Sequence, sequence_of
+from ..token_orders.wan import REFERENCE, frame_groups, vace_references
+from .base import Documented, Mechanism
 
 GENERATED_AGAIN = (
     "VACE generates its reference frames anew, as the first of the latent: attention is to them as they are at that "
@@ -20,10 +21,35 @@ GENERATED_AGAIN = (
 KEPT = "the first frame of the latent is the reference itself: it is kept, and counts as 0 in maps of the video"
 
 
-class ReferenceFrames:
+class ReferenceFrames(Mechanism):
     name = "reference frames"
+    priority = 20
+    documented = (
+        Documented(
+            users="Wan Phantom, Fun reference, HuMo; HunyuanVideo custom",
+            captured="self-attention of the video to frames beside it",
+            spatial="yes",
+            certainty="exact",
+            limits="HunyuanVideo custom takes one row a call (the host)",
+        ),
+        Documented(
+            users="Wan VACE",
+            captured="the same, to the first frames of the latent",
+            spatial="yes",
+            certainty="exact",
+            limits="the reference is generated anew with the video, and seen as it is at that step; not in context "
+            "windows",
+        ),
+        Documented(
+            users="HunyuanVideo I2V, v2 (replace)",
+            captured="the same, to the first frame, which is kept",
+            spatial="yes",
+            certainty="exact",
+            limits="that frame's own maps are 0",
+        ),
+    )
 
-    def probe(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Probe | Skip | None:
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         conditions = call.conditions
         inside = "VaceWanModel" in call.family
         kept = conditions.get("guiding_frame_index") is not None and "HunyuanVideo" in call.family
@@ -33,7 +59,7 @@ class ReferenceFrames:
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):
             return sequence
-        if call.window is not None and (inside or kept):
+        if chunk.placement.window is not None and (inside or kept):
             return Skip(
                 "references inside the latent of a video that is denoised in context windows: not supported yet"
             )
@@ -52,7 +78,7 @@ class ReferenceFrames:
             note = KEPT
         if not sequence.references:
             return Skip(f"self-attention of a {type(call.denoiser).__name__} without a reference frame")
-        return sequence.probe(site, sequence.references, gain, note)
+        return sequence.located(site, sequence.references, gain, note)
 
 
 def _split(sequence: Sequence, count: int) -> Sequence:

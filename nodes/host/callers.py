@@ -1,0 +1,69 @@
+"""Whose function makes an attention call: the model's own block, or one of another pack. For what people are told."""
+
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
+from types import FrameType
+from typing import Any
+
+OURS = __name__.rpartition(".")[0]
+ATTENTION = "comfy.ldm.modules.attention"
+PASSED = ("torch", "contextlib", "functools", "threading", "comfy")  # they call on behalf of others
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function by its name and its module, which name the pack that it comes from."""
+
+    name: str
+    module: str
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.module}"
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is of neither ComfyUI's models nor PyTorch."""
+        return self.module.partition(".")[0] not in ("comfy", "torch")
+
+
+def function_of(called: Any) -> Function:
+    """What runs when this is called: a function, a method, or an object, without what we have put around it."""
+    while isinstance(called, partial) or type(called).__module__.startswith(OURS):
+        called = called.func if isinstance(called, partial) else called.original
+    called = getattr(called, "__func__", called)
+    if not hasattr(called, "__qualname__"):
+        called = type(called)
+    return Function(called.__qualname__, called.__module__ or "")
+
+
+def foreign_caller(own: Collection[str]) -> Function | None:
+    """The function of another pack that makes the present attention call; None where the model's own does.
+
+    The call is the model's own where its code, which is in one of the modules ``own``, comes first on the way out.
+    """
+    frame: FrameType | None = _outside_attention(sys._getframe(1))
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module in own:
+            return None
+        if module.partition(".")[0] not in PASSED and not module.startswith(OURS):
+            return Function(getattr(frame.f_code, "co_qualname", frame.f_code.co_name), module)
+        frame = frame.f_back
+    return None
+
+
+def _outside_attention(frame: FrameType) -> FrameType | None:
+    """The frame that called ``optimized_attention``, whose wrapper is in the same module as the U-Nets' blocks."""
+    outside: FrameType | None = frame
+    while outside is not None and (
+        outside.f_globals.get("__name__", "").startswith((OURS, "torch.")) or _is_wrapper(outside)
+    ):
+        outside = outside.f_back
+    return outside
+
+
+def _is_wrapper(frame: FrameType) -> bool:
+    name = frame.f_code.co_name
+    return frame.f_globals.get("__name__") == ATTENTION and (name == "wrapper" or name.startswith("attention_"))

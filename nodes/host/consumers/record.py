@@ -1,0 +1,160 @@
+"""Recording: what attention calls say of the references located in them, put into the recorder.
+
+The first consumer. It looks, and changes nothing: only the kernel's row sums are overheard while it runs.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....i2am_core.attention import Logits, Positions, attribute
+from ....i2am_core.attribution import Attribution, Reference
+from ....i2am_core.listening import Listener
+from ....i2am_core.recorder import Place, Recorder
+from ....i2am_core.regions import cells_of
+from ....i2am_core.tokens import TokenGrid
+from ..attention_call import AttentionCall
+from ..handle import Settings
+from ..located import ModelCall
+from ..placement import Placed
+from .base import Consumer, FoundIn
+
+NEAREST = "the area of a conditioning does not start on a cell of every layer: there, maps are put on the nearest cell"
+NO_PAIRS = "no pair maps are kept of conditionings that are limited to an area, nor of context windows"
+PATIENCE = 8  # calls of one kernel that let nothing be overheard, after which it is no longer tried
+
+
+class Record(Consumer):
+    """One run's recorder, and what decides how its attention calls are attributed.
+
+    ``pair_maps`` as in ``handle.PAIR_MAPS``; ``denoise_mask [items, h, w]`` is what is painted, on the latent's
+    ``grid``.
+    """
+
+    def __init__(self, recorder: Recorder, pair_maps: str, grid: TokenGrid, denoise_mask: Tensor | None) -> None:
+        self.recorder, self.pair_maps, self.grid, self.denoise_mask = recorder, pair_maps, grid, denoise_mask
+        self._regions: dict[TokenGrid, Tensor] = {}
+        self._silent: Counter[Callable] = Counter()  # calls of an attention function in which nothing was overheard
+
+    @property
+    def silent(self) -> bool:
+        """Whether no attention call was heard of, of any kind."""
+        return not self.recorder.calls and not self.recorder.skipped
+
+    def given(self, references: Sequence[Reference]) -> None:
+        self.recorder.given(references)
+
+    def before(self, model_call: ModelCall, call: AttentionCall, found: Sequence[FoundIn]) -> AttentionCall | None:
+        """Overhear the kernel, unless this kind of attention has never let anything be heard."""
+        if call.function is None or self._silent[call.function] >= PATIENCE:
+            return None
+        return replace(call, kernel=Overheard(call.kernel))
+
+    def after(self, model_call: ModelCall, call: AttentionCall, found: Sequence[FoundIn], output: Tensor) -> None:
+        total = self._overheard(call)
+        by_chunk: dict[int, list[FoundIn]] = {}
+        for one in found:
+            by_chunk.setdefault(one.chunk.rows.start, []).append(one)
+        for of_chunk in by_chunk.values():
+            row_sums = [self._record(model_call, call, one, total) for one in of_chunk]
+            self.recorder.captured(
+                [one.mechanism for one in of_chunk],
+                row_sums,
+                [verdict for one in of_chunk for verdict in one.located.verdicts],
+                [one.located.note for one in of_chunk if one.located.note],
+            )
+
+    def skip(self, reason: str, calls: int = 1) -> None:
+        if calls:
+            self.recorder.skip(reason, calls)
+
+    def note(self, *notes: str) -> None:
+        self.recorder.note(*notes)
+
+    def finished(self, settings: Settings, pictures: Mapping[str, Tensor]) -> Attribution:
+        """The attribution; ``pictures`` of references by their keys."""
+        found = self.recorder.freeze(grid=self.grid, denoise_mask=self.denoise_mask, branch=settings.branch)
+        keys = {f"reference {number}": reference.key for number, reference in enumerate(found.references)}
+        return replace(
+            found,
+            pictures={name: pictures[key] for name, key in keys.items() if key in pictures},
+            mechanism=found.mechanism or settings.mechanism,
+        )
+
+    def _overheard(self, call: AttentionCall) -> Tensor | None:
+        """The row sums of the call, ``[B, H, Nq]``, where its kernel let them be heard."""
+        if not isinstance(call.kernel, Overheard) or call.kernel.listener is None:
+            return None
+        assert call.function is not None
+        self._silent[call.function] += call.kernel.listener.silent
+        return call.kernel.listener.total(call.q, call.k, call.scale, call.bias)
+
+    def _record(self, model_call: ModelCall, call: AttentionCall, one: FoundIn, total: Tensor | None) -> str:
+        """File what one mechanism located; returns what computed the row sums."""
+        located, rows = one.located, one.chunk.rows
+        placed = one.chunk.placement.on(located.layer.grid)
+        layer = replace(located.layer, grid=placed.grid)
+        numbers = [
+            self.recorder.reference(Reference(g.name, g.places, g.grid, g.key, embeds=g.embeds))
+            for g in located.references
+        ]
+        region = self._region(layer.grid)
+        pair_rows = self._pair_rows(numbers, one, placed, region)
+        whole = located.keys == slice(0, call.k.shape[2])
+        marginals = attribute(
+            call.q[rows],
+            call.k[rows][:, :, located.keys],
+            located.references,
+            logits=Logits(
+                call.scale, call.bias_of(rows, located.keys), total[rows] if whole and total is not None else None
+            ),
+            positions=Positions(located.queries, placed.gain(located.gain), placed.here(region), pair_rows),
+            chunk_bytes=self.recorder.chunk_bytes,
+        )
+        for number, group, maps in zip(numbers, located.references, marginals, strict=True):
+            place = Place(layer, model_call.step, number, model_call.evaluation, group.grid)
+            self.recorder.add(place, placed.apply(maps, region), pair_rows, located.verdicts)
+        self.note(*([] if placed.exact else [NEAREST]))
+        return marginals[0].row_sums
+
+    def _region(self, grid: TokenGrid) -> Tensor | None:
+        """The inpainting mask on a layer's grid: ``[items, cells]``, True where the picture is painted."""
+        if self.denoise_mask is None:
+            return None
+        if grid not in self._regions:
+            self._regions[grid] = cells_of(self.denoise_mask, grid)
+        return self._regions[grid]
+
+    def _pair_rows(self, numbers: Sequence[int], one: FoundIn, placed: Placed, region: Tensor | None) -> Tensor | None:
+        """The positions whose pair maps are kept, of references by their numbers."""
+        if placed.cells is not None and self.pair_maps != "off":
+            self.note(NO_PAIRS)
+            return None
+        if self.pair_maps == "everywhere":
+            rows = torch.arange(placed.grid.cells)
+        elif self.pair_maps == "inpainting mask" and region is not None:
+            rows = region.any(0).nonzero().flatten()
+        else:
+            return None
+        if len(rows) == 0:
+            return None
+        layer = replace(one.located.layer, grid=placed.grid)
+        sizes = zip(numbers, one.located.references, strict=True)
+        fits = [self.recorder.pairs_fit(number, layer, len(rows), group.places) for number, group in sizes]
+        return rows if all(fits) else None
+
+
+@dataclass
+class Overheard:
+    """A kernel whose row sums are listened for while it runs."""
+
+    kernel: Callable[..., Tensor]
+    listener: Listener | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        with Listener() as self.listener:
+            return self.kernel(*args, **kwargs)

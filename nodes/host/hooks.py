@@ -1,0 +1,133 @@
+"""What is put where, for one run of a sampler, and taken away when it ends.
+
+All of it sits in the options that ComfyUI made for this run alone (``CFGGuider.sample``, comfy/samplers.py). Installed
+when the run starts, it is around whatever other nodes have patched in.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.patcher_extension
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from .context import Forward
+from .eager import eager
+from .engine import Engine
+from .model_calls import ModelCalls
+
+KEY = "i2am"
+DIT = "dit"  # the kind of ``patches_replace`` whose functions take the place of whole blocks
+
+
+@contextmanager
+def installed(guider: Any, engine: Engine, calls: ModelCalls) -> Iterator[None]:
+    """Have the engine told of every attention call, for as long as the block runs."""
+    model_options = guider.model_options
+    original = model_options["transformer_options"]
+    options = comfy.patcher_extension.copy_nested_dicts(original)
+    options["optimized_attention_override"] = _override(engine, options.get("optimized_attention_override"))
+    if isinstance(guider.model_patcher.model.diffusion_model, UNetModel):  # elsewhere these names mean other things
+        _announce(engine, options.setdefault("patches", {}))
+    _watch_replacements(engine, options.get("patches_replace", {}).get(DIT, {}))
+    for kind, wrapper in (
+        (WrappersMP.CALC_COND_BATCH, _conditionings(calls)),
+        (WrappersMP.APPLY_MODEL, _model_call(engine, calls)),
+    ):
+        comfy.patcher_extension.add_wrapper_with_key(kind, KEY, wrapper, options)
+    for mechanism in engine.mechanisms:
+        mechanism.install(options, engine.begin)
+    model_options["transformer_options"] = options
+    try:
+        yield
+    finally:
+        model_options["transformer_options"] = original
+
+
+def _override(engine: Engine, previous: Callable | None) -> Callable:
+    def attend(attention: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        def kernel(*args: Any, **kwargs: Any) -> Tensor:
+            return previous(attention, *args, **kwargs) if previous else attention(*args, **kwargs)
+
+        if engine.forward is None:
+            return kernel(*args, **kwargs)
+        return engine.attend(attention, kernel, args, kwargs)
+
+    return eager(attend)
+
+
+def _conditionings(calls: ModelCalls) -> Callable:
+    def calc_cond_batch(executor, model, conds, x_in, timestep, model_options, *args, **kwargs):
+        with calls.evaluating(model, conds, x_in, timestep, model_options):
+            return executor(model, conds, x_in, timestep, model_options, *args, **kwargs)
+
+    return calc_cond_batch
+
+
+def _model_call(engine: Engine, calls: ModelCalls) -> Callable:
+    def apply_model(executor, x, t, c_concat, c_crossattn, control, transformer_options, **kwargs):
+        call = calls.read(executor.class_obj, x, c_crossattn, transformer_options, kwargs)
+        with engine.watching(call):
+            return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+
+    return apply_model
+
+
+def _announce(engine: Engine, patches: dict[str, list]) -> None:
+    """ComfyUI's U-Nets call these right before a block's attn1 and attn2; tensors pass unchanged."""
+    noted: dict[int, tuple] = {}  # by forward: what attn2 is about to look at, before other packs change it
+
+    def before_self_attention(n, context, value, options):
+        _say(engine, "attn1", options)
+        return n, context, value
+
+    def first_before_cross_attention(n, context, value, options):
+        if engine.forward is not None:
+            noted[id(engine.forward)] = (context, value)
+        return n, context, value
+
+    def last_before_cross_attention(n, context, value, options):
+        before = noted.pop(id(engine.forward), (context, value))
+        changed = context is not before[0] or value is not before[1]
+        _say(engine, "changed attn2" if changed else "attn2", options)
+        return n, context, value
+
+    patches["attn1_patch"] = [*patches.get("attn1_patch", ()), eager(before_self_attention)]
+    first, last = eager(first_before_cross_attention), eager(last_before_cross_attention)
+    patches["attn2_patch"] = [first, *patches.get("attn2_patch", ()), last]
+
+
+def _say(engine: Engine, role: str, options: Mapping[str, Any]) -> None:
+    if engine.forward is not None:
+        engine.forward.announce(role, options)
+
+
+def _watch_replacements(engine: Engine, replacements: dict[Any, Callable]) -> None:
+    for key, function in replacements.items():
+        replacements[key] = _InPlace(function, engine, key)
+
+
+class _InPlace:
+    """Around a pack's function that takes the place of a block; whoever looks at it finds what the function has."""
+
+    def __init__(self, original: Callable, engine: Engine, key: Any) -> None:
+        self.original, self._engine, self._key = original, engine, key
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["original"], name)
+
+    def __deepcopy__(self, memo: dict) -> "_InPlace":
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        forward = self._engine.forward
+        block = None if forward is None else self._block(forward)
+        if forward is None or block is None:
+            return self.original(*args, **kwargs)
+        with forward.in_place_of(block, self.original):
+            return self.original(*args, **kwargs)
+
+    def _block(self, forward: Forward) -> Any:
+        return next((block for block in forward.blocks if (DIT, self._key) in block.replaced), None)

@@ -1,0 +1,128 @@
+"""What is asked of an attention call, and the answer: which references it reads, and where they are in it."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from comfy.model_base import BaseModel
+from torch import Tensor
+
+from ...i2am_core.attribution import Layer
+from ...i2am_core.recorder import Verdict
+from ...i2am_core.tokens import Index, TokenGrid, TokenGroup
+from .placement import Placement
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The rows of a batch that belong to one conditioning, and that conditioning's dictionary."""
+
+    rows: slice
+    conditioning: Mapping[str, Any]
+    placement: Placement = field(default_factory=Placement)  # what of the picture these rows are
+
+    @property
+    def items(self) -> int:
+        return self.rows.stop - self.rows.start
+
+
+@dataclass(frozen=True)
+class Regions:
+    """What a person marked on the canvas: masks ``[items, h, w]`` in [0, 1], of any size, or None."""
+
+    generated: Tensor | None = None
+    reference: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """One call of the denoiser, as ``BaseModel.apply_model`` gets it (comfy/model_base.py)."""
+
+    step: int
+    chunks: tuple[Chunk, ...]  # those of the branch that is watched
+    model: BaseModel
+    x: torch.Size  # [rows, channels, (frames,) h, w] of the latent that is denoised
+    text: int  # tokens of c_crossattn, 0 where there is none
+    conditions: Mapping[str, Any]  # the other conditionings of this call: ref_latents, clip_fea, ...
+    options: Mapping[str, Any]  # transformer_options
+    regions: Regions
+    evaluation: int = 0  # of the denoiser; several calls may be parts of one
+    memo: dict[Any, Any] = field(default_factory=dict)  # what has been worked out for this call, see ``once``
+
+    def once(self, name: Hashable, work: Callable[[], Any]) -> Any:
+        """What does not change from one attention call of this call to the next: the result of ``work``, kept."""
+        if name not in self.memo:
+            self.memo[name] = work()
+        return self.memo[name]
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        return denoiser_of(self.model)
+
+    @property
+    def family(self) -> frozenset[str]:
+        return family_of(self.denoiser)
+
+
+def denoiser_of(model: BaseModel) -> torch.nn.Module:
+    """Without what torch.compile puts around it."""
+    return getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)
+
+
+def family_of(denoiser: torch.nn.Module) -> frozenset[str]:
+    """Class names of the denoiser and its bases: what it is, whether or not this core has such a class."""
+    return frozenset(kind.__name__ for kind in type(denoiser).__mro__)
+
+
+@dataclass(frozen=True)
+class CallSite:
+    """One attention call of the denoiser: the block that makes it, and what is known before the kernel runs."""
+
+    layer: str  # of the block whose forward makes it, see ``blocks``; "" where no block of the model is known to
+    role: str  # which of the block's attentions: "attn1", "attn2", "changed attn2" (by a pack), "self", "text", ...
+    queries: int
+    keys: int
+    heads: int
+    grid: TokenGrid | None  # of the feature map that looks, where the model tells it
+    k: Tensor  # [rows, heads, keys, D], for what lengths alone cannot prove
+
+
+@dataclass(frozen=True)
+class Located:
+    """References found in an attention call: the rows that are the picture, and the columns that are references.
+
+    ``gain`` broadcasts to ``[items, N]`` (see ``attention.attribute``). ``verdicts`` are what was assumed and can be
+    proved on the device only: they are judged once a step. ``completed`` gives what is known when the pack whose
+    attention this is has gone on with its output, such as the gain of an IP-Adapter: it takes the place of this.
+    """
+
+    layer: Layer
+    queries: Index
+    keys: slice
+    references: tuple[TokenGroup, ...]
+    gain: Tensor | None = None
+    note: str = ""  # what a person should know about this reading, for the summary
+    verdicts: tuple[Verdict, ...] = ()
+    completed: "Callable[[], Located | Skip] | None" = None
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A call that is not captured, and why, in words for a person."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a run was given, before its first attention call: to number references by."""
+
+    conditionings: Sequence[Mapping[str, Any]]  # of the watched branch, as the sampler prepared them
+    options: Mapping[str, Any]  # transformer_options of the run
+    denoiser: torch.nn.Module
+    regions: Regions
+
+    @property
+    def family(self) -> frozenset[str]:
+        return family_of(self.denoiser)

@@ -1,0 +1,57 @@
+"""What every reference mechanism answers: does this attention call read a reference, and where?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ....i2am_core.attribution import Reference
+from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
+
+
+@dataclass(frozen=True)
+class Documented:
+    """One row of the table in docs/mechanisms.md, which ``scripts/mechanisms.py`` writes."""
+
+    users: str  # what users build it with
+    captured: str
+    spatial: str
+    certainty: str
+    limits: str = ""
+    name: str = ""  # where it is not the mechanism's own
+
+
+class Attend(Protocol):
+    """Hands in an attention call that ComfyUI's override is not told of, and begins it: see ``Engine.begin``."""
+
+    def __call__(
+        self, kernel: Callable, args: tuple, kwargs: Mapping[str, Any], options: Mapping[str, Any], mechanism: Any
+    ) -> Any: ...
+
+
+class Mechanism:
+    """One way of conditioning on a reference. ``name`` is its entry in I2AM Capture's ``mechanism``.
+
+    All mechanisms are asked about a call. References are numbered, and a skip's reason is chosen, by ``priority``,
+    highest first.
+    """
+
+    name: str
+    priority: int
+    documented: tuple[Documented, ...]
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
+        """Prove where the references are in this attention call, or say why it is skipped.
+
+        None where this mechanism is not in use in this call of the denoiser.
+        """
+        raise NotImplementedError
+
+    def given(self, run: Given) -> Sequence[Reference]:
+        """The references that the run was given, in order, as far as that is known before they are read."""
+        return ()
+
+    def install(self, options: dict[str, Any], attend: Attend) -> None:
+        """Put what this needs into the ``transformer_options`` of one run.
+
+        Its dictionaries may be changed; the objects in them belong to the user.
+        """

@@ -1,0 +1,354 @@
+"""Decoupled cross-attention: IP-Adapter, InstantID and whatever else replaces attn2 as IPAdapter_plus does.
+
+Contract (``Attn2Replace``, CrossAttentionPatch.py of cubiq/ComfyUI_IPAdapter_plus): the object at
+``patches_replace["attn2"][block]`` has lists ``callback`` and ``kwargs``. It attends to the text, and adds what each
+callback returns: attention to the tokens of its own images alone, times a weight and a mask. Both use the
+``optimized_attention`` of their module and give it no options, so ComfyUI's override never hears of it.
+
+For a run, each such object has a stand-in, in the run's own options. It runs the same code on a copy of the object,
+as functions in whose globals ``optimized_attention`` is a listener: no module is changed, and no lock is needed.
+How much a callback makes of its attention is not worked out again, but measured, row by row: what it returned over
+what attention gave it. Where the one is not a multiple of the other, the call is skipped.
+
+``g`` times the softmax is the share, where g is all that the values are multiplied with.
+"""
+
+import copy
+import dis
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from types import CodeType, FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....i2am_core.attribution import Layer, Reference
+from ....i2am_core.recorder import Verdict
+from ....i2am_core.tokens import TokenGrid, TokenGroup
+from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
+from .base import Attend, Documented, Mechanism
+
+ATTENTION = "optimized_attention"
+NAMES = {"ipadapter_attention": "IP-Adapter", "instantid_attention": "InstantID", "pulid_attention": "PuLID"}
+CLIP = TokenGrid(16, 16)  # patches of a vision model of 224 pixels, after its CLS token
+OTHER = (", composition image", " composition")  # what name and key of a second image end with
+TEXT = "cross-attention to the text, beside which IP-Adapter has its own"
+UNSEEN = "an IP-Adapter of a kind that I2AM cannot look into: maps of it are missing"
+NO_MULTIPLE = "an IP-Adapter that does more with its attention than to weight and mask it"
+NEGATIVE = "attention of the negative conditioning to an IP-Adapter's negative image"
+ELSEWHERE = (
+    "an IP-Adapter that has no image for this conditioning in this layer: with the 'precise' weight types it is given "
+    "to the negative conditioning instead"
+)
+UNKNOWN_VALUES = (
+    "an IP-Adapter changed its values by more than a factor ({}): shares are of the values as changed, without that"
+)
+
+
+class IPAdapter(Mechanism):
+    name = "IP-Adapter"
+    priority = 50
+    documented = (
+        Documented(
+            users="IPAdapter_plus and InstantID nodes, before or after Capture; several at once",
+            captured="attention of its own, and how much it counts (weight, weight types, masks, schedule): "
+            "measured from what the adapter returned",
+            spatial="257 tokens: 16x16 of the central square, the CLS token apart. 4 tokens: no. 16: approximately,"
+            " see below",
+            certainty="exact",
+            limits="adapters that do more than weight and mask their attention are skipped; `precise` weight types "
+            "give the image to the negative conditioning, which is said; `K+mean(V)` is captured without its"
+            " weight, which is said; the text attention beside it is skipped; a share is of a softmax of its"
+            " own, not comparable with joint attention. Of InstantID only the contract was tried",
+        ),
+        Documented(
+            users="*I2AM IPAdapter Reference* between Capture and Collect, with what goes into the IPAdapter node",
+            captured="the 16 tokens, rolled out on to the CLIP patches through the attention of the adapter's "
+            "Resampler; where the image acts in the picture stays as captured",
+            spatial="16x16 of the central square",
+            certainty="**approximate** for generated to reference; exact for reference to generated",
+            limits="CLIP's features are mixed between patches already. The class token's part is left out, and how "
+            "much is said. The image is recognised by its tokens, another one is refused; so are tiles, "
+            "combined or weighted embeds",
+            name="IP-Adapter Plus on its image",
+        ),
+    )
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> None:
+        """Its own attention does not come this way."""
+
+    def given(self, run: Given) -> list[Reference]:
+        """Of every adapter whose tokens are known, also of one that starts late or counts nothing."""
+        replacements = run.options.get("patches_replace", {}).get("attn2", {})
+        found: dict[Reference, None] = {}
+        for patch in replacements.values():
+            if isinstance(patch, _StandIn):
+                found.update(dict.fromkeys(patch.references()))
+        return list(found)
+
+    def install(self, options: dict[str, Any], attend: Attend) -> None:
+        replacements = options.get("patches_replace", {}).get("attn2", {})
+        for block, patch in replacements.items():
+            if _is_adapter(patch):
+                replacements[block] = _StandIn(patch, attend)
+
+
+def _is_adapter(patch: Any) -> bool:
+    callbacks, kwargs = getattr(patch, "callback", None), getattr(patch, "kwargs", None)
+    lists = isinstance(callbacks, list) and isinstance(kwargs, list) and len(callbacks) == len(kwargs)
+    return lists and _can_listen(type(patch).__call__)
+
+
+class _StandIn:
+    """In place of a replacement, for one run; whoever looks at it finds what the replacement has."""
+
+    def __init__(self, original: Any, attend: Attend) -> None:
+        self.original, self._attend = original, attend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["original"], name)
+
+    def __deepcopy__(self, memo: dict) -> "_StandIn":
+        return self
+
+    def to(self, *args: Any, **kwargs: Any) -> "_StandIn":
+        """ComfyUI moves patches to the device, and keeps what this returns."""
+        moved = self.original.to(*args, **kwargs) if hasattr(self.original, "to") else self.original
+        return self if moved is self.original else _StandIn(moved, self._attend)
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any]) -> Tensor:
+        patch = copy.copy(self.original)
+        patch.callback = [
+            self._listening(number, callback) if _can_listen(callback) else self._unseen(callback)
+            for number, callback in enumerate(patch.callback)
+        ]
+
+        def attention(attention: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
+            under_way = self._attend(attention, args, kwargs, options, _Refused(TEXT))
+            output = under_way.run()
+            under_way.end()
+            return output
+
+        return _listening(type(self.original).__call__, attention)(patch, q, k, v, options)
+
+    def references(self) -> Iterator[Reference]:
+        """What is known of them before they are looked at."""
+        for number, (callback, kwargs) in enumerate(zip(self.original.callback, self.original.kwargs, strict=True)):
+            adapter = _Adapter(self._name(number), str(number), {}, kwargs)
+            if _can_listen(callback):
+                yield from adapter.references()
+
+    def _name(self, number: int) -> str:
+        names = [_name(callback) for callback in self.original.callback]
+        again = names[: number + 1].count(names[number])
+        return f"{names[number]} {again}" if names.count(names[number]) > 1 else names[number]
+
+    def _listening(self, number: int, callback: FunctionType) -> Callable:
+        def listening(out, q, k, v, options, **kwargs):
+            adapter = _Adapter(self._name(number), str(number), options, kwargs)
+            heard = []
+
+            def attention(attention: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
+                adapter.attention = args
+                heard.append(self._attend(attention, args, kwargs, options, adapter))
+                output = heard[-1].run()
+                adapter.output = output.clone()  # as it was then: others may go on to change it in place
+                return output
+
+            result = _listening(callback, attention)(out, q, k, v, options, **kwargs)
+            adapter.result = result if len(heard) == 1 and isinstance(result, Tensor) else None
+            for under_way in heard:
+                under_way.end()
+            if not heard and isinstance(result, Tensor):
+                self._not_seen(q, k, v, options)
+            return result
+
+        return listening
+
+    def _unseen(self, callback: Callable) -> Callable:
+        def unseen(out, q, k, v, options, **kwargs):
+            self._not_seen(q, k, v, options)
+            return callback(out, q, k, v, options, **kwargs)
+
+        return unseen
+
+    def _not_seen(self, q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any]) -> None:
+        self._attend(_nothing, (q, k, v, options["n_heads"]), {}, options, _Refused(UNSEEN))
+
+
+def _nothing(*args: Any, **kwargs: Any) -> Tensor:
+    raise RuntimeError("an attention call that was only to be counted was made")
+
+
+def _name(callback: Any) -> str:
+    given = getattr(callback, "__name__", type(callback).__name__)
+    return NAMES.get(given, given)
+
+
+def _can_listen(function: Any) -> bool:
+    """Plain functions that call attention by its name in their globals, and set no globals themselves."""
+    if not isinstance(function, FunctionType) or ATTENTION not in function.__globals__:
+        return False
+    return not _sets_globals(function.__code__)
+
+
+@cache
+def _sets_globals(code: CodeType) -> bool:
+    return any(instruction.opname == "STORE_GLOBAL" for instruction in dis.get_instructions(code))
+
+
+def _listening(function: FunctionType, heard: Callable[[Callable, tuple, Mapping[str, Any]], Tensor]) -> FunctionType:
+    """The same code and globals, but that each call of attention is ``heard(attention, args, kwargs)``."""
+    attention = function.__globals__[ATTENTION]
+
+    def listener(*args: Any, **kwargs: Any) -> Tensor:
+        return heard(attention, args, kwargs)
+
+    names = {**function.__globals__, ATTENTION: listener}
+    same = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+    same.__kwdefaults__ = function.__kwdefaults__
+    return same
+
+
+class _Refused(IPAdapter):
+    """Of a call of which it is known already that it is skipped, and why."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Skip:  # type: ignore[override]
+        return Skip(self.reason)
+
+
+@dataclass
+class _Adapter(IPAdapter):
+    """One adapter in one layer: what its callback was given, its attention, and what it returned ``[B, N, C]``."""
+
+    reference: str
+    key: str
+    options: Mapping[str, Any]
+    kwargs: Mapping[str, Any]
+    attention: tuple = ()  # arguments of its attention
+    output: Tensor | None = None  # of its attention
+    result: Tensor | None = None  # None where it is not the one of one attention
+
+    def references(self) -> list[Reference]:
+        """Before anything was looked at; none where the tokens are of a kind that is not known."""
+        images = _images(self.kwargs.get("cond"))
+        if images is None:
+            return []
+        second = (self.kwargs.get("cond_alt") or {}).values() if isinstance(self.kwargs.get("weight"), Mapping) else ()
+        given = [("", "", images), *((*OTHER, other) for x in second if (other := _images(x)) is not None)]
+        groups = (
+            group
+            for name, key, (count, tokens) in given
+            for group in _groups(self.reference + name, self.key + key, self._one_each(count), tokens, None)
+        )
+        return [Reference(group.name, group.places, group.grid, group.key) for group in groups]
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:  # type: ignore[override]
+        rows = chunk.rows
+        if self.options["cond_or_uncond"][rows.start // chunk.items] == 1:  # which tokens are chosen goes by this
+            return Skip(NEGATIVE)
+        if site.grid is None or site.grid.cells != site.queries:
+            return Skip(f"{site.queries} positions ask, which are not the {site.grid} cells of the feature map")
+        tokens = self.attention[1].shape[1]
+        images = site.keys // tokens
+        second = ("", "") if self._other is None else OTHER
+        name, key = self.reference + second[0], self.key + second[1]
+        groups = _groups(name, key, images, tokens, self._embeds(images, tokens))
+        layer, keys = Layer(site.layer, site.grid, site.heads), site.k[rows]
+        verdicts = (Verdict((keys != keys[:, :, :1]).any(), ELSEWHERE),) if site.keys > 1 else ()
+        located = Located(layer, slice(None), slice(0, site.keys), groups, verdicts=verdicts)
+        return replace(located, completed=lambda: self._with_gain(located, chunk))
+
+    def _with_gain(self, located: Located, chunk: Chunk) -> Located | Skip:
+        """What the callback has made of its attention."""
+        if self.output is None or self.result is None:
+            return Skip(UNSEEN)
+        gain, is_multiple = factor(self.output[chunk.rows], self.result[chunk.rows])
+        note, scaling = "", self.kwargs.get("embeds_scaling", "V only")
+        if scaling != "V only":
+            of_values = self._factor_of_values(chunk.rows, chunk.items)
+            note = UNKNOWN_VALUES.format(scaling) if of_values is None else ""
+            gain = gain if of_values is None else gain * of_values
+        verdicts = (*located.verdicts, Verdict(is_multiple, NO_MULTIPLE))
+        return replace(located, gain=gain, note=note, verdicts=verdicts, completed=None)
+
+    def _factor_of_values(self, rows: slice, items: int) -> Tensor | None:
+        """What the values of a chunk were multiplied with, ``[items, 1]``: over those of the adapter's own layer."""
+        assert self.result is not None
+        given = self.attention[2]  # [B * images, tokens, C]
+        images = given.shape[0] // self.result.shape[0]
+        given = given[rows.start * images : rows.stop * images]
+        adapter = self.kwargs["ipadapter"]
+        if hasattr(adapter, "get_multigpu_clone"):
+            adapter = adapter.get_multigpu_clone(given.device)
+        embeds = self._given
+        own = adapter.ip_layers.to_kvs[self.kwargs["module_key"] + "_to_v_ip"](embeds)
+        if self.kwargs.get("unfold_batch"):  # an image for each item; the last one for those that have none
+            own = own[torch.arange(items).clamp(max=len(own) - 1).to(own.device)]
+        else:
+            own = own.repeat(items, 1, 1)
+        if own.shape != given.shape:
+            return None
+        found, is_multiple = factor(own.reshape(items, 1, -1), given.reshape(items, 1, -1))
+        return found if bool(is_multiple) else None
+
+    def _one_each(self, images: int) -> int:
+        """How many images each item of the batch looks at."""
+        return 1 if self.kwargs.get("unfold_batch") else images
+
+    @property
+    def _other(self) -> Tensor | None:
+        """The tokens of a second image, which is for some layers (IPAdapter Style & Composition SDXL)."""
+        if not isinstance(self.kwargs.get("weight"), Mapping):
+            return None
+        return (self.kwargs.get("cond_alt") or {}).get(self.options["transformer_index"])
+
+    @property
+    def _given(self) -> Any:
+        return self.kwargs.get("cond") if self._other is None else self._other
+
+    def _embeds(self, images: int, tokens: int) -> Tensor | None:
+        """The tokens of each image ``[images, tokens, C]``, or None where they are not the same for all items."""
+        given = self._given
+        known = isinstance(given, Tensor) and given.ndim == 3 and given.shape[:2] == (images, tokens)
+        return given if known else None
+
+
+def factor(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+    """``g [B, N]`` such that ``after = g * before [B, N, C]``, and whether that holds up to rounding (boolean)."""
+    precision = torch.finfo(after.dtype)
+    before, result = before.float(), after.float()
+    tiny = torch.finfo(torch.float32).tiny
+    scale = before.abs().amax(-1, keepdim=True).clamp(min=tiny)  # squares stay in range
+    unit = before / scale
+    found = (unit * result).sum(-1, keepdim=True) / (unit * unit).sum(-1, keepdim=True).clamp(min=tiny)
+    rest = (result - found * unit).norm(dim=-1)
+    rounding = max(4 * precision.eps, 1e-5) * result.norm(dim=-1)
+    smallest = precision.tiny * precision.eps * result.shape[-1] ** 0.5  # below, numbers have few digits
+    return (found / scale)[..., 0], (rest <= rounding + smallest).all()
+
+
+def _images(tokens: Any) -> tuple[int, int] | None:
+    """How many images, and how many tokens each, of tokens ``[images, tokens, C]``."""
+    known = isinstance(tokens, Tensor) and tokens.ndim == 3
+    return (tokens.shape[0], tokens.shape[1]) if known else None
+
+
+def _groups(name: str, key: str, images: int, tokens: int, embeds: Tensor | None) -> tuple[TokenGroup, ...]:
+    """Images one after the other. 257 tokens are CLS and a grid; CLS is a reference of its own, with no place."""
+    groups = []
+    for image in range(images):
+        label = f"{name}, image {image + 1}" if images > 1 else name
+        start, own = image * tokens, f"{key}.{image}"
+        if tokens == CLIP.cells + 1:
+            groups.append(TokenGroup(label, slice(start + 1, start + tokens), CLIP.cells, CLIP, own))
+            groups.append(TokenGroup(f"{label}, CLS token", slice(start, start + 1), 1, None, own))
+        else:
+            own_embeds = None if embeds is None else embeds[image]
+            groups.append(TokenGroup(label, slice(start, start + tokens), tokens, None, own, embeds=own_embeds))
+    return tuple(groups)

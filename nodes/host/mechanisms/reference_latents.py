@@ -1,0 +1,79 @@
+"""Reference latents beside the picture in joint attention: ReferenceLatent, Flux Kontext, Flux.2, Qwen-Image-Edit.
+
+They arrive as ``ref_latents`` in ``BaseModel.apply_model``, in the order of the references. HiDream-E1 gets one as
+``image_cond``, which makes the latent wider; of an area, it gets no more than what is in that area of the reference.
+"""
+
+import dataclasses
+
+from torch import Tensor
+
+from ....i2am_core.attribution import Reference
+from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
+from ..tags import fingerprint
+from ..token_orders import order_of, sequence_of
+from ..token_orders.base import latent_groups
+from .base import Documented, Mechanism
+
+
+class ReferenceLatents(Mechanism):
+    name = "reference latents"
+    priority = 70
+    documented = (
+        Documented(
+            users="Flux Kontext, Flux.2, Qwen-Image-Edit, OmniGen2: `ReferenceLatent`, `TextEncodeQwenImageEditPlus`",
+            captured="joint attention of the picture to each latent, in all layers; several references stay apart",
+            spatial="each on its own grid",
+            certainty="exact",
+            limits="OmniGen2's refiners are skipped: there, references are not yet beside the picture. Z-Image Omni"
+            " is refused. The tokens that Qwen's language model makes of the images are part of the text",
+        ),
+        Documented(
+            users="HiDream-E1: `InstructPixToPixConditioning`",
+            captured="the same; the reference is to the right in each row of tokens",
+            spatial="yes",
+            certainty="exact",
+            limits="an odd width is refused (one token holds both); so is a conditioning with an area",
+        ),
+    )
+
+    def given(self, run: Given) -> list[Reference]:
+        """Those beside the picture; of each latent in a batch, the first item's."""
+        order = order_of(run.family)
+        if order is None or not order.takes_latents:
+            return []
+        found = []
+        for conditioning in run.conditionings:
+            given = conditioning.get("model_conds", {}).get("ref_latents")
+            latents = [] if given is None else given.cond
+            groups = latent_groups(latents, 0, run.denoiser.patch_size)
+            keys = (_key(latent[:1]) for latent in latents)
+            found += [Reference(g.name, g.count, g.grid, key) for g, key in zip(groups, keys, strict=True)]
+        return found
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
+        beside = call.conditions.get("image_cond") is not None
+        if not (beside or call.conditions.get("ref_latents")):
+            return None
+        if beside and chunk.placement.partial:
+            return Skip("the conditioning's area cuts the reference that is beside the latent: not supported yet")
+        sequence = sequence_of(site, call)
+        if isinstance(sequence, Skip):
+            return sequence
+        if not sequence.references:
+            return Skip(f"a {type(call.denoiser).__name__} was given reference latents, but has no place for them")
+        keys = call.once(("keys of reference latents", chunk.rows.start), lambda: _keys(call, chunk))
+        groups = zip(sequence.references, keys, strict=True)
+        references = tuple(dataclasses.replace(group, key=key) for group, key in groups)
+        return sequence.located(site, references)
+
+
+def _key(latent: Tensor) -> str:
+    """A hash of an item's latent: in conditionings that are combined, the first reference need not be the same."""
+    return fingerprint(latent)
+
+
+def _keys(call: ModelCall, chunk: Chunk) -> list[str]:
+    beside = call.conditions.get("image_cond")
+    latents = call.conditions.get("ref_latents") or [] if beside is None else [beside]
+    return [_key(latent[chunk.rows.start : chunk.rows.start + 1]) for latent in latents]

@@ -1,0 +1,34 @@
+"""Style tokens that USO puts before the text of Flux (``USOStyleReference``, comfy_extras/nodes_model_patch.py).
+
+Each is a learned mixture of all the patches that SigLIP saw, so they have no place in the reference.
+"""
+
+from ..located import CallSite, Chunk, Located, ModelCall, Skip
+from ..token_orders import sequence_of
+from ..token_orders.base import uso_styles
+from .base import Documented, Mechanism
+
+
+class UsoStyle(Mechanism):
+    name = "USO style"
+    priority = 40
+    documented = (
+        Documented(
+            users="`USOStyleReference`",
+            captured="joint attention of the picture to the style tokens before the text; its subject is a "
+            "reference latent",
+            spatial="no: each is a mixture of all patches",
+            certainty="exact",
+            limits="the host runs it for one row a call",
+        ),
+    )
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
+        if not uso_styles(call):
+            return None
+        sequence = sequence_of(site, call)
+        if isinstance(sequence, Skip):
+            return sequence
+        if not sequence.styles:
+            return Skip(f"a {type(call.denoiser).__name__} was given a style by USO, but has no place for it")
+        return sequence.located(site, sequence.styles)

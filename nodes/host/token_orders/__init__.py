@@ -1,0 +1,56 @@
+"""One file for each family of models; here they are listed."""
+
+from collections.abc import Iterable
+
+from torch.nn import Module
+
+from ..blocks import Block
+from ..located import CallSite, ModelCall, Skip
+from .base import Sequence, TokenOrder
+from .flux import Chroma, Flux
+from .hidream import HiDream
+from .hunyuan_video import HunyuanVideo
+from .lumina import Lumina
+from .omnigen2 import OmniGen2
+from .qwen_image import QwenImage
+from .sd3 import SD3
+from .unet import UNet
+from .wan import Wan
+
+ORDERS: dict[str, TokenOrder] = {
+    order.family: order
+    for order in (
+        Flux(),
+        Chroma(),
+        QwenImage(),
+        OmniGen2(),
+        HiDream(),
+        Lumina(),
+        SD3(),
+        UNet(),
+        Wan(),
+        HunyuanVideo(),
+    )
+}
+
+
+def order_of(family: Iterable[str]) -> TokenOrder | None:
+    """The order of a denoiser, by the names of its class and of those it is made from."""
+    return next((order for name, order in ORDERS.items() if name in family), None)
+
+
+def sequence_of(site: CallSite, call: ModelCall) -> Sequence | Skip:
+    """The order of tokens of this call, or why it is not known."""
+    order = order_of(call.family)
+    if order is None:
+        return Skip(f"attention of a {type(call.denoiser).__name__}, whose order of tokens I2AM does not know")
+    return order.sequence(site, call)
+
+
+def blocks_of(denoiser: Module, call: ModelCall) -> tuple[Block, ...]:
+    """The blocks that the denoiser has; none where its family is not known."""
+    order = order_of(call.family)
+    return () if order is None else tuple(order.blocks(denoiser, call))
+
+
+__all__ = ["ORDERS", "Sequence", "TokenOrder", "blocks_of", "order_of", "sequence_of"]

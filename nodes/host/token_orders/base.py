@@ -1,0 +1,119 @@
+"""The order of the tokens in a model's joint attention: where the text is, the picture, and reference latents.
+
+One file for each family of models. It proves the order by the lengths of the call, or refuses; and it names the blocks
+that the model has, and the attentions of each.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ....i2am_core.attribution import Layer
+from ....i2am_core.tokens import Index, TokenGrid, TokenGroup, span
+from ..blocks import Block
+from ..located import CallSite, Located, ModelCall, Skip
+
+REFINER = "a refiner, in which text, picture and references are still apart"
+
+
+class TokenOrder:
+    """A family of models. ``family`` is the class of the denoiser in ComfyUI."""
+
+    family: str
+    takes_latents = False  # whether it has a place for reference latents
+
+    def sequence(self, site: CallSite, call: ModelCall) -> "Sequence | Skip":
+        """The order of the tokens of this attention call, or why it is not known."""
+        raise NotImplementedError
+
+    def blocks(self, denoiser: torch.nn.Module, call: ModelCall) -> Iterator[Block]:
+        """The blocks that make attention calls, in this call of the denoiser."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One attention call over all tokens: N positions of the picture, on ``grid``."""
+
+    layer: str  # "" where no block is known to make the call
+    grid: TokenGrid
+    queries: Index  # the picture among the rows
+    picture: Index  # the picture among the columns
+    text: slice  # the conditioning's own tokens among the columns; empty where they are elsewhere
+    references: tuple[TokenGroup, ...] = ()  # reference latents among the columns
+    styles: tuple[TokenGroup, ...] = ()  # tokens that USO puts before the text
+
+    def located(
+        self, site: CallSite, references: tuple[TokenGroup, ...], gain: Tensor | None = None, note: str = ""
+    ) -> Located:
+        """What the picture takes from ``references``, among all columns of this call."""
+        return Located(
+            Layer(self.layer, self.grid, site.heads), self.queries, slice(0, site.keys), references, gain, note
+        )
+
+
+def patches(shape: tuple[int, ...], patch: int) -> TokenGrid:
+    """The tokens of a latent ``[B, C, h, w]`` or ``[B, C, frames, h, w]``, which models pad to whole patches."""
+    frames = shape[2] if len(shape) == 5 else 1
+    return TokenGrid(-(-shape[-2] // patch), -(-shape[-1] // patch), frames)
+
+
+def latent_groups(latents: Iterable[Tensor] | None, start: int, patch: int) -> tuple[TokenGroup, ...]:
+    """The tokens of reference latents, one after the other, from column ``start``."""
+    groups: list[TokenGroup] = []
+    for number, latent in enumerate(latents or ()):
+        grid = patches(latent.shape, patch)
+        columns = slice(start, start + grid.cells)
+        groups.append(TokenGroup(f"reference latent {number + 1}", columns, grid.cells, grid, str(number)))
+        start += grid.cells
+    return tuple(groups)
+
+
+def count_of(groups: Iterable[TokenGroup]) -> int:
+    return sum(group.count for group in groups)
+
+
+def other_lengths(site: CallSite, **expected: int) -> Skip:
+    """The lengths prove another order than the one that is known."""
+    parts = ", ".join(f"{count} of {name.replace('_', ' ')}" for name, count in expected.items())
+    return Skip(f"attention of {site.queries} to {site.keys} tokens, which are not {parts}")
+
+
+def text_first(
+    site: CallSite,
+    call: ModelCall,
+    patch: int,
+    latents: Iterable[Tensor] | None = None,
+    styles: tuple[TokenGroup, ...] = (),
+) -> Sequence | Skip:
+    """``styles|text|picture|references``. With a cache of keys and values, references are no rows any more."""
+    grid = patches(call.x, patch)
+    text = slice(count_of(styles), count_of(styles) + call.text)
+    picture = slice(text.stop, text.stop + grid.cells)
+    references = latent_groups(latents, picture.stop, patch)
+    end = picture.stop + count_of(references)
+    if site.keys != end or site.queries not in (end, picture.stop):
+        return other_lengths(
+            site,
+            style=count_of(styles),
+            text=call.text,
+            the_picture=grid.cells,
+            reference_latents=count_of(references),
+        )
+    return Sequence(site.layer, grid, picture, picture, text, references, styles)
+
+
+def uso_styles(call: ModelCall) -> tuple[TokenGroup, ...]:
+    """Tokens before the text: each ``USOStyleReference`` puts its own before what is there, of three levels of SigLIP.
+
+    ``UsoStyleProjectorPatch`` and ``SigLIPMultiFeatProjModel`` in comfy_extras/nodes_model_patch.py.
+    """
+    after_input = call.options.get("patches", {}).get("post_input", ())
+    projectors = [p.model_patch.model for p in after_input if type(p).__name__ == "UsoStyleProjectorPatch"]
+    levels = ("low", "mid", "high")
+    counts = [sum(getattr(m, f"{level}_embedding_linear")[0].out_features for level in levels) for m in projectors]
+    return tuple(
+        span(f"USO style {number + 1}", sum(counts[number + 1 :]), count=count) for number, count in enumerate(counts)
+    )

@@ -1,0 +1,22 @@
+"""Qwen-Image and Qwen-Image-Edit."""
+
+from collections.abc import Iterator
+
+from torch.nn import Module
+
+from ..blocks import Block, listed
+from ..located import CallSite, ModelCall, Skip
+from .base import Sequence, TokenOrder, text_first
+
+
+class QwenImage(TokenOrder):
+    """``QwenImageTransformer2DModel._forward`` (comfy/ldm/qwen_image/model.py): latents have frames, mostly one."""
+
+    family = "QwenImageTransformer2DModel"
+    takes_latents = True
+
+    def sequence(self, site: CallSite, call: ModelCall) -> Sequence | Skip:
+        return text_first(site, call, call.denoiser.patch_size, call.conditions.get("ref_latents"))
+
+    def blocks(self, denoiser: Module, call: ModelCall) -> Iterator[Block]:
+        yield from listed(denoiser.transformer_blocks, "double", "double_block")

@@ -1,0 +1,43 @@
+"""U-Nets: Stable Diffusion 1.5, SDXL and their kin."""
+
+from collections.abc import Iterator
+
+from torch.nn import Module
+
+from ..blocks import Block, Part
+from ..located import CallSite, ModelCall, Skip
+from .base import Sequence, TokenOrder
+
+
+class UNet(TokenOrder):
+    """Self-attention (attn1) of ``BasicTransformerBlock`` (comfy/ldm/modules/attention.py)."""
+
+    family = "UNetModel"
+
+    def sequence(self, site: CallSite, call: ModelCall) -> Sequence | Skip:
+        if site.role != "attn1":
+            return Skip("attention of a U-Net that is not its self-attention")
+        if site.grid is None or not site.queries == site.keys == site.grid.cells:
+            return Skip(f"self-attention of {site.queries} to {site.keys} tokens, on a feature map of {site.grid}")
+        return Sequence(site.layer, site.grid, slice(None), slice(None), slice(0, 0))
+
+    def blocks(self, denoiser: Module, call: ModelCall) -> Iterator[Block]:
+        """Named as ComfyUI names them in ``block`` and ``block_index``."""
+        middle = () if denoiser.middle_block is None else (denoiser.middle_block,)
+        stages = (("input", denoiser.input_blocks), ("middle", middle), ("output", denoiser.output_blocks))
+        for kind, containers in stages:
+            for number, container in enumerate(containers):
+                for transformer in container.children():
+                    for stack, name in (("transformer_blocks", kind), ("time_stack", f"time {kind}")):
+                        for index, block in enumerate(getattr(transformer, stack, ())):
+                            yield _block((kind, number, index), name, block)
+
+
+def _block(place: tuple[str, int, int], name: str, module: Module) -> Block:
+    _, number, index = place
+    parts = tuple(
+        Part(role, getattr(module, role), replaced=((role, place), (role, place[:2])))
+        for role in ("attn1", "attn2")
+        if getattr(module, role, None) is not None
+    )
+    return Block((f"{name} {number}.{index}",), module, parts)
