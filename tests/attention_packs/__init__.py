@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 
 HEADS = 2  # divides every width of the tiny models
@@ -49,12 +48,6 @@ def original(function: Callable) -> Callable:
             return function(*args, **kwargs)
 
     return run
-
-
-def once_more(x: Tensor, options: dict) -> Tensor:
-    """One more attention call, of all tokens ``x [B, N, C]`` to themselves, of which ComfyUI tells I2AM."""
-    with theirs():
-        return optimized_attention(x, x.flip(1), x, HEADS, transformer_options=options)
 
 
 def by_hand(q: Tensor, k: Tensor, v: Tensor, heads: int = HEADS) -> Tensor:

@@ -1,8 +1,9 @@
 """Packs that put a function of their own in the place of a module's ``forward`` (``add_object_patch``)."""
 
 import torch
+from comfy.ldm.modules.attention import optimized_attention
 
-from attention_packs import by_hand, once_more, original
+from attention_packs import HEADS, by_hand, original, theirs
 
 
 def tokens_of(args, kwargs):
@@ -24,6 +25,26 @@ def calls_original(model, path):
     return model
 
 
+class Around(torch.nn.Module):
+    """A module in the place of another, which it runs and of whose attributes it has none."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.inner = module
+
+    def forward(self, *args, **kwargs):
+        return self.inner(*args, **kwargs)
+
+
+def wraps_module(model, path):
+    """As packs that compile blocks do it: another module is put in the place of a block."""
+    key = f"diffusion_model.{path}"
+    wrapped = Around(model.get_model_object(key))
+    model = model.clone()
+    model.add_object_patch(key, wrapped)
+    return model
+
+
 def adds(model, path, before=False):
     """One more attention of the same tokens, before the block or after it."""
     key = f"diffusion_model.{path}.forward"
@@ -32,10 +53,12 @@ def adds(model, path, before=False):
     def forward(*args, **kwargs):
         options, tokens = kwargs["transformer_options"], tokens_of(args, kwargs)
         if before:
-            once_more(tokens, options)
+            with theirs():
+                optimized_attention(tokens, tokens.flip(1), tokens, HEADS, transformer_options=options)
         output = run(*args, **kwargs)
         if not before:
-            once_more(tokens, options)
+            with theirs():
+                optimized_attention(tokens, tokens.flip(1), tokens, HEADS, transformer_options=options)
         return output
 
     model = model.clone()
@@ -82,7 +105,9 @@ def fails_once(model, path, error, at=2):
 
     def forward(*args, **kwargs):
         count.append(None)
-        once_more(tokens_of(args, kwargs), kwargs["transformer_options"])
+        x = tokens_of(args, kwargs)
+        with theirs():
+            optimized_attention(x, x.flip(1), x, HEADS, transformer_options=kwargs["transformer_options"])
         output = run(*args, **kwargs)
         if len(count) == at:
             raise error

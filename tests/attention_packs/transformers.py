@@ -6,7 +6,7 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 
-from attention_packs import by_hand, once_more, original, theirs
+from attention_packs import HEADS, by_hand, original, theirs
 
 
 def _all_tokens(args):
@@ -14,6 +14,23 @@ def _all_tokens(args):
     text = args.get("txt")
     joined = text is not None and text.shape[-1] == args["img"].shape[-1] and "attn_mask" in args
     return torch.cat([text, args["img"]], 1) if joined else args["img"]
+
+
+def answers_from_a_cache(model):
+    """The whole denoiser's answer of the first step again in the next, as EasyCache gives it."""
+    answers = {}
+
+    def again(executor, x, *args, **kwargs):
+        options = next(a for a in (*args, *kwargs.values()) if isinstance(a, dict) and "cond_or_uncond" in a)
+        key = tuple(options["cond_or_uncond"])
+        if key not in answers:
+            answers[key] = executor(x, *args, **kwargs)
+            return answers[key]
+        return answers.pop(key)
+
+    model = model.clone()
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "cache", again)
+    return model
 
 
 # The replacement of blocks
@@ -40,10 +57,14 @@ def adds_to_blocks(model, blocks, before=False):
 
     def wrap(args, extra):
         if before:
-            once_more(_all_tokens(args), args["transformer_options"])
+            x = _all_tokens(args)
+            with theirs():
+                optimized_attention(x, x.flip(1), x, HEADS, transformer_options=args["transformer_options"])
         output = original(extra["original_block"])(args)
         if not before:
-            once_more(_all_tokens(args), args["transformer_options"])
+            x = _all_tokens(args)
+            with theirs():
+                optimized_attention(x, x.flip(1), x, HEADS, transformer_options=args["transformer_options"])
         return output
 
     return _replaces(model, wrap, blocks)
@@ -173,7 +194,9 @@ def asks_before_the_blocks(model, tokens):
     def ask(executor, x, *args, **kwargs):
         options = next(a for a in (*args, *kwargs.values()) if isinstance(a, dict) and "cond_or_uncond" in a)
         generator = torch.Generator().manual_seed(0)
-        once_more(torch.randn(x.shape[0], tokens, 24, generator=generator), options)
+        asked = torch.randn(x.shape[0], tokens, 24, generator=generator)
+        with theirs():
+            optimized_attention(asked, asked.flip(1), asked, HEADS, transformer_options=options)
         return executor(x, *args, **kwargs)
 
     model = model.clone()
@@ -192,7 +215,9 @@ def asks_while_embedding(model):
 
     def embed(x):
         embedded = run(x)
-        once_more(embedded.flatten(2).transpose(1, 2), given[0])
+        x = embedded.flatten(2).transpose(1, 2)
+        with theirs():
+            optimized_attention(x, x.flip(1), x, HEADS, transformer_options=given[0])
         return embedded
 
     model = model.clone()

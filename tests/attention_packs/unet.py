@@ -2,7 +2,7 @@
 
 from comfy.ldm.modules.attention import optimized_attention
 
-from attention_packs import by_hand, once_more, theirs
+from attention_packs import HEADS, by_hand, theirs
 
 BLOCKS = (("input", 1), ("input", 3), ("middle", 0), *(("output", n) for n in range(4)))  # of the tiny SD 1.5
 
@@ -33,8 +33,16 @@ class Recording:
         self.seen = []
 
     def __call__(self, q, k, v, extra_options):
+        return self.record(q, k, v, extra_options)
+
+    def record(self, q, k, v, extra_options):
         self.seen.append(tuple(q.shape))
         return optimized_attention(q, k, v, extra_options["n_heads"])
+
+
+def with_a_setting(setting, q, k, v, extra_options):
+    """To be used through ``functools.partial``, which has no name of its own."""
+    return optimized_attention(q, k, v * setting, extra_options["n_heads"])
 
 
 def replaces(model, function, which="attn1", blocks=BLOCKS, parts=2):
@@ -70,7 +78,8 @@ def self_attention_output(model):
     """One more call after each attn1, of as many tokens as it."""
 
     def look_again(n, extra_options):
-        once_more(n, extra_options)
+        with theirs():
+            optimized_attention(n, n.flip(1), n, HEADS, transformer_options=extra_options)
         return n
 
     model = model.clone()
@@ -82,7 +91,9 @@ def text_attention_output(model):
     """One more call after each attn2, of as many tokens as attn1, mixed into what the block goes on with."""
 
     def mix(n, extra_options):
-        return n + 0.1 * once_more(n, extra_options)
+        with theirs():
+            again = optimized_attention(n, n.flip(1), n, HEADS, transformer_options=extra_options)
+        return n + 0.1 * again
 
     model = model.clone()
     model.set_model_attn2_output_patch(mix)
@@ -93,7 +104,8 @@ def before_self_attention(model):
     """One more call right before each attn1."""
 
     def look_first(n, context, value, extra_options):
-        once_more(n, extra_options)
+        with theirs():
+            optimized_attention(n, n.flip(1), n, HEADS, transformer_options=extra_options)
         return n, context, value
 
     model = model.clone()
@@ -105,7 +117,8 @@ def before_text_attention(model):
     """One more call right before each attn2; its text stays."""
 
     def look_first(n, context, value, extra_options):
-        once_more(n, extra_options)
+        with theirs():
+            optimized_attention(n, n.flip(1), n, HEADS, transformer_options=extra_options)
         return n, context, value
 
     model = model.clone()

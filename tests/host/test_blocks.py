@@ -22,12 +22,13 @@ import torch
 from attention_packs import forwards, transformers, unet
 from comfy.model_management import InterruptProcessingException
 from mechanisms import Measured, expected_maps
-from oracle import Call, Forward, Oracle
+from oracle import Call, Oracle
 from this_core import TELLS_BLOCKS
 
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.host.tags import KEY, tag
+from i2am_pack.nodes.tag_reference import I2AMTagReference
 
 pytestmark = pytest.mark.skipif(not TELLS_BLOCKS, reason="layer names of this core are numbers")
 
@@ -60,7 +61,10 @@ class Site:
 
 
 class Account(Oracle):
-    """Every attention call of a run, with its site; the watched branch is told by what ComfyUI calls it."""
+    """Every attention call of a run, with its site.
+
+    ``watched`` are the conditionings of the positive branch, as ``(forward, place in its batch)``.
+    """
 
     def __init__(self, graph: tiny_graphs.Graph) -> None:
         super().__init__()
@@ -68,9 +72,9 @@ class Account(Oracle):
         self._running: list[str] = []
         with self._hooks(graph.model.model.diffusion_model):
             self.samples = graph.sample(self.on(graph.model))["samples"]
-        first = next(f for f in self.forwards if 0 in f.cond_or_uncond)
-        self._positive = first.uuids[first.cond_or_uncond.index(0)]
-        self.watched = [n for n, f in enumerate(self.forwards) if self._positive in f.uuids]
+        first = [u for f in self.forwards for n, u in zip(f.cond_or_uncond, f.uuids, strict=True) if n == 0]
+        known = first[: len(graph.positive)]  # later, a pack may ask for the negative alone, as number 0
+        self.watched = [(n, i) for n, f in enumerate(self.forwards) for i, uuid in enumerate(f.uuids) if uuid in known]
 
     @contextlib.contextmanager
     def _hooks(self, denoiser: torch.nn.Module):
@@ -93,19 +97,19 @@ class Account(Oracle):
         both = zip(self.calls, self.sites, strict=True)
         return [(call, site) for call, site in both if call.forward == forward]
 
-    def rows(self, forward: Forward) -> range:
-        items = forward.x[0] // len(forward.uuids)
-        first = forward.uuids.index(self._positive) * items
-        return range(first, first + items)
+    def rows(self, forward: int, place: int) -> range:
+        known = self.forwards[forward]
+        items = known.x[0] // len(known.uuids)
+        return range(place * items, (place + 1) * items)
 
     @property
     def counted(self) -> int:
-        """Calls on rows of the branch."""
-        return sum(len(self.heard(n)) for n in self.watched)
+        """Calls on rows of the branch, for each of its conditionings."""
+        return sum(len(self.heard(n)) for n, _ in self.watched)
 
     @property
     def counted_theirs(self) -> int:
-        return sum(site.theirs for n in self.watched for _, site in self.heard(n))
+        return sum(site.theirs for n, _ in self.watched for _, site in self.heard(n))
 
 
 # The graphs
@@ -159,6 +163,15 @@ def unet_graph(adapter: bool = False, **shape: Any) -> tiny_graphs.Graph:
     return graph
 
 
+def redux_graph(**shape: Any) -> tiny_graphs.Graph:
+    """Text of 7 tokens, and 729 that are tagged."""
+    graph = tiny_graphs.flux_redux(**shape)
+    tokens, about = graph.positive[0]
+    before = [[tokens[:, :7], about]]
+    graph.positive = I2AMTagReference.execute(before, graph.positive, None).args[0]
+    return graph
+
+
 UNET = [f"{name} {number}.0" for name, number in unet.BLOCKS]
 FLUX = ["double 0", "double 1", "single 0", "single 1"]
 WAN = ["block 0", "block 1"]
@@ -170,7 +183,7 @@ class Kind:
     layers: list[str]
     references: dict[str, Reads]
     regions: bool = False
-    besides: tuple[str, ...] = ()  # references that other tests are about
+    besides: str = "none"  # a reference that other tests are about
     looked_into: int = 0  # calls in a forward that the override is not told of, but an adapter's contract shows
 
 
@@ -181,7 +194,7 @@ KINDS = {
         UNET,
         {"reference region": CANVAS, "tagged": TAGGED},
         True,
-        ("IP-Adapter",),
+        "IP-Adapter",
         looked_into=4,  # two blocks; in each, text and adapter
     ),
     "kontext": Kind(
@@ -192,7 +205,7 @@ KINDS = {
             "reference latent 2": reads(33, range(7, 19), range(27, 33)),
         },
     ),
-    "redux": Kind(tiny_graphs.flux_redux, FLUX, {"style tokens": reads(748, range(736, 748), range(7, 736))}),
+    "redux": Kind(redux_graph, FLUX, {"style tokens": reads(748, range(736, 748), range(7, 736))}),
     "qwen": Kind(
         tiny_graphs.qwen_edit,
         ["double 0", "double 1"],
@@ -247,8 +260,7 @@ class Case:
     unsure: frozenset[tuple[str, str]] = frozenset()
     shape: dict[str, Any] = field(default_factory=dict)
     capture_first: bool = False
-
-    __hash__ = object.__hash__
+    twice: bool = False  # the positive conditioning is there two times, and counts as two
 
 
 def at(references: str | tuple[str, ...], layers: list[str]) -> frozenset[tuple[str, str]]:
@@ -315,6 +327,12 @@ case(
     silent=1,
     lost=at("tagged", ["input 3.0"]),
 )
+for title, function, name in (
+    ("a bound method", unet.Recording().record, "Recording.record"),
+    ("a partial", functools.partial(unet.with_a_setting, 0.9), "with_a_setting"),
+):
+    lost = at("tagged", ["input 3.0"])
+    case(f"attn2 by {title}", "unet", unet.replaces, function, "attn2", ONE, names=name, silent=1, lost=lost)
 case(
     "attn1 without options and capture first",
     "unet",
@@ -348,7 +366,7 @@ case(
     ONE,
     names="without_options",
     silent=1,
-    lost=at("reference region", ["input 3.0"]) | at("tagged", ["input 1.0", "input 3.0"]),
+    lost=at("reference region", ["input 3.0"]) | at("tagged", ["input 1.0", "output 3.0"]),
 )
 case(
     "attn2 without options beside an adapter",
@@ -359,10 +377,10 @@ case(
     (("middle", 0),),
     names="without_options",
     silent=1,
-    lost=at("tagged", ["input 1.0", "input 3.0", "middle 0.0"]),
+    lost=at("tagged", ["input 1.0", "output 3.0", "middle 0.0"]),
 )
 CASES["no pack on ip_adapter"] = Case(
-    "ip_adapter", lambda model: model.clone(), lost=at("tagged", ["input 1.0", "input 3.0"])
+    "ip_adapter", lambda model: model.clone(), lost=at("tagged", ["input 1.0", "output 3.0"])
 )
 
 # U-Net: one more beside
@@ -373,15 +391,21 @@ for function, name in (
     (unet.before_self_attention, "look_first"),
     (unet.before_text_attention, "look_first"),
 ):
-    for about in ({}, {"shape": {"batch": 2}}, {"shape": {"lengths": (7, 14)}}, {"capture_first": True}):
-        title = " ".join([function.__name__.replace("_", " "), *(str(v) for v in about.values())])
+    for also, about in {
+        "": {},
+        ", a batch": {"shape": {"batch": 2}},
+        ", uneven": {"shape": {"lengths": (7, 9)}},
+        ", capture first": {"capture_first": True},
+        ", two conditionings": {"twice": True},
+    }.items():
+        title = f"one more {function.__name__.replace('_', ' ')}{also}"
         case(title, "unet", function, names=f"{function.__name__}.<locals>.{name}", **about)
 case(
     "one more beside an adapter",
     "ip_adapter",
     unet.self_attention_output,
     names="self_attention_output.<locals>.look_again",
-    lost=at("tagged", ["input 1.0", "input 3.0"]),
+    lost=at("tagged", ["input 1.0", "output 3.0"]),
 )
 
 # A block's own forward, in every family
@@ -399,6 +423,7 @@ BLOCKS = {  # graph: path of a block, its layer, and how many attentions it has
 }
 for kind, (path, layer, attentions) in BLOCKS.items():
     case("forward calls original", kind, forwards.calls_original, path)
+    case("another module around a block", kind, forwards.wraps_module, path)
     for before in (False, True):
         title = "forward adds one " + ("before" if before else "after")
         case(title, kind, forwards.adds, path, before, names="adds.<locals>.forward")
@@ -523,6 +548,8 @@ class Outcome:
 def outcome(title: str) -> Outcome:
     found, kind = CASES[title], KINDS[CASES[title].kind]
     graph = kind.make(**found.shape)
+    if found.twice:
+        graph.positive = [[tokens, dict(about)] for tokens, about in graph.positive * 2]
     bare, graph.model = graph.model, found.pack(graph.model)
     watched, handle = captured(bare if found.capture_first else graph.model, kind)
     watched = found.pack(watched) if found.capture_first else watched
@@ -577,9 +604,10 @@ def test_captured_and_skipped_are_all(title):
     """Calls that are heard, and attentions of blocks that are not, for each forward that has the branch."""
     found, about = outcome(title), CASES[title]
     told = found.attribution.captured_calls + sum(found.attribution.skipped.values())
-    forwards = len(found.account.watched)
-    assert forwards == 2
-    assert told == found.account.counted + forwards * (about.silent + KINDS[about.kind].looked_into)
+    conditionings = len(found.account.watched)
+    assert conditionings == 2 * (1 + about.twice)
+    heard, not_heard = found.account.counted, conditionings * (about.silent + KINDS[about.kind].looked_into)
+    assert told == heard + not_heard
     assert all(reason and "could not read" not in reason for reason in found.attribution.skipped)
 
 
@@ -590,23 +618,23 @@ def test_blocks_have_the_names_of_a_run_without_the_pack(title):
     names = [layer.name for layer in attribution.layers]
     assert len(names) == len(set(names))
     got = {(attribution.references[r].name, attribution.layers[n].name) for r, n in attribution.entries}
-    got = {(r, layer) for r, layer in got if r not in kind.besides and not r.startswith(kind.besides or ("\0",))}
+    got = {(r, layer) for r, layer in got if r != kind.besides}
     expected = at(tuple(kind.references), kind.layers)
     assert got <= expected - about.lost
     assert got >= expected - about.lost - about.unsure
 
 
-@pytest.mark.parametrize("title", CASES)
+@pytest.mark.parametrize("title", [title for title, about in CASES.items() if not about.twice])
 def test_maps_of_a_block_are_its_own(title):
-    """Those of its own call: a pack's beside it counts for nothing. A block that runs twice has the one, or the mean."""
+    """Those of its own call: a pack's beside it counts for nothing; a block that runs twice has the one or the mean."""
     found, kind = outcome(title), KINDS[CASES[title].kind]
     attribution = found.attribution
     for (r, n), entry in attribution.entries.items():
         reference, layer = attribution.references[r].name, attribution.layers[n].name
         if reference not in kind.references:
             continue
-        for step, forward in enumerate(found.account.watched):
-            choices = choices_of(found.account, forward, layer, kind.references[reference])
+        for step, watched in enumerate(found.account.watched):
+            choices = choices_of(found.account, watched, layer, kind.references[reference])
             assert choices, f"{layer} has not read {reference}"
             got = {name: entry.maps[name][:, step].double() for name in MAPS}
             assert any(close(got, choice) for choice in choices), (
@@ -615,10 +643,12 @@ def test_maps_of_a_block_are_its_own(title):
             )
 
 
-def choices_of(account, forward, layer, reads):
+def choices_of(account, watched, layer, reads):
+    """What the maps may be, of the block's own calls; only where it has none, of the pack's inside it."""
+    forward, place = watched
     sites = [(c, site) for c, site in account.heard(forward) if site.block == layer and reads.where(c)]
     calls = [c for c, site in sites if not site.theirs] or [c for c, _ in sites]
-    rows = account.rows(account.forwards[forward])
+    rows = account.rows(forward, place)
     choices = [expected_maps(measured(c, rows, reads.picture(c)), reads.columns(c), reads.gain(c)) for c in calls]
     if len(choices) > 1:
         choices.append({name: torch.stack([x[name] for x in choices]).mean(0) for name in MAPS})
@@ -648,15 +678,15 @@ def test_the_reason_names_the_packs_function(title):
         for reason, count in found.attribution.skipped.items()
         if about.module in reason and any(name in reason for name in about.names)
     }
-    expected = found.account.counted_theirs + about.silent * len(found.account.watched)
+    expected, said = found.account.counted_theirs + about.silent * len(found.account.watched), sum(named.values())
     attribution = found.attribution
     got = {(attribution.references[r].name, attribution.layers[n].name) for r, n in attribution.entries}
-    assert expected and sum(named.values()) <= expected
-    if not got & about.unsure:
-        assert sum(named.values()) == expected, attribution.skipped
+    assert 0 <= said <= expected != 0
+    unsure, skipped = bool(got & about.unsure), attribution.skipped
+    assert said == expected or unsure, f"{said} of {expected} are named in {skipped}"
 
 
-@pytest.mark.parametrize("title", [title for title, about in CASES.items() if not about.names])
+@pytest.mark.parametrize("title", [t for t, about in CASES.items() if not (about.names or about.unsure)])
 def test_a_pack_that_takes_nothing_away_is_not_blamed(title):
     assert not any("attention_packs" in reason for reason in outcome(title).attribution.skipped)
 
@@ -683,6 +713,38 @@ def test_an_adapter_in_a_closure():
     assert named >= 2 * 5
 
 
+@pytest.mark.parametrize("kind", ["unet", "kontext", "phantom"])
+def test_blocks_that_did_not_run_are_not_counted(kind):
+    """The second of two steps is answered from a cache of the whole model."""
+    graph, about = KINDS[kind].make(), KINDS[kind]
+    bare, graph.model = graph.model, transformers.answers_from_a_cache(graph.model)
+    model, handle = captured(graph.model, about)
+    account, samples = Account(graph), graph.sample(model)["samples"]
+    assert torch.equal(samples, account.samples)
+    attribution = handle.find(samples)
+    told, heard = attribution.captured_calls + sum(attribution.skipped.values()), account.counted
+    graph.model = bare
+    assert told == heard == Account(graph).counted / 2
+    assert {layer.name for layer in attribution.layers} == set(about.layers)
+
+
+@pytest.mark.parametrize("kind", ["unet", "kontext", "phantom"])
+def test_hooks_of_others_stay_and_are_called(kind):
+    graph, about, seen = KINDS[kind].make(), KINDS[kind], []
+    block = graph.model.model.diffusion_model.get_submodule(BLOCKS[kind][0])
+    handles = [
+        block.register_forward_pre_hook(lambda module, args: seen.append("before")),
+        block.register_forward_hook(lambda module, args, output: seen.append("after")),
+    ]
+    model, _ = captured(graph.model, about)
+    samples = graph.sample(model)["samples"]
+    assert seen == ["before", "after"] * 2
+    assert (len(block._forward_pre_hooks), len(block._forward_hooks)) == (1, 1)
+    for handle in handles:
+        handle.remove()
+    assert torch.equal(samples, graph.sample()["samples"])
+
+
 FAILING = {"unet": "output_blocks.1.1.transformer_blocks.0", "kontext": "double_blocks.1", "phantom": "blocks.1"}
 
 
@@ -695,12 +757,12 @@ def test_a_run_that_ends_early_leaves_nothing_and_the_next_is_right(kind, error)
     graph, about = KINDS[kind].make(), KINDS[kind]
     before = state_of(graph.model)
     graph.model = forwards.fails_once(graph.model, FAILING[kind], error)
-    watched, handle = captured(graph.model, about)
+    model, handle = captured(graph.model, about)
     with pytest.raises(type(error)):
-        graph.sample(watched)
+        graph.sample(model)
     after = state_of(graph.model)
     assert all(x[2:] == (0, 0) for x in after[0].values()) and after[1] == (0, 0) and after[2] == before[2]
-    samples = graph.sample(watched)["samples"]
+    samples = graph.sample(model)["samples"]
     account = Account(graph)
     assert torch.equal(samples, account.samples)
     attribution = handle.find(samples)
@@ -708,8 +770,8 @@ def test_a_run_that_ends_early_leaves_nothing_and_the_next_is_right(kind, error)
     assert {layer.name for layer in attribution.layers} == set(about.layers)
     for (r, n), entry in attribution.entries.items():
         way = about.references[attribution.references[r].name]
-        for step, forward in enumerate(account.watched):
-            choices = choices_of(account, forward, attribution.layers[n].name, way)
+        for step, watched in enumerate(account.watched):
+            choices = choices_of(account, watched, attribution.layers[n].name, way)
             assert any(close({m: entry.maps[m][:, step].double() for m in MAPS}, c) for c in choices)
 
 
