@@ -33,6 +33,11 @@ class Block:
     replaced: tuple[Replaced, ...] = ()
 
 
+def inner(module: Module, attribute: str) -> Module:
+    """The module itself, or what is in it where a pack has put another around it: the first with this attribute."""
+    return next((part for part in module.modules() if hasattr(part, attribute)), module)
+
+
 def listed(modules: Iterable[Module] | None, name: str, replaced: str = "", first: int = 0) -> Iterator[Block]:
     """Blocks of one attention each, in a list: named by their places in it, from ``first``.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 OURS = __name__.rpartition(".")[0]
 ATTENTION = "comfy.ldm.modules.attention"
+THE_CALL = "apply_model"  # the function in ``hooks`` from which the model is called: beyond it, nobody counts
 PASSED = ("torch", "contextlib", "functools", "threading", "comfy")  # they call on behalf of others
 
 
@@ -46,7 +47,7 @@ def foreign_caller(own: Collection[str]) -> Function | None:
     frame: FrameType | None = _outside_attention(sys._getframe(1))
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if module in own:
+        if module in own or (module == f"{OURS}.hooks" and frame.f_code.co_name == THE_CALL):
             return None
         if module.partition(".")[0] not in PASSED and not module.startswith(OURS):
             return Function(getattr(frame.f_code, "co_qualname", frame.f_code.co_name), module)

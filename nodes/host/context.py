@@ -175,12 +175,13 @@ class Forward:
             self._unheard(visit.name or visit.block.names[-1], self._function(visit, part))
 
     def _function(self, visit: Visit, part: Part) -> Function:
-        """In which function the attention of a part ran."""
-        in_block = visit.function or function_of(visit.block.module.forward)
+        """In which function the attention of a part ran: of a pack, if any of those around it is."""
         if (stand_in := self._stand_in(part)) is not None:
             return stand_in
+        in_block = visit.function or function_of(visit.block.module.forward)
         ran = part.module is not None and id(part.module) in visit.entered
-        return function_of(part.module.forward) if ran and part.module is not None else in_block
+        function = function_of(part.module.forward) if ran and part.module is not None else in_block
+        return function if function.foreign else foreign_caller(()) or function
 
 
 def told_by_host(options: Mapping[str, Any]) -> str:

@@ -1,6 +1,8 @@
 """Locate, then act: where the references are in an attention call, before its kernel runs, and who is told of it."""
 
 import logging
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -39,8 +41,10 @@ class Engine:
         self.mechanisms = sorted(mechanisms, key=lambda mechanism: -mechanism.priority)
         self.consumers = sorted(consumers, key=lambda consumer: not consumer.acts)
         self._running = Running()
-        self._unheard: dict[Function, dict[str, None]] = {}  # blocks, an ordered set
+        self._unheard: dict[Function, Counter[str]] = {}  # calls of blocks
+        self.heard = 0  # attention calls
         self._given = False
+        self._lock = threading.Lock()  # ComfyUI may run the chunks of one step in several threads
 
     @property
     def forward(self) -> Forward | None:
@@ -69,8 +73,9 @@ class Engine:
             finally:
                 self._running.forward = before
             return
-        replaced = call.options.get("patches_replace", {})
-        blocks = blocks_of(call.denoiser, call)
+        replaced, blocks = call.options.get("patches_replace", {}), ()
+        with self.skipping("I2AM could not read the blocks of the model", calls=0):
+            blocks = blocks_of(call.denoiser, call)
         with running(self._running, Forward(call, blocks, replaced, partial(self._miss, call))):
             yield
 
@@ -102,9 +107,13 @@ class Engine:
         for consumer in self.consumers:
             consumer.note(*notes)
 
-    def finish(self) -> None:
-        """At the end of the run: which blocks were not heard from."""
+    def finish(self, blind: Callable[[], str]) -> None:
+        """At the end of the run: what was not heard of. ``blind`` says why, where that is all there is."""
         for function, blocks in self._unheard.items():
+            if not self.heard:
+                self.skip(blind(), blocks.total())
+                continue
+            self.skip(UNHEARD.format(function), blocks.total())
             self.note(f"not seen, since their attention ran in {function}: {_listed(list(blocks))}")
 
     @contextmanager
@@ -130,13 +139,14 @@ class Engine:
     ) -> "UnderWay":
         under_way = UnderWay(self, arguments, self.forward)
         if self.forward is not None:
+            self.heard += 1
             with self.skipping(UNREAD, len(self.forward.call.chunks)):
                 under_way.locate(options or {}, self.mechanisms if mechanisms is None else mechanisms)
         return under_way
 
     def _miss(self, call: ModelCall, block: str, function: Function) -> None:
-        self._unheard.setdefault(function, {})[block] = None
-        self.skip(UNHEARD.format(function), len(call.chunks))
+        with self._lock:
+            self._unheard.setdefault(function, Counter())[block] += len(call.chunks)
 
 
 @dataclass(frozen=True)

@@ -121,9 +121,9 @@ class Run:
 
     def finished(self) -> Attribution:
         """The attribution of the run."""
-        self.engine.finish()
+        denoiser = self.guider.model_patcher.model.diffusion_model
+        self.engine.finish(lambda: why_blind(denoiser))
         if self.record.silent:
-            denoiser = self.guider.model_patcher.model.diffusion_model
             branch = self.capture.settings.branch
             self.engine.note(why_blind(denoiser) if self.calls.asked else UNASKED.format(branch))
         known = pictures(conditionings_of(self.guider, self.capture.settings.branch))

@@ -318,9 +318,11 @@ def test_a_factor_is_found_or_refused(dtype):
     before = tiny_graphs.noise(1, 2, 5, 64).to(dtype)
     weights = torch.tensor([0.0, 0.3, -1.0, 2.5, 1e-3])
     after = before * weights.to(dtype)[:, None]
-    torch.testing.assert_close(factor(before, after), weights.expand(2, 5), rtol=1e-2, atol=1e-6)
+    found, is_multiple = factor(before, after)
+    assert is_multiple
+    torch.testing.assert_close(found, weights.expand(2, 5), rtol=1e-2, atol=1e-6)
     after[1, 3, :32] *= 1.5
-    assert factor(before, after) is None
+    assert not factor(before, after)[1]
 
 
 def test_combined_conditionings_share_the_reference(pack):

@@ -10,7 +10,7 @@ from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 
 @dataclass(frozen=True)
 class Documented:
-    """One row of the table in docs/mechanisms.md, which ``scripts/mechanisms.py`` writes."""
+    """One row of the table in docs/mechanisms.md, which ``scripts/mechanisms_page.py`` writes."""
 
     users: str  # what users build it with
     captured: str

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from torch.nn import Module
 
-from ..blocks import Block, Part, listed
+from ..blocks import Block, Part, inner, listed
 from ..located import CallSite, ModelCall, Skip
 from .base import Sequence, TokenOrder, patches, text_first
 
@@ -26,5 +26,5 @@ class SD3(TokenOrder):
 
     def blocks(self, denoiser: Module, call: ModelCall) -> Iterator[Block]:
         for block in listed(denoiser.joint_blocks, "block", "double_block"):
-            twice = getattr(block.module.x_block, "x_block_self_attn", False)
+            twice = getattr(getattr(inner(block.module, "x_block"), "x_block", None), "x_block_self_attn", False)
             yield dataclasses.replace(block, parts=(Part("joint"), Part("picture"))) if twice else block

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch.nn import Module
 
-from ..blocks import Block, Part
+from ..blocks import Block, Part, inner
 from ..located import CallSite, ModelCall, Skip
 from .base import Sequence, TokenOrder
 
@@ -35,6 +35,7 @@ class UNet(TokenOrder):
 
 def _block(place: tuple[str, int, int], name: str, module: Module) -> Block:
     _, number, index = place
+    module = inner(module, "attn1")
     parts = tuple(
         Part(role, getattr(module, role), replaced=((role, place), (role, place[:2])))
         for role in ("attn1", "attn2")

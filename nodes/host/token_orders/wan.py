@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ....i2am_core.tokens import TokenGrid, TokenGroup
-from ..blocks import Block, Part
+from ..blocks import Block, Part, inner
 from ..located import CallSite, Chunk, ModelCall, Skip
 from .base import Sequence, TokenOrder, other_lengths
 
@@ -57,16 +57,19 @@ class Wan(TokenOrder):
         """Of VACE, control blocks run once for each control."""
         with_image = call.conditions.get("clip_fea") is not None
         for number, block in enumerate(denoiser.blocks):
-            replaced = (("dit", ("double_block", number)),)
-            yield Block((f"block {number}",), block, _parts(block, with_image), replaced)
+            module, replaced = inner(block, "self_attn"), (("dit", ("double_block", number)),)
+            yield Block((f"block {number}",), module, _parts(module, with_image), replaced)
         controls = call.conditions["vace_context"].shape[1] if "VaceWanModel" in call.family else 0
         for number, block in enumerate(denoiser.vace_blocks if controls else ()):
             several = [f"vace {number} of control {n}" for n in range(controls)]
-            yield Block(tuple(several) if controls > 1 else (f"vace {number}",), block, _parts(block, False))
+            module, names = inner(block, "self_attn"), tuple(several) if controls > 1 else (f"vace {number}",)
+            yield Block(names, module, _parts(module, False))
 
 
 def _parts(block: Module, with_image: bool) -> tuple[Part, ...]:
     """``WanI2VCrossAttention`` looks at image and text, told apart by whose output their keys are."""
+    if not hasattr(block, "self_attn"):
+        return (Part(),)
     own, cross = Part("self", block.self_attn), block.cross_attn
     if with_image and hasattr(cross, "k_img"):
         return own, Part("image", cross, cross.norm_k_img), Part("text", cross, cross.norm_k)

@@ -1,0 +1,58 @@
+"""Write the table of docs/mechanisms.md from what each mechanism says of itself. Runs anywhere.
+
+python scripts/mechanisms_page.py
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from host import ROOT, one_sentence_errors, prepare
+
+PAGE = ROOT / "docs" / "mechanisms.md"
+HEAD = ("mechanism", "users build it with", "what is captured", "spatial", "how sure", "limits")
+RULE = "|---" * len(HEAD) + "|"
+
+
+def table(mechanisms: Iterable[Any]) -> list[str]:
+    """The lines of the table: for each mechanism, the rows that it is ``documented`` with."""
+    rows = [HEAD]
+    for mechanism in mechanisms:
+        for number, about in enumerate(mechanism.documented):
+            name = about.name or ("" if number else mechanism.name)
+            rows.append((name, about.users, about.captured, about.spatial, about.certainty, about.limits))
+    head, *rest = ("| " + " | ".join(cells) + " |" for cells in rows)
+    return [line.replace("|  |", "| |") for line in (head, RULE, *rest)]
+
+
+def with_table(page: str, lines: list[str]) -> str:
+    """The page with these lines in place of its table of mechanisms."""
+    before = page.splitlines()
+    start = next(number for number, line in enumerate(before) if line.startswith(f"| {HEAD[0]} |"))
+    end = next(number for number, line in enumerate(before) if number > start and not line.startswith("|"))
+    return "\n".join([*before[:start], *lines, *before[end:]]) + "\n"
+
+
+def main() -> None:
+    if "I2AM_IN_HOST" not in os.environ:
+        with one_sentence_errors():
+            host = prepare()
+            env = host.env() | {"COMFYUI_PATH": str(host.comfyui), "I2AM_IN_HOST": "1"}
+            subprocess.run([str(host.python), __file__], env=env, check=True)
+        return
+    sys.path[:0] = [str(ROOT / "tests")]
+    import conftest  # noqa: F401  (the pack as i2am_pack)
+    import in_process_host
+
+    in_process_host.load()
+    from i2am_pack.nodes.host.mechanisms import MECHANISMS
+
+    PAGE.write_text(with_table(PAGE.read_text(), table(MECHANISMS.values())))
+
+
+if __name__ == "__main__":
+    main()
