@@ -24,7 +24,7 @@ FOLDER = Path(__file__).resolve().parent / "fixtures" / "attributions"
 
 @dataclass(frozen=True)
 class Kept:
-    """``graph`` makes the graph; ``first_order``: one call of the model a step, so that pair maps are those of a step."""
+    """``first_order``: the model is called once a step, so that a mean over calls is one over steps."""
 
     graph: Callable[[], Graph]
     pair_maps: str = "everywhere"

@@ -7,14 +7,14 @@ import json
 from pathlib import Path
 
 import torch
+from asked import maps, specific
 from recorded import COARSE, FINE, HEADS, REFERENCE
 from safetensors.torch import save
 
-from i2am_core import Layer, Recorder, attribute, imacs, maps, span
+from i2am_core import Layer, Place, Positions, Recorder, attribute, imacs, span
 from i2am_core.attribution import Attribution
 from i2am_core.regions import cells_of
 from i2am_core.render import colorize, heat
-from i2am_core.specific import specific
 from i2am_core.view import view
 
 FOLDER = Path(__file__).resolve().parent / "web" / "fixtures"
@@ -39,9 +39,11 @@ def make() -> Attribution:
             scope = cells_of(mask, layer.grid)
             rows = scope[0].nonzero()[:, 0]
             recorder.pairs_fit(number, layer, len(rows), REFERENCE.tokens)
-            (m,) = attribute(q, k, [span("reference", 3, REFERENCE.grid)], scope=scope, pair_rows=rows)
-            recorder.add(layer, step, number, m, rows)
-    recorder.skipped["text"] = 3
+            (m,) = attribute(
+                q, k, [span("reference", 3, REFERENCE.grid)], positions=Positions(scope=scope, pair_rows=rows)
+            )
+            recorder.add(Place(layer, step, number), m, rows)
+    recorder.skip("text", calls=3)
     return recorder.freeze(grid=FINE, denoise_mask=mask, mechanism="fixture", branch="positive")
 
 

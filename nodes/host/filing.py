@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ...i2am_core.attention import attribute
+from ...i2am_core.attention import Logits, Positions, attribute
 from ...i2am_core.attribution import Layer, Reference
-from ...i2am_core.recorder import Recorder
+from ...i2am_core.recorder import Place, Recorder
 from ...i2am_core.regions import cells_of
 from ...i2am_core.tokens import TokenGrid
 from .attention_call import AttentionCall
@@ -33,7 +33,6 @@ class Filing:
 
     def __init__(self, recorder: Recorder, pair_maps: str, grid: TokenGrid, denoise_mask: Tensor | None) -> None:
         self.recorder, self.pair_maps, self.grid, self.denoise_mask = recorder, pair_maps, grid, denoise_mask
-        self.mechanisms: Counter[str] = Counter()
         self._regions: dict[TokenGrid, Tensor] = {}
         self._lock = threading.Lock()  # ComfyUI may run the chunks of one step in several threads
 
@@ -50,21 +49,20 @@ class Filing:
         for chunk in call.chunks:
             answers = [(source.name, source.probe(site, chunk, call)) for source in sources]
             probes = [(name, answer) for name, answer in answers if isinstance(answer, Probe)]
+            row_sums = ""
             for name, probe in probes:
-                self._capture(call, attention, chunk, _named(name, probe, call), total)
-                with self._lock:
-                    self.mechanisms[name] += 1
+                row_sums = self._capture(call, attention, chunk, _named(name, probe, call), total)
                 used.add(name)
             if probes:
-                with self._lock:
-                    self.recorder.calls += 1
+                self.recorder.captured(", ".join(name for name, _ in probes), row_sums)
             else:
                 self.skip(next((a.reason for _, a in answers if isinstance(a, Skip)), UNKNOWN))
         call.once(UNNAMED, Counter).update(used)
 
     def _capture(
         self, call: ModelCall, attention: AttentionCall, chunk: Chunk, probe: Probe, total: Tensor | None
-    ) -> None:
+    ) -> str:
+        """What computed the row sums."""
         layer, gain, placement = probe.layer, probe.gain, None
         if chunk.part is not None:
             gain = _times(gain, weight_on(chunk.part, layer.grid))
@@ -89,28 +87,30 @@ class Filing:
             attention.q[chunk.rows],
             attention.k[chunk.rows][:, :, probe.keys],
             probe.references,
-            queries=probe.queries,
-            scale=attention.scale,
-            bias=attention.bias_of(chunk.rows, probe.keys),
-            scope=region[:, placement.cells] if placement and region is not None else region,
-            pair_rows=pair_rows,
-            gain=gain,
-            chunk_bytes=self.recorder.chunk_bytes,
-            total=total[chunk.rows] if whole and total is not None else None,
+            Logits(
+                attention.scale,
+                attention.bias_of(chunk.rows, probe.keys),
+                total[chunk.rows] if whole and total is not None else None,
+            ),
+            Positions(
+                probe.queries,
+                gain,
+                region[:, placement.cells] if placement and region is not None else region,
+                pair_rows,
+            ),
+            self.recorder.chunk_bytes,
         )
         self.note(probe.note, NEAREST if placement and not placement.exact else "")
-        with self._lock:
-            self.recorder.row_sums[marginals[0].row_sums] += 1
-            for number, group, maps in zip(numbers, probe.references, marginals, strict=True):
-                if call.window is not None:
-                    maps = dataclasses.replace(maps, **spread_frames(maps, placement, weight))
-                elif placement:
-                    maps = dataclasses.replace(maps, **spread(maps, placement, region))
-                self.recorder.add(layer, call.step, number, maps, pair_rows, call.evaluation, group.grid)
+        for number, group, maps in zip(numbers, probe.references, marginals, strict=True):
+            if call.window is not None:
+                maps = dataclasses.replace(maps, **spread_frames(maps, placement, weight))
+            elif placement:
+                maps = dataclasses.replace(maps, **spread(maps, placement, region))
+            self.recorder.add(Place(layer, call.step, number, call.evaluation, group.grid), maps, pair_rows)
+        return marginals[0].row_sums
 
     def skip(self, reason: str) -> None:
-        with self._lock:
-            self.recorder.skipped[reason] += 1
+        self.recorder.skip(reason)
 
     def _region(self, grid: TokenGrid) -> Tensor | None:
         """The inpainting mask on a layer's grid: ``[items, cells]``, True where the picture is painted."""
@@ -135,8 +135,7 @@ class Filing:
 
     def note(self, *notes: str) -> None:
         """What a person should know of this run."""
-        with self._lock:
-            self.recorder.notes.update(dict.fromkeys(filter(None, notes)))
+        self.recorder.note(*notes)
 
 
 def _times(gain: Tensor | None, weight: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ that it sits around whatever other nodes have patched in, and is undone when the
 Whatever goes wrong in here is a skip with a reason: the picture comes first.
 """
 
+import dataclasses
 import logging
 import sys
 import threading
@@ -160,12 +161,13 @@ class _Run:
             denoiser = self.guider.model_patcher.model.diffusion_model
             self.filing.note(why_blind(denoiser) if self.calls.asked else UNASKED.format(self.settings.branch))
         known = pictures(conditionings_of(self.guider, self.settings.branch))
-        return self.recorder.freeze(
-            pictures={f"reference {n}": known[r.key] for n, r in enumerate(self.recorder.references) if r.key in known},
-            grid=self.filing.grid,
-            denoise_mask=self.filing.denoise_mask,
-            mechanism=", ".join(self.filing.mechanisms) or self.settings.mechanism,
-            branch=self.settings.branch,
+        found = self.recorder.freeze(
+            grid=self.filing.grid, denoise_mask=self.filing.denoise_mask, branch=self.settings.branch
+        )
+        return dataclasses.replace(  # only now is it known which references there are
+            found,
+            mechanism=found.mechanism or self.settings.mechanism,
+            pictures={f"reference {n}": known[r.key] for n, r in enumerate(found.references) if r.key in known},
         )
 
     def _calc_cond_batch(self, executor, model, conds, x_in, timestep, model_options, *args, **kwargs):

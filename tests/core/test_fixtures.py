@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from asked import maps
 
-from i2am_core.levels import maps
 from i2am_core.storage import load
 
 FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "attributions"
