@@ -12,6 +12,7 @@ from recorded import COARSE, FINE, HEADS, REFERENCE
 from safetensors.torch import save
 
 from i2am_core import Layer, Place, Positions, Recorder, attribute, imacs, span
+from i2am_core.aggregate import resampled
 from i2am_core.attribution import Attribution
 from i2am_core.regions import cells_of
 from i2am_core.render import colorize, heat
@@ -22,6 +23,7 @@ LAYERS = [Layer("fine", FINE, HEADS), Layer("coarse", COARSE, 2)]
 STEPS = 4
 CANVAS = (24, 16)  # px of the picture's heat
 REFERENCE_CANVAS = (18, 24)
+STEEP = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])  # resized, it falls below 0
 BOX = (0.25, 1 / 6, 0.75, 0.5)  # on cells of the fine grid
 
 
@@ -85,6 +87,7 @@ def expected(attribution: Attribution, mask: torch.Tensor) -> dict:
     return {
         "maps": [_map(attribution, field, chosen) for chosen in selections for field in ("r2g_paper", "g2r_share")],
         "missing": {"layer": 1, "step": 2},
+        "steep": {"values": STEEP.flatten().tolist(), "resampled": resampled(STEEP, 5, 7).flatten().tolist()},
         "canvas": CANVAS,
         "mask": mask.flatten().int().tolist(),
         "imacs": imacs(maps(attribution, "r2g").values[0], mask),
