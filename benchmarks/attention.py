@@ -24,7 +24,7 @@ import torch.nn.functional as F
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from i2am_core import attribute, span
+from i2am_core import Logits, Positions, attribute, span
 from i2am_core.listening import Listener
 
 ROUNDS = 3
@@ -68,10 +68,16 @@ class Case:
             self.attention()
         total = listener.total(self.q, self.k, None)
         assert total is not None
-        attribute(self.q, self.k, [self.reference], queries=self.picture, total=None if self.alone else total)
+        attribute(
+            self.q,
+            self.k,
+            [self.reference],
+            logits=Logits(total=None if self.alone else total),
+            positions=Positions(queries=self.picture),
+        )
 
     def own_pass(self) -> None:
-        attribute(self.q, self.k, [self.reference], queries=self.picture)
+        attribute(self.q, self.k, [self.reference], positions=Positions(queries=self.picture))
 
     def arithmetic(self) -> None:
         """One head at a time, so that it does not wait for memory."""

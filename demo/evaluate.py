@@ -19,7 +19,7 @@ from torch import Tensor
 from . import cpu  # noqa: F401  (must come before ComfyUI's other modules)
 
 import comfy.sample  # isort: skip
-from ..i2am_core import Attribution, imacs, maps, share_inside
+from ..i2am_core import Attribution, MapKind, Selection, imacs, maps, share_inside
 from ..nodes.host.handle import Capture, Settings
 from ..nodes.host.run import capture_with
 from ..nodes.host.tags import KEY, tag
@@ -78,9 +78,11 @@ def _scores(attribution: Attribution, scenes: data.Scenes, item: int) -> dict[st
     mask = scenes.mask[item, 0]
     object_mask = (scenes.reference_object_mask[item, 0] > 0.5).float()
     cells = F.avg_pool2d(object_mask[None, None], data.PATCH)[0, 0]
-    r2g = maps(attribution, "r2g", item=item).values[0]
-    inside = maps(attribution, "g2r", scope="inpainting mask", item=item).values[0]
-    everywhere = maps(attribution, "g2r", scope="whole image", item=item).values[0]
+    r2g = maps(attribution, MapKind("r2g"), selection=Selection(item=item)).values[0]
+    inside, everywhere = (
+        maps(attribution, MapKind("g2r"), selection=Selection(item=item, scope=scope)).values[0]
+        for scope in ("inpainting mask", "whole image")
+    )
     return {
         "imacs_r2g": imacs(r2g, mask),
         "imacs_g2r_mask": imacs(inside, object_mask),

@@ -4,23 +4,33 @@ Works on any queries and keys, without ComfyUI. Method: Park & Jang, "I2AM: Inte
 Latent Diffusion Models via Bi-Attribution Maps", ICLR 2025 (arXiv 2407.12331).
 """
 
-from .attention import Marginals, attribute, split_heads
+from .attention import Logits, Marginals, Positions, attribute, split_heads
 from .attribution import Attribution, Layer, LayerMaps, Reference
+from .errors import AttributionError
+from .kinds import MapKind
 from .levels import Maps, maps
 from .metrics import imacs, min_max, share_inside
-from .recorder import Recorder
+from .recorder import Place, Recorder, Verdict
+from .selection import Selection
 from .tokens import TokenGrid, TokenGroup, span
 
 __all__ = [
     "Attribution",
+    "AttributionError",
     "Layer",
     "LayerMaps",
+    "Logits",
+    "MapKind",
     "Maps",
     "Marginals",
+    "Place",
+    "Positions",
     "Recorder",
     "Reference",
+    "Selection",
     "TokenGrid",
     "TokenGroup",
+    "Verdict",
     "attribute",
     "imacs",
     "maps",

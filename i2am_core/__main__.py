@@ -10,7 +10,7 @@ from .storage import SUFFIX, load
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m i2am_core", description=__doc__)
-    parser.add_argument("file", type=Path, help="a file that I2AM Save wrote")
+    parser.add_argument("file", type=Path, help="a saved attribution")
     parser.add_argument("--out", type=Path, help="the contact sheet (default: beside the file)")
     arguments = parser.parse_args()
     file: Path = arguments.file

@@ -18,13 +18,15 @@ different scales), ``streaming`` does the same more carefully.
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from . import products, streaming
 from .columns import ReferenceColumns
+from .errors import BadAttention
+from .kinds import KINDS, PAIR_KEYS
 from .logsumexp import chunked, row_log_sum_exp
 from .tokens import Index, TokenGroup
 
@@ -64,9 +66,10 @@ def split_heads(x: Tensor, heads: int, batch: int) -> Tensor:
     if x.ndim == 3 and given[-1] % heads == 0:
         x = x.unflatten(-1, (heads, -1)).transpose(1, 2)
     if x.ndim != 4 or x.shape[0] % batch or heads % x.shape[1]:
-        raise ValueError(
+        raise BadAttention(
             f"got a tensor of shape {given} for batch {batch} and {heads} heads: expected "
-            "[batch, tokens, heads * dim] or [batch, heads, tokens, dim], or a whole multiple of that batch."
+            "[batch, tokens, heads * dim] or [batch, heads, tokens, dim], or a whole multiple of that batch.",
+            given,
         )
     if x.shape[0] != batch:
         x = x.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2, 3)
@@ -75,64 +78,91 @@ def split_heads(x: Tensor, heads: int, batch: int) -> Tensor:
     return x
 
 
+@dataclass(frozen=True)
+class Logits:
+    """How the logits come from queries and keys.
+
+    ``scale`` defaults to ``D ** -0.5``. ``bias`` is what attention adds to the logits, or a boolean mask of the keys
+    that count; it broadcasts to ``[B, H, Nq, K]``. ``total [B, H, Nq]`` is the row log-sum-exp over all keys, where it
+    is known.
+    """
+
+    scale: float | None = None
+    bias: Tensor | None = None
+    total: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Which positions count, and for what.
+
+    ``queries`` are the rows that are generated positions, N of them. ``gain`` is what a mechanism of its own softmax
+    multiplies its output with, broadcast to ``[B, N]``: the share is that many times the softmax. ``scope [B, N]``
+    (boolean) asks for the G2R of some positions alone, ``pair_rows [A]`` for the pair maps of some positions, numbered
+    within the N.
+    """
+
+    queries: Index = field(default_factory=lambda: slice(None))
+    gain: Tensor | None = None
+    scope: Tensor | None = None
+    pair_rows: Tensor | None = None
+
+
+AS_USUAL, EVERYWHERE = Logits(), Positions()
+
+
 @torch.no_grad()
 def attribute(
     q: Tensor,
     k: Tensor,
     references: Sequence[TokenGroup],
-    *,
-    queries: Index = slice(None),
-    scale: float | None = None,
-    bias: Tensor | None = None,
-    scope: Tensor | None = None,
-    pair_rows: Tensor | None = None,
-    gain: Tensor | None = None,
-    total: Tensor | None = None,
+    logits: Logits = AS_USUAL,
+    positions: Positions = EVERYWHERE,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> list[Marginals]:
-    """Attribute one attention call to each of its references.
-
-    ``q [B, H, Nq, D]`` and ``k [B, H, K, D]``; ``queries`` are the rows that are generated positions, N of
-    them. ``scale`` defaults to ``D ** -0.5``. ``bias`` is what attention adds to the logits, or a boolean mask
-    of the keys that count; it broadcasts to ``[B, H, Nq, K]``. ``scope [B, N]`` (boolean) asks for the G2R of
-    some positions alone, ``pair_rows [A]`` for the pair maps of some positions, numbered within the N.
-    ``gain`` is what a mechanism of its own softmax multiplies its output with, broadcast to ``[B, N]``: the share
-    is that many times the softmax. ``total [B, H, Nq]`` is the row log-sum-exp over all keys, where it is known.
+    """Attribute one attention call, ``q [B, H, Nq, D]`` and ``k [B, H, K, D]``, to each of its references.
 
     A position that may look at no reference token, or whose gain is 0, does not count in the means of the paper;
-    nor does a reference token that no position may look at, in R2G.
+    nor does a reference token that no position may look at, in R2G. Raises BadAttention for what cannot be attributed.
     """
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    common = _common(q, k, logits, positions)
+    row_sums = ALONE if common.total is None else GIVEN
+    alone = len(references) == 1 and references[0].count == k.shape[2] and common.bias is None
+    if common.total is None and not (alone and common.head_size * common.dtype.itemsize <= chunk_bytes):
+        total, row_sums = row_log_sum_exp(common.q, k, common.scale, common.bias)
+        common = dataclasses.replace(common, total=total)
+    found = []
+    for group in references:
+        columns = None if common.bias is None else common.bias[..., group.index]
+        reference = dataclasses.replace(common, k=_tokens_of(group, k), bias=columns)
+        found.append(_placed(_marginals(reference, chunk_bytes, row_sums), group))
+    if any(maps.r2g_share.isnan().any() for maps in found):
+        raise BadAttention("queries or keys hold values that are not numbers, so their attention has no maps.")
+    return found
+
+
+def _common(q: Tensor, k: Tensor, logits: Logits, positions: Positions) -> ReferenceColumns:
+    """What all references of a call share, with all its keys as columns."""
+    queries, bias, total, gain = positions.queries, logits.bias, logits.total, positions.gain
     if bias is not None:
         bias = _additive(bias, q.dtype).expand(*q.shape[:3], k.shape[2])[:, :, queries]  # a view, however large
+    scale = q.shape[-1] ** -0.5 if logits.scale is None else logits.scale
     q = q[:, :, queries]
     if q.shape[2] == 0:
-        raise ValueError("no row of this attention call was chosen as a generated position: nothing can be attributed.")
-    if gain is None:
-        gain = torch.ones(())
-    common = ReferenceColumns(
+        raise BadAttention(
+            "no row of this attention call was chosen as a generated position: nothing can be attributed."
+        )
+    gain = torch.ones(()) if gain is None else gain
+    return ReferenceColumns(
         q,
         k,
         scale,
         gain=gain.to(q.device).expand(q.shape[0], q.shape[2]),
         total=None if total is None else total[:, :, queries],
         bias=bias,
-        scope=None if scope is None else scope.to(q.device),
-        pair_rows=None if pair_rows is None else pair_rows.to(q.device),
+        scope=None if positions.scope is None else positions.scope.to(q.device),
+        pair_rows=None if positions.pair_rows is None else positions.pair_rows.to(q.device),
     )
-    alone = len(references) == 1 and references[0].count == k.shape[2] and bias is None
-    row_sums = ALONE if total is None else GIVEN
-    if total is None and not (alone and common.head_size * common.dtype.itemsize <= chunk_bytes):
-        total, row_sums = row_log_sum_exp(q, k, scale, bias)
-        common = dataclasses.replace(common, total=total)
-    found = []
-    for group in references:
-        columns = None if bias is None else bias[..., group.index]
-        reference = dataclasses.replace(common, k=_tokens_of(group, k), bias=columns)
-        found.append(_placed(_marginals(reference, chunk_bytes, row_sums), group))
-    if any(maps.r2g_share.isnan().any() for maps in found):
-        raise ValueError("queries or keys hold values that are not numbers, so their attention has no maps.")
-    return found
 
 
 def _marginals(c: ReferenceColumns, chunk_bytes: int, row_sums: str) -> Marginals:
@@ -154,7 +184,7 @@ def _marginals(c: ReferenceColumns, chunk_bytes: int, row_sums: str) -> Marginal
     del room  # before another way takes as much
     for item, head in careful:
         for name, values in streaming.marginals(c, item, head, chunk_bytes).items():
-            if name.endswith("_pairs"):
+            if name in PAIR_KEYS:
                 maps[name][item] += values / heads
             else:
                 maps[name][item, head] = values
@@ -165,7 +195,7 @@ def _placed(maps: Marginals, group: TokenGroup) -> Marginals:
     """Values of tokens at their cells, where the reference does not fill its grid."""
     if group.cells is None or group.grid is None:
         return maps
-    names = [name for name in vars(maps) if name.startswith("g2r") or name.endswith("_pairs")]
+    names = [*(kind.key for kind in KINDS if kind.on_reference), *PAIR_KEYS]
     spread = {}
     for name in names:
         if (values := getattr(maps, name)) is not None:
@@ -178,9 +208,10 @@ def _tokens_of(group: TokenGroup, k: Tensor) -> Tensor:
     """The keys of a reference, ``[B, H, M, D]``."""
     found = k[:, :, group.index]
     if found.shape[2] != group.count or group.count == 0:
-        raise ValueError(
+        raise BadAttention(
             f"reference '{group.name}' should have {group.count} tokens, but {found.shape[2]} of the {k.shape[2]} keys "
-            "of this attention call are at its place."
+            "of this attention call are at its place.",
+            found.shape[2],
         )
     return found
 

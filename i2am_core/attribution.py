@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from torch import Tensor
 
+from .errors import UnknownItem, UnknownReference
+from .kinds import Direction
 from .tokens import TokenGrid
-
-Direction = Literal["r2g", "g2r"]
-Normalization = Literal["paper", "share"]
 
 
 @dataclass(frozen=True)
@@ -43,10 +41,10 @@ class Reference:
 class LayerMaps:
     """Maps of one layer for one reference, each ``[items, bins, heads, cells]`` float32.
 
-    ``maps`` is keyed by the fields of ``attention.Marginals``. ``seen [bins]`` counts the steps of each bin in
+    ``maps`` is keyed by ``MapKind.key``. ``seen [bins]`` counts the steps of each bin in
     which the layer was captured: it is the weight of that bin in a mean over time. Where heads were not
-    kept apart, the head axis has length 1. ``pairs`` holds ``g2r_pairs`` and ``r2g_pairs``, each ``[items, A, M]``
-    and a mean over heads and calls, for the positions ``pair_rows [A]``; it is empty where none were kept.
+    kept apart, the head axis has length 1. ``pairs`` is keyed by ``kinds.PAIR_KEYS``, each ``[items, A, M]`` and a mean
+    over heads and steps, for the positions ``pair_rows [A]``; it is empty where none were kept.
     ``reference_grid`` is the reference's in this layer.
     """
 
@@ -92,14 +90,12 @@ class Attribution:
 
     def check_reference(self, reference: int) -> Reference:
         if not 0 <= reference < len(self.references):
-            raise ValueError(
-                f"reference {reference} does not exist: this run has {len(self.references)}, numbered from 0."
-            )
+            raise UnknownReference(reference, len(self.references))
         return self.references[reference]
 
     def check_item(self, item: int) -> None:
         if not 0 <= item < self.items:
-            raise ValueError(f"item {item} does not exist: this run made {self.items} picture(s), numbered from 0.")
+            raise UnknownItem(item, self.items)
 
     @property
     def nbytes(self) -> int:

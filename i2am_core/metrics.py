@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from .levels import resize
+from .aggregate import resize
+from .errors import OneSidedMask
 
 
 def min_max(values: Tensor) -> Tensor:
@@ -19,14 +20,11 @@ def imacs(values: Tensor, mask: Tensor, penalty: float = 3.0, threshold: float =
 
     The map is resized to the mask, stretched to [0, 1], and values up to ``threshold`` are set to 0. The score
     is its mean inside the mask minus ``penalty`` times its mean outside: at most 1, and negative where the
-    attention falls outside. Raises ValueError for an empty or full mask, which has no score.
+    attention falls outside. Raises OneSidedMask for an empty or full mask, which has no score.
     """
     inside = mask > 0.5
     if not inside.any() or inside.all():
-        raise ValueError(
-            f"the mask is {'full' if inside.any() else 'empty'}: IMACS compares the inside of a mask with its outside, "
-            "so some of the picture must be in it and some not."
-        )
+        raise OneSidedMask(full=bool(inside.any()))
     stretched = min_max(resize(values.float(), *mask.shape))
     kept = torch.where(stretched > threshold, stretched, 0.0)
     return (kept[inside].mean() - penalty * kept[~inside].mean()).item()

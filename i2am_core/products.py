@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .columns import ReferenceColumns
+from .kinds import PAIR_KEYS
 
 PAIR_BYTES = 4 * 2**20  # of pair maps, made at a time
 SMALLEST = 1e-30  # a sum below this may have lost terms to underflow
@@ -21,7 +22,7 @@ def fill(c: ReferenceColumns, maps: dict[str, Tensor], item: int, heads: slice, 
     ``room`` is where exponentials are written, as many at a time as it has elements: at least M.
     """
     found = _Products(c, item, heads, room)
-    found.pairs = {name: values[item] for name, values in maps.items() if name.endswith("_pairs")}
+    found.pairs = {name: maps[name][item] for name in PAIR_KEYS if name in maps}
     safe = found.run()
     for name, values in found.maps.items():
         maps[name][item, heads] = values

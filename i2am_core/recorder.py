@@ -1,50 +1,91 @@
 """Running sums while a sampler runs, within a byte budget. The only writer of an ``Attribution``."""
 
-import dataclasses
 import itertools
+import threading
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .attention import CHUNK_BYTES, Marginals
-from .attribution import Attribution, Layer, LayerMaps, Reference
+from .attribution import Attribution, Layer, Reference
+from .kinds import PAIR_KEYS
+from .references import References
+from .sums import BinSums, Count, Holds, PairSums, StepSums
 from .tokens import TokenGrid
 
-PAIR_FIELDS = ("g2r_pairs", "r2g_pairs")
-MAP_FIELDS = tuple(f.name for f in dataclasses.fields(Marginals) if f.name not in (*PAIR_FIELDS, "row_sums"))
 BESIDE = 34 * 2**20  # of ``attribute``'s chunk, is not counted in the budget; above 32 MB, glibc gives it back at once
 PAIR_SHARE = 0.5  # of the budget, at most, for pair maps
+PAIR_SUMS = 2  # of each pair map are held: over the calls of a step, and over steps
+PASSING = 1.5 / PAIR_SUMS  # of those of a layer, while a call is filed: its own, and the new sum of one of the two
 OPEN_STEPS = 2  # steps that may still get calls: second-order samplers ask one ahead and come back
+LITTLE_ROOM = "the maps take more than their memory budget, although steps and heads were merged"
 
 _Key = tuple[int, Layer]  # reference, layer
 
 
-class Recorder:
-    """Files the marginals of attention calls under (reference, layer, step).
+@dataclass(frozen=True)
+class Verdict:
+    """Whether what was assumed of a call holds; stays on the device, judged when its step is closed, all of a step in
+    one transfer.
+    """
 
-    Calls of one step are averaged, so that every step weighs the same. Sums of the last two steps stay on
-    the model's device; older ones move to the CPU. Time is kept as finely as fits ``budget_bytes``, these two
-    included: each step apart, else groups of steps, merged further if layers or references turn up late; where
-    not even one group fits, the mean of heads. Pair maps are means over all calls.
+    holds: Tensor  # boolean, 0-dim, on the call's device
+    otherwise: str  # the reason of the skip where it does not hold
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the maps of one call belong."""
+
+    layer: Layer
+    step: int
+    reference: int  # number given by Recorder.reference
+    evaluation: int | None = None  # parts of one evaluation of the denoiser add up in share
+    reference_grid: TokenGrid | None = None
+
+
+@dataclass(frozen=True)
+class _Captured:
+    """A call that counts as captured if its verdicts hold."""
+
+    mechanisms: Sequence[str]
+    row_sums: str
+    verdicts: Sequence[Verdict]
+    notes: Sequence[str]
+
+
+class Recorder:
+    """Files the marginals of attention calls under (reference, layer, step). May be used from several threads.
+
+    Calls of one step are averaged, so that every step weighs the same, in maps and in pair maps. Sums of the last two
+    steps stay on the model's device (of pair maps, those of the last one); older ones move to the CPU. Time is kept as
+    finely as fits ``budget_bytes``, these included: each step apart, else groups of steps, merged further if layers or
+    references turn up late; where not even one group fits, the mean of heads.
     """
 
     def __init__(self, sigmas: Tensor, items: int, budget_bytes: int) -> None:
         self.sigmas = sigmas.float().cpu()
         self.items = items
         self.chunk_bytes = min(CHUNK_BYTES, BESIDE + budget_bytes // 4)  # for ``attribute``
-        self.budget_bytes = budget_bytes - max(0, self.chunk_bytes - BESIDE)
-        self.references: list[Reference] = []
-        self.calls = 0
-        self.skipped: Counter[str] = Counter()
-        self.row_sums: Counter[str] = Counter()
-        self.notes: dict[str, None] = {}  # an ordered set
+        self._budget_bytes = budget_bytes - max(0, self.chunk_bytes - BESIDE)
+        self._lock = threading.RLock()
+        self._references = References()
+        self._mechanisms: Counter[str] = Counter()
+        self._calls = 0
+        self._skipped: Counter[str] = Counter()
+        self._row_sums: Counter[str] = Counter()
+        self._notes: dict[str, None] = {}  # an ordered set
+        self._pending: list[_Captured] = []  # of which it is not known yet
         self._layers: dict[Layer, int] = {}
-        self._open: dict[int, dict[_Key, _StepSums]] = {}
-        self._kept: dict[_Key, _BinSums] = {}
+        self._open: dict[int, dict[_Key, StepSums]] = {}
+        self._kept: dict[_Key, BinSums] = {}
         self._grids: dict[_Key, TokenGrid | None] = {}
-        self._pairs: dict[_Key, _PairSums] = {}
+        self._pairs: dict[_Key, PairSums] = {}
+        self._pair_step: int | None = None  # the step whose pair maps are summed on the device
         self._pair_bytes: dict[_Key, int] = {}
         self._bins: list[range] | None = None  # None until the first step is closed
         self._heads_kept = True
@@ -53,108 +94,204 @@ class Recorder:
     def steps(self) -> int:
         return max(1, len(self.sigmas) - 1)
 
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """By number, as they are known so far; ``freeze`` leaves out those of which nothing was captured."""
+        with self._lock:
+            return self._references.known
+
+    @property
+    def calls(self) -> int:
+        """Captured so far. Like ``skipped`` and ``notes`` it waits for the device, so it is not for the hot path."""
+        with self._lock:
+            self._judge([])
+            return self._calls
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """Calls by the reason why they were not captured."""
+        with self._lock:
+            self._judge([])
+            return dict(self._skipped)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        with self._lock:
+            self._judge([])
+            return tuple(self._notes)
+
+    def given(self, references: Sequence[Reference]) -> None:
+        """Before the run, what the model was given: it is numbered first, in this order.
+
+        These stay in the frozen attribution even if nothing of them was captured. Grids and tokens are what is seen
+        later, the largest of it. Raises RuntimeError where references are numbered already.
+        """
+        with self._lock:
+            self._references.give(references)
+
     def reference(self, reference: Reference) -> int:
         """The number of a reference, which is new or known; of the grids that it has, the largest is kept."""
-        spatial = reference.grid is not None
-        for number, known in enumerate(self.references):
-            same = (known.name, known.key, known.grid is not None) == (reference.name, reference.key, spatial)
-            if same and (spatial or known.tokens == reference.tokens):
-                self.references[number] = max(known, reference, key=lambda r: r.tokens)
-                return number
-        self.references.append(reference)
-        return len(self.references) - 1
+        with self._lock:
+            return self._references.number(reference)
 
     def pairs_fit(self, reference: int, layer: Layer, rows: int, tokens: int) -> bool:
-        """Whether the pair maps of this layer have room in the budget; layers come first come, first served."""
+        """Whether the pair maps of this layer fit into the budget; layers come first come, first served."""
         key = (reference, layer)
-        if key not in self._pair_bytes:
-            size = 4 * len(PAIR_FIELDS) * self.items * rows * tokens
-            others = list(self._pair_bytes.values())
-            passing = max([size, *others])  # those of the call that is being filed
-            room = self.budget_bytes * PAIR_SHARE - sum(others) - passing
-            self._pair_bytes[key] = size if size <= room else 0
-        return self._pair_bytes[key] > 0
+        with self._lock:
+            if key not in self._pair_bytes:
+                size = PAIR_SUMS * 4 * len(PAIR_KEYS) * self.items * rows * tokens
+                others = list(self._pair_bytes.values())
+                room = self._budget_bytes * PAIR_SHARE - sum(others) - PASSING * max([size, *others])
+                self._pair_bytes[key] = size if size <= room else 0
+            return self._pair_bytes[key] > 0
 
     def add(
-        self,
-        layer: Layer,
-        step: int,
-        reference: int,
-        marginals: Marginals,
-        pair_rows: Tensor | None,
-        evaluation: int | None = None,
-        reference_grid: TokenGrid | None = None,
+        self, place: Place, marginals: Marginals, pair_rows: Tensor | None = None, verdicts: Sequence[Verdict] = ()
     ) -> None:
-        """File one call: marginals of all items, ``[items, heads, ...]``, for a reference on this grid.
+        """File one call: marginals of all items, ``[items, heads, ...]``. Where a verdict fails, nothing enters."""
+        key, holds = (place.reference, place.layer), _all_hold(verdicts)
+        with self._lock:
+            self._layers.setdefault(place.layer, len(self._layers))
+            self._grids[key] = place.reference_grid
+            open_step = self._open.setdefault(place.step, {})
+            known = key in open_step
+            open_step.setdefault(key, StepSums()).add(marginals, self._heads_kept, place.evaluation, holds)
+            if pair_rows is not None:
+                self._add_pairs(key, place.step, marginals, pair_rows, holds)
+            while len(self._open) > OPEN_STEPS:
+                self._close(min(self._open))
+            if not known:
+                self._make_it_fit()
 
-        Calls of one ``evaluation`` of the denoiser are parts of one result: their shares add up.
+    def captured(
+        self,
+        mechanisms: Sequence[str] = (),
+        row_sums: str = "",
+        verdicts: Sequence[Verdict] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
+        """One attention call of one conditioning was captured, by these mechanisms.
+
+        If a verdict fails, it is a skip with that reason instead, and its notes do not count.
         """
-        self._layers.setdefault(layer, len(self._layers))
-        self._grids[reference, layer] = reference_grid
-        key, open_step = (reference, layer), self._open.setdefault(step, {})
-        known = key in open_step
-        open_step.setdefault(key, _StepSums()).add(marginals, self._heads_kept, evaluation)
-        if pair_rows is not None:
-            self._pairs.setdefault(key, _PairSums(pair_rows)).add(marginals)
-        while len(self._open) > OPEN_STEPS:
-            self._close(min(self._open))
-        if not known:
-            self._make_it_fit()
+        call = _Captured(tuple(mechanisms), row_sums, tuple(verdicts), tuple(notes))
+        with self._lock:
+            if call.verdicts:
+                self._pending.append(call)
+            else:
+                self._count(call)
+
+    def skip(self, reason: str, calls: int = 1) -> None:
+        """Calls that were not captured, and why, in words for a person."""
+        with self._lock:
+            self._skipped[reason] += calls
+
+    def note(self, *notes: str) -> None:
+        """What a person should know of this run; what was noted before, or is empty, is not noted again."""
+        with self._lock:
+            self._notes.update(dict.fromkeys(filter(None, notes)))
 
     def freeze(self, **about: Any) -> Attribution:
-        """The finished attribution; ``about`` fills its descriptive fields."""
-        for step in sorted(self._open):
-            self._close(step)
-        left_out = sorted({layer.name for (_, layer), size in self._pair_bytes.items() if size == 0})
-        if left_out:
-            self.notes[f"pair maps of {', '.join(left_out)} did not fit budget_mb"] = None
-        return Attribution(
-            references=tuple(self.references),
-            layers=tuple(self._layers),
-            entries={
-                (r, self._layers[layer]): sums.freeze(
-                    self._pairs.get((r, layer)), self._grids[r, layer] or self.references[r].grid
-                )
-                for (r, layer), sums in self._kept.items()
-            },
-            bins=tuple(self._bins or ()),
-            sigmas=tuple(self.sigmas.tolist()),
-            items=self.items,
-            heads_kept=self._heads_kept,
-            captured_calls=self.calls,
-            skipped=dict(self.skipped),
-            row_sums=dict(self.row_sums),
-            notes=tuple(self.notes),
-            **about,
-        )
+        """The finished attribution; ``about`` fills its descriptive fields.
+
+        Layers and references of which nothing was captured are left out, but for those that were given: numbers are
+        those of the result's lists. Its mechanism, unless given, is the names of those that captured anything.
+        """
+        with self._lock:
+            for step in sorted(self._open):
+                self._close(step)
+            self._judge([])
+            left_out = sorted({key[1].name for key in self._kept if self._pair_bytes.get(key) == 0})
+            if left_out:
+                self.note(f"pair maps of {', '.join(left_out)} did not fit the memory budget")
+            return Attribution(**self._found(), **self._counted() | about)
+
+    def _found(self) -> dict[str, Any]:
+        """The fields of an attribution that hold maps, and what they are of."""
+        numbers, references = self._references.freeze({(r, self._grids[r, layer]) for r, layer in self._kept})
+        seen = {layer for _, layer in self._kept}
+        layers = [layer for layer in self._layers if layer in seen]
+        places = {layer: number for number, layer in enumerate(layers)}
+        entries = {
+            (numbers[r], places[layer]): sums.freeze(
+                self._pairs.get((r, layer)), self._grids[r, layer] or references[numbers[r]].grid
+            )
+            for (r, layer), sums in self._kept.items()
+        }
+        return {"references": tuple(references), "layers": tuple(layers), "entries": entries}
+
+    def _counted(self) -> dict[str, Any]:
+        return {
+            "bins": tuple(self._bins or ()),
+            "sigmas": tuple(self.sigmas.tolist()),
+            "items": self.items,
+            "heads_kept": self._heads_kept,
+            "mechanism": ", ".join(self._mechanisms),
+            "captured_calls": self._calls,
+            "skipped": dict(self._skipped),
+            "row_sums": dict(self._row_sums),
+            "notes": tuple(self._notes),
+        }
+
+    def _add_pairs(self, key: _Key, step: int, marginals: Marginals, rows: Tensor, holds: Holds) -> None:
+        """Where a step begins, the sums of all layers move to the CPU: those that have no more calls must, too."""
+        if step != self._pair_step:
+            for sums in self._pairs.values():
+                sums.close()
+            self._pair_step = step
+        self._pairs.setdefault(key, PairSums(rows)).add(step, marginals, holds)
 
     def _close(self, step: int) -> None:
         """Move the sums of a step to the CPU, into its bin."""
         closing = self._open.pop(step)
+        evaluations = dict(zip(closing, self._judge([sums.evaluations for sums in closing.values()]), strict=True))
         if self._bins is None:
             self._bins = self._plan(closing)
         for key in list(closing):
             sums = closing.pop(key)
-            if key not in self._kept:
-                self._kept[key] = _BinSums(sums, self._bins)
-            self._kept[key].add(sums, self._bin_of(step))
+            if evaluations[key]:
+                if key not in self._kept:
+                    self._kept[key] = BinSums(sums, self._bins)
+                self._kept[key].add(sums, self._bin_of(step), evaluations[key])
+
+    def _judge(self, counts: Sequence[Count]) -> list[int]:
+        """Judge what is pending, and give the counts as numbers: one transfer from the device, if any."""
+        pending, self._pending = self._pending, []
+        verdicts = [verdict.holds for call in pending for verdict in call.verdicts]
+        on_device = [count for count in counts if isinstance(count, Tensor)]
+        known = iter(_numbers([*verdicts, *on_device]))
+        for call in pending:
+            held = [(bool(next(known)), verdict.otherwise) for verdict in call.verdicts]
+            failed = [otherwise for holds, otherwise in held if not holds]
+            if failed:
+                self._skipped[failed[0]] += 1
+            else:
+                self._count(call)
+        return [next(known) if isinstance(count, Tensor) else int(count) for count in counts]
+
+    def _count(self, call: _Captured) -> None:
+        self._calls += 1
+        self._mechanisms.update(call.mechanisms)
+        if call.row_sums:
+            self._row_sums[call.row_sums] += 1
+        self.note(*call.notes)
 
     def _bin_of(self, step: int) -> int:
         assert self._bins is not None
         return next(number for number, held in enumerate(self._bins) if step in held)
 
     @property
-    def _room(self) -> int:
-        passing = max(self._pair_bytes.values(), default=0)
-        return self.budget_bytes - sum(self._pair_bytes.values()) - passing
+    def _room(self) -> float:
+        sizes = self._pair_bytes.values()
+        return self._budget_bytes - sum(sizes) - PASSING * max(sizes, default=0)
 
-    def _held(self) -> "list[_StepSums | _BinSums]":
+    def _held(self) -> "list[StepSums | BinSums]":
         return [*(sums for step in self._open.values() for sums in step.values()), *self._kept.values()]
 
-    def _plan(self, first: dict[_Key, "_StepSums"]) -> list[range]:
+    def _plan(self, first: dict[_Key, StepSums]) -> list[range]:
         """Choose bins from what one step holds."""
         per_step = sum(sums.nbytes for sums in first.values())
-        bins = max(1, min(self.steps, self._room // max(1, per_step) - OPEN_STEPS))
+        bins = max(1, min(self.steps, int(self._room // max(1, per_step)) - OPEN_STEPS))
         edges = [-(-b * self.steps // bins) for b in range(bins + 1)]
         return [range(low, high) for low, high in itertools.pairwise(edges)]
 
@@ -171,103 +308,21 @@ class Recorder:
                 for sums in self._held():
                     sums.merge_heads()
             else:
-                self.notes["the maps take more than budget_mb, although steps and heads were merged"] = None
+                self.note(LITTLE_ROOM)
                 return
 
 
-class _StepSums:
-    """Sums over the calls of one step, each ``[items, heads, cells]``, on the model's device.
-
-    A map of the paper is the mean of those calls in which it says anything: of a conditioning for an area outside the
-    scope, it does not.
-    """
-
-    def __init__(self) -> None:
-        self.told: dict[str, Tensor] = {}  # calls in which a map of the paper is not 0, [items]
-        self.evaluations = 0
-        self.evaluation: int | None = None  # the last one
-        self.maps: dict[str, Tensor] = {}
-
-    def add(self, marginals: Marginals, heads_kept: bool, evaluation: int | None) -> None:
-        sums, told = {}, {}
-        for name in MAP_FIELDS:
-            value = getattr(marginals, name)
-            if value is not None:
-                value = (value if heads_kept else value.mean(1, keepdim=True)).float()
-                sums[name] = self.maps[name] + value if name in self.maps else value
-                if "paper" in name:
-                    told[name] = value.flatten(1).any(1) + self.told.get(name, 0)
-        self.maps |= sums  # all or none: shapes that do not fit have raised by now
-        self.told |= told
-        self.evaluations += evaluation is None or evaluation != self.evaluation
-        self.evaluation = evaluation
-
-    def mean(self, name: str) -> Tensor:
-        if "share" in name:
-            return self.maps[name] / self.evaluations
-        return self.maps[name] / self.told[name].clamp(min=1)[:, None, None]
-
-    def merge_heads(self) -> None:
-        self.maps = {name: total.mean(1, keepdim=True) for name, total in self.maps.items()}
-
-    @property
-    def nbytes(self) -> int:
-        return sum(x.nbytes for x in self.maps.values())
+def _all_hold(verdicts: Sequence[Verdict]) -> Holds:
+    holds: Holds = True
+    for verdict in verdicts:
+        holds = verdict.holds if holds is True else holds & verdict.holds
+    return holds
 
 
-class _PairSums:
-    """Sums over all calls, each ``[items, A, M]``, on the CPU."""
-
-    def __init__(self, rows: Tensor) -> None:
-        self.calls = 0
-        self.rows = rows
-        self.maps: dict[str, Tensor] = {}
-
-    def add(self, marginals: Marginals) -> None:
-        self.calls += 1
-        for name in PAIR_FIELDS:
-            value = getattr(marginals, name).to("cpu", torch.float32)
-            self.maps[name] = self.maps[name].add_(value) if name in self.maps else value
-
-    def means(self) -> dict[str, Tensor]:
-        return {name: total.div_(self.calls) for name, total in self.maps.items()}
-
-
-class _BinSums:
-    """Sums over steps, each ``[items, bins, heads, cells]``, on the CPU."""
-
-    def __init__(self, like: _StepSums, bins: list[range]) -> None:
-        self.lengths = torch.tensor([float(len(b)) for b in bins])
-        self.seen = torch.zeros(len(bins))
-        self.maps = {name: torch.zeros(x.shape[0], len(bins), x.shape[1], x.shape[2]) for name, x in like.maps.items()}
-
-    @property
-    def nbytes(self) -> int:
-        return sum(x.nbytes for x in self.maps.values())
-
-    def add(self, step: _StepSums, bin_number: int) -> None:
-        self.seen[bin_number] += 1
-        for name, total in self.maps.items():
-            total[:, bin_number] += step.mean(name).cpu()
-
-    def merge(self, bins: list[range]) -> None:
-        """Join neighbouring bins two by two; ``bins`` are the new ones."""
-        into = torch.arange(len(self.seen)) // 2
-        self.lengths = torch.tensor([float(len(b)) for b in bins])
-        self.seen = torch.zeros(len(bins)).index_add_(0, into, self.seen)
-        for name, total in self.maps.items():
-            shape = (total.shape[0], len(bins), *total.shape[2:])
-            self.maps[name] = torch.zeros(shape).index_add_(1, into, total)
-
-    def merge_heads(self) -> None:
-        self.maps = {name: total.mean(2, keepdim=True) for name, total in self.maps.items()}
-
-    def freeze(self, pairs: _PairSums | None, reference_grid: TokenGrid | None) -> LayerMaps:
-        weight = self.seen.clamp(min=1)[None, :, None, None]
-        return LayerMaps(
-            maps={name: total.div_(weight) for name, total in self.maps.items()},
-            seen=torch.minimum(self.seen, self.lengths),  # a step that was closed and came back counts once
-            pair_rows=None if pairs is None else pairs.rows,
-            pairs={} if pairs is None else pairs.means(),
-            reference_grid=reference_grid,
-        )
+def _numbers(values: Sequence[Tensor]) -> list[int]:
+    """0-dim tensors as numbers, in one transfer where they are on one device."""
+    if not values:
+        return []
+    device = values[0].device
+    found: list[int] = torch.stack([x.detach().to(device, torch.int64) for x in values]).tolist()
+    return found

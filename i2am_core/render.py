@@ -5,7 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .levels import resize
+from .aggregate import resize
+from .errors import UnknownColormap
 from .metrics import min_max
 
 COLORMAPS = ("jet", "turbo", "viridis", "inferno", "magma", "gray")
@@ -34,7 +35,7 @@ def color_table(colormap: str) -> Tensor:
     import matplotlib  # takes longer to import than the rest of the pack
 
     if colormap not in matplotlib.colormaps:
-        raise ValueError(f"matplotlib has no colormap '{colormap}': use one such as {', '.join(COLORMAPS)}.")
+        raise UnknownColormap("colormap", colormap, COLORMAPS)
     return torch.tensor(matplotlib.colormaps[colormap](range(256)), dtype=torch.float32)[:, :3]
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .attribution import Attribution, Direction
+from .attribution import Attribution
+from .kinds import Direction, MapKind
 from .levels import Level, maps
 from .render import colorize, heat, overlay
+from .selection import Selection
 
 TILE = 1.7  # inches of one picture
 COLUMNS = 6
@@ -75,7 +77,7 @@ def attribution_sheet(attribution: Attribution, path: Path, item: int = 0, refer
         for level in LEVELS:
             if (level == "head" and not attribution.heads_kept) or (level == "frame" and frames == 1):
                 continue
-            shown = maps(attribution, direction, level, reference=reference, item=item)
+            shown = maps(attribution, MapKind(direction), level, Selection(reference=reference, item=item))
             pictures = list(_overlays(shown.values, None if level == "frame" else picture))
             for start in range(0, len(pictures), COLUMNS):
                 part = slice(start, start + COLUMNS)

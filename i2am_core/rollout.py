@@ -16,11 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attribution import Attribution, LayerMaps
+from .errors import BadAdapter
+from .kinds import PAIR_KEY, MapKind
 from .tokens import TokenGrid
 
 HEAD = 64  # numbers in each head of a Resampler, in all that there are
 OTHERS = {  # what has such weights, and is no Plus
-    "proj.3.weight": "a 'full face' adapter, whose maps lie on 16x16 patches without this node",
+    "proj.3.weight": "a 'full face' adapter, whose maps lie on 16x16 patches by themselves",
     "perceiver_resampler.proj_in.weight": "a FaceID Plus adapter, whose tokens are of a face that was cut out and "
     "aligned: their maps show where it acts in the picture, not which part of the image acts",
     "proj.2.weight": "a FaceID adapter, whose tokens are of a face's identity and have no place in the image",
@@ -40,20 +42,21 @@ class Resampled:
 def resample(weights: Mapping[str, Tensor], features: Tensor) -> Resampled:
     """Run a Resampler on ``features [B, 1 + P, E]``, in float32 or as these are in float64.
 
-    ``weights`` is its state dict, the ``image_proj`` of an adapter. Raises ValueError, saying what it is, for another.
+    ``weights`` is its state dict, the ``image_proj`` of an adapter. Raises BadAdapter, saying what it is, for another.
     """
     if "latents" not in weights:
         found = next((what for name, what in OTHERS.items() if name in weights), "no IP-Adapter that I2AM knows")
-        raise ValueError(f"this is {found}: only an IP-Adapter Plus has tokens to be rolled out on to patches.")
+        raise BadAdapter(f"this is {found}: only an IP-Adapter Plus has tokens to be rolled out on to patches.", found)
     try:
         return _Resampler(weights, features.double() if features.dtype == torch.float64 else features.float()).run()
     except KeyError as error:
-        raise ValueError(f"this IP-Adapter Plus lacks the weights {error}: load a file that is whole.") from None
+        raise BadAdapter(f"this IP-Adapter Plus lacks the weights {error}: load a file that is whole.", error) from None
     except (RuntimeError, AttributeError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(
+        raise BadAdapter(
             f"this IP-Adapter does not take features of shape {tuple(features.shape)} ({reason}): connect the CLIP "
-            "vision model that it was made for."
+            "vision model that it was made for.",
+            tuple(features.shape),
         ) from None
 
 
@@ -108,12 +111,13 @@ def rollout(attentions: Sequence[Tensor]) -> Tensor:
 
 
 def grid_of(features: int) -> TokenGrid:
-    """The grid of the patches among a class token and patches. Raises ValueError where they fill no square."""
+    """The grid of the patches among a class token and patches. Raises BadAdapter where they fill no square."""
     side = math.isqrt(features - 1)
     if side**2 != features - 1 or side == 0:
-        raise ValueError(
+        raise BadAdapter(
             f"this CLIP vision model gives {features} features, which are not a class token and a square of patches: "
-            "connect the one that the IP-Adapter was made for."
+            "connect the one that the IP-Adapter was made for.",
+            features,
         )
     return TokenGrid(side, side)
 
@@ -144,7 +148,7 @@ def spread(attribution: Attribution, reference: int, held: Tensor, pair_bytes: f
         "image as a whole (class token), and left out"
     ]
     if left_out:
-        notes.append(f"pair maps of {', '.join(left_out)}, rolled out on to patches, did not fit budget_mb")
+        notes.append(f"pair maps of {', '.join(left_out)}, rolled out on to patches, did not fit the memory budget")
     references = list(attribution.references)
     references[reference] = dataclasses.replace(known, tokens=grid.cells, grid=grid, approximate=True, embeds=None)
     return dataclasses.replace(
@@ -156,12 +160,14 @@ def _spread(entry: LayerMaps, patches: Tensor, grid: TokenGrid) -> LayerMaps:
     """``patches [T, P]``."""
     maps = dict(entry.maps)
     for name, values in entry.maps.items():
-        if name.startswith("g2r"):
-            maps[name] = values @ patches if "share" in name else _to_one(values @ patches)
+        kind = MapKind.parse(name)
+        if kind.on_reference:
+            maps[name] = values @ patches if kind.normalization == "share" else _to_one(values @ patches)
     pairs = {}
     if entry.pairs:
-        pairs["g2r_pairs"] = _to_one(entry.pairs["g2r_pairs"] @ patches)
-        pairs["r2g_pairs"] = entry.pairs["r2g_pairs"] @ _to_one(patches.mT).mT  # of each patch, the mean of tokens
+        made, went = PAIR_KEY["g2r"], PAIR_KEY["r2g"]
+        pairs[made] = _to_one(entry.pairs[made] @ patches)
+        pairs[went] = entry.pairs[went] @ _to_one(patches.mT).mT  # of each patch, the mean of tokens
     return dataclasses.replace(entry, maps=maps, pairs=pairs, reference_grid=grid)
 
 

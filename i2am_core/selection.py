@@ -1,24 +1,124 @@
-"""Selections that a person types: ``all``, ``0-4,10``, or for named things ``output*``."""
+"""Selections that a person types: ``all``, ``0-4,10``, or for named things ``output*``; and what they select."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+
+from .attribution import Attribution
+from .errors import BadSelection, NoMask, UnknownChoice, UnresolvedAxis
+from .kinds import MapKind
+
+SCOPES = ("auto", "whole image", "inpainting mask")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is asked of an attribution, as it was typed.
+
+    ``scope`` says which generated positions ask, for G2R: 'whole image', 'inpainting mask', or 'auto', which is the
+    mask where the run had one.
+    """
+
+    steps: str = "all"
+    layers: str = "all"
+    heads: str = "all"
+    reference: int = 0
+    item: int = 0
+    scope: str = "auto"
+
+    def of(self, attribution: Attribution) -> "Selected":
+        """What it selects there. Raises an ``errors.AttributionError`` for what does not exist, or was not kept."""
+        attribution.check_item(self.item)
+        attribution.check_reference(self.reference)
+        scope = resolve_scope(attribution, self.scope, self.item)
+        bins = self._bins(attribution)
+        numbers = self.layer_numbers([layer.name for layer in attribution.layers])
+        looking = tuple(n for n in numbers if attribution.layer_maps(self.reference, n) is not None)
+        heads = {n: self._heads(attribution, n) for n in looking}
+        return Selected(self, bins, looking, heads, self.reference, self.item, scope)
+
+    def step_numbers(self, count: int) -> list[int]:
+        """Of ``count`` steps, also before there is a run."""
+        return parse_selection(self.steps, count, "steps")
+
+    def layer_numbers(self, names: Sequence[str]) -> list[int]:
+        """Of layers of these names."""
+        return parse_selection(self.layers, len(names), "layers", names)
+
+    def head_numbers(self, layer: str, count: int) -> list[int]:
+        """Of the ``count`` heads of a layer of this name."""
+        return parse_selection(self.heads, count, f"heads in layer '{layer}'")
+
+    @property
+    def all_heads(self) -> bool:
+        return is_all(self.heads)
+
+    def _bins(self, attribution: Attribution) -> tuple[int, ...]:
+        """The time bins of the selected steps, which must be whole bins."""
+        chosen = set(self.step_numbers(attribution.steps))
+        bins = tuple(b for b, held in enumerate(attribution.bins) if chosen & set(held))
+        if chosen != {step for b in bins for step in attribution.bins[b]}:
+            raise UnresolvedAxis("steps", self.steps, [numbers_text(b) for b in attribution.bins])
+        return bins
+
+    def _heads(self, attribution: Attribution, number: int) -> list[int]:
+        layer = attribution.layers[number]
+        if attribution.heads_kept:
+            return self.head_numbers(layer.name, layer.heads)
+        if not self.all_heads:
+            raise UnresolvedAxis("heads", self.heads)
+        return [0]
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A selection of one attribution. ``layers`` are those that looked at the reference, with the ``heads`` of each."""
+
+    asked: Selection
+    bins: tuple[int, ...]
+    layers: tuple[int, ...]
+    heads: Mapping[int, Sequence[int]]  # by layer; [0] where their mean was kept
+    reference: int
+    item: int
+    scope: str  # 'whole image' or 'inpainting mask'
+
+    def kind(self, kind: MapKind) -> MapKind:
+        """The kind of map in the selected scope."""
+        return kind.within(self.scope == "inpainting mask")
+
+
+def resolve_scope(attribution: Attribution, scope: str, item: int) -> str:
+    """'whole image' or 'inpainting mask', from those or 'auto', which takes the mask where there is one."""
+    mask = attribution.denoise_mask
+    has_mask = mask is not None and bool((mask[item] > 0).any())
+    if scope == "auto":
+        return "inpainting mask" if has_mask else "whole image"
+    if scope == "inpainting mask" and not has_mask:
+        raise NoMask(item)
+    if scope not in SCOPES:
+        raise UnknownChoice("scope", scope, SCOPES)
+    return scope
+
+
+def is_all(text: str) -> bool:
+    return text.strip().lower() in ("", "all")
 
 
 def parse_selection(text: str, count: int, what: str, names: Sequence[str] = ()) -> list[int]:
     """Indices named by ``text``, ascending and without repeats.
 
     ``count`` things called ``what`` (a plural: "steps") exist, numbered from 0; ``names`` may name them, and
-    ``*`` matches any part of a name. Raises ValueError for what cannot be read or does not exist.
+    ``*`` matches any part of a name. Raises BadSelection for what cannot be read or does not exist.
     """
     text = text.strip()
-    if text.lower() in ("", "all"):
+    if is_all(text):
         return list(range(count))
     chosen: set[int] = set()
     for part in (part.strip() for part in text.split(",")):
         if part:
             chosen.update(_parse_part(part, count, what, names))
     if not chosen:
-        raise ValueError(f"'{text}' selects no {what}: write 'all', or numbers such as '0-4,10'.")
+        raise BadSelection(what, text, count, "nothing", names)
     return sorted(chosen)
 
 
@@ -27,12 +127,22 @@ def _parse_part(part: str, count: int, what: str, names: Sequence[str]) -> list[
     if first.isdecimal() and (last.isdecimal() or not dash):
         low, high = int(first), int(last or first)
         if low > high:
-            raise ValueError(f"'{part}' in the selection of {what} runs backwards: write '{high}-{low}'.")
+            raise BadSelection(what, part, count, "backwards", names)
         if high >= count:
-            raise ValueError(f"there are {count} {what}, numbered 0 to {count - 1}: '{part}' is out of range.")
+            raise BadSelection(what, part, count, "out of range", names)
         return list(range(low, high + 1))
     named = [i for i, name in enumerate(names) if fnmatchcase(name.lower(), part.lower())]
-    if named:
-        return named
-    hint = f" or a name such as '{names[0]}'" if names else ""
-    raise ValueError(f"cannot read '{part}' in the selection of {what}: write 'all', numbers such as '0-4,10'{hint}.")
+    if not named:
+        raise BadSelection(what, part, count, "unreadable", names)
+    return named
+
+
+def numbers_text(numbers: Iterable[int]) -> str:
+    """Ascending numbers as they are typed: '0-4,10'."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .attribution import Attribution, Layer, LayerMaps, Reference
-from .recorder import MAP_FIELDS, PAIR_FIELDS
+from .errors import BadFile
+from .kinds import KINDS, PAIR_KEYS, UNSCOPED
 from .tokens import TokenGrid
 
 VERSION = 1
@@ -39,22 +40,20 @@ def save(attribution: Attribution, path: Path) -> None:
 
 
 def load(path: Path) -> Attribution:
-    """Read a file. Raises ValueError, in one sentence, for what is no attribution that this version can read."""
+    """Read a file. Raises BadFile for what is no attribution that this version can read."""
     if not path.is_file():
-        raise ValueError(f"there is no file {path.name}: choose one that I2AM Save wrote.")
+        raise BadFile(path.name, "missing")
     try:
         with safe_open(path, "pt") as file:
             header = _read_header(file.metadata(), path.name)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is not a dict)
     except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path.name} is damaged or not a safetensors file ({error}): save the attribution again."
-        ) from None
+        raise BadFile(path.name, "damaged", str(error)) from None
     try:
         return _attribution(header, tensors)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         reason = str(error).strip("'\"")
-        raise ValueError(f"{path.name} is no valid I2AM attribution ({reason}): save the attribution again.") from None
+        raise BadFile(path.name, "invalid", reason) from None
 
 
 def _header(a: Attribution) -> dict[str, Any]:
@@ -100,13 +99,9 @@ def _read_header(metadata: Mapping[str, str] | None, name: str) -> dict[str, Any
         header = json.loads((metadata or {})["i2am"])
         version = header["version"]
     except (KeyError, TypeError, ValueError):
-        raise ValueError(
-            f"{name} is a safetensors file, but not an I2AM attribution: choose one that I2AM Save wrote."
-        ) from None
+        raise BadFile(name, "foreign") from None
     if not isinstance(version, int) or version > VERSION:
-        raise ValueError(
-            f"{name} was written by a newer I2AM (format {version}, this one reads {VERSION}): update I2AM."
-        )
+        raise BadFile(name, "newer", f"format {version}, this one reads {VERSION}")
     return dict(header)
 
 
@@ -158,22 +153,20 @@ def _check_run(a: Attribution) -> None:
 
 def _entry(a: Attribution, reference: Reference, layer: Layer, place: str, tensors: Mapping[str, Tensor]) -> LayerMaps:
     heads = layer.heads if a.heads_kept else 1
-    cells = {"r2g": layer.grid.cells, "g2r": reference.tokens}
     maps, pairs = {}, {}
-    for name in MAP_FIELDS:
-        if (values := tensors.get(f"maps/{place}/{name}")) is not None:
-            _check_tensor(name, values, (a.items, len(a.bins), heads, cells[name[:3]]))
-            maps[name] = values
-    _check(
-        {"r2g_paper", "r2g_share", "g2r_paper", "g2r_share"} <= maps.keys(), f"maps of layer '{layer.name}' are missing"
-    )
+    for kind in KINDS:
+        if (values := tensors.get(f"maps/{place}/{kind.key}")) is not None:
+            cells = reference.tokens if kind.on_reference else layer.grid.cells
+            _check_tensor(kind.key, values, (a.items, len(a.bins), heads, cells))
+            maps[kind.key] = values
+    _check({kind.key for kind in UNSCOPED} <= maps.keys(), f"maps of layer '{layer.name}' are missing")
     rows = tensors.get(f"pair_rows/{place}")
     if rows is not None:
         _check(rows.ndim == 1 and not rows.is_floating_point(), "pair_rows is not a list of positions")
         _check(
             len(rows) == 0 or 0 <= int(rows.min()) <= int(rows.max()) < layer.grid.cells, "pair_rows leaves the grid"
         )
-        for name in PAIR_FIELDS:
+        for name in PAIR_KEYS:
             pairs[name] = tensors[f"pairs/{place}/{name}"]
             _check_tensor(name, pairs[name], (a.items, len(rows), reference.tokens))
     seen = tensors[f"seen/{place}"]

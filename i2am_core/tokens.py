@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .errors import BadAttention
+
 Index = slice | Tensor
 """Positions along a token axis: a slice, or a 1-D tensor of indices."""
 
@@ -53,9 +55,10 @@ class TokenGroup:
 
     def __post_init__(self) -> None:
         if self.cells is None and self.grid is not None and self.grid.cells != self.count:
-            raise ValueError(
+            raise BadAttention(
                 f"'{self.name}' has {self.count} tokens, which do not fill a grid of {self.grid}: "
-                f"give a grid of {self.count} cells, or none."
+                f"give a grid of {self.count} cells, or none.",
+                self.count,
             )
 
 
@@ -63,6 +66,6 @@ def span(name: str, start: int, grid: TokenGrid | None = None, count: int | None
     """A group of neighbouring tokens: ``grid.cells`` of them, or ``count`` where there is no grid."""
     if count is None:
         if grid is None:
-            raise ValueError(f"'{name}' needs a grid or a count to say how many tokens it has.")
+            raise BadAttention(f"'{name}' needs a grid or a count to say how many tokens it has.")
         count = grid.cells
     return TokenGroup(name, slice(start, start + count), count, grid)

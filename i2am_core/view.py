@@ -16,13 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .aggregate import MeanOfLayers, clamped, grid_of, largest_of, layer_values, over_steps, resampled
 from .attribution import Attribution, LayerMaps
-from .levels import resize, resolve_scope
+from .kinds import PAIR_KEY, UNSCOPED, MapKind
 from .metrics import concentration, share_inside
 from .regions import cells_of
+from .selection import Selected, Selection, resolve_scope
 from .tokens import TokenGrid
 
-FIELDS = ("r2g_paper", "r2g_share", "g2r_paper", "g2r_share")
+SHARE_OF_PICTURE = MapKind("r2g", "share")
 MEASURES = ("share", "inside", "concentration")
 BESIDE = 20  # bytes of a map's range and measures
 PAIR_SHARE = 0.5  # of the budget, at most, for pair maps
@@ -76,22 +78,31 @@ def view(
     """
     tensors: dict[str, Tensor] = {}
     kept = {}
-    places = [(item, r) for item in range(attribution.items) for r in range(len(attribution.references))]
-    for item, reference in places:
+    places = [
+        Selection(item=i, reference=r) for i in range(attribution.items) for r in range(len(attribution.references))
+    ]
+    for place in places:
         room = int(budget_bytes * PAIR_SHARE / len(places))
-        kept[f"{item}/{reference}"] = _add_pairs(tensors, attribution, item, reference, room)
+        kept[_name(place)] = _add_pairs(tensors, attribution, place, room)
     detail = choose_detail(attribution, budget_bytes - _nbytes(tensors))
-    for item, reference in places:
-        mask = masks[item] if masks else None
-        for name in _fields(attribution, reference):
-            for layer, rows in _sheets(attribution, item, reference, name, detail):
-                place = f"{item}/{reference}/{'all' if layer is None else layer}"
-                tensors[f"maps/{place}/{name}"], tensors[f"range/{place}/{name}"] = quantize(rows)
-                if name.startswith("r2g"):
-                    measured = tensors.setdefault(f"measures/{place}", torch.full((len(MEASURES), len(rows)), math.nan))
-                    _measure(measured, rows, name, _scope_mask(attribution, item), mask)
+    for place in places:
+        selected = place.of(attribution)
+        for kind in _kinds(attribution, place.reference):
+            for layer, rows in _sheets(attribution, kind, selected, detail):
+                name = f"{_name(place)}/{'all' if layer is None else layer}"
+                tensors[f"maps/{name}/{kind.key}"], tensors[f"range/{name}/{kind.key}"] = quantize(rows)
+                if not kind.on_reference:
+                    measured = tensors.setdefault(f"measures/{name}", torch.full((len(MEASURES), len(rows)), math.nan))
+                    if kind.normalization == "share":
+                        _measure_share(measured, rows, _scope_mask(attribution, place.item))
+                    else:
+                        _measure_place(measured, rows, masks[place.item] if masks else None)
                 tick()
     return View(_header(attribution, detail, kept), tensors)
+
+
+def _name(place: Selection) -> str:
+    return f"{place.item}/{place.reference}"
 
 
 def sheets(attribution: Attribution) -> int:
@@ -99,7 +110,7 @@ def sheets(attribution: Attribution) -> int:
     count = 0
     for reference in range(len(attribution.references)):
         layers = sum(r == reference for r, _ in attribution.entries)
-        count += len(_fields(attribution, reference)) * (layers + 1)
+        count += len(_kinds(attribution, reference)) * (layers + 1)
     return count * attribution.items
 
 
@@ -143,55 +154,43 @@ def _size(attribution: Attribution, detail: Detail) -> int:
     """Bytes of all sheets."""
     total = 0
     for reference in range(len(attribution.references)):
-        entries = _entries(attribution, reference)
-        for name in _fields(attribution, reference):
-            sizes = {n: _grid(attribution, reference, n, name).plane + BESIDE for n in entries}
-            heads = {n: attribution.layers[n].heads for n in entries}
-            total += sum(detail.rows(heads[n]) * sizes[n] for n in entries)
+        layers = _layers(attribution, reference)
+        for kind in _kinds(attribution, reference):
+            sizes = {n: grid_of(attribution, kind, reference, n).plane + BESIDE for n in layers}
+            heads = {n: attribution.layers[n].heads for n in layers}
+            total += sum(detail.rows(heads[n]) * sizes[n] for n in layers)
             total += detail.rows(sum(set(heads.values()))) * max(sizes.values(), default=0)
     return total * attribution.items
 
 
-def _fields(attribution: Attribution, reference: int) -> tuple[str, ...]:
+def _kinds(attribution: Attribution, reference: int) -> tuple[MapKind, ...]:
     """Without a place in the reference image, there is no map on it."""
-    return FIELDS if attribution.references[reference].grid is not None else FIELDS[:2]
+    placed = attribution.references[reference].grid is not None
+    return tuple(kind for kind in UNSCOPED if placed or not kind.on_reference)
 
 
-def _entries(attribution: Attribution, reference: int) -> dict[int, LayerMaps]:
-    return {n: attribution.entries[r, n] for r, n in sorted(attribution.entries) if r == reference}
-
-
-def _grid(attribution: Attribution, reference: int, layer: int, name: str) -> TokenGrid:
-    if name.startswith("r2g"):
-        return attribution.layers[layer].grid
-    grid = attribution.entries[reference, layer].reference_grid or attribution.references[reference].grid
-    assert grid is not None
-    return grid
-
-
-def _largest(grids: Any) -> TokenGrid:
-    largest: TokenGrid = max(grids, key=lambda grid: grid.plane)
-    return largest
+def _layers(attribution: Attribution, reference: int) -> list[int]:
+    return [n for r, n in sorted(attribution.entries) if r == reference]
 
 
 def _sheets(
-    attribution: Attribution, item: int, reference: int, name: str, detail: Detail
+    attribution: Attribution, kind: MapKind, selected: Selected, detail: Detail
 ) -> Iterator[tuple[int | None, Tensor]]:
     """``(layer, rows [n, h, w])`` of each layer, and last, with None, of the mean of all layers."""
-    entries = _entries(attribution, reference)
-    if not entries:
+    if not selected.layers:
         return
-    largest = _largest(_grid(attribution, reference, n, name) for n in entries)
-    scoped = name.startswith("g2r") and resolve_scope(attribution, "auto", item) == "inpainting mask"
-    mean = _MeanOfLayers(detail)
-    for n, entry in entries.items():
-        grid = _grid(attribution, reference, n, name)
-        values = entry.maps[f"{name}_scope" if scoped else name][item]
-        values = values.unflatten(-1, (grid.frames, grid.height, grid.width))
-        values = values.mean(2) if grid.frames > 1 else values.squeeze(2)
-        yield n, _flat(*_rows(values, entry.seen, detail))
-        mean.add(*_rows(resize(values, largest.height, largest.width), entry.seen, detail))
-    yield None, mean.rows()
+    kind = selected.kind(kind)
+    largest = largest_of(grid_of(attribution, kind, selected.reference, n) for n in selected.layers)
+    mean = MeanOfLayers()
+    for n in selected.layers:
+        values = layer_values(attribution, kind, selected, n)[:, :, 0]
+        over_heads, by_head = _rows(values, attribution.entries[selected.reference, n].seen, detail)
+        yield n, clamped(_flat([over_heads, by_head]))
+        mean.add("over heads", resampled(over_heads, largest.height, largest.width))
+        if detail.heads:  # they count within the layers that share their number
+            mean.add(by_head.shape[1], resampled(by_head, largest.height, largest.width))
+    over_all, *by_count = mean.means().values()
+    yield None, clamped(_flat([over_all, torch.cat(by_count, 1)] if by_count else [over_all]))
 
 
 def _rows(values: Tensor, seen: Tensor, detail: Detail) -> tuple[Tensor, Tensor]:
@@ -199,49 +198,14 @@ def _rows(values: Tensor, seen: Tensor, detail: Detail) -> tuple[Tensor, Tensor]
     (no heads where they are not told apart). What was not seen is not a number.
     """
     every = (tuple(range(len(seen))),)
-    over_heads = _grouped(values.mean(1), seen, every + detail.steps)
+    over_heads = over_steps(values.mean(1), seen, every + detail.steps)
     if not detail.heads:
         return over_heads, values.new_zeros(1, 0, *values.shape[2:])
-    return over_heads, _grouped(values, seen, every + detail.joint)
+    return over_heads, over_steps(values, seen, every + detail.joint)
 
 
-def _grouped(values: Tensor, seen: Tensor, groups: Groups) -> Tensor:
-    """Means over groups of the first axis, in which every step weighs the same."""
-    weights = torch.zeros(len(groups), len(seen))
-    for number, group in enumerate(groups):
-        weights[number, list(group)] = seen[list(group)]
-    weights /= weights.sum(1, keepdim=True)  # 0 / 0 is not a number
-    return (weights @ values.flatten(1)).view(len(groups), *values.shape[1:])
-
-
-def _flat(over_heads: Tensor, by_head: Tensor) -> Tensor:
-    return torch.cat([over_heads, by_head.flatten(0, 1)])
-
-
-class _MeanOfLayers:
-    """Each row's mean over the layers that have it; heads count within the layers that share their number."""
-
-    def __init__(self, detail: Detail) -> None:
-        self.sums: dict[int, Tensor] = {}  # 0: over heads; else by number of heads
-        self.counts: dict[int, Tensor] = {}
-        self.detail = detail
-
-    def add(self, over_heads: Tensor, by_head: Tensor) -> None:
-        self._add(0, over_heads)
-        if self.detail.heads:
-            self._add(by_head.shape[1], by_head)
-
-    def _add(self, key: int, values: Tensor) -> None:
-        there = ~values[..., :1, :1].isnan()  # a map is there as a whole, or not at all
-        values = values if there.all() else values.nan_to_num(0)
-        self.sums[key] = self.sums[key].add_(values) if key in self.sums else values.clone()
-        self.counts[key] = self.counts[key].add_(there) if key in self.counts else there.float()
-
-    def rows(self) -> Tensor:
-        means = {key: total.div_(self.counts[key]) for key, total in self.sums.items()}
-        over_heads = means.pop(0)
-        by_head = torch.cat(list(means.values()), 1) if means else over_heads.new_zeros(1, 0, *over_heads.shape[1:])
-        return _flat(over_heads, by_head)
+def _flat(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat([part.flatten(0, -3) for part in parts])
 
 
 def _scope_mask(attribution: Attribution, item: int) -> Tensor | None:
@@ -249,27 +213,32 @@ def _scope_mask(attribution: Attribution, item: int) -> Tensor | None:
     return attribution.denoise_mask[item] if scoped and attribution.denoise_mask is not None else None
 
 
-def _measure(measured: Tensor, rows: Tensor, name: str, scope: Tensor | None, mask: Tensor | None) -> None:
-    """Fill in the measures that rows of this field give."""
+def _measure_share(measured: Tensor, rows: Tensor, scope: Tensor | None) -> None:
+    """Fill in how much of the attention of the positions in scope went to the reference."""
     grid = TokenGrid(*rows.shape[1:])
-    if name == "r2g_share":
-        asked = torch.ones(grid.cells, dtype=torch.bool) if scope is None else cells_of(scope, grid)
-        measured[MEASURES.index("share")] = rows.flatten(1)[:, asked].mean(1)
-        return
+    asked = torch.ones(grid.cells, dtype=torch.bool) if scope is None else cells_of(scope, grid)
+    measured[MEASURES.index("share")] = rows.flatten(1)[:, asked].mean(1)
+
+
+def _measure_place(measured: Tensor, rows: Tensor, mask: Tensor | None) -> None:
+    """Fill in how concentrated maps are, and how much of each lies in the mask."""
     measured[MEASURES.index("concentration")] = concentration(rows)
     if mask is not None:
-        soft = F.adaptive_avg_pool2d(mask[None, None].float(), (grid.height, grid.width))[0, 0]
+        height, width = rows.shape[1:]
+        soft = F.adaptive_avg_pool2d(mask[None, None].float(), (height, width))[0, 0]
         measured[MEASURES.index("inside")] = torch.tensor([share_inside(row, soft) for row in rows])
 
 
-def _add_pairs(tensors: dict[str, Tensor], attribution: Attribution, item: int, reference: int, room: int) -> list[int]:
+def _add_pairs(tensors: dict[str, Tensor], attribution: Attribution, place: Selection, room: int) -> list[int]:
     """Add the pair maps of the layers that look most at the reference, as many as fit; these layers."""
-    shown = attribution.references[reference].grid
-    entries = {n: e for n, e in _entries(attribution, reference).items() if e.pairs and shown is not None}
-    by_share = sorted(entries, key=lambda n: -entries[n].maps["r2g_share"][item].mean().item())
+    if attribution.references[place.reference].grid is None:
+        return []
+    entries = {n: attribution.entries[place.reference, n] for n in _layers(attribution, place.reference)}
+    paired = [n for n, entry in entries.items() if entry.pairs]
     kept = []
-    for n in by_share:
-        parts = dict(_pairs(entries[n], item, entries[n].reference_grid or shown, f"{item}/{reference}/{n}"))
+    for n in sorted(paired, key=lambda n: -entries[n].maps[SHARE_OF_PICTURE.key][place.item].mean().item()):
+        grid = grid_of(attribution, MapKind("g2r"), place.reference, n)
+        parts = dict(_pairs(entries[n], place.item, grid, f"{_name(place)}/{n}"))
         if (size := _nbytes(parts)) <= room:
             room -= size
             tensors |= parts
@@ -277,17 +246,17 @@ def _add_pairs(tensors: dict[str, Tensor], attribution: Attribution, item: int, 
     return sorted(kept)
 
 
-def _pairs(entry: LayerMaps, item: int, grid: TokenGrid | None, place: str) -> Iterator[tuple[str, Tensor]]:
-    assert grid is not None and entry.pair_rows is not None
+def _pairs(entry: LayerMaps, item: int, grid: TokenGrid, place: str) -> Iterator[tuple[str, Tensor]]:
+    assert entry.pair_rows is not None
 
     def over_frames(values: Tensor) -> Tensor:  # [A, M] -> [A, h', w']
         return values.unflatten(1, (grid.frames, grid.height, grid.width)).mean(1)
 
     yield f"pair_rows/{place}", entry.pair_rows.int()
-    made = over_frames(entry.pairs["g2r_pairs"][item])
+    made = over_frames(entry.pairs[PAIR_KEY["g2r"]][item])
     yield f"pairs/{place}/g2r", (quantized := quantize(made))[0]
     yield f"pair_range/{place}/g2r", quantized[1]
-    went = over_frames(entry.pairs["r2g_pairs"][item]).flatten(1).T
+    went = over_frames(entry.pairs[PAIR_KEY["r2g"]][item]).flatten(1).T
     levels, ranges = quantize(went[..., None])
     yield f"pairs/{place}/r2g", levels[..., 0]
     yield f"pair_range/{place}/r2g", ranges

@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from .host.handle import Capture
 from .schema import AttributionHandle, CaptureHandle, schema
+from .wording import in_words
 
 
 class I2AMCollect(io.ComfyNode):
@@ -25,6 +26,7 @@ class I2AMCollect(io.ComfyNode):
         )
 
     @classmethod
+    @in_words()
     def execute(cls, capture: Capture, samples) -> io.NodeOutput:
         attribution = capture.find(samples["samples"])
         if not attribution.entries:

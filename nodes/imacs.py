@@ -1,5 +1,6 @@
 """I2AM IMACS: does the attention fall where it should?"""
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -8,11 +9,15 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..i2am_core import levels
-from ..i2am_core.attribution import Attribution, Direction
+from ..i2am_core.aggregate import resize
+from ..i2am_core.attribution import Attribution
+from ..i2am_core.kinds import Direction, MapKind
 from ..i2am_core.metrics import imacs, share_inside
+from ..i2am_core.selection import Selection
 from .images import LONGEST_SIDE, choose, enlarge, painted_mask, referred
 from .schema import AttributionHandle, schema
-from .selections import number_inputs, scope_input, selection_inputs
+from .selections import number_inputs, scope_input, selection_inputs, selection_of
+from .wording import in_words
 
 
 class I2AMIMACS(io.ComfyNode):
@@ -67,50 +72,47 @@ class I2AMIMACS(io.ComfyNode):
         )
 
     @classmethod
+    @in_words()
     def execute(
         cls, attribution, scope, penalty, threshold, steps, layers, heads, reference, item,
         inpainting_mask=None, reference_mask=None,
     ) -> io.NodeOutput:  # fmt: skip
-        chosen = dict(steps=steps, layers=layers, heads=heads, reference=reference, item=item)
+        selection = selection_of(steps, layers, heads, reference, item, scope)
+        rule = {"penalty": penalty, "threshold": threshold}
         mask, whose = painted_mask(attribution, inpainting_mask, item)
-        r2g = _score(attribution, "r2g", mask, penalty, threshold, chosen) | {"mask": whose}
-        g2r = _g2r(attribution, reference_mask, penalty, threshold, chosen | {"scope": scope})
-        report = {"r2g": r2g, "g2r": g2r, "penalty": penalty, "threshold": threshold, **chosen}
+        anyone = dataclasses.replace(selection, scope="auto")  # the scope is that of the generated-to-reference map
+        r2g = _score(attribution, "r2g", mask, rule, anyone) | {"mask": whose}
+        g2r = _g2r(attribution, reference_mask, rule, selection)
+        chosen = dict(steps=steps, layers=layers, heads=heads, reference=reference, item=item)
+        report = {"r2g": r2g, "g2r": g2r, **rule, **chosen}
         g2r_score = math.nan if g2r["score"] is None else g2r["score"]
         return io.NodeOutput(r2g["score"], g2r_score, json.dumps(report, indent=2))
 
 
-def _g2r(
-    attribution: Attribution, mask: Tensor | None, penalty: float, threshold: float, chosen: dict[str, Any]
-) -> dict[str, Any]:
+def _g2r(attribution: Attribution, mask: Tensor | None, rule: dict[str, float], selection: Selection) -> dict[str, Any]:
     """The generated-to-reference score, or why there is none."""
-    shown = attribution.check_reference(chosen["reference"])
+    shown = attribution.check_reference(selection.reference)
     if mask is None:
         return {"score": None, "reason": "no reference_mask is connected"}
     if shown.grid is None:
         return {"score": None, "reason": f"reference '{shown.name}' has no spatial layout"}
-    mask = choose(mask, referred(attribution, chosen["reference"], chosen["item"]))
-    score = _score(attribution, "g2r", mask, penalty, threshold, chosen)
+    mask = choose(mask, referred(attribution, selection.reference, selection.item))
+    score = _score(attribution, "g2r", mask, rule, selection)
     return score | {"approximate": True} if shown.approximate else score
 
 
 def _score(
-    attribution: Attribution,
-    direction: Direction,
-    mask: Tensor,
-    penalty: float,
-    threshold: float,
-    chosen: dict[str, Any],
+    attribution: Attribution, direction: Direction, mask: Tensor, rule: dict[str, float], selection: Selection
 ) -> dict[str, Any]:
     """IMACS of the unified map, and how much of its mass lies inside the mask; small masks are enlarged first."""
     if max(mask.shape) < LONGEST_SIDE:
         scale = LONGEST_SIDE / max(mask.shape)
         mask = enlarge(mask, (round(mask.shape[0] * scale), round(mask.shape[1] * scale)))
-    shown = levels.maps(attribution, direction, "unified", "paper", **chosen)
+    shown = levels.maps(attribution, MapKind(direction), "unified", selection)
     inside = (mask > 0.5).float()
     result = {
-        "score": round(imacs(shown.values[0], mask, penalty, threshold), 4),
-        "mass_inside": round(share_inside(levels.resize(shown.values[0], *mask.shape), inside), 4),
+        "score": round(imacs(shown.values[0], mask, **rule), 4),
+        "mass_inside": round(share_inside(resize(shown.values[0], *mask.shape), inside), 4),
         "mask_area": round(inside.mean().item(), 4),
     }
     if direction == "g2r":

@@ -10,6 +10,7 @@ from .host.rolled_out import Image, RolledOut
 from .images import small
 from .schema import CaptureHandle, schema
 from .tag_reference import central_square
+from .wording import in_words
 
 IPAdapter = io.Custom("IPADAPTER")
 
@@ -37,6 +38,7 @@ class I2AMIPAdapterReference(io.ComfyNode):
         )
 
     @classmethod
+    @in_words()
     def execute(cls, capture, ipadapter, image, clip_vision=None) -> io.NodeOutput:
         ipadapter, clip_vision = _parts(ipadapter, clip_vision)
         features = clip_vision.encode_image(image).penultimate_hidden_states

@@ -3,9 +3,11 @@
 from comfy_api.latest import io
 
 from ..i2am_core import levels, render
+from ..i2am_core.kinds import NORMALIZATIONS, MapKind
 from .images import as_batch, choose, choose_frames, generated, referred, size_for
 from .schema import AttributionHandle, schema
-from .selections import DIRECTIONS, number_inputs, scope_input, selection_inputs
+from .selections import DIRECTIONS, number_inputs, scope_input, selection_inputs, selection_of
+from .wording import in_words
 
 
 class I2AMMaps(io.ComfyNode):
@@ -26,14 +28,14 @@ class I2AMMaps(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "level",
-                    options=["unified", "time", "head", "layer", "reference", "frame"],
+                    options=list(levels.LEVELS),
                     tooltip="One map of everything, or one for each group of steps, each head or each layer; "
                     "'reference' shows which of several references acts where, the strongest first; 'frame' shows "
                     "each frame of a video's latent.",
                 ),
                 io.Combo.Input(
                     "normalization",
-                    options=["paper", "share"],
+                    options=list(NORMALIZATIONS),
                     tooltip="'paper' says where: each layer's map sums to 1 on its own grid. 'share' says how much: "
                     "the part of the attention that went to the reference, of all that the model looked at.",
                 ),
@@ -80,16 +82,14 @@ class I2AMMaps(io.ComfyNode):
         )
 
     @classmethod
+    @in_words()
     def execute(
         cls, attribution, direction, level, normalization, scope, steps, layers, heads, time_groups, reference, item,
         colormap, scale, opacity, image=None,
     ) -> io.NodeOutput:  # fmt: skip
         towards = DIRECTIONS[direction]
-        shown = levels.maps(
-            attribution, towards, level, normalization,
-            scope=scope, steps=steps, layers=layers, heads=heads,
-            time_groups=time_groups, reference=reference, item=item,
-        )  # fmt: skip
+        selection = selection_of(steps, layers, heads, reference, item, scope)
+        shown = levels.maps(attribution, MapKind(towards, normalization), level, selection, time_groups)
         subject = generated(attribution, item) if towards == "r2g" else referred(attribution, reference, item)
         if image is None and level != "frame":
             kept = attribution.picture(towards, reference, item)

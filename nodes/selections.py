@@ -2,10 +2,10 @@
 
 from comfy_api.latest import io
 
-from ..i2am_core.attribution import Direction
+from ..i2am_core.kinds import Direction
+from ..i2am_core.selection import SCOPES, Selection
 
 DIRECTIONS: dict[str, Direction] = {"reference to generated": "r2g", "generated to reference": "g2r"}
-SCOPES = ("auto", "whole image", "inpainting mask")
 
 
 def scope_input() -> io.Combo.Input:
@@ -36,3 +36,8 @@ def number_inputs() -> list[io.Int.Input]:
         io.Int.Input("reference", default=0, min=0, max=63, tooltip="Which reference image, counted from 0."),
         io.Int.Input("item", default=0, min=0, max=4095, tooltip="Which picture of the batch, counted from 0."),
     ]
+
+
+def selection_of(steps: str, layers: str, heads: str, reference: int, item: int, scope: str = "auto") -> Selection:
+    """What these inputs select."""
+    return Selection(steps=steps, layers=layers, heads=heads, reference=reference, item=item, scope=scope)

@@ -6,7 +6,8 @@ from ..i2am_core import render
 from ..i2am_core.specific import specific
 from .images import as_batch, choose, generated, referred, size_for
 from .schema import AttributionHandle, schema
-from .selections import DIRECTIONS, number_inputs, selection_inputs
+from .selections import DIRECTIONS, number_inputs, selection_inputs, selection_of
+from .wording import in_words
 
 
 class I2AMSpecificReference(io.ComfyNode):
@@ -54,16 +55,15 @@ class I2AMSpecificReference(io.ComfyNode):
         )
 
     @classmethod
+    @in_words()
     def execute(
         cls, attribution, region, direction, steps, layers, heads, reference, item, colormap, opacity, image=None
     ) -> io.NodeOutput:
         towards = DIRECTIONS[direction]
         picture, source = generated(attribution, item), referred(attribution, reference, item)
         asked, shown = (picture, source) if towards == "g2r" else (source, picture)
-        found = specific(
-            attribution, choose(region, asked), towards,
-            layers=layers, steps=steps, heads=heads, reference=reference, item=item,
-        )  # fmt: skip
+        selection = selection_of(steps, layers, heads, reference, item)
+        found = specific(attribution, choose(region, asked), towards, selection)
         under = None if image is None else choose(image, shown)
         heat = render.heat(found.values[None], size_for(shown.grid) if under is None else tuple(under.shape[:2]))
         colors = render.colorize(heat, colormap)

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..i2am_core.storage import SUFFIX, load, save
 from .images import choose, generated, referred, small
 from .schema import AttributionHandle, schema
+from .wording import in_words
 
 FOLDERS = {"output": folder_paths.get_output_directory, "input": folder_paths.get_input_directory}
 
@@ -33,6 +34,7 @@ class I2AMSave(io.ComfyNode):
         )
 
     @classmethod
+    @in_words()
     def execute(cls, attribution, filename_prefix, image=None, reference=None) -> io.NodeOutput:
         pictures = dict(attribution.pictures)
         if image is not None:
@@ -82,6 +84,7 @@ class I2AMLoad(io.ComfyNode):
         return found.st_mtime, found.st_size
 
     @classmethod
+    @in_words()
     def execute(cls, file) -> io.NodeOutput:
         attribution = load(find(file))
         return io.NodeOutput(attribution, attribution.summary())

@@ -22,6 +22,7 @@ from ..i2am_core.tokens import TokenGrid
 from ..i2am_core.view import sheets, view
 from .images import LONGEST_SIDE, choose, enlarge, generated, painted_mask, referred, size_for, small
 from .schema import AttributionHandle, schema
+from .wording import in_words
 
 FILE_BYTES = 60 * 2**20  # of the file that the page loads
 PICTURE_SIDE = 1024  # px, at most, of the pictures in it
@@ -57,6 +58,7 @@ class I2AMViewer(io.ComfyNode):
         )
 
     @classmethod
+    @in_words()
     def execute(cls, attribution, image=None, reference=None, mask=None) -> io.NodeOutput:
         pictures = Pictures()
         painted = [_mask(attribution, mask, item) for item in range(attribution.items)]

@@ -134,7 +134,7 @@ class Host:
 def prepare(tests: bool = False) -> Host:
     """Make or check everything that is needed, and say where it is."""
     given = os.environ.get("COMFYUI_PATH")
-    if given and Path(given).resolve() != COMFYUI:
+    if given and Path(given).resolve() != COMFYUI.resolve():  # .host may be a link
         return check_foreign(Path(given).expanduser().resolve(), tests)
     version = sys.version_info[:2]
     if not OLDEST_PYTHON <= version <= NEWEST_PYTHON:

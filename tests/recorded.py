@@ -2,7 +2,7 @@
 
 import torch
 
-from i2am_core import Recorder, Reference, TokenGrid, attribute, span
+from i2am_core import Place, Positions, Recorder, Reference, TokenGrid, attribute, span
 
 STEPS, HEADS, ITEMS = 10, 3, 2
 FINE, COARSE = TokenGrid(6, 4), TokenGrid(3, 2)
@@ -22,8 +22,10 @@ def record(layers, budget=BIG_BUDGET, calls_per_step=1, masked=True, steps=STEPS
                 q, k = torch.randn(ITEMS, layer.heads, cells, 8), torch.randn(ITEMS, layer.heads, 20, 8)
                 scope = (torch.arange(cells) % 2 == 0).expand(ITEMS, cells) if masked else None
                 rows = torch.arange(cells) if recorder.pairs_fit(number, layer, cells, REFERENCE.tokens) else None
-                (m,) = attribute(q, k, [span("reference", 5, REFERENCE.grid)], scope=scope, pair_rows=rows)
-                recorder.add(layer, step, number, m, rows)
+                (m,) = attribute(
+                    q, k, [span("reference", 5, REFERENCE.grid)], positions=Positions(scope=scope, pair_rows=rows)
+                )
+                recorder.add(Place(layer, step, number), m, rows)
                 given.setdefault((layer, step), []).append(m)
     mask = torch.ones(ITEMS, 6, 4) if masked else None
     return recorder.freeze(grid=FINE, denoise_mask=mask), given

@@ -7,14 +7,15 @@ import json
 from pathlib import Path
 
 import torch
+from asked import maps, specific
 from recorded import COARSE, FINE, HEADS, REFERENCE
 from safetensors.torch import save
 
-from i2am_core import Layer, Recorder, attribute, imacs, maps, span
+from i2am_core import Layer, Place, Positions, Recorder, attribute, imacs, span
+from i2am_core.aggregate import resampled
 from i2am_core.attribution import Attribution
 from i2am_core.regions import cells_of
 from i2am_core.render import colorize, heat
-from i2am_core.specific import specific
 from i2am_core.view import view
 
 FOLDER = Path(__file__).resolve().parent / "web" / "fixtures"
@@ -22,6 +23,7 @@ LAYERS = [Layer("fine", FINE, HEADS), Layer("coarse", COARSE, 2)]
 STEPS = 4
 CANVAS = (24, 16)  # px of the picture's heat
 REFERENCE_CANVAS = (18, 24)
+STEEP = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])  # resized, it falls below 0
 BOX = (0.25, 1 / 6, 0.75, 0.5)  # on cells of the fine grid
 
 
@@ -39,9 +41,11 @@ def make() -> Attribution:
             scope = cells_of(mask, layer.grid)
             rows = scope[0].nonzero()[:, 0]
             recorder.pairs_fit(number, layer, len(rows), REFERENCE.tokens)
-            (m,) = attribute(q, k, [span("reference", 3, REFERENCE.grid)], scope=scope, pair_rows=rows)
-            recorder.add(layer, step, number, m, rows)
-    recorder.skipped["text"] = 3
+            (m,) = attribute(
+                q, k, [span("reference", 3, REFERENCE.grid)], positions=Positions(scope=scope, pair_rows=rows)
+            )
+            recorder.add(Place(layer, step, number), m, rows)
+    recorder.skip("text", calls=3)
     return recorder.freeze(grid=FINE, denoise_mask=mask, mechanism="fixture", branch="positive")
 
 
@@ -83,6 +87,7 @@ def expected(attribution: Attribution, mask: torch.Tensor) -> dict:
     return {
         "maps": [_map(attribution, field, chosen) for chosen in selections for field in ("r2g_paper", "g2r_share")],
         "missing": {"layer": 1, "step": 2},
+        "steep": {"values": STEEP.flatten().tolist(), "resampled": resampled(STEEP, 5, 7).flatten().tolist()},
         "canvas": CANVAS,
         "mask": mask.flatten().int().tolist(),
         "imacs": imacs(maps(attribution, "r2g").values[0], mask),

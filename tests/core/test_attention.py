@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from i2am_core import TokenGrid, TokenGroup, attribute, span, split_heads, streaming
+from i2am_core import Logits, Positions, TokenGrid, TokenGroup, attribute, span, split_heads, streaming
 from i2am_core.columns import ReferenceColumns
 
 FIELDS = ("r2g_paper", "r2g_share", "g2r_paper", "g2r_share")
@@ -97,9 +97,13 @@ def test_equals_brute_force(call):
     q, k, index, count, queries, bias, scope, scale, gain, chunk_bytes = call
     pair_rows = torch.arange(q.shape[2] - queries.start)
     (got,) = attribute(
-        q, k, [TokenGroup("reference", index, count)],
-        queries=queries, scale=scale, bias=bias, scope=scope, pair_rows=pair_rows, gain=gain, chunk_bytes=chunk_bytes,
-    )  # fmt: skip
+        q,
+        k,
+        [TokenGroup("reference", index, count)],
+        logits=Logits(scale=scale, bias=bias),
+        positions=Positions(queries=queries, gain=gain, scope=scope, pair_rows=pair_rows),
+        chunk_bytes=chunk_bytes,
+    )
     columns = list(range(k.shape[2]))[index] if isinstance(index, slice) else index.tolist()
     rows = list(range(q.shape[2]))[queries]
     full_bias = None
@@ -131,9 +135,8 @@ def test_sums_and_bounds(call):
         q,
         k,
         [TokenGroup("reference", index, count)],
-        queries=queries,
-        scale=scale,
-        scope=scope,
+        logits=Logits(scale=scale),
+        positions=Positions(queries=queries, scope=scope),
         chunk_bytes=chunk_bytes,
     )
     ones = torch.ones(q.shape[:2])
@@ -163,13 +166,13 @@ def test_planted_correspondence_is_recovered():
     q = torch.nn.functional.normalize(torch.randn(1, 1, 25, 16), dim=-1) * 20
     order = torch.randperm(25)
     k = torch.cat([torch.randn(1, 1, 7, 16), q[:, :, order]], 2)
-    (got,) = attribute(q, k, [span("reference", 7, TokenGrid(5, 5))], pair_rows=torch.arange(25))
+    (got,) = attribute(q, k, [span("reference", 7, TokenGrid(5, 5))], positions=Positions(pair_rows=torch.arange(25)))
     assert torch.equal(order[got.g2r_pairs[0].argmax(-1)], torch.arange(25))
 
 
 def test_pair_map_over_all_positions_is_g2r_and_batches_are_independent():
     q, k = torch.randn(3, 2, 10, 4), torch.randn(3, 2, 15, 4)
-    (batched,) = attribute(q, k, [span("reference", 3, count=6)], pair_rows=torch.arange(10))
+    (batched,) = attribute(q, k, [span("reference", 3, count=6)], positions=Positions(pair_rows=torch.arange(10)))
     torch.testing.assert_close(batched.g2r_pairs.mean(1), batched.g2r_paper.mean(1))
     for item in range(3):
         (alone,) = attribute(q[item : item + 1], k[item : item + 1], [span("reference", 3, count=6)])
@@ -187,7 +190,7 @@ def test_several_references_share_the_competition():
 def test_extreme_logits_stay_finite_and_exact(size):
     """Logits of up to 1e4, where sums underflow unless each softmax takes its own maximum."""
     q, k = torch.randn(1, 1, 6, 2) * size, torch.randn(1, 1, 9, 2) * size
-    (got,) = attribute(q, k, [span("reference", 2, count=4)], pair_rows=torch.arange(6))
+    (got,) = attribute(q, k, [span("reference", 2, count=4)], positions=Positions(pair_rows=torch.arange(6)))
     expected = brute_force(q[0, 0], k[0, 0], range(2, 6), range(6), 2**-0.5, None, [True] * 6)
     for name in FIELDS:
         values = getattr(got, name)[0, 0].double()
@@ -203,7 +206,7 @@ def test_a_reference_that_is_all_but_ignored_keeps_its_paper_maps(shift):
     q, k = torch.randn(1, 2, 12, 8), torch.randn(1, 2, 15, 8)
     bias = torch.zeros(15)
     bias[:5] = shift  # the competitors
-    (got,) = attribute(q, k, [span("reference", 5, count=10)], bias=bias)
+    (got,) = attribute(q, k, [span("reference", 5, count=10)], logits=Logits(bias=bias))
     (alone,) = attribute(q, k[:, :, 5:], [span("reference", 0, count=10)])
     for name in ("r2g_paper", "g2r_paper"):
         torch.testing.assert_close(getattr(got, name), getattr(alone, name))
@@ -213,7 +216,7 @@ def test_a_reference_that_is_all_but_ignored_keeps_its_paper_maps(shift):
 def test_rows_on_very_different_scales_do_not_lose_a_column():
     """A reference token that only a row of small logits looks at, beside a row of huge ones."""
     q, k = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]]), torch.tensor([[[[400.0, 0.0], [-400.0, 3.0]]]])
-    (got,) = attribute(q, k, [span("reference", 0, count=2)], scale=1.0)
+    (got,) = attribute(q, k, [span("reference", 0, count=2)], logits=Logits(scale=1.0))
     expected = brute_force(q[0, 0], k[0, 0], range(2), range(2), 1.0, None, [True] * 2)
     for name in FIELDS:
         torch.testing.assert_close(getattr(got, name)[0, 0].double(), torch.tensor(expected[name]).double())
@@ -225,7 +228,7 @@ def test_products_and_streaming_agree(call, kernel):
     """Row log-sum-exp from a kernel or plainly, maps by products, in blocks of rows or row by row: one result."""
     q, k, index, count, queries, bias, scope, scale, gain, _ = call
     rows = torch.arange(q.shape[2] - queries.start)
-    options = dict(queries=queries, scale=scale, bias=bias, scope=scope, pair_rows=rows, gain=gain)
+    positions = Positions(queries, gain, scope, rows)
     group = TokenGroup("reference", index, count)
     tolerance = logit_rounding(q, k, scale)
     columns = ReferenceColumns(
@@ -241,7 +244,7 @@ def test_products_and_streaming_agree(call, kernel):
     careful = row_by_row(columns)
     for chunk_bytes in (10**9, 1):
         total = None if kernel else row_sums(q, k, scale, bias)
-        (fast,) = attribute(q, k, [group], **options, total=total, chunk_bytes=chunk_bytes)
+        (fast,) = attribute(q, k, [group], Logits(scale, bias, total), positions, chunk_bytes)
         for name in (*FIELDS, "g2r_paper_scope", "g2r_share_scope", "g2r_pairs", "r2g_pairs"):
             torch.testing.assert_close(getattr(fast, name), careful[name], atol=tolerance, rtol=0, msg=name)
 
@@ -274,7 +277,7 @@ def test_half_precision_is_summed_in_float32(dtype, dim, strength, masked, seed)
     g = torch.Generator().manual_seed(seed)
     q, k = (torch.randn(1, 2, n, dim, generator=g).mul(strength).to(dtype) for n in (64, 80))
     bias = torch.randn(64, 80, generator=g) if masked else None
-    (half,) = attribute(q, k, [span("reference", 16, count=64)], bias=bias)
+    (half,) = attribute(q, k, [span("reference", 16, count=64)], logits=Logits(bias=bias))
     logits = q.double() @ k.double().transpose(-1, -2) * dim**-0.5 + (0 if bias is None else bias.double())
     share, columns = logits.softmax(-1)[..., 16:], logits[..., 16:]
     expected = {
@@ -328,13 +331,18 @@ def test_a_reference_that_is_all_there_is(with_scope):
     """Decoupled attention: its softmax is the whole softmax, so share and paper G2R are one, and R2G share is 1."""
     q, k = torch.randn(2, 3, 12, 8) * 4, torch.randn(2, 3, 9, 8) * 4
     scope = torch.rand(2, 12) < 0.5 if with_scope else None
-    (alone,) = attribute(q, k, [span("reference", 0, count=9)], scope=scope, pair_rows=torch.arange(12))
+    (alone,) = attribute(
+        q, k, [span("reference", 0, count=9)], positions=Positions(scope=scope, pair_rows=torch.arange(12))
+    )
     hidden = torch.full((10,), -torch.inf)
     hidden[:9] = 0
     (joint,) = attribute(
-        q, torch.cat([k, k[:, :, :1]], 2), [span("reference", 0, count=9)],
-        bias=hidden, scope=scope, pair_rows=torch.arange(12),
-    )  # fmt: skip
+        q,
+        torch.cat([k, k[:, :, :1]], 2),
+        [span("reference", 0, count=9)],
+        logits=Logits(bias=hidden),
+        positions=Positions(scope=scope, pair_rows=torch.arange(12)),
+    )
     for name, values in vars(joint).items():
         if isinstance(values, torch.Tensor):
             torch.testing.assert_close(
@@ -352,14 +360,21 @@ def test_an_empty_or_missing_reference_is_refused(index):
 
 def test_no_generated_position_is_refused():
     with pytest.raises(ValueError, match="no row of this attention call"):
-        attribute(torch.randn(1, 1, 5, 4), torch.randn(1, 1, 6, 4), [span("it", 0, count=2)], queries=slice(5, 9))
+        attribute(
+            torch.randn(1, 1, 5, 4),
+            torch.randn(1, 1, 6, 4),
+            [span("it", 0, count=2)],
+            positions=Positions(queries=slice(5, 9)),
+        )
 
 
 def test_an_empty_scope_and_no_pair_rows_give_zero_and_nothing():
     (got,) = attribute(
-        torch.randn(1, 2, 5, 4), torch.randn(1, 2, 6, 4), [span("it", 0, count=2)],
-        scope=torch.zeros(1, 5, dtype=torch.bool), pair_rows=torch.tensor([], dtype=torch.long),
-    )  # fmt: skip
+        torch.randn(1, 2, 5, 4),
+        torch.randn(1, 2, 6, 4),
+        [span("it", 0, count=2)],
+        positions=Positions(scope=torch.zeros(1, 5, dtype=torch.bool), pair_rows=torch.tensor([], dtype=torch.long)),
+    )
     assert got.g2r_paper_scope.eq(0).all() and got.g2r_share_scope.eq(0).all()
     assert got.g2r_pairs.shape == got.r2g_pairs.shape == (1, 0, 2)
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from asked import maps, specific
 from recorded import BIG_BUDGET, COARSE, FINE, HEADS, ITEMS, REFERENCE, STEPS, record
 
-from i2am_core import Layer, Recorder, Reference, TokenGrid, attribute, maps, span
-from i2am_core.levels import resize
-from i2am_core.specific import specific
+from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, attribute, span
+from i2am_core.aggregate import resize
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_every_step_weighs_the_same_however_often_it_is_asked():
         attribute(torch.randn(1, 1, 24, 4), torch.randn(1, 1, 12, 4), [span("r", 0, count=12)])[0] for _ in range(3)
     ]
     for step, m in ((0, given[0]), (1, given[1]), (1, given[2])):
-        recorder.add(layer, step, number, m, None)
+        recorder.add(Place(layer, step, number), m)
     got = maps(recorder.freeze(grid=FINE), "r2g").values[0].flatten()
     expected = (given[0].r2g_paper + (given[1].r2g_paper + given[2].r2g_paper) / 2) / 2
     torch.testing.assert_close(got, expected.flatten())
@@ -172,7 +172,7 @@ def test_a_reference_without_a_layout_has_no_g2r():
     recorder = Recorder(torch.tensor([1.0, 0.0]), 1, BIG_BUDGET)
     number = recorder.reference(Reference("global", 4, None))
     (m,) = attribute(torch.randn(1, 1, 24, 4), torch.randn(1, 1, 9, 4), [span("global", 5, count=4)])
-    recorder.add(Layer("a", FINE, 1), 0, number, m, None)
+    recorder.add(Place(Layer("a", FINE, 1), 0, number), m)
     attribution = recorder.freeze(grid=FINE)
     assert maps(attribution, "r2g").values.shape == (1, 6, 4)
     with pytest.raises(ValueError, match="without a spatial layout"):
@@ -190,7 +190,7 @@ def test_references_are_ranked_by_their_share_of_each_cell(normalization):
     found = attribute(q, k, [span("first", 2, grids[0]), span("second", 6, grids[1])])
     for number, m in enumerate(found):
         assert recorder.reference(Reference(("first", "second")[number], grids[number].cells, grids[number])) == number
-        recorder.add(layer, 0, number, m, None)
+        recorder.add(Place(layer, 0, number), m)
     attribution = recorder.freeze(grid=FINE)
     shown = maps(attribution, "r2g", "reference", normalization)
     assert shown.values.shape == (2, 6, 4)
@@ -216,8 +216,8 @@ def video(layers, steps=2):
         for layer in layers:
             q, k = torch.randn(ITEMS, layer.heads, layer.grid.cells, 8), torch.randn(ITEMS, layer.heads, 30, 8)
             rows = torch.arange(layer.grid.cells)
-            (m,) = attribute(q, k, [span("clip", 6, CLIP.grid)], pair_rows=rows)
-            recorder.add(layer, step, number, m, rows)
+            (m,) = attribute(q, k, [span("clip", 6, CLIP.grid)], positions=Positions(pair_rows=rows))
+            recorder.add(Place(layer, step, number), m, rows)
             given.append(m)
     return recorder.freeze(grid=TokenGrid(12, 8, frames=3)), given
 
@@ -266,10 +266,10 @@ def test_a_reference_on_several_grids_is_one_reference():
     expected = []
     for layer, grid in ((coarse, TokenGrid(2, 1)), (fine, TokenGrid(4, 2))):
         q, k = torch.randn(1, 1, layer.grid.cells, 4), torch.randn(1, 1, grid.cells, 4)
-        (m,) = attribute(q, k, [span("it", 0, grid)], pair_rows=torch.arange(layer.grid.cells))
+        (m,) = attribute(q, k, [span("it", 0, grid)], positions=Positions(pair_rows=torch.arange(layer.grid.cells)))
         number = recorder.reference(Reference("it", grid.cells, grid))
         assert recorder.pairs_fit(number, layer, layer.grid.cells, grid.cells)
-        recorder.add(layer, 0, number, m, torch.arange(layer.grid.cells), reference_grid=grid)
+        recorder.add(Place(layer, 0, number, reference_grid=grid), m, torch.arange(layer.grid.cells))
         expected.append(resize(m.g2r_paper[0, 0].unflatten(0, (grid.height, grid.width)), 4, 2))
     attribution = recorder.freeze(grid=FINE)
     assert attribution.references == (Reference("it", 8, TokenGrid(4, 2)),)
@@ -287,9 +287,9 @@ def test_a_call_that_says_nothing_in_scope_is_not_part_of_its_mean():
     inside, gain = torch.arange(24) < 8, torch.tensor([1.0, 0.5])
     for part, weight in ((inside, gain[0]), (~inside, gain[1])):
         (m,) = attribute(
-            q, k, [span("it", 0, REFERENCE.grid)], scope=inside[None], gain=part[None] * weight
-        )  # fmt: skip
-        recorder.add(layer, 0, number, m, None, evaluation=1)
+            q, k, [span("it", 0, REFERENCE.grid)], positions=Positions(gain=part[None] * weight, scope=inside[None])
+        )
+        recorder.add(Place(layer, 0, number, evaluation=1), m)
     attribution = recorder.freeze(grid=FINE, denoise_mask=inside.view(1, 6, 4).float())
     for scope in ("inpainting mask", "whole image"):
         torch.testing.assert_close(maps(attribution, "g2r", scope=scope).values.sum(), torch.tensor(1.0))

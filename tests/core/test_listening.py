@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from i2am_core import attribute, span
+from i2am_core import Logits, attribute, span
 from i2am_core.listening import Listener
 from i2am_core.logsumexp import KERNELS, PLAIN, chunked, row_log_sum_exp, trusts
 
@@ -75,7 +75,7 @@ def test_rows_that_see_nothing_have_the_same_maps_whatever_the_kernel_says_of_th
         F.scaled_dot_product_attention(q, k, v, mask)
     group = span("reference", 8, count=20)
     heard, plain = (
-        attribute(q, k, [group], bias=mask, total=total)[0]
+        attribute(q, k, [group], logits=Logits(bias=mask, total=total))[0]
         for total in (listener.total(q, k, None, mask), chunked(q, k, 16**-0.5, mask))
     )
     assert plain.r2g_share[:, :, 3].eq(0).all()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from i2am_core import attribute, span
+from i2am_core import Logits, Positions, attribute, span
 
 MB = 2**20
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ def test_no_matrix_of_queries_and_keys(text, reference, masked):
     q, k = torch.randn(1, heads, queries, 16), torch.randn(1, heads, text + reference, 16)
     bias = torch.zeros(1, 1, 1, text + reference) if masked else None
     with Largest() as largest:
-        attribute(q, k, [span("reference", text, count=reference)], bias=bias, chunk_bytes=8 * MB)
+        attribute(q, k, [span("reference", text, count=reference)], logits=Logits(bias=bias), chunk_bytes=8 * MB)
     matrix = 4 * heads * queries * (text + reference)
     assert matrix > 90 * MB or reference == 64
     assert largest.bytes <= 34 * MB < matrix  # the plain log-sum-exp reads up to 32 MB at a time
@@ -45,7 +45,13 @@ def test_no_matrix_of_queries_and_keys(text, reference, masked):
 def test_pair_maps_are_the_only_thing_that_grows_with_both():
     q, k = torch.randn(1, 4, 2000, 16), torch.randn(1, 4, 1000, 16)
     with Largest() as largest:
-        attribute(q, k, [span("reference", 0, count=1000)], pair_rows=torch.arange(500), chunk_bytes=8 * MB)
+        attribute(
+            q,
+            k,
+            [span("reference", 0, count=1000)],
+            positions=Positions(pair_rows=torch.arange(500)),
+            chunk_bytes=8 * MB,
+        )
     assert largest.bytes <= 16 * MB
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from i2am_core import Layer, Recorder, Reference, TokenGrid, attribute, span
+from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, attribute, span
 from i2am_core.rollout import HEAD, resample, rollout, spread
 
 TOKENS, SIDE, WIDTH, SEEN, OUT, HEADS, DEPTH = 5, 3, 12, 8, 6, 2, 3
@@ -166,9 +166,11 @@ def recorded():
     rows, scope = torch.tensor([1, 5, 6]), torch.arange(12).expand(2, 12) > 4
     for step in range(2):
         q, k = torch.randn(2, 3, 12, 8), torch.randn(2, 3, 11, 8)
-        for number, maps in zip(numbers, attribute(q, k, groups, scope=scope, pair_rows=rows), strict=True):
+        for number, maps in zip(
+            numbers, attribute(q, k, groups, positions=Positions(scope=scope, pair_rows=rows)), strict=True
+        ):
             for name in ("first", "second"):
-                recorder.add(Layer(name, GRID, 3), step, number, maps, rows)
+                recorder.add(Place(Layer(name, GRID, 3), step, number), maps, rows)
     return recorder.freeze(grid=GRID, denoise_mask=torch.ones(2, 4, 3))
 
 

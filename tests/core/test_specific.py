@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from asked import maps, specific
 
-from i2am_core import Layer, Recorder, Reference, TokenGrid, attribute, maps, span
+from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, attribute, span
 from i2am_core.regions import cells_of
-from i2am_core.specific import specific
 
 GRID, REFERENCE = TokenGrid(6, 4), Reference("reference", 20, TokenGrid(4, 5))
 
@@ -13,10 +13,10 @@ GRID, REFERENCE = TokenGrid(6, 4), Reference("reference", 20, TokenGrid(4, 5))
 def record(q, k, rows=None, scope=None, layers=("a",)):
     recorder = Recorder(torch.tensor([2.0, 1.0, 0.0]), q.shape[0], 2**30)
     number = recorder.reference(REFERENCE)
-    (m,) = attribute(q, k, [span("reference", 3, REFERENCE.grid)], pair_rows=rows, scope=scope)
+    (m,) = attribute(q, k, [span("reference", 3, REFERENCE.grid)], positions=Positions(scope=scope, pair_rows=rows))
     for step in range(2):
         for name in layers:
-            recorder.add(Layer(name, GRID, q.shape[1]), step, number, m, rows)
+            recorder.add(Place(Layer(name, GRID, q.shape[1]), step, number), m, rows)
     return recorder.freeze(grid=GRID)
 
 
@@ -91,5 +91,5 @@ def test_steps_and_heads_cannot_be_told_apart(everywhere, arguments):
 
 def test_without_pair_maps():
     attribution = record(torch.randn(1, 1, 24, 8), torch.randn(1, 1, 23, 8))
-    with pytest.raises(ValueError, match="set pair_maps of I2AM Capture"):
+    with pytest.raises(ValueError, match="no pair maps were kept for the selected layers"):
         specific(attribution, torch.ones(6, 4), "g2r")

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from asked import maps
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from i2am_core import Layer, Recorder, Reference, TokenGrid, attribute, maps, span
+from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, attribute, span
 from i2am_core.report import attribution_sheet
 from i2am_core.storage import load, save
 
@@ -30,9 +31,9 @@ def attribution():
             q, k = torch.randn(2, 3, 12, 8), torch.randn(2, 3, 9, 8)
             rows = torch.tensor([1, 2]) if number == 0 else None
             scope = torch.ones(2, 12, dtype=torch.bool)
-            (m,) = attribute(q, k, [span(name, 2, grid, tokens)], pair_rows=rows, scope=scope)
-            recorder.add(Layer("output 1.0", GRID, 3), step, number, m, rows)
-    recorder.skipped["self-attention"] = 7
+            (m,) = attribute(q, k, [span(name, 2, grid, tokens)], positions=Positions(scope=scope, pair_rows=rows))
+            recorder.add(Place(Layer("output 1.0", GRID, 3), step, number), m, rows)
+    recorder.skip("self-attention", calls=7)
     made = recorder.freeze(grid=GRID, denoise_mask=torch.rand(2, 3, 4), mechanism="cross-attention", branch="positive")
     picture = torch.randint(256, (8, 9, 3), dtype=torch.uint8)
     return dataclasses.replace(made, notes=("a note",), pictures={"generated 0": picture})

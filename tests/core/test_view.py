@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
+from asked import maps, specific
 from recorded import BIG_BUDGET, COARSE, FINE, HEADS, REFERENCE, STEPS, record
 
-from i2am_core import Layer, Recorder, Reference, TokenGrid, attribute, maps, span
+from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, attribute, span
 from i2am_core.metrics import concentration, share_inside
-from i2am_core.specific import specific
 from i2am_core.view import MEASURES, choose_detail, sheets, view
 
 LAYERS = [Layer("a", FINE, HEADS), Layer("b", COARSE, HEADS), Layer("c", FINE, 2)]
@@ -112,7 +112,7 @@ def test_steps_in_which_a_layer_was_not_seen_are_no_numbers():
         for layer in LAYERS[: 2 if step == 1 else 1]:
             q, k = torch.randn(1, layer.heads, layer.grid.cells, 8), torch.randn(1, layer.heads, 12, 8)
             (m,) = attribute(q, k, [span("reference", 0, REFERENCE.grid)])
-            recorder.add(layer, step, number, m, None)
+            recorder.add(Place(layer, step, number), m)
     attribution = recorder.freeze(grid=FINE)
     seen = view(attribution, BIG_BUDGET)
     assert seen.tensors["range/0/0/1/r2g_paper"][1:4].isnan()[:, 0].tolist() == [True, False, True]
@@ -154,7 +154,7 @@ def test_a_reference_without_a_place_has_maps_on_the_picture_only():
     recorder = Recorder(torch.linspace(10, 0, 3), 1, BIG_BUDGET)
     number = recorder.reference(Reference("face", 4, None))
     (m,) = attribute(torch.randn(1, 2, 24, 8), torch.randn(1, 2, 4, 8), [span("face", 0, count=4)])
-    recorder.add(Layer("a", FINE, 2), 0, number, m, None)
+    recorder.add(Place(Layer("a", FINE, 2), 0, number), m)
     v = view(recorder.freeze(grid=FINE), BIG_BUDGET)
     assert {name.split("/")[-1] for name in v.tensors if name.startswith("maps")} == {"r2g_paper", "r2g_share"}
     assert v.header["pairs"] == {"0/0": []}
@@ -199,10 +199,13 @@ def test_a_video_is_the_mean_of_its_frames():
     number = recorder.reference(REFERENCE)
     rows = torch.arange(grid.cells)
     (m,) = attribute(
-        torch.randn(1, 2, 12, 8), torch.randn(1, 2, 12, 8), [span("reference", 0, REFERENCE.grid)], pair_rows=rows
+        torch.randn(1, 2, 12, 8),
+        torch.randn(1, 2, 12, 8),
+        [span("reference", 0, REFERENCE.grid)],
+        positions=Positions(pair_rows=rows),
     )
     assert recorder.pairs_fit(number, Layer("a", grid, 2), 12, 12)
-    recorder.add(Layer("a", grid, 2), 0, number, m, rows)
+    recorder.add(Place(Layer("a", grid, 2), 0, number), m, rows)
     attribution = recorder.freeze(grid=grid)
     v = view(attribution, BIG_BUDGET)
     same(row(v, "0/0/0", "r2g_paper", 0), maps(attribution, "r2g").values[0])

@@ -7,10 +7,10 @@ import comfy.samplers
 import pytest
 import torch
 import workflow
+from asked import maps
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 
 import nodes as host_nodes
-from i2am_pack.i2am_core import maps
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
 

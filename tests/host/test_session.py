@@ -10,8 +10,8 @@ import comfy.samplers
 import pytest
 import torch
 import workflow
+from asked import maps
 
-from i2am_pack.i2am_core import maps
 from i2am_pack.nodes.host import run
 from i2am_pack.nodes.host.consumers import record
 from i2am_pack.nodes.host.steps import step_of

@@ -4,10 +4,11 @@ import comfy_extras.nodes_flux as nodes_flux
 import pytest
 import tiny_graphs
 import torch
+from asked import maps
 from mechanisms import assert_maps_equal, capture, measure
 
 import nodes as host_nodes
-from i2am_pack.i2am_core import TokenGrid, maps
+from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.tag_reference import I2AMTagReference

@@ -4,11 +4,12 @@ import pytest
 import tiny_graphs
 import tiny_models
 import torch
+from asked import maps
 from comfy import context_windows
 from mechanisms import assert_maps_equal, capture, expected_maps, measure
 from this_core import VERSION, layer_names
 
-from i2am_pack.i2am_core import TokenGrid, maps
+from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.host.located import Skip
 from i2am_pack.nodes.host.mechanisms import MECHANISMS, Mechanism

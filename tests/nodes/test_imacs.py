@@ -6,8 +6,9 @@ import math
 import pytest
 import torch
 import workflow
+from asked import maps
 
-from i2am_pack.i2am_core import imacs, levels
+from i2am_pack.i2am_core import imacs
 from i2am_pack.nodes.imacs import I2AMIMACS
 
 DEFAULTS = dict(scope="auto", penalty=3.0, threshold=0.4, steps="all", layers="all", heads="all", reference=0, item=0)
@@ -35,8 +36,8 @@ def large(mask):
 def test_scores_are_those_of_the_core(graph, attribution):
     mask, reference_mask = graph.scene["mask"], graph.scene["reference_mask"]
     r2g, g2r, report = score(attribution, inpainting_mask=mask, reference_mask=reference_mask, item=1)
-    assert r2g == round(imacs(levels.maps(attribution, "r2g", item=1).values[0], large(mask[1])), 4)
-    assert g2r == round(imacs(levels.maps(attribution, "g2r", item=1).values[0], large(reference_mask[1])), 4)
+    assert r2g == round(imacs(maps(attribution, "r2g", item=1).values[0], large(mask[1])), 4)
+    assert g2r == round(imacs(maps(attribution, "g2r", item=1).values[0], large(reference_mask[1])), 4)
     assert report["r2g"]["score"] == r2g and report["g2r"]["score"] == g2r
     assert report["r2g"]["mask"] == "inpainting_mask"
     assert report["g2r"]["asked_by"] == "the sampler's inpainting mask"
@@ -119,4 +120,4 @@ def test_an_empty_mask_of_the_sampler_is_no_scope(graph):
     )
     assert report["g2r"]["asked_by"] == "the whole picture"
     with pytest.raises(ValueError, match="or an empty one"):
-        levels.maps(attribution, "g2r", scope="inpainting mask")
+        maps(attribution, "g2r", scope="inpainting mask")

@@ -5,8 +5,9 @@ import pytest
 import tiny_graphs
 import torch
 import workflow
+from asked import maps
 
-from i2am_pack.i2am_core import levels, render
+from i2am_pack.i2am_core import render
 from i2am_pack.nodes.maps import I2AMMaps
 
 DEFAULTS = dict(
@@ -53,7 +54,7 @@ def test_one_entry_for_each_map(attribution, level, count, direction):
 def test_what_is_drawn_is_the_map(attribution):
     image = torch.rand(2, 64, 64, 3)
     overlay, heatmap, mask, _ = show(attribution, item=1, image=image, colormap="viridis", opacity=0.3)
-    values = levels.maps(attribution, "r2g", item=1).values
+    values = maps(attribution, "r2g", item=1).values
     torch.testing.assert_close(mask, render.heat(values, (64, 64)))
     torch.testing.assert_close(heatmap, render.colorize(mask, "viridis"))
     torch.testing.assert_close(overlay, render.overlay(image[1:], heatmap, 0.3))
@@ -72,7 +73,7 @@ def test_without_an_image_the_map_has_a_size_of_its_own(attribution):
 
 
 def test_share_says_how_much(attribution):
-    share = levels.maps(attribution, "r2g", normalization="share").values
+    share = maps(attribution, "r2g", normalization="share").values
     torch.testing.assert_close(share, torch.ones_like(share), atol=1e-3, rtol=0)  # nothing else to look at
     assert show(attribution, normalization="share")[2].shape == (1, 512, 512)
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 import workflow
+from asked import specific
 
 from i2am_pack.i2am_core import render
-from i2am_pack.i2am_core.specific import specific
 from i2am_pack.nodes.specific import I2AMSpecificReference
 
 DEFAULTS = dict(

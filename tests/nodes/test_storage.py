@@ -4,8 +4,8 @@ import folder_paths
 import pytest
 import torch
 import workflow
+from asked import maps
 
-from i2am_pack.i2am_core import maps
 from i2am_pack.nodes.storage import I2AMLoad, I2AMSave, saved_files
 
 

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { ask, strongest } from "../../web/viewer/ask.mjs";
 import { download, Gone, readFile } from "../../web/viewer/file.mjs";
 import { boxOf, cellsOf, fit, pan, placeOf, transformOf, WHOLE, zoomAt } from "../../web/viewer/geometry.mjs";
-import { paint, paintContours, paletteOf, rangeOf, resize, restore, strength } from "../../web/viewer/heat.mjs";
+import { paint, paintContours, paletteOf, rangeOf, resampled, resize, restore, strength } from "../../web/viewer/heat.mjs";
 import { along, choices, headsOf, mapOf, measureOf, rangeOverSteps, rowOf, settle, stepsOf, varies } from "../../web/viewer/maps.mjs";
 import { imacs } from "../../web/viewer/score.mjs";
 import { START, stateFrom } from "../../web/viewer/state.mjs";
@@ -175,6 +175,31 @@ test("bars follow the axis that they are of", () => {
 function constant() {
   return new Map([...file.tensors].map(([name, { shape, data }]) => [name, { shape, data: name.startsWith("measures") ? new Float32Array(data.length).fill(1) : data }]));
 }
+
+test("what goes into a mean is not clamped, and the mean is", () => {
+  const { values, resampled: wanted } = expected.steep;
+  const found = resampled(Float32Array.from(values), 2, 3, 5, 7);
+  near(found, wanted, 1e-6, "resampled");
+  assert.ok(Math.min(...found) < -0.01);
+  near(resize(Float32Array.from(values), 2, 3, 5, 7), wanted.map((value) => Math.max(0, value)), 1e-6, "resized");
+  // Two layers that answer for the one token of a reference: the coarse one steeply, the fine one with the same everywhere.
+  const pairs = (layer, rows, levels) => [
+    [`pairs/0/0/${layer}/r2g`, { shape: [1, rows], data: Uint8Array.from(levels) }],
+    [`pairs/0/0/${layer}/g2r`, { shape: [rows, 1, 1], data: new Uint8Array(rows) }],
+    [`pair_range/0/0/${layer}/r2g`, { shape: [1, 2], data: Float32Array.from([0, 1]) }],
+    [`pair_rows/0/0/${layer}`, { shape: [rows], data: Int32Array.from({ length: rows }, (_, row) => row) }],
+  ];
+  const steep = values.map((value) => 255 * value);
+  const header = {
+    layers: [{ grid: [2, 3], frames: 1 }, { grid: [5, 7], frames: 1 }],
+    references: [{ pairs_captured: [0, 1] }],
+    pairs: { "0/0": [0, 1] },
+  };
+  const level = Math.round(255 * 0.02);
+  const tensors = new Map([...pairs(0, 6, steep), ...pairs(1, 35, new Array(35).fill(level))]);
+  const answer = ask({ header, tensors }, all, "reference", [0, 0, 1, 1]);
+  near(answer.values, wanted.map((value) => Math.max(0, (value + level / 255) / 2)), 1e-6, "mean of layers");
+});
 
 test("a scale over time spans all its steps", () => {
   const { low, high } = rangeOverSteps(file, all, "r2g_paper");

@@ -12,6 +12,7 @@ import pytest
 from comfy_server import ComfyServer
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "example_workflows"
+KEPT = Path(__file__).resolve().parent.parent / "fixtures" / "workflows"  # as users have them since 8e54b74
 FRONTEND_ONLY = {"MarkdownNote"}
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 SEEDS = {"seed", "noise_seed"}  # the frontend puts "control after generate" behind a number of this name
@@ -31,7 +32,10 @@ Node = dict[str, Any]
 Field = tuple[str, Any, dict[str, Any]]  # name, type or options, further properties
 
 
-@pytest.fixture(params=sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+@pytest.fixture(
+    params=sorted([*FOLDER.glob("*.json"), *KEPT.glob("*.json")]),
+    ids=lambda path: f"{path.stem} kept" if path.parent == KEPT else path.stem,
+)
 def path(request: pytest.FixtureRequest) -> Path:
     return request.param
 
@@ -101,6 +105,14 @@ def test_there_are_templates_with_thumbnails() -> None:
         thumbnail = file.with_suffix(".jpg")
         assert thumbnail.read_bytes()[:3] == b"\xff\xd8\xff"
         assert thumbnail.stat().st_size < 60_000
+
+
+def test_the_nodes_of_kept_workflows_are_still_there(object_info: dict[str, Any]) -> None:
+    """A graph that was saved with an earlier version stays valid; nodes in none of them: tests/host/interface.json."""
+    kept = {node["type"] for path in KEPT.glob("*.json") for node in json.loads(path.read_text())["nodes"]}
+    ours = {name.removeprefix("I2AM_") for name in kept if name.startswith("I2AM_")}
+    assert ours >= {"Capture", "Collect", "IMACS", "Maps", "TagReference", "Viewer"}
+    assert {f"I2AM_{name}" for name in ours} <= set(object_info)
 
 
 def test_nodes_have_the_slots_of_their_type(workflow: dict[str, Any], known: dict[str, Any], server: Any) -> None:

@@ -28,3 +28,5 @@ def test_expectations_are_what_the_core_says(built):
     assert kept["imacs"] == pytest.approx(now["imacs"], abs=1e-5)
     for before, after in zip(kept["maps"] + kept["asked"], now["maps"] + now["asked"], strict=True):
         np.testing.assert_allclose(before["values"], after["values"], atol=1e-6)
+    for values in ("values", "resampled"):
+        np.testing.assert_allclose(kept["steep"][values], now["steep"][values], atol=1e-6)

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asked import maps, specific
 from comfy_page import NOWHERE, ComfyPage
 from PIL import Image
 from viewer_page import NODE, SHOWS, Viewer
 
 import demo_graph
 from comfy_client import PromptFailed
-from i2am_core import imacs, maps
+from i2am_core import imacs
 from i2am_core.render import heat
-from i2am_core.specific import specific
 from i2am_core.storage import load
 
 pytestmark = pytest.mark.timeout(300)

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asked import maps
 from comfy_page import ComfyPage
 from recorded import COARSE, FINE, HEADS, REFERENCE
 from safetensors.torch import save_file
 from viewer_page import NODE, Viewer
 
-from i2am_core import Layer, Recorder, Reference, TokenGrid, attribute, maps, span
+from i2am_core import Layer, Place, Recorder, Reference, TokenGrid, attribute, span
 from i2am_core.attribution import Attribution, LayerMaps
 from i2am_core.render import COLORMAPS, color_table, heat
 from i2am_core.view import view
@@ -89,8 +90,8 @@ def several() -> Attribution:
             q, k = torch.randn(2, layer.heads, layer.grid.cells, 8), torch.randn(2, layer.heads, 20, 8)
             groups = [span("reference", 0, REFERENCE.grid), span("face", 12, count=4)]
             for number, marginals in zip(numbers, attribute(q, k, groups), strict=True):
-                recorder.add(layer, step, number, marginals, None)
-    recorder.skipped["text attention"] = 7
+                recorder.add(Place(layer, step, number), marginals)
+    recorder.skip("text attention", calls=7)
     recorder.notes["the place of the tokens is a guess"] = None
     recorder.calls = 10
     return recorder.freeze(grid=FINE, mechanism="test", branch="positive")

@@ -1,7 +1,7 @@
 /** Which parts of the reference made this part of the picture, and where this part went: `i2am_core/specific.py`. */
 
 import { cellsOf } from "./geometry.mjs";
-import { resize } from "./heat.mjs";
+import { clamp, resampled } from "./heat.mjs";
 
 /**
  * The map that answers for a box, a mean over the layers whose pair maps are in the file.
@@ -65,15 +65,15 @@ function meanOf(levels, ranges, rows, size) {
   return values;
 }
 
-/** Maps of several layers, resized to the largest of them. */
+/** The mean of maps of several layers, resized to the largest of them; clamped once, at its end. */
 function mean(answers) {
   const { height, width } = answers.reduce((a, b) => (b.height * b.width > a.height * a.width ? b : a));
   const values = new Float32Array(height * width);
   for (const answer of answers) {
-    const resized = resize(answer.values, answer.height, answer.width, height, width);
+    const resized = resampled(answer.values, answer.height, answer.width, height, width);
     for (let i = 0; i < values.length; i++) values[i] += resized[i] / answers.length;
   }
-  return { values, height, width };
+  return { values: clamp(values), height, width };
 }
 
 /** The strongest patches: `{cell, share}` of all that the map holds, the strongest first. */

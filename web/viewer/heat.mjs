@@ -1,4 +1,4 @@
-/** Maps as colours: restored from bytes, resized like PyTorch does (`i2am_core/levels.py`), painted. */
+/** Maps as colours: restored from bytes, resized like PyTorch does (`i2am_core/aggregate.py`), painted. */
 
 const SHARPNESS = -0.75; // of the cubic kernel, as in torch.nn.functional.interpolate(mode="bicubic")
 
@@ -12,6 +12,18 @@ export function restore({ levels, low, high }) {
 
 /** Bicubic resize of `values [height, width]` to `[toHeight, toWidth]`, clamped at 0. Maps of that size pass unchanged. */
 export function resize(values, height, width, toHeight, toWidth) {
+  if (height === toHeight && width === toWidth) return values;
+  return clamp(resampled(values, height, width, toHeight, toWidth));
+}
+
+/** The end of a mean: nothing below 0. Changes the values in place. */
+export function clamp(values) {
+  for (let i = 0; i < values.length; i++) if (values[i] < 0) values[i] = 0;
+  return values;
+}
+
+/** As `resize`, of maps that go on into a mean: not clamped, so that the mean of all is what it would be of finer maps. */
+export function resampled(values, height, width, toHeight, toWidth) {
   if (height === toHeight && width === toWidth) return values;
   const columns = weights(width, toWidth);
   const rows = weights(height, toHeight);
@@ -33,8 +45,7 @@ export function resize(values, height, width, toHeight, toWidth) {
     const [w0, w1, w2, w3] = rows.weight.subarray(k, k + 4);
     const [r0, r1, r2, r3] = Array.from(rows.index.subarray(k, k + 4), (row) => row * toWidth);
     for (let x = 0; x < toWidth; x++, out++) {
-      const value = w0 * wide[r0 + x] + w1 * wide[r1 + x] + w2 * wide[r2 + x] + w3 * wide[r3 + x];
-      resized[out] = value > 0 ? value : 0;
+      resized[out] = w0 * wide[r0 + x] + w1 * wide[r1 + x] + w2 * wide[r2 + x] + w3 * wide[r3 + x];
     }
   }
   return resized;

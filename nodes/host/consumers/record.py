@@ -63,7 +63,7 @@ class Record(Consumer):
             row_sums = [self._record(model_call, call, one, total) for one in of_chunk]
             self.recorder.captured(
                 [one.mechanism for one in of_chunk],
-                row_sums,
+                row_sums[0],
                 [verdict for one in of_chunk for verdict in one.located.verdicts],
                 [one.located.note for one in of_chunk if one.located.note],
             )

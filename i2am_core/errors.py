@@ -1,0 +1,245 @@
+"""What can be wrong with what was asked: typed, with what was got and what exists, in one neutral sentence each.
+
+Whoever shows these to a person may put them into the words of their own program: the fields say all that is needed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+class AttributionError(ValueError):
+    """Of every error that the core raises on purpose. ``str`` of it is one sentence."""
+
+
+@dataclass(eq=False)
+class UnknownReference(AttributionError):
+    reference: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"reference {self.reference} does not exist: this run has {self.count}, numbered from 0."
+
+
+@dataclass(eq=False)
+class UnknownItem(AttributionError):
+    item: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"item {self.item} does not exist: this run made {self.count} picture(s), numbered from 0."
+
+
+@dataclass(eq=False)
+class UnknownChoice(AttributionError):
+    """``got`` is none of the ``known``; ``what`` is a level, a scope, a colormap, a kind of map."""
+
+    what: str
+    got: str
+    known: Sequence[str]
+
+    def __str__(self) -> str:
+        return f"{self.what} '{self.got}' does not exist: choose one such as {', '.join(self.known)}."
+
+
+@dataclass(eq=False)
+class UnknownColormap(UnknownChoice):
+    def __str__(self) -> str:
+        return f"matplotlib has no {self.what} '{self.got}': use one such as {', '.join(self.known)}."
+
+
+@dataclass(eq=False)
+class BadSelection(AttributionError):
+    """``text`` selects none of the ``count`` things of an ``axis`` (a plural: "steps")."""
+
+    axis: str
+    text: str
+    count: int
+    problem: Literal["nothing", "backwards", "out of range", "unreadable"]
+    names: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        if self.problem == "nothing":
+            return f"'{self.text}' selects no {self.axis}: write 'all', or numbers such as '0-4,10'."
+        if self.problem == "backwards":
+            low, _, high = (part.strip() for part in self.text.partition("-"))
+            return f"'{self.text}' in the selection of {self.axis} runs backwards: write '{high}-{low}'."
+        if self.problem == "out of range":
+            numbered = f"there are {self.count} {self.axis}, numbered 0 to {self.count - 1}"
+            return f"{numbered}: '{self.text}' is out of range."
+        hint = f" or a name such as '{self.names[0]}'" if self.names else ""
+        return (
+            f"cannot read '{self.text}' in the selection of {self.axis}: write 'all', numbers such as '0-4,10'{hint}."
+        )
+
+
+@dataclass(eq=False)
+class BadCount(AttributionError):
+    what: str
+    got: int
+    meaning: str = ""  # of 0
+
+    def __str__(self) -> str:
+        return f"{self.what} must be 0 ({self.meaning}) or more, got {self.got}."
+
+
+@dataclass(eq=False)
+class UnresolvedAxis(AttributionError):
+    """Steps or heads that were averaged when the maps were kept. ``text`` is the selection, "" for the axis itself.
+
+    ``groups`` are the steps that were kept together, as they are typed. ``pairs``: pair maps were asked for, which are
+    always means over both.
+    """
+
+    axis: Literal["steps", "heads"]
+    text: str = ""
+    groups: Sequence[str] = ()
+    pairs: bool = False
+
+    def __str__(self) -> str:
+        asked = f"{self.axis} '{self.text}'" if self.text else self.axis
+        if self.pairs:
+            return (
+                f"pair maps are kept as means over steps and heads, so {asked} cannot be told apart here: select all "
+                "of both. Layers can be chosen."
+            )
+        if self.axis == "steps":
+            return (
+                f"{asked} cannot be told apart: within its memory budget this attribution kept the groups "
+                f"{', '.join(self.groups)}. Select whole groups."
+            )
+        return f"{asked} cannot be told apart in this attribution: only their mean fitted its memory budget."
+
+
+@dataclass(eq=False)
+class NoLayout(AttributionError):
+    """A reference whose tokens have no place in its image. ``part``: a part of it was to be named, not a map shown."""
+
+    reference: int
+    name: str
+    tokens: int
+    part: bool = False
+
+    def __str__(self) -> str:
+        it = f"reference {self.reference} ('{self.name}')"
+        if self.part:
+            return f"{it} has no spatial layout: no part of it can be named."
+        return f"{it} has {self.tokens} tokens without a spatial layout, so there is no map on it."
+
+
+@dataclass(eq=False)
+class NoMask(AttributionError):
+    item: int
+
+    def __str__(self) -> str:
+        return (
+            f"this run had no inpainting mask for picture {self.item}, or an empty one, so scope 'inpainting mask' "
+            "has nothing to show: use 'whole image'."
+        )
+
+
+@dataclass(eq=False)
+class NothingCaptured(AttributionError):
+    """``axis`` says what was selected too narrowly; ``name`` is that of the reference, None where all were meant."""
+
+    axis: Literal["layers", "steps"]
+    text: str
+    reference: int | None = None
+    name: str | None = None
+
+    def __str__(self) -> str:
+        if self.axis == "steps":
+            return f"nothing was captured in the selected steps ({self.text}): select others."
+        whom = "a reference" if self.reference is None else f"reference {self.reference} ('{self.name}')"
+        return f"the selected layers never looked at {whom}: select others."
+
+
+@dataclass(eq=False)
+class NoPairMaps(AttributionError):
+    """``outside``: pair maps were kept, but for no position of the region."""
+
+    outside: bool = False
+
+    def __str__(self) -> str:
+        if self.outside:
+            return "no pair maps were kept for this region: it lies outside the inpainting mask."
+        return "no pair maps were kept for the selected layers."
+
+
+@dataclass(eq=False)
+class EmptyRegion(AttributionError):
+    def __str__(self) -> str:
+        return "the region is empty: mark the part of the image that is asked about."
+
+
+@dataclass(eq=False)
+class OneSidedMask(AttributionError):
+    full: bool
+
+    def __str__(self) -> str:
+        return (
+            f"the mask is {'full' if self.full else 'empty'}: IMACS compares the inside of a mask with its outside, "
+            "so some of the picture must be in it and some not."
+        )
+
+
+@dataclass(eq=False)
+class NoFrames(AttributionError):
+    """Level 'frame' of what has one frame (``counts`` is ``[1]``), or of layers that do not agree about frames."""
+
+    direction: str
+    counts: Sequence[int]
+
+    def __str__(self) -> str:
+        if len(self.counts) > 1:
+            return "the selected layers have different numbers of frames: select layers that share one."
+        what = "the picture" if self.direction == "r2g" else "the reference"
+        return f"level 'frame' is for videos: {what} has a single frame, so choose another level."
+
+
+@dataclass(eq=False)
+class OnlyOnPicture(AttributionError):
+    """Level 'reference' with maps on a reference."""
+
+    def __str__(self) -> str:
+        return "level 'reference' compares references on the picture that they act in, not maps on a reference."
+
+
+@dataclass(eq=False)
+class BadAttention(AttributionError):
+    """Queries, keys or groups of tokens that cannot be attributed; ``got`` is the shape or count in question."""
+
+    problem: str
+    got: Any = None
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+@dataclass(eq=False)
+class BadFile(AttributionError):
+    """A file that is no attribution, or none that can be read; ``detail`` is the reason, or the format."""
+
+    name: str
+    problem: Literal["missing", "damaged", "foreign", "newer", "invalid"]
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return {
+            "missing": f"there is no file {self.name}: choose a saved attribution.",
+            "damaged": f"{self.name} is damaged or not a safetensors file ({self.detail}): save the attribution again.",
+            "foreign": f"{self.name} is a safetensors file, but not an I2AM attribution: choose a saved attribution.",
+            "newer": f"{self.name} was written by a newer I2AM ({self.detail}): update I2AM.",
+            "invalid": f"{self.name} is no valid I2AM attribution ({self.detail}): save the attribution again.",
+        }[self.problem]
+
+
+@dataclass(eq=False)
+class BadAdapter(AttributionError):
+    """An image adapter whose tokens cannot be rolled out; ``got`` is its kind, or what is wrong with it."""
+
+    problem: str
+    got: Any = None
+
+    def __str__(self) -> str:
+        return self.problem

@@ -1,0 +1,84 @@
+"""The core's errors in the words of the nodes: what widget it is, and what to do about it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..i2am_core import errors
+
+NO_PAIRS = (
+    "no pair maps were kept for the selected layers: set pair_maps of I2AM Capture to 'inpainting mask' or "
+    "'everywhere' (and raise budget_mb if the summary says that they did not fit), then sample again. Areas of "
+    "conditionings and context windows keep none."
+)
+OUTSIDE = (
+    "no pair maps were kept for this region: it lies outside the inpainting mask. Choose a region inside it, or set "
+    "pair_maps of I2AM Capture to 'everywhere' and sample again."
+)
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Around a node's work, or as a decorator: errors of the core become sentences for the user (ValueError)."""
+    try:
+        yield
+    except errors.AttributionError as error:
+        raise ValueError(words(error)) from error
+
+
+def words(error: errors.AttributionError) -> str:
+    """One sentence or two. The core's own, where it needs no widget."""
+    worded = WORDS.get(type(error))
+    return str(error) if worded is None else worded(error)
+
+
+def _axis(error: errors.UnresolvedAxis) -> str:
+    if error.pairs:
+        return (
+            f"pair maps are kept as means over steps and heads, so {error.axis} '{error.text}' cannot be told apart "
+            "here: use 'all' for both. Layers can be chosen."
+        )
+    if error.axis == "steps":
+        return (
+            f"steps '{error.text}' cannot be told apart: within budget_mb this attribution kept the groups "
+            f"{', '.join(error.groups)}. Select whole groups, or raise budget_mb and sample again."
+        )
+    if error.text:
+        return (
+            f"heads cannot be told apart here, only their mean fitted budget_mb: write 'all', not '{error.text}', or "
+            "raise budget_mb and sample again."
+        )
+    return (
+        "heads cannot be told apart in this attribution: only their mean fitted budget_mb. Raise it and sample again, "
+        "or choose another level."
+    )
+
+
+def _layout(error: errors.NoLayout) -> str:
+    if error.part:
+        return str(error)
+    return (
+        f"reference {error.reference} ('{error.name}') has {error.tokens} tokens without a spatial layout, so there is "
+        "no generated-to-reference map: use the direction 'reference to generated'."
+    )
+
+
+def _file(error: errors.BadFile) -> str:
+    if error.problem == "missing":
+        return f"there is no file {error.name}: choose one that I2AM Save wrote."
+    if error.problem == "foreign":
+        return f"{error.name} is a safetensors file, but not an I2AM attribution: choose one that I2AM Save wrote."
+    return str(error)
+
+
+WORDS: dict[type[errors.AttributionError], Callable[[Any], str]] = {
+    errors.UnresolvedAxis: _axis,
+    errors.NoLayout: _layout,
+    errors.NoPairMaps: lambda error: OUTSIDE if error.outside else NO_PAIRS,
+    errors.EmptyRegion: lambda error: "the region is empty: paint the part of the image that you ask about.",
+    errors.OnlyOnPicture: lambda error: (
+        "level 'reference' compares references on the picture that they act in: use the direction "
+        "'reference to generated', or choose one reference and another level."
+    ),
+    errors.BadFile: _file,
+}

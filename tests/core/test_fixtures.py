@@ -1,0 +1,34 @@
+"""Files of an earlier version load, and answer whatever could be asked of them then."""
+
+import json
+from pathlib import Path
+
+import pytest
+from asked import maps
+
+from i2am_core.storage import load
+
+FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "attributions"
+ASKED = json.loads((FOLDER / "levels.json").read_text())
+PATHS = {name: FOLDER / f"{name.replace(' ', '_')}.i2am.safetensors" for name in ASKED}
+
+
+def test_there_is_one_of_each_mechanism():
+    mechanisms = {name for path in PATHS.values() for name in load(path).mechanism.split(", ")}
+    assert len(mechanisms) == 10
+    assert set(FOLDER.glob("*.safetensors")) == set(PATHS.values())
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_every_level_that_could_be_asked_is_answered(name):
+    attribution = load(PATHS[name])
+    assert attribution.entries and ASKED[name]
+    for question, (shape, labels) in ASKED[name].items():
+        reference, direction, level = question.split()
+        shown = maps(attribution, direction, level, reference=int(reference))
+        assert list(shown.values.shape) == shape, question
+        assert shown.values.isfinite().all() and shown.values.min() >= 0, question
+        # Of reference-only, the first picture of the batch is the reference itself, in which it does not act.
+        assert (shown.values.max() > 0) == (name != "reference-only"), question
+        if level != "reference":  # these say how large a share is, in numbers
+            assert shown.labels == labels, question
