@@ -110,14 +110,16 @@ class Attribution:
         paired = [
             self.layers[layer].name for (reference, layer), e in self.entries.items() if reference == 0 and e.pairs
         ]
+        read = {reference for reference, _ in self.entries}
         lines = [
             f"{self.captured_calls} attention calls in {len(self.layers)} layers over {self.steps} steps tell how "
-            f"{len(self.references)} reference(s) acted on {self.items} picture(s), on a latent grid of {self.grid}.",
+            f"{len(read)} reference(s) acted on {self.items} picture(s), on a latent grid of {self.grid}.",
             f"mechanism: {self.mechanism}; branch: {self.branch}",
             *(
                 f"reference {i}: {r.name}, {r.tokens} tokens, "
                 + (f"grid {r.grid}" if r.grid else "no spatial layout")
                 + (", approximate" if r.approximate else "")
+                + ("" if i in read else ", given, and read by no call that was captured")
                 for i, r in enumerate(self.references)
             ),
             f"kept: {detail} x {len(self.layers)} layers x {'each head' if self.heads_kept else 'mean of heads'}, "

@@ -66,7 +66,7 @@ def contact_sheet(rows: Sequence[Row], path: Path, title: str = "") -> None:
     figure.savefig(path)
 
 
-def attribution_sheet(attribution: Attribution, path: Path, item: int = 0, reference: int = 0) -> None:
+def attribution_sheet(attribution: Attribution, path: Path, item: int = 0, reference: int | None = None) -> None:
     """Write a one-page PNG of every level in both directions, over the pictures kept with the attribution."""
     rows = []
     for direction, title in TITLES.items():

@@ -339,11 +339,17 @@ def test_context_windows_that_cannot_be_placed_are_refused():
 # What cannot be proved is refused
 
 
-def test_blocks_that_another_pack_replaces_are_refused():
+def test_blocks_that_another_pack_runs_are_captured_under_their_own_names():
+    """They used to be refused; packs that replace them in earnest are in test_blocks.py."""
     graph = tiny_graphs.wan_phantom()
+    plain = capture(graph)
     graph.model = graph.model.clone()
     graph.model.set_model_patch_replace(lambda args, extra: extra["original_block"](args), "dit", "double_block", 0)
-    refused(graph, "another pack replaces blocks")
+    attribution = capture(graph)
+    assert attribution.layers == plain.layers and attribution.skipped == plain.skipped
+    for place, entry in plain.entries.items():
+        for name, values in entry.maps.items():
+            assert torch.equal(attribution.entries[place].maps[name], values)
 
 
 def test_image_tokens_of_another_number_are_refused():

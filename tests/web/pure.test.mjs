@@ -158,6 +158,13 @@ test("a head in one step gives way where it was not kept", () => {
   assert.deepEqual([chosen.step, chosen.head, stepsOf(grouped, chosen)], [3, 1, [2, 4]]);
 });
 
+test("a reference that was given and never read is passed over", () => {
+  const [read] = file.header.references;
+  const header = { ...file.header, references: [{ ...read, layers: [], heads: [] }, read] };
+  assert.equal(settle(header, all).reference, 1);
+  assert.equal(settle(header, { ...all, reference: 1 }).reference, 1);
+});
+
 test("a selection of another run becomes one that exists", () => {
   const settled = settle(file.header, { item: 7, reference: 3, layer: 12, step: 99, head: 99 });
   assert.deepEqual(settled, { item: 0, reference: 0, layer: null, step: 3, head: 4 });

@@ -155,7 +155,9 @@ export class Controls {
     const { say } = this.viewer;
     const { state } = this.viewer;
     fill(this.item, header.items.map((_, number) => [number, say("picture {0}", number)]), state.item);
-    fill(this.reference, header.references.map(({ name }, number) => [number, `${number}: ${name}`]), state.reference);
+    const referenceOption = ({ name, layers }, number) =>
+      layers.length ? [number, `${number}: ${name}`] : [number, say("{0}: {1} (never read)", number, name), true];
+    fill(this.reference, header.references.map(referenceOption), state.reference);
     fill(this.colormap, header.colormaps.map((name) => [name, name]), state.colormap);
     const skipped = Object.entries(header.skipped);
     const lost = skipped.reduce((sum, [, count]) => sum + count, 0);

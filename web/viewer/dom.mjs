@@ -24,7 +24,7 @@ export function menu(name, options, onChange) {
 
 /** Put other options into a menu; one that offers nothing to choose is hidden. */
 export function fill(select, options, value) {
-  select.replaceChildren(...options.map(([key, words]) => element("option", { value: key }, words)));
+  select.replaceChildren(...options.map(([key, words, disabled]) => element("option", { value: key, disabled }, words)));
   select.value = String(value);
   select.hidden = options.length < 2;
 }

@@ -49,7 +49,7 @@ export function stepsOf(header, { step, head }) {
 export function settle(header, wanted, changed = "step") {
   const within = (value, count) => Math.max(0, Math.min(count - 1, Math.round(value) || 0));
   const item = within(wanted.item, header.items.length);
-  const reference = within(wanted.reference, header.references.length);
+  const reference = readBy(header, within(wanted.reference, header.references.length));
   const layers = header.references[reference].layers;
   const layer = layers.includes(wanted.layer) ? wanted.layer : null;
   const heads = headsOf(header, reference, layer).length;
@@ -60,6 +60,12 @@ export function settle(header, wanted, changed = "step") {
     else head = null;
   }
   return { ...wanted, item, reference, layer, step, head };
+}
+
+/** The reference itself, or the first that any layer has read: one may have been given and never have been read. */
+function readBy(header, reference) {
+  if (header.references[reference].layers.length) return reference;
+  return Math.max(0, header.references.findIndex(({ layers }) => layers.length));
 }
 
 const sheet = ({ item, reference, layer }) => `${item}/${reference}/${layer ?? "all"}`;

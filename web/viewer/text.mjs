@@ -34,6 +34,7 @@ const ZH = {
   "Colours": "配色",
   "Strength of the heat": "热图强度",
   "Reference": "参考图",
+  "{0}: {1} (never read)": "{0}：{1}（从未读取）",
   "Picture of the batch": "批次中的图片",
   "picture {0}": "图片 {0}",
   "Move both panes together": "两侧一起移动",

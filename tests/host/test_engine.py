@@ -1,0 +1,219 @@
+"""Locate, then act: what consumers are told, and what becomes of one that acts, or fails."""
+
+import dataclasses
+
+import pytest
+import tiny_graphs
+import torch
+from asked import maps
+from ip_adapter_standin import SETTINGS, StandIn, weights
+
+from i2am_pack.nodes.capture import I2AMCapture
+from i2am_pack.nodes.host.consumers import Consumer
+from i2am_pack.nodes.host.engine import Engine
+from i2am_pack.nodes.host.handle import Capture, Settings
+from i2am_pack.nodes.host.located import Skip
+from i2am_pack.nodes.host.mechanisms import MECHANISMS, Mechanism
+from i2am_pack.nodes.host.run import capture_with
+
+SHARE = "share"
+
+
+def sampled(graph, *consumers, mechanism="auto", **sampling):
+    """The latent and the attribution of a run that these consumers are told of as well."""
+    handle = Capture(Settings(mechanism, "positive", "off", 2**29))
+    latent = graph.sample(capture_with(graph.model, handle, consumers), **sampling)["samples"]
+    return latent, handle.find(latent)
+
+
+class Mute(Consumer):
+    """Leaves the references' columns out, for all rows of the branch."""
+
+    acts = True
+
+    def before(self, model_call, call, found):
+        mask = torch.zeros(call.q.shape[0], 1, 1, call.k.shape[2])
+        for one in found:
+            for group in one.located.references:
+                mask[one.chunk.rows, ..., group.index] = -torch.inf
+        return dataclasses.replace(call, kwargs={**call.kwargs, "mask": mask}, bias=mask)
+
+
+class Told(Consumer):
+    def __init__(self):
+        self.references, self.layers, self.outputs, self.skips = [], [], [], []
+
+    def given(self, references):
+        self.references = references
+
+    def after(self, model_call, call, found, output):
+        self.layers += [one.located.layer.name for one in found]
+        self.outputs.append(output.clone())
+
+    def skip(self, reason, calls=1):
+        self.skips.append(reason)
+
+
+def test_one_that_looks_is_told_of_every_call_and_changes_nothing():
+    told, graph = Told(), tiny_graphs.flux_kontext()
+    latent, attribution = sampled(graph, told)
+    assert torch.equal(latent, graph.sample()["samples"])
+    assert told.layers == ["double 0", "double 1", "single 0", "single 1"] * 2
+    assert [r.name for r in told.references] == ["reference latent 1", "reference latent 2"]
+    assert len(told.outputs) + len(told.skips) == attribution.captured_calls + sum(attribution.skipped.values())
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_one_that_acts_comes_first_and_those_that_look_see_what_it_made(last):
+    graph, told = tiny_graphs.flux_kontext(), Told()
+    plain, before = sampled(graph)
+    latent, attribution = sampled(graph, *((told, Mute()) if last else (Mute(), told)))
+    assert not torch.equal(latent, plain)
+    for reference in range(2):
+        assert maps(before, "r2g", "unified", SHARE, reference=reference).values.min() > 0
+        assert not maps(attribution, "r2g", "unified", SHARE, reference=reference).values.any()
+    again, _ = sampled(graph)
+    assert torch.equal(again, plain)
+
+
+def test_a_muted_reference_might_as_well_be_another():
+    """What acts is exact: with its columns left out for all rows, no value of a reference reaches the picture."""
+    one, other = tiny_graphs.flux_kontext(reference=2), tiny_graphs.flux_kontext(reference=9)
+    muted = [sampled(graph, Mute(), steps=1)[0] for graph in (one, other)]
+    assert not torch.equal(sampled(one, steps=1)[0], sampled(other, steps=1)[0])
+    torch.testing.assert_close(*muted, rtol=1e-5, atol=1e-5)
+
+
+class Refuses(Consumer):
+    acts = True
+
+    def skip(self, reason, calls=1):
+        if calls:
+            raise ValueError(f"this reference cannot be changed: {reason}")
+
+
+def test_one_that_acts_raises_where_it_cannot():
+    graph = tiny_graphs.omnigen2_edit()  # whose refiners are skipped
+    plain = graph.sample()["samples"]
+    with pytest.raises(ValueError, match="this reference cannot be changed: a refiner"):
+        sampled(graph, Refuses())
+    denoiser = graph.model.model.diffusion_model
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in denoiser.modules())
+    assert torch.equal(graph.sample()["samples"], plain)
+
+
+class Breaks(Told):
+    def __init__(self, acts, method):
+        super().__init__()
+        self.acts = acts
+        setattr(self, method, self._fail)
+
+    def _fail(self, *args):
+        raise RuntimeError("out of luck")
+
+
+@pytest.mark.parametrize("method", ["before", "after"])
+def test_one_that_looks_and_fails_costs_itself_only(method):
+    graph, broken = tiny_graphs.flux_kontext(), Breaks(False, method)
+    plain, attribution = sampled(graph)
+    latent, beside = sampled(graph, broken)
+    assert torch.equal(latent, plain)
+    assert beside.captured_calls == attribution.captured_calls and beside.skipped == attribution.skipped
+    assert any("out of luck" in reason for reason in broken.skips)
+
+
+@pytest.mark.parametrize("method", ["before", "after"])
+def test_one_that_acts_and_fails_is_not_passed_over(method):
+    with pytest.raises(RuntimeError, match="out of luck"):
+        sampled(tiny_graphs.flux_kontext(), Breaks(True, method))
+
+
+def test_a_mechanism_is_asked_before_the_kernel_runs(monkeypatch):
+    order = []
+
+    class Asked(Mechanism):
+        name = "asked"
+        priority = 1000
+
+        def locate(self, site, chunk, call):
+            order.append("locate")
+            return Skip("first of all")
+
+    def override(attention, *args, **kwargs):
+        order.append("kernel")
+        return attention(*args, **kwargs)
+
+    monkeypatch.setitem(MECHANISMS, "asked", Asked())
+    graph = tiny_graphs.flux_text()
+    graph.model = graph.model.clone()
+    graph.model.model_options["transformer_options"]["optimized_attention_override"] = override
+    _, attribution = sampled(graph, steps=1)
+    assert order == ["locate", "kernel"] * 4
+    assert attribution.skipped == {"first of all": 4}, "the reason of the highest priority"
+
+
+def test_priority_orders_mechanisms_however_they_are_listed():
+    listed = list(MECHANISMS.values())
+    assert Engine(listed[::-1], []).mechanisms == Engine(listed, []).mechanisms
+
+
+# References are numbered by what was given
+
+
+def adapters(*windows):
+    graph = tiny_graphs.sd15_text()
+    for seed, (start, end) in enumerate(windows):
+        seen = [tiny_graphs.noise(base + seed, 1, 16, 8) for base in (40, 60)]
+        settings = SETTINGS | {"start_at": start, "end_at": end}
+        graph.model = StandIn.apply(graph.model, weights(False, seed), *seen, False, **settings)
+    return graph
+
+
+def test_an_adapter_that_starts_late_keeps_its_number():
+    told = Told()
+    _, attribution = sampled(adapters((0.6, 1.0), (0.0, 1.0)), told, steps=4)
+    names = [reference.name for reference in attribution.references]
+    assert names == [reference.name for reference in told.references] == ["IP-Adapter 1", "IP-Adapter 2"]
+    late, early = (attribution.layer_maps(number, 0) for number in range(2))
+    first = early.maps["r2g_share"][:, 0]
+    assert early.seen[0] == 1 and late.seen[0] == 0 and late.seen[-1] == 1 and first.min() > 0
+
+
+def test_an_adapter_that_never_starts_keeps_its_number_too():
+    _, attribution = sampled(adapters((0.999, 1.0), (0.0, 1.0)), steps=2)
+    assert [reference.name for reference in attribution.references] == ["IP-Adapter 1", "IP-Adapter 2"]
+    assert {reference for reference, _ in attribution.entries} == {1}
+    assert "IP-Adapter 1, 16 tokens, no spatial layout, given, and read by no call that was captured" in (
+        attribution.summary()
+    )
+
+
+def test_references_of_a_conditioning_that_starts_late_come_in_the_order_of_the_conditionings():
+    graph = tiny_graphs.flux_kontext(sizes=((4, 8),))
+    ((tokens, about),) = graph.positive
+    late = about | {"reference_latents": [tiny_graphs.noise(77, 1, 16, 5, 4)], "start_percent": 0.6}
+    graph.positive = [[tokens, late], [tokens, about | {"end_percent": 0.6}]]
+    _, attribution = sampled(graph, steps=4, scheduler="normal")
+    assert [str(reference.grid) for reference in attribution.references] == ["2x3", "4x2"]
+    seen = [attribution.layer_maps(number, 0).seen.tolist() for number in range(2)]
+    assert seen[0][0] == 0 and seen[1][0] == 1 and seen[0][-1] == 1 and seen[1][-1] == 0
+
+
+@pytest.mark.parametrize("name", ["flux_kontext", "flux_uso", "wan_i2v", "wan_vace", "omnigen2_edit", "flux2_edit"])
+def test_what_was_given_is_what_is_found(name):
+    told = Told()
+    _, attribution = sampled(tiny_graphs.GRAPHS[name](), told)
+    found = [(r.name, r.key, r.tokens, r.grid) for r in attribution.references]
+    given = [(r.name, r.key, r.tokens, r.grid) for r in told.references]
+    assert found[: len(given)] == given
+    assert {reference for reference, _ in attribution.entries} == set(range(len(found)))
+
+
+def test_consumers_of_two_captures_do_not_meet():
+    graph = tiny_graphs.flux_kontext()
+    plain = graph.sample()["samples"]
+    first, one = I2AMCapture.execute(graph.model, "auto", "positive", "off", 512).args
+    both, other = I2AMCapture.execute(first, "style tokens", "positive", "off", 512).args
+    latent = graph.sample(both)["samples"]
+    assert torch.equal(latent, plain)
+    assert one.find(latent).captured_calls == 8 and other.find(latent).captured_calls == 0
