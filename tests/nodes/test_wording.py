@@ -1,0 +1,73 @@
+"""What the core refuses, in the words of the nodes: the widget, and what to do."""
+
+import inspect
+
+import pytest
+
+from i2am_pack.i2am_core import errors
+from i2am_pack.nodes import (
+    capture,
+    collect,
+    imacs,
+    ip_adapter_reference,
+    maps,
+    specific,
+    storage,
+    tag_reference,
+    viewer,
+)
+from i2am_pack.nodes.wording import WORDS, in_words, words
+
+CASES = [
+    (errors.UnresolvedAxis("steps", "0", ("0-4", "5-9")), "within budget_mb this attribution kept the groups 0-4, 5-9"),
+    (errors.UnresolvedAxis("steps", "0", ("0-4",)), "raise budget_mb and sample again"),
+    (errors.UnresolvedAxis("heads", "3"), "only their mean fitted budget_mb: write 'all', not '3'"),
+    (errors.UnresolvedAxis("heads"), "only their mean fitted budget_mb. Raise it"),
+    (errors.UnresolvedAxis("steps", "0", pairs=True), "use 'all' for both"),
+    (errors.NoLayout(0, "face", 4), "use the direction 'reference to generated'"),
+    (errors.NoPairMaps(), "set pair_maps of I2AM Capture to 'inpainting mask' or 'everywhere'"),
+    (errors.NoPairMaps(outside=True), "set pair_maps of I2AM Capture to 'everywhere' and sample again"),
+    (errors.EmptyRegion(), "paint the part of the image"),
+    (errors.OnlyOnPicture(), "use the direction 'reference to generated', or choose one reference"),
+    (errors.BadFile("a.safetensors", "missing"), "choose one that I2AM Save wrote"),
+    (errors.BadFile("a.safetensors", "foreign"), "choose one that I2AM Save wrote"),
+    (errors.BadFile("a.safetensors", "damaged", "why"), "a.safetensors is damaged or not a safetensors file (why)"),
+    (errors.UnknownItem(3, 2), "item 3 does not exist: this run made 2 picture(s)"),
+]
+
+
+@pytest.mark.parametrize(("error", "text"), CASES, ids=lambda x: type(x).__name__)
+def test_users_read_what_to_do(error, text):
+    assert text in words(error)
+    with pytest.raises(ValueError) as caught, in_words():
+        raise error
+    assert str(caught.value) == words(error) and caught.value.__cause__ is error
+    assert not isinstance(caught.value, errors.AttributionError)
+
+
+def test_every_sentence_that_is_worded_is_tried():
+    assert set(WORDS) <= {type(error) for error, _ in CASES}
+
+
+def test_other_errors_stay_as_they_are():
+    with pytest.raises(KeyError), in_words():
+        raise KeyError("a mistake")
+
+
+MODULES = (capture, collect, imacs, ip_adapter_reference, maps, specific, storage, tag_reference, viewer)
+NODES = [
+    node
+    for module in MODULES
+    for node in vars(module).values()
+    if inspect.isclass(node) and node.__module__ == module.__name__ and hasattr(node, "define_schema")
+]
+READS_NO_ATTRIBUTION = {"I2AMCapture", "I2AMTagReference"}
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_every_node_that_asks_the_core_words_its_errors(node):
+    assert hasattr(node.execute.__func__, "__wrapped__") == (node.__name__ not in READS_NO_ATTRIBUTION)
+
+
+def test_there_are_such_nodes():
+    assert len(NODES) == 10
