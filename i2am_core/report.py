@@ -67,7 +67,12 @@ def contact_sheet(rows: Sequence[Row], path: Path, title: str = "") -> None:
 
 
 def attribution_sheet(attribution: Attribution, path: Path, item: int = 0, reference: int | None = None) -> None:
-    """Write a one-page PNG of every level in both directions, over the pictures kept with the attribution."""
+    """Write a one-page PNG of every level in both directions, over the pictures kept with the attribution.
+
+    Of the first reference that any layer has read, unless another is asked for.
+    """
+    if reference is None:
+        reference = min((number for number, _ in attribution.entries), default=0)
     rows = []
     for direction, title in TITLES.items():
         if direction == "g2r" and attribution.check_reference(reference).grid is None:
