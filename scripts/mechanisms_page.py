@@ -5,6 +5,7 @@ python scripts/mechanisms_page.py
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -45,13 +46,10 @@ def main() -> None:
             subprocess.run([str(host.python), __file__], env=env, check=True)
         return
     sys.path[:0] = [str(ROOT / "tests")]
-    import conftest  # noqa: F401  (the pack as i2am_pack)
-    import in_process_host
-
-    in_process_host.load()
-    from i2am_pack.nodes.host.mechanisms import MECHANISMS
-
-    PAGE.write_text(with_table(PAGE.read_text(), table(MECHANISMS.values())))
+    importlib.import_module("conftest")  # makes the pack importable, as i2am_pack
+    importlib.import_module("in_process_host").load()
+    mechanisms = importlib.import_module("i2am_pack.nodes.host.mechanisms").MECHANISMS
+    PAGE.write_text(with_table(PAGE.read_text(), table(mechanisms.values())))
 
 
 if __name__ == "__main__":
