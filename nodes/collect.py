@@ -35,7 +35,7 @@ class I2AMCollect(io.ComfyNode):
                 raise ValueError("I2AM saw no attention call to look into: " + "; ".join(attribution.notes) + ".")
             raise ValueError(
                 f"I2AM found no reference in the {attribution.branch} conditioning "
-                f"(mechanism '{capture.settings.mechanism}'). Attention calls seen: {reasons}. "
+                f"(mechanism '{capture.settings.mechanism}'). Attention calls: {reasons}. "
                 "Condition on the reference in a way that I2AM knows (docs/mechanisms.md), or choose another branch."
             )
         return io.NodeOutput(attribution, samples, attribution.summary())

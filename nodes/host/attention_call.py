@@ -7,6 +7,17 @@ from typing import Any
 from torch import Tensor
 
 from ...i2am_core.attention import split_heads
+from .located import ModelCall
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What attention is called with, as it came: ``kernel(*args, **kwargs)`` is its output."""
+
+    kernel: Callable[..., Tensor]
+    args: tuple
+    kwargs: Mapping[str, Any]
+    function: Callable | None = None  # at the end of the kernel, where that can be overheard
 
 
 @dataclass(frozen=True)
@@ -20,6 +31,7 @@ class AttentionCall:
     kernel: Callable[..., Tensor]
     args: tuple
     kwargs: Mapping[str, Any]
+    model_call: ModelCall
     q: Tensor
     k: Tensor
     scale: float | None
@@ -27,10 +39,9 @@ class AttentionCall:
     function: Callable | None = None
 
     @classmethod
-    def read(
-        cls, kernel: Callable[..., Tensor], args: tuple, kwargs: Mapping[str, Any], function: Callable | None = None
-    ) -> "AttentionCall":
+    def read(cls, model_call: ModelCall, given: "Arguments") -> "AttentionCall":
         """Backends name their parameters differently, but all take q, k, v, heads, mask in this order."""
+        args, kwargs = given.args, given.kwargs
         q, k = args[0], args[1]
         heads = args[3] if len(args) > 3 else kwargs["heads"]
         mask = args[4] if len(args) > 4 else kwargs.get("mask")
@@ -42,7 +53,7 @@ class AttentionCall:
         k = split_heads(k, heads, batch)
         if mask is not None:
             mask = _four_axes(mask, q.shape[2])
-        return cls(kernel, args, kwargs, q, k, kwargs.get("scale"), mask, function)
+        return cls(given.kernel, args, kwargs, model_call, q, k, kwargs.get("scale"), mask, given.function)
 
     def bias_of(self, rows: slice, keys: slice) -> Tensor | None:
         """The bias of some rows of the batch and some keys."""

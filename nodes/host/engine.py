@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ...i2am_core.attribution import Reference
 from ...i2am_core.tokens import TokenGrid
-from .attention_call import AttentionCall
+from .attention_call import Arguments, AttentionCall
 from .callers import Function
-from .consumers.base import Consumer, FoundIn
+from .consumers.base import Consumer, LocatedIn
 from .context import Forward, Running, running
 from .located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from .mechanisms.base import Mechanism
@@ -81,7 +81,7 @@ class Engine:
 
     def attend(self, function: Callable, kernel: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
         """Make one attention call that ComfyUI's override is told of. ``function`` is at the end of ``kernel``."""
-        under_way = self._begin(AttentionArguments(kernel, args, kwargs, function), kwargs.get("transformer_options"))
+        under_way = self._begin(Arguments(kernel, args, kwargs, function), kwargs.get("transformer_options"))
         output = under_way.run()
         under_way.end()
         return output
@@ -95,7 +95,7 @@ class Engine:
         mechanism: Mechanism,
     ) -> "UnderWay":
         """An attention call that a mechanism has heard of by itself, and alone can locate: ``run``, then ``end`` it."""
-        return self._begin(AttentionArguments(kernel, args, kwargs), options, [mechanism])
+        return self._begin(Arguments(kernel, args, kwargs), options, [mechanism])
 
     def skip(self, reason: str, calls: int = 1) -> None:
         """So many attention calls are not located."""
@@ -133,7 +133,7 @@ class Engine:
 
     def _begin(
         self,
-        arguments: "AttentionArguments",
+        arguments: Arguments,
         options: Mapping[str, Any] | None,
         mechanisms: Sequence[Mechanism] | None = None,
     ) -> "UnderWay":
@@ -149,25 +149,15 @@ class Engine:
             self._unheard.setdefault(function, Counter())[block] += len(call.chunks)
 
 
-@dataclass(frozen=True)
-class AttentionArguments:
-    """What attention is called with, as it came."""
-
-    kernel: Callable
-    args: tuple
-    kwargs: Mapping[str, Any]
-    function: Callable | None = None  # at the end of the kernel, where that can be overheard
-
-
 @dataclass
 class UnderWay:
     """One attention call: located, then run, then told to those who look."""
 
     engine: Engine
-    arguments: AttentionArguments
+    arguments: Arguments
     forward: Forward | None
     call: AttentionCall | None = None  # as it will be made, or was
-    found: list[FoundIn] = field(default_factory=list)
+    found: list[LocatedIn] = field(default_factory=list)
     output: Tensor | None = None
 
     def locate(self, options: Mapping[str, Any], mechanisms: Sequence[Mechanism]) -> None:
@@ -178,7 +168,7 @@ class UnderWay:
         layer, role, function = forward.hear(given.args[1], options, known)
         if forward.in_kernel:
             return self._skip_all(NESTED if function is None else FOREIGN.format(function))
-        call = AttentionCall.read(given.kernel, given.args, given.kwargs, given.function)
+        call = AttentionCall.read(forward.call, given)
         if call.q.shape[0] != forward.call.x[0]:
             return self._skip_all(OTHER_ROWS if function is None else FOREIGN.format(function))
         if function is not None:
@@ -223,15 +213,15 @@ class UnderWay:
             return
         for consumer in self.engine.consumers:
             with self.engine.skipping(UNREAD, len({one.chunk.rows.start for one in found}), consumer):
-                consumer.after(self.forward.call, self.call, found, self.output)
+                consumer.after(self.call, found, self.output)
 
     def _let_act(self) -> None:
         assert self.forward is not None and self.call is not None
         for consumer in self.engine.consumers:
             with self.engine.skipping(UNREAD, 0, consumer):
-                self.call = consumer.before(self.forward.call, self.call, self.found) or self.call
+                self.call = consumer.before(self.call, self.found) or self.call
 
-    def _locate(self, site: CallSite, chunk: Chunk, mechanisms: Sequence[Mechanism]) -> Iterator[FoundIn]:
+    def _locate(self, site: CallSite, chunk: Chunk, mechanisms: Sequence[Mechanism]) -> Iterator[LocatedIn]:
         assert self.forward is not None
         answers = [(mechanism.name, mechanism.locate(site, chunk, self.forward.call)) for mechanism in mechanisms]
         located = [(name, answer) for name, answer in answers if isinstance(answer, Located)]
@@ -244,7 +234,7 @@ class UnderWay:
         if read <= self.forward.read:
             return self.engine.skip(AGAIN.format(self.forward.ran_again()))
         self.forward.read |= read
-        yield from (FoundIn(name, chunk, answer) for name, answer in located)
+        yield from (LocatedIn(name, chunk, answer) for name, answer in located)
 
     def _skip_all(self, reason: str) -> None:
         assert self.forward is not None

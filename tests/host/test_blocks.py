@@ -23,14 +23,11 @@ from attention_packs import forwards, transformers, unet
 from comfy.model_management import InterruptProcessingException
 from mechanisms import Measured, expected_maps
 from oracle import Call, Oracle
-from this_core import TELLS_BLOCKS
 
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.host.tags import KEY, tag
 from i2am_pack.nodes.tag_reference import I2AMTagReference
-
-pytestmark = pytest.mark.skipif(not TELLS_BLOCKS, reason="layer names of this core are numbers")
 
 MAPS = ("r2g_share", "g2r_share", "g2r_paper", "r2g_paper")
 

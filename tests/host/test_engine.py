@@ -31,9 +31,9 @@ class Mute(Consumer):
 
     acts = True
 
-    def before(self, model_call, call, found):
+    def before(self, call, located):
         mask = torch.zeros(call.q.shape[0], 1, 1, call.k.shape[2])
-        for one in found:
+        for one in located:
             for group in one.located.references:
                 mask[one.chunk.rows, ..., group.index] = -torch.inf
         return dataclasses.replace(call, kwargs={**call.kwargs, "mask": mask}, bias=mask)
@@ -46,8 +46,8 @@ class Told(Consumer):
     def given(self, references):
         self.references = references
 
-    def after(self, model_call, call, found, output):
-        self.layers += [one.located.layer.name for one in found]
+    def after(self, call, located, output):
+        self.layers += [one.located.layer.name for one in located]
         self.outputs.append(output.clone())
 
     def skip(self, reason, calls=1):

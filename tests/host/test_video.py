@@ -7,7 +7,7 @@ import torch
 from asked import maps
 from comfy import context_windows
 from mechanisms import assert_maps_equal, capture, expected_maps, measure
-from this_core import VERSION, layer_names
+from this_core import VERSION
 
 from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.capture import I2AMCapture
@@ -16,7 +16,7 @@ from i2am_pack.nodes.host.mechanisms import MECHANISMS, Mechanism
 from i2am_pack.nodes.host.token_orders import sequence_of
 
 CLIP = TokenGrid(16, 16)
-FLUX_LIKE = layer_names("double 0", "double 1", "single 0", "single 1")
+FLUX_LIKE = ["double 0", "double 1", "single 0", "single 1"]
 
 
 def keys(count):

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from ....i2am_core.attribution import Reference
 from ..attention_call import AttentionCall
-from ..located import Chunk, Located, ModelCall
+from ..located import Chunk, Located
 
 
 @dataclass(frozen=True)
-class FoundIn:
+class LocatedIn:
     """What one mechanism located for the rows of one conditioning."""
 
     mechanism: str
@@ -32,11 +32,11 @@ class Consumer:
     def given(self, references: Sequence[Reference]) -> None:
         """Before the first call: the references that the run was given, in the order of their numbers."""
 
-    def before(self, model_call: ModelCall, call: AttentionCall, found: Sequence[FoundIn]) -> AttentionCall | None:
+    def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
         """Before the kernel runs. Returns the call to make in place of this one, or None to leave it."""
         return None
 
-    def after(self, model_call: ModelCall, call: AttentionCall, found: Sequence[FoundIn], output: Tensor) -> None:
+    def after(self, call: AttentionCall, located: Sequence[LocatedIn], output: Tensor) -> None:
         """When its output is there, which must not be changed. ``call`` is the one that was made."""
 
     def skip(self, reason: str, calls: int = 1) -> None:

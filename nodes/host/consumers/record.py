@@ -19,9 +19,8 @@ from ....i2am_core.regions import cells_of
 from ....i2am_core.tokens import TokenGrid
 from ..attention_call import AttentionCall
 from ..handle import Settings
-from ..located import ModelCall
 from ..placement import Placed
-from .base import Consumer, FoundIn
+from .base import Consumer, LocatedIn
 
 NEAREST = "the area of a conditioning does not start on a cell of every layer: there, maps are put on the nearest cell"
 NO_PAIRS = "no pair maps are kept of conditionings that are limited to an area, nor of context windows"
@@ -48,19 +47,19 @@ class Record(Consumer):
     def given(self, references: Sequence[Reference]) -> None:
         self.recorder.given(references)
 
-    def before(self, model_call: ModelCall, call: AttentionCall, found: Sequence[FoundIn]) -> AttentionCall | None:
+    def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
         """Overhear the kernel, unless this kind of attention has never let anything be heard."""
         if call.function is None or self._silent[call.function] >= PATIENCE:
             return None
         return replace(call, kernel=Overheard(call.kernel))
 
-    def after(self, model_call: ModelCall, call: AttentionCall, found: Sequence[FoundIn], output: Tensor) -> None:
+    def after(self, call: AttentionCall, located: Sequence[LocatedIn], output: Tensor) -> None:
         total = self._overheard(call)
-        by_chunk: dict[int, list[FoundIn]] = {}
-        for one in found:
+        by_chunk: dict[int, list[LocatedIn]] = {}
+        for one in located:
             by_chunk.setdefault(one.chunk.rows.start, []).append(one)
         for of_chunk in by_chunk.values():
-            row_sums = [self._record(model_call, call, one, total) for one in of_chunk]
+            row_sums = [self._record(call, one, total) for one in of_chunk]
             self.recorder.captured(
                 [one.mechanism for one in of_chunk],
                 row_sums[0],
@@ -93,7 +92,7 @@ class Record(Consumer):
         self._silent[call.function] += call.kernel.listener.silent
         return call.kernel.listener.total(call.q, call.k, call.scale, call.bias)
 
-    def _record(self, model_call: ModelCall, call: AttentionCall, one: FoundIn, total: Tensor | None) -> str:
+    def _record(self, call: AttentionCall, one: LocatedIn, total: Tensor | None) -> str:
         """File what one mechanism located; returns what computed the row sums."""
         located, rows = one.located, one.chunk.rows
         placed = one.chunk.placement.on(located.layer.grid)
@@ -116,7 +115,7 @@ class Record(Consumer):
             chunk_bytes=self.recorder.chunk_bytes,
         )
         for number, group, maps in zip(numbers, located.references, marginals, strict=True):
-            place = Place(layer, model_call.step, number, model_call.evaluation, group.grid)
+            place = Place(layer, call.model_call.step, number, call.model_call.evaluation, group.grid)
             self.recorder.add(place, placed.apply(maps, region), pair_rows, located.verdicts)
         self.note(*([] if placed.exact else [NEAREST]))
         return marginals[0].row_sums
@@ -129,7 +128,9 @@ class Record(Consumer):
             self._regions[grid] = cells_of(self.denoise_mask, grid)
         return self._regions[grid]
 
-    def _pair_rows(self, numbers: Sequence[int], one: FoundIn, placed: Placed, region: Tensor | None) -> Tensor | None:
+    def _pair_rows(
+        self, numbers: Sequence[int], one: LocatedIn, placed: Placed, region: Tensor | None
+    ) -> Tensor | None:
         """The positions whose pair maps are kept, of references by their numbers."""
         if placed.cells is not None and self.pair_maps != "off":
             self.note(NO_PAIRS)

@@ -26,7 +26,7 @@ class ImageCrossAttention(Mechanism):
             " frame",
             spatial="16x16 each; the class token competes",
             certainty="exact",
-            limits="not what comes through the latent's channels; refused where another pack replaces blocks",
+            limits="not what comes through the latent's channels",
         ),
     )
 
