@@ -33,8 +33,26 @@ class Block:
     replaced: tuple[Replaced, ...] = ()
 
 
+class Blocks:
+    """All blocks of a denoiser, by their modules and by what may stand in their place."""
+
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        self.blocks: dict[Module, Block] = {}
+        self.parts: dict[Module, Part] = {}  # where a module makes several attentions, the last of them
+        self.keys: dict[Module, Part] = {}
+        self.replaced: dict[Replaced, Block] = {}
+        for block in blocks:
+            self.blocks[block.module] = block
+            self.replaced |= dict.fromkeys(block.replaced, block)
+            self.parts |= {part.module: part for part in block.parts if part.module is not None}
+            self.keys |= {part.keys: part for part in block.parts if part.keys is not None}
+
+
 def inner(module: Module, attribute: str) -> Module:
     """The module itself, or what is in it where a pack has put another around it: the first with this attribute."""
+    module = getattr(module, "_orig_mod", module)  # torch.compile
+    if hasattr(module, attribute):
+        return module
     return next((part for part in module.modules() if hasattr(part, attribute)), module)
 
 
@@ -45,4 +63,4 @@ def listed(modules: Iterable[Module] | None, name: str, replaced: str = "", firs
     """
     for number, module in enumerate(modules or ()):
         place = (("dit", (replaced, number)),) if replaced else ()
-        yield Block((f"{name} {first + number}",), module, replaced=place)
+        yield Block((f"{name} {first + number}",), getattr(module, "_orig_mod", module), replaced=place)

@@ -1,20 +1,22 @@
 """One call of the denoiser while it runs: which block is running, and what has been heard of its attention.
 
-The blocks' own forwards are hooked for as long as the call lasts, so that a layer is what really runs: an attention
-call that a pack adds, and a block that it replaces or runs in another order, shift no other. What the host says
+The blocks' own forwards are hooked, so that a layer is what really runs: an attention call that a pack adds, and a
+block that it replaces or runs in another order, shift no other. What the host says
 (``block``, ``block_type`` and ``block_index``) names a call outside all hooks, as compiled models make it.
 """
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from torch import Tensor
 from torch.nn import Module
+from torch.utils.hooks import RemovableHandle
 
-from .blocks import Block, Part
+from .blocks import Block, Blocks, Part
 from .callers import Function, foreign_caller, function_of
 from .eager import eager
 from .located import ModelCall
@@ -31,7 +33,7 @@ class Visit:
         self.depth = 1
         self.inside: list[Part] = []  # parts whose module runs
         self.announced = ""  # the role of the attention that ComfyUI has announced, of U-Nets
-        self.entered: set[int] = set()  # modules of parts that ran
+        self.entered: set[Module] = set()  # of parts, those that ran
         self.heard: set[str] = set()  # roles of which an attention call was heard
         self.strays = 0  # calls heard that may be of any part
         self.delegated = False  # whether what runs in the block's place runs a block itself
@@ -45,20 +47,20 @@ class Visit:
 
     def modules(self) -> frozenset[str]:
         """Where the code of what runs is."""
-        parts = (_code_of(part.module) for part in self.inside if part.module is not None)
-        return _code_of(self.block.module).union(*parts)
+        parts = (_code_of(type(part.module)) for part in self.inside if part.module is not None)
+        return _code_of(type(self.block.module)).union(*parts)
 
 
 class Forward:
     """``replaced`` is the ``patches_replace`` of the call; ``unheard`` is told of attention that ran unheard."""
 
-    def __init__(self, call: ModelCall, blocks: Sequence[Block], replaced: Mapping, unheard: Unheard) -> None:
+    def __init__(self, call: ModelCall, blocks: Blocks, replaced: Mapping, unheard: Unheard) -> None:
         self.call, self.blocks = call, blocks
         self.read: frozenset[tuple] = frozenset()  # layers, the first rows of chunks, and the references located there
         self.in_kernel = False  # of an attention call
         self._replaced, self._unheard = replaced, unheard
         self._visits: list[Visit] = []
-        self._runs: Counter[int] = Counter()  # of modules
+        self._runs: Counter[Module] = Counter()
         self._keys: list[tuple[Tensor, str]] = []  # tensors that are keys, and of which part
         self._announced = ("", "")  # outside all hooks: role and layer
 
@@ -68,34 +70,28 @@ class Forward:
 
     # What the hooks say
 
-    def enter(self, block: Block) -> None:
-        if (visit := self.visit) is not None and visit.is_of(block):
-            visit.depth += 1  # a hook that a compiler has kept says it as well
+    def enter(self, module: Module) -> None:
+        """The forward of a block, or of a module that makes an attention of one, begins."""
+        if (block := self.blocks.blocks.get(module)) is not None:
+            self._enter_block(block)
+        elif (part := self.blocks.parts.get(module)) is not None and self._is_ours(part):
+            self._visits[-1].inside.append(part)
+            self._visits[-1].entered.add(module)
+
+    def leave(self, module: Module, output: Any) -> None:
+        """It has ended, or a module has made keys."""
+        visit = self.visit
+        if visit is None:
             return
-        for outer in self._visits:
-            outer.delegated |= outer.function is not None
-        self._visits.append(Visit(block, self._name(block)))
-
-    def leave(self, block: Block) -> None:
-        if (visit := self.visit) is None or not visit.is_of(block):
-            return
-        visit.depth -= 1
-        if not visit.depth:
-            self._end(self._visits.pop())
-
-    def enter_part(self, block: Block, part: Part) -> None:
-        if (visit := self.visit) is not None and visit.is_of(block):
-            visit.inside.append(part)
-            visit.entered.add(id(part.module))
-
-    def leave_part(self, block: Block, part: Part) -> None:
-        if (visit := self.visit) is not None and part in visit.inside:
+        if (part := self.blocks.keys.get(module)) is not None and isinstance(output, Tensor):
+            self._keys.append((output, part.role))
+        if (block := self.blocks.blocks.get(module)) is not None and visit.is_of(block):
+            visit.depth -= 1
+            if not visit.depth:
+                self._end(self._visits.pop())
+        elif (part := self.blocks.parts.get(module)) is not None and part in visit.inside:
             visit.inside.remove(part)
             self._keys.clear()
-
-    def made_keys(self, part: Part, keys: Any) -> None:
-        if isinstance(keys, Tensor):
-            self._keys.append((keys, part.role))
 
     def announce(self, role: str, options: Mapping[str, Any]) -> None:
         """ComfyUI is about to run this attention of a U-Net's block."""
@@ -123,7 +119,7 @@ class Forward:
         ``k`` are the keys, as they were given. ``known``: a mechanism knows whose call it is.
         """
         visit = self.visit
-        code = _code_of(self.call.denoiser) if visit is None else visit.modules()
+        code = _code_of(type(self.call.denoiser)) if visit is None else visit.modules()
         function = None if known else foreign_caller(code)
         if visit is None:
             layer = told_by_host(options)
@@ -143,6 +139,18 @@ class Forward:
         outer = next((visit.function for visit in reversed(self._visits) if visit.function), None)
         function = outer or foreign_caller(())
         return "another pack" if function is None else str(function)
+
+    def _enter_block(self, block: Block) -> None:
+        if (visit := self.visit) is not None and visit.is_of(block):
+            visit.depth += 1  # a hook that a compiler has kept says it as well
+            return
+        for outer in self._visits:
+            outer.delegated |= outer.function is not None
+        self._visits.append(Visit(block, self._name(block)))
+
+    def _is_ours(self, part: Part) -> bool:
+        """Whether the part is of the block that runs."""
+        return (visit := self.visit) is not None and visit.function is None and part in visit.block.parts
 
     def _role(self, visit: Visit, k: Any) -> str:
         if visit.inside:
@@ -164,8 +172,8 @@ class Forward:
 
     def _name(self, block: Block) -> str:
         """The layer that this run of the block is; "" for one more than the model makes."""
-        self._runs[id(block.module)] += 1
-        run = self._runs[id(block.module)]
+        self._runs[block.module] += 1
+        run = self._runs[block.module]
         return block.names[run - 1] if run <= len(block.names) else ""
 
     def _end(self, visit: Visit) -> None:
@@ -179,7 +187,7 @@ class Forward:
         if (stand_in := self._stand_in(part)) is not None:
             return stand_in
         in_block = visit.function or function_of(visit.block.module.forward)
-        ran = part.module is not None and id(part.module) in visit.entered
+        ran = part.module is not None and part.module in visit.entered
         function = function_of(part.module.forward) if ran and part.module is not None else in_block
         return function if function.foreign else foreign_caller(()) or function
 
@@ -194,8 +202,10 @@ def told_by_host(options: Mapping[str, Any]) -> str:
     return ""
 
 
-def _code_of(module: Module) -> frozenset[str]:
-    return frozenset(kind.__module__ for kind in type(module).__mro__ if kind is not Module)
+@cache
+def _code_of(kind: type[Module]) -> frozenset[str]:
+    """The modules of Python in which the code of such a module is."""
+    return frozenset(base.__module__ for base in kind.__mro__ if base is not Module)
 
 
 class Running(threading.local):
@@ -204,50 +214,36 @@ class Running(threading.local):
     forward: Forward | None = None
 
 
-@contextmanager
-def running(here: Running, forward: Forward) -> Iterator[None]:
-    """Hook the blocks for as long as this lasts. A hook that outlives it, in a compiled graph, does nothing."""
-    before = here.forward
-    with ExitStack() as stack:
-        here.forward = forward
-        stack.callback(setattr, here, "forward", before)
-        for block in forward.blocks:
-            _hook(stack, block.module, _told(here, Forward.enter, block), _told(here, Forward.leave, block))
-            for part in block.parts:
-                if part.keys is not None:
-                    handle = part.keys.register_forward_hook(_told_output(here, part))
-                    stack.callback(handle.remove)
-        for block, part, module in _modules_of_parts(forward.blocks):
-            enter, leave = _told(here, Forward.enter_part, block, part), _told(here, Forward.leave_part, block, part)
-            _hook(stack, module, enter, leave)
-        yield
+class BlockHooks:
+    """Hooks on the blocks of the denoisers of one run: there may be several, one for each GPU.
 
+    They do nothing while no forward runs ``here``: a compiler may keep one in its graph for longer than it lasts.
+    """
 
-def _modules_of_parts(blocks: Sequence[Block]) -> Iterator[tuple[Block, Part, Module]]:
-    """Each module once: where it makes several attentions, the last of them is what it is taken for."""
-    for block in blocks:
-        by_module = {id(part.module): part for part in block.parts if part.module is not None}
-        for part in by_module.values():
-            assert part.module is not None
-            yield block, part, part.module
+    def __init__(self, here: Running) -> None:
+        self._hooked: set[Module] = set()
+        self._handles: list[RemovableHandle] = []
 
+        def before(module: Module, args: tuple) -> None:
+            if here.forward is not None:
+                here.forward.enter(module)
 
-def _hook(stack: ExitStack, module: Module, enter: Callable, leave: Callable) -> None:
-    stack.callback(module.register_forward_pre_hook(enter).remove)
-    stack.callback(module.register_forward_hook(leave).remove)
+        def after(module: Module, args: tuple, output: Any) -> None:
+            if here.forward is not None:
+                here.forward.leave(module, output)
 
+        self._before, self._after = eager(before), eager(after)
 
-def _told(here: Running, method: Callable, *what: Any) -> Callable:
-    def hook(*_: Any) -> None:
-        if here.forward is not None:
-            method(here.forward, *what)
+    def put_on(self, blocks: Blocks) -> None:
+        """On the modules of these blocks and of their parts."""
+        for module in {*blocks.blocks, *blocks.parts, *blocks.keys} - self._hooked:
+            self._hooked.add(module)
+            self._handles.append(module.register_forward_pre_hook(self._before))
+            self._handles.append(module.register_forward_hook(self._after))
 
-    return eager(hook)
-
-
-def _told_output(here: Running, part: Part) -> Callable:
-    def hook(module: Module, args: tuple, output: Any) -> None:
-        if here.forward is not None:
-            here.forward.made_keys(part, output)
-
-    return eager(hook)
+    def remove(self) -> None:
+        """All of them."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._hooked.clear()

@@ -15,12 +15,13 @@ from torch import Tensor
 from ...i2am_core.attribution import Reference
 from ...i2am_core.tokens import TokenGrid
 from .attention_call import Arguments, AttentionCall
+from .blocks import Blocks
 from .callers import Function
 from .consumers.base import Consumer, LocatedIn
-from .context import Forward, Running, running
+from .context import BlockHooks, Forward, Running
 from .located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from .mechanisms.base import Mechanism
-from .token_orders import blocks_of
+from .token_orders import blocks_of, variant_of
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class Engine:
         self.mechanisms = sorted(mechanisms, key=lambda mechanism: -mechanism.priority)
         self.consumers = sorted(consumers, key=lambda consumer: not consumer.acts)
         self._running = Running()
+        self._hooks = BlockHooks(self._running)
+        self._known: dict[tuple, Blocks] = {}  # by denoiser, and what of the call its blocks depend on
         self._unheard: dict[Function, Counter[str]] = {}  # calls of blocks
         self.heard = 0  # attention calls
         self._given = False
@@ -66,18 +69,11 @@ class Engine:
     @contextmanager
     def watching(self, call: ModelCall | None) -> Iterator[None]:
         """While ``call`` runs; None is one that has no rows of the watched branch."""
-        if call is None:
-            before, self._running.forward = self._running.forward, None
-            try:
-                yield
-            finally:
-                self._running.forward = before
-            return
-        replaced, blocks = call.options.get("patches_replace", {}), ()
-        with self.skipping("I2AM could not read the blocks of the model", calls=0):
-            blocks = blocks_of(call.denoiser, call)
-        with running(self._running, Forward(call, blocks, replaced, partial(self._miss, call))):
+        before, self._running.forward = self._running.forward, None if call is None else self._forward(call)
+        try:
             yield
+        finally:
+            self._running.forward = before
 
     def attend(self, function: Callable, kernel: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
         """Make one attention call that ComfyUI's override is told of. ``function`` is at the end of ``kernel``."""
@@ -106,6 +102,11 @@ class Engine:
         """What a person should know of this run."""
         for consumer in self.consumers:
             consumer.note(*notes)
+
+    def unhook(self) -> None:
+        """Leave nothing on the model."""
+        self._hooks.remove()
+        self._known.clear()
 
     def finish(self, blind: Callable[[], str]) -> None:
         """At the end of the run: what was not heard of. ``blind`` says why, where that is all there is."""
@@ -143,6 +144,21 @@ class Engine:
             with self.skipping(UNREAD, len(self.forward.call.chunks)):
                 under_way.locate(options or {}, self.mechanisms if mechanisms is None else mechanisms)
         return under_way
+
+    def _forward(self, call: ModelCall) -> Forward:
+        blocks = Blocks(())
+        with self.skipping("I2AM could not read the blocks of the model", calls=0):
+            blocks = self._blocks(call)
+        return Forward(call, blocks, call.options.get("patches_replace", {}), partial(self._miss, call))
+
+    def _blocks(self, call: ModelCall) -> Blocks:
+        """Those of the denoiser, hooked."""
+        key = call.denoiser, variant_of(call)
+        with self._lock:
+            if key not in self._known:
+                self._known[key] = Blocks(blocks_of(call))
+                self._hooks.put_on(self._known[key])
+            return self._known[key]
 
     def _miss(self, call: ModelCall, block: str, function: Function) -> None:
         with self._lock:

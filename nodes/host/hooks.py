@@ -13,7 +13,6 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from .context import Forward
 from .eager import eager
 from .engine import Engine
 from .model_calls import ModelCalls
@@ -44,6 +43,7 @@ def installed(guider: Any, engine: Engine, calls: ModelCalls) -> Iterator[None]:
         yield
     finally:
         model_options["transformer_options"] = original
+        engine.unhook()
 
 
 def _override(engine: Engine, previous: Callable | None) -> Callable:
@@ -123,11 +123,8 @@ class _InPlace:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         forward = self._engine.forward
-        block = None if forward is None else self._block(forward)
+        block = None if forward is None else forward.blocks.replaced.get((DIT, self._key))
         if forward is None or block is None:
             return self.original(*args, **kwargs)
         with forward.in_place_of(block, self.original):
             return self.original(*args, **kwargs)
-
-    def _block(self, forward: Forward) -> Any:
-        return next((block for block in forward.blocks if (DIT, self._key) in block.replaced), None)

@@ -1,8 +1,6 @@
 """One file for each family of models; here they are listed."""
 
-from collections.abc import Iterable
-
-from torch.nn import Module
+from collections.abc import Hashable, Iterable
 
 from ..blocks import Block
 from ..located import CallSite, ModelCall, Skip
@@ -47,10 +45,16 @@ def sequence_of(site: CallSite, call: ModelCall) -> Sequence | Skip:
     return order.sequence(site, call)
 
 
-def blocks_of(denoiser: Module, call: ModelCall) -> tuple[Block, ...]:
+def blocks_of(call: ModelCall) -> tuple[Block, ...]:
     """The blocks that the denoiser has; none where its family is not known."""
     order = order_of(call.family)
-    return () if order is None else tuple(order.blocks(denoiser, call))
+    return () if order is None else tuple(order.blocks(call.denoiser, call))
 
 
-__all__ = ["ORDERS", "Sequence", "TokenOrder", "blocks_of", "order_of", "sequence_of"]
+def variant_of(call: ModelCall) -> Hashable:
+    """Calls of one denoiser that have the same have the same blocks."""
+    order = order_of(call.family)
+    return None if order is None else order.variant(call)
+
+
+__all__ = ["ORDERS", "Sequence", "TokenOrder", "blocks_of", "order_of", "sequence_of", "variant_of"]

@@ -4,7 +4,7 @@ One file for each family of models. It proves the order by the lengths of the ca
 that the model has, and the attentions of each.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,10 @@ class TokenOrder:
     def sequence(self, site: CallSite, call: ModelCall) -> "Sequence | Skip":
         """The order of the tokens of this attention call, or why it is not known."""
         raise NotImplementedError
+
+    def variant(self, call: ModelCall) -> Hashable:
+        """What of the call its blocks depend on."""
+        return None
 
     def blocks(self, denoiser: torch.nn.Module, call: ModelCall) -> Iterator[Block]:
         """The blocks that make attention calls, in this call of the denoiser."""

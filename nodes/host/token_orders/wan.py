@@ -53,13 +53,17 @@ class Wan(TokenOrder):
         rows = slice(first, first + grid.cells)
         return Sequence(site.layer, grid, rows, rows, slice(0, 0), tuple(groups))
 
+    def variant(self, call: ModelCall) -> tuple[bool, int]:
+        """Whether there is an image to look at; how many controls VACE has."""
+        controls = call.conditions["vace_context"].shape[1] if "VaceWanModel" in call.family else 0
+        return call.conditions.get("clip_fea") is not None, controls
+
     def blocks(self, denoiser: Module, call: ModelCall) -> Iterator[Block]:
         """Of VACE, control blocks run once for each control."""
-        with_image = call.conditions.get("clip_fea") is not None
+        with_image, controls = self.variant(call)
         for number, block in enumerate(denoiser.blocks):
             module, replaced = inner(block, "self_attn"), (("dit", ("double_block", number)),)
             yield Block((f"block {number}",), module, _parts(module, with_image), replaced)
-        controls = call.conditions["vace_context"].shape[1] if "VaceWanModel" in call.family else 0
         for number, block in enumerate(denoiser.vace_blocks if controls else ()):
             several = [f"vace {number} of control {n}" for n in range(controls)]
             module, names = inner(block, "self_attn"), tuple(several) if controls > 1 else (f"vace {number}",)
