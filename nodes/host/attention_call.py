@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...i2am_core.attention import split_heads
@@ -24,8 +25,9 @@ class Arguments:
 class AttentionCall:
     """One call of attention: the kernel that makes it, what that is given, and how that reads.
 
-    q ``[B, H, N, D]``, k ``[B, H, K, D]``, and a bias that broadcasts to ``[B, H, N, K]``. ``kernel(*args, **kwargs)``
-    is attention's output. ``function`` is ComfyUI's own at the end of the kernel, None where it cannot be overheard.
+    q ``[B, H, N, D]``, k ``[B, H, K, D]``, and a bias that broadcasts to ``[B, H, N, K]``: added to the logits, or
+    boolean, True where a key counts. ``kernel(*args, **kwargs)`` is attention's output. ``function`` is ComfyUI's own
+    at the end of the kernel, None where it cannot be overheard.
     """
 
     kernel: Callable[..., Tensor]
@@ -55,12 +57,24 @@ class AttentionCall:
             mask = _four_axes(mask, q.shape[2])
         return cls(given.kernel, args, kwargs, model_call, q, k, kwargs.get("scale"), mask, given.function)
 
-    def bias_of(self, rows: slice, keys: slice) -> Tensor | None:
-        """The bias of some rows of the batch and some keys."""
+    def with_arguments(self, args: tuple, kwargs: Mapping[str, Any]) -> "AttentionCall":
+        """The same kernel, given something else."""
+        return self.read(self.model_call, Arguments(self.kernel, args, kwargs, self.function))
+
+    def with_bias(self, added: Tensor) -> "AttentionCall":
+        """With ``added`` on the logits as well, which broadcasts to ``[B, H, N, K]``; -inf leaves a column out."""
+        bias = added if self.bias is None else _additive(self.bias, added.dtype) + added
+        bias = bias.to(self.q)
+        if len(self.args) > 4:
+            return self.with_arguments((*self.args[:4], bias, *self.args[5:]), self.kwargs)
+        return self.with_arguments(self.args, {**self.kwargs, "mask": bias})
+
+    def bias_of(self, rows: slice, keys: int) -> Tensor | None:
+        """The bias of some rows of the batch and the first keys."""
         if self.bias is None:
             return None
         bias = self.bias[rows] if self.bias.shape[0] > 1 else self.bias
-        return bias[..., keys] if bias.shape[-1] > 1 else bias
+        return bias[..., :keys] if bias.shape[-1] > 1 else bias
 
 
 def _four_axes(mask: Tensor, queries: int) -> Tensor:
@@ -72,3 +86,9 @@ def _four_axes(mask: Tensor, queries: int) -> Tensor:
     if mask.ndim == 4:
         return mask
     raise ValueError(f"an attention mask of shape {tuple(mask.shape)} for {queries} queries")
+
+
+def _additive(bias: Tensor, dtype: torch.dtype) -> Tensor:
+    if bias.dtype != torch.bool:
+        return bias.to(dtype)
+    return torch.zeros(bias.shape, dtype=dtype, device=bias.device).masked_fill(~bias, -torch.inf)

@@ -7,6 +7,8 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+from .proxy import Proxy
+
 OURS = __name__.rpartition(".")[0]
 ATTENTION = "comfy.ldm.modules.attention"
 THE_CALL = "apply_model"  # the function in ``hooks`` from which the model is called: beyond it, nobody counts
@@ -31,7 +33,7 @@ class Function:
 
 def function_of(called: Any) -> Function:
     """What runs when this is called: a function, a method, or an object, without what we have put around it."""
-    while isinstance(called, partial) or type(called).__module__.startswith(OURS):
+    while isinstance(called, partial | Proxy):
         called = called.func if isinstance(called, partial) else called.original
     called = getattr(called, "__func__", called)
     if not hasattr(called, "__qualname__"):

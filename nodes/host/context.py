@@ -7,8 +7,9 @@ block that it replaces or runs in another order, shift no other. What the host s
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from .blocks import Block, Blocks, Part
 from .callers import Function, foreign_caller, function_of
 from .eager import eager
-from .located import ModelCall
+from .located import Chunk, Located, ModelCall
 
 Unheard = Callable[[str, Function], None]
 """Takes the name of a block, and the function in which its attention ran, unheard."""
@@ -32,7 +33,7 @@ class Visit:
         self.block, self.name, self.function = block, name, function
         self.depth = 1
         self.inside: list[Part] = []  # parts whose module runs
-        self.announced = ""  # the role of the attention that ComfyUI has announced, of U-Nets
+        self.announced, self.changed = "", False  # the attention that ComfyUI has announced, of U-Nets
         self.entered: set[Module] = set()  # of parts, those that ran
         self.heard: set[str] = set()  # roles of which an attention call was heard
         self.strays = 0  # calls heard that may be of any part
@@ -51,18 +52,33 @@ class Visit:
         return _code_of(type(self.block.module)).union(*parts)
 
 
-class Forward:
-    """``replaced`` is the ``patches_replace`` of the call; ``unheard`` is told of attention that ran unheard."""
+@dataclass(frozen=True)
+class Heard:
+    """Whose an attention call is."""
 
-    def __init__(self, call: ModelCall, blocks: Blocks, replaced: Mapping, unheard: Unheard) -> None:
-        self.call, self.blocks = call, blocks
-        self.read: frozenset[tuple] = frozenset()  # layers, the first rows of chunks, and the references located there
+    layer: str  # "" where no block is known to make it, or for a run of a block more than the model makes
+    role: str
+    changed: bool = False  # whether a pack has changed what a U-Net's attn2 looks at
+    caller: Function | None = None  # a pack's function that makes it; None where the model does
+
+
+class Forward:
+    """``unheard`` is told of attention that ran unheard."""
+
+    def __init__(self, call: ModelCall, blocks: Blocks, unheard: Unheard) -> None:
+        self.call, self.blocks, self._unheard = call, blocks, unheard
+        self.looks_at: tuple = (None, None)  # what a U-Net's attn2 would look at, but for the patches of packs
+        self._read: frozenset[tuple] = frozenset()  # layers, first rows of chunks, references located there
         self.in_kernel = False  # of an attention call
-        self._replaced, self._unheard = replaced, unheard
+        self._replaced = call.options.get("patches_replace", {})
         self._visits: list[Visit] = []
         self._runs: Counter[Module] = Counter()
         self._keys: list[tuple[Tensor, str]] = []  # tensors that are keys, and of which part
-        self._announced = ("", "")  # outside all hooks: role and layer
+        self._announced: tuple[str, str, bool] = (
+            "",
+            "",
+            False,
+        )  # outside all hooks: layer, role, if changed
 
     @property
     def visit(self) -> Visit | None:
@@ -93,12 +109,12 @@ class Forward:
             visit.inside.remove(part)
             self._keys.clear()
 
-    def announce(self, role: str, options: Mapping[str, Any]) -> None:
-        """ComfyUI is about to run this attention of a U-Net's block."""
+    def announce(self, role: str, options: Mapping[str, Any], changed: bool = False) -> None:
+        """ComfyUI is about to run this attention of a U-Net's block. ``changed``: what it looks at, by a pack."""
         if (visit := self.visit) is not None:
-            visit.announced = role
+            visit.announced, visit.changed = role, changed
         else:
-            self._announced = role, told_by_host(options)
+            self._announced = told_by_host(options), role, changed
 
     @contextmanager
     def in_place_of(self, block: Block, function: Callable) -> Iterator[None]:
@@ -113,26 +129,32 @@ class Forward:
 
     # What an attention call is told
 
-    def hear(self, k: Any, options: Mapping[str, Any], known: bool) -> tuple[str, str, Function | None]:
-        """Layer, role, and the pack's function that makes the present attention call (None where the model does).
+    def hear(self, k: Any, options: Mapping[str, Any], known: bool) -> Heard:
+        """Take note of the present attention call, over the keys ``k`` as they were given, and say whose it is.
 
-        ``k`` are the keys, as they were given. ``known``: a mechanism knows whose call it is.
+        ``known``: a mechanism knows that already.
         """
         visit = self.visit
         code = _code_of(type(self.call.denoiser)) if visit is None else visit.modules()
-        function = None if known else foreign_caller(code)
+        caller = None if known else foreign_caller(code)
         if visit is None:
             layer = told_by_host(options)
-            (role, announced), self._announced = self._announced, ("", "")
-            return layer, role if announced == layer else "", function
+            (announced, role, changed), self._announced = self._announced, ("", "", False)
+            return Heard(layer, role, changed, caller) if announced == layer else Heard(layer, "", caller=caller)
         role = self._role(visit, k)
-        own = function is None or bool(visit.inside) or self._stands_for(visit, function)
-        if own and role in {part.role for part in visit.block.parts}:
+        if self._is_own(visit, caller) and role in {part.role for part in visit.block.parts}:
             visit.heard.add(role)
-        elif not visit.announced:
+        elif not visit.announced:  # where roles are announced, a call that has none stands for none
             visit.strays += 1
-        changed = visit.announced == f"changed {role}"
-        return visit.name, visit.announced if changed else role, function
+        return Heard(visit.name, role, visit.changed and role == visit.announced, caller)
+
+    def reads(self, chunk: Chunk, located: Iterable[Located]) -> bool:
+        """Whether a call that locates this is the first to do so: a pack may run a block twice."""
+        read = {(x.layer.name, chunk.rows.start, g.name, g.key) for x in located for g in x.references}
+        if read <= self._read:
+            return False
+        self._read |= read
+        return True
 
     def ran_again(self) -> str:
         """What runs the present block once more than the model does, as far as that is known."""
@@ -155,13 +177,14 @@ class Forward:
     def _role(self, visit: Visit, k: Any) -> str:
         if visit.inside:
             return next((role for keys, role in self._keys if keys is k), visit.inside[-1].role)
-        return visit.announced.removeprefix("changed ")
+        return visit.announced
 
-    def _stands_for(self, visit: Visit, function: Function) -> bool:
-        """Whether a pack's function makes its call in place of the attention that ComfyUI has announced."""
-        role = visit.announced.removeprefix("changed ")
-        by_role = (part for part in visit.block.parts if part.role == role and role)
-        return any((stand_in := self._stand_in(part)) and stand_in.module == function.module for part in by_role)
+    def _is_own(self, visit: Visit, caller: Function | None) -> bool:
+        """Whether a call is one of the block's attentions, or made in the place of one."""
+        if caller is None or visit.inside:
+            return True
+        stand_ins = (self._stand_in(part) for part in visit.block.parts if part.role == visit.announced)
+        return any(stand_in is not None and stand_in.module == caller.module for stand_in in stand_ins)
 
     def _stand_in(self, part: Part) -> Function | None:
         """What a pack has put in place of a part."""

@@ -5,8 +5,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from comfy.model_management import InterruptProcessingException
@@ -22,6 +20,7 @@ from .context import BlockHooks, Forward, Running
 from .located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from .mechanisms.base import Mechanism
 from .token_orders import blocks_of, variant_of
+from .under_way import Found, Heard, UnderWay
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +39,15 @@ class Engine:
 
     def __init__(self, mechanisms: Sequence[Mechanism], consumers: Sequence[Consumer]) -> None:
         self.mechanisms = sorted(mechanisms, key=lambda mechanism: -mechanism.priority)
-        self.consumers = sorted(consumers, key=lambda consumer: not consumer.acts)
+        self.consumers: Sequence[Consumer] = sorted(consumers, key=lambda consumer: not consumer.acts)
         self._running = Running()
         self._hooks = BlockHooks(self._running)
-        self._known: dict[tuple, Blocks] = {}  # by denoiser, and what of the call its blocks depend on
-        self._unheard: dict[Function, Counter[str]] = {}  # calls of blocks
-        self.heard = 0  # attention calls
-        self._given = False
-        self._lock = threading.Lock()  # ComfyUI may run the chunks of one step in several threads
+        self._blocks: dict[tuple, Blocks] = {}  # by denoiser, and what of the call its blocks depend on
+        self._unheard: dict[Function, Counter[str]] = {}  # in which function, calls of which blocks
+        self._heard = False  # whether any attention call was
+        self._numbered = False
+        self._refusal: Exception | None = None  # what a consumer that acts has raised
+        self._lock = threading.RLock()  # ComfyUI may run the chunks of one step in several threads
 
     @property
     def forward(self) -> Forward | None:
@@ -56,15 +56,16 @@ class Engine:
 
     def given(self, run: Given) -> None:
         """Number the references that the run was given, once."""
-        if self._given:
-            return
-        self._given = True
-        references: dict[Reference, None] = {}
-        for mechanism in self.mechanisms:
-            with self.skipping(f"I2AM could not read what {mechanism.name} was given", calls=0):
-                references.update(dict.fromkeys(mechanism.given(run)))
-        for consumer in self.consumers:
-            consumer.given(list(references))
+        with self._lock:
+            if self._numbered:
+                return
+            self._numbered = True
+            references: dict[Reference, None] = {}
+            for mechanism in self.mechanisms:
+                with self.skipping(f"I2AM could not read what {mechanism.name} was given", calls=0):
+                    references.update(dict.fromkeys(mechanism.given(run)))
+            for consumer in self.consumers:
+                self.tell(consumer, consumer.given, list(references))
 
     @contextmanager
     def watching(self, call: ModelCall | None) -> Iterator[None]:
@@ -75,186 +76,151 @@ class Engine:
         finally:
             self._running.forward = before
 
-    def attend(self, function: Callable, kernel: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
-        """Make one attention call that ComfyUI's override is told of. ``function`` is at the end of ``kernel``."""
-        under_way = self._begin(Arguments(kernel, args, kwargs, function), kwargs.get("transformer_options"))
+    def attend(self, arguments: Arguments) -> Tensor:
+        """Make one attention call that ComfyUI's override is told of."""
+        under_way = self._begin(arguments, arguments.kwargs.get("transformer_options") or {}, self.mechanisms)
         output = under_way.run()
         under_way.end()
         return output
 
-    def begin(
-        self,
-        kernel: Callable,
-        args: tuple,
-        kwargs: Mapping[str, Any],
-        options: Mapping[str, Any],
-        mechanism: Mechanism,
-    ) -> "UnderWay":
-        """An attention call that a mechanism has heard of by itself, and alone can locate: ``run``, then ``end`` it."""
-        return self._begin(Arguments(kernel, args, kwargs), options, [mechanism])
+    def begin(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Mechanism) -> UnderWay:
+        """An attention call that a mechanism has heard of by itself, and alone can locate."""
+        return self._begin(arguments, options, [mechanism], known=True)
 
-    def skip(self, reason: str, calls: int = 1) -> None:
+    def skip(self, skip: Skip, calls: int = 1) -> None:
         """So many attention calls are not located."""
         for consumer in self.consumers:
-            consumer.skip(reason, calls)
+            self.tell(consumer, consumer.skip, skip, calls)
 
     def note(self, *notes: str) -> None:
         """What a person should know of this run."""
         for consumer in self.consumers:
-            consumer.note(*notes)
+            self.tell(consumer, consumer.note, *notes)
 
     def unhook(self) -> None:
         """Leave nothing on the model."""
         self._hooks.remove()
-        self._known.clear()
+        self._blocks.clear()
 
     def finish(self, blind: Callable[[], str]) -> None:
-        """At the end of the run: what was not heard of. ``blind`` says why, where that is all there is."""
+        """At the end of the run: what was not heard of. ``blind`` says why, where that is all there is.
+
+        Those who act know it already.
+        """
         for function, blocks in self._unheard.items():
-            if not self.heard:
-                self.skip(blind(), blocks.total())
-                continue
-            self.skip(UNHEARD.format(function), blocks.total())
-            self.note(f"not seen, since their attention ran in {function}: {_listed(list(blocks))}")
+            reason = UNHEARD.format(function) if self._heard else blind()
+            for consumer in self.consumers:
+                if not consumer.acts:
+                    self.tell(consumer, consumer.skip, Skip(reason), blocks.total())
+            if self._heard:
+                self.note(f"not seen, since their attention ran in {function}: {_listed(list(blocks))}")
 
     @contextmanager
-    def skipping(self, what: str, calls: int = 1, consumer: Consumer | None = None) -> Iterator[None]:
-        """An error inside becomes a skip with a reason: the picture comes first. A consumer that acts gets it."""
+    def skipping(self, what: str, calls: int = 1) -> Iterator[None]:
+        """An error inside becomes a skip with a reason: the picture comes first. What one who acts raises goes on."""
         try:
             yield
         except InterruptProcessingException:
             raise
         except Exception as error:
-            if consumer is not None and consumer.acts:
+            if error is self._refusal:
                 raise
             log.warning("%s", what, exc_info=True)
-            reason = f"{what} ({type(error).__name__}: {error})"
-            for one in self.consumers if consumer is None else [consumer]:
-                one.skip(reason, calls)
+            self.skip(Skip(f"{what} ({type(error).__name__}: {error})"), calls)
+
+    def tell(self, consumer: Consumer, method: Callable, *what: Any, calls: int = 0) -> Any:
+        """Call a method of a consumer. Where one that looks fails, that costs itself so many calls, and nobody else."""
+        try:
+            return method(*what)
+        except InterruptProcessingException:
+            raise
+        except Exception as error:
+            if consumer.acts:
+                self._refusal = error
+                raise
+            log.warning("%s of a %s", UNREAD, type(consumer).__name__, exc_info=True)
+            if calls:
+                self.tell(consumer, consumer.skip, Skip(f"{UNREAD} ({type(error).__name__}: {error})"), calls)
+        return None
 
     def _begin(
-        self,
-        arguments: Arguments,
-        options: Mapping[str, Any] | None,
-        mechanisms: Sequence[Mechanism] | None = None,
-    ) -> "UnderWay":
-        under_way = UnderWay(self, arguments, self.forward)
-        if self.forward is not None:
-            self.heard += 1
-            with self.skipping(UNREAD, len(self.forward.call.chunks)):
-                under_way.locate(options or {}, self.mechanisms if mechanisms is None else mechanisms)
-        return under_way
+        self, arguments: Arguments, options: Mapping[str, Any], mechanisms: Sequence[Mechanism], known: bool = False
+    ) -> UnderWay:
+        """``known``: whose call it is."""
+        forward = self.forward
+        if forward is None:
+            return UnderWay(arguments)
+        self._heard = True
+        with self.skipping(UNREAD, len(forward.call.chunks)):
+            site, call = self._site(forward, arguments, options, known)
+            if isinstance(site, Skip):
+                self.skip(site, len(forward.call.chunks))
+            elif located := self._locate(site, forward, mechanisms):
+                return Found(self, forward, call, located)
+        return Heard(arguments, forward)
+
+    def _site(
+        self, forward: Forward, arguments: Arguments, options: Mapping[str, Any], known: bool
+    ) -> tuple[CallSite | Skip, AttentionCall]:
+        """Where in the model the call is made, if the model itself makes it; and the call, as it reads."""
+        heard = forward.hear(arguments.args[1], options, known)
+        call = AttentionCall.read(forward.call, arguments)
+        if heard.caller is not None:
+            return Skip(FOREIGN.format(heard.caller)), call
+        if forward.in_kernel:
+            return Skip(NESTED), call
+        if call.q.shape[0] != forward.call.x[0]:
+            return Skip(OTHER_ROWS), call
+        if not heard.layer and forward.visit is not None:
+            return Skip(AGAIN.format(forward.ran_again())), call
+        grid = TokenGrid(*options["activations_shape"][2:]) if "activations_shape" in options else None
+        heads, queries, keys = call.q.shape[1], call.q.shape[2], call.k.shape[2]
+        return CallSite(heard.layer, heard.role, queries, keys, heads, grid, call.k, heard.changed), call
+
+    def _locate(self, site: CallSite, forward: Forward, mechanisms: Sequence[Mechanism]) -> list[LocatedIn]:
+        """Ask every mechanism about every chunk. What none locates is skipped, with the first reason."""
+        answers = [_ask(site, chunk, forward, mechanisms) for chunk in forward.call.chunks]
+        for answer in answers:
+            if isinstance(answer, Skip):
+                self.skip(answer)
+        return [answer for answer in answers if isinstance(answer, LocatedIn)]
 
     def _forward(self, call: ModelCall) -> Forward:
         blocks = Blocks(())
         with self.skipping("I2AM could not read the blocks of the model", calls=0):
-            blocks = self._blocks(call)
-        return Forward(call, blocks, call.options.get("patches_replace", {}), partial(self._miss, call))
+            blocks = self._hooked(call)
+        return Forward(call, blocks, lambda block, function: self._miss(call, block, function))
 
-    def _blocks(self, call: ModelCall) -> Blocks:
-        """Those of the denoiser, hooked."""
+    def _hooked(self, call: ModelCall) -> Blocks:
+        """The blocks of the denoiser, listed and hooked once."""
         key = call.denoiser, variant_of(call)
         with self._lock:
-            if key not in self._known:
-                self._known[key] = Blocks(blocks_of(call))
-                self._hooks.put_on(self._known[key])
-            return self._known[key]
+            if key not in self._blocks:
+                self._blocks[key] = Blocks(blocks_of(call))
+                self._hooks.put_on(self._blocks[key])
+            return self._blocks[key]
 
     def _miss(self, call: ModelCall, block: str, function: Function) -> None:
+        """Those who act are told at once; for the others, ``finish`` knows whether anything was heard at all."""
         with self._lock:
             self._unheard.setdefault(function, Counter())[block] += len(call.chunks)
+        for consumer in self.consumers:
+            if consumer.acts:
+                self.tell(consumer, consumer.skip, Skip(UNHEARD.format(function)), len(call.chunks))
 
 
-@dataclass
-class UnderWay:
-    """One attention call: located, then run, then told to those who look."""
-
-    engine: Engine
-    arguments: Arguments
-    forward: Forward | None
-    call: AttentionCall | None = None  # as it will be made, or was
-    found: list[LocatedIn] = field(default_factory=list)
-    output: Tensor | None = None
-
-    def locate(self, options: Mapping[str, Any], mechanisms: Sequence[Mechanism]) -> None:
-        """Ask every mechanism about every chunk. What none locates is skipped, with the first reason."""
-        forward, given = self.forward, self.arguments
-        assert forward is not None
-        known = given.function is None
-        layer, role, function = forward.hear(given.args[1], options, known)
-        if forward.in_kernel:
-            return self._skip_all(NESTED if function is None else FOREIGN.format(function))
-        call = AttentionCall.read(forward.call, given)
-        if call.q.shape[0] != forward.call.x[0]:
-            return self._skip_all(OTHER_ROWS if function is None else FOREIGN.format(function))
-        if function is not None:
-            return self._skip_all(FOREIGN.format(function))
-        if not layer and forward.visit is not None:
-            return self._skip_all(AGAIN.format(forward.ran_again()))
-        grid = TokenGrid(*options["activations_shape"][2:]) if "activations_shape" in options else None
-        site = CallSite(layer, role, call.q.shape[2], call.k.shape[2], call.q.shape[1], grid, call.k)
-        found = [x for chunk in forward.call.chunks for x in self._locate(site, chunk, mechanisms)]
-        self.call, self.found = call, found
-        return None
-
-    def run(self) -> Tensor:
-        """Attention's output, of the call as those who act have made it."""
-        kernel, args, kwargs = self.arguments.kernel, self.arguments.args, self.arguments.kwargs
-        if self.found:
-            self._let_act()
-            assert self.call is not None
-            kernel, args, kwargs = self.call.kernel, self.call.args, self.call.kwargs
-        if self.forward is None:
-            return kernel(*args, **kwargs)
-        before, self.forward.in_kernel = self.forward.in_kernel, True
-        try:
-            self.output = kernel(*args, **kwargs)
-        finally:
-            self.forward.in_kernel = before
-        return self.output
-
-    def end(self) -> None:
-        """When all that is known of the call is there: tell those who look."""
-        if self.forward is None or self.call is None or self.output is None:
-            return
-        found = []
-        for one in self.found:
-            with self.engine.skipping(UNREAD):
-                completed = one.located.completed() if one.located.completed else one.located
-                if isinstance(completed, Skip):
-                    self.engine.skip(completed.reason)
-                else:
-                    found.append(replace(one, located=completed))
-        if not found:
-            return
-        for consumer in self.engine.consumers:
-            with self.engine.skipping(UNREAD, len({one.chunk.rows.start for one in found}), consumer):
-                consumer.after(self.call, found, self.output)
-
-    def _let_act(self) -> None:
-        assert self.forward is not None and self.call is not None
-        for consumer in self.engine.consumers:
-            with self.engine.skipping(UNREAD, 0, consumer):
-                self.call = consumer.before(self.call, self.found) or self.call
-
-    def _locate(self, site: CallSite, chunk: Chunk, mechanisms: Sequence[Mechanism]) -> Iterator[LocatedIn]:
-        assert self.forward is not None
-        answers = [(mechanism.name, mechanism.locate(site, chunk, self.forward.call)) for mechanism in mechanisms]
-        located = [(name, answer) for name, answer in answers if isinstance(answer, Located)]
-        if not located:
-            return self.engine.skip(next((a.reason for _, a in answers if isinstance(a, Skip)), UNKNOWN))
-        layer = located[0][1].layer.name
-        if not layer:
-            return self.engine.skip(NOWHERE)
-        read = frozenset((layer, chunk.rows.start, g.name, g.key) for _, x in located for g in x.references)
-        if read <= self.forward.read:
-            return self.engine.skip(AGAIN.format(self.forward.ran_again()))
-        self.forward.read |= read
-        yield from (LocatedIn(name, chunk, answer) for name, answer in located)
-
-    def _skip_all(self, reason: str) -> None:
-        assert self.forward is not None
-        self.engine.skip(reason, len(self.forward.call.chunks))
+def _ask(site: CallSite, chunk: Chunk, forward: Forward, mechanisms: Sequence[Mechanism]) -> LocatedIn | Skip:
+    """What the mechanisms say of the rows of one conditioning."""
+    answers = {mechanism.name: mechanism.locate(site, chunk, forward.call) for mechanism in mechanisms}
+    located = {name: answer for name, answer in answers.items() if isinstance(answer, Located)}
+    if not located:
+        skips = [answer for answer in answers.values() if isinstance(answer, Skip)]
+        return Skip(skips[0].reason, all(skip.absent for skip in skips)) if skips else Skip(UNKNOWN)
+    if not all(answer.layer.name for answer in located.values()):
+        return Skip(NOWHERE)
+    if not forward.reads(chunk, located.values()):
+        return Skip(AGAIN.format(forward.ran_again()))
+    return LocatedIn(chunk, located)
 
 
 def _listed(names: list[str], most: int = 8) -> str:

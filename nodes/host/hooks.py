@@ -4,7 +4,7 @@ All of it sits in the options that ComfyUI made for this run alone (``CFGGuider.
 when the run starts, it is around whatever other nodes have patched in.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,9 +13,11 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from .attention_call import Arguments
 from .eager import eager
 from .engine import Engine
 from .model_calls import ModelCalls
+from .proxy import Proxy
 
 KEY = "i2am"
 DIT = "dit"  # the kind of ``patches_replace`` whose functions take the place of whole blocks
@@ -51,9 +53,7 @@ def _override(engine: Engine, previous: Callable | None) -> Callable:
         def kernel(*args: Any, **kwargs: Any) -> Tensor:
             return previous(attention, *args, **kwargs) if previous else attention(*args, **kwargs)
 
-        if engine.forward is None:
-            return kernel(*args, **kwargs)
-        return engine.attend(attention, kernel, args, kwargs)
+        return engine.attend(Arguments(kernel, args, kwargs, attention))
 
     return eager(attend)
 
@@ -77,21 +77,21 @@ def _model_call(engine: Engine, calls: ModelCalls) -> Callable:
 
 def _announce(engine: Engine, patches: dict[str, list]) -> None:
     """ComfyUI's U-Nets call these right before a block's attn1 and attn2; tensors pass unchanged."""
-    noted: dict[int, tuple] = {}  # by forward: what attn2 is about to look at, before other packs change it
 
     def before_self_attention(n, context, value, options):
-        _say(engine, "attn1", options)
+        if engine.forward is not None:
+            engine.forward.announce("attn1", options)
         return n, context, value
 
     def first_before_cross_attention(n, context, value, options):
         if engine.forward is not None:
-            noted[id(engine.forward)] = (context, value)
+            engine.forward.looks_at = (context, value)
         return n, context, value
 
     def last_before_cross_attention(n, context, value, options):
-        before = noted.pop(id(engine.forward), (context, value))
-        changed = context is not before[0] or value is not before[1]
-        _say(engine, "changed attn2" if changed else "attn2", options)
+        if (forward := engine.forward) is not None:
+            before = forward.looks_at
+            forward.announce("attn2", options, context is not before[0] or value is not before[1])
         return n, context, value
 
     patches["attn1_patch"] = [*patches.get("attn1_patch", ()), eager(before_self_attention)]
@@ -99,27 +99,17 @@ def _announce(engine: Engine, patches: dict[str, list]) -> None:
     patches["attn2_patch"] = [first, *patches.get("attn2_patch", ()), last]
 
 
-def _say(engine: Engine, role: str, options: Mapping[str, Any]) -> None:
-    if engine.forward is not None:
-        engine.forward.announce(role, options)
-
-
 def _watch_replacements(engine: Engine, replacements: dict[Any, Callable]) -> None:
     for key, function in replacements.items():
         replacements[key] = _InPlace(function, engine, key)
 
 
-class _InPlace:
-    """Around a pack's function that takes the place of a block; whoever looks at it finds what the function has."""
+class _InPlace(Proxy):
+    """Around a pack's function that takes the place of a block."""
 
     def __init__(self, original: Callable, engine: Engine, key: Any) -> None:
-        self.original, self._engine, self._key = original, engine, key
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["original"], name)
-
-    def __deepcopy__(self, memo: dict) -> "_InPlace":
-        return self
+        super().__init__(original)
+        self._engine, self._key = engine, key
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         forward = self._engine.forward

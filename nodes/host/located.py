@@ -80,38 +80,49 @@ class CallSite:
     """One attention call of the denoiser: the block that makes it, and what is known before the kernel runs."""
 
     layer: str  # of the block whose forward makes it, see ``blocks``; "" where no block of the model is known to
-    role: str  # which of the block's attentions: "attn1", "attn2", "changed attn2" (by a pack), "self", "text", ...
+    role: str  # which of the block's attentions, where it has several: "attn1", "attn2", "self", "image", "text"
     queries: int
     keys: int
     heads: int
     grid: TokenGrid | None  # of the feature map that looks, where the model tells it
     k: Tensor  # [rows, heads, keys, D], for what lengths alone cannot prove
+    changed: bool = False  # whether a pack has changed what a U-Net's attn2 looks at
 
 
 @dataclass(frozen=True)
 class Located:
     """References found in an attention call: the rows that are the picture, and the columns that are references.
 
-    ``gain`` broadcasts to ``[items, N]`` (see ``attention.attribute``). ``verdicts`` are what was assumed and can be
+    References are among the first ``keys`` columns, which compete; where there are more, they repeat these. ``gain``
+    broadcasts to ``[items, N]`` (see ``attention.attribute``). ``verdicts`` are what was assumed and can be
     proved on the device only: they are judged once a step. ``completed`` gives what is known when the pack whose
     attention this is has gone on with its output, such as the gain of an IP-Adapter: it takes the place of this.
     """
 
     layer: Layer
     queries: Index
-    keys: slice
+    keys: int
     references: tuple[TokenGroup, ...]
     gain: Tensor | None = None
     note: str = ""  # what a person should know about this reading, for the summary
     verdicts: tuple[Verdict, ...] = ()
     completed: "Callable[[], Located | Skip] | None" = None
 
+    def columns(self, group: TokenGroup, keys: int) -> Tensor:
+        """All columns of a reference in a call of so many ``keys``."""
+        first = torch.arange(self.keys)[group.index]
+        return (torch.arange(0, keys, self.keys)[:, None] + first).flatten()
+
 
 @dataclass(frozen=True)
 class Skip:
-    """A call that is not captured, and why, in words for a person."""
+    """A call that is not captured, and why, in words for a person.
+
+    ``absent``: it is known that no reference is read here; else one may be.
+    """
 
     reason: str
+    absent: bool = False
 
 
 @dataclass(frozen=True)

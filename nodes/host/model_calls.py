@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...i2am_core.tokens import TokenGrid
 from .engine import Engine
-from .located import Chunk, Given, ModelCall, Regions, denoiser_of
+from .located import Chunk, Given, ModelCall, Regions, Skip, denoiser_of
 from .placement import Part, Placement, parts_of
 from .steps import step_of
 from .windows import Window, window_of
@@ -48,6 +48,9 @@ class ModelCalls:
         self._lock = threading.Lock()
         self.replaced = _replaced(guider.model_options)  # blocks whose attention the graph replaces
 
+    def _skip(self, reason: str) -> None:
+        self._engine.skip(Skip(reason))
+
     @contextmanager
     def evaluating(
         self, model: BaseModel, conds: list, x: Tensor, timestep: Tensor, options: Mapping[str, Any]
@@ -73,7 +76,7 @@ class ModelCalls:
         ours = {id(c): c for c in conditionings_of(self.guider, self.branch)}
         if not _replaced(options) <= self.replaced:
             if any(id(c) in ours for conditionings in conds for c in conditionings or ()):
-                self._engine.skip(PERTURBED)
+                self._skip(PERTURBED)
             return
         if "context_window" in options["transformer_options"]:  # copies, but not of another branch
             uuids = {c.get("uuid") for c in ours.values() if "area" not in c}
@@ -106,7 +109,7 @@ class ModelCalls:
         conditions: Mapping[str, Any],
     ) -> ModelCall | None:
         if not {"cond_or_uncond", "uuids", "sigmas"} <= options.keys():
-            self._engine.skip("a call of the model by another pack, which does not say whose it is")
+            self._skip("a call of the model by another pack, which does not say whose it is")
             return None
         chunks = self._watched_chunks(x.shape[0], options)
         if not chunks:
@@ -115,7 +118,7 @@ class ModelCalls:
         conditionings = conditionings_of(self.guider, self.branch)
         self._engine.given(Given(conditionings, options, denoiser_of(model), self.canvas))
         if x.shape[0] != self.items * len(options["cond_or_uncond"]):
-            self._engine.skip(
+            self._skip(
                 f"a call with {x.shape[0]} rows, not {self.items} for each conditioning, as context windows make them: "
                 "not supported yet"
             )
@@ -123,10 +126,10 @@ class ModelCalls:
         whole = Placement(window=self._window).shape(self.latent)
         if len(self.latent) == 3 and x.shape[2] != whole[0] and x.shape[3:] == whole[1:]:
             frames = f"{x.shape[2]} of the {self.latent[0]} frames of the video"
-            self._engine.skip(f"a call for {frames}: which ones is not known")
+            self._skip(f"a call for {frames}: which ones is not known")
             return None
         if any(x.shape[2:] != c.placement.shape(self.latent) for c in chunks):
-            self._engine.skip(
+            self._skip(
                 f"a call for {_size(x.shape)} of the {_size(self.latent)} latent, as tiled samplers make them: where "
                 "that lies is not known"
             )

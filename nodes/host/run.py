@@ -41,21 +41,32 @@ UNASKED = (
 )
 
 
-def capture_with(model: ModelPatcher, capture: Capture, consumers: Sequence[Consumer] = ()) -> ModelPatcher:
-    """A clone of the model whose every sampling run is captured; ``consumers`` are told of the same calls."""
+def capture_with(
+    model: ModelPatcher, capture: Capture, consumers: Sequence[Callable[[], Consumer]] = ()
+) -> ModelPatcher:
+    """A clone of the model whose every sampling run is captured.
+
+    ``consumers`` are made anew for each run, and told of the same calls.
+    """
 
     def outer_sample(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, *args, **kwargs):
         capture.started += 1
+        also = [make() for make in consumers]
+        acting = any(consumer.acts for consumer in also)
         if not isinstance(noise, Tensor):
             capture.failure = f"I2AM cannot look into a run on several latents at once ({type(noise).__name__})"
+            if acting:
+                raise ValueError(f"{capture.failure}, nor change it.")
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
         run = None
         with ExitStack() as stack:
             try:
-                run = Run(capture, executor.class_obj, noise, sigmas, denoise_mask, consumers)
+                run = Run(capture, executor.class_obj, noise, sigmas, denoise_mask, also)
                 stack.enter_context(installed(run.guider, run.engine, run.calls))
                 callback = run.watch(callback)
             except Exception as error:
+                if acting:
+                    raise
                 log.warning("a run could not be watched", exc_info=True)
                 capture.failure = f"{type(error).__name__}: {error}"
                 run = None

@@ -1,14 +1,14 @@
 """Locate, then act: what consumers are told, and what becomes of one that acts, or fails."""
 
-import dataclasses
-
 import pytest
 import tiny_graphs
 import torch
 from asked import maps
+from attention_packs import transformers
 from ip_adapter_standin import SETTINGS, StandIn, weights
 
 from i2am_pack.nodes.capture import I2AMCapture
+from i2am_pack.nodes.host import run
 from i2am_pack.nodes.host.consumers import Consumer
 from i2am_pack.nodes.host.engine import Engine
 from i2am_pack.nodes.host.handle import Capture, Settings
@@ -22,7 +22,7 @@ SHARE = "share"
 def sampled(graph, *consumers, mechanism="auto", **sampling):
     """The latent and the attribution of a run that these consumers are told of as well."""
     handle = Capture(Settings(mechanism, "positive", "off", 2**29))
-    latent = graph.sample(capture_with(graph.model, handle, consumers), **sampling)["samples"]
+    latent = graph.sample(capture_with(graph.model, handle, [lambda c=c: c for c in consumers]), **sampling)["samples"]
     return latent, handle.find(latent)
 
 
@@ -32,11 +32,12 @@ class Mute(Consumer):
     acts = True
 
     def before(self, call, located):
-        mask = torch.zeros(call.q.shape[0], 1, 1, call.k.shape[2])
+        bias = torch.zeros(call.q.shape[0], 1, 1, call.k.shape[2])
         for one in located:
-            for group in one.located.references:
-                mask[one.chunk.rows, ..., group.index] = -torch.inf
-        return dataclasses.replace(call, kwargs={**call.kwargs, "mask": mask}, bias=mask)
+            for found in one.by_mechanism.values():
+                for group in found.references:
+                    bias[one.chunk.rows, ..., found.columns(group, call.k.shape[2])] = -torch.inf
+        return call.with_bias(bias)
 
 
 class Told(Consumer):
@@ -47,11 +48,11 @@ class Told(Consumer):
         self.references = references
 
     def after(self, call, located, output):
-        self.layers += [one.located.layer.name for one in located]
+        self.layers += [found.layer.name for one in located for found in one.by_mechanism.values()]
         self.outputs.append(output.clone())
 
-    def skip(self, reason, calls=1):
-        self.skips.append(reason)
+    def skip(self, skip, calls=1):
+        self.skips.append(skip.reason)
 
 
 def test_one_that_looks_is_told_of_every_call_and_changes_nothing():
@@ -86,10 +87,11 @@ def test_a_muted_reference_might_as_well_be_another():
 
 class Refuses(Consumer):
     acts = True
+    patient = False  # with attention in which no reference is known to be
 
-    def skip(self, reason, calls=1):
-        if calls:
-            raise ValueError(f"this reference cannot be changed: {reason}")
+    def skip(self, skip, calls=1):
+        if calls and not (self.patient and skip.absent):
+            raise ValueError(f"this reference cannot be changed: {skip.reason}")
 
 
 def test_one_that_acts_raises_where_it_cannot():
@@ -102,6 +104,17 @@ def test_one_that_acts_raises_where_it_cannot():
     assert torch.equal(graph.sample()["samples"], plain)
 
 
+class Patient(Refuses):
+    patient = True
+
+
+@pytest.mark.parametrize("name", ["omnigen2_edit", "wan_i2v", "hunyuan_video_15"])
+def test_one_that_acts_can_tell_that_no_reference_was_there(name):
+    graph = tiny_graphs.GRAPHS[name]()
+    latent, attribution = sampled(graph, Patient())
+    assert attribution.skipped and torch.equal(latent, graph.sample()["samples"])
+
+
 class Breaks(Told):
     def __init__(self, acts, method):
         super().__init__()
@@ -112,20 +125,39 @@ class Breaks(Told):
         raise RuntimeError("out of luck")
 
 
-@pytest.mark.parametrize("method", ["before", "after"])
+@pytest.mark.parametrize("method", ["given", "before", "after", "skip", "note"])
 def test_one_that_looks_and_fails_costs_itself_only(method):
-    graph, broken = tiny_graphs.flux_kontext(), Breaks(False, method)
+    graph, broken = tiny_graphs.omnigen2_edit(), Breaks(False, method)
+    graph.positive = [*graph.positive, *graph.positive]  # combined, which is noted
     plain, attribution = sampled(graph)
     latent, beside = sampled(graph, broken)
-    assert torch.equal(latent, plain)
+    assert torch.equal(latent, plain) and attribution.notes and attribution.skipped
     assert beside.captured_calls == attribution.captured_calls and beside.skipped == attribution.skipped
-    assert any("out of luck" in reason for reason in broken.skips)
+    assert beside.notes == attribution.notes
+    assert method != "after" or any("out of luck" in reason for reason in broken.skips)
 
 
-@pytest.mark.parametrize("method", ["before", "after"])
+@pytest.mark.parametrize("method", ["given", "before", "after", "skip"])
 def test_one_that_acts_and_fails_is_not_passed_over(method):
-    with pytest.raises(RuntimeError, match="out of luck"):
-        sampled(tiny_graphs.flux_kontext(), Breaks(True, method))
+    with pytest.raises(RuntimeError) as raised:
+        sampled(tiny_graphs.omnigen2_edit(), Breaks(True, method))
+    assert str(raised.value) == "out of luck"
+
+
+def test_one_that_acts_is_told_at_once_of_a_block_that_nobody_hears():
+    graph = tiny_graphs.flux_kontext()
+    graph.model = transformers.replaces_blocks(graph.model, [("double_block", 1)])
+    with pytest.raises(ValueError, match="this reference cannot be changed: attention that ran unseen in "):
+        sampled(graph, Refuses())
+
+
+def test_one_that_acts_is_not_left_out_of_a_run_that_cannot_be_watched(monkeypatch):
+    def fail(*args):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(run, "mask_of", fail)
+    with pytest.raises(RuntimeError, match="no memory"):
+        sampled(tiny_graphs.flux_kontext(), Refuses())
 
 
 def test_a_mechanism_is_asked_before_the_kernel_runs(monkeypatch):

@@ -1,30 +1,30 @@
-"""What a consumer of located references may do: look at a call, or change it."""
+"""What a consumer of located references may do: look at an attention call, or change it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ....i2am_core.attribution import Reference
 from ..attention_call import AttentionCall
-from ..located import Chunk, Located
+from ..located import Chunk, Located, Skip
 
 
 @dataclass(frozen=True)
 class LocatedIn:
-    """What one mechanism located for the rows of one conditioning."""
+    """What was located for the rows of one conditioning, by the names of the mechanisms that did."""
 
-    mechanism: str
     chunk: Chunk
-    located: Located
+    by_mechanism: Mapping[str, Located]
 
 
 class Consumer:
-    """Is told of every attention call of the watched branch, in which references were located or which is skipped.
+    """Is told of every attention call of the watched branch in one run, whether references were located in it or not.
 
-    One that looks leaves the output as it is: whatever goes wrong in it becomes a skip with a reason. One that
-    ``acts`` changes what is computed, comes before all that look, and raises where it cannot: a picture that was to
-    be changed and was not would be a lie.
+    One that looks leaves the output as it is: whatever goes wrong in it costs itself only. One that ``acts`` changes
+    what is computed, comes before all that look, and raises where it cannot, in any of its methods: the run then ends
+    with that error, for a picture that was to be changed and was not would be a lie. Methods may be called from
+    several threads: ComfyUI may run the chunks of one step in several.
     """
 
     acts = False
@@ -39,8 +39,11 @@ class Consumer:
     def after(self, call: AttentionCall, located: Sequence[LocatedIn], output: Tensor) -> None:
         """When its output is there, which must not be changed. ``call`` is the one that was made."""
 
-    def skip(self, reason: str, calls: int = 1) -> None:
-        """So many attention calls, each of one conditioning, were not located, or their block was not heard from."""
+    def skip(self, skip: Skip, calls: int = 1) -> None:
+        """So many attention calls, each of one conditioning, were not located, or not heard of in their block.
+
+        Of 0 calls it is a warning.
+        """
 
     def note(self, *notes: str) -> None:
         """What a person should know of this run."""

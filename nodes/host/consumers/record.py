@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from ....i2am_core.attention import Logits, Positions, attribute
-from ....i2am_core.attribution import Attribution, Reference
+from ....i2am_core.attribution import Attribution, Layer, Reference
 from ....i2am_core.listening import Listener
 from ....i2am_core.recorder import Place, Recorder
 from ....i2am_core.regions import cells_of
 from ....i2am_core.tokens import TokenGrid
 from ..attention_call import AttentionCall
 from ..handle import Settings
-from ..placement import Placed
+from ..located import Chunk, Located, Skip
 from .base import Consumer, LocatedIn
 
 NEAREST = "the area of a conditioning does not start on a cell of every layer: there, maps are put on the nearest cell"
@@ -55,21 +55,22 @@ class Record(Consumer):
 
     def after(self, call: AttentionCall, located: Sequence[LocatedIn], output: Tensor) -> None:
         total = self._overheard(call)
-        by_chunk: dict[int, list[LocatedIn]] = {}
         for one in located:
-            by_chunk.setdefault(one.chunk.rows.start, []).append(one)
-        for of_chunk in by_chunk.values():
-            row_sums = [self._record(call, one, total) for one in of_chunk]
+            row_sums = ""
+            for found in one.by_mechanism.values():
+                row_sums = self._record(call, one.chunk, found, total)
             self.recorder.captured(
-                [one.mechanism for one in of_chunk],
-                row_sums[0],
-                [verdict for one in of_chunk for verdict in one.located.verdicts],
-                [one.located.note for one in of_chunk if one.located.note],
+                list(one.by_mechanism),
+                row_sums,
+                [verdict for found in one.by_mechanism.values() for verdict in found.verdicts],
+                [found.note for found in one.by_mechanism.values() if found.note],
             )
 
-    def skip(self, reason: str, calls: int = 1) -> None:
+    def skip(self, skip: Skip, calls: int = 1) -> None:
         if calls:
-            self.recorder.skip(reason, calls)
+            self.recorder.skip(skip.reason, calls)
+        else:
+            self.recorder.note(skip.reason)
 
     def note(self, *notes: str) -> None:
         self.recorder.note(*notes)
@@ -92,32 +93,32 @@ class Record(Consumer):
         self._silent[call.function] += call.kernel.listener.silent
         return call.kernel.listener.total(call.q, call.k, call.scale, call.bias)
 
-    def _record(self, call: AttentionCall, one: LocatedIn, total: Tensor | None) -> str:
-        """File what one mechanism located; returns what computed the row sums."""
-        located, rows = one.located, one.chunk.rows
-        placed = one.chunk.placement.on(located.layer.grid)
+    def _record(self, call: AttentionCall, chunk: Chunk, located: Located, total: Tensor | None) -> str:
+        """File what one mechanism located for a chunk; returns what computed the row sums."""
+        rows, placed = chunk.rows, chunk.placement.on(located.layer.grid)
         layer = replace(located.layer, grid=placed.grid)
         numbers = [
             self.recorder.reference(Reference(g.name, g.places, g.grid, g.key, embeds=g.embeds))
             for g in located.references
         ]
         region = self._region(layer.grid)
-        pair_rows = self._pair_rows(numbers, one, placed, region)
-        whole = located.keys == slice(0, call.k.shape[2])
+        pair_rows = None if placed.cells is not None else self._pair_rows(numbers, layer, located, region)
+        whole = located.keys == call.k.shape[2]
         marginals = attribute(
             call.q[rows],
-            call.k[rows][:, :, located.keys],
+            call.k[rows][:, :, : located.keys],
             located.references,
-            logits=Logits(
-                call.scale, call.bias_of(rows, located.keys), total[rows] if whole and total is not None else None
-            ),
-            positions=Positions(located.queries, placed.gain(located.gain), placed.here(region), pair_rows),
-            chunk_bytes=self.recorder.chunk_bytes,
+            Logits(call.scale, call.bias_of(rows, located.keys), total[rows] if whole and total is not None else None),
+            Positions(located.queries, placed.gain(located.gain), placed.here(region), pair_rows),
+            self.recorder.chunk_bytes,
         )
         for number, group, maps in zip(numbers, located.references, marginals, strict=True):
             place = Place(layer, call.model_call.step, number, call.model_call.evaluation, group.grid)
             self.recorder.add(place, placed.apply(maps, region), pair_rows, located.verdicts)
-        self.note(*([] if placed.exact else [NEAREST]))
+        if placed.cells is not None and self.pair_maps != "off":
+            self.note(NO_PAIRS)
+        if not placed.exact:
+            self.note(NEAREST)
         return marginals[0].row_sums
 
     def _region(self, grid: TokenGrid) -> Tensor | None:
@@ -129,22 +130,18 @@ class Record(Consumer):
         return self._regions[grid]
 
     def _pair_rows(
-        self, numbers: Sequence[int], one: LocatedIn, placed: Placed, region: Tensor | None
+        self, numbers: Sequence[int], layer: Layer, located: Located, region: Tensor | None
     ) -> Tensor | None:
         """The positions whose pair maps are kept, of references by their numbers."""
-        if placed.cells is not None and self.pair_maps != "off":
-            self.note(NO_PAIRS)
-            return None
         if self.pair_maps == "everywhere":
-            rows = torch.arange(placed.grid.cells)
+            rows = torch.arange(layer.grid.cells)
         elif self.pair_maps == "inpainting mask" and region is not None:
             rows = region.any(0).nonzero().flatten()
         else:
             return None
         if len(rows) == 0:
             return None
-        layer = replace(one.located.layer, grid=placed.grid)
-        sizes = zip(numbers, one.located.references, strict=True)
+        sizes = zip(numbers, located.references, strict=True)
         fits = [self.recorder.pairs_fit(number, layer, len(rows), group.places) for number, group in sizes]
         return rows if all(fits) else None
 

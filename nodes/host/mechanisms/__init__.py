@@ -12,20 +12,18 @@ from .style_tokens import StyleTokens
 from .uso_style import UsoStyle
 from .vision_tokens import VisionTokens
 
-MECHANISMS: dict[str, Mechanism] = {
-    mechanism.name: mechanism
-    for mechanism in (
-        ReferenceOnly(),
-        CanvasRegions(),
-        CrossAttention(),
-        ReferenceLatents(),
-        StyleTokens(),
-        IPAdapter(),
-        UsoStyle(),
-        ImageCrossAttention(),
-        ReferenceFrames(),
-        VisionTokens(),
-    )
-}
+LISTED: tuple[Mechanism, ...] = (
+    ReferenceOnly(),
+    CanvasRegions(),
+    CrossAttention(),
+    ReferenceLatents(),
+    StyleTokens(),
+    IPAdapter(),
+    UsoStyle(),
+    ImageCrossAttention(),
+    ReferenceFrames(),
+    VisionTokens(),
+)
+MECHANISMS = {mechanism.name: mechanism for mechanism in sorted(LISTED, key=lambda mechanism: -mechanism.priority)}
 
 __all__ = ["MECHANISMS", "Mechanism"]

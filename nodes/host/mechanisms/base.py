@@ -1,11 +1,13 @@
 """What every reference mechanism answers: does this attention call read a reference, and where?"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ....i2am_core.attribution import Reference
+from ..attention_call import Arguments
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
+from ..under_way import UnderWay
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,7 @@ class Documented:
 class Attend(Protocol):
     """Hands in an attention call that ComfyUI's override is not told of, and begins it: see ``Engine.begin``."""
 
-    def __call__(
-        self, kernel: Callable, args: tuple, kwargs: Mapping[str, Any], options: Mapping[str, Any], mechanism: Any
-    ) -> Any: ...
+    def __call__(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Any) -> UnderWay: ...
 
 
 class Mechanism:

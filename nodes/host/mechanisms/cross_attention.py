@@ -30,13 +30,15 @@ class CrossAttention(Mechanism):
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         if "UNetModel" not in call.family:
             return None
+        if site.role == "attn1":
+            return Skip("self-attention: it holds no reference tokens", absent=True)
         if site.role != "attn2":
-            return Skip(
-                _NOT_OURS.get(site.role, "attention that ComfyUI's hooks do not announce: it may hold the reference")
-            )
+            return Skip("attention that ComfyUI's hooks do not announce: it may hold the reference")
+        if site.changed:
+            return Skip("cross-attention whose tokens another pack has changed")
         references = tagged(chunk.conditioning)
         if not references:
-            return Skip("cross-attention whose conditioning holds no tagged reference tokens")
+            return Skip("cross-attention whose conditioning holds no tagged reference tokens", absent=True)
         context = chunk.conditioning.get("cross_attn")
         tokens = 0 if context is None else context.shape[1]
         if tokens == 0 or site.keys % tokens:
@@ -51,12 +53,4 @@ class CrossAttention(Mechanism):
             if untagged
             else ""
         )
-        return Located(
-            Layer(site.layer, site.grid, site.heads), slice(None), slice(0, tokens), tuple(references), note=note
-        )
-
-
-_NOT_OURS = {
-    "attn1": "self-attention: it holds no reference tokens",
-    "changed attn2": "cross-attention whose tokens another pack has changed",
-}
+        return Located(Layer(site.layer, site.grid, site.heads), slice(None), tokens, tuple(references), note=note)

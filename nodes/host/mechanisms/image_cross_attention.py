@@ -35,7 +35,7 @@ class ImageCrossAttention(Mechanism):
         if features is None or "WanModel" not in call.family or getattr(call.denoiser, "img_emb", None) is None:
             return None
         if site.role != "image":
-            return Skip(NOT_SELF.get(site.role, "self-attention of the video"))
+            return Skip(NOT_SELF.get(site.role, "self-attention of the video"), absent=True)
         grid, tokens = video_grid(call.x, call.denoiser.patch_size), features.shape[-2]
         positions = getattr(call.denoiser.img_emb, "emb_pos", None)
         if site.keys != tokens or site.queries != grid.cells or (positions is not None and positions.shape[1] < tokens):
@@ -44,7 +44,7 @@ class ImageCrossAttention(Mechanism):
             return Skip(f"attention to {tokens} image tokens, where CLIP vision gives {TOKENS} for each image")
         groups = [span(name, 1 + n * TOKENS, PATCHES) for n, name in enumerate(_names(call, tokens // TOKENS))]
         note = "the class token of CLIP vision has no place in the image: it competes for the attention to the image"
-        return Located(Layer(site.layer, grid, site.heads), slice(None), slice(0, tokens), tuple(groups), note=note)
+        return Located(Layer(site.layer, grid, site.heads), slice(None), tokens, tuple(groups), note=note)
 
 
 def _names(call: ModelCall, images: int) -> list[str]:

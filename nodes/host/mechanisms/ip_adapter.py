@@ -27,7 +27,9 @@ from torch import Tensor
 from ....i2am_core.attribution import Layer, Reference
 from ....i2am_core.recorder import Verdict
 from ....i2am_core.tokens import TokenGrid, TokenGroup
+from ..attention_call import Arguments
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
+from ..proxy import Proxy
 from .base import Attend, Documented, Mechanism
 
 ATTENTION = "optimized_attention"
@@ -101,17 +103,12 @@ def _is_adapter(patch: Any) -> bool:
     return lists and _can_listen(type(patch).__call__)
 
 
-class _StandIn:
-    """In place of a replacement, for one run; whoever looks at it finds what the replacement has."""
+class _StandIn(Proxy):
+    """In place of a replacement."""
 
     def __init__(self, original: Any, attend: Attend) -> None:
-        self.original, self._attend = original, attend
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["original"], name)
-
-    def __deepcopy__(self, memo: dict) -> "_StandIn":
-        return self
+        super().__init__(original)
+        self._attend = attend
 
     def to(self, *args: Any, **kwargs: Any) -> "_StandIn":
         """ComfyUI moves patches to the device, and keeps what this returns."""
@@ -126,7 +123,7 @@ class _StandIn:
         ]
 
         def attention(attention: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
-            under_way = self._attend(attention, args, kwargs, options, _Refused(TEXT))
+            under_way = self._attend(Arguments(attention, args, kwargs), options, _Refused(TEXT))
             output = under_way.run()
             under_way.end()
             return output
@@ -152,7 +149,7 @@ class _StandIn:
 
             def attention(attention: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
                 adapter.attention = args
-                heard.append(self._attend(attention, args, kwargs, options, adapter))
+                heard.append(self._attend(Arguments(attention, args, kwargs), options, adapter))
                 output = heard[-1].run()
                 adapter.output = output.clone()  # as it was then: others may go on to change it in place
                 return output
@@ -175,7 +172,7 @@ class _StandIn:
         return unseen
 
     def _not_seen(self, q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any]) -> None:
-        self._attend(_nothing, (q, k, v, options["n_heads"]), {}, options, _Refused(UNSEEN))
+        self._attend(Arguments(_nothing, (q, k, v, options["n_heads"]), {}), options, _Refused(UNSEEN))
 
 
 def _nothing(*args: Any, **kwargs: Any) -> Tensor:
@@ -261,7 +258,7 @@ class _Adapter(IPAdapter):
         groups = _groups(name, key, images, tokens, self._embeds(images, tokens))
         layer, keys = Layer(site.layer, site.grid, site.heads), site.k[rows]
         verdicts = (Verdict((keys != keys[:, :, :1]).any(), ELSEWHERE),) if site.keys > 1 else ()
-        located = Located(layer, slice(None), slice(0, site.keys), groups, verdicts=verdicts)
+        located = Located(layer, slice(None), site.keys, groups, verdicts=verdicts)
         return replace(located, completed=lambda: self._with_gain(located, chunk))
 
     def _with_gain(self, located: Located, chunk: Chunk) -> Located | Skip:

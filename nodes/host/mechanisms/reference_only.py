@@ -46,7 +46,7 @@ class ReferenceOnly(Mechanism):
         reference = span("reference", site.queries, site.grid)
         layer = Layer(site.layer, site.grid, site.heads)
         proved = (Verdict(_ends_with_the_first(k), OTHER),)
-        return Located(layer, slice(None), slice(0, site.keys), (reference,), made, FIRST, proved)
+        return Located(layer, slice(None), site.keys, (reference,), made, FIRST, proved)
 
 
 def _ends_with_the_first(k: Tensor) -> Tensor:

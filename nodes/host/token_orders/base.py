@@ -53,9 +53,7 @@ class Sequence:
         self, site: CallSite, references: tuple[TokenGroup, ...], gain: Tensor | None = None, note: str = ""
     ) -> Located:
         """What the picture takes from ``references``, among all columns of this call."""
-        return Located(
-            Layer(self.layer, self.grid, site.heads), self.queries, slice(0, site.keys), references, gain, note
-        )
+        return Located(Layer(self.layer, self.grid, site.heads), self.queries, site.keys, references, gain, note)
 
 
 def patches(shape: tuple[int, ...], patch: int) -> TokenGrid:

@@ -23,7 +23,7 @@ class HunyuanVideo(TokenOrder):
         if len(model.patch_size) != 3 or len(call.x) != 5:
             return Skip(f"attention of a {type(model).__name__} for single pictures")
         if site.queries == site.keys == call.text:
-            return Skip("a refiner of the text, before it meets the video")
+            return Skip("a refiner of the text, before it meets the video", absent=True)
         grid = video_grid(call.x, model.patch_size)
         reference = conditions.get("ref_latent")
         references = [] if reference is None else [video_grid(reference.shape, model.patch_size)]

@@ -24,7 +24,7 @@ class Lumina(TokenOrder):
             picture = slice(text, text + grid.cells)
             return Sequence(site.layer, grid, picture, picture, slice(0, call.text))
         if site.queries == site.keys and site.keys in (text, padded):
-            return Skip(REFINER)
+            return Skip(REFINER, absent=True)
         return other_lengths(site, text=text, the_picture=padded)
 
     def blocks(self, denoiser: Module, call: ModelCall) -> Iterator[Block]:

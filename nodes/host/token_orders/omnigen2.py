@@ -24,7 +24,7 @@ class OmniGen2(TokenOrder):
         if site.queries == site.keys == picture.stop:
             return Sequence(site.layer, grid, picture, picture, slice(0, call.text), references)
         if site.queries == site.keys and site.keys in (call.text, count_of(references), grid.cells):
-            return Skip(REFINER)
+            return Skip(REFINER, absent=True)
         return other_lengths(site, text=call.text, reference_latents=count_of(references), the_picture=grid.cells)
 
     def blocks(self, denoiser: Module, call: ModelCall) -> Iterator[Block]:

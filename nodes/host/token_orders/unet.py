@@ -16,7 +16,7 @@ class UNet(TokenOrder):
 
     def sequence(self, site: CallSite, call: ModelCall) -> Sequence | Skip:
         if site.role != "attn1":
-            return Skip("attention of a U-Net that is not its self-attention")
+            return Skip("attention of a U-Net that is not its self-attention", absent=site.role == "attn2")
         if site.grid is None or not site.queries == site.keys == site.grid.cells:
             return Skip(f"self-attention of {site.queries} to {site.keys} tokens, on a feature map of {site.grid}")
         return Sequence(site.layer, site.grid, slice(None), slice(None), slice(0, 0))

@@ -31,7 +31,7 @@ class Wan(TokenOrder):
 
     def sequence(self, site: CallSite, call: ModelCall) -> Sequence | Skip:
         if site.role != "self":
-            return Skip(NOT_SELF[site.role])
+            return Skip(NOT_SELF[site.role], absent=bool(site.role))
         model, conditions = call.denoiser, call.conditions
         grid = video_grid(call.x, model.patch_size)
         before, after = [], []

@@ -1,0 +1,98 @@
+"""One attention call between its beginning and its end: those who act, the kernel, those who look."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from .attention_call import Arguments, AttentionCall
+from .consumers.base import Consumer, LocatedIn
+from .context import Forward
+from .located import Located, Skip
+
+
+class UnderWay:
+    """A call that nobody watches, and what there is to do with any: ``run`` it, then ``end`` it."""
+
+    def __init__(self, arguments: Arguments) -> None:
+        self.arguments = arguments
+
+    def run(self) -> Tensor:
+        """Attention's output."""
+        return self.arguments.kernel(*self.arguments.args, **self.arguments.kwargs)
+
+    def end(self) -> None:
+        """When all is there that will be known of the call."""
+
+
+class Teller(Protocol):
+    """What an engine does for a call under way: see there."""
+
+    consumers: Sequence[Consumer]
+
+    def skip(self, skip: Skip, calls: int = 1) -> None: ...
+    def tell(self, consumer: Consumer, method: Any, *what: Any, calls: int = 0) -> Any: ...
+    def skipping(self, what: str, calls: int = 1) -> Any: ...
+
+
+class Heard(UnderWay):
+    """A call of the watched branch in which nothing was located."""
+
+    def __init__(self, arguments: Arguments, forward: Forward) -> None:
+        super().__init__(arguments)
+        self.forward = forward
+
+    def run(self) -> Tensor:
+        """Attention's output. An attention call that the kernel makes itself is no other call of the model."""
+        before, self.forward.in_kernel = self.forward.in_kernel, True
+        try:
+            return super().run()
+        finally:
+            self.forward.in_kernel = before
+
+
+class Found(Heard):
+    """A call in which references were located."""
+
+    def __init__(self, engine: Teller, forward: Forward, call: AttentionCall, located: Sequence[LocatedIn]) -> None:
+        super().__init__(Arguments(call.kernel, call.args, call.kwargs, call.function), forward)
+        self.engine, self.call, self.located = engine, call, located
+        self.output: Tensor | None = None
+
+    def run(self) -> Tensor:
+        """Attention's output, of the call as those who act have made it."""
+        for consumer in self.engine.consumers:
+            made = self.engine.tell(consumer, consumer.before, self.call, self.located) or self.call
+            if made.args is not self.call.args or made.kwargs is not self.call.kwargs:
+                made = made.with_arguments(made.args, made.kwargs)  # as it is read by those who look
+            self.call = made
+        self.arguments = Arguments(self.call.kernel, self.call.args, self.call.kwargs)
+        self.output = super().run()
+        return self.output
+
+    def end(self) -> None:
+        """Tell those who look."""
+        located = [one for one in map(self._completed, self.located) if one.by_mechanism]
+        if not located:
+            return
+        for consumer in self.engine.consumers:
+            what = self.call, located, self.output
+            self.engine.tell(consumer, consumer.after, *what, calls=len(located))
+
+    def _completed(self, one: LocatedIn) -> LocatedIn:
+        """With what is known by now. What turns out to be no reference is a skip, if nothing else was located."""
+        answers: dict[str, Located | Skip] = dict(one.by_mechanism)
+        with self.engine.skipping("I2AM could not read it"):
+            for name, located in one.by_mechanism.items():
+                if located.completed is not None:
+                    answers[name] = located.completed()
+            skips = list(_skips(answers.values()))
+            if len(skips) == len(answers):
+                self.engine.skip(skips[0])
+            return replace(one, by_mechanism={n: x for n, x in answers.items() if isinstance(x, Located)})
+        return replace(one, by_mechanism={})
+
+
+def _skips(answers: Any) -> Iterator[Skip]:
+    return (answer for answer in answers if isinstance(answer, Skip))
