@@ -13,6 +13,9 @@ from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.i2am_core.attribution import Attribution
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
+from i2am_pack.nodes.host.consumers import Consumer
+from i2am_pack.nodes.host.handle import Capture, Settings
+from i2am_pack.nodes.host.run import capture_with
 
 Cells = Sequence[int]
 
@@ -25,6 +28,14 @@ def capture(graph: Graph, mechanism: str = "auto", pair_maps: str = "off", branc
     attribution = I2AMCollect.execute(handle, watched).args[0]
     assert_all_calls_are_told(graph, attribution, branch, **sampling)
     return attribution
+
+
+def sampled(graph: Graph, *consumers: Consumer, mechanism: str = "auto", **sampling: Any):
+    """The latent, and the attribution, of a run that these consumers are told of beside Capture's own."""
+    handle = Capture(Settings(mechanism, "positive", "off", 2**29))
+    model = capture_with(graph.model, handle, [lambda one=one: one for one in consumers])
+    latent = graph.sample(model, **sampling)["samples"]
+    return latent, handle.find(latent)
 
 
 def assert_all_calls_are_told(graph: Graph, attribution: Attribution, branch: str, **sampling: Any) -> None:

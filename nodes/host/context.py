@@ -175,9 +175,11 @@ class Forward:
         return (visit := self.visit) is not None and visit.function is None and part in visit.block.parts
 
     def _role(self, visit: Visit, k: Any) -> str:
-        if visit.inside:
-            return next((role for keys, role in self._keys if keys is k), visit.inside[-1].role)
-        return visit.announced
+        if not visit.inside:
+            return visit.announced
+        part = visit.inside[-1]
+        by_keys = next((role for keys, role in self._keys if keys is k), "")  # unknown in compiled graphs
+        return part.role if part.keys is None else by_keys
 
     def _is_own(self, visit: Visit, caller: Function | None) -> bool:
         """Whether a call is one of the block's attentions, or made in the place of one."""

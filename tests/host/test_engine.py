@@ -6,24 +6,16 @@ import torch
 from asked import maps
 from attention_packs import transformers
 from ip_adapter_standin import SETTINGS, StandIn, weights
+from mechanisms import sampled
 
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.host import run
 from i2am_pack.nodes.host.consumers import Consumer
 from i2am_pack.nodes.host.engine import Engine
-from i2am_pack.nodes.host.handle import Capture, Settings
 from i2am_pack.nodes.host.located import Skip
 from i2am_pack.nodes.host.mechanisms import MECHANISMS, Mechanism
-from i2am_pack.nodes.host.run import capture_with
 
 SHARE = "share"
-
-
-def sampled(graph, *consumers, mechanism="auto", **sampling):
-    """The latent and the attribution of a run that these consumers are told of as well."""
-    handle = Capture(Settings(mechanism, "positive", "off", 2**29))
-    latent = graph.sample(capture_with(graph.model, handle, [lambda c=c: c for c in consumers]), **sampling)["samples"]
-    return latent, handle.find(latent)
 
 
 class Mute(Consumer):

@@ -16,7 +16,7 @@ NOTHING = 1e-3  # of a latent whose values are around 1: what is left of zero wh
 NOT_SELF = {
     "text": "attention of the video to the text",
     "image": "attention of the video to an image",
-    "": "attention of a block that is neither to the video, nor to an image, nor to the text",
+    "": "attention of a block of which it is not known what it looks at",
 }
 
 
