@@ -50,8 +50,9 @@ class Place:
 
 @dataclass(frozen=True)
 class _Captured:
-    """A call that counts as captured if its verdicts hold."""
+    """A call that counts as captured if its verdicts hold, and its layer is not retracted."""
 
+    layer: str
     mechanisms: Sequence[str]
     row_sums: str
     verdicts: Sequence[Verdict]
@@ -74,10 +75,9 @@ class Recorder:
         self._budget_bytes = budget_bytes - max(0, self.chunk_bytes - BESIDE)
         self._lock = threading.RLock()
         self._references = References()
-        self._mechanisms: Counter[str] = Counter()
-        self._calls = 0
+        self._captured: Counter[tuple[str, Sequence[str], str]] = Counter()  # layer, mechanisms, row sums
+        self._retracted: dict[str, str] = {}  # layers, and why
         self._skipped: Counter[str] = Counter()
-        self._row_sums: Counter[str] = Counter()
         self._notes: dict[str, None] = {}  # an ordered set
         self._pending: list[_Captured] = []  # of which it is not known yet
         self._layers: dict[Layer, int] = {}
@@ -105,14 +105,14 @@ class Recorder:
         """Captured so far. Like ``skipped`` and ``notes`` it waits for the device, so it is not for the hot path."""
         with self._lock:
             self._judge([])
-            return self._calls
+            return sum(calls for _, calls in self._held_calls())
 
     @property
     def skipped(self) -> Mapping[str, int]:
         """Calls by the reason why they were not captured."""
         with self._lock:
             self._judge([])
-            return dict(self._skipped)
+            return dict(self._skips())
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -151,6 +151,8 @@ class Recorder:
         """File one call: marginals of all items, ``[items, heads, ...]``. Where a verdict fails, nothing enters."""
         key, holds = (place.reference, place.layer), _all_hold(verdicts)
         with self._lock:
+            if place.layer.name in self._retracted:
+                return
             self._layers.setdefault(place.layer, len(self._layers))
             self._grids[key] = place.reference_grid
             open_step = self._open.setdefault(place.step, {})
@@ -165,16 +167,17 @@ class Recorder:
 
     def captured(
         self,
+        layer: str,
         mechanisms: Sequence[str] = (),
         row_sums: str = "",
         verdicts: Sequence[Verdict] = (),
         notes: Sequence[str] = (),
     ) -> None:
-        """One attention call of one conditioning was captured, by these mechanisms.
+        """One attention call of one conditioning was captured in this layer, by these mechanisms.
 
         If a verdict fails, it is a skip with that reason instead, and its notes do not count.
         """
-        call = _Captured(tuple(mechanisms), row_sums, tuple(verdicts), tuple(notes))
+        call = _Captured(layer, tuple(mechanisms), row_sums, tuple(verdicts), tuple(notes))
         with self._lock:
             if call.verdicts:
                 self._pending.append(call)
@@ -185,6 +188,14 @@ class Recorder:
         """Calls that were not captured, and why, in words for a person."""
         with self._lock:
             self._skipped[reason] += calls
+
+    def retract(self, layers: Sequence[str], reason: str) -> None:
+        """What was captured in these layers is not to be trusted: it is forgotten, and its calls count as skipped."""
+        with self._lock:
+            self._retracted |= {name: reason for name in layers if name not in self._retracted}
+            for held in (self._kept, self._pairs, self._pair_bytes, *self._open.values()):
+                for key in [key for key in held if key[1].name in self._retracted]:
+                    del held[key]
 
     def note(self, *notes: str) -> None:
         """What a person should know of this run; what was noted before, or is empty, is not noted again."""
@@ -226,10 +237,10 @@ class Recorder:
             "sigmas": tuple(self.sigmas.tolist()),
             "items": self.items,
             "heads_kept": self._heads_kept,
-            "mechanism": ", ".join(self._mechanisms),
-            "captured_calls": self._calls,
-            "skipped": dict(self._skipped),
-            "row_sums": dict(self._row_sums),
+            "mechanism": ", ".join(dict.fromkeys(name for (_, names, _), _ in self._held_calls() for name in names)),
+            "captured_calls": sum(calls for _, calls in self._held_calls()),
+            "skipped": dict(self._skips()),
+            "row_sums": dict(self._row_sums()),
             "notes": tuple(self._notes),
         }
 
@@ -270,11 +281,26 @@ class Recorder:
         return [next(known) if isinstance(count, Tensor) else int(count) for count in counts]
 
     def _count(self, call: _Captured) -> None:
-        self._calls += 1
-        self._mechanisms.update(call.mechanisms)
-        if call.row_sums:
-            self._row_sums[call.row_sums] += 1
+        self._captured[call.layer, call.mechanisms, call.row_sums] += 1
         self.note(*call.notes)
+
+    def _held_calls(self) -> list[tuple[tuple[str, Sequence[str], str], int]]:
+        """Those captured in layers that were not retracted."""
+        return [(call, count) for call, count in self._captured.items() if call[0] not in self._retracted]
+
+    def _row_sums(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for (_, _, row_sums), calls in self._held_calls():
+            found[row_sums] += calls if row_sums else 0
+        return +found
+
+    def _skips(self) -> Counter[str]:
+        """By reason; what was captured in layers that are retracted is among them."""
+        found = self._skipped.copy()
+        for (layer, _, _), calls in self._captured.items():
+            if layer in self._retracted:
+                found[self._retracted[layer]] += calls
+        return found
 
     def _bin_of(self, step: int) -> int:
         assert self._bins is not None

@@ -31,6 +31,7 @@ class Block:
     module: Module
     parts: tuple[Part, ...] = (Part(),)
     replaced: tuple[Replaced, ...] = ()
+    announced: bool = False  # whether ComfyUI announces its parts: by attn1_patch and attn2_patch, of U-Nets
 
 
 class Blocks:

@@ -26,9 +26,14 @@ class Function:
         return f"{self.name} of {self.module}"
 
     @property
+    def pack(self) -> str:
+        """The package that the module is in: ComfyUI names a pack's by its folder."""
+        return self.module.partition(".")[0]
+
+    @property
     def foreign(self) -> bool:
         """Whether it is of neither ComfyUI's models nor PyTorch."""
-        return self.module.partition(".")[0] not in ("comfy", "torch")
+        return self.pack not in ("comfy", "torch")
 
 
 def function_of(called: Any) -> Function:

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -21,45 +20,21 @@ from .blocks import Block, Blocks, Part
 from .callers import Function, foreign_caller, function_of
 from .eager import eager
 from .located import Chunk, Located, ModelCall
+from .visits import Heard, Visit, code_of
 
 Unheard = Callable[[str, Function], None]
 """Takes the name of a block, and the function in which its attention ran, unheard."""
 
 
-class Visit:
-    """A block that runs, or the function that a pack has put in its place (``function``)."""
-
-    def __init__(self, block: Block, name: str, function: Function | None = None) -> None:
-        self.block, self.name, self.function = block, name, function
-        self.depth = 1
-        self.inside: list[Part] = []  # parts whose module runs
-        self.announced, self.changed = "", False  # the attention that ComfyUI has announced, of U-Nets
-        self.entered: set[Module] = set()  # of parts, those that ran
-        self.heard: set[str] = set()  # roles of which an attention call was heard
-        self.strays = 0  # calls heard that may be of any part
-        self.delegated = False  # whether what runs in the block's place runs a block itself
-
-    def is_of(self, block: Block) -> bool:
-        return self.function is None and self.block.module is block.module
-
-    def unheard(self) -> list[Part]:
-        """The parts that nothing was heard of; a call of a pack may stand for any of them."""
-        return [part for part in self.block.parts if part.role not in self.heard][self.strays :]
-
-    def modules(self) -> frozenset[str]:
-        """Where the code of what runs is."""
-        parts = (_code_of(type(part.module)) for part in self.inside if part.module is not None)
-        return _code_of(type(self.block.module)).union(*parts)
-
-
 @dataclass(frozen=True)
-class Heard:
+class Whose:
     """Whose an attention call is."""
 
-    layer: str  # "" where no block is known to make it, or for a run of a block more than the model makes
+    layer: str  # "" where no block is known to make it
     role: str
     changed: bool = False  # whether a pack has changed what a U-Net's attn2 looks at
     caller: Function | None = None  # a pack's function that makes it; None where the model does
+    again: tuple[str, ...] = ()  # the layers of a block that runs more often than the model runs it
 
 
 class Forward:
@@ -103,7 +78,10 @@ class Forward:
             self._keys.append((output, part.role))
         if (block := self.blocks.blocks.get(module)) is not None and visit.is_of(block):
             visit.depth -= 1
-            if not visit.depth:
+            if output is None:  # it failed: who catches that may run it again
+                self._runs[module] -= 1
+                self._visits.pop()
+            elif not visit.depth:
                 self._end(self._visits.pop())
         elif (part := self.blocks.parts.get(module)) is not None and part in visit.inside:
             visit.inside.remove(part)
@@ -129,24 +107,32 @@ class Forward:
 
     # What an attention call is told
 
-    def hear(self, k: Any, options: Mapping[str, Any], known: bool) -> Heard:
+    def hear(self, k: Any, options: Mapping[str, Any], known: bool) -> Whose:
         """Take note of the present attention call, over the keys ``k`` as they were given, and say whose it is.
 
         ``known``: a mechanism knows that already.
         """
         visit = self.visit
-        code = _code_of(type(self.call.denoiser)) if visit is None else visit.modules()
-        caller = None if known else foreign_caller(code)
+        caller = None if known else self._caller(visit)
         if visit is None:
             layer = told_by_host(options)
             (announced, role, changed), self._announced = self._announced, ("", "", False)
-            return Heard(layer, role, changed, caller) if announced == layer else Heard(layer, "", caller=caller)
+            return Whose(layer, role, changed, caller) if announced == layer else Whose(layer, "", caller=caller)
         role = self._role(visit, k)
-        if self._is_own(visit, caller) and role in {part.role for part in visit.block.parts}:
-            visit.heard.add(role)
-        elif not visit.announced:  # where roles are announced, a call that has none stands for none
-            visit.strays += 1
-        return Heard(visit.name, role, visit.changed and role == visit.announced, caller)
+        visit.calls.append(Heard(role, visit.part, visit.announced, caller))
+        again = () if visit.name else visit.block.names
+        return Whose(visit.name, role, visit.changed and role == visit.announced, caller, again)
+
+    def _caller(self, visit: Visit | None) -> Function | None:
+        """The pack's function that makes the present call, None where the model does."""
+        if visit is None:
+            return foreign_caller(code_of(type(self.call.denoiser)))
+        if visit.function is not None:  # past the block's own call, so that nothing says which block that is
+            return foreign_caller(()) or visit.function
+        part = visit.part
+        if visit.block.announced and part is not None and part.role != visit.announced:
+            return foreign_caller(())  # a pack runs the module before ComfyUI does
+        return foreign_caller(visit.code())
 
     def reads(self, chunk: Chunk, located: Iterable[Located]) -> bool:
         """Whether a call that locates this is the first to do so: a pack may run a block twice."""
@@ -175,18 +161,12 @@ class Forward:
         return (visit := self.visit) is not None and visit.function is None and part in visit.block.parts
 
     def _role(self, visit: Visit, k: Any) -> str:
-        if not visit.inside:
+        if (part := visit.part) is None:
             return visit.announced
-        part = visit.inside[-1]
+        if visit.block.announced and part.role != visit.announced:
+            return ""
         by_keys = next((role for keys, role in self._keys if keys is k), "")  # unknown in compiled graphs
         return part.role if part.keys is None else by_keys
-
-    def _is_own(self, visit: Visit, caller: Function | None) -> bool:
-        """Whether a call is one of the block's attentions, or made in the place of one."""
-        if caller is None or visit.inside:
-            return True
-        stand_ins = (self._stand_in(part) for part in visit.block.parts if part.role == visit.announced)
-        return any(stand_in is not None and stand_in.module == caller.module for stand_in in stand_ins)
 
     def _stand_in(self, part: Part) -> Function | None:
         """What a pack has put in place of a part."""
@@ -204,8 +184,9 @@ class Forward:
     def _end(self, visit: Visit) -> None:
         if visit.delegated:
             return
-        for part in visit.unheard():
-            self._unheard(visit.name or visit.block.names[-1], self._function(visit, part))
+        functions = {part: self._function(visit, part) for part in visit.block.parts}
+        for part in visit.unheard(functions):
+            self._unheard(visit.name or visit.block.names[-1], functions[part])
 
     def _function(self, visit: Visit, part: Part) -> Function:
         """In which function the attention of a part ran: of a pack, if any of those around it is."""
@@ -225,12 +206,6 @@ def told_by_host(options: Mapping[str, Any]) -> str:
     if "block_index" in options:
         return f"{options.get('block_type', 'block')} {options['block_index']}"
     return ""
-
-
-@cache
-def _code_of(kind: type[Module]) -> frozenset[str]:
-    """The modules of Python in which the code of such a module is."""
-    return frozenset(base.__module__ for base in kind.__mro__ if base is not Module)
 
 
 class Running(threading.local):
@@ -264,7 +239,7 @@ class BlockHooks:
         for module in {*blocks.blocks, *blocks.parts, *blocks.keys} - self._hooked:
             self._hooked.add(module)
             self._handles.append(module.register_forward_pre_hook(self._before))
-            self._handles.append(module.register_forward_hook(self._after))
+            self._handles.append(module.register_forward_hook(self._after, always_call=True))
 
     def remove(self) -> None:
         """All of them."""

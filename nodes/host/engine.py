@@ -28,7 +28,7 @@ UNKNOWN = "attention in which I2AM knows no reference"
 OTHER_ROWS = "attention over other rows than the model was given: it splits them, or another pack changed them"
 FOREIGN = "attention that {} makes, in place of the model's own or beside it: what it holds is not known"
 UNHEARD = "attention that ran unseen in {}, which does not give ComfyUI's attention the options of the run"
-AGAIN = "a block that {} runs once more in the same call of the model: only its first run counts"
+AGAIN = "a block that {} runs more than once in one call of the model: which run counts is not known"
 NESTED = "attention inside the attention of another call"
 NOWHERE = "attention outside the model's blocks that I2AM knows"
 UNREAD = "I2AM could not read it"
@@ -163,27 +163,48 @@ class Engine:
         self, forward: Forward, arguments: Arguments, options: Mapping[str, Any], known: bool
     ) -> tuple[CallSite | Skip, AttentionCall]:
         """Where in the model the call is made, if the model itself makes it; and the call, as it reads."""
-        heard = forward.hear(arguments.args[1], options, known)
+        whose = forward.hear(arguments.args[1], options, known)
         call = AttentionCall.read(forward.call, arguments)
-        if heard.caller is not None:
-            return Skip(FOREIGN.format(heard.caller)), call
+        if whose.caller is not None:
+            return Skip(FOREIGN.format(whose.caller)), call
         if forward.in_kernel:
             return Skip(NESTED), call
         if call.q.shape[0] != forward.call.x[0]:
             return Skip(OTHER_ROWS), call
-        if not heard.layer and forward.visit is not None:
-            return Skip(AGAIN.format(forward.ran_again())), call
+        if whose.again:
+            return self._distrust(whose.again, forward), call
         grid = TokenGrid(*options["activations_shape"][2:]) if "activations_shape" in options else None
         heads, queries, keys = call.q.shape[1], call.q.shape[2], call.k.shape[2]
-        return CallSite(heard.layer, heard.role, queries, keys, heads, grid, call.k, heard.changed), call
+        return CallSite(whose.layer, whose.role, queries, keys, heads, grid, call.k, whose.changed), call
 
     def _locate(self, site: CallSite, forward: Forward, mechanisms: Sequence[Mechanism]) -> list[LocatedIn]:
         """Ask every mechanism about every chunk. What none locates is skipped, with the first reason."""
-        answers = [_ask(site, chunk, forward, mechanisms) for chunk in forward.call.chunks]
+        answers = [self._ask(site, chunk, forward, mechanisms) for chunk in forward.call.chunks]
         for answer in answers:
             if isinstance(answer, Skip):
                 self.skip(answer)
         return [answer for answer in answers if isinstance(answer, LocatedIn)]
+
+    def _ask(self, site: CallSite, chunk: Chunk, forward: Forward, mechanisms: Sequence[Mechanism]) -> LocatedIn | Skip:
+        """What the mechanisms say of the rows of one conditioning."""
+        answers = {mechanism.name: mechanism.locate(site, chunk, forward.call) for mechanism in mechanisms}
+        located = {name: answer for name, answer in answers.items() if isinstance(answer, Located)}
+        if not located:
+            skips = [answer for answer in answers.values() if isinstance(answer, Skip)]
+            return Skip(skips[0].reason, all(skip.absent for skip in skips)) if skips else Skip(UNKNOWN)
+        layers = [answer.layer.name for answer in located.values()]
+        if not all(layers):
+            return Skip(NOWHERE)
+        if not forward.reads(chunk, located.values()):
+            return self._distrust(layers, forward)
+        return LocatedIn(chunk, located)
+
+    def _distrust(self, layers: Sequence[str], forward: Forward) -> Skip:
+        """What was read in these layers may be of a run that does not count: it is taken back, in all steps."""
+        skip = Skip(AGAIN.format(forward.ran_again()))
+        for consumer in self.consumers:
+            self.tell(consumer, consumer.retract, list(layers), skip)
+        return skip
 
     def _forward(self, call: ModelCall) -> Forward:
         blocks = Blocks(())
@@ -207,20 +228,6 @@ class Engine:
         for consumer in self.consumers:
             if consumer.acts:
                 self.tell(consumer, consumer.skip, Skip(UNHEARD.format(function)), len(call.chunks))
-
-
-def _ask(site: CallSite, chunk: Chunk, forward: Forward, mechanisms: Sequence[Mechanism]) -> LocatedIn | Skip:
-    """What the mechanisms say of the rows of one conditioning."""
-    answers = {mechanism.name: mechanism.locate(site, chunk, forward.call) for mechanism in mechanisms}
-    located = {name: answer for name, answer in answers.items() if isinstance(answer, Located)}
-    if not located:
-        skips = [answer for answer in answers.values() if isinstance(answer, Skip)]
-        return Skip(skips[0].reason, all(skip.absent for skip in skips)) if skips else Skip(UNKNOWN)
-    if not all(answer.layer.name for answer in located.values()):
-        return Skip(NOWHERE)
-    if not forward.reads(chunk, located.values()):
-        return Skip(AGAIN.format(forward.ran_again()))
-    return LocatedIn(chunk, located)
 
 
 def _listed(names: list[str], most: int = 8) -> str:

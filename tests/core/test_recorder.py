@@ -31,7 +31,7 @@ def file(r, step, m, verdicts=(), evaluation=None, layer=LAYER):
     number = r.reference(REFERENCE)
     rows = ROWS if m.g2r_pairs is not None and r.pairs_fit(number, layer, len(ROWS), REFERENCE.tokens) else None
     r.add(Place(layer, step, number, evaluation), m, rows, verdicts)
-    r.captured("one way", m.row_sums, verdicts, ["a note"])
+    r.captured(layer.name, ["one way"], m.row_sums, verdicts, ["a note"])
 
 
 def same(one, other):
@@ -47,9 +47,9 @@ def same(one, other):
 
 def test_counts_are_what_was_told():
     r = recorder()
-    r.captured("one way", "a kernel")
-    r.captured("another way, one way", "a kernel")
-    r.captured("another way", "plainly", notes=["a note", ""])
+    r.captured("a layer", ["one way"], "a kernel")
+    r.captured("a layer", ["another way", "one way"], "a kernel")
+    r.captured("a layer", ["another way"], "plainly", notes=["a note", ""])
     r.skip("nothing there")
     r.skip("nothing there", calls=4)
     r.note("a note", "another")
@@ -91,11 +91,26 @@ def test_what_fails_leaves_no_trace(verdict):
 
 def test_notes_and_mechanisms_of_what_fails_do_not_count():
     r = recorder()
-    r.captured("wrong", "a kernel", [Verdict(NO, "not proved"), Verdict(NO, "neither")], ["a guess"])
-    r.captured("right", "a kernel", [Verdict(YES, "not proved")], ["sure"])
+    r.captured("a layer", ["wrong"], "a kernel", [Verdict(NO, "not proved"), Verdict(NO, "neither")], ["a guess"])
+    r.captured("a layer", ["right"], "a kernel", [Verdict(YES, "not proved")], ["sure"])
     assert r.calls == 1 and r.skipped == {"not proved": 1} and r.notes == ("sure",)
     found = r.freeze(grid=FINE)
     assert found.mechanism == "right" and found.row_sums == {"a kernel": 1} and found.entries == {}
+
+
+def test_a_layer_that_is_not_to_be_trusted_is_forgotten_in_all_steps():
+    kept, other = call(), Layer("b", FINE, 2)
+    r, expected = recorder(), recorder()
+    for step in range(3):
+        file(r, step, call(other), layer=other)
+        file(r, step, kept)
+        file(expected, step, kept)
+        if step == 1:
+            r.retract(["b"], "it ran twice")
+            r.retract(["b", "c"], "it ran again")
+    same(r.freeze(grid=FINE), expected.freeze(grid=FINE))
+    assert r.calls == 3 and r.skipped == {"it ran twice": 3}
+    assert r.freeze(grid=FINE).row_sums == expected.freeze(grid=FINE).row_sums
 
 
 @pytest.mark.parametrize("holds", [(True, False), (False, True), (True, True), (False, False)])

@@ -45,5 +45,8 @@ class Consumer:
         Of 0 calls it is a warning.
         """
 
+    def retract(self, layers: Sequence[str], skip: Skip) -> None:
+        """What was located in these layers, now or before, is not to be trusted: its calls are skips after all."""
+
     def note(self, *notes: str) -> None:
         """What a person should know of this run."""

@@ -60,6 +60,7 @@ class Record(Consumer):
             for found in one.by_mechanism.values():
                 row_sums = self._record(call, one.chunk, found, total)
             self.recorder.captured(
+                next(iter(one.by_mechanism.values())).layer.name,
                 list(one.by_mechanism),
                 row_sums,
                 [verdict for found in one.by_mechanism.values() for verdict in found.verdicts],
@@ -71,6 +72,9 @@ class Record(Consumer):
             self.recorder.skip(skip.reason, calls)
         else:
             self.recorder.note(skip.reason)
+
+    def retract(self, layers: Sequence[str], skip: Skip) -> None:
+        self.recorder.retract(layers, skip.reason)
 
     def note(self, *notes: str) -> None:
         self.recorder.note(*notes)

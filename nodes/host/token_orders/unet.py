@@ -41,4 +41,4 @@ def _block(place: tuple[str, int, int], name: str, module: Module) -> Block:
         for role in ("attn1", "attn2")
         if getattr(module, role, None) is not None
     )
-    return Block((f"{name} {number}.{index}",), module, parts)
+    return Block((f"{name} {number}.{index}",), module, parts, announced=True)

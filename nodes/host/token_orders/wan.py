@@ -30,8 +30,8 @@ class Wan(TokenOrder):
     family = "WanModel"
 
     def sequence(self, site: CallSite, call: ModelCall) -> Sequence | Skip:
-        if site.role != "self":
-            return Skip(NOT_SELF[site.role], absent=bool(site.role))
+        if (looks_at := what_is_looked_at(site, call)) != "self":
+            return Skip(NOT_SELF[looks_at], absent=bool(looks_at))
         model, conditions = call.denoiser, call.conditions
         grid = video_grid(call.x, model.patch_size)
         before, after = [], []
@@ -68,6 +68,16 @@ class Wan(TokenOrder):
             several = [f"vace {number} of control {n}" for n in range(controls)]
             module, names = inner(block, "self_attn"), tuple(several) if controls > 1 else (f"vace {number}",)
             yield Block(names, module, _parts(module, False))
+
+
+def what_is_looked_at(site: CallSite, call: ModelCall) -> str:
+    """ "self", "image" or "text"; "" where that is not known. A compiled graph does not tell: there, lengths may."""
+    if site.role or not site.layer:
+        return site.role
+    features = call.conditions.get("clip_fea")
+    others = {"text": call.text, "image": 0 if features is None else features.shape[-2]}
+    by_length = [name for name, tokens in others.items() if tokens == site.keys != site.queries]
+    return by_length[0] if len(by_length) == 1 else ""
 
 
 def _parts(block: Module, with_image: bool) -> tuple[Part, ...]:

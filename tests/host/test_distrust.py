@@ -1,0 +1,169 @@
+"""Calls that a pack makes with the model's own modules, blocks that run twice or fail, and compiled models.
+
+Where it cannot be known which run counts, nothing of the block is shown, and the reason names the pack.
+"""
+
+import attention_packs
+import pytest
+import tiny_graphs
+import torch
+from attention_packs import unet
+from comfy.patcher_extension import WrappersMP
+from comfy_api.torch_helpers import set_torch_compile_wrapper
+from mechanisms import sampled
+
+from i2am_pack.nodes.host.tags import KEY, tag
+
+TWICE = "runs more than once in one call of the model"
+
+
+def maps_of(attribution):
+    return {
+        (reference, attribution.layers[layer].name, name): values
+        for (reference, layer), entry in attribution.entries.items()
+        for name, values in entry.maps.items()
+    }
+
+
+def assert_the_rest_is_as_without(graph, model, gone):
+    """The same maps but for the layers that are ``gone``, and the same number of calls but for those of the pack."""
+    _, plain = sampled(graph)
+    graph.model = model
+    without = graph.sample()["samples"]
+    latent, attribution = sampled(graph)
+    assert torch.equal(latent, without)
+    expected = {place: x for place, x in maps_of(plain).items() if place[1] not in gone}
+    found = maps_of(attribution)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[place], x) for place, x in expected.items())
+    return plain, attribution
+
+
+def test_an_attention_module_that_a_pack_runs_first_is_not_the_models_own():
+    """Its patch asks with other tokens, right before ComfyUI does; the picture is what it would have been."""
+    graph = unet_with_tags(tiny_graphs.sd15_text())
+    block = graph.model.model.diffusion_model.input_blocks[1][1].transformer_blocks[0]
+
+    def looks_first(n, context, value, options):
+        if options["block"] == ("input", 1):
+            block.attn2(n * 2, context=context, value=value, transformer_options=options)
+        return n, context, value
+
+    model = graph.model.clone()
+    model.set_model_attn2_patch(looks_first)
+    plain, attribution = assert_the_rest_is_as_without(graph, model, ())
+    named = {reason: calls for reason, calls in attribution.skipped.items() if "looks_first" in reason}
+    assert sum(named.values()) == 2 and __name__ in next(iter(named))
+    assert attribution.captured_calls == plain.captured_calls
+
+
+def unet_with_tags(graph):
+    ((tokens, about),) = graph.positive
+    graph.positive = [[tokens, about | {KEY: [tag("tagged", 2, tokens[:, 2:6], (2, 2))]}]]
+    return graph
+
+
+def test_a_block_whose_module_a_pack_runs_twice_is_taken_back():
+    graph = tiny_graphs.flux_kontext()
+
+    def twice(args, extra):
+        extra["original_block"](args | {"img": args["img"] * 2})
+        return extra["original_block"](args)
+
+    model = graph.model.clone()
+    model.set_model_patch_replace(twice, "dit", "single_block", 1)
+    plain, attribution = assert_the_rest_is_as_without(graph, model, ["single 1"])
+    (reason,) = attribution.skipped
+    assert TWICE in reason and f"{twice.__qualname__} of {__name__}" in reason
+    assert attribution.skipped[reason] == 4 and attribution.captured_calls == plain.captured_calls - 2
+
+
+def test_a_model_that_a_pack_asks_twice_in_one_call_is_taken_back():
+    graph = tiny_graphs.flux_kontext()
+
+    def twice(executor, x, *args, **kwargs):
+        executor(x * 2, *args, **kwargs)
+        return executor(x, *args, **kwargs)
+
+    model = graph.model.clone()
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "test", twice)
+    every = ["double 0", "double 1", "single 0", "single 1"]
+    _, attribution = assert_the_rest_is_as_without(graph, model, every)
+    (reason,) = attribution.skipped
+    assert TWICE in reason and f"{twice.__qualname__} of {__name__}" in reason and attribution.skipped[reason] == 16
+
+
+def test_a_block_that_fails_and_is_run_again_counts_once():
+    graph = tiny_graphs.flux_kontext()
+    block = graph.model.model.diffusion_model.double_blocks[0]
+    failed = []
+
+    def again(args, extra):
+        handle = block.img_mod.register_forward_pre_hook(lambda *_: fails(failed))
+        try:
+            return extra["original_block"](args)
+        except MemoryError:
+            return extra["original_block"](args)
+        finally:
+            handle.remove()
+
+    model = graph.model.clone()
+    model.set_model_patch_replace(again, "dit", "double_block", 0)
+    plain, attribution = assert_the_rest_is_as_without(graph, model, ())
+    assert failed and attribution.skipped == plain.skipped and attribution.captured_calls == plain.captured_calls
+
+
+def fails(failed):
+    failed.append(len(failed))
+    if len(failed) % 2:
+        raise MemoryError
+
+
+def test_another_block_past_its_call_is_not_taken_for_the_one_whose_place_it_has():
+    graph = tiny_graphs.flux_kontext()
+    blocks = graph.model.model.diffusion_model.double_blocks
+
+    def other(args, extra):
+        given = {name: args[name] for name in ("img", "txt", "vec", "pe", "attn_mask", "transformer_options")}
+        img, txt = blocks[1].forward(**given)
+        return {"img": img, "txt": txt}
+
+    graph.model = graph.model.clone()
+    graph.model.set_model_patch_replace(other, "dit", "double_block", 0)
+    _, attribution = sampled(graph)
+    assert [layer.name for layer in attribution.layers] == ["double 1", "single 0", "single 1"]
+    (reason,) = attribution.skipped
+    assert f"{other.__qualname__} of {__name__}" in reason and attribution.skipped[reason] == 2
+
+
+def test_one_pack_that_looks_does_not_stand_for_another_that_hides():
+    graph = tiny_graphs.sd15_text()
+    model = unet.replaces(graph.model, unet.without_options, "attn1", (("input", 3),))
+    model = unet.before_self_attention(model)
+    graph.model = model
+    _, attribution = sampled(unet_with_tags(graph))
+    unseen = {reason: calls for reason, calls in attribution.skipped.items() if "ran unseen in" in reason}
+    assert unseen == {
+        f"attention that ran unseen in without_options of {unet.__name__}, which does not give ComfyUI's attention the "
+        "options of the run": 2
+    }
+    assert attention_packs.__name__ in next(iter(unseen))
+
+
+@pytest.mark.parametrize("compiled_before", [False, True])
+@pytest.mark.parametrize("name", ["wan_i2v", "wan_phantom", "flux_kontext"])
+def test_a_compiled_model_is_captured_as_it_is_uncompiled(name, compiled_before):
+    """A graph that was compiled before Capture came knows nothing of hooks."""
+    torch._dynamo.reset()
+    graph = tiny_graphs.GRAPHS[name]()
+    _, plain = sampled(graph, steps=1)
+    graph.model = graph.model.clone()
+    set_torch_compile_wrapper(graph.model, backend="eager")
+    if compiled_before:
+        graph.sample(steps=1)
+    latent, attribution = sampled(graph, steps=1)
+    assert torch.equal(latent, graph.sample(steps=1)["samples"])
+    assert attribution.captured_calls == plain.captured_calls and attribution.skipped == plain.skipped
+    assert [layer.name for layer in attribution.layers] == [layer.name for layer in plain.layers]
+    for place, values in maps_of(attribution).items():
+        torch.testing.assert_close(values, maps_of(plain)[place], atol=1e-6, rtol=1e-4)
