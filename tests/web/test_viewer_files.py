@@ -92,8 +92,9 @@ def several() -> Attribution:
             for number, marginals in zip(numbers, attribute(q, k, groups), strict=True):
                 recorder.add(Place(layer, step, number), marginals)
     recorder.skip("text attention", calls=7)
-    recorder.notes["the place of the tokens is a guess"] = None
-    recorder.calls = 10
+    recorder.note("the place of the tokens is a guess")
+    for _ in range(10):
+        recorder.captured()
     return recorder.freeze(grid=FINE, mechanism="test", branch="positive")
 
 
