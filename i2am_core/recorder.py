@@ -22,6 +22,9 @@ PAIR_SHARE = 0.5  # of the budget, at most, for pair maps
 PAIR_SUMS = 2  # of each pair map are held: over the calls of a step, and over steps
 PASSING = 1.5 / PAIR_SUMS  # of those of a layer, while a call is filed: its own, and the new sum of one of the two
 OPEN_STEPS = 2  # steps that may still get calls: second-order samplers ask one ahead and come back
+CAME_BACK = (
+    "the sampler came back to steps that it had left: in pair maps, these weigh a little more than in the other maps"
+)
 LITTLE_ROOM = "the maps take more than their memory budget, although steps and heads were merged"
 
 _Key = tuple[int, Layer]  # reference, layer
@@ -212,6 +215,8 @@ class Recorder:
             for step in sorted(self._open):
                 self._close(step)
             self._judge([])
+            if any(sums.came_back for sums in self._pairs.values()):
+                self.note(CAME_BACK)
             left_out = sorted({key[1].name for key in self._kept if self._pair_bytes.get(key) == 0})
             if left_out:
                 self.note(f"pair maps of {', '.join(left_out)} did not fit the memory budget")

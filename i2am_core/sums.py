@@ -96,6 +96,7 @@ class PairSums:
         self._step: int | None = None
         self._calls: Count = 0  # in it that held
         self._before: dict[int, Count] = defaultdict(int)  # calls by step, of steps that were closed
+        self.came_back = False  # whether the sampler asked for a step again, after another
 
     def add(self, step: int, marginals: Marginals, holds: Holds) -> None:
         if step != self._step:
@@ -110,6 +111,7 @@ class PairSums:
         """The step at hand ends: its mean goes to the CPU."""
         if self._step is None:
             return
+        self.came_back |= self._step in self._before
         every = self._before[self._step] + self._calls
         weight = _over(self._calls, every)  # 1, but for a step that came back
         factor = _over(1, every)  # of the sum: its mean times the weight

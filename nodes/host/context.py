@@ -195,6 +195,8 @@ class Forward:
         in_block = visit.function or function_of(visit.block.module.forward)
         ran = part.module is not None and part.module in visit.entered
         function = function_of(part.module.forward) if ran and part.module is not None else in_block
+        if in_block.foreign and not function.foreign:
+            return in_block
         return function if function.foreign else foreign_caller(()) or function
 
 

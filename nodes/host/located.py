@@ -129,7 +129,8 @@ class Skip:
 class Given:
     """What a run was given, before its first attention call: to number references by."""
 
-    conditionings: Sequence[Mapping[str, Any]]  # of the watched branch, as the sampler prepared them
+    branch: str  # that is watched
+    conditionings: Sequence[Mapping[str, Any]]  # of it, as the sampler prepared them
     options: Mapping[str, Any]  # transformer_options of the run
     denoiser: torch.nn.Module
     regions: Regions

@@ -116,7 +116,7 @@ class ModelCalls:
             return None
         self.asked = True
         conditionings = conditionings_of(self.guider, self.branch)
-        self._engine.given(Given(conditionings, options, denoiser_of(model), self.canvas))
+        self._engine.given(Given(self.branch, conditionings, options, denoiser_of(model), self.canvas))
         if x.shape[0] != self.items * len(options["cond_or_uncond"]):
             self._skip(
                 f"a call with {x.shape[0]} rows, not {self.items} for each conditioning, as context windows make them: "

@@ -98,6 +98,15 @@ def test_notes_and_mechanisms_of_what_fails_do_not_count():
     assert found.mechanism == "right" and found.row_sums == {"a kernel": 1} and found.entries == {}
 
 
+@pytest.mark.parametrize(("steps", "said"), [((0, 1, 1, 2), False), ((0, 1, 2, 1), True)])
+def test_a_step_that_comes_back_is_said_of_pair_maps(steps, said):
+    """Samplers such as heunpp2 ask two steps ahead: there is no room for so many pair maps."""
+    r = recorder()
+    for step in steps:
+        file(r, step, call())
+    assert any("came back to steps" in note for note in r.freeze(grid=FINE).notes) == said
+
+
 def test_a_layer_that_is_not_to_be_trusted_is_forgotten_in_all_steps():
     kept, other = call(), Layer("b", FINE, 2)
     r, expected = recorder(), recorder()

@@ -136,6 +136,24 @@ def test_another_block_past_its_call_is_not_taken_for_the_one_whose_place_it_has
     assert f"{other.__qualname__} of {__name__}" in reason and attribution.skipped[reason] == 2
 
 
+def test_a_forward_that_drops_the_options_is_named_and_not_what_it_runs():
+    graph = unet_with_tags(tiny_graphs.sd15_text())
+    place = "input_blocks.1.1.transformer_blocks.0"
+    block = graph.model.get_model_object(f"diffusion_model.{place}")
+
+    def bare(x, context=None, transformer_options=None):
+        x = x + block.attn1(block.norm1(x))
+        x = x + block.attn2(block.norm2(x), context=context)
+        return x + block.ff(block.norm3(x))
+
+    graph.model = graph.model.clone()
+    graph.model.add_object_patch(f"diffusion_model.{place}.forward", bare)
+    latent, attribution = sampled(graph)
+    assert torch.equal(latent, graph.sample()["samples"])
+    unseen = {reason: calls for reason, calls in attribution.skipped.items() if "ran unseen in" in reason}
+    assert list(unseen.values()) == [4] and f"{bare.__qualname__} of {__name__}" in next(iter(unseen))
+
+
 def test_one_pack_that_looks_does_not_stand_for_another_that_hides():
     graph = tiny_graphs.sd15_text()
     model = unet.replaces(graph.model, unet.without_options, "attn1", (("input", 3),))

@@ -31,7 +31,7 @@ class Attend(Protocol):
 class Mechanism:
     """One way of conditioning on a reference. ``name`` is its entry in I2AM Capture's ``mechanism``.
 
-    All mechanisms are asked about a call. References are numbered, and a skip's reason is chosen, by ``priority``,
+    All mechanisms are asked about a call. What was given is numbered, and a skip's reason is chosen, by ``priority``,
     highest first.
     """
 

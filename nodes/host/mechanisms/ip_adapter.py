@@ -82,7 +82,12 @@ class IPAdapter(Mechanism):
         """Its own attention does not come this way."""
 
     def given(self, run: Given) -> list[Reference]:
-        """Of every adapter whose tokens are known, also of one that starts late or counts nothing."""
+        """Of every adapter whose tokens are known, also of one that starts late or counts nothing.
+
+        The negative conditioning has tokens of their own, which are no reference.
+        """
+        if run.branch == "negative":
+            return []
         replacements = run.options.get("patches_replace", {}).get("attn2", {})
         found: dict[Reference, None] = {}
         for patch in replacements.values():
