@@ -102,7 +102,7 @@ class Forward:
         if (visit := self.visit) is not None:
             visit.announced = role
         else:
-            self._announced = role, told_by_host(options)
+            self._announced = role, self._told(options)
 
     @contextmanager
     def in_place_of(self, block: Block, function: Callable) -> Iterator[None]:
@@ -126,7 +126,7 @@ class Forward:
         code = _code_of(self.call.denoiser) if visit is None else visit.modules()
         function = None if known else foreign_caller(code)
         if visit is None:
-            layer = told_by_host(options)
+            layer = self._told(options)
             (role, announced), self._announced = self._announced, ("", "")
             return layer, role if announced == layer else "", function
         role = self._role(visit, k)
@@ -161,6 +161,11 @@ class Forward:
             if key in (replaced := self._replaced.get(kind, {})):
                 return function_of(replaced[key])
         return None
+
+    def _told(self, options: Mapping[str, Any]) -> str:
+        """Some cores give all of a model's blocks names that are of others here, or several the same: then ""."""
+        name = told_by_host(options)
+        return name if not self.blocks or any(name in block.names for block in self.blocks) else ""
 
     def _name(self, block: Block) -> str:
         """The layer that this run of the block is; "" for one more than the model makes."""
