@@ -17,6 +17,7 @@ class Part:
     role: str = ""  # which one, where a block has several
     module: Module | None = None  # whose forward makes it; None where the block's own does
     keys: Module | None = None  # whose output is its keys, where one module makes several
+    columns: int = 0  # how many keys it has, where that tells it from the others
     replaced: tuple[Replaced, ...] = ()  # the first that is there counts
 
 

@@ -146,8 +146,14 @@ class Forward:
 
     def _role(self, visit: Visit, k: Any) -> str:
         if visit.inside:
-            return next((role for keys, role in self._keys if keys is k), visit.inside[-1].role)
+            return next((role for keys, role in self._keys if keys is k), self._by_count(visit, k))
         return visit.announced.removeprefix("changed ")
+
+    def _by_count(self, visit: Visit, k: Any) -> str:
+        """A graph that was compiled without the hooks does not say what the keys are: then their number does."""
+        last = visit.inside[-1]
+        beside = () if self._keys else (part for part in visit.block.parts if part.module is last.module)
+        return next((part.role for part in beside if part.columns == k.shape[-2]), last.role)
 
     def _stands_for(self, visit: Visit, function: Function) -> bool:
         """Whether a pack's function makes its call in place of the attention that ComfyUI has announced."""

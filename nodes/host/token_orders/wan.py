@@ -55,24 +55,25 @@ class Wan(TokenOrder):
 
     def blocks(self, denoiser: Module, call: ModelCall) -> Iterator[Block]:
         """Of VACE, control blocks run once for each control."""
-        with_image = call.conditions.get("clip_fea") is not None
+        image = call.conditions.get("clip_fea")
         for number, block in enumerate(denoiser.blocks):
             module, replaced = inner(block, "self_attn"), (("dit", ("double_block", number)),)
-            yield Block((f"block {number}",), module, _parts(module, with_image), replaced)
+            yield Block((f"block {number}",), module, _parts(module, call, image), replaced)
         controls = call.conditions["vace_context"].shape[1] if "VaceWanModel" in call.family else 0
         for number, block in enumerate(denoiser.vace_blocks if controls else ()):
             several = [f"vace {number} of control {n}" for n in range(controls)]
             module, names = inner(block, "self_attn"), tuple(several) if controls > 1 else (f"vace {number}",)
-            yield Block(names, module, _parts(module, False))
+            yield Block(names, module, _parts(module, call))
 
 
-def _parts(block: Module, with_image: bool) -> tuple[Part, ...]:
+def _parts(block: Module, call: ModelCall, image: Tensor | None = None) -> tuple[Part, ...]:
     """``WanI2VCrossAttention`` looks at image and text, told apart by whose output their keys are."""
     if not hasattr(block, "self_attn"):
         return (Part(),)
     own, cross = Part("self", block.self_attn), block.cross_attn
-    if with_image and hasattr(cross, "k_img"):
-        return own, Part("image", cross, cross.norm_k_img), Part("text", cross, cross.norm_k)
+    if image is not None and hasattr(cross, "k_img"):
+        columns = image.shape[-2] if image.shape[-2] != call.text else 0
+        return own, Part("image", cross, cross.norm_k_img, columns), Part("text", cross, cross.norm_k)
     return own, Part("text", cross)
 
 
