@@ -42,8 +42,10 @@ class Blocks:
         self.parts: dict[Module, Part] = {}  # where a module makes several attentions, the last of them
         self.keys: dict[Module, Part] = {}
         self.replaced: dict[Replaced, Block] = {}
+        self.names: set[str] = set()
         for block in blocks:
             self.blocks[block.module] = block
+            self.names.update(block.names)
             self.replaced |= dict.fromkeys(block.replaced, block)
             self.parts |= {part.module: part for part in block.parts if part.module is not None}
             self.keys |= {part.keys: part for part in block.parts if part.keys is not None}

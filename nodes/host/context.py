@@ -92,7 +92,7 @@ class Forward:
         if (visit := self.visit) is not None:
             visit.announced, visit.changed = role, changed
         else:
-            self._announced = told_by_host(options), role, changed
+            self._announced = self._told(options), role, changed
 
     @contextmanager
     def in_place_of(self, block: Block, function: Callable) -> Iterator[None]:
@@ -115,7 +115,7 @@ class Forward:
         visit = self.visit
         caller = None if known else self._caller(visit)
         if visit is None:
-            layer = told_by_host(options)
+            layer = self._told(options)
             (announced, role, changed), self._announced = self._announced, ("", "", False)
             return Whose(layer, role, changed, caller) if announced == layer else Whose(layer, "", caller=caller)
         role = self._role(visit, k)
@@ -174,6 +174,11 @@ class Forward:
             if key in (replaced := self._replaced.get(kind, {})):
                 return function_of(replaced[key])
         return None
+
+    def _told(self, options: Mapping[str, Any]) -> str:
+        """The host's name of the block that runs, where it is ours: some cores give several blocks the same."""
+        name = told_by_host(options)
+        return name if not self.blocks.blocks or name in self.blocks.names else ""
 
     def _name(self, block: Block) -> str:
         """The layer that this run of the block is; "" for one more than the model makes."""

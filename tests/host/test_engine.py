@@ -9,7 +9,7 @@ from ip_adapter_standin import SETTINGS, StandIn, weights
 from mechanisms import sampled
 
 from i2am_pack.nodes.capture import I2AMCapture
-from i2am_pack.nodes.host import run
+from i2am_pack.nodes.host import context, run
 from i2am_pack.nodes.host.consumers import Consumer
 from i2am_pack.nodes.host.engine import Engine
 from i2am_pack.nodes.host.located import Skip
@@ -241,3 +241,32 @@ def test_consumers_of_two_captures_do_not_meet():
     latent = graph.sample(both)["samples"]
     assert torch.equal(latent, plain)
     assert one.find(latent).captured_calls == 8 and other.find(latent).captured_calls == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["flux_kontext", "qwen_edit", "sd15_canvas", "z_image_canvas", "wan_phantom", "wan_vace"]
+)
+def test_without_hooks_a_layer_has_its_own_name_or_none(monkeypatch, name):
+    """As in a graph that was compiled without them. Newer cores say "double 0" of Wan's, VACE's and Lumina's blocks."""
+    graph = getattr(tiny_graphs, name)()
+    canvas = torch.zeros(2, 1, 64, 64)
+    canvas[0, ..., :32], canvas[1, ..., 32:] = 1, 1
+
+    def watched():
+        masks = canvas if name.endswith("canvas") else (None, None)
+        model, handle = I2AMCapture.execute(graph.model, "auto", "positive", "off", 512, *masks).args
+        latent = graph.sample(model)["samples"]
+        return latent, handle.find(latent)
+
+    plain, attribution = watched()
+    monkeypatch.setattr(context.BlockHooks, "put_on", lambda self, blocks: None)
+    latent, unhooked = watched()
+    assert torch.equal(latent, plain)
+    calls = attribution.captured_calls + sum(attribution.skipped.values())
+    assert unhooked.captured_calls + sum(unhooked.skipped.values()) == calls
+    known = [layer.name for layer in attribution.layers]
+    assert known and {layer.name for layer in unhooked.layers} <= set(known)
+    for number, layer in enumerate(unhooked.layers):
+        expected = attribution.layer_maps(0, known.index(layer.name)).maps
+        for kind, values in unhooked.layer_maps(0, number).maps.items():
+            torch.testing.assert_close(values, expected[kind])

@@ -8,6 +8,7 @@ import comfy.patcher_extension
 import comfy.sample
 import comfy.samplers
 import pytest
+import tiny_graphs
 import torch
 import workflow
 from asked import maps
@@ -375,6 +376,26 @@ def test_the_row_sums_are_overheard_where_the_host_runs_plain_attention(single):
             torch.testing.assert_close(attribution.layer_maps(0, number).maps[name], values, atol=1e-6, rtol=1e-4)
 
 
+def test_an_override_that_was_there_lends_ours_nothing(single):
+    """Newer cores call its ``container_function``, where it has one, in its place: then nothing would be heard."""
+    seen = []
+
+    def plain_attention(attention, *args, **kwargs):
+        return attention(*args, **kwargs)
+
+    def look(executor, *args, **kwargs):
+        seen.append(args[-1]["optimized_attention_override"])
+        return executor(*args, **kwargs)
+
+    plain_attention.container_function = None
+    model = single.model.clone()
+    model.model_options["transformer_options"]["optimized_attention_override"] = plain_attention
+    model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "look", look)
+    model, handle = workflow.I2AMCapture.execute(model, "auto", "positive", "off", 512).args
+    assert handle.find(single.sample(model)["samples"]).captured_calls == 18
+    assert seen and not any(hasattr(override, "container_function") for override in seen)
+
+
 def test_a_compiled_model_is_captured_and_the_summary_says_what_that_means(single):
     from comfy_api.torch_helpers import set_torch_compile_wrapper
 
@@ -389,3 +410,19 @@ def test_a_compiled_model_is_captured_and_the_summary_says_what_that_means(singl
     assert "the model is compiled" in attribution.summary()
     plain = single.attribution(pair_maps="off")
     torch.testing.assert_close(maps(attribution, "g2r").values, maps(plain, "g2r").values, atol=1e-6, rtol=1e-4)
+
+
+def test_what_is_compiled_before_it_is_captured_has_its_attentions_told_apart():
+    """PyTorch runs the graphs that it has, without the hooks: Wan's image is known by the number of its tokens."""
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+    graph = tiny_graphs.wan_i2v()
+    set_torch_compile_wrapper(graph.model, backend="eager")
+    compiled = graph.sample(steps=1)["samples"]
+    model, handle = workflow.I2AMCapture.execute(graph.model, "auto", "positive", "off", 512).args
+    watched = graph.sample(model, steps=1)["samples"]
+    assert torch.equal(watched, compiled)
+    attribution = handle.find(watched)
+    assert [layer.name for layer in attribution.layers] == ["block 0", "block 1"]
+    assert attribution.captured_calls == 2
+    assert sorted(attribution.skipped.values()) == [2, 2]  # to the video, and to the text
