@@ -32,8 +32,8 @@ class Function:
 
     @property
     def foreign(self) -> bool:
-        """Whether it is of neither ComfyUI's models nor PyTorch."""
-        return self.pack not in ("comfy", "torch")
+        """Whether it is of neither ComfyUI's models nor PyTorch, nor ours."""
+        return self.pack not in ("comfy", "torch") and not self.module.startswith(OURS)
 
 
 def function_of(called: Any) -> Function:

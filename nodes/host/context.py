@@ -7,8 +7,8 @@ block that it replaces or runs in another order, shift no other. What the host s
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,16 +94,17 @@ class Forward:
         else:
             self._announced = self._told(options), role, changed
 
-    @contextmanager
-    def in_place_of(self, block: Block, function: Callable) -> Iterator[None]:
-        """While a pack's function runs that was put in the block's place."""
+    def begin_in_place(self, block: Block, function: Callable) -> Visit:
+        """A pack's function begins that was put in the block's place."""
         visit = Visit(block, block.names[0], function_of(function))
         self._visits.append(visit)
-        try:
-            yield
+        return visit
+
+    def end_in_place(self, visit: Visit, failed: bool) -> None:
+        """It has ended, and with it what it has begun."""
+        del self._visits[self._visits.index(visit) :]
+        if not failed:
             self._end(visit)
-        finally:
-            del self._visits[self._visits.index(visit) :]
 
     # What an attention call is told
 
@@ -225,19 +226,22 @@ class BlockHooks:
     """Hooks on the blocks of the denoisers of one run: there may be several, one for each GPU.
 
     They do nothing while no forward runs ``here``: a compiler may keep one in its graph for longer than it lasts.
+    ``skipping`` is around what they do: see ``Engine``.
     """
 
-    def __init__(self, here: Running) -> None:
+    def __init__(self, here: Running, skipping: Callable[[], AbstractContextManager]) -> None:
         self._hooked: set[Module] = set()
         self._handles: list[RemovableHandle] = []
 
         def before(module: Module, args: tuple) -> None:
             if here.forward is not None:
-                here.forward.enter(module)
+                with skipping():
+                    here.forward.enter(module)
 
         def after(module: Module, args: tuple, output: Any) -> None:
             if here.forward is not None:
-                here.forward.leave(module, output)
+                with skipping():
+                    here.forward.leave(module, output)
 
         self._before, self._after = eager(before), eager(after)
 

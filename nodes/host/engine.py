@@ -4,7 +4,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from comfy.model_management import InterruptProcessingException
@@ -41,7 +41,7 @@ class Engine:
         self.mechanisms = sorted(mechanisms, key=lambda mechanism: -mechanism.priority)
         self.consumers: Sequence[Consumer] = sorted(consumers, key=lambda consumer: not consumer.acts)
         self._running = Running()
-        self._hooks = BlockHooks(self._running)
+        self._hooks = BlockHooks(self._running, self.following)
         self._blocks: dict[tuple, Blocks] = {}  # by denoiser, and what of the call its blocks depend on
         self._unheard: dict[Function, Counter[str]] = {}  # in which function, calls of which blocks
         self._heard = False  # whether any attention call was
@@ -114,6 +114,10 @@ class Engine:
                     self.tell(consumer, consumer.skip, Skip(reason), blocks.total())
             if self._heard:
                 self.note(f"not seen, since their attention ran in {function}: {_listed(list(blocks))}")
+
+    def following(self) -> AbstractContextManager[None]:
+        """Around what is done while blocks run."""
+        return self.skipping("I2AM could not follow the blocks of the model", calls=0)
 
     @contextmanager
     def skipping(self, what: str, calls: int = 1) -> Iterator[None]:

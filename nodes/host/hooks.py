@@ -80,7 +80,8 @@ def _announce(engine: Engine, patches: dict[str, list]) -> None:
 
     def before_self_attention(n, context, value, options):
         if engine.forward is not None:
-            engine.forward.announce("attn1", options)
+            with engine.following():
+                engine.forward.announce("attn1", options)
         return n, context, value
 
     def first_before_cross_attention(n, context, value, options):
@@ -91,7 +92,8 @@ def _announce(engine: Engine, patches: dict[str, list]) -> None:
     def last_before_cross_attention(n, context, value, options):
         if (forward := engine.forward) is not None:
             before = forward.looks_at
-            forward.announce("attn2", options, context is not before[0] or value is not before[1])
+            with engine.following():
+                forward.announce("attn2", options, context is not before[0] or value is not before[1])
         return n, context, value
 
     patches["attn1_patch"] = [*patches.get("attn1_patch", ()), eager(before_self_attention)]
@@ -116,5 +118,14 @@ class _InPlace(Proxy):
         block = None if forward is None else forward.blocks.replaced.get((DIT, self._key))
         if forward is None or block is None:
             return self.original(*args, **kwargs)
-        with forward.in_place_of(block, self.original):
-            return self.original(*args, **kwargs)
+        visit, failed = None, True
+        with self._engine.following():
+            visit = forward.begin_in_place(block, self.original)
+        try:
+            output = self.original(*args, **kwargs)
+            failed = False
+        finally:
+            with self._engine.following():
+                if visit is not None:
+                    forward.end_in_place(visit, failed)
+        return output

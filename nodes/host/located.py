@@ -132,8 +132,12 @@ class Given:
     branch: str  # that is watched
     conditionings: Sequence[Mapping[str, Any]]  # of it, as the sampler prepared them
     options: Mapping[str, Any]  # transformer_options of the run
-    denoiser: torch.nn.Module
+    model: BaseModel
     regions: Regions
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        return denoiser_of(self.model)
 
     @property
     def family(self) -> frozenset[str]:

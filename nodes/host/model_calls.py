@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...i2am_core.tokens import TokenGrid
 from .engine import Engine
-from .located import Chunk, Given, ModelCall, Regions, Skip, denoiser_of
+from .located import Chunk, Given, ModelCall, Regions, Skip
 from .placement import Part, Placement, parts_of
 from .steps import step_of
 from .windows import Window, window_of
@@ -116,7 +116,7 @@ class ModelCalls:
             return None
         self.asked = True
         conditionings = conditionings_of(self.guider, self.branch)
-        self._engine.given(Given(self.branch, conditionings, options, denoiser_of(model), self.canvas))
+        self._engine.given(Given(self.branch, conditionings, options, model, self.canvas))
         if x.shape[0] != self.items * len(options["cond_or_uncond"]):
             self._skip(
                 f"a call with {x.shape[0]} rows, not {self.items} for each conditioning, as context windows make them: "

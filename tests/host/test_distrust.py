@@ -168,8 +168,7 @@ def test_one_pack_that_looks_does_not_stand_for_another_that_hides():
     assert attention_packs.__name__ in next(iter(unseen))
 
 
-@pytest.mark.parametrize("compiled_before", [False, True])
-@pytest.mark.parametrize("name", ["wan_i2v", "wan_phantom", "flux_kontext"])
+@pytest.mark.parametrize(("name", "compiled_before"), [("wan_i2v", False), ("wan_phantom", True)])
 def test_a_compiled_model_is_captured_as_it_is_uncompiled(name, compiled_before):
     """A graph that was compiled before Capture came knows nothing of hooks."""
     torch._dynamo.reset()

@@ -233,6 +233,32 @@ def test_what_was_given_is_what_is_found(name):
     assert {reference for reference, _ in attribution.entries} == set(range(len(found)))
 
 
+@pytest.mark.parametrize("method", ["enter", "leave", "announce", "begin_in_place", "end_in_place", "_end"])
+@pytest.mark.parametrize("name", ["flux_kontext", "sd15_text"])
+def test_an_error_while_blocks_run_costs_maps_only(name, method, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("out of luck")
+
+    graph = getattr(tiny_graphs, name)()
+    if name == "flux_kontext":
+        graph.model = transformers.wraps_blocks(graph.model, [("double_block", 1)])
+    plain = graph.sample(steps=1)["samples"]
+    monkeypatch.setattr(context.Forward, method, fail)
+    latent, attribution = sampled(graph, steps=1)
+    assert torch.equal(latent, plain)
+    happens = method not in ("announce" if name == "flux_kontext" else "begin_in_place", "end_in_place")
+    said = any("out of luck" in note for note in attribution.notes)
+    assert said or not happens or (name == "flux_kontext" and method == "announce")
+
+
+def test_reference_only_comes_before_an_adapter_as_ever():
+    graph = tiny_graphs.sd15_reference_only()
+    seen = [tiny_graphs.noise(base, 1, 16, 8) for base in (40, 60)]
+    graph.model = StandIn.apply(graph.model, weights(False, 0), *seen, False, **SETTINGS)
+    _, attribution = sampled(graph)
+    assert [reference.name for reference in attribution.references] == ["reference", "IP-Adapter"]
+
+
 def test_consumers_of_two_captures_do_not_meet():
     graph = tiny_graphs.flux_kontext()
     plain = graph.sample()["samples"]

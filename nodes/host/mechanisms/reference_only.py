@@ -7,13 +7,15 @@ self-attention (attn1) puts the reference's N tokens after the N of each picture
 import torch
 from torch import Tensor
 
-from ....i2am_core.attribution import Layer
+from ....i2am_core.attribution import Layer, Reference
 from ....i2am_core.recorder import Verdict
-from ....i2am_core.tokens import span
-from ..located import CallSite, Chunk, Located, ModelCall, Skip
+from ....i2am_core.tokens import TokenGrid, span
+from ..callers import function_of
+from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from .base import Documented, Mechanism
 
 FIRST = "picture 0 of the batch is the reference itself: its maps are empty, those of what was made start at picture 1"
+NAME = "reference"
 ALONE = "reference-only on a batch that holds the reference alone: no picture is made"
 OTHER = "self-attention to twice the tokens, of which the second half is not the batch's first picture"
 ROUNDING = 1e-2  # of the largest key: two products of the same features may differ in their last digits, in 16 bits
@@ -33,6 +35,12 @@ class ReferenceOnly(Mechanism):
         ),
     )
 
+    def given(self, run: Given) -> list[Reference]:
+        """It may be, where a pack changes self-attention; how many tokens it has, the layers say."""
+        patches = run.options.get("patches", {}).get("attn1_patch", ()) if "UNetModel" in run.family else ()
+        theirs = any(function_of(patch).foreign and function_of(patch).pack != "comfy_extras" for patch in patches)
+        return [Reference(NAME, 0, TokenGrid(0, 0))] if theirs else []
+
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         if site.role != "attn1" or site.keys != 2 * site.queries:
             return None
@@ -43,7 +51,7 @@ class ReferenceOnly(Mechanism):
             return Skip(f"{site.queries} positions ask, which are not the {site.grid} cells of the feature map")
         made = torch.ones(len(k), 1)
         made[0] = 0
-        reference = span("reference", site.queries, site.grid)
+        reference = span(NAME, site.queries, site.grid)
         layer = Layer(site.layer, site.grid, site.heads)
         proved = (Verdict(_ends_with_the_first(k), OTHER),)
         return Located(layer, slice(None), site.keys, (reference,), made, FIRST, proved)

@@ -9,7 +9,7 @@ import dataclasses
 from ....i2am_core.attribution import Reference
 from ....i2am_core.tokens import TokenGrid, TokenGroup, span
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
-from ..tags import tagged, tagged_references
+from ..tags import tagged
 from ..token_orders import sequence_of
 from .base import Documented, Mechanism
 
@@ -37,7 +37,14 @@ class StyleTokens(Mechanism):
     )
 
     def given(self, run: Given) -> list[Reference]:
-        return [] if "UNetModel" in run.family else tagged_references(run)
+        if {"UNetModel", "WanModel"} & run.family:
+            return []
+        found = []
+        for conditioning in run.conditionings:
+            context = conditioning.get("cross_attn")
+            groups = tagged(conditioning) or ([] if context is None else _guessed(context.shape[1], run))
+            found += [Reference(group.name, group.places, group.grid, group.key) for group in groups]
+        return found
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         context = chunk.conditioning.get("cross_attn")
@@ -64,12 +71,12 @@ class StyleTokens(Mechanism):
         return sequence.located(site, references, note=note)
 
 
-def _pads_on_the_left(call: ModelCall) -> bool:
+def _pads_on_the_left(call: ModelCall | Given) -> bool:
     """``Flux2.extra_conds`` (comfy/model_base.py)."""
     return type(call.model).__name__ == "Flux2"
 
 
-def _guessed(tokens: int, call: ModelCall) -> list[TokenGroup]:
+def _guessed(tokens: int, call: ModelCall | Given) -> list[TokenGroup]:
     beyond = tokens - SHORTEST_TEXT
     if "Flux" not in call.family or _pads_on_the_left(call) or beyond <= 0 or beyond % REDUX.cells:
         return []

@@ -3,7 +3,8 @@
 Each is a learned mixture of all the patches that SigLIP saw, so they have no place in the reference.
 """
 
-from ..located import CallSite, Chunk, Located, ModelCall, Skip
+from ....i2am_core.attribution import Reference
+from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..token_orders import sequence_of
 from ..token_orders.base import uso_styles
 from .base import Documented, Mechanism
@@ -22,6 +23,9 @@ class UsoStyle(Mechanism):
             limits="the host runs it for one row a call",
         ),
     )
+
+    def given(self, run: Given) -> list[Reference]:
+        return [Reference(group.name, group.places, group.grid, group.key) for group in uso_styles(run)]
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         if not uso_styles(call):

@@ -13,7 +13,7 @@ from torch import Tensor
 from ....i2am_core.attribution import Layer
 from ....i2am_core.tokens import Index, TokenGrid, TokenGroup, span
 from ..blocks import Block
-from ..located import CallSite, Located, ModelCall, Skip
+from ..located import CallSite, Given, Located, ModelCall, Skip
 
 REFINER = "a refiner, in which text, picture and references are still apart"
 
@@ -107,7 +107,7 @@ def text_first(
     return Sequence(site.layer, grid, picture, picture, text, references, styles)
 
 
-def uso_styles(call: ModelCall) -> tuple[TokenGroup, ...]:
+def uso_styles(call: ModelCall | Given) -> tuple[TokenGroup, ...]:
     """Tokens before the text: each ``USOStyleReference`` puts its own before what is there, of three levels of SigLIP.
 
     ``UsoStyleProjectorPatch`` and ``SigLIPMultiFeatProjModel`` in comfy_extras/nodes_model_patch.py.
