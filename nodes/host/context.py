@@ -25,6 +25,8 @@ from .visits import Heard, Visit, code_of
 Unheard = Callable[[str, Function], None]
 """Takes the name of a block, and the function in which its attention ran, unheard."""
 
+NOT_ANNOUNCED = ("", "", False)  # outside all hooks: layer, role, whether a pack has changed what it looks at
+
 
 @dataclass(frozen=True)
 class Whose:
@@ -49,11 +51,7 @@ class Forward:
         self._visits: list[Visit] = []
         self._runs: Counter[Module] = Counter()
         self._keys: list[tuple[Tensor, str]] = []  # tensors that are keys, and of which part
-        self._announced: tuple[str, str, bool] = (
-            "",
-            "",
-            False,
-        )  # outside all hooks: layer, role, if changed
+        self._announced = NOT_ANNOUNCED
 
     @property
     def visit(self) -> Visit | None:
@@ -117,7 +115,7 @@ class Forward:
         caller = None if known else self._caller(visit)
         if visit is None:
             layer = self._told(options)
-            (announced, role, changed), self._announced = self._announced, ("", "", False)
+            (announced, role, changed), self._announced = self._announced, NOT_ANNOUNCED
             return Whose(layer, role, changed, caller) if announced == layer else Whose(layer, "", caller=caller)
         role = self._role(visit, k)
         visit.calls.append(Heard(role, visit.part, visit.announced, caller))
