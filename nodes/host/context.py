@@ -188,9 +188,8 @@ class Forward:
     def _end(self, visit: Visit) -> None:
         if visit.delegated:
             return
-        functions = {part: self._function(visit, part) for part in visit.block.parts}
-        for part in visit.unheard(functions):
-            self._unheard(visit.name or visit.block.names[-1], functions[part])
+        for part in visit.unheard(self._function):
+            self._unheard(visit.name or visit.block.names[-1], self._function(visit, part))
 
     def _function(self, visit: Visit, part: Part) -> Function:
         """In which function the attention of a part ran: of a pack, if any of those around it is."""

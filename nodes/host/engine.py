@@ -4,7 +4,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from comfy.model_management import InterruptProcessingException
@@ -46,7 +46,7 @@ class Engine:
         self._unheard: dict[Function, Counter[str]] = {}  # in which function, calls of which blocks
         self._heard = False  # whether any attention call was
         self._numbered = False
-        self._refusal: Exception | None = None  # what a consumer that acts has raised
+        self.refusal: Exception | None = None  # what a consumer that acts has raised
         self._lock = threading.RLock()  # ComfyUI may run the chunks of one step in several threads
 
     @property
@@ -115,22 +115,13 @@ class Engine:
             if self._heard:
                 self.note(f"not seen, since their attention ran in {function}: {_listed(list(blocks))}")
 
-    def following(self) -> AbstractContextManager[None]:
+    def following(self) -> "Skipping":
         """Around what is done while blocks run."""
-        return self.skipping("I2AM could not follow the blocks of the model", calls=0)
+        return Skipping(self, "I2AM could not follow the blocks of the model", 0)
 
-    @contextmanager
-    def skipping(self, what: str, calls: int = 1) -> Iterator[None]:
-        """An error inside becomes a skip with a reason: the picture comes first. What one who acts raises goes on."""
-        try:
-            yield
-        except InterruptProcessingException:
-            raise
-        except Exception as error:
-            if error is self._refusal:
-                raise
-            log.warning("%s", what, exc_info=True)
-            self.skip(Skip(f"{what} ({type(error).__name__}: {error})"), calls)
+    def skipping(self, what: str, calls: int = 1) -> "Skipping":
+        """An error inside becomes a skip with a reason."""
+        return Skipping(self, what, calls)
 
     def tell(self, consumer: Consumer, method: Callable, *what: Any, calls: int = 0) -> Any:
         """Call a method of a consumer. Where one that looks fails, that costs itself so many calls, and nobody else."""
@@ -140,7 +131,7 @@ class Engine:
             raise
         except Exception as error:
             if consumer.acts:
-                self._refusal = error
+                self.refusal = error
                 raise
             log.warning("%s of a %s", UNREAD, type(consumer).__name__, exc_info=True)
             if calls:
@@ -232,6 +223,30 @@ class Engine:
         for consumer in self.consumers:
             if consumer.acts:
                 self.tell(consumer, consumer.skip, Skip(UNHEARD.format(function)), len(call.chunks))
+
+
+class Skipping:
+    """An error inside becomes a skip with a reason: the picture comes first. What one who acts has raised goes on.
+
+    A class, not a generator: it is entered many times for each attention call.
+    """
+
+    def __init__(self, engine: Engine, what: str, calls: int) -> None:
+        self._engine, self._what, self._calls = engine, what, calls
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
+        if error is None:
+            return False
+        if not isinstance(error, Exception) or isinstance(error, InterruptProcessingException):
+            return False
+        if error is self._engine.refusal:
+            return False
+        log.warning("%s", self._what, exc_info=error)
+        self._engine.skip(Skip(f"{self._what} ({type(error).__name__}: {error})"), self._calls)
+        return True
 
 
 def _listed(names: list[str], most: int = 8) -> str:

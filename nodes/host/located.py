@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -56,11 +57,11 @@ class ModelCall:
             self.memo[name] = work()
         return self.memo[name]
 
-    @property
+    @cached_property
     def denoiser(self) -> torch.nn.Module:
         return denoiser_of(self.model)
 
-    @property
+    @cached_property
     def family(self) -> frozenset[str]:
         return family_of(self.denoiser)
 
@@ -135,10 +136,10 @@ class Given:
     model: BaseModel
     regions: Regions
 
-    @property
+    @cached_property
     def denoiser(self) -> torch.nn.Module:
         return denoiser_of(self.model)
 
-    @property
+    @cached_property
     def family(self) -> frozenset[str]:
         return family_of(self.denoiser)

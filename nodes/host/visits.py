@@ -1,5 +1,6 @@
 """A block while it runs: which attention calls were heard in it, and of which of its attentions there were none."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -44,16 +45,18 @@ class Visit:
         parts = (code_of(type(part.module)) for part in self.inside if part.module is not None)
         return code_of(type(self.block.module)).union(*parts)
 
-    def unheard(self, functions: dict[Part, Function]) -> list[Part]:
-        """The parts that no call was of; ``functions`` are those in which their attention ran.
+    def unheard(self, function_of: Callable[["Visit", Part], Function]) -> list[Part]:
+        """The parts that no call was of; ``function_of`` says in which function the attention of a part ran.
 
         A call stands for one part at most: for that of its role, else for one whose function may have made it.
         """
         roles = {heard.role for heard in self.calls if heard.caller is None}
         missing = [part for part in self.block.parts if part.role not in roles]
+        if not missing:
+            return []
         left = [heard for heard in self.calls if heard.caller or heard.role not in {x.role for x in self.block.parts}]
         for part in list(missing):
-            stands = next((heard for heard in left if self._may_stand_for(heard, part, functions[part])), None)
+            stands = next((heard for heard in left if self._may_stand_for(heard, part, function_of(self, part))), None)
             if stands is not None:
                 left.remove(stands)
                 missing.remove(part)
