@@ -196,7 +196,8 @@ class Recorder:
         """What was captured in these layers is not to be trusted: it is forgotten, and its calls count as skipped."""
         with self._lock:
             self._retracted |= {name: reason for name in layers if name not in self._retracted}
-            for held in (self._kept, self._pairs, self._pair_bytes, *self._open.values()):
+            everything: list[dict[_Key, Any]] = [self._kept, self._pairs, self._pair_bytes, *self._open.values()]
+            for held in everything:
                 for key in [key for key in held if key[1].name in self._retracted]:
                     del held[key]
 
