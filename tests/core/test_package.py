@@ -2,11 +2,14 @@
 
 import io
 import json
+import shutil
 import subprocess
+import venv
 import zipfile
 from pathlib import Path
 
 import pathspec
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,3 +54,28 @@ def test_python_files_are_ascii():
     for name in shipped():
         if name.endswith(".py"):
             assert (ROOT / name).read_bytes().isascii(), name
+
+
+def test_pip_installs_a_core_that_can_be_imported(tmp_path):
+    """In an environment of its own, beside nothing but what it names: here torch and numpy are lent to it."""
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env" / "bin" / "python"
+    source = tmp_path / "source"  # pip leaves its build beside what it installs
+    for name in shipped():
+        if name.startswith("i2am_core/") or name in ("pyproject.toml", "README.md", "LICENSE"):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, source / name)
+    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", source], check=True)
+    lent = Path(torch.__file__).parents[1]
+    code = (
+        "import importlib.metadata as about, pathlib, sys; from i2am_core import MapKind, attribute\n"
+        "import i2am_core; print(pathlib.Path(i2am_core.__file__).with_name('py.typed').is_file())\n"
+        "print(*sorted(about.requires('i2am')), sep='|')"
+    )
+    run = subprocess.run(
+        [python, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(lent)}, capture_output=True, text=True, check=True
+    )
+    typed, needs = run.stdout.splitlines()
+    assert typed == "True"
+    assert {"torch", "numpy"} == {need for need in needs.split("|") if "extra" not in need}
+    assert 'safetensors; extra == "files"' in needs and 'matplotlib; extra == "sheets"' in needs
