@@ -36,8 +36,24 @@ class Regions:
     reference: Tensor | None = None
 
 
+class OfModel:
+    """What holds a model of ComfyUI's."""
+
+    model: BaseModel
+
+    @cached_property
+    def denoiser(self) -> torch.nn.Module:
+        """Without what torch.compile puts around it."""
+        return getattr(self.model.diffusion_model, "_orig_mod", self.model.diffusion_model)
+
+    @cached_property
+    def family(self) -> frozenset[str]:
+        """Class names of the denoiser and its bases: what it is, whether or not this core has such a class."""
+        return frozenset(kind.__name__ for kind in type(self.denoiser).__mro__)
+
+
 @dataclass(frozen=True)
-class ModelCall:
+class ModelCall(OfModel):
     """One call of the denoiser, as ``BaseModel.apply_model`` gets it (comfy/model_base.py)."""
 
     step: int
@@ -56,24 +72,6 @@ class ModelCall:
         if name not in self.memo:
             self.memo[name] = work()
         return self.memo[name]
-
-    @cached_property
-    def denoiser(self) -> torch.nn.Module:
-        return denoiser_of(self.model)
-
-    @cached_property
-    def family(self) -> frozenset[str]:
-        return family_of(self.denoiser)
-
-
-def denoiser_of(model: BaseModel) -> torch.nn.Module:
-    """Without what torch.compile puts around it."""
-    return getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)
-
-
-def family_of(denoiser: torch.nn.Module) -> frozenset[str]:
-    """Class names of the denoiser and its bases: what it is, whether or not this core has such a class."""
-    return frozenset(kind.__name__ for kind in type(denoiser).__mro__)
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ class Skip:
 
 
 @dataclass(frozen=True)
-class Given:
+class Given(OfModel):
     """What a run was given, before its first attention call: to number references by."""
 
     branch: str  # that is watched
@@ -135,11 +133,3 @@ class Given:
     options: Mapping[str, Any]  # transformer_options of the run
     model: BaseModel
     regions: Regions
-
-    @cached_property
-    def denoiser(self) -> torch.nn.Module:
-        return denoiser_of(self.model)
-
-    @cached_property
-    def family(self) -> frozenset[str]:
-        return family_of(self.denoiser)

@@ -87,17 +87,13 @@ class ModelCalls:
         self._watched = watched  # last: what could not be read is not watched
         self.evaluation += self._window is None or self._window.is_first
 
-    def read(
-        self,
-        model: BaseModel,
-        x: Tensor,
-        text: Tensor | None,
-        options: Mapping[str, Any],
-        conditions: Mapping[str, Any],
-    ) -> ModelCall | None:
-        """What this call of the denoiser is, or None where it has no rows of the watched branch, or cannot be read."""
+    def read(self, *call: Any) -> ModelCall | None:
+        """What this call of the denoiser is (see ``_read``); None where it has no rows of the watched branch.
+
+        None, too, where it cannot be read.
+        """
         with self._engine.skipping("I2AM could not read a call of the model"):
-            return self._read(model, x, text, options, conditions)
+            return self._read(*call)
         return None
 
     def _read(
