@@ -216,6 +216,8 @@ class Recorder:
             for step in sorted(self._open):
                 self._close(step)
             self._judge([])
+            for sums in self._pairs.values():
+                sums.close()
             if any(sums.came_back for sums in self._pairs.values()):
                 self.note(CAME_BACK)
             left_out = sorted({key[1].name for key in self._kept if self._pair_bytes.get(key) == 0})

@@ -64,9 +64,9 @@ def test_the_hook_sees_what_it_should():
 SAMPLING = """
 import sys, torch
 from pathlib import Path
-from i2am_core import TokenGrid, attribute, span
+from i2am_core import Positions, TokenGrid, attribute, span
 from i2am_core.attribution import Layer, Reference
-from i2am_core.recorder import Recorder
+from i2am_core.recorder import Place, Recorder
 
 budget, side, text = map(int, sys.argv[1:4])
 pairs, dtype = sys.argv[4] == "pairs", getattr(torch, sys.argv[5])
@@ -82,8 +82,10 @@ def sample(recorder, layers, grid, q, k):
         for layer in layers:
             fits = pairs and recorder.pairs_fit(number, layer, grid.cells, grid.cells)
             some = rows if fits else None
-            (maps,) = attribute(q, k, [span("it", text, grid)], pair_rows=some, chunk_bytes=recorder.chunk_bytes)
-            recorder.add(layer, step, number, maps, some)
+            positions = Positions(pair_rows=some)
+            group = span("it", text, grid)
+            (maps,) = attribute(q, k, [group], positions=positions, chunk_bytes=recorder.chunk_bytes)
+            recorder.add(Place(layer, step, number), maps, some)
     return recorder.freeze(grid=grid)
 
 def inputs(side):

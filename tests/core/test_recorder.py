@@ -281,7 +281,8 @@ def test_many_threads_lose_nothing():
     odd = threads * sum(n % 4 == 1 for n in range(each))
     assert found.captured_calls == threads * each - odd
     assert found.skipped == {"nothing there": threads * each, "odd": odd}
-    assert set(found.notes) == {"a note", *(f"of {n}" for n in range(threads))}
+    order = {core.CAME_BACK}  # which steps come back depends on how the threads take turns
+    assert set(found.notes) - order == {"a note", *(f"of {n}" for n in range(threads))}
     assert found.entries[0, 0].seen.max() == 1 and found.references == (REFERENCE,)
     for kind in ("r2g_paper", "g2r_share"):  # all calls are the same one, so that their mean is known
         expected = getattr(m, kind)[:, None].expand_as(found.entries[0, 0].maps[kind])

@@ -94,7 +94,7 @@ def several() -> Attribution:
     recorder.skip("text attention", calls=7)
     recorder.note("the place of the tokens is a guess")
     for _ in range(10):
-        recorder.captured()
+        recorder.captured("a layer")
     return recorder.freeze(grid=FINE, mechanism="test", branch="positive")
 
 
