@@ -231,7 +231,12 @@ class ComfyPage:
         return left
 
     def reload(self, nodes: int) -> None:
-        """Reload once ComfyUI has kept the workflow in the browser's storage."""
+        """Reload once ComfyUI has kept the workflow in the browser's storage.
+
+        The newest frontend keeps it when something changes, which to it undoing is not: so something does.
+        """
+        self.page.evaluate("() => { const [node] = app.graph.nodes; node.pos = [node.pos[0] + 1, node.pos[1]]; }")
+        self.page.mouse.click(*NOWHERE)
         self.page.wait_for_function(STORED)
         self.page.reload()
         self.page.wait_for_function(READY)
