@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .errors import UnknownItem, UnknownReference
 from .kinds import Direction
-from .tokens import TokenGrid
+from .tokens import TokenGrid, TokenGroup
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Reference:
     key: str = ""
     approximate: bool = False
     embeds: Tensor | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, group: TokenGroup) -> "Reference":
+        """That these tokens are."""
+        return cls(group.name, group.places, group.grid, group.key, embeds=group.embeds)
 
 
 @dataclass(frozen=True)

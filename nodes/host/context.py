@@ -20,7 +20,7 @@ from .blocks import Block, Blocks, Part
 from .callers import Function, foreign_caller, function_of
 from .eager import eager
 from .located import Chunk, Located, ModelCall
-from .visits import Heard, Visit, code_of
+from .visits import HeardCall, Visit, code_of
 
 Unheard = Callable[[str, Function], None]
 """Takes the name of a block, and the function in which its attention ran, unheard."""
@@ -118,7 +118,7 @@ class Forward:
             (announced, role, changed), self._announced = self._announced, NOT_ANNOUNCED
             return Whose(layer, role, changed, caller) if announced == layer else Whose(layer, "", caller=caller)
         role = self._role(visit, k)
-        visit.calls.append(Heard(role, visit.part, visit.announced, caller))
+        visit.calls.append(HeardCall(role, visit.part, visit.announced, caller))
         again = () if visit.name else visit.block.names
         return Whose(visit.name, role, visit.changed and role == visit.announced, caller, again)
 

@@ -20,7 +20,7 @@ from .context import BlockHooks, Forward, Running
 from .located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from .mechanisms.base import Mechanism
 from .token_orders import blocks_of, variant_of
-from .under_way import Found, Heard, UnderWay
+from .under_way import UNREAD, Found, Heard, UnderWay
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,6 @@ UNHEARD = "attention that ran unseen in {}, which does not give ComfyUI's attent
 AGAIN = "a block that {} runs more than once in one call of the model: which run counts is not known"
 NESTED = "attention inside the attention of another call"
 NOWHERE = "attention outside the model's blocks that I2AM knows"
-UNREAD = "I2AM could not read it"
 
 
 class Engine:

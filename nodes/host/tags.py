@@ -40,7 +40,7 @@ def pictures(conditionings: Iterable[Mapping[str, Any]]) -> dict[str, Tensor]:
 def tagged_references(run: Given) -> list[Reference]:
     """All that the conditionings of a run are tagged with."""
     groups = (group for conditioning in run.conditionings for group in tagged(conditioning))
-    return [Reference(group.name, group.places, group.grid, group.key) for group in groups]
+    return [Reference.of(group) for group in groups]
 
 
 def tagged(conditioning: Mapping[str, Any]) -> list[TokenGroup]:

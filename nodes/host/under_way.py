@@ -1,6 +1,6 @@
 """One attention call between its beginning and its end: those who act, the kernel, those who look."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -10,6 +10,8 @@ from .attention_call import Arguments, AttentionCall
 from .consumers.base import Consumer, LocatedIn
 from .context import Forward
 from .located import Located, Skip
+
+UNREAD = "I2AM could not read it"
 
 
 class UnderWay:
@@ -83,16 +85,12 @@ class Found(Heard):
     def _completed(self, one: LocatedIn) -> LocatedIn:
         """With what is known by now. What turns out to be no reference is a skip, if nothing else was located."""
         answers: dict[str, Located | Skip] = dict(one.by_mechanism)
-        with self.engine.skipping("I2AM could not read it"):
+        with self.engine.skipping(UNREAD):
             for name, located in one.by_mechanism.items():
                 if located.completed is not None:
                     answers[name] = located.completed()
-            skips = list(_skips(answers.values()))
+            skips = [answer for answer in answers.values() if isinstance(answer, Skip)]
             if len(skips) == len(answers):
                 self.engine.skip(skips[0])
             return replace(one, by_mechanism={n: x for n, x in answers.items() if isinstance(x, Located)})
         return replace(one, by_mechanism={})
-
-
-def _skips(answers: Any) -> Iterator[Skip]:
-    return (answer for answer in answers if isinstance(answer, Skip))

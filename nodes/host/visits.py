@@ -11,7 +11,7 @@ from .callers import Function
 
 
 @dataclass(frozen=True)
-class Heard:
+class HeardCall:
     """An attention call that was heard in a block."""
 
     role: str  # of the block's attentions; "" where it is not known, or is none of them
@@ -29,7 +29,7 @@ class Visit:
         self.inside: list[Part] = []  # parts whose module runs
         self.announced, self.changed = "", False  # the attention that ComfyUI has announced, of U-Nets
         self.entered: set[Module] = set()  # of parts, those that ran
-        self.calls: list[Heard] = []
+        self.calls: list[HeardCall] = []
         self.delegated = False  # whether what runs in the block's place runs a block itself
 
     @property
@@ -62,7 +62,7 @@ class Visit:
                 missing.remove(part)
         return missing
 
-    def _may_stand_for(self, heard: Heard, part: Part, function: Function) -> bool:
+    def _may_stand_for(self, heard: HeardCall, part: Part, function: Function) -> bool:
         if self.block.announced and heard.announced != part.role:
             return False
         if heard.caller is not None:

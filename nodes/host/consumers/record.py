@@ -101,10 +101,7 @@ class Record(Consumer):
         """File what one mechanism located for a chunk; returns what computed the row sums."""
         rows, placed = chunk.rows, chunk.placement.on(located.layer.grid)
         layer = replace(located.layer, grid=placed.grid)
-        numbers = [
-            self.recorder.reference(Reference(g.name, g.places, g.grid, g.key, embeds=g.embeds))
-            for g in located.references
-        ]
+        numbers = [self.recorder.reference(Reference.of(group)) for group in located.references]
         region = self._region(layer.grid)
         pair_rows = None if placed.cells is not None else self._pair_rows(numbers, layer, located, region)
         whole = located.keys == call.k.shape[2]

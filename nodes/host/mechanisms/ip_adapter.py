@@ -248,7 +248,7 @@ class _Adapter(IPAdapter):
             for name, key, (count, tokens) in given
             for group in _groups(self.reference + name, self.key + key, self._one_each(count), tokens, None)
         )
-        return [Reference(group.name, group.places, group.grid, group.key) for group in groups]
+        return [Reference.of(group) for group in groups]
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:  # type: ignore[override]
         rows = chunk.rows

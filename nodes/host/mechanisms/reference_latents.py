@@ -48,7 +48,9 @@ class ReferenceLatents(Mechanism):
             latents = [] if given is None else given.cond
             groups = latent_groups(latents, 0, run.denoiser.patch_size)
             keys = (_key(latent[:1]) for latent in latents)
-            found += [Reference(g.name, g.count, g.grid, key) for g, key in zip(groups, keys, strict=True)]
+            found += [
+                Reference.of(dataclasses.replace(group, key=key)) for group, key in zip(groups, keys, strict=True)
+            ]
         return found
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:

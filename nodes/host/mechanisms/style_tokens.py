@@ -43,7 +43,7 @@ class StyleTokens(Mechanism):
         for conditioning in run.conditionings:
             context = conditioning.get("cross_attn")
             groups = tagged(conditioning) or ([] if context is None else _guessed(context.shape[1], run))
-            found += [Reference(group.name, group.places, group.grid, group.key) for group in groups]
+            found += [Reference.of(group) for group in groups]
         return found
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:

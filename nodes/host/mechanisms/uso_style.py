@@ -25,7 +25,7 @@ class UsoStyle(Mechanism):
     )
 
     def given(self, run: Given) -> list[Reference]:
-        return [Reference(group.name, group.places, group.grid, group.key) for group in uso_styles(run)]
+        return [Reference.of(group) for group in uso_styles(run)]
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         if not uso_styles(call):
