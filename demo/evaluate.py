@@ -20,9 +20,9 @@ from . import cpu  # noqa: F401  (must come before ComfyUI's other modules)
 
 import comfy.sample  # isort: skip
 from ..i2am_core import Attribution, MapKind, Selection, imacs, maps, share_inside
-from ..nodes.host.handle import Capture, Settings
-from ..nodes.host.run import capture_with
-from ..nodes.host.tags import KEY, tag
+from ..nodes.comfy.handle import Capture, Settings
+from ..nodes.comfy.run import capture_with
+from ..nodes.comfy.tags import KEY, tag
 from . import data, sprites
 from .model import WEIGHTS, load
 

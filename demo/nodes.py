@@ -4,7 +4,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..nodes.host.tags import KEY, tag
+from ..nodes.comfy.tags import KEY, tag
 from ..nodes.schema import schema
 from . import data, sprites
 

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from .host.handle import Capture
+from .comfy.handle import Capture
 from .schema import AttributionHandle, CaptureHandle, schema
 from .wording import in_words
 

@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 from torch import Tensor
 
-from .host.tags import KEY, tag
+from .comfy.tags import KEY, tag
 from .images import small
 from .schema import schema
 

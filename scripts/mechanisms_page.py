@@ -48,7 +48,7 @@ def main() -> None:
     sys.path[:0] = [str(ROOT / "tests")]
     importlib.import_module("conftest")  # makes the pack importable, as i2am_pack
     importlib.import_module("in_process_host").load()
-    mechanisms = importlib.import_module("i2am_pack.nodes.host.mechanisms").MECHANISMS
+    mechanisms = importlib.import_module("i2am_pack.nodes.comfy.mechanisms").MECHANISMS
     PAGE.write_text(with_table(PAGE.read_text(), table(mechanisms.values())))
 
 

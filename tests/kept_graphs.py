@@ -17,7 +17,7 @@ from tiny_graphs import Graph
 from i2am_pack.i2am_core.attribution import Attribution
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
-from i2am_pack.nodes.host.tags import KEY, tag
+from i2am_pack.nodes.comfy.tags import KEY, tag
 
 FOLDER = Path(__file__).resolve().parent / "fixtures" / "attributions"
 

@@ -13,9 +13,9 @@ from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.i2am_core.attribution import Attribution
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
-from i2am_pack.nodes.host.consumers import Consumer
-from i2am_pack.nodes.host.handle import Capture, Settings
-from i2am_pack.nodes.host.run import capture_with
+from i2am_pack.nodes.comfy.consumers import Consumer
+from i2am_pack.nodes.comfy.handle import Capture, Settings
+from i2am_pack.nodes.comfy.run import capture_with
 
 Cells = Sequence[int]
 

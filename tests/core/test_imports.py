@@ -33,13 +33,13 @@ def test_the_core_knows_no_host(path):
     assert not {name.split(".")[0] for name in imported(path)} & HOST_MODULES
 
 
-HOST_SIDE = ("nodes/host", "nodes/host/mechanisms", "nodes/host/token_orders", "nodes/host/consumers")
+HOST_SIDE = ("nodes/comfy", "nodes/comfy/mechanisms", "nodes/comfy/token_orders", "nodes/comfy/consumers")
 
 
 @pytest.mark.parametrize("path", files(*HOST_SIDE), ids=lambda p: p.name)
 def test_the_host_side_knows_no_node(path):
     ours = {name for name in imported(path) if name.startswith("nodes.")}
-    assert all(name.startswith("nodes.host") for name in ours)
+    assert all(name.startswith("nodes.comfy") for name in ours)
 
 
 def test_importing_the_core_is_cheap_and_pulls_in_no_matplotlib():

@@ -108,7 +108,7 @@ def test_there_are_templates_with_thumbnails() -> None:
 
 
 def test_the_nodes_of_kept_workflows_are_still_there(object_info: dict[str, Any]) -> None:
-    """A graph that was saved with an earlier version stays valid; nodes in none of them: tests/host/interface.json."""
+    """Graphs saved with earlier versions stay valid; nodes in none of them: tests/nodes/comfy/interface.json."""
     kept = {node["type"] for path in KEPT.glob("*.json") for node in json.loads(path.read_text())["nodes"]}
     ours = {name.removeprefix("I2AM_") for name in kept if name.startswith("I2AM_")}
     assert ours >= {"Capture", "Collect", "IMACS", "Maps", "TagReference", "Viewer"}

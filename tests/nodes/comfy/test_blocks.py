@@ -26,7 +26,7 @@ from oracle import Call, Oracle
 
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
-from i2am_pack.nodes.host.tags import KEY, tag
+from i2am_pack.nodes.comfy.tags import KEY, tag
 from i2am_pack.nodes.tag_reference import I2AMTagReference
 
 MAPS = ("r2g_share", "g2r_share", "g2r_paper", "r2g_paper")

@@ -2,7 +2,7 @@
 
 import mechanisms_page
 
-from i2am_pack.nodes.host.mechanisms import MECHANISMS
+from i2am_pack.nodes.comfy.mechanisms import MECHANISMS
 
 
 def test_the_table_is_written_from_the_mechanisms():

@@ -9,9 +9,9 @@ from mechanisms import capture
 
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
-from i2am_pack.nodes.host import run
-from i2am_pack.nodes.host.mechanisms import MECHANISMS
-from i2am_pack.nodes.host.tags import KEY, tag
+from i2am_pack.nodes.comfy import run
+from i2am_pack.nodes.comfy.mechanisms import MECHANISMS
+from i2am_pack.nodes.comfy.tags import KEY, tag
 
 
 def share(graph, **selection):

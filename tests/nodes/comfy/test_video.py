@@ -11,9 +11,9 @@ from this_core import VERSION
 
 from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.capture import I2AMCapture
-from i2am_pack.nodes.host.located import Skip
-from i2am_pack.nodes.host.mechanisms import MECHANISMS, Mechanism
-from i2am_pack.nodes.host.token_orders import sequence_of
+from i2am_pack.nodes.comfy.located import Skip
+from i2am_pack.nodes.comfy.mechanisms import MECHANISMS, Mechanism
+from i2am_pack.nodes.comfy.token_orders import sequence_of
 
 CLIP = TokenGrid(16, 16)
 FLUX_LIKE = ["double 0", "double 1", "single 0", "single 1"]

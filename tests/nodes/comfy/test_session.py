@@ -13,9 +13,9 @@ import torch
 import workflow
 from asked import maps
 
-from i2am_pack.nodes.host import run
-from i2am_pack.nodes.host.consumers import record
-from i2am_pack.nodes.host.steps import step_of
+from i2am_pack.nodes.comfy import run
+from i2am_pack.nodes.comfy.consumers import record
+from i2am_pack.nodes.comfy.steps import step_of
 
 LAYERS = ["input 1.0", "input 3.0", "output 0.0", "output 1.0", "output 2.0", "output 3.0"]
 

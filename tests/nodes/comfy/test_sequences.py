@@ -9,9 +9,9 @@ import torch
 
 from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.capture import I2AMCapture
-from i2am_pack.nodes.host.located import CallSite, ModelCall, Regions, Skip
-from i2am_pack.nodes.host.mechanisms import MECHANISMS, Mechanism
-from i2am_pack.nodes.host.token_orders import Sequence, sequence_of
+from i2am_pack.nodes.comfy.located import CallSite, ModelCall, Regions, Skip
+from i2am_pack.nodes.comfy.mechanisms import MECHANISMS, Mechanism
+from i2am_pack.nodes.comfy.token_orders import Sequence, sequence_of
 
 
 class Watching(Mechanism):

@@ -12,7 +12,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from mechanisms import sampled
 
-from i2am_pack.nodes.host.tags import KEY, tag
+from i2am_pack.nodes.comfy.tags import KEY, tag
 
 TWICE = "runs more than once in one call of the model"
 

@@ -253,7 +253,7 @@ def test_context_windows_are_a_skip():
 
 
 def test_a_failure_at_the_end_keeps_the_picture(graph, monkeypatch):
-    from i2am_pack.nodes.host.run import Run
+    from i2am_pack.nodes.comfy.run import Run
 
     def fail(self):
         raise RuntimeError("no memory")

@@ -9,11 +9,11 @@ from ip_adapter_standin import SETTINGS, StandIn, weights
 from mechanisms import sampled
 
 from i2am_pack.nodes.capture import I2AMCapture
-from i2am_pack.nodes.host import context, run
-from i2am_pack.nodes.host.consumers import Consumer
-from i2am_pack.nodes.host.engine import Engine
-from i2am_pack.nodes.host.located import Skip
-from i2am_pack.nodes.host.mechanisms import MECHANISMS, Mechanism
+from i2am_pack.nodes.comfy import context, run
+from i2am_pack.nodes.comfy.consumers import Consumer
+from i2am_pack.nodes.comfy.engine import Engine
+from i2am_pack.nodes.comfy.located import Skip
+from i2am_pack.nodes.comfy.mechanisms import MECHANISMS, Mechanism
 
 SHARE = "share"
 

@@ -9,7 +9,7 @@ import torch
 
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
-from i2am_pack.nodes.host.blind import why_blind
+from i2am_pack.nodes.comfy.blind import why_blind
 
 
 def refusal(graph, model):

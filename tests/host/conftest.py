@@ -1,3 +1,0 @@
-import in_process_host
-
-in_process_host.load()
