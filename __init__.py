@@ -13,8 +13,8 @@ class I2AMExtension(ComfyExtension):
         from .nodes.imacs import I2AMIMACS
         from .nodes.ip_adapter_reference import I2AMIPAdapterReference
         from .nodes.maps import I2AMMaps
-        from .nodes.specific import I2AMSpecificReference
-        from .nodes.storage import I2AMLoad, I2AMSave
+        from .nodes.save_load import I2AMLoad, I2AMSave
+        from .nodes.specific_reference import I2AMSpecificReference
         from .nodes.tag_reference import I2AMTagReference
         from .nodes.viewer import I2AMViewer
 

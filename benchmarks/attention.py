@@ -25,7 +25,7 @@ import torch.nn.functional as F
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from i2am_core import Logits, Positions, attribute, span
-from i2am_core.listening import Listener
+from i2am_core.attention.intercept import Interceptor
 
 ROUNDS = 3
 # name: heads, head size, picture tokens, competitors, reference tokens, linear weights of the block / width^2
@@ -64,9 +64,9 @@ class Case:
 
     def overheard(self) -> None:
         """The attention and its attribution, as capture does both."""
-        with Listener() as listener:
+        with Interceptor() as interceptor:
             self.attention()
-        total = listener.total(self.q, self.k, None)
+        total = interceptor.total(self.q, self.k, None)
         assert total is not None
         attribute(
             self.q,

@@ -4,13 +4,13 @@ Works on any queries and keys, without ComfyUI. Method: Park & Jang, "I2AM: Inte
 Latent Diffusion Models via Bi-Attribution Maps", ICLR 2025 (arXiv 2407.12331).
 """
 
-from .attention import Logits, Marginals, Positions, attribute, split_heads
+from .attention.marginals import Logits, Marginals, Positions, attribute, split_heads
 from .attribution import Attribution, Layer, LayerMaps, Reference
 from .errors import AttributionError
 from .kinds import MapKind
-from .levels import Maps, maps
-from .metrics import imacs, min_max, share_inside
-from .recorder import Place, Recorder, Verdict
+from .reading.levels import Maps, maps
+from .reading.metrics import imacs, min_max, share_inside
+from .recording.recorder import Place, Recorder, Verdict
 from .selection import Selection
 from .tokens import TokenGrid, TokenGroup, span
 

@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from .report import attribution_sheet
-from .storage import SUFFIX, load
+from .files import SUFFIX, load
+from .showing.report import attribution_sheet
 
 
 def main() -> None:

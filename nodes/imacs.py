@@ -8,11 +8,11 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..i2am_core import levels
-from ..i2am_core.aggregate import resize
 from ..i2am_core.attribution import Attribution
 from ..i2am_core.kinds import Direction, MapKind
-from ..i2am_core.metrics import imacs, share_inside
+from ..i2am_core.reading import levels
+from ..i2am_core.reading.aggregate import resize
+from ..i2am_core.reading.metrics import imacs, share_inside
 from ..i2am_core.selection import Selection
 from .images import LONGEST_SIDE, choose, enlarge, painted_mask, referred
 from .schema import AttributionHandle, schema

@@ -5,8 +5,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..i2am_core.rollout import grid_of, resample, rollout
-from .comfy.rolled_out import Image, RolledOut
+from ..i2am_core.attention.rollout import grid_of, resample, rollout
+from .comfy.resampler_rollout import Image, RolledOut
 from .images import small
 from .schema import CaptureHandle, schema
 from .tag_reference import central_square

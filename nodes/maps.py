@@ -2,8 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..i2am_core import levels, render
 from ..i2am_core.kinds import NORMALIZATIONS, MapKind
+from ..i2am_core.reading import levels
+from ..i2am_core.showing import render
 from .images import as_batch, choose, choose_frames, generated, referred, size_for
 from .schema import AttributionHandle, schema
 from .selections import DIRECTIONS, number_inputs, scope_input, selection_inputs, selection_of

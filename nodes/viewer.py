@@ -16,10 +16,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..i2am_core import render
 from ..i2am_core.attribution import Attribution
+from ..i2am_core.showing import render
+from ..i2am_core.showing.view import sheets, view
 from ..i2am_core.tokens import TokenGrid
-from ..i2am_core.view import sheets, view
 from .images import LONGEST_SIDE, choose, enlarge, generated, painted_mask, referred, size_for, small
 from .schema import AttributionHandle, schema
 from .wording import in_words

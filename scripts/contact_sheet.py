@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 from PIL import Image
 
 from demo_graph import LEVELS
-from i2am_core.report import COLUMNS, TITLES, Row, contact_sheet
+from i2am_core.showing.report import COLUMNS, TITLES, Row, contact_sheet
 
 
 def read(path: Path) -> Image.Image:

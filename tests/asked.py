@@ -18,4 +18,6 @@ def maps(attribution, direction, level="unified", normalization="paper", time_gr
 
 def specific(attribution, region, direction, **selection):
     core = core_of(attribution)
-    return core_of(attribution, ".specific").specific(attribution, region, direction, core.Selection(**selection))
+    return core_of(attribution, ".reading.specific").specific(
+        attribution, region, direction, core.Selection(**selection)
+    )

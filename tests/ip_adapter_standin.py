@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from comfy.ldm.modules.attention import optimized_attention
 
-from i2am_pack.i2am_core.rollout import resample
+from i2am_pack.i2am_core.attention.rollout import resample
 
 SD15 = {("input", 1): 32, ("output", 3): 32}  # block of the tiny U-Net that both know: its channels
 SDXL = {("output", 0, 0): 128, ("output", 0, 1): 128, ("output", 1, 0): 128, ("output", 1, 1): 128}

@@ -28,7 +28,7 @@ FACTS = (
 
 
 @dataclass
-class Forward:
+class ForwardPass:
     """One call of ``BaseModel.apply_model``."""
 
     x: tuple[int, ...]
@@ -75,7 +75,7 @@ class Call:
 @dataclass
 class Oracle:
     calls: list[Call] = field(default_factory=list)
-    forwards: list[Forward] = field(default_factory=list)
+    forwards: list[ForwardPass] = field(default_factory=list)
 
     def on(self, model: ModelPatcher) -> ModelPatcher:
         """A clone of the model that is recorded. An override that is already there stays in use."""
@@ -130,7 +130,7 @@ class Oracle:
             t, concat, context, control, options = args
             named = {"t": t, "c_concat": concat, "c_crossattn": context, "control": control} | kwargs
             conditions = {name: _shape(value) for name, value in named.items() if value is not None}
-            self.forwards.append(Forward(tuple(x.shape), conditions, _facts(options)))
+            self.forwards.append(ForwardPass(tuple(x.shape), conditions, _facts(options)))
             return executor(x, *args, **kwargs)
 
         return wrapper

@@ -12,11 +12,11 @@ from recorded import COARSE, FINE, HEADS, REFERENCE
 from safetensors.torch import save
 
 from i2am_core import Layer, Place, Positions, Recorder, attribute, imacs, span
-from i2am_core.aggregate import resampled
 from i2am_core.attribution import Attribution
+from i2am_core.reading.aggregate import resampled
 from i2am_core.regions import cells_of
-from i2am_core.render import colorize, heat
-from i2am_core.view import view
+from i2am_core.showing.render import colorize, heat
+from i2am_core.showing.view import view
 
 FOLDER = Path(__file__).resolve().parent / "web" / "fixtures"
 LAYERS = [Layer("fine", FINE, HEADS), Layer("coarse", COARSE, 2)]

@@ -11,7 +11,7 @@ import numpy as np
 from comfy_page import NOWHERE, ComfyPage
 from PIL import Image
 
-from i2am_core.render import color_table
+from i2am_core.showing.render import color_table
 
 NODE = "I2AM_Viewer"
 VIEWERS = """() => {

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...i2am_core.attention import split_heads
+from ...i2am_core.attention.marginals import split_heads
 from .located import ModelCall
 
 

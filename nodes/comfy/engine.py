@@ -16,11 +16,11 @@ from .attention_call import Arguments, AttentionCall
 from .blocks import Blocks
 from .callers import Function
 from .consumers.base import Consumer, LocatedIn
-from .context import BlockHooks, Forward, Running
+from .forward_pass import BlockHooks, ForwardPass, Running
 from .located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from .mechanisms.base import Mechanism
+from .pending_call import UNREAD, LocatedCall, PendingCall, WatchedCall
 from .token_orders import blocks_of, variant_of
-from .under_way import UNREAD, Found, Heard, UnderWay
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Engine:
         self._lock = threading.RLock()  # ComfyUI may run the chunks of one step in several threads
 
     @property
-    def forward(self) -> Forward | None:
+    def forward(self) -> ForwardPass | None:
         """The call of the denoiser that is watched and under way in this thread."""
         return self._running.forward
 
@@ -77,12 +77,12 @@ class Engine:
 
     def attend(self, arguments: Arguments) -> Tensor:
         """Make one attention call that ComfyUI's override is told of."""
-        under_way = self._begin(arguments, arguments.kwargs.get("transformer_options") or {}, self.mechanisms)
-        output = under_way.run()
-        under_way.end()
+        pending_call = self._begin(arguments, arguments.kwargs.get("transformer_options") or {}, self.mechanisms)
+        output = pending_call.run()
+        pending_call.end()
         return output
 
-    def begin(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Mechanism) -> UnderWay:
+    def begin(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Mechanism) -> PendingCall:
         """An attention call that a mechanism has heard of by itself, and alone can locate."""
         return self._begin(arguments, options, [mechanism], known=True)
 
@@ -139,22 +139,22 @@ class Engine:
 
     def _begin(
         self, arguments: Arguments, options: Mapping[str, Any], mechanisms: Sequence[Mechanism], known: bool = False
-    ) -> UnderWay:
+    ) -> PendingCall:
         """``known``: whose call it is."""
         forward = self.forward
         if forward is None:
-            return UnderWay(arguments)
+            return PendingCall(arguments)
         self._heard = True
         with self.skipping(UNREAD, len(forward.call.chunks)):
             site, call = self._site(forward, arguments, options, known)
             if isinstance(site, Skip):
                 self.skip(site, len(forward.call.chunks))
             elif located := self._locate(site, forward, mechanisms):
-                return Found(self, forward, call, located)
-        return Heard(arguments, forward)
+                return LocatedCall(self, forward, call, located)
+        return WatchedCall(arguments, forward)
 
     def _site(
-        self, forward: Forward, arguments: Arguments, options: Mapping[str, Any], known: bool
+        self, forward: ForwardPass, arguments: Arguments, options: Mapping[str, Any], known: bool
     ) -> tuple[CallSite | Skip, AttentionCall]:
         """Where in the model the call is made, if the model itself makes it; and the call, as it reads."""
         whose = forward.hear(arguments.args[1], options, known)
@@ -171,7 +171,7 @@ class Engine:
         heads, queries, keys = call.q.shape[1], call.q.shape[2], call.k.shape[2]
         return CallSite(whose.layer, whose.role, queries, keys, heads, grid, call.k, whose.changed), call
 
-    def _locate(self, site: CallSite, forward: Forward, mechanisms: Sequence[Mechanism]) -> list[LocatedIn]:
+    def _locate(self, site: CallSite, forward: ForwardPass, mechanisms: Sequence[Mechanism]) -> list[LocatedIn]:
         """Ask every mechanism about every chunk. What none locates is skipped, with the first reason."""
         answers = [self._ask(site, chunk, forward, mechanisms) for chunk in forward.call.chunks]
         for answer in answers:
@@ -179,7 +179,9 @@ class Engine:
                 self.skip(answer)
         return [answer for answer in answers if isinstance(answer, LocatedIn)]
 
-    def _ask(self, site: CallSite, chunk: Chunk, forward: Forward, mechanisms: Sequence[Mechanism]) -> LocatedIn | Skip:
+    def _ask(
+        self, site: CallSite, chunk: Chunk, forward: ForwardPass, mechanisms: Sequence[Mechanism]
+    ) -> LocatedIn | Skip:
         """What the mechanisms say of the rows of one conditioning."""
         answers = {mechanism.name: mechanism.locate(site, chunk, forward.call) for mechanism in mechanisms}
         located = {name: answer for name, answer in answers.items() if isinstance(answer, Located)}
@@ -193,18 +195,18 @@ class Engine:
             return self._distrust(layers, forward)
         return LocatedIn(chunk, located)
 
-    def _distrust(self, layers: Sequence[str], forward: Forward) -> Skip:
+    def _distrust(self, layers: Sequence[str], forward: ForwardPass) -> Skip:
         """What was read in these layers may be of a run that does not count: it is taken back, in all steps."""
         skip = Skip(AGAIN.format(forward.ran_again()))
         for consumer in self.consumers:
             self.tell(consumer, consumer.retract, list(layers), skip)
         return skip
 
-    def _forward(self, call: ModelCall) -> Forward:
+    def _forward(self, call: ModelCall) -> ForwardPass:
         blocks = Blocks(())
         with self.skipping("I2AM could not read the blocks of the model", calls=0):
             blocks = self._hooked(call)
-        return Forward(call, blocks, lambda block, function: self._miss(call, block, function))
+        return ForwardPass(call, blocks, lambda block, function: self._miss(call, block, function))
 
     def _hooked(self, call: ModelCall) -> Blocks:
         """The blocks of the denoiser, listed and hooked once."""

@@ -10,7 +10,7 @@ from comfy.model_base import BaseModel
 from torch import Tensor
 
 from ...i2am_core.attribution import Layer
-from ...i2am_core.recorder import Verdict
+from ...i2am_core.recording.recorder import Verdict
 from ...i2am_core.tokens import Index, TokenGrid, TokenGroup
 from .placement import Placement
 
@@ -36,7 +36,7 @@ class Regions:
     reference: Tensor | None = None
 
 
-class OfModel:
+class HasModel:
     """What holds a model of ComfyUI's."""
 
     model: BaseModel
@@ -53,7 +53,7 @@ class OfModel:
 
 
 @dataclass(frozen=True)
-class ModelCall(OfModel):
+class ModelCall(HasModel):
     """One call of the denoiser, as ``BaseModel.apply_model`` gets it (comfy/model_base.py)."""
 
     step: int
@@ -125,7 +125,7 @@ class Skip:
 
 
 @dataclass(frozen=True)
-class Given(OfModel):
+class Given(HasModel):
     """What a run was given, before its first attention call: to number references by."""
 
     branch: str  # that is watched

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...i2am_core.attention import Marginals
+from ...i2am_core.attention.marginals import Marginals
 from ...i2am_core.tokens import TokenGrid
 from .windows import Window
 

@@ -18,8 +18,7 @@ from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
 from torch import Tensor
 
 from ...i2am_core.attribution import Attribution
-from ...i2am_core.recorder import Recorder
-from .blind import why_blind
+from ...i2am_core.recording.recorder import Recorder
 from .consumers import Consumer, Record
 from .engine import Engine
 from .handle import Capture
@@ -28,6 +27,7 @@ from .located import Regions
 from .mechanisms import MECHANISMS
 from .model_calls import ModelCalls, conditionings_of, grid_of
 from .tags import pictures
+from .unobservable import why_unobservable
 
 log = logging.getLogger(__name__)
 
@@ -133,10 +133,10 @@ class Run:
     def finished(self) -> Attribution:
         """The attribution of the run."""
         denoiser = self.guider.model_patcher.model.diffusion_model
-        self.engine.finish(lambda: why_blind(denoiser))
+        self.engine.finish(lambda: why_unobservable(denoiser))
         if self.record.silent:
             branch = self.capture.settings.branch
-            self.engine.note(why_blind(denoiser) if self.calls.asked else UNASKED.format(branch))
+            self.engine.note(why_unobservable(denoiser) if self.calls.asked else UNASKED.format(branch))
         known = pictures(conditionings_of(self.guider, self.capture.settings.branch))
         return self.record.finished(self.capture.settings, known)
 

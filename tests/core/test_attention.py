@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from i2am_core import Logits, Positions, TokenGrid, TokenGroup, attribute, span, split_heads, streaming
-from i2am_core.columns import ReferenceColumns
+from i2am_core import Logits, Positions, TokenGrid, TokenGroup, attribute, span, split_heads
+from i2am_core.attention import streaming
+from i2am_core.attention.columns import ReferenceColumns
 
 FIELDS = ("r2g_paper", "r2g_share", "g2r_paper", "g2r_share")
 

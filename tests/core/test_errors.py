@@ -69,14 +69,14 @@ def test_the_core_names_no_node_and_no_widget(path):
 
 
 def test_the_core_raises_its_own_errors():
-    """ValueError alone is for the parts of a file that do not fit, which ``storage.load`` puts into one of its own."""
+    """ValueError alone is for the parts of a file that do not fit, which ``files.load`` puts into one of its own."""
     raised = [
         (path.name, node.exc.func.id)
         for path in FILES
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name)
     ]
-    assert [place for place in raised if place[1] == "ValueError"] == [("storage.py", "ValueError")]
+    assert [place for place in raised if place[1] == "ValueError"] == [("files.py", "ValueError")]
     of_code = {"RuntimeError", "NotImplementedError"}  # its mistakes, not those of what is asked
     others = {name for _, name in raised} - {"ValueError"} - of_code
     assert others and all(issubclass(getattr(errors, name), AttributionError) for name in others)

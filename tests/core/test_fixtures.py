@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from asked import maps
 
-from i2am_core.storage import load
+from i2am_core.files import load
 
 FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "attributions"
 ASKED = json.loads((FOLDER / "levels.json").read_text())

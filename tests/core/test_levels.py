@@ -6,7 +6,7 @@ from asked import maps, specific
 from recorded import BIG_BUDGET, COARSE, FINE, HEADS, ITEMS, REFERENCE, STEPS, record
 
 from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, attribute, span
-from i2am_core.aggregate import resize
+from i2am_core.reading.aggregate import resize
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import torch
 from recorded import BIG_BUDGET, COARSE, FINE, HEADS, record
 
 from i2am_core import Layer, MapKind, Selection, maps
+from i2am_core.files import load
 from i2am_core.kinds import UNSCOPED
-from i2am_core.levels import unclamped
+from i2am_core.reading.levels import unclamped
+from i2am_core.reading.specific import specific
+from i2am_core.reading.specific import unclamped as specific_unclamped
 from i2am_core.regions import cells_of
-from i2am_core.specific import specific
-from i2am_core.specific import unclamped as specific_unclamped
-from i2am_core.storage import load
-from i2am_core.view import view
+from i2am_core.showing.view import view
 
 LAYERS = [Layer("fine", FINE, HEADS), Layer("coarse", COARSE, HEADS)]
 FIXTURES = sorted((Path(__file__).resolve().parents[1] / "fixtures" / "attributions").glob("*.safetensors"))

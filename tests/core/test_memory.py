@@ -66,7 +66,7 @@ import sys, torch
 from pathlib import Path
 from i2am_core import Positions, TokenGrid, attribute, span
 from i2am_core.attribution import Layer, Reference
-from i2am_core.recorder import Place, Recorder
+from i2am_core.recording.recorder import Place, Recorder
 
 budget, side, text = map(int, sys.argv[1:4])
 pairs, dtype = sys.argv[4] == "pairs", getattr(torch, sys.argv[5])

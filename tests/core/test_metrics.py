@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from i2am_core import imacs, min_max, share_inside
-from i2am_core.render import COLORMAPS, colorize, heat, overlay, stretch
+from i2am_core.showing.render import COLORMAPS, colorize, heat, overlay, stretch
 
 
 def square(size=16, low=4, high=12):

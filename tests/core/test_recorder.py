@@ -9,7 +9,7 @@ from asked import maps
 from recorded import BIG_BUDGET, FINE, REFERENCE
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import i2am_core.recorder as core
+import i2am_core.recording.recorder as core
 from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, Verdict, attribute, span
 
 LAYER, ROWS = Layer("a", FINE, 2), torch.arange(FINE.cells)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, attribute, span
-from i2am_core.rollout import HEAD, resample, rollout, spread
+from i2am_core.attention.rollout import HEAD, resample, rollout, spread
 
 TOKENS, SIDE, WIDTH, SEEN, OUT, HEADS, DEPTH = 5, 3, 12, 8, 6, 2, 3
 PATCHES = SIDE**2

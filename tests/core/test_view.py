@@ -8,8 +8,8 @@ from asked import maps, specific
 from recorded import BIG_BUDGET, COARSE, FINE, HEADS, REFERENCE, STEPS, record
 
 from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, attribute, span
-from i2am_core.metrics import concentration, share_inside
-from i2am_core.view import MEASURES, choose_detail, sheets, view
+from i2am_core.reading.metrics import concentration, share_inside
+from i2am_core.showing.view import MEASURES, choose_detail, sheets, view
 
 LAYERS = [Layer("a", FINE, HEADS), Layer("b", COARSE, HEADS), Layer("c", FINE, 2)]
 DIRECTIONS = ("r2g", "g2r")

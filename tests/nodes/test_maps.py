@@ -7,7 +7,7 @@ import torch
 import workflow
 from asked import maps
 
-from i2am_pack.i2am_core import render
+from i2am_pack.i2am_core.showing import render
 from i2am_pack.nodes.maps import I2AMMaps
 
 DEFAULTS = dict(

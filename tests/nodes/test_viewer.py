@@ -13,7 +13,7 @@ from asked import maps
 from PIL import Image
 from safetensors import safe_open
 
-from i2am_pack.i2am_core.render import COLORMAPS, color_table
+from i2am_pack.i2am_core.showing.render import COLORMAPS, color_table
 from i2am_pack.nodes.viewer import FILE_BYTES, I2AMViewer
 
 

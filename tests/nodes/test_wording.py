@@ -11,8 +11,8 @@ from i2am_pack.nodes import (
     imacs,
     ip_adapter_reference,
     maps,
-    specific,
-    storage,
+    save_load,
+    specific_reference,
     tag_reference,
     viewer,
 )
@@ -54,7 +54,7 @@ def test_other_errors_stay_as_they_are():
         raise KeyError("a mistake")
 
 
-MODULES = (capture, collect, imacs, ip_adapter_reference, maps, specific, storage, tag_reference, viewer)
+MODULES = (capture, collect, imacs, ip_adapter_reference, maps, save_load, specific_reference, tag_reference, viewer)
 NODES = [
     node
     for module in MODULES

@@ -19,8 +19,8 @@ from viewer_page import NODE, SHOWS, Viewer
 import demo_graph
 from comfy_client import PromptFailed
 from i2am_core import imacs
-from i2am_core.render import heat
-from i2am_core.storage import load
+from i2am_core.files import load
+from i2am_core.showing.render import heat
 
 pytestmark = pytest.mark.timeout(300)
 

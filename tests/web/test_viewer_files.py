@@ -19,8 +19,8 @@ from viewer_page import NODE, Viewer
 
 from i2am_core import Layer, Place, Recorder, Reference, TokenGrid, attribute, span
 from i2am_core.attribution import Attribution, LayerMaps
-from i2am_core.render import COLORMAPS, color_table, heat
-from i2am_core.view import view
+from i2am_core.showing.render import COLORMAPS, color_table, heat
+from i2am_core.showing.view import view
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....i2am_core.attention import Logits, Positions, attribute
+from ....i2am_core.attention.intercept import Interceptor
+from ....i2am_core.attention.marginals import Logits, Positions, attribute
 from ....i2am_core.attribution import Attribution, Layer, Reference
-from ....i2am_core.listening import Listener
-from ....i2am_core.recorder import Place, Recorder
+from ....i2am_core.recording.recorder import Place, Recorder
 from ....i2am_core.regions import cells_of
 from ....i2am_core.tokens import TokenGrid
 from ..attention_call import AttentionCall
@@ -51,7 +51,7 @@ class Record(Consumer):
         """Overhear the kernel, unless this kind of attention has never let anything be heard."""
         if call.function is None or self._silent[call.function] >= PATIENCE:
             return None
-        return replace(call, kernel=Overheard(call.kernel))
+        return replace(call, kernel=InterceptedKernel(call.kernel))
 
     def after(self, call: AttentionCall, located: Sequence[LocatedIn], output: Tensor) -> None:
         total = self._overheard(call)
@@ -91,11 +91,11 @@ class Record(Consumer):
 
     def _overheard(self, call: AttentionCall) -> Tensor | None:
         """The row sums of the call, ``[B, H, Nq]``, where its kernel let them be heard."""
-        if not isinstance(call.kernel, Overheard) or call.kernel.listener is None:
+        if not isinstance(call.kernel, InterceptedKernel) or call.kernel.interceptor is None:
             return None
         assert call.function is not None
-        self._silent[call.function] += call.kernel.listener.silent
-        return call.kernel.listener.total(call.q, call.k, call.scale, call.bias)
+        self._silent[call.function] += call.kernel.interceptor.silent
+        return call.kernel.interceptor.total(call.q, call.k, call.scale, call.bias)
 
     def _record(self, call: AttentionCall, chunk: Chunk, located: Located, total: Tensor | None) -> str:
         """File what one mechanism located for a chunk; returns what computed the row sums."""
@@ -148,12 +148,12 @@ class Record(Consumer):
 
 
 @dataclass
-class Overheard:
+class InterceptedKernel:
     """A kernel whose row sums are listened for while it runs."""
 
     kernel: Callable[..., Tensor]
-    listener: Listener | None = None
+    interceptor: Interceptor | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        with Listener() as self.listener:
+        with Interceptor() as self.interceptor:
             return self.kernel(*args, **kwargs)

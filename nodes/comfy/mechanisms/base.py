@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from ....i2am_core.attribution import Reference
 from ..attention_call import Arguments
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
-from ..under_way import UnderWay
+from ..pending_call import PendingCall
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Documented:
 class Attend(Protocol):
     """Hands in an attention call that ComfyUI's override is not told of, and begins it: see ``Engine.begin``."""
 
-    def __call__(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Any) -> UnderWay: ...
+    def __call__(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Any) -> PendingCall: ...
 
 
 class Mechanism:

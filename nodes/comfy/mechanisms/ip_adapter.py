@@ -6,7 +6,7 @@ callback returns: attention to the tokens of its own images alone, times a weigh
 ``optimized_attention`` of their module and give it no options, so ComfyUI's override never hears of it.
 
 For a run, each such object has a stand-in, in the run's own options. It runs the same code on a copy of the object,
-as functions in whose globals ``optimized_attention`` is a listener: no module is changed, and no lock is needed.
+as functions in whose globals ``optimized_attention`` is a interceptor: no module is changed, and no lock is needed.
 How much a callback makes of its attention is not worked out again, but measured, row by row: what it returned over
 what attention gave it. Where the one is not a multiple of the other, the call is skipped.
 
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ....i2am_core.attribution import Layer, Reference
-from ....i2am_core.recorder import Verdict
+from ....i2am_core.recording.recorder import Verdict
 from ....i2am_core.tokens import TokenGrid, TokenGroup
 from ..attention_call import Arguments
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
@@ -128,9 +128,9 @@ class _StandIn(Proxy):
         ]
 
         def attention(attention: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
-            under_way = self._attend(Arguments(attention, args, kwargs), options, _Refused(TEXT))
-            output = under_way.run()
-            under_way.end()
+            pending_call = self._attend(Arguments(attention, args, kwargs), options, _Refused(TEXT))
+            output = pending_call.run()
+            pending_call.end()
             return output
 
         return _listening(type(self.original).__call__, attention)(patch, q, k, v, options)
@@ -161,8 +161,8 @@ class _StandIn(Proxy):
 
             result = _listening(callback, attention)(out, q, k, v, options, **kwargs)
             adapter.result = result if len(heard) == 1 and isinstance(result, Tensor) else None
-            for under_way in heard:
-                under_way.end()
+            for pending_call in heard:
+                pending_call.end()
             if not heard and isinstance(result, Tensor):
                 self._not_seen(q, k, v, options)
             return result
@@ -205,10 +205,10 @@ def _listening(function: FunctionType, heard: Callable[[Callable, tuple, Mapping
     """The same code and globals, but that each call of attention is ``heard(attention, args, kwargs)``."""
     attention = function.__globals__[ATTENTION]
 
-    def listener(*args: Any, **kwargs: Any) -> Tensor:
+    def interceptor(*args: Any, **kwargs: Any) -> Tensor:
         return heard(attention, args, kwargs)
 
-    names = {**function.__globals__, ATTENTION: listener}
+    names = {**function.__globals__, ATTENTION: interceptor}
     same = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
     same.__kwdefaults__ = function.__kwdefaults__
     return same

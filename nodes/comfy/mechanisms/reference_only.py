@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ....i2am_core.attribution import Layer, Reference
-from ....i2am_core.recorder import Verdict
+from ....i2am_core.recording.recorder import Verdict
 from ....i2am_core.tokens import TokenGrid, span
 from ..callers import function_of
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip

@@ -9,7 +9,7 @@ from ip_adapter_standin import SETTINGS, StandIn, weights
 from mechanisms import sampled
 
 from i2am_pack.nodes.capture import I2AMCapture
-from i2am_pack.nodes.comfy import context, run
+from i2am_pack.nodes.comfy import forward_pass, run
 from i2am_pack.nodes.comfy.consumers import Consumer
 from i2am_pack.nodes.comfy.engine import Engine
 from i2am_pack.nodes.comfy.located import Skip
@@ -243,7 +243,7 @@ def test_an_error_while_blocks_run_costs_maps_only(name, method, monkeypatch):
     if name == "flux_kontext":
         graph.model = transformers.wraps_blocks(graph.model, [("double_block", 1)])
     plain = graph.sample(steps=1)["samples"]
-    monkeypatch.setattr(context.Forward, method, fail)
+    monkeypatch.setattr(forward_pass.ForwardPass, method, fail)
     latent, attribution = sampled(graph, steps=1)
     assert torch.equal(latent, plain)
     happens = method not in ("announce" if name == "flux_kontext" else "begin_in_place", "end_in_place")
@@ -285,7 +285,7 @@ def test_without_hooks_a_layer_has_its_own_name_or_none(monkeypatch, name):
         return latent, handle.find(latent)
 
     plain, attribution = watched()
-    monkeypatch.setattr(context.BlockHooks, "put_on", lambda self, blocks: None)
+    monkeypatch.setattr(forward_pass.BlockHooks, "put_on", lambda self, blocks: None)
     latent, unhooked = watched()
     assert torch.equal(latent, plain)
     calls = attribution.captured_calls + sum(attribution.skipped.values())

@@ -14,14 +14,14 @@ import torch
 from ip_adapter_standin import SETTINGS, WEIGHT
 
 from i2am_pack.i2am_core import TokenGrid
-from i2am_pack.i2am_core.rollout import resample, rollout
-from i2am_pack.i2am_core.storage import load, save
+from i2am_pack.i2am_core.attention.rollout import resample, rollout
+from i2am_pack.i2am_core.files import load, save
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.imacs import I2AMIMACS
 from i2am_pack.nodes.ip_adapter_reference import I2AMIPAdapterReference
 from i2am_pack.nodes.maps import I2AMMaps
-from i2am_pack.nodes.specific import I2AMSpecificReference
+from i2am_pack.nodes.specific_reference import I2AMSpecificReference
 
 CLIP = {
     "model_type": "clip_vision_model",

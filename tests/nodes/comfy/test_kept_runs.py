@@ -5,7 +5,7 @@ import torch
 from kept_graphs import KEPT, path_of
 from this_core import PINNED
 
-from i2am_pack.i2am_core.storage import load
+from i2am_pack.i2am_core.files import load
 
 
 @pytest.mark.parametrize("name", KEPT)

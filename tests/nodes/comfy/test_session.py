@@ -363,12 +363,12 @@ def test_the_row_sums_are_overheard_where_the_host_runs_plain_attention(single):
     assert attribution.row_sums == {"overheard from the attention kernel of the host": 18}
     assert "row sums of 18 calls: overheard" in attribution.summary()
 
-    class Deaf(record.Listener):
+    class Deaf(record.Interceptor):
         def total(self, *call):
             return None
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(record, "Listener", Deaf)
+        patch.setattr(record, "Interceptor", Deaf)
         deaf = graph.attribution(cfg=3.0)
     assert deaf.row_sums == {"scaled_dot_product_flash_attention_for_cpu": 18}
     for number in range(len(LAYERS)):

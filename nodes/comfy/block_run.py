@@ -11,7 +11,7 @@ from .callers import Function
 
 
 @dataclass(frozen=True)
-class HeardCall:
+class ObservedCall:
     """An attention call that was heard in a block."""
 
     role: str  # of the block's attentions; "" where it is not known, or is none of them
@@ -20,7 +20,7 @@ class HeardCall:
     caller: Function | None  # a pack's function that makes it; None where the model does
 
 
-class Visit:
+class BlockRun:
     """One run of a block, or of the function that a pack has put in its place (``function``)."""
 
     def __init__(self, block: Block, name: str, function: Function | None = None) -> None:
@@ -29,7 +29,7 @@ class Visit:
         self.inside: list[Part] = []  # parts whose module runs
         self.announced, self.changed = "", False  # the attention that ComfyUI has announced, of U-Nets
         self.entered: set[Module] = set()  # of parts, those that ran
-        self.calls: list[HeardCall] = []
+        self.calls: list[ObservedCall] = []
         self.delegated = False  # whether what runs in the block's place runs a block itself
 
     @property
@@ -45,7 +45,7 @@ class Visit:
         parts = (code_of(type(part.module)) for part in self.inside if part.module is not None)
         return code_of(type(self.block.module)).union(*parts)
 
-    def unheard(self, function_of: Callable[["Visit", Part], Function]) -> list[Part]:
+    def unheard(self, function_of: Callable[["BlockRun", Part], Function]) -> list[Part]:
         """The parts that no call was of; ``function_of`` says in which function the attention of a part ran.
 
         A call stands for one part at most: for that of its role, else for one whose function may have made it.
@@ -62,7 +62,7 @@ class Visit:
                 missing.remove(part)
         return missing
 
-    def _may_stand_for(self, heard: HeardCall, part: Part, function: Function) -> bool:
+    def _may_stand_for(self, heard: ObservedCall, part: Part, function: Function) -> bool:
         if self.block.announced and heard.announced != part.role:
             return False
         if heard.caller is not None:

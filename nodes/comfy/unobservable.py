@@ -21,7 +21,7 @@ NAMES = {  # a part of the name of a module or class, in lower case
 }
 
 
-def why_blind(denoiser: torch.nn.Module) -> str:
+def why_unobservable(denoiser: torch.nn.Module) -> str:
     """Why no attention call of this model was seen, in words for a person."""
     for owner in _owners(denoiser):
         for name, reason in NAMES.items():

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from ..errors import OneSidedMask
 from .aggregate import resize
-from .errors import OneSidedMask
 
 
 def min_max(values: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from ..kinds import PAIR_KEYS
 from .columns import ReferenceColumns
-from .kinds import PAIR_KEYS
 
 PAIR_BYTES = 4 * 2**20  # of pair maps, made at a time
 SMALLEST = 1e-30  # a sum below this may have lost terms to underflow

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..attribution import Attribution
+from ..errors import BadCount, NoFrames, NoLayout, NothingCaptured, OnlyOnPicture, UnknownChoice, UnresolvedAxis
+from ..kinds import MapKind
+from ..selection import Selected, Selection, numbers_text
+from ..tokens import TokenGrid
 from .aggregate import MeanOfLayers, clamped, grid_of, largest_of, layer_values, over_steps, resampled
-from .attribution import Attribution
-from .errors import BadCount, NoFrames, NoLayout, NothingCaptured, OnlyOnPicture, UnknownChoice, UnresolvedAxis
-from .kinds import MapKind
-from .selection import Selected, Selection, numbers_text
-from .tokens import TokenGrid
 
 Level = Literal["unified", "time", "head", "layer", "reference", "frame"]
 LEVELS: tuple[Level, ...] = get_args(Level)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .attribution import Attribution
-from .kinds import Direction, MapKind
-from .levels import Level, maps
+from ..attribution import Attribution
+from ..kinds import Direction, MapKind
+from ..reading.levels import Level, maps
+from ..selection import Selection
 from .render import colorize, heat, overlay
-from .selection import Selection
 
 TILE = 1.7  # inches of one picture
 COLUMNS = 6

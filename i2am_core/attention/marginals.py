@@ -23,12 +23,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..errors import BadAttention
+from ..kinds import KINDS, PAIR_KEYS
+from ..tokens import Index, TokenGroup
 from . import products, streaming
 from .columns import ReferenceColumns
-from .errors import BadAttention
-from .kinds import KINDS, PAIR_KEYS
 from .logsumexp import chunked, row_log_sum_exp
-from .tokens import Index, TokenGroup
 
 ALONE = "not needed: the reference is all there is to look at"
 GIVEN = "overheard from the attention kernel of the host"

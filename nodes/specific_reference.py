@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..i2am_core import render
-from ..i2am_core.specific import specific
+from ..i2am_core.reading.specific import specific
+from ..i2am_core.showing import render
 from .images import as_batch, choose, generated, referred, size_for
 from .schema import AttributionHandle, schema
 from .selections import DIRECTIONS, number_inputs, selection_inputs, selection_of

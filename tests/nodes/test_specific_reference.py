@@ -5,8 +5,8 @@ import torch
 import workflow
 from asked import specific
 
-from i2am_pack.i2am_core import render
-from i2am_pack.nodes.specific import I2AMSpecificReference
+from i2am_pack.i2am_core.showing import render
+from i2am_pack.nodes.specific_reference import I2AMSpecificReference
 
 DEFAULTS = dict(
     direction="generated to reference", steps="all", layers="all", heads="all", reference=0, item=0,

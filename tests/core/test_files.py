@@ -15,8 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, attribute, span
-from i2am_core.report import attribution_sheet
-from i2am_core.storage import load, save
+from i2am_core.files import load, save
+from i2am_core.showing.report import attribution_sheet
 
 ROOT = Path(__file__).resolve().parents[2]
 GRID = TokenGrid(3, 4)
@@ -104,7 +104,7 @@ def test_a_failed_save_leaves_the_old_file(attribution, tmp_path, monkeypatch):
         target.write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("i2am_core.storage.save_file", fail)
+    monkeypatch.setattr("i2am_core.files.save_file", fail)
     with pytest.raises(OSError, match="No space"):
         save(attribution, path)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [path.name]

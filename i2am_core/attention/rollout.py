@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .attribution import Attribution, LayerMaps
-from .errors import BadAdapter
-from .kinds import PAIR_KEY, MapKind
-from .tokens import TokenGrid
+from ..attribution import Attribution, LayerMaps
+from ..errors import BadAdapter
+from ..kinds import PAIR_KEY, MapKind
+from ..tokens import TokenGrid
 
 HEAD = 64  # numbers in each head of a Resampler, in all that there are
 OTHERS = {  # what has such weights, and is no Plus

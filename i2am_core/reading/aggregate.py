@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .attribution import Attribution
-from .kinds import MapKind
-from .selection import Selected
-from .tokens import TokenGrid
+from ..attribution import Attribution
+from ..kinds import MapKind
+from ..selection import Selected
+from ..tokens import TokenGrid
 
 
 def resize(values: Tensor, height: int, width: int) -> Tensor:

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attention import CHUNK_BYTES, Marginals
-from .attribution import Attribution, Layer, Reference
-from .kinds import PAIR_KEYS
+from ..attention.marginals import CHUNK_BYTES, Marginals
+from ..attribution import Attribution, Layer, Reference
+from ..kinds import PAIR_KEYS
+from ..tokens import TokenGrid
 from .references import References
 from .sums import BinSums, Count, Holds, PairSums, StepSums
-from .tokens import TokenGrid
 
 BESIDE = 34 * 2**20  # of ``attribute``'s chunk, is not counted in the budget; above 32 MB, glibc gives it back at once
 PAIR_SHARE = 0.5  # of the budget, at most, for pair maps

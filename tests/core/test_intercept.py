@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from i2am_core import Logits, attribute, span
-from i2am_core.listening import Listener
-from i2am_core.logsumexp import KERNELS, PLAIN, chunked, row_log_sum_exp, trusts
+from i2am_core.attention.intercept import Interceptor
+from i2am_core.attention.logsumexp import KERNELS, PLAIN, chunked, row_log_sum_exp, trusts
 
 FLASH_ON_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 
@@ -30,9 +30,9 @@ def test_the_kernel_is_overheard_and_its_output_is_the_same(mode, dtype, masked,
     mask = mask if masked else None
     with mode():
         plain = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
-        with Listener() as listener:
+        with Interceptor() as interceptor:
             heard = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
-        total = listener.total(q, k, scale, mask)
+        total = interceptor.total(q, k, scale, mask)
     assert torch.equal(plain, heard)
     assert total is not None
     expected = chunked(q, k, scale or 16**-0.5, mask)
@@ -41,28 +41,28 @@ def test_the_kernel_is_overheard_and_its_output_is_the_same(mode, dtype, masked,
 
 def test_another_call_than_the_one_that_was_heard_has_no_total():
     q, k, v, mask = call()
-    with Listener() as listener:
+    with Interceptor() as interceptor:
         F.scaled_dot_product_attention(q, k, v)
-    assert not listener.silent and listener.total(q, k, None) is not None
-    assert listener.total(q.clone(), k, None) is None
-    assert listener.total(q, k[:, :, :-1], None) is None
-    assert listener.total(q, k, 0.3) is None
-    assert listener.total(q, k, None, mask) is None
-    with Listener() as listener:
+    assert not interceptor.silent and interceptor.total(q, k, None) is not None
+    assert interceptor.total(q.clone(), k, None) is None
+    assert interceptor.total(q, k[:, :, :-1], None) is None
+    assert interceptor.total(q, k, 0.3) is None
+    assert interceptor.total(q, k, None, mask) is None
+    with Interceptor() as interceptor:
         F.scaled_dot_product_attention(q, k, v, mask)
-    assert listener.total(q, k, None, mask) is not None
-    assert listener.total(q, k, None, mask.clone()) is None
-    assert listener.total(q, k, None) is None
+    assert interceptor.total(q, k, None, mask) is not None
+    assert interceptor.total(q, k, None, mask.clone()) is None
+    assert interceptor.total(q, k, None) is None
 
 
 def test_silent_repeated_and_causal_calls_have_no_total():
     q, k, v, _ = call(queries=40, keys=40)
-    with Listener() as silent:
+    with Interceptor() as silent:
         (q @ k.transpose(-1, -2)).softmax(-1) @ v
-    with Listener() as twice:
+    with Interceptor() as twice:
         F.scaled_dot_product_attention(q, k, v)
         F.scaled_dot_product_attention(q, k, v)
-    with Listener() as causal:
+    with Interceptor() as causal:
         F.scaled_dot_product_attention(q, k, v, is_causal=True)
     assert [x.total(q, k, None) for x in (silent, twice, causal)] == [None, None, None]
     assert silent.silent
@@ -71,12 +71,12 @@ def test_silent_repeated_and_causal_calls_have_no_total():
 def test_rows_that_see_nothing_have_the_same_maps_whatever_the_kernel_says_of_them():
     q, k, v, mask = call()
     mask[:, :, 3] = -torch.inf
-    with Listener() as listener:
+    with Interceptor() as interceptor:
         F.scaled_dot_product_attention(q, k, v, mask)
     group = span("reference", 8, count=20)
     heard, plain = (
         attribute(q, k, [group], logits=Logits(bias=mask, total=total))[0]
-        for total in (listener.total(q, k, None, mask), chunked(q, k, 16**-0.5, mask))
+        for total in (interceptor.total(q, k, None, mask), chunked(q, k, 16**-0.5, mask))
     )
     assert plain.r2g_share[:, :, 3].eq(0).all()
     for name in ("r2g_paper", "r2g_share", "g2r_paper", "g2r_share"):
@@ -89,9 +89,9 @@ def test_a_kernel_that_is_wrong_is_not_trusted(monkeypatch, caplog):
     trusts.cache_clear()
     try:
         q, k, v, _ = call()
-        with Listener() as listener:
+        with Interceptor() as interceptor:
             F.scaled_dot_product_attention(q, k, v)
-        assert listener.total(q, k, None) is None
+        assert interceptor.total(q, k, None) is None
         total, name = row_log_sum_exp(q, k, 16**-0.5)
         assert name == PLAIN
         torch.testing.assert_close(total, chunked(q, k, 16**-0.5), atol=0, rtol=0)

@@ -5,9 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .aggregate import resize
-from .errors import UnknownColormap
-from .metrics import min_max
+from ..errors import UnknownColormap
+from ..reading.aggregate import resize
+from ..reading.metrics import min_max
 
 COLORMAPS = ("jet", "turbo", "viridis", "inferno", "magma", "gray")
 Scale = Literal["each map", "shared"]

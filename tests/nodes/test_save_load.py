@@ -6,7 +6,7 @@ import torch
 import workflow
 from asked import maps
 
-from i2am_pack.nodes.storage import I2AMLoad, I2AMSave, saved_files
+from i2am_pack.nodes.save_load import I2AMLoad, I2AMSave, saved_files
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .aggregate import MeanOfLayers, clamped, grid_of, largest_of, layer_values, over_steps, resampled
-from .attribution import Attribution, LayerMaps
-from .kinds import PAIR_KEY, UNSCOPED, MapKind
-from .metrics import concentration, share_inside
-from .regions import cells_of
-from .selection import Selected, Selection, resolve_scope
-from .tokens import TokenGrid
+from ..attribution import Attribution, LayerMaps
+from ..kinds import PAIR_KEY, UNSCOPED, MapKind
+from ..reading.aggregate import MeanOfLayers, clamped, grid_of, largest_of, layer_values, over_steps, resampled
+from ..reading.metrics import concentration, share_inside
+from ..regions import cells_of
+from ..selection import Selected, Selection, resolve_scope
+from ..tokens import TokenGrid
 
 SHARE_OF_PICTURE = MapKind("r2g", "share")
 MEASURES = ("share", "inside", "concentration")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ...i2am_core.attention.rollout import spread
 from ...i2am_core.attribution import Attribution
-from ...i2am_core.recorder import PAIR_SHARE
-from ...i2am_core.rollout import spread
+from ...i2am_core.recording.recorder import PAIR_SHARE
 from .handle import Capture, Settings
 
 SAME = 0.1  # of their length, by which the tokens of one image may differ: half precision, and another order of sums

@@ -26,7 +26,7 @@ class _Heard:
     total: Tensor
 
 
-class Listener(TorchDispatchMode):
+class Interceptor(TorchDispatchMode):
     """Remembers what the attention kernels that run under it gave out."""
 
     def __init__(self) -> None:

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from .attention_call import Arguments, AttentionCall
 from .consumers.base import Consumer, LocatedIn
-from .context import Forward
+from .forward_pass import ForwardPass
 from .located import Located, Skip
 
 UNREAD = "I2AM could not read it"
 
 
-class UnderWay:
+class PendingCall:
     """A call that nobody watches, and what there is to do with any: ``run`` it, then ``end`` it."""
 
     def __init__(self, arguments: Arguments) -> None:
@@ -28,7 +28,7 @@ class UnderWay:
         """When all is there that will be known of the call."""
 
 
-class Teller(Protocol):
+class CallHandler(Protocol):
     """What an engine does for a call under way: see there."""
 
     consumers: Sequence[Consumer]
@@ -38,10 +38,10 @@ class Teller(Protocol):
     def skipping(self, what: str, calls: int = 1) -> Any: ...
 
 
-class Heard(UnderWay):
+class WatchedCall(PendingCall):
     """A call of the watched branch in which nothing was located."""
 
-    def __init__(self, arguments: Arguments, forward: Forward) -> None:
+    def __init__(self, arguments: Arguments, forward: ForwardPass) -> None:
         super().__init__(arguments)
         self.forward = forward
 
@@ -54,10 +54,12 @@ class Heard(UnderWay):
             self.forward.in_kernel = before
 
 
-class Found(Heard):
+class LocatedCall(WatchedCall):
     """A call in which references were located."""
 
-    def __init__(self, engine: Teller, forward: Forward, call: AttentionCall, located: Sequence[LocatedIn]) -> None:
+    def __init__(
+        self, engine: CallHandler, forward: ForwardPass, call: AttentionCall, located: Sequence[LocatedIn]
+    ) -> None:
         super().__init__(Arguments(call.kernel, call.args, call.kwargs, call.function), forward)
         self.engine, self.call, self.located = engine, call, located
         self.output: Tensor | None = None

@@ -9,7 +9,7 @@ import torch
 
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
-from i2am_pack.nodes.comfy.blind import why_blind
+from i2am_pack.nodes.comfy.unobservable import why_unobservable
 
 
 def refusal(graph, model):
@@ -45,7 +45,7 @@ def test_models_of_other_libraries_are_known_by_name(module):
     kind = type("Transformer", (torch.nn.Module,), {"__module__": module})
     outer = torch.nn.Module()
     outer.model = kind()
-    message = why_blind(outer)
+    message = why_unobservable(outer)
     assert module in message and ("use the same model" in message or "ComfyUI's own nodes" in message)
 
 

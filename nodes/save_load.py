@@ -6,7 +6,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ..i2am_core.storage import SUFFIX, load, save
+from ..i2am_core.files import SUFFIX, load, save
 from .images import choose, generated, referred, small
 from .schema import AttributionHandle, schema
 from .wording import in_words

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from .attribution import Reference
-from .tokens import TokenGrid
+from ..attribution import Reference
+from ..tokens import TokenGrid
 
 
 class References:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..attribution import Attribution, LayerMaps
+from ..errors import EmptyRegion, NoLayout, NoPairMaps, UnresolvedAxis
+from ..kinds import PAIR_KEY, Direction, MapKind
+from ..regions import cells_of
+from ..selection import Selected, Selection
+from ..tokens import TokenGrid
 from .aggregate import clamped, grid_of, largest_of, resampled
-from .attribution import Attribution, LayerMaps
-from .errors import EmptyRegion, NoLayout, NoPairMaps, UnresolvedAxis
-from .kinds import PAIR_KEY, Direction, MapKind
-from .regions import cells_of
-from .selection import Selected, Selection
-from .tokens import TokenGrid
 
 EVERYTHING = Selection()
 

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import Module
 from torch.utils.hooks import RemovableHandle
 
+from .block_run import BlockRun, ObservedCall, code_of
 from .blocks import Block, Blocks, Part
 from .callers import Function, foreign_caller, function_of
 from .eager import eager
 from .located import Chunk, Located, ModelCall
-from .visits import HeardCall, Visit, code_of
 
 Unheard = Callable[[str, Function], None]
 """Takes the name of a block, and the function in which its attention ran, unheard."""
@@ -29,7 +29,7 @@ NOT_ANNOUNCED = ("", "", False)  # outside all hooks: layer, role, whether a pac
 
 
 @dataclass(frozen=True)
-class Whose:
+class CallOrigin:
     """Whose an attention call is."""
 
     layer: str  # "" where no block is known to make it
@@ -39,7 +39,7 @@ class Whose:
     again: tuple[str, ...] = ()  # the layers of a block that runs more often than the model runs it
 
 
-class Forward:
+class ForwardPass:
     """``unheard`` is told of attention that ran unheard."""
 
     def __init__(self, call: ModelCall, blocks: Blocks, unheard: Unheard) -> None:
@@ -48,13 +48,13 @@ class Forward:
         self._read: frozenset[tuple] = frozenset()  # layers, first rows of chunks, references located there
         self.in_kernel = False  # of an attention call
         self._replaced = call.options.get("patches_replace", {})
-        self._visits: list[Visit] = []
+        self._visits: list[BlockRun] = []
         self._runs: Counter[Module] = Counter()
         self._keys: list[tuple[Tensor, str]] = []  # tensors that are keys, and of which part
         self._announced = NOT_ANNOUNCED
 
     @property
-    def visit(self) -> Visit | None:
+    def visit(self) -> BlockRun | None:
         return self._visits[-1] if self._visits else None
 
     # What the hooks say
@@ -92,13 +92,13 @@ class Forward:
         else:
             self._announced = self._told(options), role, changed
 
-    def begin_in_place(self, block: Block, function: Callable) -> Visit:
+    def begin_in_place(self, block: Block, function: Callable) -> BlockRun:
         """A pack's function begins that was put in the block's place."""
-        visit = Visit(block, block.names[0], function_of(function))
+        visit = BlockRun(block, block.names[0], function_of(function))
         self._visits.append(visit)
         return visit
 
-    def end_in_place(self, visit: Visit, failed: bool) -> None:
+    def end_in_place(self, visit: BlockRun, failed: bool) -> None:
         """It has ended, and with it what it has begun."""
         del self._visits[self._visits.index(visit) :]
         if not failed:
@@ -106,7 +106,7 @@ class Forward:
 
     # What an attention call is told
 
-    def hear(self, k: Any, options: Mapping[str, Any], known: bool) -> Whose:
+    def hear(self, k: Any, options: Mapping[str, Any], known: bool) -> CallOrigin:
         """Take note of the present attention call, over the keys ``k`` as they were given, and say whose it is.
 
         ``known``: a mechanism knows that already.
@@ -116,13 +116,15 @@ class Forward:
         if visit is None:
             layer = self._told(options)
             (announced, role, changed), self._announced = self._announced, NOT_ANNOUNCED
-            return Whose(layer, role, changed, caller) if announced == layer else Whose(layer, "", caller=caller)
+            return (
+                CallOrigin(layer, role, changed, caller) if announced == layer else CallOrigin(layer, "", caller=caller)
+            )
         role = self._role(visit, k)
-        visit.calls.append(HeardCall(role, visit.part, visit.announced, caller))
+        visit.calls.append(ObservedCall(role, visit.part, visit.announced, caller))
         again = () if visit.name else visit.block.names
-        return Whose(visit.name, role, visit.changed and role == visit.announced, caller, again)
+        return CallOrigin(visit.name, role, visit.changed and role == visit.announced, caller, again)
 
-    def _caller(self, visit: Visit | None) -> Function | None:
+    def _caller(self, visit: BlockRun | None) -> Function | None:
         """The pack's function that makes the present call, None where the model does."""
         if visit is None:
             return foreign_caller(code_of(type(self.call.denoiser)))
@@ -153,13 +155,13 @@ class Forward:
             return
         for outer in self._visits:
             outer.delegated |= outer.function is not None
-        self._visits.append(Visit(block, self._name(block)))
+        self._visits.append(BlockRun(block, self._name(block)))
 
     def _is_ours(self, part: Part) -> bool:
         """Whether the part is of the block that runs."""
         return (visit := self.visit) is not None and visit.function is None and part in visit.block.parts
 
-    def _role(self, visit: Visit, k: Any) -> str:
+    def _role(self, visit: BlockRun, k: Any) -> str:
         if (part := visit.part) is None:
             return visit.announced
         if visit.block.announced and part.role != visit.announced:
@@ -176,7 +178,7 @@ class Forward:
 
     def _told(self, options: Mapping[str, Any]) -> str:
         """The host's name of the block that runs, where it is ours: some cores give several blocks the same."""
-        name = told_by_host(options)
+        name = name_from_options(options)
         return name if not self.blocks.blocks or name in self.blocks.names else ""
 
     def _name(self, block: Block) -> str:
@@ -185,13 +187,13 @@ class Forward:
         run = self._runs[block.module]
         return block.names[run - 1] if run <= len(block.names) else ""
 
-    def _end(self, visit: Visit) -> None:
+    def _end(self, visit: BlockRun) -> None:
         if visit.delegated:
             return
         for part in visit.unheard(self._function):
             self._unheard(visit.name or visit.block.names[-1], self._function(visit, part))
 
-    def _function(self, visit: Visit, part: Part) -> Function:
+    def _function(self, visit: BlockRun, part: Part) -> Function:
         """In which function the attention of a part ran: of a pack, if any of those around it is."""
         if (stand_in := self._stand_in(part)) is not None:
             return stand_in
@@ -203,7 +205,7 @@ class Forward:
         return function if function.foreign else foreign_caller(()) or function
 
 
-def told_by_host(options: Mapping[str, Any]) -> str:
+def name_from_options(options: Mapping[str, Any]) -> str:
     """The block that runs, as U-Nets say it, or transformers; "" where the model does not."""
     if "block" in options:
         kind, number = options["block"]
@@ -216,7 +218,7 @@ def told_by_host(options: Mapping[str, Any]) -> str:
 class Running(threading.local):
     """The forward of this thread: ComfyUI may run the chunks of one step in several."""
 
-    forward: Forward | None = None
+    forward: ForwardPass | None = None
 
 
 class BlockHooks:

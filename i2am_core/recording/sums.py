@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .attention import Marginals
-from .attribution import LayerMaps
-from .kinds import KINDS, PAIR_KEYS
-from .tokens import TokenGrid
+from ..attention.marginals import Marginals
+from ..attribution import LayerMaps
+from ..kinds import KINDS, PAIR_KEYS
+from ..tokens import TokenGrid
 
 Holds = bool | Tensor  # 0-dim
 Count = float | Tensor  # 0-dim

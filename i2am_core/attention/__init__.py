@@ -1,0 +1,1 @@
+"""From queries and keys of one attention call to its attribution."""

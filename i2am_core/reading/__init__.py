@@ -1,0 +1,1 @@
+"""From a finished attribution to maps and numbers."""

@@ -1,0 +1,1 @@
+"""While a sampler runs: sums over its attention calls, within a budget of memory."""

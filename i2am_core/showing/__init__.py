@@ -1,0 +1,1 @@
+"""From maps to what people look at: colours, contact sheets, the file of the viewer."""
