@@ -29,8 +29,8 @@ class I2AMSave(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix", default="i2am/attribution", tooltip="Name of the file, as in Save Image."
                 ),
-                io.Image.Input("image", optional=True, tooltip="The generated picture, to keep with the maps."),
-                io.Image.Input("reference", optional=True, tooltip="The reference image, to keep with the maps."),
+                io.Image.Input("image", optional=True, tooltip="The generated picture, to save with the maps."),
+                io.Image.Input("reference", optional=True, tooltip="The reference image, to save with the maps."),
             ],
             outputs=[io.String.Output(display_name="path", tooltip="The file, within ComfyUI's output folder.")],
         )

@@ -24,8 +24,8 @@ class I2AMSpecificReference(io.ComfyNode):
                 AttributionHandle.Input("attribution", tooltip="From I2AM Collect, captured with pair_maps."),
                 io.Mask.Input(
                     "region",
-                    tooltip="The part to ask about: of the generated picture for 'generated to reference', of the "
-                    "reference image for 'reference to generated'.",
+                    tooltip="The part that the map is about: of the generated picture for 'generated to reference', of "
+                    "the reference image for 'reference to generated'.",
                 ),
                 io.Combo.Input(
                     "direction",

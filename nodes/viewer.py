@@ -40,12 +40,12 @@ class I2AMViewer(io.ComfyNode):
             inputs=[
                 AttributionHandle.Input("attribution", tooltip="From I2AM Collect or I2AM Load."),
                 io.Image.Input(
-                    "image", optional=True, tooltip="The generated picture. Without it, the one kept with the maps."
+                    "image", optional=True, tooltip="The generated picture. Without it, the one saved with the maps."
                 ),
                 io.Image.Input(
                     "reference",
                     optional=True,
-                    tooltip="The reference image, as the model saw it. Without it, the one kept with the maps.",
+                    tooltip="The reference image, as the model saw it. Without it, the one saved with the maps.",
                 ),
                 io.Mask.Input(
                     "mask",

@@ -65,7 +65,7 @@ READS_NO_ATTRIBUTION = {"I2AMCapture", "I2AMTagReference"}
 
 
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
-def test_every_node_that_asks_the_core_words_its_errors(node):
+def test_every_node_that_reads_an_attribution_words_the_errors(node):
     assert hasattr(node.execute.__func__, "__wrapped__") == (node.__name__ not in READS_NO_ATTRIBUTION)
 
 
