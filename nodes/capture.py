@@ -78,8 +78,8 @@ class I2AMCapture(io.ComfyNode):
         regions = Regions(_marked("generated_region", generated_region), _marked("reference_region", reference_region))
         if regions.reference is not None and len(regions.reference) != 1:
             raise ValueError(
-                f"got {len(regions.reference)} masks as reference_region: give a single one, which is used for all "
-                "pictures of the batch."
+                f"got {len(regions.reference)} masks as reference_region: give one, which is used for all pictures of "
+                "the batch."
             )
         capture = Capture(Settings(mechanism, branch, pair_maps, budget_mb * 2**20, regions))
         return io.NodeOutput(capture_with(model, capture), capture)
