@@ -71,6 +71,6 @@ def _parts(ipadapter: Any, clip_vision: Any) -> tuple[Mapping[str, Any], Any]:
         )
     if clip_vision is None:
         raise ValueError(
-            "this ipadapter comes without a CLIP vision model: connect to clip_vision what the IPAdapter node gets."
+            "this ipadapter comes without a CLIP vision model: connect clip_vision with what the IPAdapter node gets."
         )
     return ipadapter, clip_vision
