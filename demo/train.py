@@ -62,7 +62,7 @@ class DemoModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.unet = network.build_unet(TrainableOperations)
-        self.encoder = network.ReferenceEncoder()
+        self.encoder = network.ReferenceEncoder(TrainableOperations)
         with torch.no_grad():
             self.unet.out[-1].weight.mul_(0.1)
 
