@@ -5,6 +5,7 @@ build the same modules.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +72,8 @@ def _waves(x: Tensor, y: Tensor) -> Tensor:
 class ReferenceEncoder(nn.Module):
     """Reference latent ``[B, 48, GRID, GRID]`` to ``[B, GRID * GRID, CONTEXT_DIM]`` tokens, row-major."""
 
-    def __init__(self, operations: type) -> None:
+    def __init__(self, operations: Any) -> None:
+        """``operations``: whose layers to use, of torch.nn or comfy.ops; the latter leave weights uninitialized."""
         super().__init__()
         width = CONTEXT_DIM
         self.stem = operations.Conv2d(LATENT_CHANNELS + COORDINATE_CHANNELS, width, 3, padding=1)
