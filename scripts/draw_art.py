@@ -27,6 +27,7 @@ DRAWN = {
     "g2r_unified_overlay": "what of it is used",
 }
 NIGHT, DAY = (24, 26, 36), (246, 244, 238)  # behind the pictures, and the words
+RIM = 6  # px around a picture
 CLOSER = (0, 0, 290, 290)  # of the painted picture, where the object is
 TITLE, LINES = "I2AM", ("See how a reference image acts", "on the picture being generated.")
 
@@ -70,15 +71,17 @@ def banner(read: Read) -> Image.Image:
 
 def put(whole: Image.Image, picture: Image.Image, at: tuple[int, int], side: int) -> None:
     """A picture with round corners and a rim."""
-    radius, rim, finer = side // 9, 6, 4
-    for grown, content in ((rim, None), (0, picture)):
-        size = side + 2 * grown
-        shape = Image.new("L", (size * finer, size * finer))
-        bounds = (0, 0, size * finer - 1, size * finer - 1)
-        ImageDraw.Draw(shape).rounded_rectangle(bounds, (radius + grown) * finer, fill=255)
-        mask = shape.resize((size, size), Image.Resampling.LANCZOS)
-        tile = Image.new("RGB", (size, size), DAY) if content is None else content.resize((size, size), Image.Resampling.LANCZOS)
-        whole.paste(tile, (at[0] - grown, at[1] - grown), mask)
+    radius = side // 9
+    behind = rounded(side + 2 * RIM, radius + RIM)
+    whole.paste(DAY, (at[0] - RIM, at[1] - RIM, at[0] + side + RIM, at[1] + side + RIM), behind)
+    whole.paste(picture.resize((side, side), Image.Resampling.LANCZOS), at, rounded(side, radius))
+
+
+def rounded(side: int, radius: int) -> Image.Image:
+    """The mask of a square with round corners, drawn large so that its edge is smooth."""
+    large = Image.new("L", (4 * side, 4 * side))
+    ImageDraw.Draw(large).rounded_rectangle((0, 0, 4 * side - 1, 4 * side - 1), 4 * radius, fill=255)
+    return large.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
