@@ -57,7 +57,7 @@ def copy_repository(to: Path) -> None:
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, to / name)
     for command in (["init", "--quiet"], ["add", "--all", "--force"]):
-        subprocess.run(["git", *command], cwd=to, check=True)
+        subprocess.run(["git", "-c", "core.compression=0", *command], cwd=to, check=True)
 
 
 def validate(tools: Path, folder: Path) -> None:
@@ -74,8 +74,8 @@ def pack(tools: Path, folder: Path) -> Path:
     packed = folder / "node.zip"
     with zipfile.ZipFile(packed) as archive:
         names = set(archive.namelist())
-    if names != set(shipped()):
-        differing = ", ".join(sorted(names ^ set(shipped())))
+    differing = ", ".join(sorted(names ^ set(shipped())))
+    if differing:
         raise RegistryError(f"`comfy node pack` and scripts/registry.py do not agree on {differing}.")
     print(f"{len(names)} files, {packed.stat().st_size / 2**20:.1f} MiB", flush=True)
     return packed
