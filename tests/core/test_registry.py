@@ -75,11 +75,12 @@ def test_shipped_modules_import_only_what_ships():
 def named_paths(written):
     """Paths of this repository, and modules to run, that a text names."""
     plain = re.sub(r"\[([^\]]+)\]: https?://\S+|https?://\S+", "", written)
-    for path in re.findall(rf"(?<![\w./-])((?:{TOP})(?:/[\w.-]+)*)(?![\w/-])", plain):
+    for path in re.findall(rf"(?<![\w./-])((?:{TOP})(?:/[\w.-]+)*)(?![\w/*-])", plain):
         if "/" in path or "." in path:
-            yield path.rstrip(".")
+            yield path.rstrip("./")
     for module in re.findall(r"python -m ([\w.]+)", plain):
-        yield module.replace(".", "/") + "/__main__.py"
+        path = module.replace(".", "/")
+        yield f"{path}.py" if (ROOT / f"{path}.py").exists() else f"{path}/__main__.py"
 
 
 def messages(name):
@@ -142,6 +143,18 @@ def test_links_of_shipped_pages_lead_somewhere():
     followed = [(page, link) for page in pages for link in links(page)]
     assert ("README.md", f"{REPOSITORY}/blob/main/docs/mechanisms.md") in followed
     assert [(page, link) for page, link in followed if not leads_somewhere(page, link, names)] == []
+
+
+def test_pages_of_the_repository_name_what_is_there():
+    """Those for developers, and what GitHub and pre-commit run."""
+    there = {str(place) for name in tracked() for place in (PurePosixPath(name), *PurePosixPath(name).parents)}
+    made = {"out", ".host"}
+    pages = [
+        name for name in tracked() if re.match(r"(docs|benchmarks|demo)/.*\.md|\.github/|\.pre-commit|[A-Z]+\.md", name)
+    ]
+    named = {(page, path) for page in pages for path in named_paths(text(page)) if path.split("/")[0] not in made}
+    assert (".github/workflows/publish.yml", "scripts/release.py") in named
+    assert sorted((page, path) for page, path in named if path not in there) == []
 
 
 # What the registry is told
