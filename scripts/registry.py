@@ -62,14 +62,14 @@ def copy_repository(to: Path) -> None:
 
 def validate(tools: Path, folder: Path) -> None:
     """What the registry would say of pyproject.toml and the sources. Its warnings leave the exit code 0."""
-    said = run([str(tools / "comfy"), "--skip-prompt", "node", "validate"], folder)
-    if "passed successfully" not in said or "warning" in said.lower():
+    output = run([str(tools / "comfy"), "--skip-prompt", "node", "validate"], folder)
+    if "passed successfully" not in output or "warning" in output.lower():
         raise RegistryError("`comfy node validate` has found something; it is printed above.")
 
 
 def pack(tools: Path, folder: Path) -> Path:
-    said = run([str(tools / "comfy"), "--skip-prompt", "node", "pack"], folder)
-    if "warning" in said.lower():
+    output = run([str(tools / "comfy"), "--skip-prompt", "node", "pack"], folder)
+    if "warning" in output.lower():
         raise RegistryError("`comfy node pack` has a warning; it is printed above.")
     packed = folder / "node.zip"
     with zipfile.ZipFile(packed) as archive:
@@ -82,8 +82,8 @@ def pack(tools: Path, folder: Path) -> Path:
 
 
 def lint(tools: Path, folder: Path) -> None:
-    said = run([str(tools / "comfy-test"), "lint", "--strict", str(folder)], folder)
-    if "warning" in said.lower().replace("0 warning(s)", ""):
+    output = run([str(tools / "comfy-test"), "lint", "--strict", str(folder)], folder)
+    if "warning" in output.lower().replace("0 warning(s)", ""):
         raise RegistryError("`comfy-test lint` has a warning; it is printed above.")
 
 
@@ -96,11 +96,11 @@ def run(command: list[str], folder: Path) -> str:
     done = subprocess.run(
         command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    said = done.stdout.decode(errors="replace")
-    print(said.strip(), flush=True)
+    output = done.stdout.decode(errors="replace")
+    print(output.strip(), flush=True)
     if done.returncode:
         raise RegistryError(f"`{' '.join([Path(command[0]).name, *command[1:4]])}` failed; what it says is above.")
-    return said
+    return output
 
 
 def main() -> None:

@@ -24,10 +24,10 @@ class ReleaseError(Exception):
 
 
 def version_of(pyproject: str) -> str:
-    found = re.search(r'^version = "([^"]*)"$', pyproject, re.MULTILINE)
-    if not found or not re.fullmatch(r"\d+\.\d+\.\d+", found[1]):
+    match = re.search(r'^version = "([^"]*)"$', pyproject, re.MULTILINE)
+    if not match or not re.fullmatch(r"\d+\.\d+\.\d+", match[1]):
         raise ReleaseError("pyproject.toml has no version of the form 1.2.3, which is the only one the registry takes.")
-    return found[1]
+    return match[1]
 
 
 def notes_of(changelog: str, version: str) -> str:
