@@ -72,7 +72,7 @@ class Interceptor(TorchDispatchMode):
     def total(self, q: Tensor, k: Tensor, scale: float | None, bias: Tensor | None = None) -> Tensor | None:
         """The row log-sum-exp of exactly this call, ``[B, H, Nq]``, or None where it was not intercepted.
 
-        ``q [B, H, Nq, D]``, ``k [B, H, K, D]`` and ``bias`` (of any shape) must be the very memory that the kernel read,
+        ``q [B, H, Nq, D]``, ``k [B, H, K, D]`` and ``bias`` (of any shape) must be the memory that the kernel read,
         and it must have been the only kernel. ``scale`` None stands for ``D ** -0.5``.
         """
         if len(self._calls) != 1:

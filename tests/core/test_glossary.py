@@ -4,8 +4,6 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ["i2am_core"]
 
@@ -29,9 +27,9 @@ def names(tree):
             yield node.lineno, node.id if isinstance(node, ast.Name) else node.attr
         elif isinstance(node, ast.alias) and node.asname:
             yield node.lineno, node.asname
-        elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
-            yield node.lineno, node.name
-        elif isinstance(node, ast.ExceptHandler) and node.name:
+        elif (isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name) or (
+            isinstance(node, ast.ExceptHandler) and node.name
+        ):
             yield node.lineno, node.name
 
 
@@ -49,6 +47,8 @@ WORDS = banned_words((ROOT / "docs/glossary.md").read_text())
 
 if __name__ == "__main__":
     import sys
+
     print(sorted(WORDS))
     for f in sys.argv[1:]:
-        for r in riddles(Path(f).read_text(), WORDS): print(f, r)
+        for r in riddles(Path(f).read_text(), WORDS):
+            print(f, r)

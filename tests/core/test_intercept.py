@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from i2am_core import Logits, attribute, span
 from i2am_core.attention.intercept import Interceptor
-from i2am_core.attention.logsumexp import KERNELS, PLAIN, chunked, row_log_sum_exp, is_trusted
+from i2am_core.attention.logsumexp import KERNELS, PLAIN, chunked, is_trusted, row_log_sum_exp
 
 FLASH_ON_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 
