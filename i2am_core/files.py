@@ -33,7 +33,7 @@ def save(attribution: Attribution, path: Path) -> None:
     try:
         from safetensors.torch import save_file
     except ImportError:
-        raise _missing_safetensors("saving an attribution") from None
+        raise MissingPackage("safetensors", "files", "saving an attribution") from None
     tensors = dict(_tensors(attribution))
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         temporary = Path(file.name)
@@ -54,7 +54,7 @@ def load(path: Path) -> Attribution:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
-        raise _missing_safetensors("loading an attribution") from None
+        raise MissingPackage("safetensors", "files", "loading an attribution") from None
     if not path.is_file():
         raise BadFile(path.name, "missing")
     try:
@@ -68,10 +68,6 @@ def load(path: Path) -> Attribution:
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         reason = str(error).strip("'\"")
         raise BadFile(path.name, "invalid", reason) from None
-
-
-def _missing_safetensors(purpose: str) -> MissingPackage:
-    return MissingPackage("safetensors", "files", purpose)
 
 
 def _header(a: Attribution) -> dict[str, Any]:

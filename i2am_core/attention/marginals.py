@@ -41,7 +41,7 @@ class Marginals:
     """The maps of one attention call for one reference, for each of B batch items and H heads (float32 or float64).
 
     N generated positions, M reference tokens. Maps in the ``paper`` normalization sum to 1; those in ``share`` are
-    parts of the attention, in [0, 1] times the gain. ``*_scope`` is the mean over the positions in scope only. Pair maps are
+    parts of the attention, in [0, 1] times the gain. ``*_scope`` is the mean over the positions in scope. Pair maps are
     means over heads, for the A positions of ``Positions.pair_rows``: ``g2r_pairs`` is ``softmax_j S[i, j]``, and
     ``r2g_pairs`` is ``softmax_i S[i, j]`` over all N (Park & Jang, section 3).
     """

@@ -67,7 +67,7 @@ class _Products:
         return in_range
 
     def _exponentials(self, block: slice) -> Tensor:
-        """E of some rows, ``[g, n, M]``, in the buffer. Fills in their sums, and their maximum where it is the offset."""
+        """E of some rows, ``[g, n, M]``, in the buffer. Fills in their sums, and the offset that is their maximum."""
         rows, columns = self.q[:, block], self.k.transpose(1, 2)
         shape = (rows.shape[0], rows.shape[1], columns.shape[2])
         e = self.buffer[: math.prod(shape)].view(shape)
