@@ -43,7 +43,7 @@ def test_what_is_not_there_is_no_attribute():
 
 
 def used_of_the_core(path):
-    """What a file imports from the core: ``module.name``, or the name alone where it is of the face; also ``core.name``."""
+    """What a file imports from the core: ``module.name``, or ``name`` where it is of the face; and ``core.name``."""
     tree = ast.parse(path.read_text())
     whole = set()
     for node in ast.walk(tree):
