@@ -5,6 +5,7 @@
 
 import dataclasses
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -64,22 +65,13 @@ def unclamped(
         raise UnknownChoice("level", level, LEVELS)
     if level == "reference":
         return _reference_maps(attribution, kind, selection)
-    reading = _Reading.of(attribution, kind, selection, level == "frame")
-    if level == "time":
-        values, labels = reading.time_maps(time_groups)
-    elif level == "head":
-        values, labels = reading.head_maps()
-    elif level == "layer":
-        values, labels = reading.layer_maps()
-    elif level == "frame":
-        values, labels = reading.frame_maps()
-    else:
-        values, labels = reading.unified(), ["unified"]
+    reading = Reading.of(attribution, kind, selection, level == "frame")
+    values, labels = MAPS_OF[level](reading, time_groups)
     return Maps(values, labels, reading.selected.scope)
 
 
 @dataclass(frozen=True)
-class _Reading:
+class Reading:
     """The layers of a selection that were captured in its steps."""
 
     attribution: Attribution
@@ -89,7 +81,7 @@ class _Reading:
     layers: dict[int, Tensor]  # by number: [bins, heads, frames, h, w] on their own grids
 
     @classmethod
-    def of(cls, attribution: Attribution, kind: MapKind, selection: Selection, by_frame: bool) -> "_Reading":
+    def of(cls, attribution: Attribution, kind: MapKind, selection: Selection, by_frame: bool) -> "Reading":
         selected = selection.of(attribution)
         kind, reference = selected.kind(kind), attribution.references[selected.reference]
         if kind.on_reference and reference.grid is None:
@@ -121,50 +113,69 @@ class _Reading:
         """All selected bins as one group."""
         return [list(self.selected.bins)]
 
-    def unified(self) -> Tensor:
-        return self.mean(self.all_bins)[:, 0]
 
-    def layer_maps(self) -> tuple[Tensor, list[str]]:
-        values = [self.of_layer(layer, self.all_bins).mean(1)[:, 0] for layer in self.layers]
-        return torch.cat(values), [f"layer {n}: {self.attribution.layers[n].name}" for n in self.layers]
+Labelled = tuple[Tensor, list[str]]
+"""Maps ``[n, h, w]``, not clamped, and a label for each."""
 
-    def time_maps(self, groups: int) -> tuple[Tensor, list[str]]:
-        if groups < 0:
-            raise BadCount("time_groups", groups, "each step apart")
-        count = min(groups, len(self.selected.bins)) or len(self.selected.bins)
-        parts = [part.tolist() for part in np.array_split(self.selected.bins, count)]
-        values = self.mean(parts)[:, 0]
-        labels = []
-        for bins, captured in zip(parts, ~values.isnan().flatten(1).any(1), strict=True):
-            steps = [step for b in bins for step in self.attribution.bins[b]]
-            name = f"{'step' if len(steps) == 1 else 'steps'} {numbers_text(steps)}"
-            missing = "" if captured else " (not captured)"
-            labels.append(f"{name}, sigma {self.attribution.sigmas[steps[0]]:.3g}{missing}")
-        return values.nan_to_num(0), labels
 
-    def head_maps(self) -> tuple[Tensor, list[str]]:
-        """Heads are averaged over the layers that have the same number of heads: head 3 of 10 is not head 3 of 20."""
-        if not self.attribution.heads_kept:
-            raise UnresolvedAxis("heads")
-        groups: dict[int, list[int]] = defaultdict(list)
-        mean = MeanOfLayers()
-        for layer in self.layers:
-            count = self.attribution.layers[layer].heads
-            groups[count].append(layer)
-            mean.add(count, self.of_layer(layer, self.all_bins)[0, :, 0])
-        labels = []
-        for count, members in groups.items():
-            where = "1 layer" if len(members) == 1 else f"{len(members)} layers"
-            labels += [f"head {head} of {count} ({where})" for head in self.selected.heads[members[0]]]
-        return torch.cat(list(mean.means().values())), labels
+def _unified(reading: Reading, time_groups: int) -> Labelled:
+    return reading.mean(reading.all_bins)[:, 0], ["unified"]
 
-    def frame_maps(self) -> tuple[Tensor, list[str]]:
-        """Frames are those of the latent: one for several pictures of the video."""
-        counts = sorted({values.shape[2] for values in self.layers.values()})
-        if counts == [1] or len(counts) > 1:
-            raise NoFrames(self.kind.direction, counts)
-        values = self.mean(self.all_bins)[0]
-        return values, [f"frame {n}" for n in range(len(values))]
+
+def _layer(reading: Reading, time_groups: int) -> Labelled:
+    values = [reading.of_layer(layer, reading.all_bins).mean(1)[:, 0] for layer in reading.layers]
+    return torch.cat(values), [f"layer {n}: {reading.attribution.layers[n].name}" for n in reading.layers]
+
+
+def _time(reading: Reading, time_groups: int) -> Labelled:
+    if time_groups < 0:
+        raise BadCount("time_groups", time_groups, "each step apart")
+    count = min(time_groups, len(reading.selected.bins)) or len(reading.selected.bins)
+    parts = [part.tolist() for part in np.array_split(reading.selected.bins, count)]
+    values = reading.mean(parts)[:, 0]
+    labels = []
+    for bins, captured in zip(parts, ~values.isnan().flatten(1).any(1), strict=True):
+        steps = [step for b in bins for step in reading.attribution.bins[b]]
+        name = f"{'step' if len(steps) == 1 else 'steps'} {numbers_text(steps)}"
+        missing = "" if captured else " (not captured)"
+        labels.append(f"{name}, sigma {reading.attribution.sigmas[steps[0]]:.3g}{missing}")
+    return values.nan_to_num(0), labels
+
+
+def _head(reading: Reading, time_groups: int) -> Labelled:
+    """Heads are averaged over the layers that have the same number of heads: head 3 of 10 is not head 3 of 20."""
+    if not reading.attribution.heads_kept:
+        raise UnresolvedAxis("heads")
+    groups: dict[int, list[int]] = defaultdict(list)
+    mean = MeanOfLayers()
+    for layer in reading.layers:
+        count = reading.attribution.layers[layer].heads
+        groups[count].append(layer)
+        mean.add(count, reading.of_layer(layer, reading.all_bins)[0, :, 0])
+    labels = []
+    for count, members in groups.items():
+        where = "1 layer" if len(members) == 1 else f"{len(members)} layers"
+        labels += [f"head {head} of {count} ({where})" for head in reading.selected.heads[members[0]]]
+    return torch.cat(list(mean.means().values())), labels
+
+
+def _frame(reading: Reading, time_groups: int) -> Labelled:
+    """Frames are those of the latent: one for several pictures of the video."""
+    counts = sorted({values.shape[2] for values in reading.layers.values()})
+    if counts == [1] or len(counts) > 1:
+        raise NoFrames(reading.kind.direction, counts)
+    values = reading.mean(reading.all_bins)[0]
+    return values, [f"frame {n}" for n in range(len(values))]
+
+
+MAPS_OF: dict[Level, Callable[[Reading, int], Labelled]] = {
+    "unified": _unified,
+    "time": _time,
+    "head": _head,
+    "layer": _layer,
+    "frame": _frame,
+}
+"""What makes the maps of a level of one reading; level 'reference', alone, needs a reading for each reference."""
 
 
 def _reference_maps(attribution: Attribution, kind: MapKind, selection: Selection) -> Maps:
