@@ -27,7 +27,7 @@ class Window:
 
 
 def window_of(model: Any, x: Tensor, latent: torch.Size, sigma: Tensor, options: Mapping[str, Any]) -> Window | None:
-    """The window that ``x`` is; None for the whole latent ``[items, channels, (frames,) h, w]``."""
+    """The window that ``x`` is; None where it is the whole latent, of shape ``[items, channels, (frames,) h, w]``."""
     try:
         return _window_of(model, x, latent, sigma, options)
     except Exception:  # of handlers that other packs bring: the call is then skipped
@@ -43,7 +43,7 @@ def _window_of(model: Any, x: Tensor, latent: torch.Size, sigma: Tensor, options
     windows = [list(w.index_list) for w in handler.get_context_windows(model, whole, options)]
     mine = list(present.index_list)
     anchor = getattr(present, "causal_anchor_index", None)
-    before = [] if anchor is None else [anchor]  # newer hosts put a frame there, and drop it from the output
+    before = [] if anchor is None else [anchor]  # newer ComfyUI cores put a frame there, and drop it from the output
     if mine not in windows or len(before) + len(mine) != x.shape[FRAMES]:
         return None
     total = torch.zeros(latent[FRAMES])
@@ -55,7 +55,7 @@ def _window_of(model: Any, x: Tensor, latent: torch.Size, sigma: Tensor, options
 
 
 def _weights(frames: Sequence[int], of: int, handler: Any, sigma: Tensor) -> Tensor:
-    """As ``combine_context_window_results`` has them."""
+    """How much each frame of a window counts, as ``combine_context_window_results`` has it: ``[n]``."""
     from comfy.context_windows import ContextFuseMethods, get_context_weights  # in here, as it may change
 
     if handler.fuse_method.name == ContextFuseMethods.RELATIVE:
