@@ -356,7 +356,7 @@ def _images(tokens: Any) -> tuple[int, int] | None:
 
 
 def _groups(name: str, key: str, images: int, tokens: int, embeds: Tensor | None) -> tuple[TokenGroup, ...]:
-    """The images one after the other. 257 tokens are CLS, which is a reference of its own without a place, and a grid."""
+    """The images one after the other. 257 tokens are CLS, a reference of its own without a place, and a grid."""
     groups = []
     for image in range(images):
         label = f"{name}, image {image + 1}" if images > 1 else name

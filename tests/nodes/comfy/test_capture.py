@@ -57,7 +57,7 @@ def test_no_reference_tokens(graph):
 
 
 def test_the_negative_branch_without_guidance(graph):
-    with pytest.raises(ValueError, match=r"never asked for its negative conditioning.*guidance is off"):
+    with pytest.raises(ValueError, match=r"never called with its negative conditioning.*guidance is off"):
         graph.attribution(branch="negative")
 
 

@@ -150,8 +150,8 @@ def test_a_forward_that_drops_the_options_is_named_and_not_what_it_runs():
     graph.model.add_object_patch(f"diffusion_model.{place}.forward", bare)
     latent, attribution = sampled(graph)
     assert torch.equal(latent, graph.sample()["samples"])
-    unseen = {reason: calls for reason, calls in attribution.skipped.items() if "ran unseen in" in reason}
-    assert list(unseen.values()) == [4] and f"{bare.__qualname__} of {__name__}" in next(iter(unseen))
+    unobserved = {reason: calls for reason, calls in attribution.skipped.items() if "not observed" in reason}
+    assert list(unobserved.values()) == [4] and f"{bare.__qualname__} of {__name__}" in next(iter(unobserved))
 
 
 def test_one_pack_that_looks_does_not_stand_for_another_that_hides():
@@ -160,12 +160,12 @@ def test_one_pack_that_looks_does_not_stand_for_another_that_hides():
     model = unet.before_self_attention(model)
     graph.model = model
     _, attribution = sampled(unet_with_tags(graph))
-    unseen = {reason: calls for reason, calls in attribution.skipped.items() if "ran unseen in" in reason}
-    assert unseen == {
-        f"attention that ran unseen in without_options of {unet.__name__}, which does not give ComfyUI's attention the "
-        "options of the run": 2
+    unobserved = {reason: calls for reason, calls in attribution.skipped.items() if "not observed" in reason}
+    assert unobserved == {
+        f"attention that was not observed: it ran in without_options of {unet.__name__}, which does not pass the run's "
+        "options on to ComfyUI's attention": 2
     }
-    assert attention_packs.__name__ in next(iter(unseen))
+    assert attention_packs.__name__ in next(iter(unobserved))
 
 
 @pytest.mark.parametrize(("name", "compiled_before"), [("wan_i2v", False), ("wan_phantom", True)])

@@ -9,7 +9,7 @@ from ip_adapter_standin import SETTINGS, StandIn, weights
 from mechanisms import sampled
 
 from i2am_pack.nodes.capture import I2AMCapture
-from i2am_pack.nodes.comfy import forward_pass, run
+from i2am_pack.nodes.comfy import block_hooks, forward_pass, run
 from i2am_pack.nodes.comfy.consumers import Consumer
 from i2am_pack.nodes.comfy.engine import Engine
 from i2am_pack.nodes.comfy.located import Skip
@@ -139,7 +139,9 @@ def test_one_that_acts_and_fails_is_not_passed_over(method):
 def test_one_that_acts_is_told_at_once_of_a_block_that_nobody_hears():
     graph = tiny_graphs.flux_kontext()
     graph.model = transformers.replaces_blocks(graph.model, [("double_block", 1)])
-    with pytest.raises(ValueError, match="this reference cannot be changed: attention that ran unseen in "):
+    with pytest.raises(
+        ValueError, match="this reference cannot be changed: attention that was not observed: it ran in "
+    ):
         sampled(graph, Refuses())
 
 
@@ -233,7 +235,7 @@ def test_what_was_given_is_what_is_found(name):
     assert {reference for reference, _ in attribution.entries} == set(range(len(found)))
 
 
-@pytest.mark.parametrize("method", ["enter", "leave", "announce", "begin_in_place", "end_in_place", "_end"])
+@pytest.mark.parametrize("method", ["enter", "leave", "announce", "begin_replacement", "end_replacement", "_end"])
 @pytest.mark.parametrize("name", ["flux_kontext", "sd15_text"])
 def test_an_error_while_blocks_run_costs_maps_only(name, method, monkeypatch):
     def fail(*args, **kwargs):
@@ -246,7 +248,7 @@ def test_an_error_while_blocks_run_costs_maps_only(name, method, monkeypatch):
     monkeypatch.setattr(forward_pass.ForwardPass, method, fail)
     latent, attribution = sampled(graph, steps=1)
     assert torch.equal(latent, plain)
-    happens = method not in ("announce" if name == "flux_kontext" else "begin_in_place", "end_in_place")
+    happens = method not in ("announce" if name == "flux_kontext" else "begin_replacement", "end_replacement")
     said = any("out of luck" in note for note in attribution.notes)
     assert said or not happens or (name == "flux_kontext" and method == "announce")
 
@@ -285,7 +287,7 @@ def test_without_hooks_a_layer_has_its_own_name_or_none(monkeypatch, name):
         return latent, handle.find(latent)
 
     plain, attribution = watched()
-    monkeypatch.setattr(forward_pass.BlockHooks, "put_on", lambda self, blocks: None)
+    monkeypatch.setattr(block_hooks.BlockHooks, "put_on", lambda self, blocks: None)
     latent, unhooked = watched()
     assert torch.equal(latent, plain)
     calls = attribution.captured_calls + sum(attribution.skipped.values())

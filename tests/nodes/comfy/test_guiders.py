@@ -86,7 +86,7 @@ def test_a_call_that_does_not_say_whose_it_is_is_a_skip(graph):
     model, handle = I2AMCapture.execute(model, "auto", "positive", "off", 512).args
     output = run(graph, cfg(model, graph))
     assert torch.equal(plain, output)
-    assert any("does not say whose it is" in reason for reason in handle.find(output).skipped)
+    assert any("does not say of which conditionings it is" in reason for reason in handle.find(output).skipped)
 
 
 @pytest.mark.parametrize("other", [False, True])

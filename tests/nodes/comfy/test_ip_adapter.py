@@ -19,7 +19,7 @@ from oracle import Oracle
 
 from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.capture import I2AMCapture
-from i2am_pack.nodes.comfy.mechanisms.ip_adapter import ELSEWHERE, NEGATIVE, TEXT, UNSEEN, factor
+from i2am_pack.nodes.comfy.mechanisms.ip_adapter import NEGATIVE, NO_IMAGE, TEXT, UNOBSERVED, factor
 
 
 @pytest.fixture(params=ip_adapter_standin.packs(), ids=lambda pack: type(pack).__name__)
@@ -65,7 +65,7 @@ class Spied:
 
 @contextlib.contextmanager
 def spied(pack, oracle, calls):
-    """The plain way to listen: another function in the module. The pack does not do it so."""
+    """The plain way to intercept: another function in the module. The pack does not do it so."""
     original = pack.module.optimized_attention
 
     def spy(q, k, v, heads, *args, **kwargs):
@@ -281,7 +281,7 @@ def test_inference_mode(pack):
 def test_precise_weights_put_the_image_elsewhere(pack):
     graph, watched, handle = graph_with(pack, settings={"weight_type": "composition precise"})
     attribution = capture(graph, watched, handle)
-    assert attribution.captured_calls == 0 and attribution.skipped[ELSEWHERE] == 4
+    assert attribution.captured_calls == 0 and attribution.skipped[NO_IMAGE] == 4
 
 
 def test_the_negative_conditioning_sees_a_negative_image(pack):
@@ -310,7 +310,7 @@ def test_a_callback_that_cannot_be_looked_into_is_told():
     patch.callback[0] = lambda *args, **kwargs: plain(*args, **kwargs)
     watched, handle = I2AMCapture.execute(graph.model, "IP-Adapter", "positive", "off", 512).args
     attribution = capture(graph, watched, handle)
-    assert attribution.captured_calls == 2 and attribution.skipped[UNSEEN] == 2
+    assert attribution.captured_calls == 2 and attribution.skipped[UNOBSERVED] == 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
