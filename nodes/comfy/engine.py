@@ -132,7 +132,7 @@ class Engine:
             self.notify(consumer, consumer.note, *notes)
 
     def notify(self, consumer: Consumer, method: Callable, *arguments: Any, calls: int = 0) -> Any:
-        """Call a method of a consumer. Where one that looks fails, that costs itself so many calls, and nobody else.
+        """Call a method of a consumer. Where one that looks fails, it loses so many calls, and no other consumer does.
 
         Raises what a consumer that acts has raised, and ComfyUI's interrupt.
         """

@@ -75,15 +75,15 @@ class ModelCalls:
         Not by position: guiders and guidance patches order them as they like. The guider's own dictionaries
         of the branch are recognised in them, by identity: uuids are not unique, since ComfyUI copies dictionaries.
         """
-        ours = {id(c): c for c in conditionings_of(self.guider, self.branch)}
+        branch_by_id = {id(c): c for c in conditionings_of(self.guider, self.branch)}
         if not _replaced(options) <= self.replaced:
-            if any(id(c) in ours for conditionings in conds for c in conditionings or ()):
+            if any(id(c) in branch_by_id for conditionings in conds for c in conditionings or ()):
                 self._skip(PERTURBED)
             return
         if "context_window" in options["transformer_options"]:  # dictionaries are copies, but not of another branch
-            uuids = {c.get("uuid") for c in ours.values() if "area" not in c}
-            ours = {id(c): c for conditionings in conds for c in conditionings or () if c.get("uuid") in uuids}
-        watched = [_by_uuid(conditionings, ours) for conditionings in conds]
+            uuids = {c.get("uuid") for c in branch_by_id.values() if "area" not in c}
+            branch_by_id = {id(c): c for conditionings in conds for c in conditionings or () if c.get("uuid") in uuids}
+        watched = [_by_uuid(conditionings, branch_by_id) for conditionings in conds]
         self._areas = [areas_of(c, x, timestep) if w else {} for c, w in zip(conds, watched, strict=True)]
         self._window = window_of(model, x, self._shape, timestep, options)
         self._watched = watched  # last: what could not be read is not watched
@@ -171,16 +171,16 @@ def conditionings_of(guider: Any, branch: str) -> list[Mapping[str, Any]]:
 
 
 def _by_uuid(
-    conditionings: list | None, ours: Mapping[int, Mapping[str, Any]]
+    conditionings: list | None, branch_by_id: Mapping[int, Mapping[str, Any]]
 ) -> Mapping[Any, Mapping[str, Any]] | None:
-    """The conditionings of one list by uuid, if the list holds any of ours; each list has its own uuids.
+    """The conditionings of one list by uuid, if the list holds any of the branch; each list has its own uuids.
 
     ComfyUI gives an area of one branch to the others as a copy, tags and uuid included, of which only the tensors are
     the other branch's own (``create_cond_with_same_area_if_none``, comfy/samplers.py): the tensors tell them apart.
     """
     by_uuid = {}
     for c in conditionings or ():
-        if id(c) in ours:
+        if id(c) in branch_by_id:
             same = (other for other in conditionings or () if _tensors_of(other) == _tensors_of(c))
             by_uuid[c.get("uuid")] = next(same, c)
     return by_uuid or None

@@ -21,7 +21,7 @@ class LocatedIn:
 class Consumer:
     """Is notified of every attention call of the watched branch in one run, with references in it or without.
 
-    One that looks leaves the output as it is: whatever goes wrong in it costs itself only. One that ``acts`` changes
+    One that looks leaves the output as it is: what goes wrong in it is only its own loss. One that ``acts`` changes
     what is computed, comes before all that look, and raises where it cannot, in any of its methods: the run then ends
     with that error, for a picture that was to be changed and was not would be a lie. Methods may be called from
     several threads: ComfyUI may run the chunks of one step in several.
