@@ -5,7 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..i2am_core.attention.rollout import grid_of, resample, rollout
+from ..i2am_core.attention.rollout import patch_grid, resample, rollout
 from .comfy.resampler_rollout import Image, RolledOut
 from .images import small
 from .schema import CaptureHandle, schema
@@ -43,7 +43,7 @@ class I2AMIPAdapterReference(io.ComfyNode):
         ipadapter, clip_vision = _parts(ipadapter, clip_vision)
         features = clip_vision.encode_image(image).penultimate_hidden_states
         resampled = resample(ipadapter["image_proj"], features.cpu())
-        grid_of(features.shape[1])
+        patch_grid(features.shape[1])
         held = rollout(resampled.attentions)
         pictures = [small(central_square(x)) for x in image]
         images = (Image(*parts) for parts in zip(resampled.tokens, held, pictures, strict=True))

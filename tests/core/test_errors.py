@@ -40,6 +40,7 @@ EXAMPLES = [
     errors.BadAttention("queries or keys hold values that are not numbers.", (2, 3)),
     *(errors.BadFile("a.safetensors", p, "why") for p in ("missing", "damaged", "foreign", "newer", "invalid")),
     errors.BadAdapter("this is no adapter.", "plain"),
+    errors.MissingPackage("safetensors", "files", "saving an attribution"),
 ]
 FOREIGN = (  # nodes, their widgets, and what these offer
     *("I2AM (Capture|Collect|Viewer|Maps|Save|Load|IMACS|Tag|Specific|IPAdapter)", "budget_mb", "pair_maps"),

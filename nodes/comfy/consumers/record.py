@@ -96,7 +96,7 @@ class Record(Consumer):
         if not isinstance(call.kernel, InterceptedKernel) or call.kernel.interceptor is None:
             return None
         assert call.function is not None
-        self._not_intercepted[call.function] += call.kernel.interceptor.silent
+        self._not_intercepted[call.function] += not call.kernel.interceptor.intercepted
         return call.kernel.interceptor.total(call.q, call.k, call.scale, call.bias)
 
     def _record(self, call: AttentionCall, chunk: Chunk, located: Located, logsumexp: Tensor | None) -> str:

@@ -360,8 +360,8 @@ def test_the_row_sums_are_intercepted_where_the_host_runs_plain_attention(single
     latent = graph.sample(model, cfg=3.0)["samples"]
     assert torch.equal(latent, graph.sample(cfg=3.0)["samples"])
     attribution = handle.find(latent)
-    assert attribution.row_sums == {"overheard from the attention kernel of the host": 18}
-    assert "row sums of 18 calls: overheard" in attribution.summary()
+    assert attribution.row_sums == {"intercepted from the attention kernel that computed the call": 18}
+    assert "row sums of 18 calls: intercepted" in attribution.summary()
 
     class Deaf(record.Interceptor):
         def total(self, *call):
