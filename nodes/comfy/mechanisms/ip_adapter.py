@@ -6,20 +6,18 @@ callback returns: attention to the tokens of its own images alone, times a weigh
 ``optimized_attention`` of their module and give it no options, so none of it comes through ComfyUI's override.
 
 The options of a run have an ``_InterceptedAdapter`` in the place of each such object. It runs the same code on a copy
-of the object, as functions in whose globals ``optimized_attention`` is ours: no module is changed, and no lock is
-needed. By how much a callback multiplies its attention is measured, row by row: what it returned over what attention
-gave it. Where the one is not a multiple of the other, the call is skipped.
+of the object, but that attention is called through the engine (``intercepted_functions``). By how much a callback
+multiplies its attention is measured, row by row: what it returned over what attention gave it. Where the one is not a
+multiple of the other, the call is skipped.
 
 ``g`` times the softmax is the share, where g is all that the values are multiplied with.
 """
 
 import copy
-import dis
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from types import CodeType, FunctionType
-from typing import Any, TypeGuard
+from types import FunctionType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,12 +26,12 @@ from ....i2am_core.attribution import Layer, Reference
 from ....i2am_core.recording.recorder import Verdict
 from ....i2am_core.tokens import TokenGrid, TokenGroup
 from ..attention_call import Arguments
+from ..intercepted_functions import can_intercept, with_attention
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..pending_call import PendingCall
 from ..proxy import Proxy
 from .base import NOT_THE_FEATURE_MAP, Attend, Documented, Mechanism
 
-ATTENTION = "optimized_attention"
 NAMES = {"ipadapter_attention": "IP-Adapter", "instantid_attention": "InstantID", "pulid_attention": "PuLID"}
 CLIP = TokenGrid(16, 16)  # patches of a vision model of 224 pixels, after its CLS token
 SECOND = (", composition image", " composition")  # what name and key of a second image end with
@@ -48,9 +46,6 @@ NO_IMAGE = (
 CHANGED_VALUES = (
     "an IP-Adapter changed its values by more than a factor ({}): shares are of the values as changed, without that"
 )
-
-AttentionFunction = Callable[[Callable, tuple, Mapping[str, Any]], Tensor]
-"""Makes a call of the given attention function, from its arguments."""
 
 
 class IPAdapter(Mechanism):
@@ -110,7 +105,7 @@ class IPAdapter(Mechanism):
 def _is_adapter(patch: Any) -> bool:
     callbacks, kwargs = getattr(patch, "callback", None), getattr(patch, "kwargs", None)
     lists = isinstance(callbacks, list) and isinstance(kwargs, list) and len(callbacks) == len(kwargs)
-    return lists and _can_intercept(type(patch).__call__)
+    return lists and can_intercept(type(patch).__call__)
 
 
 class _InterceptedAdapter(Proxy):
@@ -128,7 +123,7 @@ class _InterceptedAdapter(Proxy):
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any]) -> Tensor:
         patch = copy.copy(self.original)
         patch.callback = [
-            self._intercepted(number, callback) if _can_intercept(callback) else self._reported(callback)
+            self._intercepted(number, callback) if can_intercept(callback) else self._reported(callback)
             for number, callback in enumerate(patch.callback)
         ]
 
@@ -139,13 +134,13 @@ class _InterceptedAdapter(Proxy):
             return output
 
         call: Any = type(self.original).__call__  # a plain function: else this would not be in its place
-        return _with_attention(call, attention)(patch, q, k, v, options)
+        return with_attention(call, attention)(patch, q, k, v, options)
 
     def references(self) -> Iterator[Reference]:
         """What is known of the adapters' references before any attention call."""
         for number, (callback, kwargs) in enumerate(zip(self.original.callback, self.original.kwargs, strict=True)):
             adapter = _Adapter(self._name(number), str(number), {}, kwargs)
-            if _can_intercept(callback):
+            if can_intercept(callback):
                 yield from adapter.references()
 
     def _name(self, number: int) -> str:
@@ -167,7 +162,7 @@ class _InterceptedAdapter(Proxy):
                 adapter.output = output.clone()  # as it was then: others may go on to change it in place
                 return output
 
-            result = _with_attention(callback, attention)(out, q, k, v, options, **kwargs)
+            result = with_attention(callback, attention)(out, q, k, v, options, **kwargs)
             adapter.result = result if len(pending_calls) == 1 and isinstance(result, Tensor) else None
             for pending_call in pending_calls:
                 pending_call.end()
@@ -199,31 +194,6 @@ def _never_run(*args: Any, **kwargs: Any) -> Tensor:
 def _name(callback: Any) -> str:
     given = getattr(callback, "__name__", type(callback).__name__)
     return NAMES.get(given, given)
-
-
-def _can_intercept(function: Any) -> TypeGuard[FunctionType]:
-    """Whether it is a plain function that calls attention by its name in its globals, and sets no globals itself."""
-    if not isinstance(function, FunctionType) or ATTENTION not in function.__globals__:
-        return False
-    return not _sets_globals(function.__code__)
-
-
-@cache
-def _sets_globals(code: CodeType) -> bool:
-    return any(instruction.opname == "STORE_GLOBAL" for instruction in dis.get_instructions(code))
-
-
-def _with_attention(function: FunctionType, replacement: AttentionFunction) -> FunctionType:
-    """The same code and globals, but that each call of attention is ``replacement(attention, args, kwargs)``."""
-    attention = function.__globals__[ATTENTION]
-
-    def replaced(*args: Any, **kwargs: Any) -> Tensor:
-        return replacement(attention, args, kwargs)
-
-    names = {**function.__globals__, ATTENTION: replaced}
-    same = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
-    same.__kwdefaults__ = function.__kwdefaults__
-    return same
 
 
 class _AlwaysSkipped(IPAdapter):

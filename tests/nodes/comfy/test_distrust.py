@@ -63,7 +63,7 @@ def unet_with_tags(graph):
     return graph
 
 
-def test_a_block_whose_module_a_pack_runs_twice_is_retracted():
+def test_a_block_that_a_pack_runs_twice_as_a_module_is_retracted():
     graph = tiny_graphs.flux_kontext()
 
     def twice(args, extra):
@@ -119,7 +119,7 @@ def fails(failed):
         raise MemoryError
 
 
-def test_another_block_past_its_call_is_not_taken_for_the_one_whose_place_it_has():
+def test_another_block_past_its_call_is_not_taken_for_the_one_in_the_same_place():
     graph = tiny_graphs.flux_kontext()
     blocks = graph.model.model.diffusion_model.double_blocks
 
