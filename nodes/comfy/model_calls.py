@@ -115,22 +115,8 @@ class ModelCalls:
         self.branch_was_called = True
         conditionings = conditionings_of(self.guider, self.branch)
         self._engine.given(Given(self.branch, conditionings, options, model, self.regions))
-        if x.shape[0] != self.items * len(options["cond_or_uncond"]):
-            self._skip(
-                f"a call with {x.shape[0]} rows, not {self.items} for each conditioning, as context windows make them: "
-                "not supported yet"
-            )
-            return None
-        whole = Placement(window=self._window).shape(self.latent)
-        if len(self.latent) == 3 and x.shape[2] != whole[0] and x.shape[3:] == whole[1:]:
-            frames = f"{x.shape[2]} of the {self.latent[0]} frames of the video"
-            self._skip(f"a call for {frames}: which ones is not known")
-            return None
-        if any(x.shape[2:] != c.placement.shape(self.latent) for c in chunks):
-            self._skip(
-                f"a call for {_size(x.shape)} of the {_size(self.latent)} latent, as tiled samplers make them: where "
-                "that lies is not known"
-            )
+        if reason := self._why_not_placed(x, chunks, len(options["cond_or_uncond"])):
+            self._skip(reason)
             return None
         if any(c.placement.area is not None for c in chunks):
             self._engine.note(COMBINED)
@@ -140,6 +126,23 @@ class ModelCalls:
             self._step = step_of(float(options["sigmas"].max()), self._sigmas, self._step)
         tokens = 0 if text is None else text.shape[1]
         return ModelCall(self._step, chunks, model, x.shape, tokens, conditions, options, self.regions, self.evaluation)
+
+    def _why_not_placed(self, x: Tensor, chunks: tuple[Chunk, ...], conditionings: int) -> str:
+        """Why it is not known what of the picture the rows of the batch ``x`` are; "" where it is."""
+        if x.shape[0] != self.items * conditionings:
+            return (
+                f"a call with {x.shape[0]} rows, not {self.items} for each conditioning, as context windows make them: "
+                "not supported yet"
+            )
+        whole = Placement(window=self._window).shape(self.latent)
+        if len(self.latent) == 3 and x.shape[2] != whole[0] and x.shape[3:] == whole[1:]:
+            return f"a call for {x.shape[2]} of the {self.latent[0]} frames of the video: which ones is not known"
+        if any(x.shape[2:] != chunk.placement.shape(self.latent) for chunk in chunks):
+            return (
+                f"a call for {_size(x.shape)} of the {_size(self.latent)} latent, as tiled samplers make them: where "
+                "that lies is not known"
+            )
+        return ""
 
     def _watched_chunks(self, rows: int, options: Mapping[str, Any]) -> tuple[Chunk, ...]:
         lists, uuids = options["cond_or_uncond"], options["uuids"]
