@@ -22,7 +22,6 @@ from .aggregate import MeanOfLayers, clamped, grid_of, largest_of, layer_values,
 Level = Literal["unified", "time", "head", "layer", "reference", "frame"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 EVERYTHING = Selection()
-SHARE: Normalization = "share"  # the one by which references are compared
 
 
 @dataclass(frozen=True)
@@ -176,18 +175,19 @@ def _reference_maps(attribution: Attribution, kind: MapKind, selection: Selectio
     numbers = sorted({reference for reference, layer in attribution.entries if layer in chosen})
     if not numbers:
         raise NothingCaptured("layers", selection.layers)
-    selections = [dataclasses.replace(selection, reference=n) for n in numbers]
-    by_normalization = {
-        normalization: [unclamped(attribution, MapKind("r2g", normalization), "unified", one) for one in selections]
-        for normalization in dict.fromkeys((SHARE, kind.normalization))
-    }
-    sizes = [result.values.shape[-2:] for result in by_normalization[SHARE]]
-    height, width = max(sizes, key=lambda size: size[0] * size[1])
-    values = {
-        normalization: torch.cat([resampled(result.values, height, width) for result in results])
-        for normalization, results in by_normalization.items()
-    }
-    share = values[SHARE]
+
+    def unified(normalization: Normalization) -> Maps:
+        """A map of each reference, all on the largest grid."""
+        results = [
+            unclamped(
+                attribution, MapKind("r2g", normalization), "unified", dataclasses.replace(selection, reference=n)
+            )
+            for n in numbers
+        ]
+        height, width = max((x.values.shape[-2:] for x in results), key=lambda size: size[0] * size[1])
+        return Maps(torch.cat([resampled(x.values, height, width) for x in results]), [], results[0].scope)
+
+    share, requested = unified("share").values, unified(kind.normalization)
     strongest, strength = share.argmax(0), clamped(share).mean((1, 2))
     order = strength.argsort(descending=True).tolist()
     labels = [
@@ -195,4 +195,4 @@ def _reference_maps(attribution: Attribution, kind: MapKind, selection: Selectio
         f"the strongest in {100 * (strongest == n).float().mean():.0f}% of the picture"
         for n in order
     ]
-    return Maps(values[kind.normalization][order], labels, by_normalization[SHARE][0].scope)
+    return Maps(requested.values[order], labels, requested.scope)
