@@ -51,8 +51,8 @@ def capture_with(
 
     def outer_sample(
         executor: Any,
-        noise: Tensor,
-        latent_image: Tensor,
+        noise: Any,  # a tensor, or several latents in one object
+        latent_image: Any,
         sampler: Any,
         sigmas: Tensor,
         denoise_mask: Tensor | None = None,
