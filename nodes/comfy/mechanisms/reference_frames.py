@@ -18,7 +18,9 @@ GENERATED_ANEW = (
     "VACE generates its reference frames anew, as the first of the latent: attention is to them as they are at that "
     "step, and maps are of the other frames"
 )
-FIRST_FRAME = "the first frame of the latent is the reference itself: it does not change, and is 0 in maps of the video"
+FIRST_FRAME = (
+    "the first frame of the latent is the reference itself: it does not change, and counts as 0 in maps of the video"
+)
 
 
 class ReferenceFrames(Mechanism):
