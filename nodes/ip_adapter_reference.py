@@ -6,7 +6,7 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..i2am_core.attention.rollout import patch_grid, resample, rollout
+from ..i2am_core import patch_grid, resample, rollout
 from .comfy.handle import Capture
 from .comfy.resampler_rollout import Image, RolledOut
 from .images import small

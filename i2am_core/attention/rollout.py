@@ -136,8 +136,8 @@ def spread(attribution: Attribution, reference: int, contributions: Tensor, pair
 
     ``contributions [T, 1 + P]`` is what ``rollout`` gives. Shares of the tokens are divided among patches, and what the
     class token contributed is lost. Maps that sum to 1, and pair maps, are scaled to that sum again. Maps on the
-    picture stay as they are. Pair maps grow with the number of patches, so that only those of the first layers that
-    fit ``pair_bytes`` are kept. The reference becomes approximate. Raises BadAdapter where patches fill no square.
+    picture stay as they are. Pair maps grow with the number of patches, so that only those of layers are kept that
+    still fit ``pair_bytes``. The reference becomes approximate. Raises BadAdapter where patches fill no square.
     """
     before, patches = attribution.references[reference], contributions[:, 1:].float().cpu()
     grid = patch_grid(contributions.shape[-1])

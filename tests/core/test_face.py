@@ -43,29 +43,25 @@ def test_what_is_not_there_is_no_attribute():
 
 
 def used_of_the_core(path):
-    """Names that a file imports from the core, and names that it takes from modules of the core."""
+    """What a file imports from the core: ``module.name``, or ``name`` where it is of the face; and ``core.name``."""
     tree = ast.parse(path.read_text())
-    modules = set()
+    whole = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and "i2am_core" in (node.module or "").split("."):
-            _, _, inner = node.module.partition("i2am_core")
-            folder = ROOT / "i2am_core" / inner.strip(".").replace(".", "/")
-            for alias in node.names:
-                if (folder / f"{alias.name}.py").exists() and alias.name != "errors":
-                    modules.add(alias.asname or alias.name)
-                else:
-                    yield alias.name
+        if isinstance(node, ast.ImportFrom):
+            package, core, module = (node.module or "").partition("i2am_core")
+            if core and not package:
+                yield from (f"{module}.{alias.name}".lstrip(".") for alias in node.names)
+            whole |= {alias.asname or alias.name for alias in node.names if alias.name == "i2am_core"}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in whole:
             yield node.attr
 
 
 USERS = [*sorted((ROOT / "nodes").glob("*.py")), *sorted((ROOT / "demo").glob("*.py"))]
-USERS = [path for path in USERS if "i2am_core" in path.read_text()]
 
 
 @pytest.mark.parametrize("path", USERS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_what_nodes_use_is_in_the_face(path):
+def test_nodes_use_the_face_alone(path):
     assert set(used_of_the_core(path)) <= set(i2am_core.__all__)
 
 
