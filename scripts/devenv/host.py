@@ -61,6 +61,6 @@ def prepare_tests(python: Path) -> Path:
     make_newest_frontend()
     node.make_node()
     node.make_npm_packages()
-    make_environment("tools", TOOLS)
+    make_environment("environment of the tools", TOOLS)
     install(TOOLS, "tools")
     return find_chromium(python)

@@ -44,6 +44,6 @@ def make_npm_packages() -> None:
 
 
 def reason() -> str:
-    """npm's own first sentence, behind a line with a code."""
-    said = re.findall(r"^npm error (?!code )(.*?)\.?$", output_of("npm"), re.MULTILINE)
+    """npm's own first sentence, behind lines with codes."""
+    said = re.findall(r"^npm error (?!code |syscall |errno )(.*?)\.?$", output_of("npm"), re.MULTILINE)
     return said[0] if said else "no reason given"

@@ -29,6 +29,7 @@ OF_PIP = {
     "timeout": "UV_HTTP_TIMEOUT",
     "default-timeout": "UV_HTTP_TIMEOUT",
 }
+UNREACHABLE = r"connection broken|NewConnectionError|Timeout|name resolution|Could not fetch URL|error sending request"
 COMMA_BETWEEN = ("UV_FIND_LINKS",)  # in the others it is a space
 SECTIONS = ("global", "install", ":env:")  # of pip's configuration, the strongest last
 
@@ -119,7 +120,7 @@ def could_not_install(what: str, log: str, why: str) -> HostError:
     output = output_of(log)
     if "No space left on device" in output:
         advice = "the disk is full (TMPDIR and uv's cache count too): make room and run this again"
-    elif re.search(r"connection broken|NewConnectionError|Timeout|name resolution|error sending request", output):
+    elif re.search(UNREACHABLE, output):
         advice = "the package index cannot be reached: check the network and pip config list, then run this again"
     elif "Hash mismatch" in output:
         advice = "it is not the file this host was tested with: check where it is downloaded from (pip config list)"
