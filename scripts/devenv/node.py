@@ -12,7 +12,7 @@ from devenv.places import LOGS, NODE, NPM, SCRIPTS
 from devenv.processes import output_of, run
 from devenv.stages import put, scratch_folder, stage
 
-SOURCES = SCRIPTS / "npm"
+TRACKED = SCRIPTS / "npm"
 FILES = ("package.json", "package-lock.json")
 PROGRAM = NODE / "bin" / "node"
 NPM_PROGRAM = NODE / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
@@ -28,18 +28,18 @@ def make_npm_packages() -> None:
     def build() -> None:
         with scratch_folder("npm") as folder:
             for name in FILES:
-                shutil.copy(SOURCES / name, folder / name)
+                shutil.copy(TRACKED / name, folder / name)
             # npm's own programs look for node on PATH.
             env = os.environ | {"PATH": os.pathsep.join([str(PROGRAM.parent), os.environ.get("PATH", os.defpath)])}
             command = [str(PROGRAM), str(NPM_PROGRAM), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
             if run(command, "npm", check=False, env=env, cwd=folder):
                 raise HostError(
-                    f"npm could not install what {SOURCES / FILES[1]} names ({reason()}): check the network and "
+                    f"npm could not install what {TRACKED / FILES[1]} names ({reason()}): check the network and "
                     f"npm config list, and see {LOGS / 'npm.log'}."
                 )
             put(folder, NPM)
 
-    inputs = [SOURCES / name for name in FILES]
+    inputs = [TRACKED / name for name in FILES]
     stage("npm packages", NPM, lambda: "\n".join(file.read_text() for file in inputs), build)
 
 

@@ -11,7 +11,7 @@ from devenv.packages import install, make_environment, unpack
 from devenv.places import COMFYUI, NEWEST_FRONTEND, PLACEHOLDERS, VENV
 from devenv.stages import put, scratch_folder, stage, texts
 
-SOURCES = Path(__file__).parent / "placeholders"
+TRACKED = Path(__file__).parent / "placeholders"
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 
 
@@ -42,7 +42,7 @@ def make_newest_frontend() -> None:
 def make_placeholders() -> None:
     def build() -> None:
         with scratch_folder("placeholders") as folder:
-            shutil.copytree(SOURCES, folder / "all", ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(TRACKED, folder / "all", ignore=shutil.ignore_patterns("__pycache__"))
             put(folder / "all", PLACEHOLDERS)
 
-    stage("placeholder modules", PLACEHOLDERS, lambda: texts(SOURCES), build)
+    stage("placeholder modules", PLACEHOLDERS, lambda: texts(TRACKED), build)

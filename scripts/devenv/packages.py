@@ -57,7 +57,7 @@ def make_uv() -> None:
 
 
 def make_environment(title: str, folder: Path) -> None:
-    """A virtual environment can not be renamed into place, since it knows its own path: its stamp comes last."""
+    """A virtual environment cannot be renamed into place, since it knows its own path: its stamp comes last."""
     python = folder / "bin" / "python"
 
     def build() -> None:

@@ -91,16 +91,16 @@ def scratch_folder(name: str) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def put(source: Path, target: Path) -> None:
-    """Replace ``target`` by ``source`` so that it is never half there."""
+def put(made: Path, target: Path) -> None:
+    """Replace ``target`` by ``made`` so that it is never half there."""
     if target.exists():
         old = target.with_name(target.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
         target.rename(old)
-        source.rename(target)
+        made.rename(target)
         shutil.rmtree(old)
     else:
-        source.rename(target)
+        made.rename(target)
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -64,11 +64,11 @@ def test_python_files_are_ascii():
 def bare(tmp_path_factory):
     """A function that installs the core into an environment that has nothing else, and runs code in it."""
     folder = tmp_path_factory.mktemp("bare")
-    source = folder / "source"  # an installer leaves its build beside what it installs
+    checkout = folder / "checkout"  # an installer leaves its build beside what it installs
     for name in shipped():
         if name.startswith("i2am_core/") or name in ("pyproject.toml", "README.md", "LICENSE"):
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, source / name)
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, checkout / name)
     python = folder / "env" / "bin" / "python"
     uv = [str(UV / "bin" / "uv")]
     subprocess.run([*uv, "venv", "-q", "--python", sys.executable, str(folder / "env")], env=uv_env(), check=True)
@@ -78,7 +78,7 @@ def bare(tmp_path_factory):
     def run(extras, code):
         for offline in (["--offline"], []):
             done = subprocess.run(
-                [*install, *offline, f"{source}{extras}"], env=uv_env(), capture_output=True, text=True
+                [*install, *offline, f"{checkout}{extras}"], env=uv_env(), capture_output=True, text=True
             )
             if done.returncode == 0:
                 break
