@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -165,21 +164,24 @@ def test_a_script_ends_with_one_sentence(error, said, capsys):
 
 def test_sigterm_stops_a_script_and_what_it_runs(tmp_path):
     code = f"""if True:
-        import sys
+        import subprocess, sys
         sys.path.insert(0, {str(places.SCRIPTS)!r})
         from pathlib import Path
         from devenv import one_sentence_errors, processes
-        processes.LOGS = Path({str(tmp_path)!r})
+        class Popen(subprocess.Popen):
+            def wait(self, *timeout):
+                print(self.pid, flush=True)
+                return super().wait(*timeout)
+        processes.LOGS, subprocess.Popen = Path({str(tmp_path)!r}), Popen
         with one_sentence_errors():
-            processes.run(["sh", "-c", "echo $$; exec sleep 60"], "child")
+            processes.run(["sleep", "60"], "child")
     """
-    script = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    log = tmp_path / "child.log"
-    while not (log.exists() and log.read_text().endswith("\n")):
-        assert script.poll() is None
-        time.sleep(0.02)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    script = subprocess.Popen([sys.executable, "-c", code], **pipes)
+    child = int(script.stdout.readline())
+    os.kill(child, 0)
     script.send_signal(signal.SIGTERM)
     assert script.communicate(timeout=30)[1].startswith("Interrupted; run the same command again")
     assert script.returncode == 1
     with pytest.raises(ProcessLookupError):
-        os.kill(int(log.read_text()), 0)
+        os.kill(child, 0)
