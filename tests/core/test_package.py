@@ -8,8 +8,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-import pathspec
 import pytest
+from registry import shipped
 
 import i2am_core
 from devenv.packages import uv_env
@@ -18,18 +18,13 @@ from devenv.places import UV, requirements
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def shipped():
-    """Files that git tracks, less what .comfyignore leaves out: what the registry zips."""
-    ignored = pathspec.PathSpec.from_lines("gitignore", (ROOT / ".comfyignore").read_text().splitlines())
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [name for name in tracked.splitlines() if not ignored.match_file(name)]
-
-
 def test_the_zip_is_small_and_holds_what_is_needed():
     names = shipped()
     for needed in ("__init__.py", "LICENSE", "demo/weights.safetensors", "demo/held_out.png", "requirements.txt"):
         assert needed in names
-    assert not [name for name in names if name.startswith(("tests/", "scripts/", ".ci/", "docs/", "demo/checkpoints/"))]
+    needless = (".", "tests/", "scripts/", "benchmarks/", "docs/images/", "demo/checkpoints/", "demo/train", "CONTRIB")
+    assert not [name for name in names if name.startswith(needless)]
+    assert [name for name in names if name.startswith("docs/")] == ["docs/mechanisms.md"]
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:
