@@ -13,7 +13,7 @@ from devenv.places import ROOT, SCRIPTS, TYPING
 
 COMMANDS = ["scripts/check", "scripts/demo", "scripts/host", "scripts/pictures", "scripts/test"]
 LINTED = [".", *COMMANDS]  # files without an ending are only looked at when named
-FORMATTED = ["web/**/*.{js,mjs,css}", "tests/web/*.mjs"]
+FORMATTED = ["web", "tests/web/*.mjs"]
 NOTHING_COLLECTED = 5
 
 
@@ -32,7 +32,7 @@ def check(host: Host) -> None:
     python(host, "ruff", "format", "--check", *LINTED)
     check_types(host)
     npm_program(host, "tsc", "-p", "web/jsconfig.json")
-    npm_program(host, "prettier", "--check", "--config", "scripts/npm/prettier.json", *FORMATTED)
+    npm_program(host, "prettier", "--check", *FORMATTED)
     part("registry", [str(host.python), "scripts/registry.py", str(host.tools)], env_of(host))
 
 
