@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import demo_graph
 from comfy_server import ComfyServer
-from host import ROOT, one_sentence_errors, prepare
+from devenv import ROOT, one_sentence_errors, prepare
 
 FOLDER = ROOT / "docs" / "images"
 ICON = (400, 400)  # the registry's limit

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 import demo_graph
 from comfy_client import Json
 from comfy_server import ComfyServer
-from host import ROOT, prepare
+from devenv import ROOT, prepare
 
 README = ROOT / "docs" / "images"
 HELP = ROOT / "web" / "docs" / "images"

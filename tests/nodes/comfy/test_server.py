@@ -12,7 +12,7 @@ from PIL import Image
 import demo_graph
 from comfy_client import PromptFailed
 from comfy_server import ComfyServer
-from host import prepare
+from devenv import prepare
 
 pytestmark = pytest.mark.timeout(600)
 
