@@ -42,6 +42,8 @@ NESTED = "attention inside the attention of another call"
 OUTSIDE_BLOCKS = "attention outside the model's blocks that I2AM knows"
 NOT_FOLLOWED = "I2AM could not follow the blocks of the model"
 
+SKIPPED = "skipped in step %d: %s, %d queries, %d keys: %s"  # for developers: ComfyUI shows it with --verbose DEBUG
+
 
 class Engine:
     """``mechanisms`` locate references, by their priority; ``consumers`` are notified, those that act first."""
@@ -170,6 +172,7 @@ class Engine:
         with self.skipping(NOT_READ, len(forward.call.chunks)):
             site, call = self._site(forward, arguments, options, by_model)
             if isinstance(site, Skip):
+                log.debug(SKIPPED, call.model_call.step, "a call", call.q.shape[2], call.k.shape[2], site.reason)
                 self.skip(site, len(forward.call.chunks))
             elif located := self._locate(site, forward, mechanisms):
                 return LocatedCall(self, forward, call, located)
@@ -198,6 +201,8 @@ class Engine:
         answers = [self._locate_in(chunk, site, forward, mechanisms) for chunk in forward.call.chunks]
         for answer in answers:
             if isinstance(answer, Skip):
+                where = f"{site.layer or 'no known block'} {site.role}".strip()
+                log.debug(SKIPPED, forward.call.step, where, site.queries, site.keys, answer.reason)
                 self.skip(answer)
         return [answer for answer in answers if isinstance(answer, LocatedIn)]
 

@@ -298,3 +298,13 @@ def test_without_hooks_a_layer_has_its_own_name_or_none(monkeypatch, name):
         expected = attribution.layer_maps(0, known.index(layer.name)).maps
         for kind, values in unhooked.layer_maps(0, number).maps.items():
             torch.testing.assert_close(values, expected[kind])
+
+
+def test_a_developer_sees_which_calls_were_skipped(caplog):
+    """As docs/adding.md says: ComfyUI shows it with --verbose DEBUG."""
+    caplog.set_level("DEBUG", logger="i2am_pack.nodes.comfy.engine")
+    _, attribution = sampled(tiny_graphs.sd15_canvas(), mechanism="IP-Adapter")
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == sum(attribution.skipped.values()) > 0
+    assert all(line.startswith("skipped in step ") and "queries" in line for line in lines)
+    assert {line.rpartition(" keys: ")[2] for line in lines} == set(attribution.skipped)
