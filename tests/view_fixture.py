@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 import torch
-from asked import maps, specific
 from recorded import COARSE, FINE, HEADS, REFERENCE
 from safetensors.torch import save
+from selected import maps, specific
 
 from i2am_core import Layer, Place, Positions, Recorder, attribute, imacs, span
 from i2am_core.attribution import Attribution

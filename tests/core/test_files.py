@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from asked import maps
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
+from selected import maps
 
 from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, attribute, span
 from i2am_core.files import load, save

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from asked import maps
+from selected import maps
 
 from i2am_core.files import load
 

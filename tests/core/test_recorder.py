@@ -5,8 +5,8 @@ import threading
 import old_arithmetic
 import pytest
 import torch
-from asked import maps
 from recorded import BIG_BUDGET, FINE, REFERENCE
+from selected import maps
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, Verdict, attribute, span

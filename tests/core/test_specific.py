@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from asked import maps, specific
+from selected import maps, specific
 
 from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, attribute, span
 from i2am_core.regions import cells_of

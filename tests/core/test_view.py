@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from asked import maps, specific
 from recorded import BIG_BUDGET, COARSE, FINE, HEADS, REFERENCE, STEPS, record
+from selected import maps, specific
 
 from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, attribute, span
 from i2am_core.reading.metrics import concentration, share_inside

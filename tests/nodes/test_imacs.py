@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 import workflow
-from asked import maps
+from selected import maps
 
 from i2am_pack.i2am_core import imacs
 from i2am_pack.nodes.imacs import I2AMIMACS

@@ -5,7 +5,7 @@ import pytest
 import tiny_graphs
 import torch
 import workflow
-from asked import maps
+from selected import maps
 
 from i2am_pack.i2am_core.showing import render
 from i2am_pack.nodes.maps import I2AMMaps

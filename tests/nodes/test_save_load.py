@@ -4,7 +4,7 @@ import folder_paths
 import pytest
 import torch
 import workflow
-from asked import maps
+from selected import maps
 
 from i2am_pack.nodes.save_load import I2AMLoad, I2AMSave, saved_files
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import workflow
-from asked import specific
+from selected import specific
 
 from i2am_pack.i2am_core.showing import render
 from i2am_pack.nodes.specific_reference import I2AMSpecificReference

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 import workflow
-from asked import maps
 from PIL import Image
 from safetensors import safe_open
+from selected import maps
 
 from i2am_pack.i2am_core.showing.render import COLORMAPS, color_table
 from i2am_pack.nodes.viewer import FILE_BYTES, I2AMViewer

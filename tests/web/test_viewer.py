@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from asked import maps, specific
 from comfy_page import NOWHERE, ComfyPage
 from PIL import Image
+from selected import maps, specific
 from viewer_page import NODE, SHOWS, Viewer
 
 import demo_graph

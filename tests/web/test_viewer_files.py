@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from asked import maps
 from comfy_page import ComfyPage
 from recorded import COARSE, FINE, HEADS, REFERENCE
 from safetensors.torch import save_file
+from selected import maps
 from viewer_page import NODE, Viewer
 
 from i2am_core import Layer, Place, Recorder, Reference, TokenGrid, attribute, span

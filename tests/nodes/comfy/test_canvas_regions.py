@@ -3,8 +3,8 @@
 import pytest
 import tiny_graphs
 import torch
-from asked import maps
 from mechanisms import assert_maps_equal, measure
+from selected import maps
 
 from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.capture import I2AMCapture

@@ -8,8 +8,8 @@ import comfy.supported_models
 import pytest
 import tiny_graphs
 import torch
-from asked import maps
 from mechanisms import assert_maps_equal, capture, measure
+from selected import maps
 
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect

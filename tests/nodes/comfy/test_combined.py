@@ -4,8 +4,8 @@ import comfy_extras.nodes_pag as nodes_pag
 import pytest
 import tiny_graphs
 import torch
-from asked import maps
 from mechanisms import capture
+from selected import maps
 
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect

@@ -3,10 +3,10 @@
 import pytest
 import tiny_graphs
 import torch
-from asked import maps
 from attention_packs import transformers
 from ip_adapter_standin import SETTINGS, StandIn, weights
 from mechanisms import sampled
+from selected import maps
 
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.comfy import block_hooks, forward_pass, run

@@ -7,8 +7,8 @@ import comfy.samplers
 import pytest
 import torch
 import workflow
-from asked import maps
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
+from selected import maps
 
 import nodes as comfyui_nodes
 from i2am_pack.nodes.capture import I2AMCapture

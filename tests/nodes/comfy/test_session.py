@@ -11,7 +11,7 @@ import pytest
 import tiny_graphs
 import torch
 import workflow
-from asked import maps
+from selected import maps
 
 from i2am_pack.nodes.comfy import run
 from i2am_pack.nodes.comfy.consumers import record

@@ -4,8 +4,8 @@ import comfy_extras.nodes_flux as nodes_flux
 import pytest
 import tiny_graphs
 import torch
-from asked import maps
 from mechanisms import assert_maps_equal, capture, measure
+from selected import maps
 
 import nodes as comfyui_nodes
 from i2am_pack.i2am_core import TokenGrid

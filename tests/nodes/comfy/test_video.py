@@ -4,9 +4,9 @@ import pytest
 import tiny_graphs
 import tiny_models
 import torch
-from asked import maps
 from comfy import context_windows
 from mechanisms import assert_maps_equal, capture, expected_maps, measure
+from selected import maps
 from this_core import VERSION
 
 from i2am_pack.i2am_core import TokenGrid
