@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..nodes.comfy.tags import KEY, tag
-from ..nodes.schema import schema
+from ..nodes.schema import Schema
 from . import data, sprites
 
 Encoder = io.Custom("I2AM_DEMO_ENCODER")
@@ -15,7 +15,7 @@ CATEGORY = "I2AM/demo"
 class DemoLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return Schema(
             node_id="I2AM_DemoLoader",
             display_name="I2AM Demo Model",
             category=CATEGORY,
@@ -39,7 +39,7 @@ class DemoLoader(io.ComfyNode):
 class DemoReference(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return Schema(
             node_id="I2AM_DemoReference",
             display_name="I2AM Demo Reference",
             category=CATEGORY,
@@ -77,7 +77,7 @@ def _square(pixels: Tensor) -> Tensor:
 class DemoScene(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return Schema(
             node_id="I2AM_DemoScene",
             display_name="I2AM Demo Scene",
             category=CATEGORY,

@@ -9,13 +9,13 @@ from .comfy.handle import BRANCHES, PAIR_MAPS, Capture, Settings
 from .comfy.located import Regions
 from .comfy.mechanisms import MECHANISMS
 from .comfy.run import capture_with
-from .schema import CaptureHandle, schema
+from .schema import CaptureHandle, Schema
 
 
 class I2AMCapture(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return Schema(
             node_id="I2AM_Capture",
             display_name="I2AM Capture",
             description="Opens a model's attention, so that I2AM Collect can show where a reference image acts. "

@@ -4,14 +4,14 @@ from comfy_api.latest import io
 
 from .comfy.handle import Capture
 from .comfy.resampler_rollout import RolledOut
-from .schema import AttributionHandle, CaptureHandle, Latent, schema
+from .schema import AttributionHandle, CaptureHandle, Latent, Schema
 from .wording import in_words
 
 
 class I2AMCollect(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return Schema(
             node_id="I2AM_Collect",
             display_name="I2AM Collect",
             description="Takes the maps of the run that made this latent out of an I2AM Capture.",

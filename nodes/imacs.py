@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..i2am_core import Attribution, Direction, MapKind, Selection, imacs, maps, resize, share_inside
 from .images import LONGEST_SIDE, choose, enlarge, painted_mask, reference_image
-from .schema import AttributionHandle, schema
+from .schema import AttributionHandle, Schema
 from .selections import number_inputs, scope_input, selection_inputs, selection_of
 from .wording import in_words
 
@@ -18,7 +18,7 @@ from .wording import in_words
 class I2AMIMACS(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return Schema(
             node_id="I2AM_IMACS",
             display_name="I2AM IMACS",
             description="Inpainting Mask Attention Consistency Score: 1 at best, negative where the attention falls "

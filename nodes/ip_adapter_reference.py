@@ -10,7 +10,7 @@ from ..i2am_core import patch_grid, resample, rollout
 from .comfy.handle import Capture
 from .comfy.resampler_rollout import Image, RolledOut
 from .images import small
-from .schema import CaptureHandle, schema
+from .schema import CaptureHandle, Schema
 from .tag_reference import central_square
 from .wording import in_words
 
@@ -20,7 +20,7 @@ IPAdapter = io.Custom("IPADAPTER")
 class I2AMIPAdapterReference(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return Schema(
             node_id="I2AM_IPAdapterReference",
             display_name="I2AM IPAdapter Reference",
             description="Place it between I2AM Capture and I2AM Collect: the 16 tokens of an IP-Adapter Plus are put "

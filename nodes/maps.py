@@ -6,7 +6,7 @@ from torch import Tensor
 from .. import i2am_core as core
 from ..i2am_core import NORMALIZATIONS, Attribution, MapKind, Normalization
 from .images import Subject, as_batch, choose, choose_frames, generated_picture, reference_image, size_for, size_of
-from .schema import AttributionHandle, schema
+from .schema import AttributionHandle, Schema
 from .selections import DIRECTIONS, number_inputs, scope_input, selection_inputs, selection_of
 from .wording import in_words
 
@@ -14,7 +14,7 @@ from .wording import in_words
 class I2AMMaps(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return Schema(
             node_id="I2AM_Maps",
             display_name="I2AM Maps",
             description="Shows where the reference acts in the picture, or which parts of the reference were used: "

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..i2am_core import SUFFIX, Attribution, load, save
 from .images import choose, generated_picture, reference_image, small
-from .schema import AttributionHandle, schema
+from .schema import AttributionHandle, Schema
 from .wording import in_words
 
 FOLDERS = {"output": folder_paths.get_output_directory, "input": folder_paths.get_input_directory}
@@ -18,7 +18,7 @@ FOLDERS = {"output": folder_paths.get_output_directory, "input": folder_paths.ge
 class I2AMSave(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return Schema(
             node_id="I2AM_Save",
             display_name="I2AM Save",
             description="Writes an attribution to ComfyUI's output folder, with the pictures it is about.",
@@ -63,7 +63,7 @@ class I2AMSave(io.ComfyNode):
 class I2AMLoad(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return Schema(
             node_id="I2AM_Load",
             display_name="I2AM Load",
             description="Reads an attribution that I2AM Save wrote, from ComfyUI's output or input folder.",

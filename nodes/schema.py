@@ -23,8 +23,9 @@ Latent = Mapping[str, Any]  # "samples" [B, C, H, W], of a video [B, C, T, H, W]
 _FIELDS = {field.name for field in dataclasses.fields(io.Schema)}
 
 
-def schema(**fields: Any) -> io.Schema:
-    """An ``io.Schema`` of these fields, in the menu and the search of all our nodes unless the fields say otherwise."""
-    fields.setdefault("category", CATEGORY)
-    fields.setdefault("search_aliases", SEARCH_ALIASES)
-    return io.Schema(**{name: value for name, value in fields.items() if name in _FIELDS})
+class Schema(io.Schema):
+    """``io.Schema`` with our category. Its name is what ComfyUI-Manager looks for when it lists the nodes of a pack."""
+
+    def __init__(self, **fields: Any) -> None:
+        fields = {"category": CATEGORY, "search_aliases": SEARCH_ALIASES} | fields
+        super().__init__(**{name: value for name, value in fields.items() if name in _FIELDS})

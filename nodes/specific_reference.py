@@ -6,7 +6,7 @@ from torch import Tensor
 from .. import i2am_core as core
 from ..i2am_core import Attribution, specific
 from .images import as_batch, choose, generated_picture, reference_image, size_for, size_of
-from .schema import AttributionHandle, schema
+from .schema import AttributionHandle, Schema
 from .selections import DIRECTIONS, number_inputs, selection_inputs, selection_of
 from .wording import in_words
 
@@ -14,7 +14,7 @@ from .wording import in_words
 class I2AMSpecificReference(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return Schema(
             node_id="I2AM_SpecificReference",
             display_name="I2AM Specific Reference",
             description="Answers for one region: which parts of the reference made this part of the picture, or where "

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .comfy.tags import KEY, tag
 from .images import small
-from .schema import Conditioning, schema
+from .schema import Conditioning, Schema
 
 IMAGE_GRIDS = (27, 32)  # patches a side of SigLIP-384 and SigLIP2-512; a style node may append several images
 
@@ -15,7 +15,7 @@ IMAGE_GRIDS = (27, 32)  # patches a side of SigLIP-384 and SigLIP2-512; a style 
 class I2AMTagReference(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return Schema(
             node_id="I2AM_TagReference",
             display_name="I2AM Tag Reference",
             description="Place it after a node that adds tokens of a reference image to the text, such as Apply Style "

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..i2am_core import COLORMAPS, Attribution, TokenGrid, color_table, sheets, view
 from .images import LONGEST_SIDE, choose, enlarge, generated_picture, painted_mask, reference_image, size_for, small
-from .schema import AttributionHandle, schema
+from .schema import AttributionHandle, Schema
 from .wording import in_words
 
 FILE_BYTES = 60 * 2**20  # of the file that the page loads
@@ -28,7 +28,7 @@ PICTURE_SIDE = 1024  # px, at most, of the pictures in it
 class I2AMViewer(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return Schema(
             node_id="I2AM_Viewer",
             display_name="I2AM Viewer",
             description="Look around: scrub through steps, layers and heads, and click a part of the picture to see "
