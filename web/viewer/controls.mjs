@@ -180,10 +180,21 @@ export class Controls {
     for (const axis of ["step", "layer", "head"]) this.showScrubber(axis, measure);
     this.numbers.textContent = this.flashed ?? this.words(shown);
     this.showAsked(shown);
-    const known = file.header.measures.filter((name) => varies(file, state, name));
-    fill(this.measure, known.map((name) => [name, say("bars: {0}", say(MEASURES[name]))]), measure);
+    this.offerMeasures(measure);
     this.tables.open = state.matrix;
     if (state.matrix) this.showTables(measure);
+  }
+
+  /** The measures that tell anything of this picture and reference. A menu is made anew only if it has others. */
+  offerMeasures(measure) {
+    const { state, file, say } = this.viewer;
+    const known = file.header.measures.filter((name) => varies(file, state, name));
+    if (this.measures === known.join()) {
+      this.measure.value = measure;
+      return;
+    }
+    this.measures = known.join();
+    fill(this.measure, known.map((name) => [name, say("bars: {0}", say(MEASURES[name]))]), measure);
   }
 
   showScrubber(axis, measure) {

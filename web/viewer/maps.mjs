@@ -19,6 +19,13 @@ export function headsOf(header, reference, layer) {
   return groups.flatMap(([of, layers]) => Array.from({ length: of }, (_, head) => ({ head, of, layers })));
 }
 
+/** How many heads a sheet tells apart: `headsOf` without the list, as a map of every bar needs it. */
+export function headCount(header, reference, layer) {
+  if (!header.heads) return 0;
+  if (layer !== null) return header.layers[layer].heads;
+  return header.references[reference].heads.reduce((sum, [of]) => sum + of, 0);
+}
+
 /** The joint group that holds a group of steps, or -1 where heads are only told apart over all steps. */
 export function jointOf(header, step) {
   const [first] = header.steps[step];
@@ -29,7 +36,7 @@ export function jointOf(header, step) {
 export function rowOf(header, { reference, layer, step, head }) {
   const steps = header.steps.length;
   if (head === null) return step === null ? 0 : 1 + step;
-  const heads = headsOf(header, reference, layer).length;
+  const heads = headCount(header, reference, layer);
   if (head >= heads) return null;
   if (step === null) return 1 + steps + head;
   const group = jointOf(header, step);
@@ -52,7 +59,7 @@ export function settle(header, wanted, changed = "step") {
   const reference = readBy(header, within(wanted.reference, header.references.length));
   const layers = header.references[reference].layers;
   const layer = layers.includes(wanted.layer) ? wanted.layer : null;
-  const heads = headsOf(header, reference, layer).length;
+  const heads = headCount(header, reference, layer);
   let step = wanted.step === null ? null : within(wanted.step, header.steps.length);
   let head = wanted.head === null || !heads ? null : within(wanted.head, heads);
   if (head !== null && step !== null && jointOf(header, step) < 0) {
@@ -120,13 +127,13 @@ export function along(file, selection, axis, measure) {
 export function choices(header, { reference, layer }, axis) {
   if (axis === "step") return header.steps.map((_, number) => number);
   if (axis === "layer") return header.references[reference].layers;
-  return headsOf(header, reference, layer).map((_, number) => number);
+  return Array.from({ length: headCount(header, reference, layer) }, (_, number) => number);
 }
 
 /** The selection with one axis at a value, without what could not be shown with it. */
 function alone(header, selection, axis, value) {
   const moved = { ...selection, [axis]: value };
-  if (axis === "layer" && (selection.head ?? 0) >= headsOf(header, moved.reference, value).length) moved.head = null;
+  if (axis === "layer" && (selection.head ?? 0) >= headCount(header, moved.reference, value)) moved.head = null;
   return rowOf(header, moved) === null ? { ...moved, [axis === "head" ? "step" : "head"]: null } : moved;
 }
 

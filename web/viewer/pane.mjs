@@ -23,6 +23,7 @@ export class Pane {
     this.on = on;
     this.view = WHOLE;
     this.size = [1, 1];
+    this.boxSize = [0, 0]; // kept, since to ask for it while drawing would make the browser lay out the whole page
     this.title = element("strong");
     this.detail = element("span", { class: "detail" });
     this.legend = element("div", { class: "legend" }, element("span"), element("canvas", { width: 256, height: 1 }), element("span"));
@@ -52,6 +53,7 @@ export class Pane {
   /** Fit the stage into the box; called when the box has another size. */
   layout() {
     const { clientWidth, clientHeight } = this.box;
+    this.boxSize = [clientWidth, clientHeight];
     if (!clientWidth || !clientHeight) return;
     this.size = fit(this.heat.width, this.heat.height, clientWidth, clientHeight);
     this.stage.style.width = `${this.size[0]}px`;
@@ -61,7 +63,7 @@ export class Pane {
 
   move(view) {
     this.view = view;
-    this.stage.style.transform = transformOf(view, this.size, this.box.clientWidth, this.box.clientHeight);
+    this.stage.style.transform = transformOf(view, this.size, ...this.boxSize);
     this.stage.style.setProperty("--zoom", view.zoom);
   }
 

@@ -10,7 +10,9 @@ export class Scrubber {
    * @param {(value: number | null) => void} onPick the number of a bar, or null for the mean of all
    */
   constructor(words, onPick) {
-    this.bars = element("svg", { class: "bars", preserveAspectRatio: "none", "aria-hidden": "true" });
+    this.others = element("path");
+    this.chosen = element("path", { class: "chosen" });
+    this.bars = element("svg", { class: "bars", preserveAspectRatio: "none", "aria-hidden": "true" }, this.others, this.chosen);
     this.input = element("input", { type: "range", min: 0, step: 1, "aria-label": words.name });
     this.input.addEventListener("input", () => onPick(Number(this.input.value)));
     this.input.addEventListener("pointerdown", () => this.value === null && onPick(Number(this.input.value)));
@@ -28,19 +30,10 @@ export class Scrubber {
   set(heights, value, label) {
     this.value = value;
     const count = heights.length;
-    const known = heights.filter((height) => !Number.isNaN(height));
-    const [low, top] = [Math.min(...known), Math.max(...known)];
+    const shapes = barsOf(heights);
     this.bars.setAttribute("viewBox", `0 0 ${Math.max(1, count)} 1`);
-    while (this.bars.children.length > count) this.bars.lastChild.remove();
-    while (this.bars.children.length < count) this.bars.append(element("rect", { width: 0.9 }));
-    heights.forEach((height, number) => {
-      const bar = this.bars.children[number];
-      const tall = Number.isNaN(height) ? 0 : LEAST + ((1 - LEAST) * (height - low)) / (top - low || 1);
-      bar.setAttribute("x", number + 0.05);
-      bar.setAttribute("y", 1 - tall);
-      bar.setAttribute("height", tall);
-      bar.classList.toggle("chosen", number === value);
-    });
+    this.chosen.setAttribute("d", value === null ? "" : (shapes[value] ?? ""));
+    this.others.setAttribute("d", shapes.filter((_, number) => number !== value).join(""));
     this.input.max = Math.max(0, count - 1);
     this.input.value = value ?? 0;
     this.input.disabled = count === 0;
@@ -50,4 +43,16 @@ export class Scrubber {
     this.all.setAttribute("aria-pressed", value === null);
     this.label.textContent = label;
   }
+}
+
+/** Each bar as a part of an SVG path: one path of many bars is drawn much faster than as many elements. */
+function barsOf(heights) {
+  const known = heights.filter((height) => !Number.isNaN(height));
+  const low = Math.min(...known);
+  const spread = Math.max(...known) - low || 1;
+  return heights.map((height, number) => {
+    if (Number.isNaN(height)) return "";
+    const tall = LEAST + ((1 - LEAST) * (height - low)) / spread;
+    return `M${number + 0.05} 1v${-tall.toFixed(4)}h0.9V1z`;
+  });
 }
