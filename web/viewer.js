@@ -52,7 +52,8 @@ function notice() {
 
 function addViewer(node) {
   const viewer = new Viewer({
-    open: ({ filename, subfolder, type }) => api.fetchApi(`/view?${new URLSearchParams({ filename, subfolder, type })}`),
+    open: ({ filename, subfolder, type }) =>
+      api.fetchApi(`/view?${new URLSearchParams({ filename, subfolder, type })}`),
     keep: (state) => {
       node.properties[KEPT] = state;
       clearTimeout(noticing);
@@ -68,7 +69,10 @@ function addViewer(node) {
     event.stopPropagation(); // or the node would be dragged
   });
   viewer.root.addEventListener("wheel", (event) => app.canvas.processMouseWheel(event), { passive: false });
-  const widget = node.addDOMWidget("viewer", "i2am_viewer", viewer.root, { serialize: false, getMinHeight: () => LEAST });
+  const widget = node.addDOMWidget("viewer", "i2am_viewer", viewer.root, {
+    serialize: false,
+    getMinHeight: () => LEAST,
+  });
   widget.serialize = false;
   // The newest frontend's side panel gives the widgets of a selected node its own width, which they then have in the node.
   Object.defineProperty(widget, "width", { get: () => undefined, set: () => {} });

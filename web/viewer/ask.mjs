@@ -22,7 +22,8 @@ export function ask({ header, tensors }, { item, reference, layer }, side, box) 
   const answers = [];
   for (const number of layers) {
     const place = `${item}/${reference}/${number}`;
-    const answer = side === "generated" ? made(header, tensors, number, place, box) : went(header, tensors, number, place, box);
+    const answer =
+      side === "generated" ? made(header, tensors, number, place, box) : went(header, tensors, number, place, box);
     if (answer) answers.push(answer);
   }
   return answers.length ? { ...mean(answers), layers } : { missing: "outside" };

@@ -36,22 +36,35 @@ export class Controls {
   makeBar() {
     const { viewer } = this;
     const { say } = viewer;
-    const change = (key, read = (value) => value) => (value) => viewer.change({ [key]: read(value) });
+    const change =
+      (key, read = (value) => value) =>
+      (value) =>
+        viewer.change({ [key]: read(value) });
     this.item = menu(say("Picture of the batch"), [], change("item", Number));
     this.reference = menu(say("Reference"), [], change("reference", Number));
     this.normalization = menu(
       say("What a value says"),
-      [["paper", say("where (paper)")], ["share", say("how much (share)")]],
+      [
+        ["paper", say("where (paper)")],
+        ["share", say("how much (share)")],
+      ],
       change("normalization"),
     );
     this.scale = menu(
       say("What the colours span"),
-      [["each map", say("scale: each map")], ["over time", say("scale: over time")]],
+      [
+        ["each map", say("scale: each map")],
+        ["over time", say("scale: over time")],
+      ],
       change("scale"),
     );
     this.style = menu(
       say("How maps are drawn"),
-      [["heat", say("heat")], ["contours", say("contours")], ["off", say("picture only")]],
+      [
+        ["heat", say("heat")],
+        ["contours", say("contours")],
+        ["off", say("picture only")],
+      ],
       change("style"),
     );
     this.colormap = menu(say("Colours"), [], change("colormap"));
@@ -65,7 +78,9 @@ export class Controls {
       const view = viewer.state.views.generated;
       viewer.change({ linked, ...(linked ? { views: { generated: view, reference: view } } : {}) });
     });
-    this.whole = icon(WHOLE_PICTURE, say("Whole pictures"), () => viewer.change({ views: { generated: WHOLE, reference: WHOLE } }));
+    this.whole = icon(WHOLE_PICTURE, say("Whole pictures"), () =>
+      viewer.change({ views: { generated: WHOLE, reference: WHOLE } }),
+    );
     this.full = icon(FULL, say("Full screen"), () => viewer.fullScreen());
     this.bar = element(
       "div",
@@ -116,7 +131,9 @@ export class Controls {
     };
     this.scrubbers = {
       step: new Scrubber({ name: say("Step"), all }, (value) => pick("step", value)),
-      layer: new Scrubber({ name: say("Layer"), all }, (value) => pick("layer", value === null ? null : layers()[value])),
+      layer: new Scrubber({ name: say("Layer"), all }, (value) =>
+        pick("layer", value === null ? null : layers()[value]),
+      ),
       head: new Scrubber({ name: say("Head"), all }, (value) => pick("head", value)),
     };
     for (const [axis, { root }] of Object.entries(this.scrubbers)) root.dataset.axis = axis;
@@ -134,7 +151,10 @@ export class Controls {
       const value = this.rows[axis][row]?.[column];
       return `${viewer.file.header.layers[layer].name}, ${say(axis === "step" ? "Step" : "Head").toLowerCase()} ${column}: ${this.reading(value)}`;
     };
-    this.stepTable = new Table((row, step) => viewer.change({ step, layer: layers()[row], head: null }), describe("step"));
+    this.stepTable = new Table(
+      (row, step) => viewer.change({ step, layer: layers()[row], head: null }),
+      describe("step"),
+    );
     this.headTable = new Table((row, head) => {
       if (Number.isFinite(this.rows.head[row]?.[head])) viewer.change({ head, layer: layers()[row], step: null });
     }, describe("head"));
@@ -154,11 +174,19 @@ export class Controls {
     const { header } = this.viewer.file;
     const { say } = this.viewer;
     const { state } = this.viewer;
-    fill(this.item, header.items.map((_, number) => [number, say("picture {0}", number)]), state.item);
+    fill(
+      this.item,
+      header.items.map((_, number) => [number, say("picture {0}", number)]),
+      state.item,
+    );
     const referenceOption = ({ name, layers }, number) =>
       layers.length ? [number, `${number}: ${name}`] : [number, say("{0}: {1} (never read)", number, name), true];
     fill(this.reference, header.references.map(referenceOption), state.reference);
-    fill(this.colormap, header.colormaps.map((name) => [name, name]), state.colormap);
+    fill(
+      this.colormap,
+      header.colormaps.map((name) => [name, name]),
+      state.colormap,
+    );
     const skipped = Object.entries(header.skipped);
     const lost = skipped.reduce((sum, [, count]) => sum + count, 0);
     const titles = [say("notes")];
@@ -174,7 +202,8 @@ export class Controls {
   /** Show the state beside the panes. */
   show(shown) {
     const { state, file, say } = this.viewer;
-    for (const key of ["item", "reference", "normalization", "scale", "style", "colormap", "opacity"]) this[key].value = String(state[key]);
+    for (const key of ["item", "reference", "normalization", "scale", "style", "colormap", "opacity"])
+      this[key].value = String(state[key]);
     this.linked.setAttribute("aria-pressed", state.linked);
     const measure = this.viewer.measure;
     for (const axis of ["step", "layer", "head"]) this.showScrubber(axis, measure);
@@ -194,7 +223,11 @@ export class Controls {
       return;
     }
     this.measures = known.join();
-    fill(this.measure, known.map((name) => [name, say("bars: {0}", say(MEASURES[name]))]), measure);
+    fill(
+      this.measure,
+      known.map((name) => [name, say("bars: {0}", say(MEASURES[name]))]),
+      measure,
+    );
   }
 
   showScrubber(axis, measure) {
@@ -211,7 +244,10 @@ export class Controls {
     if (axis === "step") {
       if (state.step === null) return say("mean of {0} steps", count);
       const [first, end] = stepsOf(header, state);
-      const words = end - first === 1 ? say("step {0} of {1}", first, count) : say("steps {0} to {1} of {2}", first, end - 1, count);
+      const words =
+        end - first === 1
+          ? say("step {0} of {1}", first, count)
+          : say("steps {0} to {1} of {2}", first, end - 1, count);
       return `${words} \u00b7 \u03c3 ${small(header.sigmas[first])}`;
     }
     if (axis === "layer") {
@@ -233,7 +269,10 @@ export class Controls {
   /** Scores of the selection in one line. */
   words(shown = { generated: this.viewer.map("generated") }) {
     const { state, file, say } = this.viewer;
-    const score = this.viewer.state.ask?.side === "reference" ? this.viewer.score({ generated: this.viewer.map("generated") }) : this.viewer.score(shown);
+    const score =
+      this.viewer.state.ask?.side === "reference"
+        ? this.viewer.score({ generated: this.viewer.map("generated") })
+        : this.viewer.score(shown);
     const parts = varies(file, state, "share") ? [say("share {0}", percent(measureOf(file, state, "share")))] : [];
     if (score !== null) parts.push(say("IMACS {0}", score.toFixed(2)));
     const inside = measureOf(file, state, "inside");
@@ -253,7 +292,13 @@ export class Controls {
     this.patches.replaceChildren(...(answer?.patches ?? []).map(({ share }) => element("li", {}, percent(share))));
     this.patches.hidden = !answer?.patches.length;
     const pairs = this.viewer.file.header.references[state.reference].pairs_captured.length;
-    this.hint.textContent = state.ask ? "" : say(pairs ? "Click a picture, or draw a box on it, to ask about that part." : "To ask about a part, set pair_maps of I2AM Capture to 'inpainting mask' or 'everywhere', and queue again.");
+    this.hint.textContent = state.ask
+      ? ""
+      : say(
+          pairs
+            ? "Click a picture, or draw a box on it, to ask about that part."
+            : "To ask about a part, set pair_maps of I2AM Capture to 'inpainting mask' or 'everywhere', and queue again.",
+        );
     this.hint.hidden = Boolean(asked);
     this.clear.hidden = !state.ask;
   }

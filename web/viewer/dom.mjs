@@ -9,7 +9,8 @@ export function element(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (name.startsWith(".")) node[name.slice(1)] = value;
-    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value === true ? "" : value);
+    else if (value !== false && value !== null && value !== undefined)
+      node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.filter((child) => child !== null && child !== undefined));
   return node;
@@ -24,7 +25,9 @@ export function menu(name, options, onChange) {
 
 /** Put other options into a menu; one that offers nothing to choose is hidden. */
 export function fill(select, options, value) {
-  select.replaceChildren(...options.map(([key, words, disabled]) => element("option", { value: key, disabled }, words)));
+  select.replaceChildren(
+    ...options.map(([key, words, disabled]) => element("option", { value: key, disabled }, words)),
+  );
   select.value = String(value);
   select.hidden = options.length < 2;
 }

@@ -45,9 +45,7 @@ function readTensor(buffer, start, name, { dtype, shape, data_offsets: [from, to
     throw new Error(`the file is damaged at '${name}'. Queue the workflow again.`);
   }
   const aligned = (start + from) % ArrayOf.BYTES_PER_ELEMENT === 0;
-  const data = aligned
-    ? new ArrayOf(buffer, start + from, count)
-    : new ArrayOf(buffer.slice(start + from, start + to));
+  const data = aligned ? new ArrayOf(buffer, start + from, count) : new ArrayOf(buffer.slice(start + from, start + to));
   return { shape, data };
 }
 
@@ -64,7 +62,7 @@ export async function download(open, bytes, onProgress) {
   const length = Number(response.headers.get("Content-Length")) || bytes;
   const chunks = [];
   let got = 0;
-  for (const reader = response.body.getReader(); ; ) {
+  for (const reader = response.body.getReader(); ;) {
     const { done, value } = await reader.read();
     if (done) break;
     chunks.push(value);

@@ -72,7 +72,10 @@ export function settle(header, wanted, changed = "step") {
 /** The reference itself, or the first that any layer has read: one may have been given and never have been read. */
 function readBy(header, reference) {
   if (header.references[reference].layers.length) return reference;
-  return Math.max(0, header.references.findIndex(({ layers }) => layers.length));
+  return Math.max(
+    0,
+    header.references.findIndex(({ layers }) => layers.length),
+  );
 }
 
 const sheet = ({ item, reference, layer }) => `${item}/${reference}/${layer ?? "all"}`;

@@ -26,15 +26,32 @@ export class Pane {
     this.boxSize = [0, 0]; // kept, since to ask for it while drawing would make the browser lay out the whole page
     this.title = element("strong");
     this.detail = element("span", { class: "detail" });
-    this.legend = element("div", { class: "legend" }, element("span"), element("canvas", { width: 256, height: 1 }), element("span"));
+    this.legend = element(
+      "div",
+      { class: "legend" },
+      element("span"),
+      element("canvas", { width: 256, height: 1 }),
+      element("span"),
+    );
     this.picture = element("img", { alt: "", draggable: "false" });
     this.heat = element("canvas", { class: "heat" });
-    this.marks = element("svg", { class: "marks", viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" });
+    this.marks = element("svg", {
+      class: "marks",
+      viewBox: "0 0 1 1",
+      preserveAspectRatio: "none",
+      "aria-hidden": "true",
+    });
     this.labels = element("div", { class: "labels", "aria-hidden": "true" });
     this.stage = element("div", { class: "stage" }, this.picture, this.heat, this.marks, this.labels);
     this.message = element("p", { class: "message", hidden: true });
     this.box = element("div", { class: "box", role: "img" }, this.stage, this.message);
-    this.root = element("figure", { class: `pane ${side}` }, element("figcaption", {}, this.title, this.detail), this.box, this.legend);
+    this.root = element(
+      "figure",
+      { class: `pane ${side}` },
+      element("figcaption", {}, this.title, this.detail),
+      this.box,
+      this.legend,
+    );
     this.listen();
   }
 
@@ -160,7 +177,13 @@ export class Pane {
 }
 
 function rect(name, [left, top, right, bottom]) {
-  return element("rect", { class: name, x: left, y: top, width: Math.max(right - left, 1e-4), height: Math.max(bottom - top, 1e-4) });
+  return element("rect", {
+    class: name,
+    x: left,
+    y: top,
+    width: Math.max(right - left, 1e-4),
+    height: Math.max(bottom - top, 1e-4),
+  });
 }
 
 /** The outline of a mask `[height, width]` of 0 and 1, as an SVG path over a square of 1. */

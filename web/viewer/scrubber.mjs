@@ -12,14 +12,26 @@ export class Scrubber {
   constructor(words, onPick) {
     this.others = element("path");
     this.chosen = element("path", { class: "chosen" });
-    this.bars = element("svg", { class: "bars", preserveAspectRatio: "none", "aria-hidden": "true" }, this.others, this.chosen);
+    this.bars = element(
+      "svg",
+      { class: "bars", preserveAspectRatio: "none", "aria-hidden": "true" },
+      this.others,
+      this.chosen,
+    );
     this.input = element("input", { type: "range", min: 0, step: 1, "aria-label": words.name });
     this.input.addEventListener("input", () => onPick(Number(this.input.value)));
     this.input.addEventListener("pointerdown", () => this.value === null && onPick(Number(this.input.value)));
     this.all = element("button", { type: "button", class: "all", onclick: () => onPick(null) }, words.all);
     this.label = element("output");
     this.track = element("div", { class: "track" }, this.bars, this.input);
-    this.root = element("div", { class: "scrubber" }, element("span", { class: "name" }, words.name), this.all, this.track, this.label);
+    this.root = element(
+      "div",
+      { class: "scrubber" },
+      element("span", { class: "name" }, words.name),
+      this.all,
+      this.track,
+      this.label,
+    );
   }
 
   /**

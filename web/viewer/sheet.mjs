@@ -18,7 +18,9 @@ export function drawSheet(panes, footer) {
   context.fillRect(0, 0, canvas.width, canvas.height);
   panes.forEach((pane, number) => drawPane(context, pane, GAP + number * (PANE + GAP), 2 * LINE + 6, heights[number]));
   const below = Math.max(...heights) + 2 * LINE + GAP;
-  footer.forEach((line, number) => write(context, line, GAP, below + (number + 0.5) * LINE, "#b8bcc6", canvas.width - 2 * GAP));
+  footer.forEach((line, number) =>
+    write(context, line, GAP, below + (number + 0.5) * LINE, "#b8bcc6", canvas.width - 2 * GAP),
+  );
   return canvas;
 }
 
@@ -75,7 +77,11 @@ function even(value) {
 /** The file of a canvas. */
 export function encode(canvas, type) {
   return new Promise((resolve, reject) => {
-    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error(`this browser cannot write ${type}.`))), type, 0.92);
+    canvas.toBlob(
+      (blob) => (blob ? resolve(blob) : reject(new Error(`this browser cannot write ${type}.`))),
+      type,
+      0.92,
+    );
   });
 }
 

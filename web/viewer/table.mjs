@@ -8,7 +8,12 @@ export class Table {
     this.canvas = element("canvas", { role: "img" });
     this.cursor = element("div", { class: "cursor", hidden: true });
     this.title = element("span", { class: "name" });
-    this.root = element("div", { class: "table" }, this.title, element("div", { class: "cells" }, this.canvas, this.cursor));
+    this.root = element(
+      "div",
+      { class: "table" },
+      this.title,
+      element("div", { class: "cells" }, this.canvas, this.cursor),
+    );
     const at = (event) => {
       const rect = this.canvas.getBoundingClientRect();
       const row = Math.floor(((event.clientY - rect.top) / rect.height) * this.canvas.height);
@@ -46,7 +51,8 @@ export class Table {
     );
     this.canvas.getContext("2d").putImageData(pixels, 0, 0);
     this.cursor.hidden = row === null && column === null;
-    const place = (number, count) => (number === null ? ["0%", "100%"] : [`${(100 * number) / count}%`, `${100 / count}%`]);
+    const place = (number, count) =>
+      number === null ? ["0%", "100%"] : [`${(100 * number) / count}%`, `${100 / count}%`];
     [this.cursor.style.top, this.cursor.style.height] = place(row, height);
     [this.cursor.style.left, this.cursor.style.width] = place(column, width);
   }

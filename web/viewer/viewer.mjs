@@ -33,13 +33,27 @@ export class Viewer {
     this.say = host.say;
     this.state = stateFrom(null);
     this.urls = new Map();
-    this.root = element("div", { class: "i2am-viewer", tabindex: 0, "data-capture-wheel": "true", "aria-label": this.say("Viewer of I2AM") });
+    this.root = element("div", {
+      class: "i2am-viewer",
+      tabindex: 0,
+      "data-capture-wheel": "true",
+      "aria-label": this.say("Viewer of I2AM"),
+    });
     this.panes = Object.fromEntries(["generated", "reference"].map((side) => [side, this.makePane(side)]));
     this.status = element("p", { class: "status", role: "status" });
     this.controls = new Controls(this);
-    this.body = element("div", { class: "body", hidden: true }, this.controls.bar, element("div", { class: "panes" }, this.panes.generated.root, this.panes.reference.root), this.controls.root);
+    this.body = element(
+      "div",
+      { class: "body", hidden: true },
+      this.controls.bar,
+      element("div", { class: "panes" }, this.panes.generated.root, this.panes.reference.root),
+      this.controls.root,
+    );
     const shadow = this.root.attachShadow({ mode: "open" });
-    shadow.append(element("link", { rel: "stylesheet", href: host.styles }), element("div", { class: "viewer" }, this.status, this.body));
+    shadow.append(
+      element("link", { rel: "stylesheet", href: host.styles }),
+      element("div", { class: "viewer" }, this.status, this.body),
+    );
     this.root.addEventListener("keydown", (event) => this.press(event));
     this.observer = new ResizeObserver(() => Object.values(this.panes).forEach((pane) => pane.layout()));
     this.observer.observe(this.panes.generated.box);
@@ -51,7 +65,10 @@ export class Viewer {
     return new Pane(side, {
       ask: (box) => this.change({ ask: { side, box } }),
       hover: (place) => this.hover(side, place),
-      view: (view) => this.change({ views: this.state.linked ? { generated: view, reference: view } : { ...this.state.views, [side]: view } }),
+      view: (view) =>
+        this.change({
+          views: this.state.linked ? { generated: view, reference: view } : { ...this.state.views, [side]: view },
+        }),
     });
   }
 
@@ -71,7 +88,9 @@ export class Viewer {
   }
 
   failed() {
-    this.tell(this.file ? "The last run failed. Below is the result before it." : "The last run failed: its message says why.");
+    this.tell(
+      this.file ? "The last run failed. Below is the result before it." : "The last run failed: its message says why.",
+    );
   }
 
   /** Show a result `{filename, subfolder, type, bytes}`; what was shown before stays until it is there. */
@@ -79,9 +98,13 @@ export class Viewer {
     if (this.result?.filename === result.filename) return;
     this.result = result;
     try {
-      const buffer = await download(() => this.host.open(result), result.bytes, (part) => {
-        if (this.result === result) this.tell("Loading {0} %", Math.round(100 * part));
-      });
+      const buffer = await download(
+        () => this.host.open(result),
+        result.bytes,
+        (part) => {
+          if (this.result === result) this.tell("Loading {0} %", Math.round(100 * part));
+        },
+      );
       if (this.result !== result) return; // a newer one is on its way
       this.use(readFile(buffer));
       this.tell("");
@@ -133,7 +156,9 @@ export class Viewer {
     this.state = this.settled(wanted, Object.keys(parts)[0]);
     this.hovered = null;
     if (wanted.step !== null && wanted.head !== null && !this.file.header.joint.length) {
-      this.controls.flash(this.say("One head in one step did not fit into the viewer's file: the other is set to all."));
+      this.controls.flash(
+        this.say("One head in one step did not fit into the viewer's file: the other is set to all."),
+      );
     }
     if (pictures) this.showPictures();
     this.draw();
@@ -141,7 +166,8 @@ export class Viewer {
   }
 
   hover(side, place) {
-    const known = this.file && !this.state.ask && this.file.header.pairs[`${this.state.item}/${this.state.reference}`]?.length;
+    const known =
+      this.file && !this.state.ask && this.file.header.pairs[`${this.state.item}/${this.state.reference}`]?.length;
     if (!known && !this.hovered) return;
     this.hovered = known && place ? { side, box: [...place, ...place] } : null;
     this.draw();
@@ -199,7 +225,13 @@ export class Viewer {
     const scope = file.header.items[state.item].scope;
     const details = [say(side === "generated" ? "reference to generated" : "generated to reference")];
     if (side === "reference") {
-      if (!reference.grid) return { title, detail: "", message: say("This reference's tokens have no place in its image, so there is no map on it."), patches: [] };
+      if (!reference.grid)
+        return {
+          title,
+          detail: "",
+          message: say("This reference's tokens have no place in its image, so there is no map on it."),
+          patches: [],
+        };
       details.push(say(scope === "whole image" ? "asked by the whole picture" : "asked by the inpainting mask"));
       if (reference.approximate) details.push(say("approximate"));
     }
@@ -345,7 +377,10 @@ export class Viewer {
       outline: side === "generated" ? this.outline : "",
       boxes: state.ask?.side === side ? [state.ask.box] : [],
     }));
-    return drawSheet(panes, [this.controls.describe(), `${this.file.header.references[state.reference].name} \u00b7 ${this.controls.words()}`]);
+    return drawSheet(panes, [
+      this.controls.describe(),
+      `${this.file.header.references[state.reference].name} \u00b7 ${this.controls.words()}`,
+    ]);
   }
 
   async savePicture() {
@@ -413,7 +448,9 @@ const KEYS = {
 
 const MISSING = {
   pairs: "To ask about a part, set pair_maps of I2AM Capture to 'inpainting mask' or 'everywhere', and queue again.",
-  outside: "No pair maps here: this lies outside the inpainting mask. Set pair_maps of I2AM Capture to 'everywhere' to ask anywhere.",
+  outside:
+    "No pair maps here: this lies outside the inpainting mask. Set pair_maps of I2AM Capture to 'everywhere' to ask anywhere.",
   layer: "This layer has no pair maps: choose another, or all layers.",
-  "left out": "The pair maps of this layer did not fit into the viewer's file: choose all layers, or use I2AM Specific Reference.",
+  "left out":
+    "The pair maps of this layer did not fit into the viewer's file: choose all layers, or use I2AM Specific Reference.",
 };

@@ -21,7 +21,7 @@ export function animate(frames, width, height, milliseconds) {
 function pixelsOf(file) {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   const found = [];
-  for (let at = 12; at + 8 <= file.length; ) {
+  for (let at = 12; at + 8 <= file.length;) {
     const name = String.fromCharCode(...file.subarray(at, at + 4));
     const length = view.getUint32(at + 4, true);
     const end = at + 8 + length + (length % 2);

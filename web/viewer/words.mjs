@@ -4,7 +4,9 @@
 export function small(value) {
   if (!Number.isFinite(value)) return "\u2013";
   if (value === 0) return "0";
-  return Math.abs(value) >= 0.01 && Math.abs(value) < 1000 ? String(Number(value.toPrecision(3))) : value.toExponential(1);
+  return Math.abs(value) >= 0.01 && Math.abs(value) < 1000
+    ? String(Number(value.toPrecision(3)))
+    : value.toExponential(1);
 }
 
 export function percent(part) {
