@@ -1,7 +1,7 @@
 /** The viewer's pure parts against what i2am_core says of the same file (fixtures, see view_fixture.py). */
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { ask, strongest } from "../../web/viewer/ask.mjs";
@@ -83,14 +83,14 @@ test("what is no such file is refused in one sentence", () => {
 });
 
 test("a download reports its progress, and a file that is gone", async () => {
-  const heard = [];
-  const got = await download(
+  const parts = [];
+  const received = await download(
     async () => new Response(bytes()),
     bytes().byteLength,
-    (part) => heard.push(part),
+    (part) => parts.push(part),
   );
-  assert.deepEqual(new Uint8Array(got), new Uint8Array(bytes()));
-  assert.equal(heard.at(-1), 1);
+  assert.deepEqual(new Uint8Array(received), new Uint8Array(bytes()));
+  assert.equal(parts.at(-1), 1);
   await assert.rejects(
     download(
       async () => new Response("", { status: 404 }),
@@ -160,14 +160,14 @@ test("IMACS is that of i2am_core", () => {
 
 test("a part that is asked about gets the answer of i2am_core", () => {
   for (const { side, box, values, shape } of expected.asked) {
-    const found = ask(file, all, side, box);
-    assert.deepEqual([found.height, found.width], shape);
-    assert.deepEqual(found.layers, [0, 1]);
-    near(found.values, values, spread(values) / 100, `${side} ${box}`);
+    const answer = ask(file, all, side, box);
+    assert.deepEqual([answer.height, answer.width], shape);
+    assert.deepEqual(answer.layers, [0, 1]);
+    near(answer.values, values, spread(values) / 100, `${side} ${box}`);
   }
 });
 
-test("where there is no answer, the reason is told", () => {
+test("where there is no answer, there is a reason", () => {
   assert.deepEqual(ask(file, all, "generated", [0, 0, 0, 0]), { missing: "outside" });
   const without = (change) => ({ ...file, header: { ...file.header, ...change } });
   const [reference] = file.header.references;
@@ -249,9 +249,9 @@ function constant() {
 
 test("what goes into a mean is not clamped, and the mean is", () => {
   const { values, resampled: wanted } = expected.steep;
-  const found = resampled(Float32Array.from(values), 2, 3, 5, 7);
-  near(found, wanted, 1e-6, "resampled");
-  assert.ok(Math.min(...found) < -0.01);
+  const large = resampled(Float32Array.from(values), 2, 3, 5, 7);
+  near(large, wanted, 1e-6, "resampled");
+  assert.ok(Math.min(...large) < -0.01);
   near(
     resize(Float32Array.from(values), 2, 3, 5, 7),
     wanted.map((value) => Math.max(0, value)),
@@ -344,10 +344,10 @@ test("words are translated, with their values; unknown ones stay", () => {
 });
 
 test("every word of the viewer has a translation, and every translation a use", () => {
-  const sources = ["viewer", "controls", "pane", "table", "scrubber"]
-    .map((name) => readFileSync(new URL(`../../web/viewer/${name}.mjs`, import.meta.url), "utf8"))
-    .join("\n");
-  const used = [...sources.matchAll(/(?:say|tell|entry)\(\s*"((?:[^"\\]|\\.)+)"/g)].map(([, text]) => text);
+  const folder = new URL("../../web/viewer/", import.meta.url);
+  const names = readdirSync(folder).filter((name) => name.endsWith(".mjs") && name !== "text.mjs");
+  const sources = names.map((name) => readFileSync(new URL(name, folder), "utf8")).join("\n");
+  const used = [...sources.matchAll(/(?:say|notify|entry)\(\s*"((?:[^"\\]|\\.)+)"/g)].map(([, text]) => text);
   assert.ok(used.length > 30);
   for (const text of used) assert.ok(translated.includes(text), text);
   for (const text of translated) assert.ok(sources.includes(`"${text}"`), `unused: ${text}`);

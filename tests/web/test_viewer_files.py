@@ -224,14 +224,15 @@ COUNT = f"""(() => {{
 
 
 def test_loading_shows_its_progress(viewer: Viewer, load: Callable[..., None]) -> None:
-    viewer("viewer.told = []")
+    viewer("viewer.notified = []")
     viewer(
-        "viewer.tell = (...words) => (viewer.told.push(words), Object.getPrototypeOf(viewer).tell.apply(viewer, words))"
+        "viewer.notify = (...words) => "
+        "(viewer.notified.push(words), Object.getPrototypeOf(viewer).notify.apply(viewer, words))"
     )
     load(large(), "progress")
-    told = [words[1] for words in viewer("viewer.told") if words[0] == "Loading {0} %"]
-    viewer("delete viewer.tell")
-    assert len(told) > 5 and told == sorted(told) and told[-1] == 100
+    parts = [words[1] for words in viewer("viewer.notified") if words[0] == "Loading {0} %"]
+    viewer("delete viewer.notify")
+    assert len(parts) > 5 and parts == sorted(parts) and parts[-1] == 100
 
 
 def test_a_damaged_file_is_an_error_that_leaves_the_last_result(

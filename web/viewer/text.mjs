@@ -1,5 +1,8 @@
 /** The viewer's words. English is the key; what has no translation stays English. */
 
+/** @typedef {(text: string, ...values: unknown[]) => string} Say a text of ours in the user's language */
+
+/** @type {Record<string, string>} */
 const ZH = {
   "Where the reference acts": "参考图作用在何处",
   "Which parts were used": "用到了参考图的哪些部分",
@@ -94,10 +97,14 @@ const ZH = {
   "strongest patches": "最强的图块",
 };
 
-/** Words in the language of a locale such as "zh"; `{0}` stands for the first value. */
+/**
+ * Words in the language of a locale such as "zh"; `{0}` stands for the first value.
+ * @param {unknown} locale
+ * @returns {Say}
+ */
 export function translator(locale) {
   const words = String(locale).toLowerCase().startsWith("zh") ? ZH : {};
-  return (text, ...values) => (words[text] ?? text).replace(/\{(\d)\}/g, (_, number) => values[number]);
+  return (text, ...values) => (words[text] ?? text).replace(/\{(\d)\}/g, (_, number) => String(values[number]));
 }
 
 export const translated = Object.keys(ZH);

@@ -1,6 +1,9 @@
 /** Numbers as people read them. */
 
-/** Two digits that count, or "–" for what is not a number. */
+/**
+ * Three digits that count, or "–" for what is not a number.
+ * @param {number} value
+ */
 export function small(value) {
   if (!Number.isFinite(value)) return "\u2013";
   if (value === 0) return "0";
@@ -9,6 +12,7 @@ export function small(value) {
     : value.toExponential(1);
 }
 
+/** @param {number} part of 1 */
 export function percent(part) {
   if (!Number.isFinite(part)) return "\u2013";
   return `${Number((100 * part).toPrecision(part >= 0.1 ? 3 : 2))} %`;
