@@ -18,9 +18,10 @@ class I2AMExtension(ComfyExtension):
         from .nodes.tag_reference import I2AMTagReference
         from .nodes.viewer import I2AMViewer
 
-        capture = [I2AMCapture, I2AMTagReference, I2AMIPAdapterReference, I2AMCollect]
-        read = [I2AMViewer, I2AMMaps, I2AMSpecificReference, I2AMIMACS, I2AMSave, I2AMLoad]
-        return [*capture, *read, *DEMO_NODES]
+        capture: list[type[io.ComfyNode]] = [I2AMCapture, I2AMTagReference, I2AMIPAdapterReference, I2AMCollect]
+        look: list[type[io.ComfyNode]] = [I2AMViewer, I2AMMaps, I2AMSpecificReference, I2AMIMACS]
+        files: list[type[io.ComfyNode]] = [I2AMSave, I2AMLoad]
+        return [*capture, *look, *files, *DEMO_NODES]
 
 
 async def comfy_entrypoint() -> I2AMExtension:

@@ -4,8 +4,8 @@
     .host/venv/bin/python benchmarks/attention.py --growth growth.png   cost against reference tokens, and its plot
 
 Each row is one attention call of one batch item, float32, with random queries and keys. Everything of a row
-is timed in turn, in one process, and the least of several rounds counts. "overheard" takes the row log-sum-exp from
-the attention itself, as capture does where the host runs PyTorch's own attention; "own pass" computes it again.
+is timed in turn, in one process, and the least of several rounds counts. "intercepted" takes the row log-sum-exp from
+the attention itself, as capture does where ComfyUI runs PyTorch's own attention; "own pass" computes it again.
 "arithmetic" is what cannot be avoided: the product with the reference keys, and one exponential. "block" adds the
 linear layers that surround the attention in the model. Extra memory is the growth of the process's peak, in a
 process of its own.
@@ -44,13 +44,13 @@ class Case:
     def __init__(self, heads: int, dim: int, picture: int, competitors: int, reference: int, linear: int) -> None:
         g = torch.Generator().manual_seed(0)
         keys = competitors + reference
-        joint = competitors > picture  # then every token asks
-        asking = keys if joint else picture
-        self.q = torch.randn(1, heads, asking, dim, generator=g)
+        joint = competitors > picture  # then every token is a query
+        queries = keys if joint else picture
+        self.q = torch.randn(1, heads, queries, dim, generator=g)
         self.k = torch.randn(1, heads, keys, dim, generator=g)
         self.picture = slice(512, 512 + picture) if joint else slice(None)
         self.reference = span("reference", competitors, count=reference)
-        self.alone = competitors == 0
+        self.decoupled = competitors == 0  # a softmax over the reference's keys alone
         width = heads * dim
         self.linear = [torch.randn(width, width, generator=g) for _ in range(linear)]
 
@@ -62,7 +62,7 @@ class Case:
         for weight in self.linear:
             tokens @ weight
 
-    def overheard(self) -> None:
+    def intercepted(self) -> None:
         """The attention and its attribution, as capture does both."""
         with Interceptor() as interceptor:
             self.attention()
@@ -72,7 +72,7 @@ class Case:
             self.q,
             self.k,
             [self.reference],
-            logits=Logits(total=None if self.alone else total),
+            logits=Logits(total=None if self.decoupled else total),
             positions=Positions(queries=self.picture),
         )
 
@@ -129,11 +129,11 @@ def table() -> None:
     titles = (
         "case",
         "attention",
-        "overheard",
+        "intercepted",
         "own pass",
         "naive",
         "arithmetic",
-        "overheard / attention",
+        "intercepted / attention",
         "with its block",
     )
     print(" | ".join(("", *titles, "extra memory", "naive", "")).strip())
@@ -141,7 +141,7 @@ def table() -> None:
     for name, shape in CASES.items():
         case = Case(*shape)
         attention, around, both, own, naive, least = least_seconds(
-            case.attention, case.around, case.overheard, case.own_pass, case.naive, case.arithmetic
+            case.attention, case.around, case.intercepted, case.own_pass, case.naive, case.arithmetic
         )
         memory = [extra_memory(json.dumps(shape), work) for work in ("own_pass", "naive")]
         seconds = [f"{x:.3f} s" for x in (attention, max(0.0, both - attention), own, naive, least)]
@@ -152,13 +152,13 @@ def table() -> None:
 
 def growth(plot: Path) -> None:
     """A head size of 128 and 4096 positions, with 512 text tokens beside the reference."""
-    print("| reference tokens | attention | overheard | own pass | extra memory |")
+    print("| reference tokens | attention | intercepted | own pass | extra memory |")
     print("|---|---|---|---|---|")
     rows = []
     for tokens in (256, 512, 1024, 2048, 4096, 8192, 16384):
         shape = (4, 128, 4096, 512, tokens, 0)
         case = Case(*shape)
-        attention, both, own = least_seconds(case.attention, case.overheard, case.own_pass)
+        attention, both, own = least_seconds(case.attention, case.intercepted, case.own_pass)
         memory = extra_memory(json.dumps(shape), "own_pass")
         rows.append((tokens, attention, max(0.0, both - attention), own, memory))
         print(f"| {tokens} | {attention:.3f} s | {rows[-1][2]:.3f} s | {own:.3f} s | {memory:.0f} MB |", flush=True)
@@ -169,14 +169,14 @@ def draw(rows: list[tuple[int, float, float, float, float]], path: Path) -> None
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    tokens, attention, overheard, own, memory = zip(*rows, strict=True)
+    tokens, attention, intercepted, own, memory = zip(*rows, strict=True)
     figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     time_axes, memory_axes = figure.subplots(1, 2)
     for values, label in (
         (attention, "attention itself"),
         (own, "attribution, own pass"),
-        (overheard, "attribution, overheard"),
+        (intercepted, "attribution, intercepted"),
     ):
         time_axes.plot(tokens, values, marker="o", label=label)
     time_axes.set(xlabel="reference tokens", ylabel="seconds", ylim=(0, None), title="Time grows linearly")

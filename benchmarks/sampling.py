@@ -1,4 +1,4 @@
-"""Sampling with I2AM Capture over sampling without: models of true size and random weights, in the real host.
+"""Sampling with I2AM Capture over sampling without: models of true size and random weights, in the real ComfyUI.
 
     PYTHONPATH=.host/ComfyUI:.host/placeholders .host/venv/bin/python benchmarks/sampling.py [part of a case's name]
 
@@ -28,11 +28,11 @@ pack = types.ModuleType("i2am_pack")
 pack.__path__ = [str(ROOT)]
 sys.modules["i2am_pack"] = pack
 
-from comfy.cli_args import args as host_args  # noqa: E402
+from comfy.cli_args import args as comfyui_args  # noqa: E402
 
 from i2am_pack.demo import cpu  # noqa: E402, F401  (before ComfyUI's other modules)
 
-host_args.use_pytorch_cross_attention = "--default" not in sys.argv
+comfyui_args.use_pytorch_cross_attention = "--default" not in sys.argv
 
 import comfy.model_patcher  # noqa: E402  # isort: skip
 import comfy.sample  # noqa: E402

@@ -1,6 +1,7 @@
-"""Imported before ComfyUI's modules by programs that run without its server: without CUDA, use the CPU.
+"""Makes ComfyUI use the CPU where there is no CUDA, for programs that run without its server.
 
-ComfyUI looks for a device as soon as its modules load, and its own command line is not read here.
+To be imported before ComfyUI's other modules: they look for a device while they are imported, and without the server
+nobody reads ComfyUI's command line, which would say which one to use.
 """
 
 import torch

@@ -102,7 +102,7 @@ def _augmented(rgba: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _colour_field(batch: int, generator: torch.Generator) -> Tensor:
-    """A soft colour for each corner, blended: what the masked square hides of it can be told from its rim."""
+    """A soft colour for each corner, blended: what the masked square hides of it follows from its rim."""
     corners = 0.15 + 0.7 * torch.rand(batch, 3, 2, 2, generator=generator)
     return F.interpolate(corners, size=(IMAGE, IMAGE), mode="bilinear", align_corners=True)
 

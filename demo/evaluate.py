@@ -1,4 +1,4 @@
-"""Measure the demo model on held-out scenes, through ComfyUI's own sampler and through I2AM itself.
+"""Measure the demo model on held-out scenes, through ComfyUI's own sampler and this pack's own capture.
 
     scripts/demo --measure
 
@@ -11,6 +11,7 @@ import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,10 +49,10 @@ def sample(weights: Path = WEIGHTS, count: int = SCENES, seed: int = 1, steps: i
 
     with torch.inference_mode():
         tokens = encoder(data.to_latent(scenes.reference))
-        about = {KEY: [tag("demo reference", 0, tokens, (data.GRID, data.GRID))]}
+        mark = tag("demo reference", 0, tokens, (data.GRID, data.GRID))
         latent = data.to_latent(scenes.masked_image)
         noise = comfy.sample.prepare_noise(latent, seed)
-        positive, negative = [[tokens, about]], [[torch.zeros_like(tokens), {}]]
+        positive, negative = [[tokens, {KEY: [mark]}]], [[torch.zeros_like(tokens), {}]]
         samples = comfy.sample.sample(
             model, noise, steps, 1.0, SAMPLER, SCHEDULER, positive, negative, latent,
             noise_mask=scenes.mask, seed=seed, disable_pbar=True,
@@ -59,13 +60,13 @@ def sample(weights: Path = WEIGHTS, count: int = SCENES, seed: int = 1, steps: i
         return Sampled(scenes, data.to_image(samples), capture.find(samples))
 
 
-def measure(sampled: Sampled) -> dict:
-    """Means over the scenes, and the accuracy of each layer."""
+def measure(sampled: Sampled) -> dict[str, Any]:
+    """Means over the scenes, and the correspondence accuracy of each layer."""
     scenes, attribution = sampled.scenes, sampled.attribution
     error = (sampled.image - scenes.image).square() * scenes.mask
     mse = error.flatten(1).sum(1) / (3 * scenes.mask.flatten(1).sum(1))
     scores = [_scores(attribution, scenes, item) for item in range(attribution.items)]
-    result = {"scenes": len(scores), "psnr": (-10 * mse.log10()).mean().item()}
+    result: dict[str, Any] = {"scenes": len(scores), "psnr": (-10 * mse.log10()).mean().item()}
     result |= {name: sum(s[name] for s in scores) / len(scores) for name in scores[0]}
     result["correspondence"] = {
         layer.name: correspondence_accuracy(attribution, scenes, number)
@@ -98,10 +99,10 @@ def correspondence_accuracy(attribution: Attribution, scenes: data.Scenes, layer
     grid = attribution.layers[layer].grid
     pairs = attribution.entries[0, layer].pairs["g2r_pairs"]  # [B, cells, M], every cell: pair_maps is 'everywhere'
     best = pairs.argmax(-1)
-    found = torch.stack([best % data.GRID, best // data.GRID], -1)
+    attended = torch.stack([best % data.GRID, best // data.GRID], -1)
     truth = scenes.reference_position(grid.width).flatten(1, 2) / data.PATCH - 0.5
     on_object = F.adaptive_avg_pool2d(scenes.object_mask, (grid.height, grid.width)).flatten(1) > 0.5
-    return ((found - truth).abs().amax(-1) <= 1)[on_object].float().mean().item()
+    return ((attended - truth).abs().amax(-1) <= 1)[on_object].float().mean().item()
 
 
 def main() -> None:

@@ -1,6 +1,10 @@
 """The demo model as ComfyUI objects: a MODEL that stock samplers run, a VAE, and a reference encoder."""
 
+# The classes of ComfyUI that are inherited from here have no types.
+# mypy: allow-untyped-calls
+
 from pathlib import Path
+from typing import Any
 
 import comfy.latent_formats
 import comfy.model_base
@@ -29,13 +33,13 @@ class LatentFormat(comfy.latent_formats.LatentFormat):
         """A preview of the picture while sampling: each cell's mean colour."""
         colour = torch.arange(self.latent_channels) // (data.PATCH * data.PATCH)
         weights = torch.nn.functional.one_hot(colour, 3).float() / (data.PATCH * data.PATCH)
-        self.latent_rgb_factors = weights.tolist()
+        self.latent_rgb_factors = weights.tolist()  # type: ignore[assignment]  # ComfyUI's type is that of its default
 
 
 class ModelConfig(comfy.supported_models_base.BASE):
     unet_extra_config = {}  # heads are as network.UNET_CONFIG says
     latent_format = LatentFormat
-    sampling_settings = {}
+    sampling_settings: dict[str, Any] = {}
     memory_usage_factor = 1.0
 
 
@@ -44,7 +48,7 @@ class DemoDiffusion(comfy.model_base.BaseModel):
 
     def __init__(self, config: ModelConfig, device: torch.device | None = None) -> None:
         super().__init__(config, comfy.model_base.ModelType.EPS, device=device)
-        self.concat_keys = ("mask", "masked_image")
+        self.concat_keys = ("mask", "masked_image")  # type: ignore[assignment]  # ComfyUI's is that of its default
 
         class PredictsImage(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.X0):
             pass
@@ -54,11 +58,11 @@ class DemoDiffusion(comfy.model_base.BaseModel):
     def blank_inpaint_image_like(self, latent: Tensor) -> Tensor:
         return torch.zeros_like(latent)
 
-    def concat_cond(self, **kwargs) -> Tensor:
+    def concat_cond(self, **kwargs: Any) -> Tensor:
         """ComfyUI's mask and masked image, with the position in the mask between them."""
         both = super().concat_cond(**kwargs)
         mask, masked_image = both[:, :1], both[:, 1:]
-        masked_image = masked_image * (mask < 0.5)  # the latent under the mask is not given away
+        masked_image = masked_image * (mask < 0.5)  # what is under the mask is the answer
         return torch.cat([mask, network.mask_coordinates(mask), masked_image], 1)
 
 

@@ -45,7 +45,7 @@ def build_unet(operations: type, dtype: torch.dtype = torch.float32) -> UNetMode
 def mask_coordinates(mask: Tensor) -> Tensor:
     """Position inside the mask's bounding box, as waves: ``[B, 1, h, w]`` in {0, 1} to ``[B, 12, h, w]``.
 
-    Zero outside the mask. They tell the network where in the object a cell is.
+    Zero outside the mask. From them the network knows where in the object a cell is.
     """
     inside = mask[:, 0] > 0.5
     x = _position_in_box(inside.any(1))[:, None, :].expand(inside.shape)

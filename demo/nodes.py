@@ -55,16 +55,16 @@ class DemoReference(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, encoder, image) -> io.NodeOutput:
+    def execute(cls, encoder: torch.nn.Module, image: Tensor) -> io.NodeOutput:
         pixels = _square(image[..., :3].movedim(-1, 1).float())
         with torch.no_grad():
             tokens = encoder(data.to_latent(pixels))
-        about = tag("demo reference", 0, tokens, (data.GRID, data.GRID))
-        return io.NodeOutput([[tokens, {KEY: [about]}]])
+        mark = tag("demo reference", 0, tokens, (data.GRID, data.GRID))
+        return io.NodeOutput([[tokens, {KEY: [mark]}]])
 
 
 def _square(pixels: Tensor) -> Tensor:
-    """The central square of images ``[B, 3, H, W]``, at the size that the model knows."""
+    """The central square of images ``[B, 3, H, W]``, at the size that the model was trained on."""
     side = min(pixels.shape[-2:])
     top, left = ((length - side) // 2 for length in pixels.shape[-2:])
     pixels = pixels[..., top : top + side, left : left + side]
@@ -108,7 +108,7 @@ class DemoScene(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, object, seed, batch) -> io.NodeOutput:
+    def execute(cls, object: int, seed: int, batch: int) -> io.NodeOutput:
         held_out = sprites.held_out_sprites()
         chosen = held_out[(object + torch.arange(batch)) % len(held_out)]
         scenes = data.draw_scenes(chosen, torch.Generator().manual_seed(seed))

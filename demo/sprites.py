@@ -50,12 +50,13 @@ def render_font(font_path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
             if sprite is not None and sprite.tobytes() not in seen:
                 seen.add(sprite.tobytes())
                 sprites.append(torch.from_numpy(np.array(sprite)).permute(2, 0, 1))
-    every = torch.stack(sprites)
-    held_out = torch.arange(len(every)) // 10 % 10 == 4
-    return every[~held_out], every[held_out]
+    rendered = torch.stack(sprites)
+    held_out = torch.arange(len(rendered)) // 10 % 10 == 4
+    return rendered[~held_out], rendered[held_out]
 
 
 def write_held_out_sheet(sprites: torch.Tensor) -> None:
+    """Write ``held_out.png`` of sprites ``[S, 4, SIZE, SIZE]`` uint8, as ``held_out_sprites`` reads it."""
     rows = -(-len(sprites) // SHEET_COLUMNS)
     sheet = torch.zeros(rows * SHEET_COLUMNS, 4, SIZE, SIZE, dtype=torch.uint8)
     sheet[: len(sprites)] = sprites
@@ -73,7 +74,7 @@ def _render(character: str, font: ImageFont.FreeTypeFont) -> Image.Image | None:
         return None
     ink = canvas.crop(box)
     scale = SIZE / max(ink.size)
-    ink = ink.resize((max(1, round(ink.width * scale)), max(1, round(ink.height * scale))), Image.LANCZOS)
+    ink = ink.resize((max(1, round(ink.width * scale)), max(1, round(ink.height * scale))), Image.Resampling.LANCZOS)
     sprite = Image.new("RGBA", (SIZE, SIZE))
     sprite.paste(ink, ((SIZE - ink.width) // 2, (SIZE - ink.height) // 2))
     opaque = np.asarray(sprite.getchannel("A")) > 127

@@ -12,8 +12,10 @@ import csv
 import json
 import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +28,7 @@ from . import data, network, sprites  # isort: skip
 
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 TIMESTEPS = 1000
-# The cross-attention layers that are told the true correspondence. The others find their own use.
+# The cross-attention layers that are trained on the true correspondence. The others are free.
 SUPERVISED = (("output", 2), ("output", 3))
 # Once these two are aligned, a coarse layer joins them, and the consistency loss begins: in every layer the
 # reference as a whole should act in the mask, most of all on the object.
@@ -52,7 +54,7 @@ class TrainableOperations:
     LayerNorm = nn.LayerNorm
 
     @staticmethod
-    def conv_nd(dims: int, *args, **kwargs) -> nn.Conv2d:
+    def conv_nd(dims: int, *args: Any, **kwargs: Any) -> nn.Conv2d:
         return nn.Conv2d(*args, **kwargs)
 
 
@@ -63,8 +65,10 @@ class DemoModel(nn.Module):
         super().__init__()
         self.unet = network.build_unet(TrainableOperations)
         self.encoder = network.ReferenceEncoder()
+        last = self.unet.out[-1]
+        assert isinstance(last, nn.Conv2d)
         with torch.no_grad():
-            self.unet.out[-1].weight.mul_(0.1)
+            last.weight.mul_(0.1)
 
     def forward(
         self, noisy: Tensor, t: Tensor, scenes: data.Scenes, keep_reference: Tensor
@@ -83,16 +87,19 @@ class AttentionWatch:
 
     def __init__(self) -> None:
         self.logits: dict[Block, Tensor] = {}
-        self._cross = False  # the next call is a cross-attention; ComfyUI's attn2_patch tells
+        self._cross = False  # ComfyUI runs attn2_patch right before a cross-attention, and before no other attention
 
-    def options(self) -> dict:
+    def options(self) -> dict[str, Any]:
+        """ComfyUI's ``transformer_options`` of a forward pass that is watched."""
         return {"optimized_attention_override": self.attend, "patches": {"attn2_patch": [self.expect_cross]}}
 
     def expect_cross(self, n: Tensor, context: Tensor, value: Tensor, _options: dict) -> tuple[Tensor, ...]:
         self._cross = True
         return n, context, value
 
-    def attend(self, _attention, q: Tensor, k: Tensor, v: Tensor, heads: int, *args, **kwargs) -> Tensor:
+    def attend(
+        self, _attention: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any
+    ) -> Tensor:
         cross, self._cross = self._cross, False
         q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
         if cross:
@@ -183,8 +190,8 @@ def quick_check(model: DemoModel, held_out: Tensor, alpha_bar: Tensor) -> dict[s
     rows = _cover(scenes.object_mask, data.GRID) > 0.5
     for block in SUPERVISED:
         best = logits[block].softmax(-1).mean(1).argmax(-1)
-        found = torch.stack([best % data.GRID, best // data.GRID], -1)
-        near = (found - truth).abs().amax(-1) <= 1
+        attended = torch.stack([best % data.GRID, best // data.GRID], -1)
+        near = (attended - truth).abs().amax(-1) <= 1
         result[f"accuracy_{block[0]}_{block[1]}"] = near[rows].float().mean().item()
     result["consistency"] = (
         torch.stack([consistency_loss(x, scenes, torch.ones(64)) for x in logits.values()]).mean().item()
@@ -197,6 +204,15 @@ def export(model: DemoModel, path: Path, metadata: dict[str, str]) -> None:
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     temporary = path.with_suffix(".tmp")
     save_file(weights, temporary, metadata=metadata)
+    temporary.replace(path)
+
+
+def save_checkpoint(
+    parts: Mapping[str, nn.Module | torch.optim.Optimizer], progress: Mapping[str, float], path: Path
+) -> None:
+    """Write the state of each part beside the progress; an interrupt while it writes leaves the earlier file."""
+    temporary = path.with_suffix(".tmp")
+    torch.save({name: part.state_dict() for name, part in parts.items()} | dict(progress), temporary)
     temporary.replace(path)
 
 
@@ -230,41 +246,40 @@ def train(run: Path, font: str, steps: int, batch: int, peak: float, seed: int) 
         optimizer.step()
         step += 1
         momentum = min(EMA, step / (step + 10))
-        for kept, new in zip(average.parameters(), model.parameters(), strict=True):
-            kept.lerp_(new.detach(), 1 - momentum)
+        for mean, new in zip(average.parameters(), model.parameters(), strict=True):
+            mean.lerp_(new.detach(), 1 - momentum)
         seconds += time.perf_counter() - started
 
         log.add(loss)
         if step % 250 == 0 or step == steps:
             log.write(step, seconds, optimizer.param_groups[0]["lr"], quick_check(average, held_out, alpha_bar))
-            state = {"model": model, "average": average, "optimizer": optimizer}
-            torch.save(
-                {k: v.state_dict() for k, v in state.items()} | {"step": step, "seconds": seconds},
-                checkpoint.with_suffix(".tmp"),
+            save_checkpoint(
+                {"model": model, "average": average, "optimizer": optimizer},
+                {"step": step, "seconds": seconds},
+                checkpoint,
             )
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
         if step in (500, 1000, 2000, 4000) or step == steps:
             settings = {"step": step, "steps": steps, "batch": batch, "seed": seed}
             export(average, run / f"step_{step:05d}.safetensors", {"training": json.dumps(settings)})
 
 
 class Log:
-    """One line of a CSV file for each check: mean losses since the last, and what the check measured."""
+    """One line of a CSV file for each check: the mean losses since the last one, and what the check measured."""
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        self.rows = []
+        self.rows: list[dict[str, Any]] = []
         if path.exists():
             with path.open(newline="") as file:
                 self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        self.seen: list[tuple[float, ...]] = []
+        self.losses: list[tuple[float, ...]] = []
 
     def add(self, loss: Losses) -> None:
-        self.seen.append((loss.picture.item(), loss.correspondence.item(), loss.consistency.item()))
+        self.losses.append((loss.picture.item(), loss.correspondence.item(), loss.consistency.item()))
 
     def write(self, step: int, seconds: float, rate: float, check: dict[str, float]) -> None:
-        picture, correspondence, consistency = torch.tensor(self.seen).mean(0).tolist()
-        self.seen.clear()
+        picture, correspondence, consistency = torch.tensor(self.losses).mean(0).tolist()
+        self.losses.clear()
         row = {"step": step, "seconds": round(seconds), "learning_rate": f"{rate:.2e}"}
         row |= {"picture_loss": f"{picture:.4f}", "correspondence_loss": f"{correspondence:.3f}"}
         row |= {"consistency_loss": f"{consistency:.3f}"}

@@ -3,7 +3,8 @@
 from comfy_api.latest import io
 
 from .comfy.handle import Capture
-from .schema import AttributionHandle, CaptureHandle, schema
+from .comfy.resampler_rollout import RolledOut
+from .schema import AttributionHandle, CaptureHandle, Latent, schema
 from .wording import in_words
 
 
@@ -27,7 +28,7 @@ class I2AMCollect(io.ComfyNode):
 
     @classmethod
     @in_words()
-    def execute(cls, capture: Capture, samples) -> io.NodeOutput:
+    def execute(cls, capture: Capture | RolledOut, samples: Latent) -> io.NodeOutput:
         attribution = capture.find(samples["samples"])
         if not attribution.entries:
             reasons = "; ".join(f"{count} x {reason}" for reason, count in attribution.skipped.items())

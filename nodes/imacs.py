@@ -14,7 +14,7 @@ from ..i2am_core.reading import levels
 from ..i2am_core.reading.aggregate import resize
 from ..i2am_core.reading.metrics import imacs, share_inside
 from ..i2am_core.selection import Selection
-from .images import LONGEST_SIDE, choose, enlarge, painted_mask, referred
+from .images import LONGEST_SIDE, choose, enlarge, painted_mask, reference_image
 from .schema import AttributionHandle, schema
 from .selections import number_inputs, scope_input, selection_inputs, selection_of
 from .wording import in_words
@@ -74,48 +74,52 @@ class I2AMIMACS(io.ComfyNode):
     @classmethod
     @in_words()
     def execute(
-        cls, attribution, scope, penalty, threshold, steps, layers, heads, reference, item,
-        inpainting_mask=None, reference_mask=None,
+        cls, attribution: Attribution, scope: str, penalty: float, threshold: float, steps: str, layers: str,
+        heads: str, reference: int, item: int, inpainting_mask: Tensor | None = None,
+        reference_mask: Tensor | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         selection = selection_of(steps, layers, heads, reference, item, scope)
         rule = {"penalty": penalty, "threshold": threshold}
-        mask, whose = painted_mask(attribution, inpainting_mask, item)
-        anyone = dataclasses.replace(selection, scope="auto")  # the scope is that of the generated-to-reference map
-        r2g = _score(attribution, "r2g", mask, rule, anyone) | {"mask": whose}
+        mask, origin = painted_mask(attribution, inpainting_mask, item)
+        without_scope = dataclasses.replace(selection, scope="auto")  # a scope is for generated to reference only
+        r2g = _score(attribution, "r2g", mask, rule, without_scope) | {"mask": origin}
         g2r = _g2r(attribution, reference_mask, rule, selection)
-        chosen = dict(steps=steps, layers=layers, heads=heads, reference=reference, item=item)
-        report = {"r2g": r2g, "g2r": g2r, **rule, **chosen}
+        selected = dict(steps=steps, layers=layers, heads=heads, reference=reference, item=item)
+        report = {"r2g": r2g, "g2r": g2r, **rule, **selected}
         g2r_score = math.nan if g2r["score"] is None else g2r["score"]
         return io.NodeOutput(r2g["score"], g2r_score, json.dumps(report, indent=2))
 
 
 def _g2r(attribution: Attribution, mask: Tensor | None, rule: dict[str, float], selection: Selection) -> dict[str, Any]:
     """The generated-to-reference score, or why there is none."""
-    shown = attribution.check_reference(selection.reference)
+    reference = attribution.check_reference(selection.reference)
     if mask is None:
         return {"score": None, "reason": "no reference_mask is connected"}
-    if shown.grid is None:
-        return {"score": None, "reason": f"reference '{shown.name}' has no spatial layout"}
-    mask = choose(mask, referred(attribution, selection.reference, selection.item))
+    if reference.grid is None:
+        return {"score": None, "reason": f"reference '{reference.name}' has no spatial layout"}
+    mask = choose(mask, reference_image(attribution, selection.reference, selection.item))
     score = _score(attribution, "g2r", mask, rule, selection)
-    return score | {"approximate": True} if shown.approximate else score
+    return score | {"approximate": True} if reference.approximate else score
 
 
 def _score(
     attribution: Attribution, direction: Direction, mask: Tensor, rule: dict[str, float], selection: Selection
 ) -> dict[str, Any]:
-    """IMACS of the unified map, and how much of its mass lies inside the mask; small masks are enlarged first."""
+    """IMACS of the unified map, and how much of its mass lies inside the mask ``[H, W]``.
+
+    A small mask is enlarged first, so that its size does not change the score.
+    """
     if max(mask.shape) < LONGEST_SIDE:
         scale = LONGEST_SIDE / max(mask.shape)
         mask = enlarge(mask, (round(mask.shape[0] * scale), round(mask.shape[1] * scale)))
-    shown = levels.maps(attribution, MapKind(direction), "unified", selection)
+    unified = levels.maps(attribution, MapKind(direction), "unified", selection)
     inside = (mask > 0.5).float()
-    result = {
-        "score": round(imacs(shown.values[0], mask, **rule), 4),
-        "mass_inside": round(share_inside(resize(shown.values[0], *mask.shape), inside), 4),
+    result: dict[str, Any] = {
+        "score": round(imacs(unified.values[0], mask, **rule), 4),
+        "mass_inside": round(share_inside(resize(unified.values[0], *mask.shape), inside), 4),
         "mask_area": round(inside.mean().item(), 4),
     }
     if direction == "g2r":
-        asked = "the whole picture" if shown.scope == "whole image" else "the sampler's inpainting mask"
-        result["asked_by"] = asked
+        scope = "the whole picture" if unified.scope == "whole image" else "the sampler's inpainting mask"
+        result["asked_by"] = scope  # the report's names are read by other programs: they stay
     return result

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..i2am_core.attention.rollout import grid_of, resample, rollout
+from .comfy.handle import Capture
 from .comfy.resampler_rollout import Image, RolledOut
 from .images import small
 from .schema import CaptureHandle, schema
@@ -39,14 +41,16 @@ class I2AMIPAdapterReference(io.ComfyNode):
 
     @classmethod
     @in_words()
-    def execute(cls, capture, ipadapter, image, clip_vision=None) -> io.NodeOutput:
+    def execute(
+        cls, capture: Capture | RolledOut, ipadapter: Any, image: Tensor, clip_vision: Any = None
+    ) -> io.NodeOutput:
         ipadapter, clip_vision = _parts(ipadapter, clip_vision)
         features = clip_vision.encode_image(image).penultimate_hidden_states
         resampled = resample(ipadapter["image_proj"], features.cpu())
-        grid_of(features.shape[1])
-        held = rollout(resampled.attentions)
+        grid_of(features.shape[1])  # raises now, not after sampling, where the patches are no square
+        shares = rollout(resampled.attentions)
         pictures = [small(central_square(x)) for x in image]
-        images = (Image(*parts) for parts in zip(resampled.tokens, held, pictures, strict=True))
+        images = (Image(*parts) for parts in zip(resampled.tokens, shares, pictures, strict=True))
         return io.NodeOutput(RolledOut(capture, tuple(images)))
 
 
@@ -62,9 +66,11 @@ def _parts(ipadapter: Any, clip_vision: Any) -> tuple[Mapping[str, Any], Any]:
         )
     if "portraitunnorm" in ipadapter:
         raise ValueError(
-            "this is a FaceID Portrait adapter, whose tokens are of a face's identity and have no place in the image: "
-            "only an IP-Adapter Plus has tokens to be rolled out on to patches."
+            "this is a FaceID Portrait adapter, whose tokens describe a face and belong to no part of the image: only "
+            "the tokens of an IP-Adapter Plus can be put on patches."
         )
     if clip_vision is None:
-        raise ValueError("this ipadapter comes without a CLIP vision model: connect clip_vision, as to its own node.")
+        raise ValueError(
+            "this ipadapter comes without a CLIP vision model: connect clip_vision with what the IPAdapter node gets."
+        )
     return ipadapter, clip_vision

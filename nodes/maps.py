@@ -1,11 +1,13 @@
 """I2AM Maps: where the reference acts, as pictures."""
 
 from comfy_api.latest import io
+from torch import Tensor
 
-from ..i2am_core.kinds import NORMALIZATIONS, MapKind
+from ..i2am_core.attribution import Attribution
+from ..i2am_core.kinds import NORMALIZATIONS, MapKind, Normalization
 from ..i2am_core.reading import levels
 from ..i2am_core.showing import render
-from .images import as_batch, choose, choose_frames, generated, referred, size_for
+from .images import Subject, as_batch, choose, choose_frames, generated_picture, reference_image, size_for, size_of
 from .schema import AttributionHandle, schema
 from .selections import DIRECTIONS, number_inputs, scope_input, selection_inputs, selection_of
 from .wording import in_words
@@ -29,14 +31,14 @@ class I2AMMaps(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "level",
-                    options=list(levels.LEVELS),
+                    options=list[str](levels.LEVELS),
                     tooltip="One map of everything, or one for each group of steps, each head or each layer; "
                     "'reference' shows which of several references acts where, the strongest first; 'frame' shows "
                     "each frame of a video's latent.",
                 ),
                 io.Combo.Input(
                     "normalization",
-                    options=list(NORMALIZATIONS),
+                    options=list[str](NORMALIZATIONS),
                     tooltip="'paper' says where: each layer's map sums to 1 on its own grid. 'share' says how much: "
                     "the part of the attention that went to the reference, of all that the model looked at.",
                 ),
@@ -85,36 +87,37 @@ class I2AMMaps(io.ComfyNode):
     @classmethod
     @in_words()
     def execute(
-        cls, attribution, direction, level, normalization, scope, steps, layers, heads, time_groups, reference, item,
-        colormap, scale, opacity, image=None,
+        cls, attribution: Attribution, direction: str, level: levels.Level, normalization: Normalization, scope: str,
+        steps: str, layers: str, heads: str, time_groups: int, reference: int, item: int, colormap: str,
+        scale: render.Scale, opacity: float, image: Tensor | None = None,
     ) -> io.NodeOutput:  # fmt: skip
-        towards = DIRECTIONS[direction]
+        kind = MapKind(DIRECTIONS[direction], normalization)
         selection = selection_of(steps, layers, heads, reference, item, scope)
-        shown = levels.maps(attribution, MapKind(towards, normalization), level, selection, time_groups)
-        subject = generated(attribution, item) if towards == "r2g" else referred(attribution, reference, item)
+        maps = levels.maps(attribution, kind, level, selection, time_groups)
         if image is None and level != "frame":
-            kept = attribution.picture(towards, reference, item)
-            image = None if kept is None else kept[None].float() / 255
-        if image is None:
-            picture = None
-        elif level == "frame":
-            picture = choose_frames(image, subject, len(shown.values))
-        else:
-            picture = as_batch(choose(image, subject), len(shown.values))
-        size = size_for(subject.grid) if picture is None else tuple(picture.shape[1:3])
-        heat = render.heat(shown.values, size, scale)
+            saved = attribution.picture(kind.direction, reference, item)
+            image = None if saved is None else saved[None].float() / 255
+        on_picture = kind.direction == "r2g"
+        subject = generated_picture(attribution, item) if on_picture else reference_image(attribution, reference, item)
+        pictures = None if image is None else _under(image, subject, level, len(maps.values))
+        heat = render.heat(maps.values, size_for(subject.grid) if pictures is None else size_of(pictures[0]), scale)
         colors = render.colorize(heat, colormap)
-        over = colors if picture is None else render.overlay(picture, colors, opacity)
-        approximate = towards == "g2r" and attribution.references[reference].approximate
-        labels = _labels(shown, direction, normalization, approximate)
-        return io.NodeOutput(over, colors, heat, "\n".join(labels))
+        overlay = colors if pictures is None else render.overlay(pictures, colors, opacity)
+        approximate = not on_picture and attribution.references[reference].approximate
+        labels = _labels(maps, direction, normalization, approximate)
+        return io.NodeOutput(overlay, colors, heat, "\n".join(labels))
 
 
-def _labels(shown: levels.Maps, direction: str, normalization: str, approximate: bool) -> list[str]:
+def _under(image: Tensor, subject: Subject, level: levels.Level, count: int) -> Tensor:
+    """What ``count`` maps are laid over, ``[count, H, W, 3]``: the pictures of a video, or one picture for all."""
+    return choose_frames(image, subject, count) if level == "frame" else as_batch(choose(image, subject), count)
+
+
+def _labels(maps: levels.Maps, direction: str, normalization: str, approximate: bool) -> list[str]:
     """What each picture shows, and the range that its colours stand for."""
-    asked = f", asked by the {shown.scope}" if direction == "generated to reference" else ""
-    asked += ", approximate" if approximate else ""
+    details = f", scope {maps.scope}" if direction == "generated to reference" else ""
+    details += ", approximate" if approximate else ""
     return [
-        f"{label} | {direction}, {normalization}{asked} | {values.min():.3g} to {values.max():.3g}"
-        for label, values in zip(shown.labels, shown.values, strict=True)
+        f"{label} | {direction}, {normalization}{details} | {values.min():.3g} to {values.max():.3g}"
+        for label, values in zip(maps.labels, maps.values, strict=True)
     ]

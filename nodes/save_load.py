@@ -1,13 +1,15 @@
-"""I2AM Save and I2AM Load: an attribution as a file, to look at again without sampling."""
+"""I2AM Save and I2AM Load: an attribution as a file, which is read again without sampling."""
 
 import dataclasses
 from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
+from torch import Tensor
 
+from ..i2am_core.attribution import Attribution
 from ..i2am_core.files import SUFFIX, load, save
-from .images import choose, generated, referred, small
+from .images import choose, generated_picture, reference_image, small
 from .schema import AttributionHandle, schema
 from .wording import in_words
 
@@ -27,22 +29,28 @@ class I2AMSave(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix", default="i2am/attribution", tooltip="Name of the file, as in Save Image."
                 ),
-                io.Image.Input("image", optional=True, tooltip="The generated picture, to keep with the maps."),
-                io.Image.Input("reference", optional=True, tooltip="The reference image, to keep with the maps."),
+                io.Image.Input("image", optional=True, tooltip="The generated picture, to save with the maps."),
+                io.Image.Input("reference", optional=True, tooltip="The reference image, to save with the maps."),
             ],
             outputs=[io.String.Output(display_name="path", tooltip="The file, within ComfyUI's output folder.")],
         )
 
     @classmethod
     @in_words()
-    def execute(cls, attribution, filename_prefix, image=None, reference=None) -> io.NodeOutput:
+    def execute(
+        cls,
+        attribution: Attribution,
+        filename_prefix: str,
+        image: Tensor | None = None,
+        reference: Tensor | None = None,
+    ) -> io.NodeOutput:
         pictures = dict(attribution.pictures)
         if image is not None:
             for item in range(attribution.items):
-                pictures[f"generated {item}"] = small(choose(image, generated(attribution, item)))
+                pictures[f"generated {item}"] = small(choose(image, generated_picture(attribution, item)))
         if reference is not None:
             for number in range(len(attribution.references)):
-                pictures[f"reference {number}"] = small(choose(reference, referred(attribution, number, 0)))
+                pictures[f"reference {number}"] = small(choose(reference, reference_image(attribution, number, 0)))
         output = folder_paths.get_output_directory()
         folder, name, counter, _, _ = folder_paths.get_save_image_path(filename_prefix, output)
         path = Path(folder) / f"{name}_{counter:05}{SUFFIX}"
@@ -70,8 +78,8 @@ class I2AMLoad(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file) -> bool | str:
-        """Files may be newer than the list that the page shows; places may not be outside ComfyUI's folders."""
+    def validate_inputs(cls, file: str) -> bool | str:
+        """A file may be newer than the list that the page shows, but must lie in one of ComfyUI's folders."""
         try:
             find(file)
         except ValueError as error:
@@ -79,35 +87,34 @@ class I2AMLoad(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file) -> tuple[float, int]:
-        found = find(file).stat()
-        return found.st_mtime, found.st_size
+    def fingerprint_inputs(cls, file: str) -> tuple[float, int]:
+        stat = find(file).stat()
+        return stat.st_mtime, stat.st_size
 
     @classmethod
     @in_words()
-    def execute(cls, file) -> io.NodeOutput:
+    def execute(cls, file: str) -> io.NodeOutput:
         attribution = load(find(file))
         return io.NodeOutput(attribution, attribution.summary())
 
 
 def saved_files() -> list[str]:
     """Every saved attribution, newest first, as ``<folder>/<path within it>``."""
-    found = [
-        (path, name, Path(place())) for name, place in FOLDERS.items() for path in Path(place()).rglob(f"*{SUFFIX}")
-    ]
-    found.sort(key=lambda entry: entry[0].stat().st_mtime, reverse=True)
-    return [f"{name}/{path.relative_to(folder).as_posix()}" for path, name, folder in found]
+    folders = {name: Path(folder()) for name, folder in FOLDERS.items()}
+    files = [(path, name) for name, folder in folders.items() for path in folder.rglob(f"*{SUFFIX}")]
+    files.sort(key=lambda file: file[0].stat().st_mtime, reverse=True)
+    return [f"{name}/{path.relative_to(folders[name]).as_posix()}" for path, name in files]
 
 
 def find(file: str) -> Path:
     """The file that an entry of the list names. Raises ValueError for one outside ComfyUI's folders, or missing."""
-    place, _, inside = file.partition("/")
-    if place not in FOLDERS:
+    name, _, inside = file.partition("/")
+    if name not in FOLDERS:
         raise ValueError(f"'{file}' is not in ComfyUI's output or input folder: choose a file from the list.")
-    folder = Path(FOLDERS[place]()).resolve()
+    folder = Path(FOLDERS[name]()).resolve()
     path = (folder / inside).resolve()
     if not path.is_relative_to(folder) or not path.name.endswith(SUFFIX):
-        raise ValueError(f"'{file}' is no attribution in ComfyUI's {place} folder: choose a file from the list.")
+        raise ValueError(f"'{file}' is no attribution in ComfyUI's {name} folder: choose a file from the list.")
     if not path.is_file():
-        raise ValueError(f"there is no file '{inside}' in ComfyUI's {place} folder: choose one that I2AM Save wrote.")
+        raise ValueError(f"there is no file '{inside}' in ComfyUI's {name} folder: choose one that I2AM Save wrote.")
     return path

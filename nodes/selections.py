@@ -1,4 +1,4 @@
-"""Inputs that several nodes share, so that they read and behave the same everywhere."""
+"""Inputs that several nodes share, so that they have the same names, tooltips and meaning everywhere."""
 
 from comfy_api.latest import io
 
@@ -13,8 +13,8 @@ def scope_input() -> io.Combo.Input:
         "scope",
         options=list(SCOPES),
         default="auto",
-        tooltip="Which generated positions ask, for 'generated to reference': all, or those that were inpainted. "
-        "'auto' takes the inpainting mask where the run had one.",
+        tooltip="For which part of the picture the maps of 'generated to reference' are made: the whole image, or the "
+        "inpainting mask. 'auto' takes the inpainting mask where the run had one.",
     )
 
 
@@ -39,5 +39,5 @@ def number_inputs() -> list[io.Int.Input]:
 
 
 def selection_of(steps: str, layers: str, heads: str, reference: int, item: int, scope: str = "auto") -> Selection:
-    """What these inputs select."""
+    """The selection that these inputs name. It is checked when it meets an attribution."""
     return Selection(steps=steps, layers=layers, heads=heads, reference=reference, item=item, scope=scope)

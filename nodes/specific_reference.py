@@ -1,10 +1,12 @@
 """I2AM Specific Reference: which part of the reference made this part of the picture, or where a part went."""
 
 from comfy_api.latest import io
+from torch import Tensor
 
+from ..i2am_core.attribution import Attribution
 from ..i2am_core.reading.specific import specific
 from ..i2am_core.showing import render
-from .images import as_batch, choose, generated, referred, size_for
+from .images import as_batch, choose, generated_picture, reference_image, size_for, size_of
 from .schema import AttributionHandle, schema
 from .selections import DIRECTIONS, number_inputs, selection_inputs, selection_of
 from .wording import in_words
@@ -22,8 +24,8 @@ class I2AMSpecificReference(io.ComfyNode):
                 AttributionHandle.Input("attribution", tooltip="From I2AM Collect, captured with pair_maps."),
                 io.Mask.Input(
                     "region",
-                    tooltip="The part to ask about: of the generated picture for 'generated to reference', of the "
-                    "reference image for 'reference to generated'.",
+                    tooltip="The part that the map is about: of the generated picture for 'generated to reference', of "
+                    "the reference image for 'reference to generated'.",
                 ),
                 io.Combo.Input(
                     "direction",
@@ -57,15 +59,17 @@ class I2AMSpecificReference(io.ComfyNode):
     @classmethod
     @in_words()
     def execute(
-        cls, attribution, region, direction, steps, layers, heads, reference, item, colormap, opacity, image=None
-    ) -> io.NodeOutput:
-        towards = DIRECTIONS[direction]
-        picture, source = generated(attribution, item), referred(attribution, reference, item)
-        asked, shown = (picture, source) if towards == "g2r" else (source, picture)
+        cls, attribution: Attribution, region: Tensor, direction: str, steps: str, layers: str, heads: str,
+        reference: int, item: int, colormap: str, opacity: float, image: Tensor | None = None,
+    ) -> io.NodeOutput:  # fmt: skip
+        subjects = [generated_picture(attribution, item), reference_image(attribution, reference, item)]
+        if DIRECTIONS[direction] == "r2g":  # from a region of the reference to a map on the picture
+            subjects.reverse()
+        region_on, map_on = subjects
         selection = selection_of(steps, layers, heads, reference, item)
-        found = specific(attribution, choose(region, asked), towards, selection)
-        under = None if image is None else choose(image, shown)
-        heat = render.heat(found.values[None], size_for(shown.grid) if under is None else tuple(under.shape[:2]))
+        result = specific(attribution, choose(region, region_on), DIRECTIONS[direction], selection)
+        picture = None if image is None else choose(image, map_on)
+        heat = render.heat(result.values[None], size_for(map_on.grid) if picture is None else size_of(picture))
         colors = render.colorize(heat, colormap)
-        over = colors if under is None else render.overlay(as_batch(under, 1), colors, opacity)
-        return io.NodeOutput(over, colors, heat)
+        overlay = colors if picture is None else render.overlay(as_batch(picture, 1), colors, opacity)
+        return io.NodeOutput(overlay, colors, heat)

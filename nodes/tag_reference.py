@@ -1,13 +1,15 @@
 """I2AM Tag Reference: says which tokens of a conditioning another node has added for a reference image."""
 
+from typing import Any
+
 from comfy_api.latest import io
 from torch import Tensor
 
 from .comfy.tags import KEY, tag
 from .images import small
-from .schema import schema
+from .schema import Conditioning, schema
 
-IMAGE_GRIDS = (27, 32)  # sides of what SigLIP-384 and SigLIP2-512 see; a style node may append several
+IMAGE_GRIDS = (27, 32)  # patches a side of SigLIP-384 and SigLIP2-512; a style node may append several images
 
 
 class I2AMTagReference(io.ComfyNode):
@@ -29,22 +31,27 @@ class I2AMTagReference(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, conditioning_before, conditioning_after, image=None) -> io.NodeOutput:
+    def execute(
+        cls, conditioning_before: Conditioning, conditioning_after: Conditioning, image: Tensor | None = None
+    ) -> io.NodeOutput:
         if len(conditioning_before) != len(conditioning_after):
             raise ValueError(
                 f"conditioning_after has {len(conditioning_after)} entries and conditioning_before has "
                 f"{len(conditioning_before)}: connect what went into the style node, and what came out of it."
             )
         pairs = zip(conditioning_before, conditioning_after, strict=True)
-        marked = []
+        tagged = []
         for (before, _), (after, about) in pairs:
-            tags = [*about.get(KEY, ()), *added(before, after, image)]
-            marked.append([after, about | {KEY: tags}])
-        return io.NodeOutput(marked)
+            tags = [*about.get(KEY, ()), *tags_of_added(before, after, image)]
+            tagged.append([after, about | {KEY: tags}])
+        return io.NodeOutput(tagged)
 
 
-def added(before: Tensor, after: Tensor, image: Tensor | None) -> list[dict]:
-    """Tags of the tokens that ``after [B, M, C]`` has beyond ``before [B, N, C]``."""
+def tags_of_added(before: Tensor, after: Tensor, image: Tensor | None) -> list[dict[str, Any]]:
+    """A tag for each image whose tokens ``after [B, M, C]`` has beyond ``before [B, N, C]``; ``image [n, H, W, C]``.
+
+    Raises ValueError where ``after`` is not ``before`` with tokens at its end, or there are not 1 or as many images.
+    """
     count = after.shape[1] - before.shape[1]
     if count <= 0 or after.shape[::2] != before.shape[::2] or not after[:, : before.shape[1]].equal(before):
         raise ValueError(
@@ -58,15 +65,14 @@ def added(before: Tensor, after: Tensor, image: Tensor | None) -> list[dict]:
         raise ValueError(f"got {len(image)} images for {len(starts)} reference(s): give one, or one for each.")
     tags = []
     for number, start in enumerate(starts):
-        found = tag("style tokens", start, after[:, start : start + size], grid)
+        tags.append(tag("style tokens", start, after[:, start : start + size], grid))
         if image is not None:
-            found["picture"] = small(central_square(image[number % len(image)]) if grid else image[0])
-        tags.append(found)
+            tags[-1]["picture"] = small(central_square(image[number % len(image)]) if grid else image[0])
     return tags
 
 
 def central_square(image: Tensor) -> Tensor:
-    """What CLIP Vision Encode shows the encoder of an image ``[H, W, C]``, with its crop 'center'."""
+    """The part of an image ``[H, W, C]`` that CLIP Vision Encode hands to the encoder with its crop 'center'."""
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -1,4 +1,4 @@
-"""I2AM Viewer: look around in an attribution. The page (``web/``) reads one file, and asks the server nothing more."""
+"""I2AM Viewer: looks around in an attribution. The page (``web/``) loads one file; all the rest happens there."""
 
 import io as streams
 import json
@@ -20,7 +20,7 @@ from ..i2am_core.attribution import Attribution
 from ..i2am_core.showing import render
 from ..i2am_core.showing.view import sheets, view
 from ..i2am_core.tokens import TokenGrid
-from .images import LONGEST_SIDE, choose, enlarge, generated, painted_mask, referred, size_for, small
+from .images import LONGEST_SIDE, choose, enlarge, generated_picture, painted_mask, reference_image, size_for, small
 from .schema import AttributionHandle, schema
 from .wording import in_words
 
@@ -40,12 +40,12 @@ class I2AMViewer(io.ComfyNode):
             inputs=[
                 AttributionHandle.Input("attribution", tooltip="From I2AM Collect or I2AM Load."),
                 io.Image.Input(
-                    "image", optional=True, tooltip="The generated picture. Without it, the one kept with the maps."
+                    "image", optional=True, tooltip="The generated picture. Without it, the one saved with the maps."
                 ),
                 io.Image.Input(
                     "reference",
                     optional=True,
-                    tooltip="The reference image, as the model saw it. Without it, the one kept with the maps.",
+                    tooltip="The reference image, as the model saw it. Without it, the one saved with the maps.",
                 ),
                 io.Mask.Input(
                     "mask",
@@ -59,19 +59,21 @@ class I2AMViewer(io.ComfyNode):
 
     @classmethod
     @in_words()
-    def execute(cls, attribution, image=None, reference=None, mask=None) -> io.NodeOutput:
+    def execute(
+        cls, attribution: Attribution, image: Tensor | None = None, reference: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> io.NodeOutput:  # fmt: skip
         pictures = Pictures()
-        painted = [_mask(attribution, mask, item) for item in range(attribution.items)]
-        shown = {
-            "generated": [_generated(pictures, attribution, image, item) for item in range(attribution.items)],
-            "reference": [
-                [_referred(pictures, attribution, reference, number, item) for item in range(attribution.items)]
-                for number in range(len(attribution.references))
-            ],
-        }
+        items = range(attribution.items)
+        painted = [_mask(attribution, mask, item) for item in items]
+        generated = [_generated(pictures, attribution, image, item) for item in items]
+        references = [
+            [_reference(pictures, attribution, reference, number, item) for item in items]
+            for number in range(len(attribution.references))
+        ]
         masks = {
-            f"mask/{item}": enlarge(x, place["canvas"]).round().to(torch.uint8)
-            for item, (x, place) in enumerate(zip(painted, shown["generated"], strict=True))
+            f"mask/{item}": enlarge(x, about["canvas"]).round().to(torch.uint8)
+            for item, (x, about) in enumerate(zip(painted, generated, strict=True))
             if x is not None
         }
         tables = torch.stack([render.color_table(name) for name in render.COLORMAPS])
@@ -82,31 +84,35 @@ class I2AMViewer(io.ComfyNode):
             throw_exception_if_processing_interrupted()
             progress.update(1)
 
-        seen = view(attribution, FILE_BYTES - sum(x.nbytes for x in tensors.values()), painted, tick)
-        about = {"pictures": shown, "colormaps": list(render.COLORMAPS), "masked": sorted(masks)}
-        return io.NodeOutput(ui={"i2am_view": [_write(tensors | seen.tensors, seen.header | about)]})
+        maps = view(attribution, FILE_BYTES - sum(x.nbytes for x in tensors.values()), painted, tick)
+        header = maps.header | {
+            "pictures": {"generated": generated, "reference": references},
+            "colormaps": list(render.COLORMAPS),
+            "masked": sorted(masks),
+        }
+        return io.NodeOutput(ui={"i2am_view": [_write(tensors | maps.tensors, header)]})
 
 
 @dataclass
 class Pictures:
-    """PNG files as tensors; a picture that is shown twice is there once."""
+    """PNG files as tensors; of equal pictures there is one."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     _names: dict[bytes, str] = field(default_factory=dict)
 
-    def place(self, picture: Tensor | None, grid: TokenGrid, note: str = "") -> dict[str, Any]:
-        """What the page needs for a picture ``[H, W, 3]`` uint8: its name, and the size of the heat over it."""
+    def add(self, picture: Tensor | None, grid: TokenGrid, note: str = "") -> dict[str, Any]:
+        """Add a picture ``[H, W, 3]`` uint8. Returns what the page needs: its name, and the size in px of its heat."""
         if picture is None:
             return {"name": None, "canvas": size_for(grid), "note": note}
         height, width = picture.shape[:2]
         scale = LONGEST_SIDE / max(height, width)
         return {
-            "name": self._add(picture),
+            "name": self._name_of(picture),
             "canvas": (max(1, round(height * scale)), max(1, round(width * scale))),
             "note": note,
         }
 
-    def _add(self, picture: Tensor) -> str:
+    def _name_of(self, picture: Tensor) -> str:
         stream = streams.BytesIO()
         Image.fromarray(picture.numpy()).save(stream, "PNG", compress_level=1)
         data = stream.getvalue()
@@ -118,24 +124,25 @@ class Pictures:
 
 def _generated(pictures: Pictures, attribution: Attribution, image: Tensor | None, item: int) -> dict[str, Any]:
     if image is None:
-        return pictures.place(attribution.picture("r2g", 0, item), attribution.grid)
-    return pictures.place(small(choose(image, generated(attribution, item)), PICTURE_SIDE), attribution.grid)
+        return pictures.add(attribution.picture("r2g", 0, item), attribution.grid)
+    return pictures.add(small(choose(image, generated_picture(attribution, item)), PICTURE_SIDE), attribution.grid)
 
 
-def _referred(
+def _reference(
     pictures: Pictures, attribution: Attribution, image: Tensor | None, number: int, item: int
 ) -> dict[str, Any]:
-    """The reference's picture. One that is not what the model saw is left out, and why is said: maps go without it."""
+    """The reference's picture. One that is not what the model saw is left out with the reason, and the maps stay."""
     grid = attribution.references[number].grid
     if image is None:
-        return pictures.place(attribution.picture("g2r", number, item), grid or TokenGrid(1, 1))
+        return pictures.add(attribution.picture("g2r", number, item), grid or TokenGrid(1, 1))
     if grid is None:
-        return pictures.place(small(image[min(number, len(image) - 1)][..., :3], PICTURE_SIDE), TokenGrid(1, 1))
+        return pictures.add(small(image[min(number, len(image) - 1)][..., :3], PICTURE_SIDE), TokenGrid(1, 1))
     try:
-        picture, note = small(choose(image, referred(attribution, number, item)), PICTURE_SIDE), ""
+        chosen = choose(image, reference_image(attribution, number, item))
     except ValueError as error:
-        picture, note = attribution.picture("g2r", number, item), str(error)
-    return pictures.place(picture, grid, note if picture is None else "")
+        saved = attribution.picture("g2r", number, item)
+        return pictures.add(saved, grid, str(error) if saved is None else "")
+    return pictures.add(small(chosen, PICTURE_SIDE), grid)
 
 
 def _mask(attribution: Attribution, mask: Tensor | None, item: int) -> Tensor | None:
@@ -146,7 +153,7 @@ def _mask(attribution: Attribution, mask: Tensor | None, item: int) -> Tensor | 
 
 
 def _write(tensors: dict[str, Tensor], header: dict[str, Any]) -> dict[str, Any]:
-    """Write a file that the page can fetch, under a name that cannot be guessed: ``/view`` asks nobody who they are."""
+    """Write a file for the page and describe it. Its name cannot be guessed, since ``/view`` serves it to anyone."""
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"i2am_{secrets.token_hex(16)}.safetensors"

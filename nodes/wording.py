@@ -1,4 +1,4 @@
-"""The core's errors in the words of the nodes: what widget it is, and what to do about it."""
+"""The core's errors as sentences for users of the nodes: which widget it is about, and what to do."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ OUTSIDE = (
 
 @contextmanager
 def in_words() -> Iterator[None]:
-    """Around a node's work, or as a decorator: errors of the core become sentences for the user (ValueError)."""
+    """In a with statement or as a decorator: errors of the core become a ValueError with a sentence for the user."""
     try:
         yield
     except errors.AttributionError as error:
@@ -27,9 +27,9 @@ def in_words() -> Iterator[None]:
 
 
 def words(error: errors.AttributionError) -> str:
-    """One sentence or two. The core's own, where it needs no widget."""
-    worded = WORDS.get(type(error))
-    return str(error) if worded is None else worded(error)
+    """One sentence or two: that of ``WORDS``, or the core's own where it names no widget."""
+    word = WORDS.get(type(error))
+    return str(error) if word is None else word(error)
 
 
 def _axis(error: errors.UnresolvedAxis) -> str:
@@ -75,7 +75,7 @@ WORDS: dict[type[errors.AttributionError], Callable[[Any], str]] = {
     errors.UnresolvedAxis: _axis,
     errors.NoLayout: _layout,
     errors.NoPairMaps: lambda error: OUTSIDE if error.outside else NO_PAIRS,
-    errors.EmptyRegion: lambda error: "the region is empty: paint the part of the image that you ask about.",
+    errors.EmptyRegion: lambda error: "the region is empty: paint the part of the image that the map is to be about.",
     errors.OnlyOnPicture: lambda error: (
         "level 'reference' compares references on the picture that they act in: use the direction "
         "'reference to generated', or choose one reference and another level."

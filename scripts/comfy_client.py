@@ -38,7 +38,7 @@ class ComfyClient:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def check_alive(self) -> None:
-        """Raise if waiting on is useless; for those who know more about the server."""
+        """Raise if it is useless to wait on. A subclass that runs the server itself can know that."""
 
     def object_info(self) -> Json:
         return self._get_json("/object_info")
@@ -125,30 +125,31 @@ class ComfyClient:
 
 def refusal(answer: Json) -> PromptFailed:
     """The error for a graph that did not pass validation, from ComfyUI's answer to /prompt."""
-    said = [sentence(answer["error"])]
+    reasons = [sentence(answer["error"])]
     nodes: Json = answer.get("node_errors") or {}
     for node_id, node in nodes.items():
-        said += [f"node {node_id} ({node['class_type']}): {sentence(error)}" for error in node["errors"]]
+        reasons += [f"node {node_id} ({node['class_type']}): {sentence(error)}" for error in node["errors"]]
     first = next(iter(nodes), "")
     first_type = nodes[first]["class_type"] if first else ""
-    return PromptFailed("ComfyUI refused the graph: " + "; ".join(said), first, first_type)
+    return PromptFailed("ComfyUI refused the graph: " + "; ".join(reasons), first, first_type)
 
 
 def sentence(error: Any) -> str:
+    """ComfyUI's message and details of an error, without what is in both."""
     if not isinstance(error, dict):
         return str(error)
-    said = (str(error.get(key) or "").rstrip(".") for key in ("message", "details"))
-    return ": ".join(dict.fromkeys(filter(None, said)))
+    parts = (str(error.get(key) or "").rstrip(".") for key in ("message", "details"))
+    return ": ".join(dict.fromkeys(filter(None, parts)))
 
 
 def failure(entry: Json) -> PromptFailed:
     """The error for a graph that failed or was interrupted, from its history entry."""
     events: Json = dict(entry["status"]["messages"])
     if (data := events.get("execution_error")) is not None:
-        said = f"{data['exception_type']}: {data['exception_message'].strip()}"
+        reason = f"{data['exception_type']}: {data['exception_message'].strip()}"
     elif (data := events.get("execution_interrupted")) is not None:
-        said = "interrupted"
+        reason = "interrupted"
     else:
         return PromptFailed(f"The graph ended as {entry['status']['status_str']!r} without a message.")
     node_id, node_type = str(data["node_id"]), str(data["node_type"])
-    return PromptFailed(f"Node {node_id} ({node_type}): {said}", node_id, node_type)
+    return PromptFailed(f"Node {node_id} ({node_type}): {reason}", node_id, node_type)

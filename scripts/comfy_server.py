@@ -140,8 +140,8 @@ class ComfyServer(ComfyClient):
     def load_error(self) -> str:
         """ComfyUI's own line on why a pack did not load."""
         text = self.log.read_text(errors="replace")
-        found = re.search(r"(Cannot import|Error while calling|Skip) .*", text)
-        return found[0] if found else "no reason given"
+        match = re.search(r"(Cannot import|Error while calling|Skip) .*", text)
+        return match[0] if match else "no reason given"
 
 
 def free_port(wanted: int = 0) -> int:

@@ -64,9 +64,9 @@ def build(*, scene_object: int = 11, seed: int = 3, steps: int = 20) -> Graph:
         "text:summary": node("PreviewAny", source=["collect", 2]),
     }
     pictures = {"generated": ["decode", 0], "reference": ["scene", 2], "scene": ["scene", 0], "truth": ["scene", 4]}
-    for name, source in pictures.items():
+    for name, output in pictures.items():
         graph[f"large:{name}"] = node(
-            "ImageScale", image=source, upscale_method="bicubic", width=SIZE, height=SIZE, crop="disabled"
+            "ImageScale", image=output, upscale_method="bicubic", width=SIZE, height=SIZE, crop="disabled"
         )
         graph[f"save:{name}"] = save(name, [f"large:{name}", 0])
     for direction in DIRECTIONS:
@@ -106,8 +106,9 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs}
 
 
-def save(name: str, source: list[Any]) -> dict[str, Any]:
-    return node("SaveImage", images=source, filename_prefix=name)
+def save(name: str, output: list[Any]) -> dict[str, Any]:
+    """Saves the images of an output, which is a name of a node and a number, under ``name``."""
+    return node("SaveImage", images=output, filename_prefix=name)
 
 
 def numbered(graph: Graph) -> Graph:
@@ -115,8 +116,8 @@ def numbered(graph: Graph) -> Graph:
     numbers = {name: str(number) for number, name in enumerate(graph, 1)}
     return {
         numbers[name]: {
-            "class_type": given["class_type"],
-            "inputs": {key: [numbers[x[0]], x[1]] if isinstance(x, list) else x for key, x in given["inputs"].items()},
+            "class_type": one["class_type"],
+            "inputs": {key: [numbers[x[0]], x[1]] if isinstance(x, list) else x for key, x in one["inputs"].items()},
         }
-        for name, given in graph.items()
+        for name, one in graph.items()
     }

@@ -1,11 +1,11 @@
-"""The demo model in a graph, run by calling the host's own nodes in this process."""
+"""The demo model in a graph, run by calling ComfyUI's own nodes in this process."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-import nodes as host_nodes
+import nodes as comfyui_nodes
 from i2am_pack.demo.model import load
 from i2am_pack.demo.nodes import DemoReference, DemoScene
 from i2am_pack.nodes.capture import I2AMCapture
@@ -28,7 +28,7 @@ class Workflow:
 
     def sample(self, model=None, sampler="euler", steps=3, cfg=1.0, seed=7, **kwargs):
         model = self.model if model is None else model
-        return host_nodes.common_ksampler(
+        return comfyui_nodes.common_ksampler(
             model, seed, steps, cfg, sampler, "normal", self.positive, self.negative, self.latent, **kwargs
         )[0]
 
@@ -47,7 +47,7 @@ def make(batch: int = 1, seed: int = 3, text_tokens: int = 0, negative_tokens: i
         positive = with_text_before(positive, text_tokens)
     count = positive[0][0].shape[1] if negative_tokens is None else negative_tokens
     negative = [[torch.zeros(1, count, positive[0][0].shape[2]), {}]]
-    positive, negative, latent = host_nodes.InpaintModelConditioning().encode(
+    positive, negative, latent = comfyui_nodes.InpaintModelConditioning().encode(
         positive, negative, scene["scene"], vae, scene["mask"], True
     )
     return Workflow(model, vae, positive, negative, latent, scene)

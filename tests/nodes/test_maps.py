@@ -44,8 +44,8 @@ def test_one_entry_for_each_map(attribution, level, count, direction):
     assert overlay.shape == heatmap.shape == (count, 96, 96, 3)
     assert mask.shape == (count, 96, 96)
     assert len(labels.splitlines()) == count
-    asked = ", asked by the inpainting mask" if direction == "generated to reference" else ""
-    assert all(f" | {direction}, paper{asked} | " in line for line in labels.splitlines())
+    scope = ", scope inpainting mask" if direction == "generated to reference" else ""
+    assert all(f" | {direction}, paper{scope} | " in line for line in labels.splitlines())
     for picture in (overlay, heatmap, mask):
         assert picture.dtype == torch.float32 and picture.min() >= 0 and picture.max() <= 1
     assert mask.amax((1, 2)).eq(1).all() and mask.amin((1, 2)).eq(0).all()

@@ -1,4 +1,4 @@
-"""I2AM Save and Load: only within ComfyUI's folders, nothing overwritten, pictures kept small."""
+"""I2AM Save and Load: only within ComfyUI's folders, nothing overwritten, pictures of a small size."""
 
 import folder_paths
 import pytest

@@ -24,20 +24,20 @@ def attribution(graph):
     return graph.attribution(steps=4)
 
 
-def ask(attribution, region, **changes):
+def answer(attribution, region, **changes):
     return I2AMSpecificReference.execute(attribution, region, **DEFAULTS | changes).args
 
 
 def test_what_is_drawn_is_the_map(graph, attribution):
     region = graph.scene["mask"]
-    overlay, heatmap, mask = ask(attribution, region, item=1, layers="output 3.0", image=graph.scene["reference"])
+    overlay, heatmap, mask = answer(attribution, region, item=1, layers="output 3.0", image=graph.scene["reference"])
     values = specific(attribution, region[1], "g2r", layers="5", item=1).values
     torch.testing.assert_close(mask, render.heat(values[None], (64, 64)))
     torch.testing.assert_close(overlay, render.overlay(graph.scene["reference"][1:], heatmap, 0.5))
 
 
-def test_the_other_direction_asks_about_the_reference(graph, attribution):
-    _, heatmap, _ = ask(attribution, graph.scene["reference_mask"], direction="reference to generated")
+def test_the_other_direction_takes_a_region_of_the_reference(graph, attribution):
+    _, heatmap, _ = answer(attribution, graph.scene["reference_mask"], direction="reference to generated")
     assert heatmap.shape == (1, 512, 512, 3)
 
 
@@ -53,9 +53,9 @@ def test_the_other_direction_asks_about_the_reference(graph, attribution):
 )
 def test_bad_input_is_one_clear_sentence(attribution, region, changes, message):
     with pytest.raises(ValueError, match=message):
-        ask(attribution, region, **changes)
+        answer(attribution, region, **changes)
 
 
 def test_without_pair_maps(graph):
     with pytest.raises(ValueError, match="set pair_maps of I2AM Capture"):
-        ask(graph.attribution(pair_maps="off"), torch.ones(1, 64, 64))
+        answer(graph.attribution(pair_maps="off"), torch.ones(1, 64, 64))

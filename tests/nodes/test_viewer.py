@@ -80,7 +80,7 @@ def test_large_pictures_are_made_smaller(attribution):
     assert picture(tensors, header["pictures"]["generated"][0]).shape == (1024, 1024, 3)
 
 
-def test_a_reference_of_another_shape_is_left_out_and_said(attribution):
+def test_a_reference_of_another_shape_is_left_out_with_the_reason(attribution):
     header, _, _ = look(attribution, reference=torch.rand(1, 64, 128, 3))
     place = header["pictures"]["reference"][0][0]
     assert place["name"] is None and "which has another shape" in place["note"]

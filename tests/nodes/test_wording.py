@@ -1,21 +1,8 @@
 """What the core refuses, in the words of the nodes: the widget, and what to do."""
 
-import inspect
-
 import pytest
 
 from i2am_pack.i2am_core import errors
-from i2am_pack.nodes import (
-    capture,
-    collect,
-    imacs,
-    ip_adapter_reference,
-    maps,
-    save_load,
-    specific_reference,
-    tag_reference,
-    viewer,
-)
 from i2am_pack.nodes.wording import WORDS, in_words, words
 
 CASES = [
@@ -52,22 +39,3 @@ def test_every_sentence_that_is_worded_is_tried():
 def test_other_errors_stay_as_they_are():
     with pytest.raises(KeyError), in_words():
         raise KeyError("a mistake")
-
-
-MODULES = (capture, collect, imacs, ip_adapter_reference, maps, save_load, specific_reference, tag_reference, viewer)
-NODES = [
-    node
-    for module in MODULES
-    for node in vars(module).values()
-    if inspect.isclass(node) and node.__module__ == module.__name__ and hasattr(node, "define_schema")
-]
-READS_NO_ATTRIBUTION = {"I2AMCapture", "I2AMTagReference"}
-
-
-@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
-def test_every_node_that_asks_the_core_words_its_errors(node):
-    assert hasattr(node.execute.__func__, "__wrapped__") == (node.__name__ not in READS_NO_ATTRIBUTION)
-
-
-def test_there_are_such_nodes():
-    assert len(NODES) == 10
