@@ -93,7 +93,7 @@ def load(path: Path = WEIGHTS) -> tuple[comfy.model_patcher.ModelPatcher, PixelV
     model = DemoDiffusion(ModelConfig(network.UNET_CONFIG | {"dtype": torch.float32}), device=torch.device("cpu"))
     unet = {name.removeprefix("unet."): w for name, w in weights.items() if name.startswith("unet.")}
     model.diffusion_model.load_state_dict(unet)
-    encoder = network.ReferenceEncoder()
+    encoder = network.ReferenceEncoder(comfy.ops.disable_weight_init)
     encoder.load_state_dict({n.removeprefix("encoder."): w for n, w in weights.items() if n.startswith("encoder.")})
     patcher = comfy.model_patcher.ModelPatcher(model, load_device, comfy.model_management.unet_offload_device())
-    return patcher, PixelVAE(), encoder.eval()
+    return patcher, PixelVAE(), encoder.train(False)

@@ -5,6 +5,7 @@ build the same modules.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -71,16 +72,17 @@ def _waves(x: Tensor, y: Tensor) -> Tensor:
 class ReferenceEncoder(nn.Module):
     """Reference latent ``[B, 48, GRID, GRID]`` to ``[B, GRID * GRID, CONTEXT_DIM]`` tokens, row-major."""
 
-    def __init__(self) -> None:
+    def __init__(self, operations: Any) -> None:
+        """``operations``: whose layers to use, of torch.nn or comfy.ops; the latter leave weights uninitialized."""
         super().__init__()
         width = CONTEXT_DIM
-        self.stem = nn.Conv2d(LATENT_CHANNELS + COORDINATE_CHANNELS, width, 3, padding=1)
-        self.mix = nn.Conv2d(width, width, 3, padding=1)
+        self.stem = operations.Conv2d(LATENT_CHANNELS + COORDINATE_CHANNELS, width, 3, padding=1)
+        self.mix = operations.Conv2d(width, width, 3, padding=1)
         self.position = nn.Parameter(torch.zeros(1, REFERENCE_TOKENS, width))
         self.transformer = nn.TransformerEncoderLayer(
             width, 4, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
-        self.norm = nn.LayerNorm(width)
+        self.norm = operations.LayerNorm(width)
 
     def forward(self, latent: Tensor) -> Tensor:
         everywhere = torch.ones_like(latent[:, :1])

@@ -64,7 +64,7 @@ class DemoModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.unet = network.build_unet(TrainableOperations)
-        self.encoder = network.ReferenceEncoder()
+        self.encoder = network.ReferenceEncoder(TrainableOperations)
         last = self.unet.out[-1]
         assert isinstance(last, nn.Conv2d)
         with torch.no_grad():

@@ -2,40 +2,90 @@
 
 Works on any queries and keys, without ComfyUI. Method: Park & Jang, "I2AM: Interpreting Image-to-Image
 Latent Diffusion Models via Bi-Attribution Maps", ICLR 2025 (arXiv 2407.12331).
+
+All public names are here. Importing them needs torch and numpy only: safetensors (files) and matplotlib (colormaps,
+contact sheets) are imported when they are used.
 """
 
+from . import errors
+from .attention.intercept import Interceptor
 from .attention.marginals import Logits, Marginals, Positions, attribute, split_heads
+from .attention.rollout import Resampled, patch_grid, resample, rollout, spread
 from .attribution import Attribution, Layer, LayerMaps, Reference
 from .errors import AttributionError
-from .kinds import MapKind
-from .reading.levels import Maps, maps
-from .reading.metrics import imacs, min_max, share_inside
-from .recording.recorder import Place, Recorder, Verdict
-from .selection import Selection
-from .tokens import TokenGrid, TokenGroup, span
+from .files import SUFFIX, load, save
+from .kinds import DIRECTIONS, NORMALIZATIONS, Direction, MapKind, Normalization
+from .reading.aggregate import resize
+from .reading.levels import LEVELS, Level, Maps, maps
+from .reading.metrics import concentration, imacs, min_max, share_inside
+from .reading.specific import SpecificMap, specific
+from .recording.recorder import PAIR_SHARE, Place, Recorder, Verdict
+from .regions import cells_of
+from .selection import SCOPES, Selection
+from .showing.render import COLORMAPS, Scale, color_table, colorize, heat, overlay, stretch
+from .showing.report import Row, attribution_sheet, contact_sheet
+from .showing.view import View, sheets, view
+from .tokens import Index, TokenGrid, TokenGroup, span
 
 __all__ = [
+    "COLORMAPS",
+    "DIRECTIONS",
+    "LEVELS",
+    "NORMALIZATIONS",
+    "PAIR_SHARE",
+    "SCOPES",
+    "SUFFIX",
     "Attribution",
     "AttributionError",
+    "Direction",
+    "Index",
+    "Interceptor",
     "Layer",
     "LayerMaps",
+    "Level",
     "Logits",
     "MapKind",
     "Maps",
     "Marginals",
+    "Normalization",
     "Place",
     "Positions",
     "Recorder",
     "Reference",
+    "Resampled",
+    "Row",
+    "Scale",
     "Selection",
+    "SpecificMap",
     "TokenGrid",
     "TokenGroup",
     "Verdict",
+    "View",
     "attribute",
+    "attribution_sheet",
+    "cells_of",
+    "color_table",
+    "colorize",
+    "concentration",
+    "contact_sheet",
+    "errors",
+    "heat",
     "imacs",
+    "load",
     "maps",
     "min_max",
+    "overlay",
+    "patch_grid",
+    "resample",
+    "resize",
+    "rollout",
+    "save",
     "share_inside",
+    "sheets",
     "span",
+    "specific",
     "split_heads",
+    "spread",
+    "stretch",
+    "view",
 ]

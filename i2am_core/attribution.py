@@ -1,4 +1,4 @@
-"""What one sampling run revealed: frozen maps of every layer, step and head, and how they were taken."""
+"""The result of one run: frozen maps of every layer, step and head, and what is to be known of how they were made."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from .tokens import TokenGrid, TokenGroup
 
 @dataclass(frozen=True)
 class Layer:
-    """One attention call site. ``grid`` is the layout of the generated positions there."""
+    """A block of the denoiser, as maps name it: ``grid`` is the layout of its positions, ``heads`` their number."""
 
     name: str
     grid: TokenGrid
@@ -21,12 +21,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference image as the model sees it. ``grid`` is None where its tokens have no place in the image.
+    """A reference image as the model gets it. ``grid`` is None where its tokens have no place in the image.
 
-    ``key`` tells references of one name apart. Where layers see it on grids of different size, ``grid`` is the
-    largest, and the maps of each layer say which is theirs. ``approximate``: that its tokens lie on this grid is an
-    estimate; maps on the picture do not depend on it. ``embeds [tokens, C]`` are the tokens themselves, where they are
-    known: to recognise their image by. They are not saved.
+    ``key`` distinguishes references of one name. Where layers have it on grids of different size, ``grid`` is the
+    largest, and the maps of each layer say which is theirs. ``approximate`` says that the place of its tokens on the
+    grid is an estimate; maps on the picture do not depend on it. ``embeds [tokens, C]`` are the tokens themselves,
+    where they are known: their image is recognised by them. They are not saved.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Reference:
 
     @classmethod
     def of(cls, group: TokenGroup) -> "Reference":
-        """That these tokens are."""
+        """The reference that this group of tokens belongs to."""
         return cls(group.name, group.places, group.grid, group.key, embeds=group.embeds)
 
 
@@ -46,11 +46,11 @@ class Reference:
 class LayerMaps:
     """Maps of one layer for one reference, each ``[items, bins, heads, cells]`` float32.
 
-    ``maps`` is keyed by ``MapKind.key``. ``seen [bins]`` counts the steps of each bin in
-    which the layer was captured: it is the weight of that bin in a mean over time. Where heads were not
-    kept apart, the head axis has length 1. ``pairs`` is keyed by ``kinds.PAIR_KEYS``, each ``[items, A, M]`` and a mean
-    over heads and steps, for the positions ``pair_rows [A]``; it is empty where none were kept.
-    ``reference_grid`` is the reference's in this layer.
+    ``maps`` is keyed by ``MapKind.key``, whose normalization says the unit. ``seen [bins]`` counts the steps of each
+    bin in which the layer was captured: it is the weight of that bin in a mean over time. Where heads were merged, the
+    head axis has length 1. ``pairs`` is keyed by ``kinds.PAIR_KEYS``, each ``[items, A, M]`` and a mean over heads and
+    steps, for the positions ``pair_rows [A]``; it is empty where no pair maps were kept. ``reference_grid`` is the
+    reference's grid in this layer.
     """
 
     maps: Mapping[str, Tensor]
@@ -62,7 +62,10 @@ class LayerMaps:
 
 @dataclass(frozen=True)
 class Attribution:
-    """The attribution of one sampling run. Made by ``recorder.Recorder``, read through ``levels.maps``."""
+    """The attribution of one run. ``Recorder`` makes it, ``maps`` and ``specific`` read it, ``save`` writes it.
+
+    References, layers and items are numbered from 0, as in these tuples. Nothing in it changes after it is made.
+    """
 
     references: tuple[Reference, ...]
     layers: tuple[Layer, ...]
@@ -70,7 +73,7 @@ class Attribution:
     bins: tuple[range, ...]  # the steps that each time bin holds
     sigmas: tuple[float, ...]  # one more than there are steps
     items: int  # pictures in the batch
-    heads_kept: bool
+    heads_kept: bool  # each on its own; otherwise their mean
     grid: TokenGrid  # of the whole latent
     denoise_mask: Tensor | None = None  # [items, h, w] on ``grid``, above 0 where the picture is painted
     mechanism: str = ""
@@ -83,34 +86,35 @@ class Attribution:
 
     @property
     def steps(self) -> int:
+        """How many steps the run had."""
         return len(self.sigmas) - 1
 
     def layer_maps(self, reference: int, layer: int) -> LayerMaps | None:
-        """The maps of a layer, or None where it never looked at this reference."""
+        """The maps of a layer, or None where none of its captured calls reads this reference."""
         return self.entries.get((reference, layer))
 
     def picture(self, direction: Direction, reference: int, item: int) -> Tensor | None:
-        """What maps of this direction lie on, ``[H, W, 3]`` uint8, where it was kept."""
+        """The picture (r2g) or the reference image (g2r) that maps lie on, ``[H, W, 3]`` uint8; None if not kept."""
         return self.pictures.get(f"generated {item}" if direction == "r2g" else f"reference {reference}")
 
     def check_reference(self, reference: int) -> Reference:
+        """The reference of this number. Raises UnknownReference."""
         if not 0 <= reference < len(self.references):
             raise UnknownReference(reference, len(self.references))
         return self.references[reference]
 
     def check_item(self, item: int) -> None:
+        """Raises UnknownItem where the run made no picture of this number."""
         if not 0 <= item < self.items:
             raise UnknownItem(item, self.items)
 
     @property
     def nbytes(self) -> int:
-        held = 0
-        for entry in self.entries.values():
-            held += sum(x.nbytes for x in (*entry.maps.values(), *entry.pairs.values()))
-        return held
+        """Bytes of all maps and pair maps."""
+        return sum(x.nbytes for entry in self.entries.values() for x in (*entry.maps.values(), *entry.pairs.values()))
 
     def summary(self) -> str:
-        """What was captured, how finely, and what was not: a few lines for a person."""
+        """A few lines of text for a person: what was captured, how finely, and what was skipped and why."""
         detail = f"each of {self.steps} steps" if len(self.bins) == self.steps else f"{len(self.bins)} groups of steps"
         paired = [
             self.layers[layer].name for (reference, layer), e in self.entries.items() if reference == 0 and e.pairs

@@ -1,6 +1,7 @@
-"""What can be wrong with what was asked: typed, with what was got and what exists, in one neutral sentence each.
+"""The errors of the core: each has a type, fields that say what was got and what exists, and is one sentence.
 
-Whoever shows these to a person may put them into the words of their own program: the fields say all that is needed.
+The sentences name no program. A program that shows them to a person may word them itself, from the fields: the nodes
+do so in ``nodes/wording.py``.
 """
 
 from collections.abc import Sequence
@@ -9,11 +10,13 @@ from typing import Any, Literal
 
 
 class AttributionError(ValueError):
-    """Of every error that the core raises on purpose. ``str`` of it is one sentence."""
+    """The base of every error that the core raises on purpose. ``str`` of it is one sentence."""
 
 
 @dataclass(eq=False)
 class UnknownReference(AttributionError):
+    """There is no reference of this number; the run has ``count``."""
+
     reference: int
     count: int
 
@@ -23,6 +26,8 @@ class UnknownReference(AttributionError):
 
 @dataclass(eq=False)
 class UnknownItem(AttributionError):
+    """There is no item (picture of the batch) of this number; the run has ``count``."""
+
     item: int
     count: int
 
@@ -32,7 +37,7 @@ class UnknownItem(AttributionError):
 
 @dataclass(eq=False)
 class UnknownChoice(AttributionError):
-    """``got`` is none of the ``known``; ``what`` is a level, a scope, a colormap, a kind of map."""
+    """``got`` is none of the ``known``; ``what`` says what it should be: a level, a scope, a kind of map."""
 
     what: str
     got: str
@@ -44,13 +49,18 @@ class UnknownChoice(AttributionError):
 
 @dataclass(eq=False)
 class UnknownColormap(UnknownChoice):
+    """matplotlib has no colormap of this name; ``known`` are some that it has."""
+
     def __str__(self) -> str:
         return f"matplotlib has no {self.what} '{self.got}': use one such as {', '.join(self.known)}."
 
 
 @dataclass(eq=False)
 class BadSelection(AttributionError):
-    """``text`` selects none of the ``count`` things of an ``axis`` (a plural: "steps")."""
+    """``text`` cannot be read as a selection of the ``count`` things of an ``axis`` (a plural: "steps").
+
+    ``problem`` says why. ``names`` are those of the things, where they have names.
+    """
 
     axis: str
     text: str
@@ -75,9 +85,11 @@ class BadSelection(AttributionError):
 
 @dataclass(eq=False)
 class BadCount(AttributionError):
+    """A number that must not be negative is; ``meaning`` says what 0 would mean."""
+
     what: str
     got: int
-    meaning: str = ""  # of 0
+    meaning: str = ""
 
     def __str__(self) -> str:
         return f"{self.what} must be 0 ({self.meaning}) or more, got {self.got}."
@@ -85,10 +97,10 @@ class BadCount(AttributionError):
 
 @dataclass(eq=False)
 class UnresolvedAxis(AttributionError):
-    """Steps or heads that were averaged when the maps were kept. ``text`` is the selection, "" for the axis itself.
+    """Some steps or heads were selected which had been merged before.
 
-    ``groups`` are the steps that were kept together, as they are typed. ``pairs``: pair maps were asked for, which are
-    always means over both.
+    ``text`` is the selection, "" for the axis as a whole. ``groups`` are the steps that were merged, as they are typed
+    in a selection. ``pairs`` says that the selection is of pair maps, which are always means over both.
     """
 
     axis: Literal["steps", "heads"]
@@ -97,23 +109,26 @@ class UnresolvedAxis(AttributionError):
     pairs: bool = False
 
     def __str__(self) -> str:
-        asked = f"{self.axis} '{self.text}'" if self.text else self.axis
+        selected = f"{self.axis} '{self.text}'" if self.text else self.axis
         if self.pairs:
             return (
-                f"pair maps are kept as means over steps and heads, so {asked} cannot be told apart here: select all "
-                "of both. Layers can be chosen."
+                f"pair maps are kept as means over steps and heads, so {selected} cannot be told apart here: select "
+                "all of both. Layers can be chosen."
             )
         if self.axis == "steps":
             return (
-                f"{asked} cannot be told apart: within its memory budget this attribution kept the groups "
+                f"{selected} cannot be told apart: within its memory budget this attribution kept the groups "
                 f"{', '.join(self.groups)}. Select whole groups."
             )
-        return f"{asked} cannot be told apart in this attribution: only their mean fitted its memory budget."
+        return f"{selected} cannot be told apart in this attribution: only their mean fitted its memory budget."
 
 
 @dataclass(eq=False)
 class NoLayout(AttributionError):
-    """A reference whose tokens have no place in its image. ``part``: a part of it was to be named, not a map shown."""
+    """The tokens of a reference have no place in its image, so that there is no map on it.
+
+    ``part`` says that a part of the reference was selected, not a map on it.
+    """
 
     reference: int
     name: str
@@ -129,6 +144,8 @@ class NoLayout(AttributionError):
 
 @dataclass(eq=False)
 class NoMask(AttributionError):
+    """The scope is the inpainting mask, and the run had none for this item."""
+
     item: int
 
     def __str__(self) -> str:
@@ -140,7 +157,7 @@ class NoMask(AttributionError):
 
 @dataclass(eq=False)
 class NothingCaptured(AttributionError):
-    """``axis`` says what was selected too narrowly; ``name`` is that of the reference, None where all were meant."""
+    """Nothing was captured in the selected ``axis``. ``name`` is the reference's, None where all were selected."""
 
     axis: Literal["layers", "steps"]
     text: str
@@ -150,13 +167,13 @@ class NothingCaptured(AttributionError):
     def __str__(self) -> str:
         if self.axis == "steps":
             return f"nothing was captured in the selected steps ({self.text}): select others."
-        whom = "a reference" if self.reference is None else f"reference {self.reference} ('{self.name}')"
-        return f"the selected layers never looked at {whom}: select others."
+        name = "any reference" if self.reference is None else f"reference {self.reference} ('{self.name}')"
+        return f"no captured call of the selected layers reads {name}: select other layers."
 
 
 @dataclass(eq=False)
 class NoPairMaps(AttributionError):
-    """``outside``: pair maps were kept, but for no position of the region."""
+    """The selected layers have no pair maps, or (``outside``) have them for no position of the region."""
 
     outside: bool = False
 
@@ -168,12 +185,16 @@ class NoPairMaps(AttributionError):
 
 @dataclass(eq=False)
 class EmptyRegion(AttributionError):
+    """The region of a specific reference map has no pixel."""
+
     def __str__(self) -> str:
-        return "the region is empty: mark the part of the image that is asked about."
+        return "the region is empty: mark a part of the image."
 
 
 @dataclass(eq=False)
 class OneSidedMask(AttributionError):
+    """A mask that is full, or else empty, so that it has no IMACS."""
+
     full: bool
 
     def __str__(self) -> str:
@@ -185,7 +206,7 @@ class OneSidedMask(AttributionError):
 
 @dataclass(eq=False)
 class NoFrames(AttributionError):
-    """Level 'frame' of what has one frame (``counts`` is ``[1]``), or of layers that do not agree about frames."""
+    """Level 'frame' where there is one frame (``counts`` is ``[1]``), or where layers have different ``counts``."""
 
     direction: str
     counts: Sequence[int]
@@ -199,7 +220,7 @@ class NoFrames(AttributionError):
 
 @dataclass(eq=False)
 class OnlyOnPicture(AttributionError):
-    """Level 'reference' with maps on a reference."""
+    """Level 'reference' was requested of maps on a reference: it compares references on the picture."""
 
     def __str__(self) -> str:
         return "level 'reference' compares references on the picture that they act in, not maps on a reference."
@@ -218,7 +239,7 @@ class BadAttention(AttributionError):
 
 @dataclass(eq=False)
 class BadFile(AttributionError):
-    """A file that is no attribution, or none that can be read; ``detail`` is the reason, or the format."""
+    """A file ``name`` that is no attribution, or cannot be read; ``detail`` is the reason, or the format."""
 
     name: str
     problem: Literal["missing", "damaged", "foreign", "newer", "invalid"]
@@ -236,10 +257,22 @@ class BadFile(AttributionError):
 
 @dataclass(eq=False)
 class BadAdapter(AttributionError):
-    """An image adapter whose tokens cannot be rolled out; ``got`` is its kind, or what is wrong with it."""
+    """An image adapter whose tokens cannot be rolled out; ``got`` is its kind, or the shape or number that is wrong."""
 
     problem: str
     got: Any = None
 
     def __str__(self) -> str:
         return self.problem
+
+
+@dataclass(eq=False)
+class MissingPackage(AttributionError, ImportError):
+    """A package that is only needed for ``purpose`` is not installed; the extra ``extra`` of i2am has it."""
+
+    package: str
+    extra: str
+    purpose: str
+
+    def __str__(self) -> str:
+        return f"{self.purpose} needs {self.package}: pip install {self.package} (or i2am[{self.extra}])."

@@ -1,7 +1,9 @@
 """An attribution as one safetensors file: all maps, and a JSON header that says what they are.
 
-Tensors are named ``<kind>/<reference>/<layer>/<field>``; the header is the metadata entry ``i2am``. Reading
-trusts nothing: a file whose parts do not fit each other is refused.
+Tensors are named ``<kind>/<reference>/<layer>/<field>``; the header is the metadata entry ``i2am``. A file may come
+from anywhere, so that reading checks everything: a file whose parts do not fit each other is refused.
+
+The package safetensors is imported when a file is read or written, so that the core can be used without it.
 """
 
 import contextlib
@@ -12,12 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from .attribution import Attribution, Layer, LayerMaps, Reference
-from .errors import BadFile
+from .errors import BadFile, MissingPackage
 from .kinds import KINDS, PAIR_KEYS, UNSCOPED
 from .tokens import TokenGrid
 
@@ -26,7 +26,14 @@ SUFFIX = ".i2am.safetensors"
 
 
 def save(attribution: Attribution, path: Path) -> None:
-    """Write a file; it appears whole or not at all, and replaces one of that name."""
+    """Write a file, by custom with ``SUFFIX``. It appears whole or not at all, and replaces one of that name.
+
+    Raises MissingPackage without safetensors, and OSError where the file cannot be written.
+    """
+    try:
+        from safetensors.torch import save_file
+    except ImportError:
+        raise MissingPackage("safetensors", "files", "saving an attribution") from None
     tensors = dict(_tensors(attribution))
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         temporary = Path(file.name)
@@ -40,7 +47,14 @@ def save(attribution: Attribution, path: Path) -> None:
 
 
 def load(path: Path) -> Attribution:
-    """Read a file. Raises BadFile for what is no attribution that this version can read."""
+    """Read a file that any version up to this one wrote.
+
+    Raises BadFile for what is no attribution that this version can read, and MissingPackage without safetensors.
+    """
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        raise MissingPackage("safetensors", "files", "loading an attribution") from None
     if not path.is_file():
         raise BadFile(path.name, "missing")
     try:
@@ -112,7 +126,7 @@ def _attribution(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> At
         )
         for r in header["references"]
     )
-    layers = tuple(Layer(str(x["name"]), _some_grid(x["grid"]), _count(x["heads"])) for x in header["layers"])
+    layers = tuple(Layer(str(x["name"]), _required_grid(x["grid"]), _count(x["heads"])) for x in header["layers"])
     a = Attribution(
         references=references,
         layers=layers,
@@ -121,7 +135,7 @@ def _attribution(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> At
         sigmas=tuple(float(s) for s in header["sigmas"]),
         items=_count(header["items"]),
         heads_kept=bool(header["heads_kept"]),
-        grid=_some_grid(header["grid"]),
+        grid=_required_grid(header["grid"]),
         denoise_mask=tensors.get("denoise_mask"),
         mechanism=str(header["mechanism"]),
         branch=str(header["branch"]),
@@ -134,15 +148,15 @@ def _attribution(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> At
     _check_run(a)
     grids = header.get("reference_grids", {})
     entries = {
-        (int(r), int(n)): _entry(a, _on(grids.get(f"{r}/{n}"), references[r]), layers[n], f"{r}/{n}", tensors)
+        (int(r), int(n)): _entry(a, _in_layer(references[r], grids.get(f"{r}/{n}")), layers[n], f"{r}/{n}", tensors)
         for r, n in header["entries"]
     }
     return Attribution(**vars(a) | {"entries": entries})
 
 
 def _check_run(a: Attribution) -> None:
-    held = [step for b in a.bins for step in b]
-    _check(held == list(range(a.steps)) and all(len(b) for b in a.bins), "its time bins do not hold its steps")
+    steps = [step for b in a.bins for step in b]
+    _check(steps == list(range(a.steps)) and all(len(b) for b in a.bins), "its time bins do not hold its steps")
     for reference in a.references:
         _check(reference.grid is None or reference.grid.cells == reference.tokens, "a reference does not fill its grid")
     if a.denoise_mask is not None:
@@ -174,11 +188,11 @@ def _entry(a: Attribution, reference: Reference, layer: Layer, place: str, tenso
     return LayerMaps(maps, seen, rows, pairs, reference.grid)
 
 
-def _on(sides: Any, reference: Reference) -> Reference:
-    """The reference as one layer sees it."""
+def _in_layer(reference: Reference, sides: Any) -> Reference:
+    """The reference with the grid that it has in one layer; older files have one grid for all layers."""
     if sides is None:
         return reference
-    grid = _some_grid(sides)
+    grid = _required_grid(sides)
     return dataclasses.replace(reference, grid=grid, tokens=grid.cells)
 
 
@@ -198,17 +212,17 @@ def _count(value: Any, least: int = 1) -> int:
 
 
 def _sides(grid: TokenGrid | None) -> list[int] | None:
-    """Height and width, and of a video how many frames."""
+    """Height and width, and of a video the number of frames."""
     if grid is None:
         return None
     return [grid.height, grid.width] if grid.frames == 1 else [grid.height, grid.width, grid.frames]
 
 
 def _grid(sides: Any) -> TokenGrid | None:
-    return None if sides is None else _some_grid(sides)
+    return None if sides is None else _required_grid(sides)
 
 
-def _some_grid(sides: Any) -> TokenGrid:
+def _required_grid(sides: Any) -> TokenGrid:
     height, width, *frames = sides
     _check(len(frames) <= 1, f"{sides!r} is not a grid")
     return TokenGrid(_count(height), _count(width), *(_count(x) for x in frames))

@@ -1,4 +1,4 @@
-"""What maps there are: a direction, a normalization, and whether only the positions of the mask ask."""
+"""The kinds of maps: a direction, a normalization, and whether all positions count or only those in the mask."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -13,7 +13,13 @@ NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
 
 @dataclass(frozen=True)
 class MapKind:
-    """``scoped``: a mean over the positions in scope (the inpainting mask) alone, which only G2R can be."""
+    """One kind of map.
+
+    ``direction`` is 'r2g', a map on the picture, or 'g2r', a map on the reference (Park & Jang, section 3).
+    ``normalization`` is 'paper', where a map sums to 1, or 'share', where its values are parts of the attention.
+    ``scoped`` means that it is a mean over the positions in scope (the inpainting mask) alone, which only G2R can be.
+    Raises UnknownChoice for another direction or normalization.
+    """
 
     direction: Direction
     normalization: Normalization = "paper"
@@ -29,7 +35,7 @@ class MapKind:
 
     @property
     def key(self) -> str:
-        """Its name among the fields of ``attention.Marginals``, and in files."""
+        """Its name among the fields of ``Marginals``, and in files, such as 'g2r_share_scope'."""
         return f"{self.direction}_{self.normalization}" + ("_scope" if self.scoped else "")
 
     @classmethod
@@ -41,11 +47,11 @@ class MapKind:
 
     @property
     def on_reference(self) -> bool:
-        """Whether it lies on the reference, or on the picture."""
+        """Whether it lies on the reference (G2R), and not on the picture."""
         return self.direction == "g2r"
 
     def within(self, scoped: bool) -> "MapKind":
-        """This kind as asked by the positions in scope or by all; R2G has no other."""
+        """This kind over the positions in scope, or over all; R2G is the same in both."""
         return replace(self, scoped=scoped and self.on_reference)
 
 

@@ -7,10 +7,10 @@ from .tokens import TokenGrid
 
 
 def cells_of(region: Tensor, grid: TokenGrid) -> Tensor:
-    """The cells that a region ``[..., H, W]`` covers: ``[..., cells]`` boolean.
+    """The cells that a region ``[..., H, W]`` in [0, 1] covers: ``[..., cells]`` boolean.
 
-    Those covered by more than half; of a region that covers none so far, those it touches. An empty
-    region has no cells. On the grid of a video, the region is the same in all frames.
+    These are the cells covered by more than half; where there are none, all that the region touches. An empty region
+    has no cells. On the grid of a video, the region is the same in all frames.
     """
     flat = region.reshape(-1, 1, *region.shape[-2:]).float()
     cover = F.adaptive_avg_pool2d(flat, (grid.height, grid.width)).flatten(1)

@@ -1,4 +1,4 @@
-"""Selections that a person types: ``all``, ``0-4,10``, or for named things ``output*``; and what they select."""
+"""Selections that a person types, such as ``all``, ``0-4,10`` or ``output*``, and what they select in a run."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +13,11 @@ SCOPES = ("auto", "whole image", "inpainting mask")
 
 @dataclass(frozen=True)
 class Selection:
-    """What is asked of an attribution, as it was typed.
+    """Which part of an attribution is requested, as it was typed.
 
-    ``scope`` says which generated positions ask, for G2R: 'whole image', 'inpainting mask', or 'auto', which is the
-    mask where the run had one.
+    ``steps``, ``layers`` and ``heads`` are typed as ``parse_selection`` says, ``reference`` and ``item`` are numbers.
+    ``scope`` says which positions count in G2R: 'whole image', 'inpainting mask', or 'auto', which is the mask where
+    the run had one.
     """
 
     steps: str = "all"
@@ -27,36 +28,37 @@ class Selection:
     scope: str = "auto"
 
     def of(self, attribution: Attribution) -> "Selected":
-        """What it selects there. Raises an ``errors.AttributionError`` for what does not exist, or was not kept."""
+        """What it selects there. Raises an AttributionError for what does not exist, or was merged."""
         attribution.check_item(self.item)
         attribution.check_reference(self.reference)
         scope = resolve_scope(attribution, self.scope, self.item)
         bins = self._bins(attribution)
         numbers = self.layer_numbers([layer.name for layer in attribution.layers])
-        looking = tuple(n for n in numbers if attribution.layer_maps(self.reference, n) is not None)
-        heads = {n: self._heads(attribution, n) for n in looking}
-        return Selected(self, bins, looking, heads, self.reference, self.item, scope)
+        layers = tuple(n for n in numbers if attribution.layer_maps(self.reference, n) is not None)
+        heads = {n: self._heads(attribution, n) for n in layers}
+        return Selected(self, bins, layers, heads, self.reference, self.item, scope)
 
     def step_numbers(self, count: int) -> list[int]:
-        """Of ``count`` steps, also before there is a run."""
+        """The selected ones of ``count`` steps, also before there is a run. Raises BadSelection."""
         return parse_selection(self.steps, count, "steps")
 
     def layer_numbers(self, names: Sequence[str]) -> list[int]:
-        """Of layers of these names."""
+        """The selected ones of layers with these names. Raises BadSelection."""
         return parse_selection(self.layers, len(names), "layers", names)
 
     def head_numbers(self, layer: str, count: int) -> list[int]:
-        """Of the ``count`` heads of a layer of this name."""
+        """The selected ones of the ``count`` heads of a layer with this name. Raises BadSelection."""
         return parse_selection(self.heads, count, f"heads in layer '{layer}'")
 
     @property
     def all_heads(self) -> bool:
+        """Whether no head is left out."""
         return is_all(self.heads)
 
     def _bins(self, attribution: Attribution) -> tuple[int, ...]:
         """The time bins of the selected steps, which must be whole bins."""
         chosen = set(self.step_numbers(attribution.steps))
-        bins = tuple(b for b, held in enumerate(attribution.bins) if chosen & set(held))
+        bins = tuple(b for b, steps in enumerate(attribution.bins) if chosen & set(steps))
         if chosen != {step for b in bins for step in attribution.bins[b]}:
             raise UnresolvedAxis("steps", self.steps, [numbers_text(b) for b in attribution.bins])
         return bins
@@ -72,12 +74,15 @@ class Selection:
 
 @dataclass(frozen=True)
 class Selected:
-    """A selection of one attribution. ``layers`` are those that looked at the reference, with the ``heads`` of each."""
+    """What a selection comes to in one attribution: numbers of its time bins, layers, heads, reference and item.
 
-    asked: Selection
+    ``layers`` are those of the selected ones that read the reference, with the ``heads`` of each.
+    """
+
+    selection: Selection
     bins: tuple[int, ...]
     layers: tuple[int, ...]
-    heads: Mapping[int, Sequence[int]]  # by layer; [0] where their mean was kept
+    heads: Mapping[int, Sequence[int]]  # by layer; [0] where heads were merged
     reference: int
     item: int
     scope: str  # 'whole image' or 'inpainting mask'
@@ -88,7 +93,10 @@ class Selected:
 
 
 def resolve_scope(attribution: Attribution, scope: str, item: int) -> str:
-    """'whole image' or 'inpainting mask', from those or 'auto', which takes the mask where there is one."""
+    """'whole image' or 'inpainting mask', from these or 'auto', which is the mask where there is one.
+
+    Raises NoMask where there is none, and UnknownChoice for any other scope.
+    """
     mask = attribution.denoise_mask
     has_mask = mask is not None and bool((mask[item] > 0).any())
     if scope == "auto":
@@ -101,14 +109,16 @@ def resolve_scope(attribution: Attribution, scope: str, item: int) -> str:
 
 
 def is_all(text: str) -> bool:
+    """Whether a selection is 'all', or nothing was typed, which means the same."""
     return text.strip().lower() in ("", "all")
 
 
 def parse_selection(text: str, count: int, what: str, names: Sequence[str] = ()) -> list[int]:
-    """Indices named by ``text``, ascending and without repeats.
+    """The numbers that ``text`` selects, ascending and without repeats.
 
-    ``count`` things called ``what`` (a plural: "steps") exist, numbered from 0; ``names`` may name them, and
-    ``*`` matches any part of a name. Raises BadSelection for what cannot be read or does not exist.
+    There are ``count`` things called ``what`` (a plural: "steps"), numbered from 0. ``text`` is 'all', or numbers,
+    ranges and names with commas between them: '0-4,10', 'output*'. ``names`` are those of the things, and ``*`` matches
+    any part of a name. Raises BadSelection for what cannot be read or does not exist.
     """
     text = text.strip()
     if is_all(text):

@@ -1,4 +1,4 @@
-"""Names for parts of an attention call: which rows are the picture, which columns are a reference."""
+"""The parts of an attention call: which rows are the picture, which columns are a reference."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ Index = slice | Tensor
 
 @dataclass(frozen=True)
 class TokenGrid:
-    """Tokens laid out row-major over an image, or over the frames of a video, one after the other."""
+    """Tokens laid out row by row over an image, or over the frames of a video, one frame after the other."""
 
     height: int
     width: int
@@ -20,11 +20,12 @@ class TokenGrid:
 
     @property
     def cells(self) -> int:
+        """How many cells the grid has, in all frames."""
         return self.frames * self.plane
 
     @property
     def plane(self) -> int:
-        """Cells of one frame."""
+        """How many cells one frame has."""
         return self.height * self.width
 
     def __str__(self) -> str:
@@ -33,11 +34,12 @@ class TokenGrid:
 
 @dataclass(frozen=True)
 class TokenGroup:
-    """Tokens of one role. ``grid`` is None where tokens have no place in an image (a global embedding).
+    """The keys that belong to one reference: ``index`` are their positions, ``count`` their number.
 
-    ``key`` tells groups of one name apart, where a run has several. ``cells`` ``[count]`` are the cells of the grid
-    that the tokens have, where it has more cells than there are tokens; maps are 0 elsewhere. ``embeds [count, C]``
-    are the tokens themselves, before a layer made keys of them, where they are known.
+    ``grid`` is None where the tokens have no place in an image (a global embedding). ``key`` distinguishes groups of
+    one name, where a run has several. ``cells [count]`` are the cells of the tokens, where the grid has more cells than
+    there are tokens; maps are 0 in the others. ``embeds [count, C]`` are the tokens themselves, before a layer makes
+    keys of them, where they are known. Raises BadAttention where the tokens do not fill their grid.
     """
 
     name: str
@@ -63,9 +65,12 @@ class TokenGroup:
 
 
 def span(name: str, start: int, grid: TokenGrid | None = None, count: int | None = None) -> TokenGroup:
-    """A group of neighbouring tokens: ``grid.cells`` of them, or ``count`` where there is no grid."""
+    """A group of neighbouring keys from ``start`` on: ``grid.cells`` of them, or ``count``.
+
+    Raises BadAttention where there is neither a grid nor a count, or where they do not agree.
+    """
     if count is None:
         if grid is None:
-            raise BadAttention(f"'{name}' needs a grid or a count to say how many tokens it has.")
+            raise BadAttention(f"'{name}' has neither a grid nor a count: give one, so that its tokens are known.")
         count = grid.cells
     return TokenGroup(name, slice(start, start + count), count, grid)

@@ -8,12 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..i2am_core.attribution import Attribution
-from ..i2am_core.kinds import Direction, MapKind
-from ..i2am_core.reading import levels
-from ..i2am_core.reading.aggregate import resize
-from ..i2am_core.reading.metrics import imacs, share_inside
-from ..i2am_core.selection import Selection
+from ..i2am_core import Attribution, Direction, MapKind, Selection, imacs, maps, resize, share_inside
 from .images import LONGEST_SIDE, choose, enlarge, painted_mask, reference_image
 from .schema import AttributionHandle, schema
 from .selections import number_inputs, scope_input, selection_inputs, selection_of
@@ -112,7 +107,7 @@ def _score(
     if max(mask.shape) < LONGEST_SIDE:
         scale = LONGEST_SIDE / max(mask.shape)
         mask = enlarge(mask, (round(mask.shape[0] * scale), round(mask.shape[1] * scale)))
-    unified = levels.maps(attribution, MapKind(direction), "unified", selection)
+    unified = maps(attribution, MapKind(direction), "unified", selection)
     inside = (mask > 0.5).float()
     result: dict[str, Any] = {
         "score": round(imacs(unified.values[0], mask, **rule), 4),

@@ -6,9 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..i2am_core.attribution import Attribution
-from ..i2am_core.regions import cells_of
-from ..i2am_core.tokens import TokenGrid
+from ..i2am_core import Attribution, TokenGrid, cells_of
 
 LONGEST_SIDE = 512  # px: of a heatmap where no image is connected, and at most of the pictures saved with maps
 

@@ -6,7 +6,7 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..i2am_core.attention.rollout import grid_of, resample, rollout
+from ..i2am_core import patch_grid, resample, rollout
 from .comfy.handle import Capture
 from .comfy.resampler_rollout import Image, RolledOut
 from .images import small
@@ -47,7 +47,7 @@ class I2AMIPAdapterReference(io.ComfyNode):
         ipadapter, clip_vision = _parts(ipadapter, clip_vision)
         features = clip_vision.encode_image(image).penultimate_hidden_states
         resampled = resample(ipadapter["image_proj"], features.cpu())
-        grid_of(features.shape[1])  # raises now, not after sampling, where the patches are no square
+        patch_grid(features.shape[1])  # raises now, not after sampling, where the patches are no square
         shares = rollout(resampled.attentions)
         pictures = [small(central_square(x)) for x in image]
         images = (Image(*parts) for parts in zip(resampled.tokens, shares, pictures, strict=True))

@@ -3,10 +3,8 @@
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..i2am_core.attribution import Attribution
-from ..i2am_core.kinds import NORMALIZATIONS, MapKind, Normalization
-from ..i2am_core.reading import levels
-from ..i2am_core.showing import render
+from .. import i2am_core as core
+from ..i2am_core import NORMALIZATIONS, Attribution, MapKind, Normalization
 from .images import Subject, as_batch, choose, choose_frames, generated_picture, reference_image, size_for, size_of
 from .schema import AttributionHandle, schema
 from .selections import DIRECTIONS, number_inputs, scope_input, selection_inputs, selection_of
@@ -31,7 +29,7 @@ class I2AMMaps(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "level",
-                    options=list[str](levels.LEVELS),
+                    options=list[str](core.LEVELS),
                     tooltip="One map of everything, or one for each group of steps, each head or each layer; "
                     "'reference' shows which of several references acts where, the strongest first; 'frame' shows "
                     "each frame of a video's latent.",
@@ -59,7 +57,7 @@ class I2AMMaps(io.ComfyNode):
                     "reference for 'generated to reference'. Sets the size of the outputs. Of a video: all its frames.",
                 ),
                 io.Combo.Input(
-                    "colormap", options=list(render.COLORMAPS), tooltip="Colours of the heat, from matplotlib."
+                    "colormap", options=list(core.COLORMAPS), tooltip="Colours of the heat, from matplotlib."
                 ),
                 io.Combo.Input(
                     "scale",
@@ -87,33 +85,33 @@ class I2AMMaps(io.ComfyNode):
     @classmethod
     @in_words()
     def execute(
-        cls, attribution: Attribution, direction: str, level: levels.Level, normalization: Normalization, scope: str,
+        cls, attribution: Attribution, direction: str, level: core.Level, normalization: Normalization, scope: str,
         steps: str, layers: str, heads: str, time_groups: int, reference: int, item: int, colormap: str,
-        scale: render.Scale, opacity: float, image: Tensor | None = None,
+        scale: core.Scale, opacity: float, image: Tensor | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         kind = MapKind(DIRECTIONS[direction], normalization)
         selection = selection_of(steps, layers, heads, reference, item, scope)
-        maps = levels.maps(attribution, kind, level, selection, time_groups)
+        maps = core.maps(attribution, kind, level, selection, time_groups)
         if image is None and level != "frame":
             saved = attribution.picture(kind.direction, reference, item)
             image = None if saved is None else saved[None].float() / 255
         on_picture = kind.direction == "r2g"
         subject = generated_picture(attribution, item) if on_picture else reference_image(attribution, reference, item)
         pictures = None if image is None else _under(image, subject, level, len(maps.values))
-        heat = render.heat(maps.values, size_for(subject.grid) if pictures is None else size_of(pictures[0]), scale)
-        colors = render.colorize(heat, colormap)
-        overlay = colors if pictures is None else render.overlay(pictures, colors, opacity)
+        heat = core.heat(maps.values, size_for(subject.grid) if pictures is None else size_of(pictures[0]), scale)
+        colors = core.colorize(heat, colormap)
+        overlay = colors if pictures is None else core.overlay(pictures, colors, opacity)
         approximate = not on_picture and attribution.references[reference].approximate
         labels = _labels(maps, direction, normalization, approximate)
         return io.NodeOutput(overlay, colors, heat, "\n".join(labels))
 
 
-def _under(image: Tensor, subject: Subject, level: levels.Level, count: int) -> Tensor:
+def _under(image: Tensor, subject: Subject, level: core.Level, count: int) -> Tensor:
     """What ``count`` maps are laid over, ``[count, H, W, 3]``: the pictures of a video, or one picture for all."""
     return choose_frames(image, subject, count) if level == "frame" else as_batch(choose(image, subject), count)
 
 
-def _labels(maps: levels.Maps, direction: str, normalization: str, approximate: bool) -> list[str]:
+def _labels(maps: core.Maps, direction: str, normalization: str, approximate: bool) -> list[str]:
     """What each picture shows, and the range that its colours stand for."""
     details = f", scope {maps.scope}" if direction == "generated to reference" else ""
     details += ", approximate" if approximate else ""

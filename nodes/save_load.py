@@ -7,8 +7,7 @@ import folder_paths
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..i2am_core.attribution import Attribution
-from ..i2am_core.files import SUFFIX, load, save
+from ..i2am_core import SUFFIX, Attribution, load, save
 from .images import choose, generated_picture, reference_image, small
 from .schema import AttributionHandle, schema
 from .wording import in_words

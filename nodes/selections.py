@@ -2,8 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..i2am_core.kinds import Direction
-from ..i2am_core.selection import SCOPES, Selection
+from ..i2am_core import SCOPES, Direction, Selection
 
 DIRECTIONS: dict[str, Direction] = {"reference to generated": "r2g", "generated to reference": "g2r"}
 

@@ -3,9 +3,8 @@
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..i2am_core.attribution import Attribution
-from ..i2am_core.reading.specific import specific
-from ..i2am_core.showing import render
+from .. import i2am_core as core
+from ..i2am_core import Attribution, specific
 from .images import as_batch, choose, generated_picture, reference_image, size_for, size_of
 from .schema import AttributionHandle, schema
 from .selections import DIRECTIONS, number_inputs, selection_inputs, selection_of
@@ -43,7 +42,7 @@ class I2AMSpecificReference(io.ComfyNode):
                     "picture for 'reference to generated'.",
                 ),
                 io.Combo.Input(
-                    "colormap", options=list(render.COLORMAPS), tooltip="Colours of the heat, from matplotlib."
+                    "colormap", options=list(core.COLORMAPS), tooltip="Colours of the heat, from matplotlib."
                 ),
                 io.Float.Input(
                     "opacity", default=0.5, min=0.0, max=1.0, step=0.05, tooltip="Strength of the heat over the image."
@@ -69,7 +68,7 @@ class I2AMSpecificReference(io.ComfyNode):
         selection = selection_of(steps, layers, heads, reference, item)
         result = specific(attribution, choose(region, region_on), DIRECTIONS[direction], selection)
         picture = None if image is None else choose(image, map_on)
-        heat = render.heat(result.values[None], size_for(map_on.grid) if picture is None else size_of(picture))
-        colors = render.colorize(heat, colormap)
-        overlay = colors if picture is None else render.overlay(as_batch(picture, 1), colors, opacity)
+        heat = core.heat(result.values[None], size_for(map_on.grid) if picture is None else size_of(picture))
+        colors = core.colorize(heat, colormap)
+        overlay = colors if picture is None else core.overlay(as_batch(picture, 1), colors, opacity)
         return io.NodeOutput(overlay, colors, heat)

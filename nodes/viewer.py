@@ -16,10 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..i2am_core.attribution import Attribution
-from ..i2am_core.showing import render
-from ..i2am_core.showing.view import sheets, view
-from ..i2am_core.tokens import TokenGrid
+from ..i2am_core import COLORMAPS, Attribution, TokenGrid, color_table, sheets, view
 from .images import LONGEST_SIDE, choose, enlarge, generated_picture, painted_mask, reference_image, size_for, small
 from .schema import AttributionHandle, schema
 from .wording import in_words
@@ -76,7 +73,7 @@ class I2AMViewer(io.ComfyNode):
             for item, (x, about) in enumerate(zip(painted, generated, strict=True))
             if x is not None
         }
-        tables = torch.stack([render.color_table(name) for name in render.COLORMAPS])
+        tables = torch.stack([color_table(name) for name in COLORMAPS])
         tensors = pictures.tensors | masks | {"colormaps": (tables * 255).round().to(torch.uint8)}
         progress = ProgressBar(sheets(attribution))
 
@@ -87,7 +84,7 @@ class I2AMViewer(io.ComfyNode):
         maps = view(attribution, FILE_BYTES - sum(x.nbytes for x in tensors.values()), painted, tick)
         header = maps.header | {
             "pictures": {"generated": generated, "reference": references},
-            "colormaps": list(render.COLORMAPS),
+            "colormaps": list(COLORMAPS),
             "masked": sorted(masks),
         }
         return io.NodeOutput(ui={"i2am_view": [_write(tensors | maps.tensors, header)]})

@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from host import HostError
+from devenv import HostError
 
 Json = dict[str, Any]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from comfy_client import ComfyClient, ServerError
-from host import ROOT, Host, stop_on_sigterm
+from devenv import ROOT, Host, stop_on_sigterm
 
 FOLDERS = ("output", "input", "temp", "user", "custom_nodes")
 PACK = "i2am"

@@ -16,7 +16,7 @@ from PIL import Image, ImageChops, ImageDraw
 import demo_graph
 from comfy_server import ComfyServer
 from demo_graph import Graph, node
-from host import ROOT, one_sentence_errors, prepare
+from devenv import ROOT, one_sentence_errors, prepare
 
 FOLDER = ROOT / "web" / "docs" / "images"
 HEIGHT = 192  # px of one picture in a row

@@ -19,11 +19,11 @@ from PIL import Image, ImageDraw
 import demo_graph
 from comfy_client import Json
 from comfy_server import ComfyServer
-from host import ROOT, prepare
+from devenv import ROOT, prepare
 
 README = ROOT / "docs" / "images"
 HELP = ROOT / "web" / "docs" / "images"
-TEMPLATE = ROOT / "example_workflows" / "Reference inpainting (demo model).jpg"
+TEMPLATE = ROOT / "example_workflows" / "reference_inpainting_demo.jpg"
 SIZE = (760, 740)  # px of the viewer's node
 WAIT = 90  # milliseconds of a frame
 STEPS = 20

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from comfy_server import ComfyServer
-from host import ROOT, one_sentence_errors, prepare
+from devenv import ROOT, one_sentence_errors, prepare
 
 ENGLISH = ROOT / "locales" / "en" / "nodeDefs.json"
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from host import ROOT, one_sentence_errors, prepare
+from devenv import ROOT, one_sentence_errors, prepare
 
 PAGE = ROOT / "docs" / "mechanisms.md"
 HEAD = ("mechanism", "users build it with", "what is captured", "spatial", "how sure", "limits")

@@ -26,19 +26,19 @@ def capture(graph: Graph, mechanism: str = "auto", pair_maps: str = "off", branc
     plain, watched = graph.sample(**sampling), graph.sample(model, **sampling)
     assert torch.equal(plain["samples"], watched["samples"])
     attribution = I2AMCollect.execute(handle, watched).args[0]
-    assert_all_calls_are_told(graph, attribution, branch, **sampling)
+    assert_all_calls_are_accounted_for(graph, attribution, branch, **sampling)
     return attribution
 
 
 def sampled(graph: Graph, *consumers: Consumer, mechanism: str = "auto", **sampling: Any):
-    """The latent, and the attribution, of a run that these consumers are told of beside Capture's own."""
+    """The latent, and the attribution, of a run that these consumers are notified of beside Capture's own."""
     handle = Capture(Settings(mechanism, "positive", "off", 2**29))
     model = capture_with(graph.model, handle, [lambda one=one: one for one in consumers])
     latent = graph.sample(model, **sampling)["samples"]
     return latent, handle.find(latent)
 
 
-def assert_all_calls_are_told(graph: Graph, attribution: Attribution, branch: str, **sampling: Any) -> None:
+def assert_all_calls_are_accounted_for(graph: Graph, attribution: Attribution, branch: str, **sampling: Any) -> None:
     """Every attention call on rows of the branch, for each conditioning, is captured or skipped for a reason."""
     oracle = Oracle()
     graph.sample(oracle.on(graph.model), **sampling)
@@ -59,7 +59,7 @@ class Measured:
 def measure(
     graph: Graph, picture: Cells, chosen: Callable[[Call], bool] | None = None, branch: int = 0, **sampling: Any
 ) -> list[list[Measured]]:
-    """What the oracle saw of the ``picture`` rows, for each forward of the branch and each call that is ``chosen``.
+    """What the oracle has of the ``picture`` rows, for each forward of the branch and each call that is ``chosen``.
 
     By default those with the most columns of the forward.
     """
@@ -100,8 +100,8 @@ def assert_maps_equal(
     ``gain`` broadcasts to ``[items, N]``; positions where it is 0 do not count in the paper's maps. ``grid`` chooses
     the layers whose picture has it.
     """
-    held = (n for n in range(len(attribution.layers)) if attribution.layer_maps(reference, n))
-    layers = [n for n in held if grid in (None, attribution.layers[n].grid)]
+    read = (n for n in range(len(attribution.layers)) if attribution.layer_maps(reference, n))
+    layers = [n for n in read if grid in (None, attribution.layers[n].grid)]
     assert len(steps) == attribution.steps == len(attribution.bins)
     for step, calls in enumerate(steps):
         assert len(calls) == len(layers)

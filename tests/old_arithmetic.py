@@ -74,7 +74,7 @@ def select(a, direction, normalization, scoped, reference, item, bins, chosen, b
         for n, e in entries.items()
     }
     largest = max(grids.values(), key=lambda grid: grid.height * grid.width)
-    found = []
+    layers = []
     for n, entry in entries.items():
         seen = [b for b in bins if entry.seen[b] > 0]
         if not seen:
@@ -83,26 +83,26 @@ def select(a, direction, normalization, scoped, reference, item, bins, chosen, b
         values = entry.maps[field][item][seen][:, heads]
         values = values.unflatten(-1, (grids[n].frames, grids[n].height, grids[n].width))
         values = values if by_frame else values.mean(2, keepdim=True)
-        found.append(Layer(n, heads, seen, entry.seen[seen], resize(values, largest.height, largest.width)))
-    return found
+        layers.append(Layer(n, heads, seen, entry.seen[seen], resize(values, largest.height, largest.width)))
+    return layers
 
 
 def specific(a, cells, direction, reference=0, item=0):
     """``specific.specific`` for all layers; ``cells(grid)`` is the region on a grid, ``[cells]`` boolean."""
-    found = []
+    by_layer = []
     for (r, n), entry in sorted(a.entries.items()):
         if r != reference or not entry.pairs:
             continue
-        grid, shown = a.layers[n].grid, entry.reference_grid or a.references[reference].grid
+        grid, reference_grid = a.layers[n].grid, entry.reference_grid or a.references[reference].grid
         if direction == "g2r":
-            asked = cells(grid)[entry.pair_rows]
-            values, on = entry.pairs["g2r_pairs"][item][asked].mean(0), shown
+            in_region = cells(grid)[entry.pair_rows]
+            values, on = entry.pairs["g2r_pairs"][item][in_region].mean(0), reference_grid
         else:
             values, on = torch.zeros(grid.cells, dtype=entry.pairs["r2g_pairs"].dtype), grid
-            values[entry.pair_rows] = entry.pairs["r2g_pairs"][item][:, cells(shown)].mean(1)
-        found.append(values.unflatten(0, (on.frames, on.height, on.width)).mean(0))
-    height, width = max((x.shape for x in found), key=lambda shape: shape[0] * shape[1])
-    return mean_of([resize(x, height, width) for x in found])
+            values[entry.pair_rows] = entry.pairs["r2g_pairs"][item][:, cells(reference_grid)].mean(1)
+        by_layer.append(values.unflatten(0, (on.frames, on.height, on.width)).mean(0))
+    height, width = max((x.shape for x in by_layer), key=lambda shape: shape[0] * shape[1])
+    return mean_of([resize(x, height, width) for x in by_layer])
 
 
 def sheet(a, direction, normalization, scoped, reference, item, groups):

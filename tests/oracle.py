@@ -52,7 +52,8 @@ class ForwardPass:
 class Call:
     """One call of attention: q ``[B, H, N, D]``, k and v ``[B, G, K, D]``, output ``[B, N, H * D]``.
 
-    Newer cores hand out the G groups of heads that share a key as they are; older ones repeat them, so that G is H.
+    Newer versions of ComfyUI hand out the G groups of heads that share a key as they are; older ones repeat them, so
+    that G is H.
     """
 
     q: Tensor
@@ -62,7 +63,7 @@ class Call:
     mask: Tensor | None  # as it was given
     scale: float
     output: Tensor
-    facts: dict[str, Any]  # what transformer_options told, of FACTS
+    facts: dict[str, Any]  # of FACTS, what transformer_options held
     keys: frozenset[str]  # all that was in transformer_options
     forward: int  # index in Oracle.forwards
     arguments: int  # how many were positional
@@ -171,7 +172,7 @@ def _four_axes(mask: Tensor) -> Tensor:
 
 
 def _facts(options: dict[str, Any]) -> dict[str, Any]:
-    """Copies: the host writes the next block's into the same dictionary."""
+    """Copies: ComfyUI writes the next block's into the same dictionary."""
     known = {name: options[name] for name in FACTS if name in options}
     return {name: list(value) if isinstance(value, list) else value for name, value in known.items()}
 

@@ -10,9 +10,9 @@ import comfyui_version
 import pytest
 
 VERSION = tuple(int(number) for number in re.findall(r"\d+", comfyui_version.__version__)[:3])
-PINNED = (Path(os.environ["COMFYUI_PATH"]) / ".i2am-stamp").is_file()  # made by scripts/host.py: all tests must run
+PINNED = (Path(os.environ["COMFYUI_PATH"]) / ".i2am-stamp").is_file()  # made by scripts/devenv: all tests must run
 
-TELLS_BLOCKS = VERSION >= (0, 3, 75)  # in its options, which block of Flux, Qwen-Image or HunyuanVideo runs
+NAMES_BLOCKS = VERSION >= (0, 3, 75)  # in its options, which block of Flux, Qwen-Image or HunyuanVideo runs
 HUNYUAN_TEXT_FIRST = VERSION >= (0, 14)  # before the video; in older cores, behind it
 
 

@@ -24,7 +24,7 @@ from comfy.model_patcher import ModelPatcher
 from tiny_models import POOLED_WIDTH, TEXT_WIDTH
 from torch import Tensor
 
-import nodes as host_nodes
+import nodes as comfyui_nodes
 
 Conditioning = list[list[Any]]
 Sizes = tuple[tuple[int, int], ...]  # height and width in cells of the latent, of each reference
@@ -58,7 +58,7 @@ class Graph:
         model = self.model if model is None else model
         cfg = self.cfg if cfg is None else cfg
         conditionings = self.positive, self.negative
-        return host_nodes.common_ksampler(
+        return comfyui_nodes.common_ksampler(
             model, seed, steps, cfg, sampler_name, scheduler, *conditionings, self.latent, **kwargs
         )[0]
 
@@ -102,7 +102,7 @@ def flux_redux(
     for seed in range(reference, reference + images):
         seen = vision(seed, 729, 8)
         graph.references.append(seen.last_hidden_state)
-        graph.positive = host_nodes.StyleModelApply().apply_stylemodel(
+        graph.positive = comfyui_nodes.StyleModelApply().apply_stylemodel(
             graph.positive, comfy.sd.StyleModel(encoder), seen, strength, strength_type
         )[0]
     return graph
@@ -441,7 +441,7 @@ def with_canvas(graph: Graph, seed: int) -> Graph:
     """Random latent, of which the mask leaves the right half to the model."""
     samples = noise(seed, *graph.latent["samples"].shape)
     graph.references = [samples[..., : samples.shape[-1] // 2]]
-    graph.latent = host_nodes.SetLatentNoiseMask().set_mask({"samples": samples}, right_half(samples))[0]
+    graph.latent = comfyui_nodes.SetLatentNoiseMask().set_mask({"samples": samples}, right_half(samples))[0]
     return graph
 
 
@@ -451,7 +451,7 @@ def with_inpaint_canvas(graph: Graph, seed: int) -> Graph:
     vae = TinyVAE(channels)
     image = pixels(seed, batch, height * vae.cell, width * vae.cell)
     graph.references = [image[:, :, : image.shape[2] // 2]]
-    graph.positive, graph.negative, graph.latent = host_nodes.InpaintModelConditioning().encode(
+    graph.positive, graph.negative, graph.latent = comfyui_nodes.InpaintModelConditioning().encode(
         graph.positive, graph.negative, image, vae, right_half(image[..., 0]), True
     )
     return graph

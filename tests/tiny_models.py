@@ -26,7 +26,7 @@ POOLED_WIDTH = 10
 
 def flux(**config: Any) -> ModelPatcher:
     """Flux.1 dev and Kontext: ``T|I|R...`` in 2 double and 2 single blocks (comfy/ldm/flux/model.py)."""
-    return build(known(FluxParams, FLUX | {"image_model": "flux"} | config))
+    return build(known_parameters(FluxParams, FLUX | {"image_model": "flux"} | config))
 
 
 def flux_fill() -> ModelPatcher:
@@ -53,7 +53,7 @@ def flux2(**config: Any) -> ModelPatcher:
         "ref_index_scale": 10.0,
         "txt_ids_dims": [3],
     }
-    return build(known(FluxParams, FLUX | tiny | config), need(comfy.supported_models, "Flux2"))
+    return build(known_parameters(FluxParams, FLUX | tiny | config), need(comfy.supported_models, "Flux2"))
 
 
 def chroma(**config: Any) -> ModelPatcher:
@@ -61,7 +61,7 @@ def chroma(**config: Any) -> ModelPatcher:
     tiny = {"image_model": "chroma", "in_channels": 64, "out_channels": 64, "patch_size": 2}
     shared = {name: FLUX[name] for name in FLUX if name not in ("vec_in_dim", "guidance_embed")}
     approximator = {"in_dim": 64, "out_dim": FLUX["hidden_size"], "hidden_dim": 8, "n_layers": 1}
-    return build(known(ChromaParams, shared | tiny | approximator | {"vec_in_dim": None} | config))
+    return build(known_parameters(ChromaParams, shared | tiny | approximator | {"vec_in_dim": None} | config))
 
 
 def sd3(**config: Any) -> ModelPatcher:
@@ -209,7 +209,7 @@ def wan_vace() -> ModelPatcher:
 
 def hunyuan_video(**config: Any) -> ModelPatcher:
     """HunyuanVideo: ``video|T`` in 2 double and 2 single blocks (comfy/ldm/hunyuan_video/model.py)."""
-    return build(known(HunyuanVideoParams, HUNYUAN | config))
+    return build(known_parameters(HunyuanVideoParams, HUNYUAN | config))
 
 
 def hunyuan_video_i2v() -> ModelPatcher:
@@ -323,7 +323,7 @@ UNET = {
 }
 
 
-def known(params: type, config: dict[str, Any]) -> dict[str, Any]:
+def known_parameters(params: type, config: dict[str, Any]) -> dict[str, Any]:
     """The parameters that this core's dataclass ``params`` of the model has."""
     fields = {field.name for field in dataclasses.fields(params)}
     return {name: value for name, value in config.items() if name in fields or name not in NOT_EVERYWHERE}

@@ -1,4 +1,4 @@
-"""One attention call as one of its references sees it: the columns of that reference, and all that bears on them."""
+"""One attention call, cut down to the columns of one reference, with all that their maps depend on."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from torch import Tensor
 class ReferenceColumns:
     """B batch items, H heads, N generated positions, M reference tokens.
 
-    ``gain`` is what the mechanism multiplies its output with (1 in joint attention); positions where it is 0
+    ``gain`` is what a softmax of its own multiplies its output with (1 in joint attention); positions where it is 0
     get nothing from the reference and do not count.
     """
 
@@ -18,7 +18,7 @@ class ReferenceColumns:
     k: Tensor  # [B, H, M, D]
     scale: float
     gain: Tensor  # [B, N]
-    total: Tensor | None = None  # [B, H, N]: row log-sum-exp over all keys; None where these are all keys
+    total: Tensor | None = None  # [B, H, N]: row log-sum-exp over all keys; None where ``k`` are all keys
     bias: Tensor | None = None  # [B, H, N, M], additive
     scope: Tensor | None = None  # [B, N], boolean
     pair_rows: Tensor | None = None  # [A]
@@ -39,7 +39,7 @@ class ReferenceColumns:
         return self.q.shape[2] * self.k.shape[2]
 
     def empty(self) -> dict[str, Tensor]:
-        """Room for every map that is asked for, by its name in ``attention.Marginals``."""
+        """Zeros for every map that is requested, by its name in ``marginals.Marginals``."""
         batch, heads, n, m = self.shape
         shapes = {"r2g_share": (heads, n), "r2g_paper": (heads, n), "g2r_share": (heads, m), "g2r_paper": (heads, m)}
         if self.scope is not None:

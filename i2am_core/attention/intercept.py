@@ -1,7 +1,7 @@
-"""The row log-sum-exp of an attention call, overheard from the kernel that computes the call itself.
+"""The row log-sum-exp of an attention call, intercepted from the kernel that computes the call itself.
 
-Flash kernels give it out beside their output, and PyTorch's ``scaled_dot_product_attention`` throws it away. A
-dispatch mode sees the kernel run: nothing is replaced or repeated, so the output cannot change.
+Flash kernels return it beside their output, and PyTorch's ``scaled_dot_product_attention`` throws it away. A
+dispatch mode is called for each kernel that runs: nothing is replaced or repeated, so the output cannot change.
 """
 
 import logging
@@ -12,71 +12,81 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .logsumexp import KERNELS, trusts
+from .logsumexp import KERNELS, is_trusted
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _InterceptedCall:
     q: Tensor
     k: Tensor
     bias: Tensor | None
     scale: float
-    total: Tensor
+    total: Tensor  # the row log-sum-exp, as the kernel returned it
 
 
 class Interceptor(TorchDispatchMode):
-    """Remembers what the attention kernels that run under it gave out."""
+    """A context that keeps the row log-sum-exp of every attention kernel that runs in it.
+
+    Only kernels of PyTorch that return it (``logsumexp.KERNELS``) are intercepted, where they are trusted.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._heard: list[_Heard] = []
+        self._calls: list[_InterceptedCall] = []
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """No: that would import PyTorch's compiler, a second and 76 MB. Callers keep this out of compiled graphs."""
+        """False, since True would import PyTorch's compiler, which takes a second and 76 MB.
+
+        So a caller has to keep this mode out of compiled graphs.
+        """
         return False
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        if operation is torch.ops.aten.scaled_dot_product_attention.default:  # whole in inference mode: look inside
-            with self:
+        if operation is torch.ops.aten.scaled_dot_product_attention.default:
+            with self:  # inference mode hands over the whole operation: the kernel only shows when it is taken apart
                 return operation.decompose(*args, **kwargs)
         out = operation(*args, **kwargs)
         if operation in KERNELS:
             try:
-                self._hear(operation, _by_name(operation, args) | kwargs, out[1])
-            except Exception as error:  # a kernel of another shape in another PyTorch: the output matters more
-                log.debug("%s could not be overheard: %s", operation, error)
+                self._intercept(operation, _by_name(operation, args) | kwargs, out[1])
+            except Exception as error:  # another PyTorch may have changed the kernel; its output must not be lost
+                log.debug("%s could not be intercepted: %s", operation, error)
         return out
 
-    def _hear(self, operation: Any, given: dict[str, Any], total: Tensor) -> None:
-        q, k, bias = given["query"], given["key"], given.get("attn_mask", given.get("attn_bias"))
-        if not given.get("is_causal") and trusts(operation, q.device.type, q.dtype, q.shape[-1], bias is not None):
-            self._heard.append(_Heard(q, k, bias, given.get("scale") or q.shape[-1] ** -0.5, total))
+    def _intercept(self, operation: Any, arguments: dict[str, Any], total: Tensor) -> None:
+        q, k, bias = arguments["query"], arguments["key"], arguments.get("attn_mask", arguments.get("attn_bias"))
+        if arguments.get("is_causal"):  # its mask is not among the arguments
+            return
+        if is_trusted(operation, q.device.type, q.dtype, q.shape[-1], bias is not None):
+            self._calls.append(_InterceptedCall(q, k, bias, arguments.get("scale") or q.shape[-1] ** -0.5, total))
 
     @property
-    def silent(self) -> bool:
-        """Whether no kernel ran that gives its sums out."""
-        return not self._heard
+    def intercepted(self) -> bool:
+        """Whether any kernel ran whose row log-sum-exp could be kept."""
+        return bool(self._calls)
 
     def total(self, q: Tensor, k: Tensor, scale: float | None, bias: Tensor | None = None) -> Tensor | None:
-        """The log-sum-exp of exactly this call, ``[B, H, Nq]``, or None where it was not heard.
+        """The row log-sum-exp of exactly this call, ``[B, H, Nq]``, or None where it was not intercepted.
 
-        ``q [B, H, Nq, D]``, ``k [B, H, K, D]`` and ``bias`` (of any shape) must be the memory that the one kernel read.
+        ``q [B, H, Nq, D]``, ``k [B, H, K, D]`` and ``bias`` (of any shape) must be the memory that the kernel read,
+        and it must have been the only kernel. ``scale`` None stands for ``D ** -0.5``.
         """
-        if len(self._heard) != 1:
+        if len(self._calls) != 1:
             return None
-        (heard,) = self._heard
-        if not (_same(q, heard.q) and _same(k, heard.k) and _same_memory(bias, heard.bias)):
+        (call,) = self._calls
+        if not (_same(q, call.q) and _same(k, call.k) and _same_memory(bias, call.bias)):
             return None
-        if (scale or q.shape[-1] ** -0.5) != heard.scale:
+        if (scale or q.shape[-1] ** -0.5) != call.scale:
             return None
-        total = heard.total[..., : q.shape[2]]  # some kernels pad it to their tile
-        if total.shape != q.shape[:3] or not bool(total.isfinite().all()):  # not given out, or rows that see nothing
+        total = call.total[..., : q.shape[2]]  # some kernels pad it to a multiple of their tile
+        if total.shape != q.shape[:3]:  # the kernel was run without asking it for the sums
             return None
-        return total
+        # Where a row is masked as a whole, kernels do not agree about its sum, so that none of them is used.
+        return total if bool(total.isfinite().all()) else None
 
 
 def _by_name(operation: Any, args: tuple) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The row log-sum-exp of an attention call: what every probability of a row is divided by, as a logarithm.
+"""The row log-sum-exp of an attention call: the logarithm of what the softmax divides a row by.
 
-Attention kernels compute it anyway and can hand it out. Such a kernel is trusted only after it has agreed,
-once for each device, dtype and head size, with the plain computation in float32; otherwise the plain one serves.
+Attention kernels compute it anyway and can return it. A kernel is trusted only after it has agreed, once for each
+device, dtype and head size, with the plain computation in float32; otherwise the plain computation is used.
 """
 
 import functools
@@ -24,18 +24,18 @@ def row_log_sum_exp(q: Tensor, k: Tensor, scale: float, bias: Tensor | None = No
     """``log sum_j exp(scale * q_i k_j + bias_ij)``, ``[B, H, N]``, and the name of what computed it.
 
     ``q [B, H, N, D]`` and ``k [B, H, K, D]``; ``bias`` is additive and broadcasts to ``[B, H, N, K]``. float32, or
-    float64 for float64 inputs. A row that sees nothing gets -inf or 0: no map depends on it.
+    float64 for float64 inputs. A row whose keys are all masked gets -inf or 0: no map depends on it.
     """
-    for operation in _ON.get(q.device.type, ()):
-        if trusts(operation, q.device.type, q.dtype, q.shape[-1], bias is not None):
+    for operation in _KERNELS_OF_DEVICE.get(q.device.type, ()):
+        if is_trusted(operation, q.device.type, q.dtype, q.shape[-1], bias is not None):
             total = KERNELS[operation](q, k, scale, bias)
-            if bias is None or bool(total.isfinite().all()):  # in some kernels rows that see nothing are not numbers
+            if bias is None or bool(total.isfinite().all()):  # of a row that is masked as a whole, some return NaN
                 return total, name_of(operation)
     return chunked(q, k, scale, bias), PLAIN
 
 
 def chunked(q: Tensor, k: Tensor, scale: float, bias: Tensor | None = None) -> Tensor:
-    """The plain computation, a few rows at a time."""
+    """The plain computation, a few rows at a time, so that no more than ``CHUNK_BYTES`` of logits exist at once."""
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     columns = k.to(dtype).transpose(-1, -2)
     rows = max(1, CHUNK_BYTES // max(1, columns.element_size() * q.shape[0] * q.shape[1] * k.shape[2]))
@@ -50,7 +50,7 @@ def chunked(q: Tensor, k: Tensor, scale: float, bias: Tensor | None = None) -> T
 
 
 @functools.cache
-def trusts(operation: Any, device: str, dtype: torch.dtype, dim: int, masked: bool) -> bool:
+def is_trusted(operation: Any, device: str, dtype: torch.dtype, dim: int, masked: bool) -> bool:
     """Whether a kernel's log-sum-exp agrees with ``chunked`` on this device, for this dtype and head size."""
     g = torch.Generator().manual_seed(0)
     q, k = (torch.randn(1, 2, n, dim, generator=g).to(device, dtype) for n in (33, 72))
@@ -58,17 +58,17 @@ def trusts(operation: Any, device: str, dtype: torch.dtype, dim: int, masked: bo
     case = f"{name_of(operation)} on {device}, {dtype}, head size {dim}, {'with' if masked else 'no'} mask"
     expected = chunked(q, k, dim**-0.5, bias)
     try:
-        found = KERNELS[operation](q, k, dim**-0.5, bias)
+        total = KERNELS[operation](q, k, dim**-0.5, bias)
     except (RuntimeError, NotImplementedError, AttributeError, TypeError) as error:
         log.debug("log-sum-exp: %s is not available: %s", case, error)
         return False
-    agrees = found.shape == expected.shape and bool((found - expected).abs().max() <= TOLERANCE.get(dtype, 0.0))
+    agrees = total.shape == expected.shape and bool((total - expected).abs().max() <= TOLERANCE.get(dtype, 0.0))
     log.log(logging.INFO if agrees else logging.WARNING, "log-sum-exp: %s %s", case, "agrees" if agrees else "is wrong")
     return agrees
 
 
 def name_of(operation: Any) -> str:
-    """As it is called in the summary of a run."""
+    """The kernel's name, as the summary of a run gives it."""
     return str(operation.overloadpacket.__name__).strip("_")
 
 
@@ -78,13 +78,13 @@ def _flash_on_cpu(q: Tensor, k: Tensor, scale: float, bias: Tensor | None) -> Te
 
 def _flash_on_cuda(q: Tensor, k: Tensor, scale: float, bias: Tensor | None) -> Tensor:
     if bias is not None:
-        raise NotImplementedError("it takes no mask")
+        raise NotImplementedError("the flash kernel takes no mask")
     return aten._scaled_dot_product_flash_attention(q, k, k, scale=scale)[1][..., : q.shape[2]]
 
 
 def _efficient_on_cuda(q: Tensor, k: Tensor, scale: float, bias: Tensor | None) -> Tensor:
-    found = aten._scaled_dot_product_efficient_attention(q, k, k, bias, True, scale=scale)
-    return found[1][..., : q.shape[2]]  # padded to a multiple of the kernel's tile
+    total = aten._scaled_dot_product_efficient_attention(q, k, k, bias, True, scale=scale)[1]
+    return total[..., : q.shape[2]]  # the kernel pads it to a multiple of its tile
 
 
 _Kernel = Callable[[Tensor, Tensor, float, Tensor | None], Tensor]
@@ -93,4 +93,4 @@ KERNELS: dict[Any, _Kernel] = {
     aten._scaled_dot_product_flash_attention.default: _flash_on_cuda,
     aten._scaled_dot_product_efficient_attention.default: _efficient_on_cuda,
 }
-_ON = {"cpu": tuple(KERNELS)[:1], "cuda": tuple(KERNELS)[1:]}  # the devices that each runs on
+_KERNELS_OF_DEVICE = {"cpu": tuple(KERNELS)[:1], "cuda": tuple(KERNELS)[1:]}

@@ -1,4 +1,4 @@
-"""From queries and keys to attribution: exact, in float32, without ever holding queries x keys.
+"""From queries and keys to attribution: exact, in float32, and without a matrix of all queries and keys.
 
 With ``S = scale * q k^T + bias``, ``L[i]`` the log-sum-exp of row i over *all* keys, and ``E = exp(S - L)`` for
 the reference columns alone, the four maps of I2AM (Park & Jang, ICLR 2025, section 3) are products with
@@ -10,10 +10,10 @@ the same E:
     paper R2G = 1/M w * E (1 / c)         columns renormalized to the positions: w = exp(L - max L), c = w^T E
 
 One product of queries and reference keys, one exponential, a few thin products; a few heads at a time.
-L comes from a kernel (``logsumexp``); where the reference is all there is to look at, as in decoupled
-cross-attention, each row's own maximum takes its place and the share is 1.
-Where numbers would leave the range of float32 (a reference that is all but ignored, masks, rows on very
-different scales), ``streaming`` does the same more carefully.
+L comes from a kernel (``logsumexp``). Where the reference's tokens are all keys of the call, as in a softmax of its
+own, each row's maximum takes the place of L, and the share is 1.
+Where numbers would leave the range of float32 (a reference that gets next to no attention, masks, rows on very
+different scales), ``streaming`` computes the same row by row, which is slower and always in range.
 """
 
 import dataclasses
@@ -30,18 +30,20 @@ from . import products, streaming
 from .columns import ReferenceColumns
 from .logsumexp import chunked, row_log_sum_exp
 
-ALONE = "not needed: the reference is all there is to look at"
-GIVEN = "overheard from the attention kernel of the host"
-CHUNK_BYTES = 64 * 2**20  # of E, held at a time: one head of 4096 positions and 4096 reference tokens
+# What is said of the row log-sum-exp in the summary of a run, beside the names of kernels.
+ROW_SUMS_NOT_NEEDED = "not needed: the reference's tokens are all keys of the call"
+ROW_SUMS_INTERCEPTED = "intercepted from the attention kernel that computed the call"
+CHUNK_BYTES = 64 * 2**20  # of E at a time: one head of 4096 positions and 4096 reference tokens
 
 
 @dataclass(frozen=True)
 class Marginals:
-    """Attribution of one attention call to one reference, for each batch item and head.
+    """The maps of one attention call for one reference, for each of B batch items and H heads (float32 or float64).
 
-    N generated positions, M reference tokens. The paper maps sum to 1. ``*_scope`` is the same mean as
-    its namesake over the positions in scope only. Pair maps are means over heads, for the A positions
-    asked for: ``g2r_pairs`` holds ``softmax_j S[i, j]``, ``r2g_pairs`` holds ``softmax_i S[i, j]`` (over all N).
+    N generated positions, M reference tokens. Maps in the ``paper`` normalization sum to 1; those in ``share`` are
+    parts of the attention, in [0, 1] times the gain. ``*_scope`` is the mean over the positions in scope. Pair maps are
+    means over heads, for the A positions of ``Positions.pair_rows``: ``g2r_pairs`` is ``softmax_j S[i, j]``, and
+    ``r2g_pairs`` is ``softmax_i S[i, j]`` over all N (Park & Jang, section 3).
     """
 
     r2g_paper: Tensor  # [B, H, N]
@@ -52,24 +54,25 @@ class Marginals:
     g2r_share_scope: Tensor | None = None  # [B, H, M]
     g2r_pairs: Tensor | None = None  # [B, A, M]
     r2g_pairs: Tensor | None = None  # [B, A, M]
-    row_sums: str = ""  # what computed the row log-sum-exp
+    row_sums: str = ""  # what computed the row log-sum-exp: the name of a kernel, or a ROW_SUMS text
 
 
 def split_heads(x: Tensor, heads: int, batch: int) -> Tensor:
     """Queries or keys in any of the usual layouts to ``[batch, heads, tokens, dim]``.
 
     Takes ``[b, tokens, heads * dim]`` or ``[b, heads, tokens, dim]``. Where b is a multiple of ``batch``, as
-    when several references were given as extra rows, neighbouring rows are joined into one longer list
-    of tokens; where there are fewer heads than ``heads`` (grouped queries), they are repeated.
+    when several references are extra rows of the batch, neighbouring rows are joined into one longer list
+    of tokens; where there are fewer heads than ``heads`` (grouped queries), they are repeated. Raises BadAttention
+    for any other shape.
     """
-    given = tuple(x.shape)
-    if x.ndim == 3 and given[-1] % heads == 0:
+    shape = tuple(x.shape)
+    if x.ndim == 3 and shape[-1] % heads == 0:
         x = x.unflatten(-1, (heads, -1)).transpose(1, 2)
     if x.ndim != 4 or x.shape[0] % batch or heads % x.shape[1]:
         raise BadAttention(
-            f"got a tensor of shape {given} for batch {batch} and {heads} heads: expected "
+            f"got a tensor of shape {shape} for batch {batch} and {heads} heads: expected "
             "[batch, tokens, heads * dim] or [batch, heads, tokens, dim], or a whole multiple of that batch.",
-            given,
+            shape,
         )
     if x.shape[0] != batch:
         x = x.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2, 3)
@@ -80,11 +83,11 @@ def split_heads(x: Tensor, heads: int, batch: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Logits:
-    """How the logits come from queries and keys.
+    """How the logits of an attention call follow from its queries and keys: ``scale * q k^T + bias``.
 
     ``scale`` defaults to ``D ** -0.5``. ``bias`` is what attention adds to the logits, or a boolean mask of the keys
     that count; it broadcasts to ``[B, H, Nq, K]``. ``total [B, H, Nq]`` is the row log-sum-exp over all keys, where it
-    is known.
+    is known (see ``Interceptor``); otherwise it is computed.
     """
 
     scale: float | None = None
@@ -96,10 +99,10 @@ class Logits:
 class Positions:
     """Which positions count, and for what.
 
-    ``queries`` are the rows that are generated positions, N of them. ``gain`` is what a mechanism of its own softmax
-    multiplies its output with, broadcast to ``[B, N]``: the share is that many times the softmax. ``scope [B, N]``
-    (boolean) asks for the G2R of some positions alone, ``pair_rows [A]`` for the pair maps of some positions, numbered
-    within the N.
+    ``queries`` are the rows that are generated positions, N of them: by default all. ``gain`` is what a softmax of its
+    own multiplies its output with, broadcast to ``[B, N]``: the share is that many times the softmax. ``scope [B, N]``
+    (boolean) requests G2R maps of these positions alone beside those of all, ``pair_rows [A]`` the pair maps of these
+    positions, which are numbered within the N.
     """
 
     queries: Index = field(default_factory=lambda: slice(None))
@@ -108,7 +111,7 @@ class Positions:
     pair_rows: Tensor | None = None
 
 
-AS_USUAL, EVERYWHERE = Logits(), Positions()
+DEFAULT_LOGITS, ALL_POSITIONS = Logits(), Positions()
 
 
 @torch.no_grad()
@@ -116,36 +119,37 @@ def attribute(
     q: Tensor,
     k: Tensor,
     references: Sequence[TokenGroup],
-    logits: Logits = AS_USUAL,
-    positions: Positions = EVERYWHERE,
+    logits: Logits = DEFAULT_LOGITS,
+    positions: Positions = ALL_POSITIONS,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> list[Marginals]:
-    """Attribute one attention call, ``q [B, H, Nq, D]`` and ``k [B, H, K, D]``, to each of its references.
+    """The maps of one attention call, ``q [B, H, Nq, D]`` and ``k [B, H, K, D]``: one Marginals for each reference.
 
-    A position that may look at no reference token, or whose gain is 0, does not count in the means of the paper;
-    nor does a reference token that no position may look at, in R2G. Raises BadAttention for what cannot be attributed.
+    ``references`` are the groups of keys, numbered within the K. A position that may attend to no reference token, or
+    whose gain is 0, does not count in the means of the paper; nor does a reference token that no position may attend
+    to, in R2G. About ``chunk_bytes`` of memory are used at a time. Raises BadAttention for what cannot be attributed.
     """
-    common = _common(q, k, logits, positions)
-    row_sums = ALONE if common.total is None else GIVEN
-    alone = len(references) == 1 and references[0].count == k.shape[2] and common.bias is None
-    if common.total is None and not (alone and common.head_size * common.dtype.itemsize <= chunk_bytes):
-        total, row_sums = row_log_sum_exp(common.q, k, common.scale, common.bias)
-        common = dataclasses.replace(common, total=total)
-    found = []
+    call = _all_columns(q, k, logits, positions)
+    row_sums = ROW_SUMS_NOT_NEEDED if call.total is None else ROW_SUMS_INTERCEPTED
+    all_keys = len(references) == 1 and references[0].count == k.shape[2] and call.bias is None
+    if call.total is None and not (all_keys and call.head_size * call.dtype.itemsize <= chunk_bytes):
+        total, row_sums = row_log_sum_exp(call.q, k, call.scale, call.bias)
+        call = dataclasses.replace(call, total=total)
+    marginals = []
     for group in references:
-        columns = None if common.bias is None else common.bias[..., group.index]
-        reference = dataclasses.replace(common, k=_tokens_of(group, k), bias=columns)
-        found.append(_placed(_marginals(reference, chunk_bytes, row_sums), group))
-    if any(maps.r2g_share.isnan().any() for maps in found):
+        bias = None if call.bias is None else call.bias[..., group.index]
+        columns = dataclasses.replace(call, k=_keys_of(group, k), bias=bias)
+        marginals.append(_on_grid(_marginals(columns, chunk_bytes, row_sums), group))
+    if any(maps.r2g_share.isnan().any() for maps in marginals):
         raise BadAttention("queries or keys hold values that are not numbers, so their attention has no maps.")
-    return found
+    return marginals
 
 
-def _common(q: Tensor, k: Tensor, logits: Logits, positions: Positions) -> ReferenceColumns:
-    """What all references of a call share, with all its keys as columns."""
+def _all_columns(q: Tensor, k: Tensor, logits: Logits, positions: Positions) -> ReferenceColumns:
+    """The generated positions of a call, with all its keys as columns: each reference takes its own from these."""
     queries, bias, total, gain = positions.queries, logits.bias, logits.total, positions.gain
     if bias is not None:
-        bias = _additive(bias, q.dtype).expand(*q.shape[:3], k.shape[2])[:, :, queries]  # a view, however large
+        bias = _additive(bias, q.dtype).expand(*q.shape[:3], k.shape[2])[:, :, queries]  # a view takes no memory
     scale = q.shape[-1] ** -0.5 if logits.scale is None else logits.scale
     q = q[:, :, queries]
     if q.shape[2] == 0:
@@ -166,23 +170,23 @@ def _common(q: Tensor, k: Tensor, logits: Logits, positions: Positions) -> Refer
 
 
 def _marginals(c: ReferenceColumns, chunk_bytes: int, row_sums: str) -> Marginals:
-    """By products where they can be trusted, row by row elsewhere."""
+    """By products for the heads in which they stay in range, row by row for the others."""
     heads = c.shape[1]
     maps = c.empty()
     size = max(c.shape[3], min(heads * c.head_size, chunk_bytes // c.dtype.itemsize))
-    room = torch.empty(size, dtype=c.dtype, device=c.q.device)
-    together = max(1, size // c.head_size)
-    counted = c.gain.any(1).nonzero().flatten().tolist()  # items with no position that counts keep maps of 0
-    careful = [
+    buffer = torch.empty(size, dtype=c.dtype, device=c.q.device)
+    heads_at_once = max(1, size // c.head_size)
+    items = c.gain.any(1).nonzero().flatten().tolist()  # an item in which no position counts keeps maps of 0
+    out_of_range = [
         (item, head)
-        for item in counted
-        for start in range(0, heads, together)
-        for head in products.fill(c, maps, item, slice(start, min(heads, start + together)), room)
+        for item in items
+        for start in range(0, heads, heads_at_once)
+        for head in products.fill(c, maps, item, slice(start, min(heads, start + heads_at_once)), buffer)
     ]
-    if careful and c.total is None:
+    if out_of_range and c.total is None:
         c = dataclasses.replace(c, total=chunked(c.q, c.k, c.scale))
-    del room  # before another way takes as much
-    for item, head in careful:
+    del buffer  # streaming takes as much memory again
+    for item, head in out_of_range:
         for name, values in streaming.marginals(c, item, head, chunk_bytes).items():
             if name in PAIR_KEYS:
                 maps[name][item] += values / heads
@@ -191,29 +195,29 @@ def _marginals(c: ReferenceColumns, chunk_bytes: int, row_sums: str) -> Marginal
     return Marginals(row_sums=row_sums, **maps)
 
 
-def _placed(maps: Marginals, group: TokenGroup) -> Marginals:
-    """Values of tokens at their cells, where the reference does not fill its grid."""
+def _on_grid(maps: Marginals, group: TokenGroup) -> Marginals:
+    """Values of tokens put into their cells, where the tokens do not fill the grid of the reference."""
     if group.cells is None or group.grid is None:
         return maps
     names = [*(kind.key for kind in KINDS if kind.on_reference), *PAIR_KEYS]
-    spread = {}
+    by_cell = {}
     for name in names:
         if (values := getattr(maps, name)) is not None:
-            spread[name] = values.new_zeros(*values.shape[:-1], group.grid.cells)
-            spread[name][..., group.cells.to(values.device)] = values
-    return dataclasses.replace(maps, **spread)
+            by_cell[name] = values.new_zeros(*values.shape[:-1], group.grid.cells)
+            by_cell[name][..., group.cells.to(values.device)] = values
+    return dataclasses.replace(maps, **by_cell)
 
 
-def _tokens_of(group: TokenGroup, k: Tensor) -> Tensor:
+def _keys_of(group: TokenGroup, k: Tensor) -> Tensor:
     """The keys of a reference, ``[B, H, M, D]``."""
-    found = k[:, :, group.index]
-    if found.shape[2] != group.count or group.count == 0:
+    keys = k[:, :, group.index]
+    if keys.shape[2] != group.count or group.count == 0:
         raise BadAttention(
-            f"reference '{group.name}' should have {group.count} tokens, but {found.shape[2]} of the {k.shape[2]} keys "
+            f"reference '{group.name}' should have {group.count} tokens, but {keys.shape[2]} of the {k.shape[2]} keys "
             "of this attention call are at its place.",
-            found.shape[2],
+            keys.shape[2],
         )
-    return found
+    return keys
 
 
 def _additive(bias: Tensor, dtype: torch.dtype) -> Tensor:

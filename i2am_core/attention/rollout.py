@@ -1,9 +1,9 @@
-"""The tokens of an IP-Adapter Plus back on the image: an approximation, by attention rollout.
+"""Where the tokens of an IP-Adapter Plus come from in the image: an approximation, by attention rollout.
 
 Its Resampler (image_proj_models.py of cubiq/ComfyUI_IPAdapter_plus) makes T tokens of the features of CLIP, a class
-token and P patches: in each layer, T latents attend to the features and to one another. How much of each feature a
-token came to hold is rolled out over the layers (Abnar & Zuidema, ACL 2020, arXiv 2005.00928). Approximate: features
-are already mixed where they enter, and what the layers make of values is left out.
+token and P patches: in each layer, T latents attend to the features and to one another. How much each feature
+contributed to a token is rolled out over the layers (Abnar & Zuidema, ACL 2020, arXiv 2005.00928). It is approximate,
+since features are already mixed where they enter, and what the layers do to values is left out.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ from ..errors import BadAdapter
 from ..kinds import PAIR_KEY, MapKind
 from ..tokens import TokenGrid
 
-HEAD = 64  # numbers in each head of a Resampler, in all that there are
-OTHERS = {  # what has such weights, and is no Plus
+HEAD_DIM = 64  # of a Resampler: all that exist have it
+OTHER_ADAPTERS = {  # by a weight that only this kind of adapter has
     "proj.3.weight": "a 'full face' adapter, whose maps lie on 16x16 patches by themselves",
     "perceiver_resampler.proj_in.weight": "a FaceID Plus adapter, whose tokens are of a face that was cut out and "
     "aligned: their maps show where it acts in the picture, not which part of the image acts",
@@ -32,25 +32,27 @@ OTHERS = {  # what has such weights, and is no Plus
 
 @dataclass(frozen=True)
 class Resampled:
-    """What a Resampler makes of B images, and the attention of its layers: means over heads."""
+    """The tokens that a Resampler makes of B images, and the attention of its layers: means over heads."""
 
     tokens: Tensor  # [B, T, C]
-    attentions: tuple[Tensor, ...]  # of each layer [B, T, 1 + P + T]: class token, patches, latents; rows sum to 1
+    attentions: tuple[Tensor, ...]  # [B, T, 1 + P + T] of each layer: class token, patches, latents; rows sum to 1
 
 
 @torch.no_grad()
 def resample(weights: Mapping[str, Tensor], features: Tensor) -> Resampled:
     """Run a Resampler on ``features [B, 1 + P, E]``, in float32 or as these are in float64.
 
-    ``weights`` is its state dict, the ``image_proj`` of an adapter. Raises BadAdapter, saying what it is, for another.
+    ``weights`` is its state dict, the ``image_proj`` of an adapter. Raises BadAdapter for an adapter of another kind,
+    which it names, for weights that are missing, and for features of another size.
     """
     if "latents" not in weights:
-        found = next((what for name, what in OTHERS.items() if name in weights), "no IP-Adapter that I2AM knows")
-        raise BadAdapter(f"this is {found}: only an IP-Adapter Plus has tokens to be rolled out on to patches.", found)
+        kinds = (kind for name, kind in OTHER_ADAPTERS.items() if name in weights)
+        kind = next(kinds, "no IP-Adapter that I2AM knows")
+        raise BadAdapter(f"this is {kind}: only an IP-Adapter Plus has tokens to be rolled out on to patches.", kind)
     try:
         return _Resampler(weights, features.double() if features.dtype == torch.float64 else features.float()).run()
     except KeyError as error:
-        raise BadAdapter(f"this IP-Adapter Plus lacks the weights {error}: load a file that is whole.", error) from None
+        raise BadAdapter(f"this IP-Adapter Plus lacks the weights {error}: load a complete file.", error) from None
     except (RuntimeError, AttributeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise BadAdapter(
@@ -61,6 +63,8 @@ def resample(weights: Mapping[str, Tensor], features: Tensor) -> Resampled:
 
 
 class _Resampler:
+    """The forward pass of that Resampler, with the attention weights kept."""
+
     def __init__(self, weights: Mapping[str, Tensor], features: Tensor) -> None:
         self.weights, self.features = weights, features
 
@@ -78,11 +82,12 @@ class _Resampler:
         return Resampled(self._norm("norm_out", self._linear("proj_out", latents)), tuple(attentions))
 
     def _attend(self, name: str, x: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """What is added to the latents, and the attention ``[B, T, 1 + P + T]`` (``PerceiverAttention``)."""
+        """The change of the latents, and the attention ``[B, T, 1 + P + T]`` (``PerceiverAttention`` there)."""
         x, latents = self._norm(f"{name}.norm1", x), self._norm(f"{name}.norm2", latents)
         k, v = self._linear(f"{name}.to_kv", torch.cat([x, latents], 1)).chunk(2, -1)
-        q, k, v = (t.unflatten(-1, (-1, HEAD)).transpose(1, 2) for t in (self._linear(f"{name}.to_q", latents), k, v))
-        weights = (q @ k.mT * HEAD**-0.5).softmax(-1)  # [B, heads, T, 1 + P + T]
+        q = self._linear(f"{name}.to_q", latents)
+        q, k, v = (x.unflatten(-1, (-1, HEAD_DIM)).transpose(1, 2) for x in (q, k, v))
+        weights = (q @ k.mT * HEAD_DIM**-0.5).softmax(-1)  # [B, heads, T, 1 + P + T]
         return self._linear(f"{name}.to_out", (weights @ v).transpose(1, 2).flatten(2)), weights.mean(1)
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
@@ -97,21 +102,25 @@ class _Resampler:
 
 
 def rollout(attentions: Sequence[Tensor]) -> Tensor:
-    """``S [..., T, 1 + P]``: how much each token holds of the class token and of each patch. Rows sum to 1.
+    """How much the class token and each patch contributed to each token, ``S [..., T, 1 + P]``. Rows sum to 1.
 
-    ``S = rows of (S + A_latents @ S + A_features)`` from layer to layer, from 0: what a latent held before, what it
-    took from the others, and what it took from the features, each in the proportion of the attention.
+    ``attentions`` are those of ``Resampled``. From layer to layer, starting with 0, ``S`` becomes
+    ``S + A_latents @ S + A_features``, with its rows scaled to sum to 1: what a latent had before, what it took from
+    the other latents, and what it took from the features, each in the proportion of the attention.
     """
     count = attentions[0].shape[-2]
-    held = torch.zeros_like(attentions[0][..., :-count])
+    contributions = torch.zeros_like(attentions[0][..., :-count])
     for attention in attentions:
-        held = held + attention[..., -count:] @ held + attention[..., :-count]
-        held = held / held.sum(-1, keepdim=True)
-    return held
+        contributions = contributions + attention[..., -count:] @ contributions + attention[..., :-count]
+        contributions = contributions / contributions.sum(-1, keepdim=True)
+    return contributions
 
 
-def grid_of(features: int) -> TokenGrid:
-    """The grid of the patches among a class token and patches. Raises BadAdapter where they fill no square."""
+def patch_grid(features: int) -> TokenGrid:
+    """The grid of the patches among so many features: a class token and a square of patches.
+
+    Raises BadAdapter where the patches fill no square.
+    """
     side = math.isqrt(features - 1)
     if side**2 != features - 1 or side == 0:
         raise BadAdapter(
@@ -122,20 +131,21 @@ def grid_of(features: int) -> TokenGrid:
     return TokenGrid(side, side)
 
 
-def spread(attribution: Attribution, reference: int, held: Tensor, pair_bytes: float) -> Attribution:
-    """The maps of a reference without places, on the patches that its tokens hold: ``held [T, 1 + P]``.
+def spread(attribution: Attribution, reference: int, contributions: Tensor, pair_bytes: float) -> Attribution:
+    """The attribution with the maps of a reference moved from its T tokens to P patches, which have places.
 
-    Shares are those of the tokens, divided among patches: what the class token holds is lost. Maps that sum to 1, and
-    pair maps, are brought to that sum again. Maps on the picture are as they were. Pair maps get as long as the
-    patches; those of as many layers as fit ``pair_bytes`` are kept.
+    ``contributions [T, 1 + P]`` is what ``rollout`` gives. Shares of the tokens are divided among patches, and what the
+    class token contributed is lost. Maps that sum to 1, and pair maps, are scaled to that sum again. Maps on the
+    picture stay as they are. Pair maps grow with the number of patches, so that only those of layers are kept that
+    still fit ``pair_bytes``. The reference becomes approximate. Raises BadAdapter where patches fill no square.
     """
-    known, patches = attribution.references[reference], held[:, 1:].float().cpu()
-    grid = grid_of(held.shape[-1])
+    before, patches = attribution.references[reference], contributions[:, 1:].float().cpu()
+    grid = patch_grid(contributions.shape[-1])
     entries, left_out = dict(attribution.entries), []
     for (number, layer), entry in attribution.entries.items():
         if number != reference:
             continue
-        size = sum(x.nbytes // known.tokens * grid.cells for x in entry.pairs.values())
+        size = sum(x.nbytes // before.tokens * grid.cells for x in entry.pairs.values())
         pair_bytes -= size
         if pair_bytes < 0 < size:
             pair_bytes += size
@@ -143,21 +153,21 @@ def spread(attribution: Attribution, reference: int, held: Tensor, pair_bytes: f
             entry = dataclasses.replace(entry, pairs={}, pair_rows=None)
         entries[number, layer] = _spread(entry, patches, grid)
     notes = [
-        f"reference {reference} ('{known.name}'): where its {known.tokens} tokens lie is approximate, rolled out "
-        f"through the IP-Adapter's layers; {held[:, 0].mean():.0%} of what they hold is of no patch, but of the "
-        "image as a whole (class token), and left out"
+        f"reference {reference} ('{before.name}'): where its {before.tokens} tokens lie is approximate, rolled out "
+        f"through the IP-Adapter's layers; {contributions[:, 0].mean():.0%} of what they hold is of no patch, but of "
+        "the image as a whole (class token), and left out"
     ]
     if left_out:
         notes.append(f"pair maps of {', '.join(left_out)}, rolled out on to patches, did not fit the memory budget")
     references = list(attribution.references)
-    references[reference] = dataclasses.replace(known, tokens=grid.cells, grid=grid, approximate=True, embeds=None)
+    references[reference] = dataclasses.replace(before, tokens=grid.cells, grid=grid, approximate=True, embeds=None)
     return dataclasses.replace(
         attribution, references=tuple(references), entries=entries, notes=(*attribution.notes, *notes)
     )
 
 
 def _spread(entry: LayerMaps, patches: Tensor, grid: TokenGrid) -> LayerMaps:
-    """``patches [T, P]``."""
+    """The maps of one layer on patches; ``patches [T, P]`` is what each contributed to each token."""
     maps = dict(entry.maps)
     for name, values in entry.maps.items():
         kind = MapKind.parse(name)
@@ -165,9 +175,9 @@ def _spread(entry: LayerMaps, patches: Tensor, grid: TokenGrid) -> LayerMaps:
             maps[name] = values @ patches if kind.normalization == "share" else _to_one(values @ patches)
     pairs = {}
     if entry.pairs:
-        made, went = PAIR_KEY["g2r"], PAIR_KEY["r2g"]
-        pairs[made] = _to_one(entry.pairs[made] @ patches)
-        pairs[went] = entry.pairs[went] @ _to_one(patches.mT).mT  # of each patch, the mean of tokens
+        g2r, r2g = PAIR_KEY["g2r"], PAIR_KEY["r2g"]
+        pairs[g2r] = _to_one(entry.pairs[g2r] @ patches)
+        pairs[r2g] = entry.pairs[r2g] @ _to_one(patches.mT).mT  # of each patch, the mean of the tokens it is in
     return dataclasses.replace(entry, maps=maps, pairs=pairs, reference_grid=grid)
 
 

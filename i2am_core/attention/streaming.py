@@ -1,7 +1,7 @@
-"""The maps of one head, row by row: slower than the products of ``attention``, and safe for any numbers.
+"""The maps of one head, row by row: slower than ``products``, and right for any numbers.
 
-Every softmax takes its own maximum, so that nothing underflows that matters. Two sweeps over the rows:
-the columns' denominators must be complete before they can be used.
+Every softmax subtracts its own maximum first, so that nothing that matters underflows. There are two passes over the
+rows, since the columns' denominators must be complete before they can be used.
 """
 
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from .columns import ReferenceColumns
 
 
 def marginals(c: ReferenceColumns, item: int, head: int, chunk_bytes: int) -> dict[str, Tensor]:
-    """The maps of one head of one item, by their names in ``attention.Marginals``; ``c.total`` must be known."""
+    """The maps of one head of one item, by their names in ``marginals.Marginals``; ``c.total`` must be known."""
     assert c.total is not None
     q, k, total, pair_rows = c.q[item, head], c.k[item, head], c.total[item, head], c.pair_rows
     bias = None if c.bias is None else c.bias[item, head]
     n, m, dtype, device = q.shape[0], k.shape[0], total.dtype, q.device
     size = max(1, chunk_bytes // (total.element_size() * max(1, m)))
     gain = c.gain[item].to(dtype)
-    counted = gain != 0
+    counts = gain != 0  # the positions that do
 
     def chunks() -> Iterator[tuple[slice, Tensor]]:
         columns = k.to(dtype).T
@@ -30,18 +30,18 @@ def marginals(c: ReferenceColumns, item: int, head: int, chunk_bytes: int) -> di
             yield part, logits if bias is None else logits + bias[part]
 
     share_of_row = torch.zeros(n, dtype=dtype, device=device)
-    looking = torch.zeros(n, dtype=dtype, device=device)  # 1 where a position may look at the reference
+    attending = torch.zeros(n, dtype=dtype, device=device)  # 1 where a position may attend to the reference
     sums = torch.zeros(4, m, dtype=dtype, device=device)  # share, paper, and both in scope
     inside = torch.zeros(n, dtype=dtype, device=device) if c.scope is None else c.scope[item].to(dtype)
-    highest = torch.full((m,), -torch.inf, dtype=dtype, device=device)  # of each column, so far
+    highest = torch.full((m,), -torch.inf, dtype=dtype, device=device)  # logit of each column so far
     denominator = torch.zeros(m, dtype=dtype, device=device)  # sum of exp(S - highest)
     pairs = None if pair_rows is None else torch.zeros(2, len(pair_rows), m, dtype=dtype, device=device)
 
     for part, logits in chunks():
-        logits = torch.where(counted[part, None], logits, -torch.inf)
+        logits = torch.where(counts[part, None], logits, -torch.inf)
         share, paper = (logits - _finite(total[part])[:, None]).exp(), _softmax(logits)
         share_of_row[part] = share.sum(-1)
-        looking[part] = paper.sum(-1).round()
+        attending[part] = paper.sum(-1).round()
         weights, gains = inside[part], gain[part]
         sums += torch.stack([gains @ share, paper.sum(0), (weights * gains) @ share, weights @ paper])
         raised = torch.maximum(highest, logits.amax(0))
@@ -49,32 +49,32 @@ def marginals(c: ReferenceColumns, item: int, head: int, chunk_bytes: int) -> di
         denominator = denominator * (highest - base).exp() + (logits - base).exp().sum(0)
         highest = raised
         if pairs is not None and pair_rows is not None:
-            here = (pair_rows >= part.start) & (pair_rows < part.stop)
-            pairs[0, here] = paper[pair_rows[here] - part.start]
+            in_part = (pair_rows >= part.start) & (pair_rows < part.stop)
+            pairs[0, in_part] = paper[pair_rows[in_part] - part.start]
 
     r2g = torch.zeros(n, dtype=dtype, device=device)
-    seen = (denominator > 0).sum().clamp(min=1)
+    attended = (denominator > 0).sum().clamp(min=1)  # tokens that any position may attend to
     inverse = torch.where(denominator > 0, 1 / denominator, 0)
     for part, logits in chunks():
-        logits = torch.where(counted[part, None], logits, -torch.inf)
+        logits = torch.where(counts[part, None], logits, -torch.inf)
         of_column = (logits - _finite(highest)).exp() * inverse
-        r2g[part] = of_column.sum(-1) / seen
+        r2g[part] = of_column.sum(-1) / attended
         if pairs is not None and pair_rows is not None:
-            here = (pair_rows >= part.start) & (pair_rows < part.stop)
-            pairs[1, here] = of_column[pair_rows[here] - part.start]
+            in_part = (pair_rows >= part.start) & (pair_rows < part.stop)
+            pairs[1, in_part] = of_column[pair_rows[in_part] - part.start]
 
-    found = {
+    maps = {
         "r2g_share": share_of_row.clamp(max=1) * gain,
         "r2g_paper": r2g,
         "g2r_share": sums[0] / max(1, n),
-        "g2r_paper": sums[1] / looking.sum().clamp(min=1),
+        "g2r_paper": sums[1] / attending.sum().clamp(min=1),
     }
     if c.scope is not None:
-        found["g2r_share_scope"] = sums[2] / inside.sum().clamp(min=1)
-        found["g2r_paper_scope"] = sums[3] / (looking * inside).sum().clamp(min=1)
+        maps["g2r_share_scope"] = sums[2] / inside.sum().clamp(min=1)
+        maps["g2r_paper_scope"] = sums[3] / (attending * inside).sum().clamp(min=1)
     if pairs is not None:
-        found |= {"g2r_pairs": pairs[0], "r2g_pairs": pairs[1]}
-    return found
+        maps |= {"g2r_pairs": pairs[0], "r2g_pairs": pairs[1]}
+    return maps
 
 
 def _softmax(logits: Tensor) -> Tensor:

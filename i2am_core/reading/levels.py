@@ -1,11 +1,11 @@
-"""The levels of I2AM: unified, time, head and layer maps of an attribution, by selection.
+"""The levels of I2AM: unified, time, head and layer maps of a selection, and beyond the paper references and frames.
 
-How maps are averaged is said in ``aggregate``. A map of a video is the mean of its frames, unless they are asked for
-one by one.
+``aggregate`` says how maps are averaged. A map of a video is the mean over its frames, but for level 'frame'.
 """
 
 import dataclasses
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..attribution import Attribution
 from ..errors import BadCount, NoFrames, NoLayout, NothingCaptured, OnlyOnPicture, UnknownChoice, UnresolvedAxis
-from ..kinds import MapKind
+from ..kinds import MapKind, Normalization
 from ..selection import Selected, Selection, numbers_text
 from ..tokens import TokenGrid
 from .aggregate import MeanOfLayers, clamped, grid_of, largest_of, layer_values, over_steps, resampled
@@ -27,7 +27,7 @@ EVERYTHING = Selection()
 
 @dataclass(frozen=True)
 class Maps:
-    """Maps ``[n, h, w]`` of one level, a label for each, and the scope that G2R was asked in."""
+    """Maps ``[n, h, w]`` (float32), a label for each, and their scope: 'whole image' or 'inpainting mask'."""
 
     values: Tensor
     labels: list[str]
@@ -41,15 +41,16 @@ def maps(
     selection: Selection = EVERYTHING,
     time_groups: int = 5,
 ) -> Maps:
-    """The maps of ``level``, in the units of the kind's normalization (see ``attention``).
+    """The maps of ``level`` (Park & Jang, section 3), in the unit of the kind's normalization.
 
-    The scope is that of the ``selection``; ``kind.scoped`` is not looked at. ``time_groups`` splits the selected steps
-    for the time level; 0 keeps each apart. Level 'reference' has a map of each reference in place of
-    ``selection.reference``, the strongest first; level 'frame' one of each frame of a video's latent. Raises an
-    ``errors.AttributionError`` where the selection is bad or nothing was captured for it.
+    The scope is that of the ``selection``; ``kind.scoped`` does not matter. Level 'time' divides the selected steps
+    into ``time_groups``; 0 keeps each step apart. Level 'reference' has a map of each reference in place of
+    ``selection.reference``, the strongest first; level 'frame' has one of each frame of a video's latent. Maps are on
+    the largest grid of the selected layers, and at least 0. Raises an AttributionError where the selection is bad, or
+    nothing was captured for it.
     """
-    found = unclamped(attribution, kind, level, selection, time_groups)
-    return dataclasses.replace(found, values=clamped(found.values))
+    result = unclamped(attribution, kind, level, selection, time_groups)
+    return dataclasses.replace(result, values=clamped(result.values))
 
 
 def unclamped(
@@ -59,27 +60,18 @@ def unclamped(
     selection: Selection = EVERYTHING,
     time_groups: int = 5,
 ) -> Maps:
-    """``maps`` before the clamp at its end: of these, the means of one level are exactly those of another."""
+    """``maps`` before they are clamped: the mean of such maps of one level is exactly the map of another level."""
     if level not in LEVELS:
         raise UnknownChoice("level", level, LEVELS)
     if level == "reference":
         return _reference_maps(attribution, kind, selection)
-    reading = _Reading.of(attribution, kind, selection, level == "frame")
-    if level == "time":
-        values, labels = reading.time_maps(time_groups)
-    elif level == "head":
-        values, labels = reading.head_maps()
-    elif level == "layer":
-        values, labels = reading.layer_maps()
-    elif level == "frame":
-        values, labels = reading.frame_maps()
-    else:
-        values, labels = reading.unified(), ["unified"]
+    reading = Reading.of(attribution, kind, selection, level == "frame")
+    values, labels = MAPS_OF[level](reading, time_groups)
     return Maps(values, labels, reading.selected.scope)
 
 
 @dataclass(frozen=True)
-class _Reading:
+class Reading:
     """The layers of a selection that were captured in its steps."""
 
     attribution: Attribution
@@ -89,23 +81,23 @@ class _Reading:
     layers: dict[int, Tensor]  # by number: [bins, heads, frames, h, w] on their own grids
 
     @classmethod
-    def of(cls, attribution: Attribution, kind: MapKind, selection: Selection, by_frame: bool) -> "_Reading":
+    def of(cls, attribution: Attribution, kind: MapKind, selection: Selection, by_frame: bool) -> "Reading":
         selected = selection.of(attribution)
-        kind, shown = selected.kind(kind), attribution.references[selected.reference]
-        if kind.on_reference and shown.grid is None:
-            raise NoLayout(selected.reference, shown.name, shown.tokens)
+        kind, reference = selected.kind(kind), attribution.references[selected.reference]
+        if kind.on_reference and reference.grid is None:
+            raise NoLayout(selected.reference, reference.name, reference.tokens)
         if not selected.layers:
-            raise NothingCaptured("layers", selection.layers, selected.reference, shown.name)
+            raise NothingCaptured("layers", selection.layers, selected.reference, reference.name)
         largest = largest_of(grid_of(attribution, kind, selected.reference, n) for n in selected.layers)
         bins = list(selected.bins)
-        seen = [n for n in selected.layers if attribution.entries[selected.reference, n].seen[bins].any()]
-        if not seen:
+        captured = [n for n in selected.layers if attribution.entries[selected.reference, n].seen[bins].any()]
+        if not captured:
             raise NothingCaptured("steps", selection.steps)
-        layers = {n: layer_values(attribution, kind, selected, n, by_frame) for n in seen}
+        layers = {n: layer_values(attribution, kind, selected, n, by_frame) for n in captured}
         return cls(attribution, kind, selected, largest, layers)
 
     def of_layer(self, layer: int, groups: list[list[int]]) -> Tensor:
-        """Means over each group of bins, of each head, on the grid of all: ``[groups, heads, frames, h, w]``."""
+        """Means over each group of bins, of each head, on the largest grid: ``[groups, heads, frames, h, w]``."""
         seen = self.attribution.entries[self.selected.reference, layer].seen
         return resampled(over_steps(self.layers[layer], seen, groups), self.largest.height, self.largest.width)
 
@@ -117,75 +109,101 @@ class _Reading:
         return mean.means()["all"]
 
     @property
-    def together(self) -> list[list[int]]:
+    def all_bins(self) -> list[list[int]]:
+        """All selected bins as one group."""
         return [list(self.selected.bins)]
 
-    def unified(self) -> Tensor:
-        return self.mean(self.together)[:, 0]
 
-    def layer_maps(self) -> tuple[Tensor, list[str]]:
-        values = [self.of_layer(layer, self.together).mean(1)[:, 0] for layer in self.layers]
-        return torch.cat(values), [f"layer {n}: {self.attribution.layers[n].name}" for n in self.layers]
+Labelled = tuple[Tensor, list[str]]
+"""Maps ``[n, h, w]``, not clamped, and a label for each."""
 
-    def time_maps(self, groups: int) -> tuple[Tensor, list[str]]:
-        if groups < 0:
-            raise BadCount("time_groups", groups, "each step apart")
-        count = min(groups, len(self.selected.bins)) or len(self.selected.bins)
-        parts = [part.tolist() for part in np.array_split(self.selected.bins, count)]
-        values = self.mean(parts)[:, 0]
-        labels = []
-        for bins, there in zip(parts, ~values.isnan().flatten(1).any(1), strict=True):
-            held = [step for b in bins for step in self.attribution.bins[b]]
-            name = f"{'step' if len(held) == 1 else 'steps'} {numbers_text(held)}"
-            missing = "" if there else " (not captured)"
-            labels.append(f"{name}, sigma {self.attribution.sigmas[held[0]]:.3g}{missing}")
-        return values.nan_to_num(0), labels
 
-    def head_maps(self) -> tuple[Tensor, list[str]]:
-        """Heads are numbered within the layers that share a head count: head 3 of 10 is not head 3 of 20."""
-        if not self.attribution.heads_kept:
-            raise UnresolvedAxis("heads")
-        groups: dict[int, list[int]] = defaultdict(list)
-        mean = MeanOfLayers()
-        for layer in self.layers:
-            count = self.attribution.layers[layer].heads
-            groups[count].append(layer)
-            mean.add(count, self.of_layer(layer, self.together)[0, :, 0])
-        labels = []
-        for count, members in groups.items():
-            where = "1 layer" if len(members) == 1 else f"{len(members)} layers"
-            labels += [f"head {head} of {count} ({where})" for head in self.selected.heads[members[0]]]
-        return torch.cat(list(mean.means().values())), labels
+def _unified(reading: Reading, time_groups: int) -> Labelled:
+    return reading.mean(reading.all_bins)[:, 0], ["unified"]
 
-    def frame_maps(self) -> tuple[Tensor, list[str]]:
-        """Frames are those of the latent, of which a video has one for several of its pictures."""
-        counts = sorted({values.shape[2] for values in self.layers.values()})
-        if counts == [1] or len(counts) > 1:
-            raise NoFrames(self.kind.direction, counts)
-        values = self.mean(self.together)[0]
-        return values, [f"frame {n}" for n in range(len(values))]
+
+def _layer(reading: Reading, time_groups: int) -> Labelled:
+    values = [reading.of_layer(layer, reading.all_bins).mean(1)[:, 0] for layer in reading.layers]
+    return torch.cat(values), [f"layer {n}: {reading.attribution.layers[n].name}" for n in reading.layers]
+
+
+def _time(reading: Reading, time_groups: int) -> Labelled:
+    if time_groups < 0:
+        raise BadCount("time_groups", time_groups, "each step apart")
+    count = min(time_groups, len(reading.selected.bins)) or len(reading.selected.bins)
+    parts = [part.tolist() for part in np.array_split(reading.selected.bins, count)]
+    values = reading.mean(parts)[:, 0]
+    labels = []
+    for bins, captured in zip(parts, ~values.isnan().flatten(1).any(1), strict=True):
+        steps = [step for b in bins for step in reading.attribution.bins[b]]
+        name = f"{'step' if len(steps) == 1 else 'steps'} {numbers_text(steps)}"
+        missing = "" if captured else " (not captured)"
+        labels.append(f"{name}, sigma {reading.attribution.sigmas[steps[0]]:.3g}{missing}")
+    return values.nan_to_num(0), labels
+
+
+def _head(reading: Reading, time_groups: int) -> Labelled:
+    """Heads are averaged over the layers that have the same number of heads: head 3 of 10 is not head 3 of 20."""
+    if not reading.attribution.heads_kept:
+        raise UnresolvedAxis("heads")
+    groups: dict[int, list[int]] = defaultdict(list)
+    mean = MeanOfLayers()
+    for layer in reading.layers:
+        count = reading.attribution.layers[layer].heads
+        groups[count].append(layer)
+        mean.add(count, reading.of_layer(layer, reading.all_bins)[0, :, 0])
+    labels = []
+    for count, members in groups.items():
+        where = "1 layer" if len(members) == 1 else f"{len(members)} layers"
+        labels += [f"head {head} of {count} ({where})" for head in reading.selected.heads[members[0]]]
+    return torch.cat(list(mean.means().values())), labels
+
+
+def _frame(reading: Reading, time_groups: int) -> Labelled:
+    """Frames are those of the latent: one for several pictures of the video."""
+    counts = sorted({values.shape[2] for values in reading.layers.values()})
+    if counts == [1] or len(counts) > 1:
+        raise NoFrames(reading.kind.direction, counts)
+    values = reading.mean(reading.all_bins)[0]
+    return values, [f"frame {n}" for n in range(len(values))]
+
+
+MAPS_OF: dict[Level, Callable[[Reading, int], Labelled]] = {
+    "unified": _unified,
+    "time": _time,
+    "head": _head,
+    "layer": _layer,
+    "frame": _frame,
+}
+"""What makes the maps of a level of one reading; level 'reference', alone, needs a reading for each reference."""
 
 
 def _reference_maps(attribution: Attribution, kind: MapKind, selection: Selection) -> Maps:
-    """Which reference wins where: who has the largest share of the attention, in how many cells."""
+    """A map of each reference, the strongest first; labels say its share, and in how many cells it is the largest."""
     if kind.on_reference:
         raise OnlyOnPicture()
     chosen = selection.layer_numbers([layer.name for layer in attribution.layers])
     numbers = sorted({reference for reference, layer in attribution.entries if layer in chosen})
     if not numbers:
         raise NothingCaptured("layers", selection.layers)
-    selections = [dataclasses.replace(selection, reference=n) for n in numbers]
-    shares, shown = (
-        [unclamped(attribution, MapKind("r2g", which), "unified", one) for one in selections]
-        for which in ("share", kind.normalization)
-    )
-    height, width = max((x.values.shape[-2:] for x in shares), key=lambda shape: shape[0] * shape[1])
-    share, asked = (torch.cat([resampled(x.values, height, width) for x in found]) for found in (shares, shown))
-    winner, strength = share.argmax(0), clamped(share).mean((1, 2))
+
+    def unified(normalization: Normalization) -> Maps:
+        """A map of each reference, all on the largest grid."""
+        results = [
+            unclamped(
+                attribution, MapKind("r2g", normalization), "unified", dataclasses.replace(selection, reference=n)
+            )
+            for n in numbers
+        ]
+        height, width = max((x.values.shape[-2:] for x in results), key=lambda size: size[0] * size[1])
+        return Maps(torch.cat([resampled(x.values, height, width) for x in results]), [], results[0].scope)
+
+    share, requested = unified("share").values, unified(kind.normalization)
+    strongest, strength = share.argmax(0), clamped(share).mean((1, 2))
     order = strength.argsort(descending=True).tolist()
     labels = [
         f"reference {numbers[n]}: {attribution.references[numbers[n]].name}, share {100 * strength[n]:.2g}%, "
-        f"the strongest in {100 * (winner == n).float().mean():.0f}% of the picture"
+        f"the strongest in {100 * (strongest == n).float().mean():.0f}% of the picture"
         for n in order
     ]
-    return Maps(asked[order], labels, shares[0].scope)
+    return Maps(requested.values[order], labels, requested.scope)

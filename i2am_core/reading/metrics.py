@@ -1,4 +1,4 @@
-"""Scores of a map. IMACS: Park & Jang, ICLR 2025, "Inpainting Mask Attention Consistency Score"."""
+"""Numbers that say something of a map. IMACS is the paper's "Inpainting Mask Attention Consistency Score"."""
 
 import math
 
@@ -16,30 +16,30 @@ def min_max(values: Tensor) -> Tensor:
 
 
 def imacs(values: Tensor, mask: Tensor, penalty: float = 3.0, threshold: float = 0.4) -> float:
-    """IMACS of a unified map ``[h, w]`` against a mask ``[H, W]`` at image size.
+    """IMACS (Park & Jang, ICLR 2025) of a unified map ``[h, w]`` against a mask ``[H, W]`` at image size.
 
     The map is resized to the mask, stretched to [0, 1], and values up to ``threshold`` are set to 0. The score
     is its mean inside the mask minus ``penalty`` times its mean outside: at most 1, and negative where the
-    attention falls outside. Raises OneSidedMask for an empty or full mask, which has no score.
+    attention falls outside. The mask is 1 inside, and cut at 0.5. Raises OneSidedMask where it is empty or full.
     """
     inside = mask > 0.5
     if not inside.any() or inside.all():
         raise OneSidedMask(full=bool(inside.any()))
     stretched = min_max(resize(values.float(), *mask.shape))
-    kept = torch.where(stretched > threshold, stretched, 0.0)
-    return (kept[inside].mean() - penalty * kept[~inside].mean()).item()
+    strong = torch.where(stretched > threshold, stretched, 0.0)
+    return (strong[inside].mean() - penalty * strong[~inside].mean()).item()
 
 
 def share_inside(values: Tensor, mask: Tensor) -> float:
-    """The part of a map's mass that lies inside a mask, in [0, 1]. Both ``[h, w]``; the mask may be soft."""
+    """The part of a map's sum that lies inside a mask, in [0, 1]; both ``[h, w]``, and the mask may be soft."""
     total = values.sum()
     return (values * mask).sum().item() / total.item() if total > 0 else 0.0
 
 
 def concentration(values: Tensor) -> Tensor:
-    """How far maps ``[n, h, w]`` are from flat, ``[n]``: 0 where all cells are alike, 1 where one holds everything.
+    """How far maps ``[n, h, w]`` are from flat, ``[n]``: 0 where all cells are equal, 1 where all but one are 0.
 
-    One minus the entropy of a map, which is scaled to sum to 1, in units of a flat map's.
+    It is one minus the entropy of the map, scaled to sum to 1, over the entropy of a flat map.
     """
     flat = values.flatten(1)
     if flat.shape[1] == 1:

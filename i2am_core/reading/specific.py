@@ -1,8 +1,8 @@
-"""The specific reference attribution map (SRAM): what made *this* part of the picture, and where *that* part went.
+"""The specific reference attribution map (SRAM) of a region: what it was made from, or where it went.
 
-Paper, section 3. From the pair maps of the chosen layers: the mean over a region A of the picture of
-``softmax_j S[i, j]`` (which parts of the reference made A), or the mean over a region B of the reference of
-``softmax_i S[i, j]`` (where B went). Layers are averaged as in ``aggregate``.
+Park & Jang, section 3. From the pair maps of the selected layers: the mean over a region A of the picture of
+``softmax_j S[i, j]`` (which parts of the reference A was made from), or the mean over a region B of the reference of
+``softmax_i S[i, j]`` (where in the picture B went). Layers are averaged as in ``aggregate``.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ EVERYTHING = Selection()
 
 @dataclass(frozen=True)
 class SpecificMap:
-    """A map ``[h, w]``, and ``note``: what it was taken from, in words."""
+    """A map ``[h, w]`` (float32), and ``note``: which layers it is a mean of, in words."""
 
     values: Tensor
     note: str
@@ -32,42 +32,43 @@ class SpecificMap:
 def specific(
     attribution: Attribution, region: Tensor, direction: Direction, selection: Selection = EVERYTHING
 ) -> SpecificMap:
-    """The map of a region ``[H, W]`` in [0, 1], given on the picture for 'g2r' and on the reference for 'r2g'.
+    """The map of a region ``[H, W]`` in [0, 1] (SRAM of Park & Jang, section 3).
 
-    'g2r' lives on the reference's grid and sums to 1 (before resizing, where layers see it on several grids); 'r2g'
-    lives on the largest grid of the chosen layers, and where pair maps were kept for every position it sums to 1
-    (before resizing). Of a video, the region is the same in all frames, and the map is the mean of the frames. Raises
-    an ``errors.AttributionError`` where nothing was kept that could answer.
+    For 'g2r' the region is on the picture, and the map on the reference's grid. It sums to 1, but where layers have
+    the reference on several grids, and it was resized. For 'r2g' the region is on the reference, and the map on the
+    largest grid of the selected layers. It sums to 1 before it is resized, if there are pair maps of every position.
+    Of a video, the region is the same in all frames, and the map is the mean over frames. Raises an AttributionError
+    where the region is empty, the selection is bad, or there are no pair maps of it.
     """
-    found = unclamped(attribution, region, direction, selection)
-    return SpecificMap(clamped(found.values), found.note)
+    result = unclamped(attribution, region, direction, selection)
+    return SpecificMap(clamped(result.values), result.note)
 
 
 def unclamped(
     attribution: Attribution, region: Tensor, direction: Direction, selection: Selection = EVERYTHING
 ) -> SpecificMap:
-    """``specific`` before the clamp at its end."""
+    """``specific`` before the map is clamped."""
     attribution.check_item(selection.item)
-    shown = attribution.check_reference(selection.reference)
-    if shown.grid is None:
-        raise NoLayout(selection.reference, shown.name, shown.tokens, part=True)
+    reference = attribution.check_reference(selection.reference)
+    if reference.grid is None:
+        raise NoLayout(selection.reference, reference.name, reference.tokens, part=True)
     if not (region > 0).any():
         raise EmptyRegion()
     _check_means(attribution, selection)
     selected = selection.of(attribution)
-    kept = {n: e for n in selected.layers if (e := attribution.entries[selected.reference, n]).pairs}
-    if not kept:
+    entries = {n: e for n in selected.layers if (e := attribution.entries[selected.reference, n]).pairs}
+    if not entries:
         raise NoPairMaps()
     reading = _Reading(attribution, selected, MapKind(direction), region)
-    found = {n: part for n, entry in kept.items() if (part := reading.of_layer(n, entry)) is not None}
-    if not found:
+    by_layer = {n: values for n, entry in entries.items() if (values := reading.of_layer(n, entry)) is not None}
+    if not by_layer:
         raise NoPairMaps(outside=True)
-    largest = largest_of(grid_of(attribution, reading.kind, selected.reference, n) for n in found)
-    values = torch.stack([resampled(x, largest.height, largest.width) for x in found.values()]).mean(0)
-    partial = any(_rows(e) < attribution.layers[n].grid.cells for n, e in kept.items())
+    largest = largest_of(grid_of(attribution, reading.kind, selected.reference, n) for n in by_layer)
+    values = torch.stack([resampled(x, largest.height, largest.width) for x in by_layer.values()]).mean(0)
+    partial = any(_rows(e) < attribution.layers[n].grid.cells for n, e in entries.items())
     where = ", of the inpainting mask only" if partial else ""
-    names = ", ".join(attribution.layers[n].name for n in kept)
-    return SpecificMap(values, f"mean of {len(found)} layer(s): {names}{where}")
+    names = ", ".join(attribution.layers[n].name for n in entries)
+    return SpecificMap(values, f"mean of {len(by_layer)} layer(s): {names}{where}")
 
 
 def _check_means(attribution: Attribution, selection: Selection) -> None:
@@ -79,20 +80,22 @@ def _check_means(attribution: Attribution, selection: Selection) -> None:
 
 @dataclass(frozen=True)
 class _Reading:
+    """The pair maps of a selection, for one region."""
+
     attribution: Attribution
     selected: Selected
     kind: MapKind
     region: Tensor  # [H, W]
 
     def of_layer(self, number: int, entry: LayerMaps) -> Tensor | None:
-        """``[h, w]`` on the layer's own grid, or None where the region holds no position whose pairs were kept."""
+        """``[h, w]`` on the layer's own grid, or None where the region holds no position that has a pair map."""
         grid = self.attribution.layers[number].grid
         reference = grid_of(self.attribution, MapKind("g2r"), self.selected.reference, number)
         pairs = entry.pairs[PAIR_KEY[self.kind.direction]][self.selected.item]
         assert entry.pair_rows is not None
         if self.kind.on_reference:
-            asked = cells_of(self.region, grid)[entry.pair_rows]
-            return _over_frames(pairs[asked].mean(0), reference) if asked.any() else None
+            in_region = cells_of(self.region, grid)[entry.pair_rows]
+            return _over_frames(pairs[in_region].mean(0), reference) if in_region.any() else None
         values = pairs.new_zeros(grid.cells)
         values[entry.pair_rows] = pairs[:, cells_of(self.region, reference)].mean(1)
         return _over_frames(values, grid)

@@ -1,4 +1,4 @@
-"""The numbers of a run's references: those that the model was given come first, others as they turn up."""
+"""The numbers of a run's references: given references come first, others follow as calls read them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,29 +9,32 @@ from ..tokens import TokenGrid
 
 
 class References:
-    """A reference is known by its name and key, and by whether it has places; without any, by its tokens as well.
+    """Two references are the same if they have the same name and key, and both have a grid, or both as many tokens.
 
-    Of one that was given, what is seen first takes the place of what was said: grid and tokens are then the model's.
-    One that was given with 0 tokens, whose number only the model's calls tell, is forgotten if none ever tells it.
+    The grid and tokens of a given reference are only assumed, until the first call that reads it says what they are.
+    One that is given with 0 tokens, since only calls say how many it has, is forgotten if no call reads it.
     """
 
     def __init__(self) -> None:
         self._known: list[Reference] = []
         self._given: list[Reference] = []
-        self._seen: set[int] = set()  # of those that were given
+        self._read: set[int] = set()  # given references that a call has read
 
     @property
     def known(self) -> tuple[Reference, ...]:
+        """All references so far, by number."""
         return tuple(self._known)
 
     def give(self, references: Sequence[Reference]) -> None:
+        """Number the given references. Raises RuntimeError where there are others already."""
         if self._known:
             raise RuntimeError(f"{len(self._known)} references are numbered already: give them before the run.")
         self._given, self._known = list(references), list(references)
 
     def number(self, reference: Reference) -> int:
+        """The number of a reference that a call reads, which may be new. The largest of its grids is kept."""
         for number, known in enumerate(self._known):
-            if self._unseen(number):
+            if self._is_unread(number):
                 continue
             same = (known.name, known.key, known.grid is None) == (
                 reference.name,
@@ -42,15 +45,15 @@ class References:
                 self._known[number] = max(known, reference, key=lambda r: r.tokens)
                 return number
         for number, known in enumerate(self._known):
-            if self._unseen(number) and (known.name, known.key) == (reference.name, reference.key):
-                self._seen.add(number)
+            if self._is_unread(number) and (known.name, known.key) == (reference.name, reference.key):
+                self._read.add(number)
                 self._known[number] = reference
                 return number
         self._known.append(reference)
         return len(self._known) - 1
 
-    def _unseen(self, number: int) -> bool:
-        return number < len(self._given) and number not in self._seen
+    def _is_unread(self, number: int) -> bool:
+        return number < len(self._given) and number not in self._read
 
     def freeze(self, captured: AbstractSet[tuple[int, TokenGrid | None]]) -> tuple[dict[int, int], list[Reference]]:
         """New numbers by the old ones, and the references: those that were ``captured``, with their grids, or given."""
@@ -58,15 +61,14 @@ class References:
         for number, grid in captured:
             grids.setdefault(number, set()).add(grid)
         given = [number for number, reference in enumerate(self._given) if reference.tokens]
-        kept = [number for number in range(len(self._known)) if number in grids or number in given]
-        references = [
-            _on_largest(self._known[n], grids[n]) if n in grids else self._given[n] for n in kept
-        ]  # what was only assumed of a given reference is forgotten
-        return {old: new for new, old in enumerate(kept)}, references
+        numbers = [number for number in range(len(self._known)) if number in grids or number in given]
+        # A call that did not count may have changed a given reference: where none counted, it is as it was given.
+        references = [_on_largest(self._known[n], grids[n]) if n in grids else self._given[n] for n in numbers]
+        return {old: new for new, old in enumerate(numbers)}, references
 
 
 def _on_largest(reference: Reference, grids: AbstractSet[TokenGrid | None]) -> Reference:
-    """The reference without grids that were assumed in calls of which nothing was kept."""
+    """The reference on the largest of ``grids``: its own may come from a call that did not count in the end."""
     if reference.grid is None or None in grids or reference.grid in grids:
         return reference
     largest = max((grid for grid in grids if grid is not None), key=lambda grid: grid.cells)

@@ -1,7 +1,7 @@
 """Running sums of the maps of one layer for one reference: over the calls of a step, over steps, and of pair maps.
 
-A call may hold only if a verdict does, a boolean on the device that nobody waits for. What it adds is then chosen
-there, and counts are numbers or tensors on the device, as the case may be.
+A call may count only if a verdict holds, which is a boolean on the device. To read it would be to wait for the device:
+so values are chosen there, and counts of such calls are tensors on the device, where other counts are numbers.
 """
 
 from collections import defaultdict
@@ -15,16 +15,19 @@ from ..attribution import LayerMaps
 from ..kinds import KINDS, PAIR_KEYS
 from ..tokens import TokenGrid
 
-Holds = bool | Tensor  # 0-dim
-Count = float | Tensor  # 0-dim
+Holds = bool | Tensor
+"""Whether a call counts; a tensor is boolean and 0-dim."""
+Count = float | Tensor
+"""How many calls or evaluations count; a tensor is 0-dim."""
 
 
-def kept_where(holds: Holds, value: Tensor) -> Tensor:
-    """The value, or 0 where its call does not hold."""
+def zero_unless(holds: Holds, value: Tensor) -> Tensor:
+    """The value, or 0 where its call does not count."""
     return value if isinstance(holds, bool) else torch.where(holds.to(value.device), value, 0)
 
 
 def either(one: Holds, other: Holds) -> Holds:
+    """Whether one of two calls counts."""
     if one is True or other is True:
         return True
     return other if one is False else one | other
@@ -33,28 +36,30 @@ def either(one: Holds, other: Holds) -> Holds:
 class StepSums:
     """Sums over the calls of one step, each ``[items, heads, cells]``, on the model's device.
 
-    A map of the paper is the mean of those calls in which it says anything: of a conditioning for an area outside the
-    scope, it does not. Calls of one evaluation of the denoiser are parts of one result: their shares add up.
+    A map in the paper's normalization is the mean of those calls in which it is not 0 as a whole, as that of a
+    conditioning is whose area lies outside the scope. Calls of one evaluation of the denoiser are parts of one result:
+    their shares add up.
     """
 
     def __init__(self) -> None:
         self.maps: dict[str, Tensor] = {}
-        self._told: dict[str, Tensor] = {}  # calls in which a map of the paper is not 0, [items]
-        self._past: Count = 0  # evaluations that held, but for the last
-        self._last: Holds = False  # whether the last one did, in any of its calls
-        self._evaluation: int | None = None  # the last one
+        self._nonzero_calls: dict[str, Tensor] = {}  # [items], of each map in the paper's normalization
+        self._past: Count = 0  # evaluations that count, without the last one
+        self._last: Holds = False  # whether the last one does: if any of its calls does
+        self._evaluation: int | None = None  # number of the last one
 
     def add(self, marginals: Marginals, heads_kept: bool, evaluation: int | None, holds: Holds) -> None:
-        sums, told = {}, {}
+        """Add a call. ``evaluation`` is the number of the one it is part of, None where it is all of one."""
+        sums, nonzero_calls = {}, {}
         for kind in KINDS:
             value = getattr(marginals, kind.key)
             if value is not None:
-                value = kept_where(holds, (value if heads_kept else value.mean(1, keepdim=True)).float())
+                value = zero_unless(holds, (value if heads_kept else value.mean(1, keepdim=True)).float())
                 sums[kind.key] = self.maps[kind.key] + value if kind.key in self.maps else value
                 if kind.normalization == "paper":
-                    told[kind.key] = value.flatten(1).any(1) + self._told.get(kind.key, 0)
-        self.maps |= sums  # all or none: shapes that do not fit have raised by now
-        self._told |= told
+                    nonzero_calls[kind.key] = value.flatten(1).any(1) + self._nonzero_calls.get(kind.key, 0)
+        self.maps |= sums  # all or none: a shape that does not fit has raised before
+        self._nonzero_calls |= nonzero_calls
         if evaluation is None or evaluation != self._evaluation:
             self._past, self._last = self.evaluations, holds
         else:
@@ -63,13 +68,13 @@ class StepSums:
 
     @property
     def evaluations(self) -> Count:
-        """How many held."""
+        """How many count."""
         return self._past + (int(self._last) if isinstance(self._last, bool) else self._last)
 
     def mean(self, key: str, evaluations: int) -> Tensor:
-        """``evaluations`` is their number, as known by now; there must be one at least."""
-        if key in self._told:
-            return self.maps[key] / self._told[key].clamp(min=1)[:, None, None]
+        """The mean of a map over the step; ``evaluations`` is the value of that property as a number, at least 1."""
+        if key in self._nonzero_calls:
+            return self.maps[key] / self._nonzero_calls[key].clamp(min=1)[:, None, None]
         return self.maps[key] / evaluations
 
     def merge_heads(self) -> None:
@@ -83,65 +88,67 @@ class StepSums:
 class PairSums:
     """Pair maps ``[items, A, M]``: the mean over steps of the mean over the calls of a step.
 
-    The sum over the calls of the step at hand is on the model's device, the sum over steps on the CPU: twice what is
-    kept. A step that comes back after another has begun (``Recorder`` keeps that of the maps open, for which there is
-    no room here) counts once more, as much as these calls are of all that the step had so far.
+    The sum over the calls of the present step is on the model's device, the sum over steps on the CPU: twice the memory
+    of the result. Of maps, ``Recorder`` keeps two steps open; pair maps are too large for that. So a step that the
+    sampler returns to after another one counts once more, with the part that the new calls are of all calls of the
+    step so far.
     """
 
     def __init__(self, rows: Tensor) -> None:
-        self.rows = rows
-        self._kept: dict[str, Tensor] = {}  # sum over steps
-        self._weight: Count = 0  # of all steps in it
-        self._open: dict[str, Tensor] = {}  # sum over calls of a step
+        self.rows = rows  # [A]
+        self._over_steps: dict[str, Tensor] = {}
+        self._weight: Count = 0  # of all steps in ``_over_steps``
+        self._over_calls: dict[str, Tensor] = {}
         self._step: int | None = None
-        self._calls: Count = 0  # in it that held
-        self._before: dict[int, Count] = defaultdict(int)  # calls by step, of steps that were closed
-        self.came_back = False  # whether the sampler asked for a step again, after another
+        self._calls: Count = 0  # that count, in ``_over_calls``
+        self._calls_of_closed: dict[int, Count] = defaultdict(int)  # by step
+        self.revisited = False  # whether the sampler returned to a step after another one
 
     def add(self, step: int, marginals: Marginals, holds: Holds) -> None:
+        """Add a call of a step; that of the step before is closed."""
         if step != self._step:
             self.close()
             self._step = step
         for key in PAIR_KEYS:
-            value = kept_where(holds, getattr(marginals, key).float())
-            self._open[key] = self._open[key] + value if key in self._open else value
+            value = zero_unless(holds, getattr(marginals, key).float())
+            self._over_calls[key] = self._over_calls[key] + value if key in self._over_calls else value
         self._calls = self._calls + (int(holds) if isinstance(holds, bool) else holds)
 
     def close(self) -> None:
-        """The step at hand ends: its mean goes to the CPU."""
+        """End the present step: its mean goes to the CPU."""
         if self._step is None:
             return
-        self.came_back |= self._step in self._before
-        every = self._before[self._step] + self._calls
-        weight = _over(self._calls, every)  # 1, but for a step that came back
-        factor = _over(1, every)  # of the sum: its mean times the weight
+        self.revisited |= self._step in self._calls_of_closed
+        all_calls = self._calls_of_closed[self._step] + self._calls
+        weight = _ratio(self._calls, all_calls)  # 1, but for a step that the sampler returned to
+        factor = _ratio(1, all_calls)  # the mean of these calls times the weight is their sum times this
         for key in PAIR_KEYS:
-            mean = (self._open.pop(key) * factor).to("cpu")
-            self._kept[key] = self._kept[key].add_(mean) if key in self._kept else mean
+            mean = (self._over_calls.pop(key) * factor).to("cpu")
+            self._over_steps[key] = self._over_steps[key].add_(mean) if key in self._over_steps else mean
         self._weight = self._weight + weight
-        self._before[self._step] = every
+        self._calls_of_closed[self._step] = all_calls
         self._step, self._calls = None, 0
 
     def means(self) -> dict[str, Tensor]:
-        """Empty where no call held."""
+        """The pair maps by their keys; empty where no call counts. Waits for the device."""
         self.close()
         weight = float(self._weight)
-        return {key: total.div_(weight) for key, total in self._kept.items()} if weight else {}
+        return {key: total.div_(weight) for key, total in self._over_steps.items()} if weight else {}
 
 
-def _over(count: Count, every: Count) -> Count:
-    """``count / every``, and 0 where there are none."""
-    if isinstance(every, Tensor):
-        return count / every.clamp(min=1)
-    return count / every if every else 0
+def _ratio(count: Count, all_calls: Count) -> Count:
+    """``count / all_calls``, and 0 where there are none."""
+    if isinstance(all_calls, Tensor):
+        return count / all_calls.clamp(min=1)
+    return count / all_calls if all_calls else 0
 
 
 class BinSums:
-    """Sums over steps, each ``[items, bins, heads, cells]``, on the CPU."""
+    """Sums over the steps of each time bin, ``[items, bins, heads, cells]``, on the CPU."""
 
     def __init__(self, like: StepSums, bins: Sequence[range]) -> None:
-        self.lengths = torch.tensor([float(len(b)) for b in bins])
-        self.seen = torch.zeros(len(bins))
+        self.lengths = torch.tensor([float(len(b)) for b in bins])  # in steps
+        self.seen = torch.zeros(len(bins))  # steps that were added
         self.maps = {name: torch.zeros(x.shape[0], len(bins), x.shape[1], x.shape[2]) for name, x in like.maps.items()}
 
     @property
@@ -149,6 +156,7 @@ class BinSums:
         return sum(x.nbytes for x in self.maps.values())
 
     def add(self, step: StepSums, bin_number: int, evaluations: int) -> None:
+        """Add the mean of a step to its bin; see ``StepSums.mean``."""
         self.seen[bin_number] += 1
         for name, total in self.maps.items():
             total[:, bin_number] += step.mean(name, evaluations).cpu()
@@ -166,11 +174,12 @@ class BinSums:
         self.maps = {name: total.mean(2, keepdim=True) for name, total in self.maps.items()}
 
     def freeze(self, pairs: PairSums | None, reference_grid: TokenGrid | None) -> LayerMaps:
+        """The means; the sums are used up."""
         weight = self.seen.clamp(min=1)[None, :, None, None]
         means = {} if pairs is None else pairs.means()
         return LayerMaps(
             maps={name: total.div_(weight) for name, total in self.maps.items()},
-            seen=torch.minimum(self.seen, self.lengths),  # a step that was closed and came back counts once
+            seen=torch.minimum(self.seen, self.lengths),  # a step that was closed twice counts once
             pair_rows=pairs.rows if pairs is not None and means else None,
             pairs=means,
             reference_grid=reference_grid,

@@ -1,1 +1,1 @@
-"""From maps to what people look at: colours, contact sheets, the file of the viewer."""
+"""From maps to pictures: colours, contact sheets, the file of the viewer."""

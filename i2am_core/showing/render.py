@@ -1,11 +1,14 @@
-"""Maps as pictures: colormaps, overlays, and a shared or separate scale."""
+"""Maps as pictures: colormaps, overlays, and a shared or separate scale.
+
+matplotlib is imported when a colormap is used, so that the core can be used without it.
+"""
 
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ..errors import UnknownColormap
+from ..errors import MissingPackage, UnknownColormap
 from ..reading.aggregate import resize
 from ..reading.metrics import min_max
 
@@ -14,7 +17,7 @@ Scale = Literal["each map", "shared"]
 
 
 def stretch(values: Tensor, scale: Scale = "each map") -> Tensor:
-    """Maps ``[n, h, w]`` to [0, 1]: each on its own, for looking at one, or together, for comparing."""
+    """Maps ``[n, h, w]`` stretched to [0, 1]: each on its own, or with one scale for all, by which they compare."""
     if scale == "shared":
         return min_max(values.reshape(1, -1, values.shape[-1])).reshape(values.shape)
     return min_max(values)
@@ -26,19 +29,24 @@ def heat(values: Tensor, size: tuple[int, int], scale: Scale = "each map") -> Te
 
 
 def colorize(heat_values: Tensor, colormap: str = "jet") -> Tensor:
-    """Heat ``[n, h, w]`` in [0, 1] to RGB ``[n, h, w, 3]`` in [0, 1]."""
+    """Heat ``[n, h, w]`` in [0, 1] as RGB ``[n, h, w, 3]`` in [0, 1]. Raises what ``color_table`` does."""
     return color_table(colormap)[(heat_values * 255).round().long()]
 
 
 def color_table(colormap: str) -> Tensor:
-    """The colours of a colormap of matplotlib, ``[256, 3]`` in [0, 1]."""
-    import matplotlib  # takes longer to import than the rest of the pack
+    """The colours of a colormap of matplotlib, ``[256, 3]`` in [0, 1].
 
+    Raises UnknownColormap where matplotlib has none of this name, and MissingPackage without matplotlib.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        raise MissingPackage("matplotlib", "sheets", "a colormap") from None
     if colormap not in matplotlib.colormaps:
         raise UnknownColormap("colormap", colormap, COLORMAPS)
     return torch.tensor(matplotlib.colormaps[colormap](range(256)), dtype=torch.float32)[:, :3]
 
 
 def overlay(image: Tensor, colors: Tensor, opacity: float = 0.5) -> Tensor:
-    """Colours over an image, both ``[n, h, w, 3]``; opacity 0.5 is the paper's ``0.7 image + 0.5 heat``."""
+    """Colours over an image, all ``[n, h, w, 3]`` in [0, 1]; opacity 0.5 is the paper's ``0.7 image + 0.5 heat``."""
     return ((1 - 0.6 * opacity) * image + opacity * colors).clamp(0, 1)

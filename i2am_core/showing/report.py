@@ -1,4 +1,4 @@
-"""Figures for a page: what a run made and what its attention says, side by side."""
+"""Contact sheets: rows of pictures with captions on one page, such as all levels of a run's maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ..attribution import Attribution
+from ..errors import MissingPackage
 from ..kinds import Direction, MapKind
 from ..reading.levels import Level, maps
 from ..selection import Selection
@@ -33,9 +34,12 @@ class Row:
 
 
 def contact_sheet(rows: Sequence[Row], path: Path, title: str = "") -> None:
-    """Write a one-page PNG of all rows."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Write all rows, of which there is one at least, as a one-page PNG. Raises MissingPackage without matplotlib."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingPackage("matplotlib", "sheets", "a contact sheet") from None
 
     columns = max(len(row.pictures) for row in rows)
     band = 0.35  # inches of a heading
@@ -67,9 +71,10 @@ def contact_sheet(rows: Sequence[Row], path: Path, title: str = "") -> None:
 
 
 def attribution_sheet(attribution: Attribution, path: Path, item: int = 0, reference: int | None = None) -> None:
-    """Write a one-page PNG of every level in both directions, over the pictures kept with the attribution.
+    """Write a one-page PNG of every level in both directions, over the pictures that the attribution has.
 
-    Of the first reference that any layer has read, unless another is asked for.
+    It is of one ``item`` and one ``reference``, by default the first that any call has read. Raises UnknownItem or
+    UnknownReference where there is no such, and MissingPackage without matplotlib.
     """
     if reference is None:
         reference = min((number for number, _ in attribution.entries), default=0)
@@ -82,16 +87,16 @@ def attribution_sheet(attribution: Attribution, path: Path, item: int = 0, refer
         for level in LEVELS:
             if (level == "head" and not attribution.heads_kept) or (level == "frame" and frames == 1):
                 continue
-            shown = maps(attribution, MapKind(direction), level, Selection(reference=reference, item=item))
-            pictures = list(_overlays(shown.values, None if level == "frame" else picture))
+            of_level = maps(attribution, MapKind(direction), level, Selection(reference=reference, item=item))
+            pictures = list(_overlays(of_level.values, None if level == "frame" else picture))
             for start in range(0, len(pictures), COLUMNS):
                 part = slice(start, start + COLUMNS)
-                rows.append(Row(f"{title}: {level}", pictures[part], shown.labels[part]))
+                rows.append(Row(f"{title}: {level}", pictures[part], of_level.labels[part]))
     contact_sheet(rows, path, attribution.references[reference].name)
 
 
 def _frames(attribution: Attribution, direction: Direction, reference: int) -> int:
-    """1 where there is no video, or where layers disagree about its frames."""
+    """How many frames maps have; 1 where it is no video, or where layers have different numbers of frames."""
     grid = attribution.references[reference].grid
     if direction == "g2r" and grid is not None:
         return grid.frames

@@ -18,7 +18,7 @@ class Arguments:
     kernel: Callable[..., Tensor]
     args: tuple
     kwargs: Mapping[str, Any]
-    function: Callable | None = None  # at the end of the kernel, where that can be overheard
+    function: Callable | None = None  # of ComfyUI, at the end of the kernel, where that can be intercepted
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class AttentionCall:
 
     q ``[B, H, N, D]``, k ``[B, H, K, D]``, and a bias that broadcasts to ``[B, H, N, K]``: added to the logits, or
     boolean, True where a key counts. ``kernel(*args, **kwargs)`` is attention's output. ``function`` is ComfyUI's own
-    at the end of the kernel, None where it cannot be overheard.
+    at the end of the kernel, None where it cannot be intercepted.
     """
 
     kernel: Callable[..., Tensor]
@@ -41,9 +41,9 @@ class AttentionCall:
     function: Callable | None = None
 
     @classmethod
-    def read(cls, model_call: ModelCall, given: "Arguments") -> "AttentionCall":
-        """Backends name their parameters differently, but all take q, k, v, heads, mask in this order."""
-        args, kwargs = given.args, given.kwargs
+    def read(cls, model_call: ModelCall, arguments: Arguments) -> "AttentionCall":
+        """The call with these arguments: backends name them differently, but all take q, k, v, heads, mask in order."""
+        args, kwargs = arguments.args, arguments.kwargs
         q, k = args[0], args[1]
         heads = args[3] if len(args) > 3 else kwargs["heads"]
         mask = args[4] if len(args) > 4 else kwargs.get("mask")
@@ -55,14 +55,14 @@ class AttentionCall:
         k = split_heads(k, heads, batch)
         if mask is not None:
             mask = _four_axes(mask, q.shape[2])
-        return cls(given.kernel, args, kwargs, model_call, q, k, kwargs.get("scale"), mask, given.function)
+        return cls(arguments.kernel, args, kwargs, model_call, q, k, kwargs.get("scale"), mask, arguments.function)
 
     def with_arguments(self, args: tuple, kwargs: Mapping[str, Any]) -> "AttentionCall":
-        """The same kernel, given something else."""
+        """The same kernel with other arguments."""
         return self.read(self.model_call, Arguments(self.kernel, args, kwargs, self.function))
 
     def with_bias(self, added: Tensor) -> "AttentionCall":
-        """With ``added`` on the logits as well, which broadcasts to ``[B, H, N, K]``; -inf leaves a column out."""
+        """The call with ``added`` on its logits, which broadcasts to ``[B, H, N, K]``; -inf leaves a column out."""
         bias = added if self.bias is None else _additive(self.bias, added.dtype) + added
         bias = bias.to(self.q)
         if len(self.args) > 4:
@@ -85,7 +85,10 @@ def _four_axes(mask: Tensor, queries: int) -> Tensor:
         return mask[:, None]
     if mask.ndim == 4:
         return mask
-    raise ValueError(f"an attention mask of shape {tuple(mask.shape)} for {queries} queries")
+    raise ValueError(
+        f"an attention mask of shape {tuple(mask.shape)} for {queries} queries: "
+        "expected [N, K], [B, N, K] or [B, H, N, K]"
+    )
 
 
 def _additive(bias: Tensor, dtype: torch.dtype) -> Tensor:

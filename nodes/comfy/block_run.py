@@ -1,4 +1,4 @@
-"""A block while it runs: which attention calls were heard in it, and of which of its attentions there were none."""
+"""A block while it runs: which attention calls were observed in it, and which of its attentions made none."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from .callers import Function
 
 @dataclass(frozen=True)
 class ObservedCall:
-    """An attention call that was heard in a block."""
+    """An attention call that was observed in a block."""
 
     role: str  # of the block's attentions; "" where it is not known, or is none of them
     part: Part | None  # whose module was running
@@ -21,58 +21,66 @@ class ObservedCall:
 
 
 class BlockRun:
-    """One run of a block, or of the function that a pack has put in its place (``function``)."""
+    """One run of a block, or of the ``replacement`` that a pack has put in its place.
 
-    def __init__(self, block: Block, name: str, function: Function | None = None) -> None:
-        self.block, self.name, self.function = block, name, function
+    ``layer`` is the name under which the run counts; "" where it is one more than the model makes.
+    """
+
+    def __init__(self, block: Block, layer: str, replacement: Function | None = None) -> None:
+        self.block, self.layer, self.replacement = block, layer, replacement
         self.depth = 1
-        self.inside: list[Part] = []  # parts whose module runs
+        self.running_parts: list[Part] = []  # those whose module runs, the innermost last
         self.announced, self.changed = "", False  # the attention that ComfyUI has announced, of U-Nets
-        self.entered: set[Module] = set()  # of parts, those that ran
+        self.entered: set[Module] = set()  # modules of parts that have run
         self.calls: list[ObservedCall] = []
         self.delegated = False  # whether what runs in the block's place runs a block itself
 
     @property
     def part(self) -> Part | None:
-        """The innermost whose module runs."""
-        return self.inside[-1] if self.inside else None
+        """The innermost part whose module runs."""
+        return self.running_parts[-1] if self.running_parts else None
 
     def is_of(self, block: Block) -> bool:
-        return self.function is None and self.block.module is block.module
+        """Whether the block's own forward runs."""
+        return self.replacement is None and self.block.module is block.module
 
     def code(self) -> frozenset[str]:
         """The modules of Python in which what runs is written."""
-        parts = (code_of(type(part.module)) for part in self.inside if part.module is not None)
+        parts = (code_of(type(part.module)) for part in self.running_parts if part.module is not None)
         return code_of(type(self.block.module)).union(*parts)
 
-    def unheard(self, function_of: Callable[["BlockRun", Part], Function]) -> list[Part]:
+    def unobserved(self, function_of: Callable[["BlockRun", Part], Function]) -> list[Part]:
         """The parts that no call was of; ``function_of`` says in which function the attention of a part ran.
 
         A call stands for one part at most: for that of its role, else for one whose function may have made it.
         """
-        roles = {heard.role for heard in self.calls if heard.caller is None}
+        roles = {call.role for call in self.calls if call.caller is None}
         missing = [part for part in self.block.parts if part.role not in roles]
         if not missing:
             return []
-        left = [heard for heard in self.calls if heard.caller or heard.role not in {x.role for x in self.block.parts}]
+        known_roles = {part.role for part in self.block.parts}
+        left = [call for call in self.calls if call.caller or call.role not in known_roles]
         for part in list(missing):
-            stands = next((heard for heard in left if self._may_stand_for(heard, part, function_of(self, part))), None)
-            if stands is not None:
-                left.remove(stands)
+            match = next((call for call in left if self._may_stand_for(call, part, function_of(self, part))), None)
+            if match is not None:
+                left.remove(match)
                 missing.remove(part)
         return missing
 
-    def _may_stand_for(self, heard: ObservedCall, part: Part, function: Function) -> bool:
-        if self.block.announced and heard.announced != part.role:
+    def _may_stand_for(self, call: ObservedCall, part: Part, function: Function) -> bool:
+        """Whether the call may be the attention of a part, which ran in ``function``."""
+        if self.block.announced and call.announced != part.role:
             return False
-        if heard.caller is not None:
-            return heard.caller.pack == function.pack
-        if heard.part is not None:
-            return heard.part.module is part.module  # which makes several
+        if call.caller is not None:
+            return call.caller.pack == function.pack
+        if call.part is not None:
+            return call.part.module is part.module  # which makes several
         return part.module is None or not self.entered  # a compiled graph may not say that it entered a part
 
 
-@cache
-def code_of(kind: type[Module]) -> frozenset[str]:
-    """The modules of Python in which such a module is written."""
+def _code_of(kind: type) -> frozenset[str]:
     return frozenset(base.__module__ for base in kind.__mro__ if base is not Module)
+
+
+code_of: Callable[[type], frozenset[str]] = cache(_code_of)
+"""The modules of Python in which a class of modules is written."""

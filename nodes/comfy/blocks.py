@@ -6,7 +6,14 @@ from typing import Any
 
 from torch.nn import Module
 
-Replaced = tuple[str, Any]
+ForeignModule = Any
+"""A network of ComfyUI's, whose attributes are read: lists of blocks, sizes of patches.
+
+PyTorch gives every attribute of a module the type ``Tensor | Module``, which is wrong for most of these; what they are
+is written in the class that each token order names.
+"""
+
+ReplacedPlace = tuple[str, Any]
 """Where a pack puts a function in place of a block or of its attention: kind and key in ``patches_replace``."""
 
 
@@ -17,7 +24,7 @@ class Part:
     role: str = ""  # which one, where a block has several
     module: Module | None = None  # whose forward makes it; None where the block's own does
     keys: Module | None = None  # whose output is its keys, where one module makes several
-    replaced: tuple[Replaced, ...] = ()  # the first that is there counts
+    replaced: tuple[ReplacedPlace, ...] = ()  # the first that is there counts
 
 
 @dataclass(frozen=True)
@@ -30,8 +37,8 @@ class Block:
     names: tuple[str, ...]
     module: Module
     parts: tuple[Part, ...] = (Part(),)
-    replaced: tuple[Replaced, ...] = ()
-    announced: bool = False  # whether ComfyUI announces its parts: by attn1_patch and attn2_patch, of U-Nets
+    replaced: tuple[ReplacedPlace, ...] = ()
+    announced: bool = False  # whether ComfyUI announces its parts, as in U-Nets: see ``hooks``
 
 
 class Blocks:
@@ -41,7 +48,7 @@ class Blocks:
         self.blocks: dict[Module, Block] = {}
         self.parts: dict[Module, Part] = {}  # where a module makes several attentions, the last of them
         self.keys: dict[Module, Part] = {}
-        self.replaced: dict[Replaced, Block] = {}
+        self.replaced: dict[ReplacedPlace, Block] = {}
         self.names: set[str] = set()
         for block in blocks:
             self.blocks[block.module] = block

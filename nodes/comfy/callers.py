@@ -1,4 +1,4 @@
-"""Whose function makes an attention call: the model's own block, or one of another pack. For what people are told."""
+"""Which function makes an attention call: the model's own block, or another pack's. It is named to people."""
 
 import sys
 from collections.abc import Collection
@@ -9,10 +9,10 @@ from typing import Any
 
 from .proxy import Proxy
 
-OURS = __name__.rpartition(".")[0]
-ATTENTION = "comfy.ldm.modules.attention"
-THE_CALL = "apply_model"  # the function in ``hooks`` from which the model is called: beyond it, nobody counts
-PASSED = ("torch", "contextlib", "functools", "threading", "comfy")  # they call on behalf of others
+OUR_PACKAGE = __name__.rpartition(".")[0]
+ATTENTION_MODULE = "comfy.ldm.modules.attention"
+MODEL_CALLER = "apply_model"  # the function in ``hooks`` that calls the model: what is further out makes no attention
+INTERMEDIARIES = ("torch", "contextlib", "functools", "threading", "comfy")  # they call on behalf of others
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Function:
         return self.module.partition(".")[0]
 
     @property
-    def foreign(self) -> bool:
+    def is_of_another_pack(self) -> bool:
         """Whether it is of neither ComfyUI's models nor PyTorch, nor ours."""
-        return self.pack not in ("comfy", "torch") and not self.module.startswith(OURS)
+        return self.pack not in ("comfy", "torch") and not self.module.startswith(OUR_PACKAGE)
 
 
 def function_of(called: Any) -> Function:
@@ -46,17 +46,18 @@ def function_of(called: Any) -> Function:
     return Function(called.__qualname__, called.__module__ or "")
 
 
-def foreign_caller(own: Collection[str]) -> Function | None:
+def calling_pack_function(own: Collection[str]) -> Function | None:
     """The function of another pack that makes the present attention call; None where the model's own does.
 
-    The call is the model's own where its code, which is in one of the modules ``own``, comes first on the way out.
+    The stack is read from the attention call outwards. The call is the model's own where its code, which is in one of
+    the modules ``own``, comes before any pack's.
     """
     frame: FrameType | None = _outside_attention(sys._getframe(1))
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if module in own or (module == f"{OURS}.hooks" and frame.f_code.co_name == THE_CALL):
+        if module in own or (module == f"{OUR_PACKAGE}.hooks" and frame.f_code.co_name == MODEL_CALLER):
             return None
-        if module.partition(".")[0] not in PASSED and not module.startswith(OURS):
+        if module.partition(".")[0] not in INTERMEDIARIES and not module.startswith(OUR_PACKAGE):
             return Function(getattr(frame.f_code, "co_qualname", frame.f_code.co_name), module)
         frame = frame.f_back
     return None
@@ -66,7 +67,7 @@ def _outside_attention(frame: FrameType) -> FrameType | None:
     """The frame that called ``optimized_attention``, whose wrapper is in the same module as the U-Nets' blocks."""
     outside: FrameType | None = frame
     while outside is not None and (
-        outside.f_globals.get("__name__", "").startswith((OURS, "torch.")) or _is_wrapper(outside)
+        outside.f_globals.get("__name__", "").startswith((OUR_PACKAGE, "torch.")) or _is_wrapper(outside)
     ):
         outside = outside.f_back
     return outside
@@ -74,4 +75,4 @@ def _outside_attention(frame: FrameType) -> FrameType | None:
 
 def _is_wrapper(frame: FrameType) -> bool:
     name = frame.f_code.co_name
-    return frame.f_globals.get("__name__") == ATTENTION and (name == "wrapper" or name.startswith("attention_"))
+    return frame.f_globals.get("__name__") == ATTENTION_MODULE and (name == "wrapper" or name.startswith("attention_"))

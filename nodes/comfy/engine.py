@@ -1,4 +1,10 @@
-"""Locate, then act: where the references are in an attention call, before its kernel runs, and who is told of it."""
+"""Locate, then act: between the mechanisms, which locate references, and the consumers, which do something with them.
+
+One run goes through ``Engine`` from top to bottom. ``given`` numbers the references that the run was given.
+``watching`` is around each call of the denoiser. ``attend`` is each attention call in it: where it comes from, what the
+mechanisms locate in it, the consumers that act, the kernel, and the consumers that look. ``finish`` accounts for
+attention that was not observed. What goes wrong becomes a skip with a reason: the picture comes first.
+"""
 
 import logging
 import threading
@@ -13,45 +19,53 @@ from torch import Tensor
 from ...i2am_core.attribution import Reference
 from ...i2am_core.tokens import TokenGrid
 from .attention_call import Arguments, AttentionCall
+from .block_hooks import BlockHooks, Running
 from .blocks import Blocks
 from .callers import Function
 from .consumers.base import Consumer, LocatedIn
-from .forward_pass import BlockHooks, ForwardPass, Running
+from .forward_pass import ForwardPass
 from .located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from .mechanisms.base import Mechanism
-from .pending_call import UNREAD, LocatedCall, PendingCall, WatchedCall
+from .pending_call import NOT_READ, LocatedCall, PendingCall, WatchedCall
 from .token_orders import blocks_of, variant_of
 
 log = logging.getLogger(__name__)
 
 UNKNOWN = "attention in which I2AM knows no reference"
 OTHER_ROWS = "attention over other rows than the model was given: it splits them, or another pack changed them"
-FOREIGN = "attention that {} makes, in place of the model's own or beside it: what it holds is not known"
-UNHEARD = "attention that ran unseen in {}, which does not give ComfyUI's attention the options of the run"
-AGAIN = "a block that {} runs more than once in one call of the model: which run counts is not known"
+MADE_BY_PACK = "attention that {} makes, in place of the model's own or beside it: what it holds is not known"
+UNOBSERVED = (
+    "attention that was not observed: it ran in {}, which does not pass the run's options on to ComfyUI's attention"
+)
+REPEATED = "a block that {} runs more than once in one call of the model: which run counts is not known"
 NESTED = "attention inside the attention of another call"
-NOWHERE = "attention outside the model's blocks that I2AM knows"
+OUTSIDE_BLOCKS = "attention outside the model's blocks that I2AM knows"
+NOT_FOLLOWED = "I2AM could not follow the blocks of the model"
+
+SKIPPED = "skipped in step %d: %s, %d queries, %d keys: %s"  # for developers: ComfyUI shows it with --verbose DEBUG
 
 
 class Engine:
-    """``mechanisms`` are asked in the order of their priority; ``consumers`` are told, those that act first."""
+    """``mechanisms`` locate references, by their priority; ``consumers`` are notified, those that act first."""
 
     def __init__(self, mechanisms: Sequence[Mechanism], consumers: Sequence[Consumer]) -> None:
         self.mechanisms = sorted(mechanisms, key=lambda mechanism: -mechanism.priority)
         self.consumers: Sequence[Consumer] = sorted(consumers, key=lambda consumer: not consumer.acts)
+        self.refusal: Exception | None = None  # what a consumer that acts has raised
         self._running = Running()
         self._hooks = BlockHooks(self._running, self.following)
         self._blocks: dict[tuple, Blocks] = {}  # by denoiser, and what of the call its blocks depend on
-        self._unheard: dict[Function, Counter[str]] = {}  # in which function, calls of which blocks
-        self._heard = False  # whether any attention call was
+        self._observed_any = False  # whether any attention call of the watched branch was observed
+        self._unobserved: dict[Function, Counter[str]] = {}  # calls by the function that hid them, and by layer
         self._numbered = False
-        self.refusal: Exception | None = None  # what a consumer that acts has raised
         self._lock = threading.RLock()  # ComfyUI may run the chunks of one step in several threads
 
     @property
     def forward(self) -> ForwardPass | None:
         """The call of the denoiser that is watched and under way in this thread."""
         return self._running.forward
+
+    # The run, from its beginning to its end
 
     def given(self, run: Given) -> None:
         """Number the references that the run was given, once."""
@@ -64,125 +78,138 @@ class Engine:
                 with self.skipping(f"I2AM could not read what {mechanism.name} was given", calls=0):
                     references.update(dict.fromkeys(mechanism.given(run)))
             for consumer in self.consumers:
-                self.tell(consumer, consumer.given, list(references))
+                self.notify(consumer, consumer.given, list(references))
 
     @contextmanager
     def watching(self, call: ModelCall | None) -> Iterator[None]:
         """While ``call`` runs; None is one that has no rows of the watched branch."""
-        before, self._running.forward = self._running.forward, None if call is None else self._forward(call)
+        before, self._running.forward = self._running.forward, None if call is None else self._forward_pass(call)
         try:
             yield
         finally:
             self._running.forward = before
 
     def attend(self, arguments: Arguments) -> Tensor:
-        """Make one attention call that ComfyUI's override is told of."""
+        """Make one attention call that ComfyUI's override hands over. Returns its output."""
         pending_call = self._begin(arguments, arguments.kwargs.get("transformer_options") or {}, self.mechanisms)
         output = pending_call.run()
         pending_call.end()
         return output
 
     def begin(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Mechanism) -> PendingCall:
-        """An attention call that a mechanism has heard of by itself, and alone can locate."""
-        return self._begin(arguments, options, [mechanism], known=True)
+        """Begin an attention call that ``mechanism`` has intercepted by itself, and that it alone can locate.
 
-    def skip(self, skip: Skip, calls: int = 1) -> None:
-        """So many attention calls are not located."""
-        for consumer in self.consumers:
-            self.tell(consumer, consumer.skip, skip, calls)
+        To be ended by ``run`` and ``end``.
+        """
+        return self._begin(arguments, options, [mechanism], by_model=True)
 
-    def note(self, *notes: str) -> None:
-        """What a person should know of this run."""
-        for consumer in self.consumers:
-            self.tell(consumer, consumer.note, *notes)
+    def finish(self, why_unobservable: Callable[[], str]) -> None:
+        """At the end of the run: report what was not observed. ``why_unobservable`` is the reason if nothing was.
+
+        Consumers that act know it already: see ``_report_unobserved``.
+        """
+        for function, layers in self._unobserved.items():
+            reason = UNOBSERVED.format(function) if self._observed_any else why_unobservable()
+            for consumer in self.consumers:
+                if not consumer.acts:
+                    self.notify(consumer, consumer.skip, Skip(reason), layers.total())
+            if self._observed_any:
+                self.note(f"not observed, since their attention ran in {function}: {_listed(list(layers))}")
 
     def unhook(self) -> None:
         """Leave nothing on the model."""
         self._hooks.remove()
         self._blocks.clear()
 
-    def finish(self, blind: Callable[[], str]) -> None:
-        """At the end of the run: what was not heard of. ``blind`` says why, where that is all there is.
+    # What consumers are notified of
 
-        Those who act know it already.
+    def skip(self, skip: Skip, calls: int = 1) -> None:
+        """So many attention calls are not located."""
+        for consumer in self.consumers:
+            self.notify(consumer, consumer.skip, skip, calls)
+
+    def note(self, *notes: str) -> None:
+        """What a person should know of this run."""
+        for consumer in self.consumers:
+            self.notify(consumer, consumer.note, *notes)
+
+    def notify(self, consumer: Consumer, method: Callable, *arguments: Any, calls: int = 0) -> Any:
+        """Call a method of a consumer. Where one that looks fails, it loses so many calls, and no other consumer does.
+
+        Raises what a consumer that acts has raised, and ComfyUI's interrupt.
         """
-        for function, blocks in self._unheard.items():
-            reason = UNHEARD.format(function) if self._heard else blind()
-            for consumer in self.consumers:
-                if not consumer.acts:
-                    self.tell(consumer, consumer.skip, Skip(reason), blocks.total())
-            if self._heard:
-                self.note(f"not seen, since their attention ran in {function}: {_listed(list(blocks))}")
-
-    def following(self) -> "Skipping":
-        """Around what is done while blocks run."""
-        return Skipping(self, "I2AM could not follow the blocks of the model", 0)
-
-    def skipping(self, what: str, calls: int = 1) -> "Skipping":
-        """An error inside becomes a skip with a reason."""
-        return Skipping(self, what, calls)
-
-    def tell(self, consumer: Consumer, method: Callable, *what: Any, calls: int = 0) -> Any:
-        """Call a method of a consumer. Where one that looks fails, that costs itself so many calls, and nobody else."""
         try:
-            return method(*what)
+            return method(*arguments)
         except InterruptProcessingException:
             raise
         except Exception as error:
             if consumer.acts:
                 self.refusal = error
                 raise
-            log.warning("%s of a %s", UNREAD, type(consumer).__name__, exc_info=True)
+            log.warning("%s of a %s", NOT_READ, type(consumer).__name__, exc_info=True)
             if calls:
-                self.tell(consumer, consumer.skip, Skip(f"{UNREAD} ({type(error).__name__}: {error})"), calls)
+                self.notify(consumer, consumer.skip, Skip(f"{NOT_READ} ({type(error).__name__}: {error})"), calls)
         return None
 
+    def skipping(self, what: str, calls: int = 1) -> "Skipping":
+        """An error inside becomes a skip of so many calls, with ``what`` as its reason."""
+        return Skipping(self, what, calls)
+
+    def following(self) -> "Skipping":
+        """Around what is done while blocks run: an error inside becomes a note."""
+        return Skipping(self, NOT_FOLLOWED, 0)
+
+    # One attention call
+
     def _begin(
-        self, arguments: Arguments, options: Mapping[str, Any], mechanisms: Sequence[Mechanism], known: bool = False
+        self, arguments: Arguments, options: Mapping[str, Any], mechanisms: Sequence[Mechanism], by_model: bool = False
     ) -> PendingCall:
-        """``known``: whose call it is."""
+        """``by_model``: whether it is known already that no pack's function makes the call."""
         forward = self.forward
         if forward is None:
             return PendingCall(arguments)
-        self._heard = True
-        with self.skipping(UNREAD, len(forward.call.chunks)):
-            site, call = self._site(forward, arguments, options, known)
+        self._observed_any = True
+        with self.skipping(NOT_READ, len(forward.call.chunks)):
+            site, call = self._site(forward, arguments, options, by_model)
             if isinstance(site, Skip):
+                log.debug(SKIPPED, call.model_call.step, "a call", call.q.shape[2], call.k.shape[2], site.reason)
                 self.skip(site, len(forward.call.chunks))
             elif located := self._locate(site, forward, mechanisms):
                 return LocatedCall(self, forward, call, located)
         return WatchedCall(arguments, forward)
 
     def _site(
-        self, forward: ForwardPass, arguments: Arguments, options: Mapping[str, Any], known: bool
+        self, forward: ForwardPass, arguments: Arguments, options: Mapping[str, Any], by_model: bool
     ) -> tuple[CallSite | Skip, AttentionCall]:
         """Where in the model the call is made, if the model itself makes it; and the call, as it reads."""
-        whose = forward.hear(arguments.args[1], options, known)
+        origin = forward.observe(arguments.args[1], options, by_model)
         call = AttentionCall.read(forward.call, arguments)
-        if whose.caller is not None:
-            return Skip(FOREIGN.format(whose.caller)), call
+        if origin.caller is not None:
+            return Skip(MADE_BY_PACK.format(origin.caller)), call
         if forward.in_kernel:
             return Skip(NESTED), call
         if call.q.shape[0] != forward.call.x[0]:
             return Skip(OTHER_ROWS), call
-        if whose.again:
-            return self._distrust(whose.again, forward), call
+        if origin.repeated:
+            return self._retract(origin.repeated, forward), call
         grid = TokenGrid(*options["activations_shape"][2:]) if "activations_shape" in options else None
         heads, queries, keys = call.q.shape[1], call.q.shape[2], call.k.shape[2]
-        return CallSite(whose.layer, whose.role, queries, keys, heads, grid, call.k, whose.changed), call
+        return CallSite(origin.layer, origin.role, queries, keys, heads, grid, call.k, origin.changed), call
 
     def _locate(self, site: CallSite, forward: ForwardPass, mechanisms: Sequence[Mechanism]) -> list[LocatedIn]:
-        """Ask every mechanism about every chunk. What none locates is skipped, with the first reason."""
-        answers = [self._ask(site, chunk, forward, mechanisms) for chunk in forward.call.chunks]
+        """What was located in the chunks of the call. A chunk in which nothing was is a skip."""
+        answers = [self._locate_in(chunk, site, forward, mechanisms) for chunk in forward.call.chunks]
         for answer in answers:
             if isinstance(answer, Skip):
+                where = f"{site.layer or 'no known block'} {site.role}".strip()
+                log.debug(SKIPPED, forward.call.step, where, site.queries, site.keys, answer.reason)
                 self.skip(answer)
         return [answer for answer in answers if isinstance(answer, LocatedIn)]
 
-    def _ask(
-        self, site: CallSite, chunk: Chunk, forward: ForwardPass, mechanisms: Sequence[Mechanism]
+    def _locate_in(
+        self, chunk: Chunk, site: CallSite, forward: ForwardPass, mechanisms: Sequence[Mechanism]
     ) -> LocatedIn | Skip:
-        """What the mechanisms say of the rows of one conditioning."""
+        """What the mechanisms locate in the rows of one conditioning; else the reason of the first that skips."""
         answers = {mechanism.name: mechanism.locate(site, chunk, forward.call) for mechanism in mechanisms}
         located = {name: answer for name, answer in answers.items() if isinstance(answer, Located)}
         if not located:
@@ -190,25 +217,27 @@ class Engine:
             return Skip(skips[0].reason, all(skip.absent for skip in skips)) if skips else Skip(UNKNOWN)
         layers = [answer.layer.name for answer in located.values()]
         if not all(layers):
-            return Skip(NOWHERE)
-        if not forward.reads(chunk, located.values()):
-            return self._distrust(layers, forward)
+            return Skip(OUTSIDE_BLOCKS)
+        if not forward.is_first_to_read(chunk, located.values()):
+            return self._retract(layers, forward)
         return LocatedIn(chunk, located)
 
-    def _distrust(self, layers: Sequence[str], forward: ForwardPass) -> Skip:
+    def _retract(self, layers: Sequence[str], forward: ForwardPass) -> Skip:
         """What was read in these layers may be of a run that does not count: it is taken back, in all steps."""
-        skip = Skip(AGAIN.format(forward.ran_again()))
+        skip = Skip(REPEATED.format(forward.repeating_function()))
         for consumer in self.consumers:
-            self.tell(consumer, consumer.retract, list(layers), skip)
+            self.notify(consumer, consumer.retract, list(layers), skip)
         return skip
 
-    def _forward(self, call: ModelCall) -> ForwardPass:
+    # One call of the denoiser
+
+    def _forward_pass(self, call: ModelCall) -> ForwardPass:
         blocks = Blocks(())
         with self.skipping("I2AM could not read the blocks of the model", calls=0):
-            blocks = self._hooked(call)
-        return ForwardPass(call, blocks, lambda block, function: self._miss(call, block, function))
+            blocks = self._hooked_blocks(call)
+        return ForwardPass(call, blocks, lambda layer, function: self._report_unobserved(call, layer, function))
 
-    def _hooked(self, call: ModelCall) -> Blocks:
+    def _hooked_blocks(self, call: ModelCall) -> Blocks:
         """The blocks of the denoiser, listed and hooked once."""
         key = call.denoiser, variant_of(call)
         with self._lock:
@@ -217,17 +246,17 @@ class Engine:
                 self._hooks.put_on(self._blocks[key])
             return self._blocks[key]
 
-    def _miss(self, call: ModelCall, block: str, function: Function) -> None:
-        """Those who act are told at once; for the others, ``finish`` knows whether anything was heard at all."""
+    def _report_unobserved(self, call: ModelCall, layer: str, function: Function) -> None:
+        """Consumers that act learn it at once. For the others the reason depends on the whole run: see ``finish``."""
         with self._lock:
-            self._unheard.setdefault(function, Counter())[block] += len(call.chunks)
+            self._unobserved.setdefault(function, Counter())[layer] += len(call.chunks)
         for consumer in self.consumers:
             if consumer.acts:
-                self.tell(consumer, consumer.skip, Skip(UNHEARD.format(function)), len(call.chunks))
+                self.notify(consumer, consumer.skip, Skip(UNOBSERVED.format(function)), len(call.chunks))
 
 
 class Skipping:
-    """An error inside becomes a skip with a reason: the picture comes first. What one who acts has raised goes on.
+    """An error inside becomes a skip with a reason: the picture comes first. What one that acts has raised goes on.
 
     A class, not a generator: it is entered many times for each attention call.
     """

@@ -17,13 +17,13 @@ BRANCHES = ("positive", "negative")  # names of conditionings in ComfyUI's guide
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user asked of I2AM Capture."""
+    """What is set on I2AM Capture."""
 
     mechanism: str  # "auto", or the name of a mechanism
     branch: str  # of BRANCHES
     pair_maps: str  # of PAIR_MAPS
     budget_bytes: int
-    regions: Regions = field(default_factory=Regions)  # what was marked on the canvas
+    regions: Regions = field(default_factory=Regions)  # what a person marked
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Capture:
             if digest in self._dropped:
                 raise ValueError(
                     "the maps of this latent were dropped to stay within budget_mb, because later runs of the same "
-                    "I2AM Capture needed the room: raise budget_mb, or give each sampler a Capture of its own."
+                    "I2AM Capture needed the memory: raise budget_mb, or give each sampler a Capture of its own."
                 )
             finished = len(self._runs)
         if not self.started:
@@ -82,5 +82,5 @@ class Capture:
 
 
 def _digests(output: Tensor) -> frozenset[str]:
-    """Of the latent as it is, and as it is after ComfyUI has stored it in half precision."""
+    """Fingerprints of the latent as it is, and as it is after ComfyUI has stored it in half precision."""
     return frozenset(fingerprint(output.to(dtype)) for dtype in (torch.float32, torch.float16, torch.bfloat16))

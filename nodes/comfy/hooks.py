@@ -1,10 +1,13 @@
-"""What is put where, for one run of a sampler, and taken away when it ends.
+"""What is put into ComfyUI's options for one run of a sampler, and taken away when it ends.
 
 All of it sits in the options that ComfyUI made for this run alone (``CFGGuider.sample``, comfy/samplers.py). Installed
 when the run starts, it is around whatever other nodes have patched in.
+
+ComfyUI *announces* the attentions of a U-Net's block: it calls the functions in ``patches["attn1_patch"]`` and
+``patches["attn2_patch"]`` right before it runs attn1 and attn2. Nothing else says which of the two a call is of.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,16 +25,19 @@ from .proxy import Proxy
 KEY = "i2am"
 DIT = "dit"  # the kind of ``patches_replace`` whose functions take the place of whole blocks
 
+AttentionInputs = tuple[Tensor, Any, Any]
+"""What the query, the keys and the values of a U-Net's attention are made from."""
+
 
 @contextmanager
 def installed(guider: Any, engine: Engine, calls: ModelCalls) -> Iterator[None]:
-    """Have the engine told of every attention call, for as long as the block runs."""
+    """Hand every attention call to the engine, while the body of the ``with`` runs."""
     model_options = guider.model_options
     original = model_options["transformer_options"]
     options = comfy.patcher_extension.copy_nested_dicts(original)
     options["optimized_attention_override"] = _override(engine, options.get("optimized_attention_override"))
     if isinstance(guider.model_patcher.model.diffusion_model, UNetModel):  # elsewhere these names mean other things
-        _announce(engine, options.setdefault("patches", {}))
+        _watch_announcements(engine, options.setdefault("patches", {}))
     _watch_replacements(engine, options.get("patches_replace", {}).get(DIT, {}))
     for kind, wrapper in (
         (WrappersMP.CALC_COND_BATCH, _conditionings(calls)),
@@ -59,7 +65,16 @@ def _override(engine: Engine, previous: Callable | None) -> Callable:
 
 
 def _conditionings(calls: ModelCalls) -> Callable:
-    def calc_cond_batch(executor, model, conds, x_in, timestep, model_options, *args, **kwargs):
+    def calc_cond_batch(
+        executor: Callable,
+        model: Any,
+        conds: list,
+        x_in: Tensor,
+        timestep: Tensor,
+        model_options: dict[str, Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         with calls.evaluating(model, conds, x_in, timestep, model_options):
             return executor(model, conds, x_in, timestep, model_options, *args, **kwargs)
 
@@ -67,7 +82,17 @@ def _conditionings(calls: ModelCalls) -> Callable:
 
 
 def _model_call(engine: Engine, calls: ModelCalls) -> Callable:
-    def apply_model(executor, x, t, c_concat, c_crossattn, control, transformer_options, **kwargs):
+    # callers.py looks for this function by its name: what is further out on the stack makes no attention call.
+    def apply_model(
+        executor: Any,
+        x: Tensor,
+        t: Tensor,
+        c_concat: Any,
+        c_crossattn: Any,
+        control: Any,
+        transformer_options: dict[str, Any],
+        **kwargs: Any,
+    ) -> Any:
         call = calls.read(executor.class_obj, x, c_crossattn, transformer_options, kwargs)
         with engine.watching(call):
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
@@ -75,23 +100,29 @@ def _model_call(engine: Engine, calls: ModelCalls) -> Callable:
     return apply_model
 
 
-def _announce(engine: Engine, patches: dict[str, list]) -> None:
-    """ComfyUI's U-Nets call these right before a block's attn1 and attn2; tensors pass unchanged."""
+def _watch_announcements(engine: Engine, patches: dict[str, list]) -> None:
+    """Tell the forward pass which attention comes; all tensors pass unchanged.
 
-    def before_self_attention(n, context, value, options):
+    Of attn2 there is a patch before those of other packs, and one behind them: where context or value are other ones
+    behind, a pack has changed what is attended to.
+    """
+
+    def before_self_attention(n: Tensor, context: Any, value: Any, options: Mapping[str, Any]) -> AttentionInputs:
         if engine.forward is not None:
             with engine.following():
                 engine.forward.announce("attn1", options)
         return n, context, value
 
-    def first_before_cross_attention(n, context, value, options):
+    def first_before_cross_attention(
+        n: Tensor, context: Any, value: Any, options: Mapping[str, Any]
+    ) -> AttentionInputs:
         if engine.forward is not None:
-            engine.forward.looks_at = (context, value)
+            engine.forward.unpatched_context = (context, value)
         return n, context, value
 
-    def last_before_cross_attention(n, context, value, options):
+    def last_before_cross_attention(n: Tensor, context: Any, value: Any, options: Mapping[str, Any]) -> AttentionInputs:
         if (forward := engine.forward) is not None:
-            before = forward.looks_at
+            before = forward.unpatched_context
             with engine.following():
                 forward.announce("attn2", options, context is not before[0] or value is not before[1])
         return n, context, value
@@ -103,10 +134,10 @@ def _announce(engine: Engine, patches: dict[str, list]) -> None:
 
 def _watch_replacements(engine: Engine, replacements: dict[Any, Callable]) -> None:
     for key, function in replacements.items():
-        replacements[key] = _InPlace(function, engine, key)
+        replacements[key] = _WatchedReplacement(function, engine, key)
 
 
-class _InPlace(Proxy):
+class _WatchedReplacement(Proxy):
     """Around a pack's function that takes the place of a block."""
 
     def __init__(self, original: Callable, engine: Engine, key: Any) -> None:
@@ -118,14 +149,14 @@ class _InPlace(Proxy):
         block = None if forward is None else forward.blocks.replaced.get((DIT, self._key))
         if forward is None or block is None:
             return self.original(*args, **kwargs)
-        visit, failed = None, True
+        block_run, failed = None, True
         with self._engine.following():
-            visit = forward.begin_in_place(block, self.original)
+            block_run = forward.begin_replacement(block, self.original)
         try:
             output = self.original(*args, **kwargs)
             failed = False
         finally:
             with self._engine.following():
-                if visit is not None:
-                    forward.end_in_place(visit, failed)
+                if block_run is not None:
+                    forward.end_replacement(block_run, failed)
         return output

@@ -1,4 +1,4 @@
-"""What is asked of an attention call, and the answer: which references it reads, and where they are in it."""
+"""The vocabulary of locating: which call of which model, and which references an attention call reads, and where."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +12,7 @@ from torch import Tensor
 from ...i2am_core.attribution import Layer
 from ...i2am_core.recording.recorder import Verdict
 from ...i2am_core.tokens import Index, TokenGrid, TokenGroup
+from .blocks import ForeignModule
 from .placement import Placement
 
 
@@ -30,7 +31,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Regions:
-    """What a person marked on the canvas: masks ``[items, h, w]`` in [0, 1], of any size, or None."""
+    """What a person marked on the picture: masks ``[items, h, w]`` in [0, 1], of any size, or None."""
 
     generated: Tensor | None = None
     reference: Tensor | None = None
@@ -42,13 +43,13 @@ class HasModel:
     model: BaseModel
 
     @cached_property
-    def denoiser(self) -> torch.nn.Module:
-        """Without what torch.compile puts around it."""
+    def denoiser(self) -> ForeignModule:
+        """The network, without what torch.compile puts around it."""
         return getattr(self.model.diffusion_model, "_orig_mod", self.model.diffusion_model)
 
     @cached_property
     def family(self) -> frozenset[str]:
-        """Class names of the denoiser and its bases: what it is, whether or not this core has such a class."""
+        """Class names of the denoiser and its bases: so it is known also where this ComfyUI core has no such class."""
         return frozenset(kind.__name__ for kind in type(self.denoiser).__mro__)
 
 
@@ -57,7 +58,7 @@ class ModelCall(HasModel):
     """One call of the denoiser, as ``BaseModel.apply_model`` gets it (comfy/model_base.py)."""
 
     step: int
-    chunks: tuple[Chunk, ...]  # those of the branch that is watched
+    chunks: tuple[Chunk, ...]  # those of the watched branch
     model: BaseModel
     x: torch.Size  # [rows, channels, (frames,) h, w] of the latent that is denoised
     text: int  # tokens of c_crossattn, 0 where there is none
@@ -65,10 +66,10 @@ class ModelCall(HasModel):
     options: Mapping[str, Any]  # transformer_options
     regions: Regions
     evaluation: int = 0  # of the denoiser; several calls may be parts of one
-    memo: dict[Any, Any] = field(default_factory=dict)  # what has been worked out for this call, see ``once``
+    memo: dict[Any, Any] = field(default_factory=dict)  # what ``once`` has worked out
 
     def once(self, name: Hashable, work: Callable[[], Any]) -> Any:
-        """What does not change from one attention call of this call to the next: the result of ``work``, kept."""
+        """The result of ``work``, which is the same for all attention calls of this call: it is worked out once."""
         if name not in self.memo:
             self.memo[name] = work()
         return self.memo[name]
@@ -78,24 +79,25 @@ class ModelCall(HasModel):
 class CallSite:
     """One attention call of the denoiser: the block that makes it, and what is known before the kernel runs."""
 
-    layer: str  # of the block whose forward makes it, see ``blocks``; "" where no block of the model is known to
+    layer: str  # the block whose forward makes it, see ``blocks``; "" where no block of the model is known to
     role: str  # which of the block's attentions, where it has several: "attn1", "attn2", "self", "image", "text"
     queries: int
     keys: int
     heads: int
-    grid: TokenGrid | None  # of the feature map that looks, where the model tells it
+    grid: TokenGrid | None  # of the feature map whose cells are the queries, where the model says it
     k: Tensor  # [rows, heads, keys, D], for what lengths alone cannot prove
-    changed: bool = False  # whether a pack has changed what a U-Net's attn2 looks at
+    changed: bool = False  # whether a pack has changed what a U-Net's attn2 attends to
 
 
 @dataclass(frozen=True)
 class Located:
-    """References found in an attention call: the rows that are the picture, and the columns that are references.
+    """References in an attention call: the rows that are the picture, and the columns that are references.
 
     References are among the first ``keys`` columns, which compete; where there are more, they repeat these. ``gain``
     broadcasts to ``[items, N]`` (see ``attention.attribute``). ``verdicts`` are what was assumed and can be
-    proved on the device only: they are judged once a step. ``completed`` gives what is known when the pack whose
-    attention this is has gone on with its output, such as the gain of an IP-Adapter: it takes the place of this.
+    proved on the device only: they are judged once a step. ``completed`` is called when the pack whose attention
+    this is has gone on with its output, and what it returns takes the place of this: only then is the gain of an
+    IP-Adapter known.
     """
 
     layer: Layer
@@ -103,7 +105,7 @@ class Located:
     keys: int
     references: tuple[TokenGroup, ...]
     gain: Tensor | None = None
-    note: str = ""  # what a person should know about this reading, for the summary
+    note: str = ""  # what a person should know about it, for the summary
     verdicts: tuple[Verdict, ...] = ()
     completed: "Callable[[], Located | Skip] | None" = None
 
@@ -115,9 +117,9 @@ class Located:
 
 @dataclass(frozen=True)
 class Skip:
-    """A call that is not captured, and why, in words for a person.
+    """An attention call that is not captured, and the reason, in words for a person.
 
-    ``absent``: it is known that no reference is read here; else one may be.
+    ``absent``: it is known that no reference is read in it; else one may be.
     """
 
     reason: str
@@ -128,7 +130,7 @@ class Skip:
 class Given(HasModel):
     """What a run was given, before its first attention call: to number references by."""
 
-    branch: str  # that is watched
+    branch: str  # the watched one
     conditionings: Sequence[Mapping[str, Any]]  # of it, as the sampler prepared them
     options: Mapping[str, Any]  # transformer_options of the run
     model: BaseModel

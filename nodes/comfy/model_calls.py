@@ -12,7 +12,7 @@ from torch import Tensor
 from ...i2am_core.tokens import TokenGrid
 from .engine import Engine
 from .located import Chunk, Given, ModelCall, Regions, Skip
-from .placement import Part, Placement, parts_of
+from .placement import Area, Placement, areas_of
 from .steps import step_of
 from .windows import Window, window_of
 
@@ -30,19 +30,21 @@ WINDOWS = "the video was denoised in context windows: maps of a frame are the me
 class ModelCalls:
     """The calls of the denoiser in one run of a sampler, for a latent of the shape of ``noise``.
 
-    ``engine`` is told why a call is not watched, and what a person should know of the run.
+    Why a call is not watched, and what a person should know of the run, goes to ``engine``. ``regions`` are those that
+    a person marked.
     """
 
     def __init__(
-        self, guider: Any, branch: str, noise: Tensor, sigmas: Tensor, canvas: Regions, engine: Engine
+        self, guider: Any, branch: str, noise: Tensor, sigmas: Tensor, regions: Regions, engine: Engine
     ) -> None:
-        self.guider, self.branch, self.canvas, self._engine = guider, branch, canvas, engine
+        self.guider, self.branch, self.regions, self._engine = guider, branch, regions, engine
         self.items, self.latent, self._shape, self._sigmas = noise.shape[0], noise.shape[2:], noise.shape, sigmas
         self._grid = grid_of(noise)
-        self.asked = False  # whether the denoiser was called for the watched branch
+        self.branch_was_called = False  # whether the denoiser was called for the watched branch
         self.evaluation = 0  # of the denoiser, in one or several calls
-        self._watched: list[Mapping[Any, Mapping[str, Any]] | None] = []  # by position in calc_cond_batch's lists
-        self._parts: list[dict[Any, Part]] = []  # likewise
+        # By position in the lists of calc_cond_batch: conditionings of the watched branch, and their areas, by uuid.
+        self._watched: list[Mapping[Any, Mapping[str, Any]] | None] = []
+        self._areas: list[dict[Any, Area]] = []
         self._window: Window | None = None  # of the present calc_cond_batch
         self._step = 0
         self._lock = threading.Lock()
@@ -56,41 +58,41 @@ class ModelCalls:
         self, model: BaseModel, conds: list, x: Tensor, timestep: Tensor, options: Mapping[str, Any]
     ) -> Iterator[None]:
         """While ``_calc_cond_batch`` (comfy/samplers.py) works on these lists of conditionings."""
-        before = self._watched, self._parts, self._window
-        self._watched, self._parts, self._window = [], [], None
+        before = self._watched, self._areas, self._window
+        self._watched, self._areas, self._window = [], [], None
         with self._engine.skipping("I2AM could not read the conditionings of a call"):
             self._recognise(model, conds, x, timestep, options)
         try:
             yield
         finally:
-            self._watched, self._parts, self._window = before
+            self._watched, self._areas, self._window = before
 
     def _recognise(
         self, model: BaseModel, conds: list, x: Tensor, timestep: Tensor, options: Mapping[str, Any]
     ) -> None:
-        """Learn which lists of conditionings are the watched branch.
+        """Learn which lists of conditionings hold the watched branch.
 
         Not by position: guiders and guidance patches order them as they like. The guider's own dictionaries
-        of the branch are recognised in them; uuids are not unique, since ComfyUI copies dictionaries.
+        of the branch are recognised in them, by identity: uuids are not unique, since ComfyUI copies dictionaries.
         """
-        ours = {id(c): c for c in conditionings_of(self.guider, self.branch)}
+        branch_by_id = {id(c): c for c in conditionings_of(self.guider, self.branch)}
         if not _replaced(options) <= self.replaced:
-            if any(id(c) in ours for conditionings in conds for c in conditionings or ()):
+            if any(id(c) in branch_by_id for conditionings in conds for c in conditionings or ()):
                 self._skip(PERTURBED)
             return
-        if "context_window" in options["transformer_options"]:  # copies, but not of another branch
-            uuids = {c.get("uuid") for c in ours.values() if "area" not in c}
-            ours = {id(c): c for conditionings in conds for c in conditionings or () if c.get("uuid") in uuids}
-        watched = [_by_uuid(conditionings, ours) for conditionings in conds]
-        self._parts = [parts_of(c, x, timestep) if w else {} for c, w in zip(conds, watched, strict=True)]
+        if "context_window" in options["transformer_options"]:  # dictionaries are copies, but not of another branch
+            uuids = {c.get("uuid") for c in branch_by_id.values() if "area" not in c}
+            branch_by_id = {id(c): c for conditionings in conds for c in conditionings or () if c.get("uuid") in uuids}
+        watched = [_by_uuid(conditionings, branch_by_id) for conditionings in conds]
+        self._areas = [areas_of(c, x, timestep) if w else {} for c, w in zip(conds, watched, strict=True)]
         self._window = window_of(model, x, self._shape, timestep, options)
         self._watched = watched  # last: what could not be read is not watched
         self.evaluation += self._window is None or self._window.is_first
 
     def read(self, *call: Any) -> ModelCall | None:
-        """What this call of the denoiser is (see ``_read``); None where it has no rows of the watched branch.
+        """This call of the denoiser, from the arguments of ``_read``.
 
-        None, too, where it cannot be read.
+        None where it has no rows of the watched branch, and where it cannot be read.
         """
         with self._engine.skipping("I2AM could not read a call of the model"):
             return self._read(*call)
@@ -105,39 +107,42 @@ class ModelCalls:
         conditions: Mapping[str, Any],
     ) -> ModelCall | None:
         if not {"cond_or_uncond", "uuids", "sigmas"} <= options.keys():
-            self._skip("a call of the model by another pack, which does not say whose it is")
+            self._skip("a call of the model by another pack, which does not say of which conditionings it is")
             return None
         chunks = self._watched_chunks(x.shape[0], options)
         if not chunks:
             return None
-        self.asked = True
+        self.branch_was_called = True
         conditionings = conditionings_of(self.guider, self.branch)
-        self._engine.given(Given(self.branch, conditionings, options, model, self.canvas))
-        if x.shape[0] != self.items * len(options["cond_or_uncond"]):
-            self._skip(
-                f"a call with {x.shape[0]} rows, not {self.items} for each conditioning, as context windows make them: "
-                "not supported yet"
-            )
+        self._engine.given(Given(self.branch, conditionings, options, model, self.regions))
+        if reason := self._why_not_placed(x, chunks, len(options["cond_or_uncond"])):
+            self._skip(reason)
             return None
-        whole = Placement(window=self._window).shape(self.latent)
-        if len(self.latent) == 3 and x.shape[2] != whole[0] and x.shape[3:] == whole[1:]:
-            frames = f"{x.shape[2]} of the {self.latent[0]} frames of the video"
-            self._skip(f"a call for {frames}: which ones is not known")
-            return None
-        if any(x.shape[2:] != c.placement.shape(self.latent) for c in chunks):
-            self._skip(
-                f"a call for {_size(x.shape)} of the {_size(self.latent)} latent, as tiled samplers make them: where "
-                "that lies is not known"
-            )
-            return None
-        if any(c.placement.part is not None for c in chunks):
+        if any(c.placement.area is not None for c in chunks):
             self._engine.note(COMBINED)
         if self._window is not None:
             self._engine.note(WINDOWS)
         with self._lock:
             self._step = step_of(float(options["sigmas"].max()), self._sigmas, self._step)
         tokens = 0 if text is None else text.shape[1]
-        return ModelCall(self._step, chunks, model, x.shape, tokens, conditions, options, self.canvas, self.evaluation)
+        return ModelCall(self._step, chunks, model, x.shape, tokens, conditions, options, self.regions, self.evaluation)
+
+    def _why_not_placed(self, x: Tensor, chunks: tuple[Chunk, ...], conditionings: int) -> str:
+        """Why it is not known what of the picture the rows of the batch ``x`` are; "" where it is."""
+        if x.shape[0] != self.items * conditionings:
+            return (
+                f"a call with {x.shape[0]} rows, not {self.items} for each conditioning, as context windows make them: "
+                "not supported yet"
+            )
+        whole = Placement(window=self._window).shape(self.latent)
+        if len(self.latent) == 3 and x.shape[2] != whole[0] and x.shape[3:] == whole[1:]:
+            return f"a call for {x.shape[2]} of the {self.latent[0]} frames of the video: which ones is not known"
+        if any(x.shape[2:] != chunk.placement.shape(self.latent) for chunk in chunks):
+            return (
+                f"a call for {_size(x.shape)} of the {_size(self.latent)} latent, as tiled samplers make them: where "
+                "that lies is not known"
+            )
+        return ""
 
     def _watched_chunks(self, rows: int, options: Mapping[str, Any]) -> tuple[Chunk, ...]:
         lists, uuids = options["cond_or_uncond"], options["uuids"]
@@ -146,14 +151,15 @@ class ModelCalls:
         for i, (number, uuid) in enumerate(zip(lists, uuids, strict=True)):
             watched = self._watched[number] if number < len(self._watched) else None
             if watched is not None and uuid in watched:
-                placement = Placement(self._grid, self._parts[number].get(uuid), self._window)
+                placement = Placement(self._grid, self._areas[number].get(uuid), self._window)
                 chunks.append(Chunk(slice(i * size, (i + 1) * size), watched[uuid], placement))
         return tuple(chunks)
 
 
 def grid_of(latent: Tensor) -> TokenGrid:
     """The cells of a latent ``[items, channels, (frames,) h, w]``."""
-    return TokenGrid(*latent.shape[-2:], frames=latent.shape[2] if latent.ndim == 5 else 1)
+    height, width = latent.shape[-2:]
+    return TokenGrid(height, width, latent.shape[2] if latent.ndim == 5 else 1)
 
 
 def _replaced(options: Mapping[str, Any]) -> set[tuple]:
@@ -163,22 +169,24 @@ def _replaced(options: Mapping[str, Any]) -> set[tuple]:
 
 
 def conditionings_of(guider: Any, branch: str) -> list[Mapping[str, Any]]:
-    """The guider's own, as the sampler prepared them."""
+    """The guider's own conditionings of a branch, as the sampler prepared them."""
     return (getattr(guider, "conds", None) or {}).get(branch) or []
 
 
-def _by_uuid(conditionings: list | None, ours: Mapping[int, Mapping[str, Any]]) -> dict[Any, Mapping[str, Any]] | None:
-    """The conditionings of one list by uuid, if the list holds any of ours; each list has its own uuids.
+def _by_uuid(
+    conditionings: list | None, branch_by_id: Mapping[int, Mapping[str, Any]]
+) -> Mapping[Any, Mapping[str, Any]] | None:
+    """The conditionings of one list by uuid, if the list holds any of the branch; each list has its own uuids.
 
     ComfyUI gives an area of one branch to the others as a copy, tags and uuid included, of which only the tensors are
-    the other branch's own (``create_cond_with_same_area_if_none``, comfy/samplers.py): what counts is whose they are.
+    the other branch's own (``create_cond_with_same_area_if_none``, comfy/samplers.py): the tensors tell them apart.
     """
-    found = {}
+    by_uuid = {}
     for c in conditionings or ():
-        if id(c) in ours:
+        if id(c) in branch_by_id:
             same = (other for other in conditionings or () if _tensors_of(other) == _tensors_of(c))
-            found[c.get("uuid")] = next(same, c)
-    return found or None
+            by_uuid[c.get("uuid")] = next(same, c)
+    return by_uuid or None
 
 
 def _tensors_of(conditioning: Mapping[str, Any]) -> dict[str, int]:

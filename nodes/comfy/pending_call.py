@@ -1,6 +1,7 @@
-"""One attention call between its beginning and its end: those who act, the kernel, those who look."""
+"""One attention call between its beginning and its end: consumers that act, the kernel, consumers that look."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -11,11 +12,11 @@ from .consumers.base import Consumer, LocatedIn
 from .forward_pass import ForwardPass
 from .located import Located, Skip
 
-UNREAD = "I2AM could not read it"
+NOT_READ = "I2AM could not read it"  # a reason of skips, whose error is named behind it
 
 
 class PendingCall:
-    """A call that nobody watches, and what there is to do with any: ``run`` it, then ``end`` it."""
+    """A call that is not watched, and what there is to do with any: ``run`` it, then ``end`` it."""
 
     def __init__(self, arguments: Arguments) -> None:
         self.arguments = arguments
@@ -29,13 +30,13 @@ class PendingCall:
 
 
 class CallHandler(Protocol):
-    """What an engine does for a call under way: see there."""
+    """What a call under way needs of the engine: see there."""
 
     consumers: Sequence[Consumer]
 
     def skip(self, skip: Skip, calls: int = 1) -> None: ...
-    def tell(self, consumer: Consumer, method: Any, *what: Any, calls: int = 0) -> Any: ...
-    def skipping(self, what: str, calls: int = 1) -> Any: ...
+    def notify(self, consumer: Consumer, method: Any, *arguments: Any, calls: int = 0) -> Any: ...
+    def skipping(self, what: str, calls: int = 1) -> AbstractContextManager: ...
 
 
 class WatchedCall(PendingCall):
@@ -65,29 +66,29 @@ class LocatedCall(WatchedCall):
         self.output: Tensor | None = None
 
     def run(self) -> Tensor:
-        """Attention's output, of the call as those who act have made it."""
+        """Attention's output, of the call as those that act have made it."""
         for consumer in self.engine.consumers:
-            made = self.engine.tell(consumer, consumer.before, self.call, self.located) or self.call
-            if made.args is not self.call.args or made.kwargs is not self.call.kwargs:
-                made = made.with_arguments(made.args, made.kwargs)  # as it is read by those who look
-            self.call = made
+            changed = self.engine.notify(consumer, consumer.before, self.call, self.located) or self.call
+            if changed.args is not self.call.args or changed.kwargs is not self.call.kwargs:
+                changed = changed.with_arguments(changed.args, changed.kwargs)  # so that q, k and bias are its own
+            self.call = changed
         self.arguments = Arguments(self.call.kernel, self.call.args, self.call.kwargs)
         self.output = super().run()
         return self.output
 
     def end(self) -> None:
-        """Tell those who look."""
+        """Notify those that look."""
         located = [one for one in map(self._completed, self.located) if one.by_mechanism]
         if not located:
             return
         for consumer in self.engine.consumers:
-            what = self.call, located, self.output
-            self.engine.tell(consumer, consumer.after, *what, calls=len(located))
+            arguments = self.call, located, self.output
+            self.engine.notify(consumer, consumer.after, *arguments, calls=len(located))
 
     def _completed(self, one: LocatedIn) -> LocatedIn:
         """With what is known by now. What turns out to be no reference is a skip, if nothing else was located."""
         answers: dict[str, Located | Skip] = dict(one.by_mechanism)
-        with self.engine.skipping(UNREAD):
+        with self.engine.skipping(NOT_READ):
             for name, located in one.by_mechanism.items():
                 if located.completed is not None:
                     answers[name] = located.completed()

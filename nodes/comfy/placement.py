@@ -23,17 +23,17 @@ Conditioning = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Part:
+class Area:
     """What a conditioning has of the latent: its weight ``[items, h, w]`` there, in [0, 1], and the first cell."""
 
     weight: Tensor
     top: int
     left: int
-    cropped: bool  # whether the denoiser is given a part of the latent only
+    cropped: bool  # whether the denoiser is given this part of the latent only
 
 
-def parts_of(conditionings: Sequence[Conditioning], x: Tensor, timestep: Tensor) -> dict[Any, Part]:
-    """The part of each conditioning by its uuid; empty where there is one alone, for all of ``x [B, C, (f,) h, w]``.
+def areas_of(conditionings: Sequence[Conditioning], x: Tensor, timestep: Tensor) -> dict[Any, Area]:
+    """The area of each conditioning by its uuid; empty where there is one alone, for all of ``x [B, C, (f,) h, w]``.
 
     Raises ValueError for areas and masks of a video, which may differ between its frames.
     """
@@ -45,66 +45,62 @@ def parts_of(conditionings: Sequence[Conditioning], x: Tensor, timestep: Tensor)
     total = torch.zeros_like(x[:, 0]) if x.ndim == 4 else torch.zeros_like(x[:, 0, 0])
     active = {}
     for c in conditionings:
-        if "default" not in c and (found := comfy.samplers.get_area_and_mult(c, x, timestep)) is not None:
-            mult = found.mult.mean(1) if x.ndim == 4 else found.mult[:, 0, 0]
-            top, left = (0, 0) if found.area is None else found.area[2:]  # height, width, top, left
+        if "default" not in c and (limits := comfy.samplers.get_area_and_mult(c, x, timestep)) is not None:
+            mult = limits.mult.mean(1) if x.ndim == 4 else limits.mult[:, 0, 0]
+            top, left = (0, 0) if limits.area is None else limits.area[2:]  # height, width, top, left
             active[c["uuid"]] = mult, top, left
             _window(total, mult, top, left).add_(mult)
-    rest = F.relu(1 - total)  # is for those that are default (``finalize_default_conds``, comfy/hooks.py)
+    rest = F.relu(1 - total)  # for those that are default (``finalize_default_conds``, comfy/hooks.py)
     for c in conditionings:
         if "default" in c and comfy.samplers.get_area_and_mult(c, x, timestep) is not None:
             active[c["uuid"]] = rest, 0, 0
             total = total + rest
-    parts = {}
+    areas = {}
     for uuid, (mult, top, left) in active.items():
         here = _window(total, mult, top, left).clamp(min=1e-37)
-        parts[uuid] = Part(mult / here, top, left, mult.shape[-2:] != x.shape[-2:])
-    return parts
+        areas[uuid] = Area(mult / here, top, left, mult.shape[-2:] != x.shape[-2:])
+    return areas
 
 
-def _window(whole: Tensor, part: Tensor, top: int, left: int) -> Tensor:
-    return whole[:, top : top + part.shape[1], left : left + part.shape[2]]
+def _window(whole: Tensor, area: Tensor, top: int, left: int) -> Tensor:
+    return whole[:, top : top + area.shape[1], left : left + area.shape[2]]
 
 
 @dataclass(frozen=True)
 class Placement:
-    """The area that the rows of one conditioning have of ``latent``, or the frames of a context window, or both.
+    """What of ``latent`` the rows of one conditioning are: an area, or the frames of a context window, or both.
 
-    Without any, they are the whole picture, alone.
+    Without any of these they are the whole picture, and nothing else counts in it.
     """
 
     latent: TokenGrid | None = None
-    part: Part | None = None
+    area: Area | None = None
     window: Window | None = None
-
-    @property
-    def alone(self) -> bool:
-        """Whether nothing else counts at any position."""
-        return self.part is None and self.window is None
 
     @property
     def partial(self) -> bool:
         """Whether the denoiser is given a part of the latent only."""
-        return self.window is not None or (self.part is not None and self.part.cropped)
+        return self.window is not None or (self.area is not None and self.area.cropped)
 
     def shape(self, latent: torch.Size) -> torch.Size:
-        """Of the latent ``[(frames,) h, w]`` that the denoiser is given."""
-        frames, size = latent[:-2], latent[-2:]
+        """Of the latent that the denoiser is given, ``[(frames,) h, w]``, as ``latent`` is."""
+        frames: tuple[int, ...] = latent[:-2]
+        size = latent[-2:]
         if self.window is not None:
             frames = (len(self.window.frames),)
-        return torch.Size((*frames, *(size if self.part is None else self.part.weight.shape[1:])))
+        return torch.Size((*frames, *(size if self.area is None else self.area.weight.shape[1:])))
 
     def on(self, grid: TokenGrid) -> "Placed":
-        """On a layer whose grid for this call is ``grid``."""
-        weight = None if self.part is None else _weight_on(self.part, grid)
+        """Where the cells of a layer are whose grid for this call is ``grid``."""
+        weight = None if self.area is None else _weight_on(self.area, grid)
         if self.window is not None:
             cells_of_frame = torch.arange(grid.plane)
             cells = (self.window.frames[:, None] * grid.plane + cells_of_frame).flatten()
             of_frames = self.window.weight.repeat_interleave(grid.plane)[None]
             whole = dataclasses.replace(grid, frames=self.window.of)
             return Placed(whole, _times(weight, of_frames), cells, of_frames=of_frames)
-        if self.part is not None and self.part.cropped and self.latent is not None:
-            return _placed(self.part, grid, self.latent, weight)
+        if self.area is not None and self.area.cropped and self.latent is not None:
+            return _placed(self.area, grid, self.latent, weight)
         return Placed(grid, weight)
 
 
@@ -127,43 +123,43 @@ class Placed:
         return region if region is None or self.cells is None else region[:, self.cells]
 
     def apply(self, maps: Marginals, region: Tensor | None) -> Marginals:
-        """The maps over positions, among those of the whole picture; 0 elsewhere. A mean over positions takes all in.
+        """``maps`` of the N cells as maps of the whole picture: 0 elsewhere, and means over all of its positions.
 
         ``region [items, cells]`` is the scope, of the whole picture. The paper's map over positions knows no gain: of
         a context window, it is weighted here.
         """
         if self.cells is None:
             return maps
-        found = {}
+        on_whole = {}
         for name in ("r2g_paper", "r2g_share"):
             values = getattr(maps, name)
             if name == "r2g_paper" and self.of_frames is not None:
                 values = values * self.of_frames.to(values)[:, None]
-            found[name] = values.new_zeros(*values.shape[:-1], self.grid.cells)
-            found[name][..., self.cells.to(values.device)] = values
-        found["g2r_share"] = maps.g2r_share * (len(self.cells) / self.grid.cells)
+            on_whole[name] = values.new_zeros(*values.shape[:-1], self.grid.cells)
+            on_whole[name][..., self.cells.to(values.device)] = values
+        on_whole["g2r_share"] = maps.g2r_share * (len(self.cells) / self.grid.cells)
         if maps.g2r_share_scope is not None and region is not None:
             inside = region[:, self.cells].sum(1) / region.sum(1).clamp(min=1)
-            found["g2r_share_scope"] = maps.g2r_share_scope * inside[:, None, None].to(maps.g2r_share_scope)
-        return dataclasses.replace(maps, **found)
+            on_whole["g2r_share_scope"] = maps.g2r_share_scope * inside[:, None, None].to(maps.g2r_share_scope)
+        return dataclasses.replace(maps, **on_whole)
 
 
-def _placed(part: Part, grid: TokenGrid, latent: TokenGrid, weight: Tensor | None) -> Placed:
-    """``grid`` is the layer's for the part alone."""
-    height, width = part.weight.shape[-2:]
+def _placed(area: Area, grid: TokenGrid, latent: TokenGrid, weight: Tensor | None) -> Placed:
+    """``grid`` is the layer's for the area alone."""
+    height, width = area.weight.shape[-2:]
     rows, columns = (-(-side // cells) for side, cells in ((height, grid.height), (width, grid.width)))
     whole = TokenGrid(-(-latent.height // rows), -(-latent.width // columns))
     top, left = (min(round(start / step), most - size) for start, step, most, size in (
-        (part.top, rows, whole.height, grid.height), (part.left, columns, whole.width, grid.width),
+        (area.top, rows, whole.height, grid.height), (area.left, columns, whole.width, grid.width),
     ))  # fmt: skip
     y, x = torch.arange(grid.height) + top, torch.arange(grid.width) + left
-    exact = part.top == top * rows and part.left == left * columns
+    exact = area.top == top * rows and area.left == left * columns
     return Placed(whole, weight, (y[:, None] * whole.width + x).flatten(), exact)
 
 
-def _weight_on(part: Part, grid: TokenGrid) -> Tensor:
-    """The weight of a part's cells on the grid of a layer, ``[items, cells]``; the same in all frames of a video."""
-    pooled = F.adaptive_avg_pool2d(part.weight[:, None].float(), (grid.height, grid.width)).flatten(1)
+def _weight_on(area: Area, grid: TokenGrid) -> Tensor:
+    """The weight of an area's cells on the grid of a layer, ``[items, cells]``; the same in all frames of a video."""
+    pooled = F.adaptive_avg_pool2d(area.weight[:, None].float(), (grid.height, grid.width)).flatten(1)
     return pooled.repeat(1, grid.frames)
 
 

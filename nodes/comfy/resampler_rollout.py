@@ -1,4 +1,4 @@
-"""A capture whose IP-Adapter Plus references are put on the patches of their images."""
+"""A capture whose IP-Adapter Plus references are rolled out on to the patches of their images."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from ...i2am_core.attribution import Attribution
 from ...i2am_core.recording.recorder import PAIR_SHARE
 from .handle import Capture, Settings
 
-SAME = 0.1  # of their length, by which the tokens of one image may differ: half precision, and another order of sums
+TOLERANCE = 0.1  # of their length, by which the tokens of one image may differ: half precision, another order of sums
 
 
 @dataclass(frozen=True)
 class Image:
-    """A reference image: what the Resampler makes of it, and its picture as CLIP saw it."""
+    """A reference image: the tokens that the Resampler makes of it, and its picture as CLIP saw it."""
 
     tokens: Tensor  # [T, C]
-    held: Tensor  # [T, 1 + P], see ``rollout``
+    shares: Tensor  # [T, 1 + P]: how much of each token comes from CLIP's class token and each patch, see ``rollout``
     picture: Tensor  # [H, W, 3] uint8
 
 
 @dataclass(frozen=True)
 class RolledOut:
-    """In the place of a capture: the same runs, seen with these images. The capture itself stays as it is."""
+    """In the place of a capture: the same runs, rolled out on to these images. The capture itself stays as it is."""
 
     capture: "Capture | RolledOut"
     images: tuple[Image, ...]
@@ -40,18 +40,18 @@ class RolledOut:
             return attribution
         near = [_differences(attribution, image) for image in self.images]
         for number, differences in enumerate(near):
-            if min(differences.values(), default=1.0) > SAME:
+            if min(differences.values(), default=1.0) > TOLERANCE:
                 raise ValueError(_no_reference(attribution, number, differences))
         for reference in range(len(attribution.references)):
             image = min(range(len(near)), key=lambda n: near[n].get(reference, 1.0))
-            if near[image].get(reference, 1.0) <= SAME:
+            if near[image].get(reference, 1.0) <= TOLERANCE:
                 attribution = self._spread(attribution, reference, self.images[image])
         return attribution
 
     def _spread(self, attribution: Attribution, reference: int, image: Image) -> Attribution:
-        rolled_out = (n for n, known in enumerate(attribution.references) if known.approximate)
-        room = self.settings.budget_bytes * PAIR_SHARE - sum(_pair_bytes(attribution, n) for n in rolled_out)
-        attribution = spread(attribution, reference, image.held, room)
+        rolled_out = (n for n, other in enumerate(attribution.references) if other.approximate)
+        free_bytes = self.settings.budget_bytes * PAIR_SHARE - sum(_pair_bytes(attribution, n) for n in rolled_out)
+        attribution = spread(attribution, reference, image.shares, free_bytes)
         pictures = {**attribution.pictures, f"reference {reference}": image.picture}
         return dataclasses.replace(attribution, pictures=pictures)
 
@@ -63,13 +63,13 @@ def _pair_bytes(attribution: Attribution, reference: int) -> int:
 
 def _differences(attribution: Attribution, image: Image) -> dict[int, float]:
     """How far the tokens of each reference that has no places are from those of an image, over their length."""
-    found = {}
+    differences = {}
     for number, reference in enumerate(attribution.references):
         embeds = reference.embeds
         if reference.grid is None and embeds is not None and embeds.shape == image.tokens.shape:
             given = embeds.to("cpu", image.tokens.dtype)
-            found[number] = float((given - image.tokens).norm() / image.tokens.norm())
-    return found
+            differences[number] = float((given - image.tokens).norm() / image.tokens.norm())
+    return differences
 
 
 def _no_reference(attribution: Attribution, number: int, differences: dict[int, float]) -> str:

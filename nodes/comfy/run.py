@@ -1,7 +1,7 @@
-"""One run of a sampler: what is watched in it, and what is handed over when it ends.
+"""One run of a sampler: what is watched in it, and the attribution that it hands over when it ends.
 
 I2AM Capture only adds an OUTER_SAMPLE wrapper to a clone of the model. The rest is installed when a run starts (see
-``hooks``), and undone when the run ends in any way. Whatever goes wrong in here has a reason, and costs maps only: the
+``hooks``), and undone when the run ends in any way. Whatever goes wrong in here costs maps only, and says why: the
 picture comes first.
 """
 
@@ -35,9 +35,9 @@ COMPILED = (
     "the model is compiled (torch.compile): its graph is broken at every attention call while it is captured, so that "
     "it is slower, and the picture may differ from one without capture in its last digits"
 )
-VIDEO_MASK = "the mask of a video, of what is painted, is not told apart: the whole video asks"
-UNASKED = (
-    "the model was never asked for its {} conditioning: ComfyUI leaves the negative out where guidance is off (cfg 1)"
+VIDEO_MASK = "the inpainting mask of a video is not read: maps are of the whole video"
+BRANCH_NOT_CALLED = (
+    "the model was never called with its {} conditioning: ComfyUI leaves the negative out where guidance is off (cfg 1)"
 )
 
 
@@ -46,22 +46,32 @@ def capture_with(
 ) -> ModelPatcher:
     """A clone of the model whose every sampling run is captured.
 
-    ``consumers`` are made anew for each run, and told of the same calls.
+    ``consumers`` make further consumers for each run, which are notified of the same calls as Capture's own.
     """
 
-    def outer_sample(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, *args, **kwargs):
+    def outer_sample(
+        executor: Any,
+        noise: Any,  # a tensor, or several latents in one object
+        latent_image: Any,
+        sampler: Any,
+        sigmas: Tensor,
+        denoise_mask: Tensor | None = None,
+        callback: Callable | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         capture.started += 1
-        also = [make() for make in consumers]
-        acting = any(consumer.acts for consumer in also)
+        further = [make() for make in consumers]
+        acting = any(consumer.acts for consumer in further)
         if not isinstance(noise, Tensor):
             capture.failure = f"I2AM cannot look into a run on several latents at once ({type(noise).__name__})"
             if acting:
-                raise ValueError(f"{capture.failure}, nor change it.")
+                raise ValueError(f"{capture.failure}, nor change it: sample them one by one.")
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
         run = None
         with ExitStack() as stack:
             try:
-                run = Run(capture, executor.class_obj, noise, sigmas, denoise_mask, also)
+                run = Run(capture, executor.class_obj, noise, sigmas, denoise_mask, further)
                 stack.enter_context(installed(run.guider, run.engine, run.calls))
                 callback = run.watch(callback)
             except Exception as error:
@@ -93,14 +103,14 @@ class Run:
         consumers: Sequence[Consumer] = (),
     ) -> None:
         self.capture, self.guider, settings = capture, guider, capture.settings
-        painted = mask_of(guider, settings.branch, denoise_mask, noise)
+        mask = mask_of(guider, settings.branch, denoise_mask, noise)
         marked = settings.regions
-        canvas = Regions(painted if marked.generated is None else marked.generated, marked.reference)
+        regions = Regions(mask if marked.generated is None else marked.generated, marked.reference)
         recorder = Recorder(sigmas, noise.shape[0], settings.budget_bytes)
-        self.record = Record(recorder, settings.pair_maps, grid_of(noise), painted)
+        self.record = Record(recorder, settings.pair_maps, grid_of(noise), mask)
         mechanisms = [m for m in MECHANISMS.values() if settings.mechanism in ("auto", m.name)]
         self.engine = Engine(mechanisms, [*consumers, self.record])
-        self.calls = ModelCalls(guider, settings.branch, noise, recorder.sigmas, canvas, self.engine)
+        self.calls = ModelCalls(guider, settings.branch, noise, recorder.sigmas, regions, self.engine)
         if denoise_mask is not None and noise.ndim == 5:
             self.engine.note(VIDEO_MASK)
         if TORCH_COMPILE_KWARGS in guider.model_options:
@@ -108,11 +118,11 @@ class Run:
         self._last_denoised: Tensor | None = None
 
     def watch(self, callback: Callable | None) -> Callable | None:
-        """The sampler's callback, and a look at the denoised latent: some nodes output that one."""
+        """The sampler's callback, around which the denoised latent is remembered: some nodes output that one."""
         if callback is None:
             return None
 
-        def watching(step, denoised, *args, **kwargs):
+        def watching(step: int, denoised: Tensor, *args: Any, **kwargs: Any) -> Any:
             self._last_denoised = denoised
             return callback(step, denoised, *args, **kwargs)
 
@@ -134,20 +144,20 @@ class Run:
         """The attribution of the run."""
         denoiser = self.guider.model_patcher.model.diffusion_model
         self.engine.finish(lambda: why_unobservable(denoiser))
-        if self.record.silent:
-            branch = self.capture.settings.branch
-            self.engine.note(why_unobservable(denoiser) if self.calls.asked else UNASKED.format(branch))
-        known = pictures(conditionings_of(self.guider, self.capture.settings.branch))
-        return self.record.finished(self.capture.settings, known)
+        branch = self.capture.settings.branch
+        if self.record.is_empty:
+            called = self.calls.branch_was_called
+            self.engine.note(why_unobservable(denoiser) if called else BRANCH_NOT_CALLED.format(branch))
+        return self.record.finished(self.capture.settings, pictures(conditionings_of(self.guider, branch)))
 
 
 def mask_of(guider: Any, branch: str, denoise_mask: Tensor | None, noise: Tensor) -> Tensor | None:
-    """What is to be painted, ``[items, h, w]`` on the latent's grid: the sampler's mask, or an inpainting model's."""
+    """The inpainting mask, ``[items, h, w]`` on the latent's grid: the sampler's, or an inpainting model's."""
     if denoise_mask is None:
-        known = conditionings_of(guider, branch)
-        denoise_mask = next((c["concat_mask"] for c in known if c.get("concat_mask") is not None), None)
+        masks = (c.get("concat_mask") for c in conditionings_of(guider, branch))
+        denoise_mask = next((mask for mask in masks if mask is not None), None)
     if denoise_mask is None or noise.ndim != 4:
         return None
-    if denoise_mask.ndim == 4:  # newer cores hand out a mask that is prepared already, one for each channel
+    if denoise_mask.ndim == 4:  # newer ComfyUI cores hand out a mask that is prepared already, one for each channel
         denoise_mask = denoise_mask.mean(1, keepdim=True)
     return comfy.sampler_helpers.prepare_mask(denoise_mask, noise.shape, "cpu").float().mean(1)

@@ -7,7 +7,7 @@ from torch import Tensor
 def step_of(sigma: float, sigmas: Tensor, last: int = 0) -> int:
     """The step whose sigma interval holds ``sigma``, its start included.
 
-    Second-order samplers also ask between steps, and some a little outside the schedule: those get the
+    Second-order samplers also evaluate between steps, and some a little outside the schedule: those get the
     nearest step. Schedules may fall, rise or jump back up (restarts); where several steps hold the sigma,
     it is the one nearest to ``last``, the step of the call before, going forward.
     """

@@ -19,7 +19,7 @@ KEY = "i2am_references"
 
 
 def tag(name: str, start: int, tokens: Tensor, grid: tuple[int, int] | None) -> dict[str, Any]:
-    """A plain dictionary, as conditionings hold, for ``tokens [B, M, C]`` from ``start``, on ``grid`` (height, width).
+    """A tag for ``tokens [B, M, C]`` from ``start``, on ``grid`` (height, width): a dictionary, as conditionings hold.
 
     Its key is a hash of the tokens: two references of one name stay apart, one that is used twice is one.
     """
@@ -27,7 +27,7 @@ def tag(name: str, start: int, tokens: Tensor, grid: tuple[int, int] | None) -> 
 
 
 def fingerprint(values: Tensor) -> str:
-    """The same for the same values in the same shape."""
+    """A hash that is the same for the same values in the same shape."""
     values = values.detach().to("cpu", torch.float32).contiguous()
     return hashlib.blake2b(values.numpy().tobytes() + str(tuple(values.shape)).encode(), digest_size=16).hexdigest()
 
@@ -41,6 +41,12 @@ def tagged_references(run: Given) -> list[Reference]:
     """All that the conditionings of a run are tagged with."""
     groups = (group for conditioning in run.conditionings for group in tagged(conditioning))
     return [Reference.of(group) for group in groups]
+
+
+def columns_of(group: TokenGroup) -> slice:
+    """The tokens of a tagged reference, which are neighbours."""
+    assert isinstance(group.index, slice)
+    return group.index
 
 
 def tagged(conditioning: Mapping[str, Any]) -> list[TokenGroup]:

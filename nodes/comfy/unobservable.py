@@ -1,4 +1,4 @@
-"""Models whose attention does not pass through ComfyUI's: recognised by name, so that 'not seen' has a reason."""
+"""Models whose attention does not pass through ComfyUI's: they are recognised by name, to give a reason."""
 
 import torch
 
@@ -8,9 +8,9 @@ OWN_KERNELS = (
 )
 NO_OPTIONS = (
     "replaces the model's forward by its own, which calls attention without the options of the run: nothing can be "
-    "seen while it is applied, so remove it for the run that you want to look into"
+    "observed while it is applied, so remove it for the run that you want to look into"
 )
-NAMES = {  # a part of the name of a module or class, in lower case
+REASONS = {  # a part of the name of a module or class, in lower case
     "nunchaku": OWN_KERNELS,
     "svdq": OWN_KERNELS,
     "diffusers": "runs the pipeline of another library inside ComfyUI, whose attention cannot be opened: use a "
@@ -22,21 +22,21 @@ NAMES = {  # a part of the name of a module or class, in lower case
 
 
 def why_unobservable(denoiser: torch.nn.Module) -> str:
-    """Why no attention call of this model was seen, in words for a person."""
+    """Why no attention call of this model was observed, in words for a person."""
     for owner in _owners(denoiser):
-        for name, reason in NAMES.items():
+        for name, reason in REASONS.items():
             if name in owner.lower():
                 return f"{owner} {reason}"
     return (
         f"no attention of the {type(denoiser).__name__} went through ComfyUI's: the model or a pack that patches it "
-        "calls attention on its own, which I2AM cannot see"
+        "calls attention on its own, which I2AM cannot observe"
     )
 
 
 def _owners(denoiser: torch.nn.Module) -> list[str]:
-    """Where the code comes from that runs: of the model and its methods, and of all its parts."""
+    """Names of the modules and classes whose code runs: of the model and its methods, and of all its parts."""
     parts = [denoiser, *denoiser.modules()]
     methods = [getattr(denoiser, name, None) for name in ("forward", "forward_orig", "_forward")]
-    found = [f"{type(part).__module__}.{type(part).__name__}" for part in parts]
-    found += [getattr(method, "__module__", None) or "" for method in methods]
-    return list(dict.fromkeys(found))
+    owners = [f"{type(part).__module__}.{type(part).__name__}" for part in parts]
+    owners += [getattr(method, "__module__", None) or "" for method in methods]
+    return list(dict.fromkeys(owners))

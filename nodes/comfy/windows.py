@@ -27,7 +27,7 @@ class Window:
 
 
 def window_of(model: Any, x: Tensor, latent: torch.Size, sigma: Tensor, options: Mapping[str, Any]) -> Window | None:
-    """The window that ``x`` is; None for the whole latent ``[items, channels, (frames,) h, w]``."""
+    """The window that ``x`` is; None where it is the whole latent, of shape ``[items, channels, (frames,) h, w]``."""
     try:
         return _window_of(model, x, latent, sigma, options)
     except Exception:  # of handlers that other packs bring: the call is then skipped
@@ -41,21 +41,21 @@ def _window_of(model: Any, x: Tensor, latent: torch.Size, sigma: Tensor, options
         return None
     whole = torch.empty(latent, device="meta")  # its shape is all that counts
     windows = [list(w.index_list) for w in handler.get_context_windows(model, whole, options)]
-    mine = list(present.index_list)
+    frames_here = list(present.index_list)
     anchor = getattr(present, "causal_anchor_index", None)
-    before = [] if anchor is None else [anchor]  # newer hosts put a frame there, and drop it from the output
-    if mine not in windows or len(before) + len(mine) != x.shape[FRAMES]:
+    anchors = [] if anchor is None else [anchor]  # newer ComfyUI cores put a frame there, and drop it from the output
+    if frames_here not in windows or len(anchors) + len(frames_here) != x.shape[FRAMES]:
         return None
     total = torch.zeros(latent[FRAMES])
     for frames in windows:
         total[frames] += _weights(frames, len(total), handler, sigma)
-    weight = _weights(mine, len(total), handler, sigma) / total[mine]
-    weight = torch.cat([torch.zeros(len(before)), weight])
-    return Window(torch.tensor(before + mine), weight, len(total), mine == windows[0])
+    weight = _weights(frames_here, len(total), handler, sigma) / total[frames_here]
+    weight = torch.cat([torch.zeros(len(anchors)), weight])
+    return Window(torch.tensor(anchors + frames_here), weight, len(total), frames_here == windows[0])
 
 
 def _weights(frames: Sequence[int], of: int, handler: Any, sigma: Tensor) -> Tensor:
-    """As ``combine_context_window_results`` has them."""
+    """How much each frame of a window counts, as ``combine_context_window_results`` has it: ``[n]``."""
     from comfy.context_windows import ContextFuseMethods, get_context_weights  # in here, as it may change
 
     if handler.fuse_method.name == ContextFuseMethods.RELATIVE:

@@ -1,8 +1,8 @@
 """Custom node packs that replace, add, reorder and nest attention calls, at their smallest.
 
 They patch real models by ComfyUI's own means, as packs do; nothing of ComfyUI or of I2AM is replaced by a mock. Each
-function takes a model and returns a clone. What a pack asks attention for is marked with ``theirs``, so that a test can
-tell it from a block's own call without any help of I2AM's.
+function takes a model and returns a clone. The attention calls that a pack makes are marked with ``theirs``, so that a
+test can tell them from a block's own without any help of I2AM's.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ def theirs() -> Iterator[None]:
 
 
 @contextmanager
-def the_hosts() -> Iterator[None]:
+def the_models() -> Iterator[None]:
     """A block, or an attention, that a pack lets run as it is."""
     _making.append(False)
     try:
@@ -41,17 +41,17 @@ def is_theirs() -> bool:
 
 
 def original(function: Callable) -> Callable:
-    """What a pack found in the place where it puts its own, which may be ComfyUI's or another pack's."""
+    """What was in the place where a pack puts its own, which may be ComfyUI's or another pack's."""
 
     def run(*args, **kwargs):
-        with the_hosts():
+        with the_models():
             return function(*args, **kwargs)
 
     return run
 
 
 def by_hand(q: Tensor, k: Tensor, v: Tensor, heads: int = HEADS) -> Tensor:
-    """Attention of which nobody hears: ``[B, N, C]``."""
+    """Attention that cannot be observed: ``[B, N, C]``."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     weights = torch.softmax(q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5, -1)
     return (weights @ v).transpose(1, 2).flatten(2)

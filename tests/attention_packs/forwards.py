@@ -67,7 +67,7 @@ def adds(model, path, before=False):
 
 
 def without(model, path):
-    """A block of its own, which never asks ComfyUI's attention."""
+    """A block of its own, which never calls ComfyUI's attention."""
     key = f"diffusion_model.{path}.forward"
 
     def forward(*args, **kwargs):

@@ -20,7 +20,7 @@ def answers_from_a_cache(model):
     """The whole denoiser's answer of the first step again in the next, as EasyCache gives it."""
     answers = {}
 
-    def again(executor, x, *args, **kwargs):
+    def cached(executor, x, *args, **kwargs):
         options = next(a for a in (*args, *kwargs.values()) if isinstance(a, dict) and "cond_or_uncond" in a)
         key = tuple(options["cond_or_uncond"])
         if key not in answers:
@@ -29,7 +29,7 @@ def answers_from_a_cache(model):
         return answers.pop(key)
 
     model = model.clone()
-    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "cache", again)
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "cache", cached)
     return model
 
 
@@ -71,7 +71,7 @@ def adds_to_blocks(model, blocks, before=False):
 
 
 def replaces_blocks(model, blocks):
-    """Blocks of its own, which never ask ComfyUI's attention."""
+    """Blocks of its own, which never call ComfyUI's attention."""
 
     def block(args, extra):
         streams = ("img", "txt") if "txt" in args and args["txt"].shape[-1] == args["img"].shape[-1] else ("img",)
@@ -112,7 +112,7 @@ def reorders(model):
 
 
 def nests(model):
-    """An override that asks attention once more, with the options, for each call that it is told of."""
+    """An override that makes one more attention call, with the options, in each call that comes to it."""
     inside = []
 
     def override(attention, q, k, v, heads, *args, **kwargs):
@@ -120,8 +120,8 @@ def nests(model):
             inside.append(None)
             try:
                 with theirs():
-                    again = {name: kwargs[name] for name in ("skip_reshape", "transformer_options") if name in kwargs}
-                    optimized_attention(q, k.flip(-2), v, heads, **again)
+                    options = {name: kwargs[name] for name in ("skip_reshape", "transformer_options") if name in kwargs}
+                    optimized_attention(q, k.flip(-2), v, heads, **options)
             finally:
                 inside.pop()
         return attention(q, k, v, heads, *args, **kwargs)
@@ -132,7 +132,7 @@ def nests(model):
 
 
 def nests_by_hand(model):
-    """An override that answers itself: calls are told, but there is no kernel."""
+    """An override that computes attention itself: calls come to it, but none runs a kernel."""
 
     def override(attention, q, k, v, heads, *args, skip_reshape=False, **kwargs):
         if skip_reshape:
@@ -148,19 +148,19 @@ def nests_by_hand(model):
 
 
 class TwoTexts:
-    """A cross-attention whose text is asked twice, with other tokens the second time (normalized guidance)."""
+    """A cross-attention that attends to the text twice, to other tokens the second time (normalized guidance)."""
 
     def __init__(self, scale=0.3):
         self.scale = scale
 
     def __get__(self, module, kind=None):
         def attend(module, x, context, *args, transformer_options=None, **kwargs):
-            return asks_twice(module, x, context, self.scale, transformer_options or {}, **kwargs)
+            return attends_twice(module, x, context, self.scale, transformer_options or {}, **kwargs)
 
         return types.MethodType(attend, module)
 
 
-def asks_twice(module, x, context, scale, options, context_img_len=None, **kwargs):
+def attends_twice(module, x, context, scale, options, context_img_len=None, **kwargs):
     q = module.norm_q(module.q(x))
     image = 0
     if hasattr(module, "k_img"):
@@ -177,7 +177,7 @@ def asks_twice(module, x, context, scale, options, context_img_len=None, **kwarg
     return module.o(image + positive + scale * (positive - negative))
 
 
-def asks_text_twice(model, *also):
+def attends_to_text_twice(model, *also):
     """Object patches on ``blocks.i.cross_attn.forward`` of all blocks, of ``also`` (``vace_blocks``) too."""
     denoiser = model.model.diffusion_model
     model = model.clone()
@@ -188,23 +188,23 @@ def asks_text_twice(model, *also):
     return model
 
 
-def asks_before_the_blocks(model, tokens):
+def attends_before_the_blocks(model, tokens):
     """One more call, of so many tokens, before the first block: from a wrapper of the whole denoiser."""
 
-    def ask(executor, x, *args, **kwargs):
+    def attend(executor, x, *args, **kwargs):
         options = next(a for a in (*args, *kwargs.values()) if isinstance(a, dict) and "cond_or_uncond" in a)
         generator = torch.Generator().manual_seed(0)
-        asked = torch.randn(x.shape[0], tokens, 24, generator=generator)
+        made_up = torch.randn(x.shape[0], tokens, 24, generator=generator)
         with theirs():
-            optimized_attention(asked, asked.flip(1), asked, HEADS, transformer_options=options)
+            optimized_attention(made_up, made_up.flip(1), made_up, HEADS, transformer_options=options)
         return executor(x, *args, **kwargs)
 
     model = model.clone()
-    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "asks before", ask)
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "attends before", attend)
     return model
 
 
-def asks_while_embedding(model):
+def attends_while_embedding(model):
     """One more call of the video's tokens, where they are made (object patch on ``patch_embedding.forward``)."""
     key, given = "diffusion_model.patch_embedding.forward", []
     run = original(model.get_model_object(key))

@@ -17,7 +17,7 @@ def with_options(q, k, v, extra_options):
 
 
 def without_options(q, k, v, extra_options):
-    """As comfyui-daam: the host's attention, of which no override is told."""
+    """As comfyui-daam: ComfyUI's attention without the options, so that it does not come to any override."""
     return optimized_attention(q, k, v, extra_options["n_heads"])
 
 
@@ -77,13 +77,13 @@ def daam(model):
 def self_attention_output(model):
     """One more call after each attn1, of as many tokens as it."""
 
-    def look_again(n, extra_options):
+    def look_twice(n, extra_options):
         with theirs():
             optimized_attention(n, n.flip(1), n, HEADS, transformer_options=extra_options)
         return n
 
     model = model.clone()
-    model.set_model_attn1_output_patch(look_again)
+    model.set_model_attn1_output_patch(look_twice)
     return model
 
 
@@ -92,8 +92,8 @@ def text_attention_output(model):
 
     def mix(n, extra_options):
         with theirs():
-            again = optimized_attention(n, n.flip(1), n, HEADS, transformer_options=extra_options)
-        return n + 0.1 * again
+            more = optimized_attention(n, n.flip(1), n, HEADS, transformer_options=extra_options)
+        return n + 0.1 * more
 
     model = model.clone()
     model.set_model_attn2_output_patch(mix)

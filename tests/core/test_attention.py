@@ -242,12 +242,12 @@ def test_products_and_streaming_agree(call, kernel):
         scope=scope,
         pair_rows=rows,
     )
-    careful = row_by_row(columns)
+    by_row = row_by_row(columns)
     for chunk_bytes in (10**9, 1):
         total = None if kernel else row_sums(q, k, scale, bias)
         (fast,) = attribute(q, k, [group], Logits(scale, bias, total), positions, chunk_bytes)
         for name in (*FIELDS, "g2r_paper_scope", "g2r_share_scope", "g2r_pairs", "r2g_pairs"):
-            torch.testing.assert_close(getattr(fast, name), careful[name], atol=tolerance, rtol=0, msg=name)
+            torch.testing.assert_close(getattr(fast, name), by_row[name], atol=tolerance, rtol=0, msg=name)
 
 
 def row_by_row(columns):

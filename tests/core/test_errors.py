@@ -40,6 +40,7 @@ EXAMPLES = [
     errors.BadAttention("queries or keys hold values that are not numbers.", (2, 3)),
     *(errors.BadFile("a.safetensors", p, "why") for p in ("missing", "damaged", "foreign", "newer", "invalid")),
     errors.BadAdapter("this is no adapter.", "plain"),
+    errors.MissingPackage("safetensors", "files", "saving an attribution"),
 ]
 FOREIGN = (  # nodes, their widgets, and what these offer
     *("I2AM (Capture|Collect|Viewer|Maps|Save|Load|IMACS|Tag|Specific|IPAdapter)", "budget_mb", "pair_maps"),
@@ -64,8 +65,8 @@ def test_an_error_is_a_sentence_with_its_data(error):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_core_names_no_node_and_no_widget(path):
-    found = [pattern for pattern in FOREIGN if re.search(pattern, path.read_text())]
-    assert not found
+    named = [pattern for pattern in FOREIGN if re.search(pattern, path.read_text())]
+    assert not named
 
 
 def test_the_core_raises_its_own_errors():
@@ -77,7 +78,7 @@ def test_the_core_raises_its_own_errors():
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name)
     ]
     assert [place for place in raised if place[1] == "ValueError"] == [("files.py", "ValueError")]
-    of_code = {"RuntimeError", "NotImplementedError"}  # its mistakes, not those of what is asked
+    of_code = {"RuntimeError", "NotImplementedError", "AttributeError"}  # mistakes of code, not of what is requested
     others = {name for _, name in raised} - {"ValueError"} - of_code
     assert others and all(issubclass(getattr(errors, name), AttributionError) for name in others)
 

@@ -104,7 +104,7 @@ def test_a_failed_save_leaves_the_old_file(attribution, tmp_path, monkeypatch):
         target.write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("i2am_core.files.save_file", fail)
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
     with pytest.raises(OSError, match="No space"):
         save(attribution, path)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [path.name]

@@ -1,4 +1,4 @@
-"""Files of an earlier version load, and answer whatever could be asked of them then."""
+"""Files of an earlier version load, and answer every level that they had then."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ from asked import maps
 from i2am_core.files import load
 
 FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "attributions"
-ASKED = json.loads((FOLDER / "levels.json").read_text())
-PATHS = {name: FOLDER / f"{name.replace(' ', '_')}.i2am.safetensors" for name in ASKED}
+LEVELS = json.loads((FOLDER / "levels.json").read_text())
+PATHS = {name: FOLDER / f"{name.replace(' ', '_')}.i2am.safetensors" for name in LEVELS}
 
 
 def test_there_is_one_of_each_mechanism():
@@ -19,16 +19,16 @@ def test_there_is_one_of_each_mechanism():
     assert set(FOLDER.glob("*.safetensors")) == set(PATHS.values())
 
 
-@pytest.mark.parametrize("name", ASKED)
-def test_every_level_that_could_be_asked_is_answered(name):
+@pytest.mark.parametrize("name", LEVELS)
+def test_every_level_that_there_was_has_its_maps(name):
     attribution = load(PATHS[name])
-    assert attribution.entries and ASKED[name]
-    for question, (shape, labels) in ASKED[name].items():
+    assert attribution.entries and LEVELS[name]
+    for question, (shape, labels) in LEVELS[name].items():
         reference, direction, level = question.split()
-        shown = maps(attribution, direction, level, reference=int(reference))
-        assert list(shown.values.shape) == shape, question
-        assert shown.values.isfinite().all() and shown.values.min() >= 0, question
+        result = maps(attribution, direction, level, reference=int(reference))
+        assert list(result.values.shape) == shape, question
+        assert result.values.isfinite().all() and result.values.min() >= 0, question
         # Of reference-only, the first picture of the batch is the reference itself, in which it does not act.
-        assert (shown.values.max() > 0) == (name != "reference-only"), question
+        assert (result.values.max() > 0) == (name != "reference-only"), question
         if level != "reference":  # these say how large a share is, in numbers
-            assert shown.labels == labels, question
+            assert result.labels == labels, question

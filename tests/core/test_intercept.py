@@ -1,4 +1,4 @@
-"""The log-sum-exp overheard from an attention kernel: the same output, the right sums, and only of that call."""
+"""The log-sum-exp intercepted from an attention kernel: the same output, the right sums, and only of that call."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from i2am_core import Logits, attribute, span
 from i2am_core.attention.intercept import Interceptor
-from i2am_core.attention.logsumexp import KERNELS, PLAIN, chunked, row_log_sum_exp, trusts
+from i2am_core.attention.logsumexp import KERNELS, PLAIN, chunked, is_trusted, row_log_sum_exp
 
 FLASH_ON_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 
@@ -25,25 +25,25 @@ def call(dtype=torch.float32, queries=40, keys=56):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("scale", [None, 0.4])
-def test_the_kernel_is_overheard_and_its_output_is_the_same(mode, dtype, masked, scale):
+def test_the_kernel_is_intercepted_and_its_output_is_the_same(mode, dtype, masked, scale):
     q, k, v, mask = call(dtype)
     mask = mask if masked else None
     with mode():
         plain = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
         with Interceptor() as interceptor:
-            heard = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+            intercepted = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
         total = interceptor.total(q, k, scale, mask)
-    assert torch.equal(plain, heard)
+    assert torch.equal(plain, intercepted)
     assert total is not None
     expected = chunked(q, k, scale or 16**-0.5, mask)
     torch.testing.assert_close(total, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_another_call_than_the_one_that_was_heard_has_no_total():
+def test_another_call_than_the_one_that_was_intercepted_has_no_total():
     q, k, v, mask = call()
     with Interceptor() as interceptor:
         F.scaled_dot_product_attention(q, k, v)
-    assert not interceptor.silent and interceptor.total(q, k, None) is not None
+    assert interceptor.intercepted and interceptor.total(q, k, None) is not None
     assert interceptor.total(q.clone(), k, None) is None
     assert interceptor.total(q, k[:, :, :-1], None) is None
     assert interceptor.total(q, k, 0.3) is None
@@ -55,38 +55,38 @@ def test_another_call_than_the_one_that_was_heard_has_no_total():
     assert interceptor.total(q, k, None) is None
 
 
-def test_silent_repeated_and_causal_calls_have_no_total():
+def test_other_repeated_and_causal_calls_have_no_total():
     q, k, v, _ = call(queries=40, keys=40)
-    with Interceptor() as silent:
+    with Interceptor() as other:
         (q @ k.transpose(-1, -2)).softmax(-1) @ v
     with Interceptor() as twice:
         F.scaled_dot_product_attention(q, k, v)
         F.scaled_dot_product_attention(q, k, v)
     with Interceptor() as causal:
         F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    assert [x.total(q, k, None) for x in (silent, twice, causal)] == [None, None, None]
-    assert silent.silent
+    assert [x.total(q, k, None) for x in (other, twice, causal)] == [None, None, None]
+    assert [x.intercepted for x in (other, twice, causal)] == [False, True, False]
 
 
-def test_rows_that_see_nothing_have_the_same_maps_whatever_the_kernel_says_of_them():
+def test_rows_that_are_masked_as_a_whole_have_the_same_maps_whatever_the_kernel_says_of_them():
     q, k, v, mask = call()
     mask[:, :, 3] = -torch.inf
     with Interceptor() as interceptor:
         F.scaled_dot_product_attention(q, k, v, mask)
     group = span("reference", 8, count=20)
-    heard, plain = (
+    intercepted, plain = (
         attribute(q, k, [group], logits=Logits(bias=mask, total=total))[0]
         for total in (interceptor.total(q, k, None, mask), chunked(q, k, 16**-0.5, mask))
     )
     assert plain.r2g_share[:, :, 3].eq(0).all()
     for name in ("r2g_paper", "r2g_share", "g2r_paper", "g2r_share"):
-        torch.testing.assert_close(getattr(heard, name), getattr(plain, name), atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(getattr(intercepted, name), getattr(plain, name), atol=1e-6, rtol=1e-4)
 
 
 def test_a_kernel_that_is_wrong_is_not_trusted(monkeypatch, caplog):
     right = KERNELS[FLASH_ON_CPU]
     monkeypatch.setitem(KERNELS, FLASH_ON_CPU, lambda *call: right(*call) + 1e-3)
-    trusts.cache_clear()
+    is_trusted.cache_clear()
     try:
         q, k, v, _ = call()
         with Interceptor() as interceptor:
@@ -97,4 +97,4 @@ def test_a_kernel_that_is_wrong_is_not_trusted(monkeypatch, caplog):
         torch.testing.assert_close(total, chunked(q, k, 16**-0.5), atol=0, rtol=0)
         assert "is wrong" in caplog.text
     finally:
-        trusts.cache_clear()
+        is_trusted.cache_clear()

@@ -107,7 +107,7 @@ def test_heads_are_only_averaged_among_layers_that_share_a_count():
     torch.testing.assert_close(got.values[1].flatten(), torch.stack(pair).mean(0))
 
 
-def test_every_step_weighs_the_same_however_often_it_is_asked():
+def test_every_step_weighs_the_same_however_many_calls_it_has():
     recorder = Recorder(torch.linspace(1, 0, 3), 1, BIG_BUDGET)
     number, layer = recorder.reference(REFERENCE), Layer("a", FINE, 1)
     given = [
@@ -187,20 +187,22 @@ def test_references_are_ranked_by_their_share_of_each_cell(normalization):
     q, k = torch.zeros(1, 1, 24, 2), torch.zeros(1, 1, 18, 2)
     q[..., :20, 0] = q[..., 20:, 1] = 6
     k[..., 6:, 0] = k[..., 2:6, 1] = 1
-    found = attribute(q, k, [span("first", 2, grids[0]), span("second", 6, grids[1])])
-    for number, m in enumerate(found):
+    marginals = attribute(q, k, [span("first", 2, grids[0]), span("second", 6, grids[1])])
+    for number, m in enumerate(marginals):
         assert recorder.reference(Reference(("first", "second")[number], grids[number].cells, grids[number])) == number
         recorder.add(Place(layer, 0, number), m)
     attribution = recorder.freeze(grid=FINE)
-    shown = maps(attribution, "r2g", "reference", normalization)
-    assert shown.values.shape == (2, 6, 4)
+    result = maps(attribution, "r2g", "reference", normalization)
+    assert result.values.shape == (2, 6, 4)
     assert (
-        shown.labels[0].startswith("reference 1: second") and "the strongest in 83% of the picture" in shown.labels[0]
+        result.labels[0].startswith("reference 1: second") and "the strongest in 83% of the picture" in result.labels[0]
     )
-    assert shown.labels[1].startswith("reference 0: first") and "the strongest in 17% of the picture" in shown.labels[1]
+    assert (
+        result.labels[1].startswith("reference 0: first") and "the strongest in 17% of the picture" in result.labels[1]
+    )
     for n, number in enumerate((1, 0)):
         plain = maps(attribution, "r2g", "unified", normalization, reference=number)
-        torch.testing.assert_close(shown.values[n], plain.values[0])
+        torch.testing.assert_close(result.values[n], plain.values[0])
     with pytest.raises(ValueError, match="compares references on the picture"):
         maps(attribution, "g2r", "reference")
 
@@ -232,9 +234,9 @@ def test_a_map_of_a_video_is_the_mean_of_its_frames(direction, grid):
     assert frames.labels == [f"frame {n}" for n in range(grid.frames)]
     torch.testing.assert_close(frames.values, expected)
     for level in ("unified", "time", "head", "layer"):
-        shown = maps(attribution, direction, level, "share", item=1)
-        assert shown.values.shape[1:] == expected.shape[1:] and len(shown.labels) == len(shown.values)
-        torch.testing.assert_close(shown.values.mean(0), expected.mean(0))
+        result = maps(attribution, direction, level, "share", item=1)
+        assert result.values.shape[1:] == expected.shape[1:] and len(result.labels) == len(result.values)
+        torch.testing.assert_close(result.values.mean(0), expected.mean(0))
 
 
 def test_frames_need_a_video(equal_grids):

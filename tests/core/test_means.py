@@ -104,9 +104,9 @@ def test_maps_are_those_of_the_old_arithmetic_where_nothing_was_below_zero(path)
     """Of every kept attribution, in every level: equal where no step or head was clamped, else within its size."""
     attribution = load(path)
     clamped = 0.0
-    for reference, shown in enumerate(attribution.references):
+    for reference, described in enumerate(attribution.references):
         for kind in UNSCOPED:
-            if kind.on_reference and shown.grid is None:
+            if kind.on_reference and described.grid is None:
                 continue
             selection = Selection(reference=reference, item=attribution.items - 1)
             resolved = selection.of(attribution)
@@ -123,8 +123,8 @@ def test_maps_are_those_of_the_old_arithmetic_where_nothing_was_below_zero(path)
 
 def grid(attribution, kind, reference, layer):
     if kind.on_reference:
-        found = attribution.entries[reference, layer].reference_grid or attribution.references[reference].grid
-        return found.height, found.width
+        grid = attribution.entries[reference, layer].reference_grid or attribution.references[reference].grid
+        return grid.height, grid.width
     return attribution.layers[layer].grid.height, attribution.layers[layer].grid.width
 
 
@@ -132,11 +132,11 @@ def grid(attribution, kind, reference, layer):
 def test_regions_and_the_viewer_follow(path):
     attribution = load(path)
     seen = view(attribution, BIG_BUDGET)
-    for reference, shown in enumerate(attribution.references):
+    for reference, described in enumerate(attribution.references):
         resolved = Selection(reference=reference).of(attribution)
         paired = [n for n in resolved.layers if attribution.entries[reference, n].pairs]
         sizes = {attribution.layers[n].grid.cells for n in paired}
-        if paired and shown.grid is not None:
+        if paired and described.grid is not None:
             for direction in ("g2r", "r2g"):
                 new = specific(attribution, RIGHT, direction, Selection(reference=reference)).values
                 old = old_arithmetic.specific(attribution, lambda g: cells_of(RIGHT, g), direction, reference)

@@ -1,4 +1,4 @@
-"""Nothing as large as queries x keys is ever held: every tensor that an attribution makes is looked at."""
+"""Nothing as large as queries x keys ever exists: every tensor that an attribution makes is looked at."""
 
 import subprocess
 import sys
@@ -117,7 +117,7 @@ with torch.inference_mode():
 def test_a_process_grows_by_the_budget_and_64_mb_at_most(budget, side, pairs, dtype, text):
     command = [sys.executable, "-c", SAMPLING, *map(str, (budget, side, text, pairs, dtype))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=100)
-    grown, kept, paired = map(int, done.stdout.split())
-    assert 0 < kept <= budget
-    assert grown <= budget + 64 * MB, f"grown {grown / MB:.0f} MB, kept {kept / MB:.0f} MB"
+    grown, frozen, paired = map(int, done.stdout.split())
+    assert 0 < frozen <= budget
+    assert grown <= budget + 64 * MB, f"grown {grown / MB:.0f} MB, frozen {frozen / MB:.0f} MB"
     assert (paired > 0) == (pairs == "pairs" and side == 40)

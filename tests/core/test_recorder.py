@@ -9,8 +9,9 @@ from asked import maps
 from recorded import BIG_BUDGET, FINE, REFERENCE
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import i2am_core.recording.recorder as core
 from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, Verdict, attribute, span
+from i2am_core.recording import account
+from i2am_core.recording.recorder import STEPS_REVISITED
 
 LAYER, ROWS = Layer("a", FINE, 2), torch.arange(FINE.cells)
 YES, NO = torch.tensor(True), torch.tensor(False)
@@ -45,7 +46,7 @@ def same(one, other):
                 torch.testing.assert_close(mine[name], its[name], msg=name)
 
 
-def test_counts_are_what_was_told():
+def test_counts_are_what_was_reported():
     r = recorder()
     r.captured("a layer", ["one way"], "a kernel")
     r.captured("a layer", ["another way", "one way"], "a kernel")
@@ -55,10 +56,10 @@ def test_counts_are_what_was_told():
     r.note("a note", "another")
     file(r, 0, call())
     assert (r.calls, r.skipped, r.notes) == (4, {"nothing there": 5}, ("a note", "another"))
-    found = r.freeze(grid=FINE, branch="positive")
-    assert (found.captured_calls, found.skipped, found.notes) == (4, {"nothing there": 5}, ("a note", "another"))
-    assert found.mechanism == "one way, another way" and found.branch == "positive"
-    assert found.row_sums["a kernel"] == 2 and sum(found.row_sums.values()) == 4
+    frozen = r.freeze(grid=FINE, branch="positive")
+    assert (frozen.captured_calls, frozen.skipped, frozen.notes) == (4, {"nothing there": 5}, ("a note", "another"))
+    assert frozen.mechanism == "one way, another way" and frozen.branch == "positive"
+    assert frozen.row_sums["a kernel"] == 2 and sum(frozen.row_sums.values()) == 4
     assert r.freeze(grid=FINE, mechanism="auto").mechanism == "auto"
 
 
@@ -66,22 +67,22 @@ def test_counts_are_what_was_told():
 def test_what_fails_leaves_no_trace(verdict):
     """Between calls that hold: some that do not, in the same step and layer, and in ones of their own."""
     calls = [call() for _ in range(5)]
-    expected, found = recorder(), recorder()
+    expected, recorded = recorder(), recorder()
     good = () if verdict is None else (Verdict(verdict, "never"),)
     bad = (Verdict(YES, "never"), Verdict(NO, "not proved"))
     other = Layer("only assumed", TokenGrid(3, 2), 1)
     for step, m in ((0, calls[0]), (0, calls[1]), (2, calls[2])):
         file(expected, step, m)
-    found.reference(Reference("first assumed", 4, None))
-    file(found, 0, calls[3], bad)
-    file(found, 0, calls[0], good)
-    file(found, 0, calls[1], good)
-    file(found, 1, calls[4], bad)  # a step in which nothing holds
-    file(found, 2, calls[2], good)
-    file(found, 2, calls[3], bad)
+    recorded.reference(Reference("first assumed", 4, None))
+    file(recorded, 0, calls[3], bad)
+    file(recorded, 0, calls[0], good)
+    file(recorded, 0, calls[1], good)
+    file(recorded, 1, calls[4], bad)  # a step in which nothing holds
+    file(recorded, 2, calls[2], good)
+    file(recorded, 2, calls[3], bad)
     m = call(other, pairs=False)
-    found.add(Place(other, 2, found.reference(REFERENCE)), m, verdicts=bad)
-    one, two = expected.freeze(grid=FINE), found.freeze(grid=FINE)
+    recorded.add(Place(other, 2, recorded.reference(REFERENCE)), m, verdicts=bad)
+    one, two = expected.freeze(grid=FINE), recorded.freeze(grid=FINE)
     same(one, two)
     assert two.captured_calls == one.captured_calls == 3
     assert two.skipped == {"not proved": 3} and one.skipped == {}
@@ -94,13 +95,13 @@ def test_notes_and_mechanisms_of_what_fails_do_not_count():
     r.captured("a layer", ["wrong"], "a kernel", [Verdict(NO, "not proved"), Verdict(NO, "neither")], ["a guess"])
     r.captured("a layer", ["right"], "a kernel", [Verdict(YES, "not proved")], ["sure"])
     assert r.calls == 1 and r.skipped == {"not proved": 1} and r.notes == ("sure",)
-    found = r.freeze(grid=FINE)
-    assert found.mechanism == "right" and found.row_sums == {"a kernel": 1} and found.entries == {}
+    frozen = r.freeze(grid=FINE)
+    assert frozen.mechanism == "right" and frozen.row_sums == {"a kernel": 1} and frozen.entries == {}
 
 
 @pytest.mark.parametrize(("steps", "said"), [((0, 1, 1, 2), False), ((0, 1, 2, 1), True)])
 def test_a_step_that_comes_back_is_said_of_pair_maps(steps, said):
-    """Samplers such as heunpp2 ask two steps ahead: there is no room for so many pair maps."""
+    """Samplers such as heunpp2 evaluate two steps ahead: so many steps of pair maps are not kept open."""
     r = recorder()
     for step in steps:
         file(r, step, call())
@@ -108,12 +109,12 @@ def test_a_step_that_comes_back_is_said_of_pair_maps(steps, said):
 
 
 def test_a_layer_that_is_not_to_be_trusted_is_forgotten_in_all_steps():
-    kept, other = call(), Layer("b", FINE, 2)
+    trusted, other = call(), Layer("b", FINE, 2)
     r, expected = recorder(), recorder()
     for step in range(3):
         file(r, step, call(other), layer=other)
-        file(r, step, kept)
-        file(expected, step, kept)
+        file(r, step, trusted)
+        file(expected, step, trusted)
         if step == 1:
             r.retract(["b"], "it ran twice")
             r.retract(["b", "c"], "it ran again")
@@ -127,9 +128,9 @@ def test_parts_of_one_evaluation_hold_one_by_one(holds):
     """Their shares add up, and it is one evaluation if any holds."""
     first, second, other = call(), call(), call()
     r, expected = recorder(1), recorder(1)
-    for m, held in zip((first, second), holds, strict=True):
-        file(r, 0, m, [Verdict(torch.tensor(held), "no")], evaluation=1)
-        if held:
+    for m, counts in zip((first, second), holds, strict=True):
+        file(r, 0, m, [Verdict(torch.tensor(counts), "no")], evaluation=1)
+        if counts:
             file(expected, 0, m, evaluation=1)
     file(r, 0, other, evaluation=2)
     file(expected, 0, other, evaluation=2)
@@ -163,8 +164,8 @@ def test_filing_waits_for_nothing():
 
 
 def test_verdicts_of_a_step_come_over_in_one_transfer(monkeypatch):
-    r, moved, original = recorder(4), [], core._numbers
-    monkeypatch.setattr(core, "_numbers", lambda values: moved.append(len(values)) or original(values))
+    r, moved, original = recorder(4), [], account.to_numbers
+    monkeypatch.setattr(account, "to_numbers", lambda values: moved.append(len(values)) or original(values))
     for step in range(4):
         for layer in (LAYER, Layer("b", FINE, 2)):
             file(r, step, call(), [Verdict(YES, "no")], layer=layer)
@@ -185,9 +186,9 @@ def test_what_was_given_keeps_its_number():
     assert r.reference(Reference("second", 6, TokenGrid(3, 2), "b")) == 1
     assert r.reference(Reference("first", 9, TokenGrid(3, 3), "a")) == 0  # assumed of a call that fails
     r.add(Place(LAYER, 1, 0), call(reference=Reference("", 9, TokenGrid(3, 3)), pairs=False), None, [Verdict(NO, "no")])
-    found = r.freeze(grid=FINE)
-    assert found.references == (first, Reference("second", 12, TokenGrid(3, 4), "b"), unexpected)
-    assert sorted(found.entries) == [(1, 0), (2, 0)]
+    frozen = r.freeze(grid=FINE)
+    assert frozen.references == (first, Reference("second", 12, TokenGrid(3, 4), "b"), unexpected)
+    assert sorted(frozen.entries) == [(1, 0), (2, 0)]
     with pytest.raises(RuntimeError, match="before the run"):
         r.given([first])
 
@@ -201,10 +202,10 @@ def test_numbers_close_up_where_an_assumed_reference_falls_away():
         verdicts = [Verdict(torch.tensor(n != 1), "no")]
         place = Place(layer, 0, r.reference(reference), reference_grid=grid)
         r.add(place, call(layer, reference, pairs=False), verdicts=verdicts)
-    found = r.freeze(grid=FINE)
-    assert [x.name for x in found.references] == ["number 0", "number 2"]
-    assert [x.name for x in found.layers] == ["layer 0", "layer 2"] and sorted(found.entries) == [(0, 0), (1, 1)]
-    assert maps(found, "g2r", reference=1).values.shape == (1, 4, 4)
+    frozen = r.freeze(grid=FINE)
+    assert [x.name for x in frozen.references] == ["number 0", "number 2"]
+    assert [x.name for x in frozen.layers] == ["layer 0", "layer 2"] and sorted(frozen.entries) == [(0, 0), (1, 1)]
+    assert maps(frozen, "g2r", reference=1).values.shape == (1, 4, 4)
 
 
 HEUN = [0, 1, 1, 2, 2]  # the steps of the calls: one ahead, and again
@@ -214,11 +215,11 @@ def test_pair_maps_are_means_over_steps():
     r, calls = recorder(), [call() for _ in HEUN]
     for step, m in zip(HEUN, calls, strict=True):
         file(r, step, m)
-    found = r.freeze(grid=FINE)
-    pairs = found.entries[0, 0].pairs["g2r_pairs"]
+    frozen = r.freeze(grid=FINE)
+    pairs = frozen.entries[0, 0].pairs["g2r_pairs"]
     steps = [torch.stack([m.g2r_pairs for s, m in zip(HEUN, calls, strict=True) if s == n]).mean(0) for n in range(3)]
     torch.testing.assert_close(pairs, torch.stack(steps).mean(0))
-    torch.testing.assert_close(pairs[0].mean(0), maps(found, "g2r").values[0].flatten())
+    torch.testing.assert_close(pairs[0].mean(0), maps(frozen, "g2r").values[0].flatten())
     old = old_arithmetic.pairs_of_calls(m.g2r_pairs for m in calls)
     assert ((pairs - old).abs().max() / pairs.max()).item() > 0.01
 
@@ -232,7 +233,7 @@ def test_with_one_call_a_step_pair_maps_are_as_they_were():
 
 
 def test_a_step_that_comes_back_is_no_lost_step():
-    """Pair maps have no room for two open steps: what comes late counts less, and the mean still sums to 1."""
+    """Of pair maps only one step is open: what comes late counts less, and the mean still sums to 1."""
     r, steps = recorder(), [0, 1, 0, 1, 2]
     for step in steps:
         file(r, step, call())
@@ -242,8 +243,9 @@ def test_a_step_that_comes_back_is_no_lost_step():
 
 def test_the_budget_counts_both_sums_of_pair_maps():
     size = 4 * 2 * len(ROWS) * REFERENCE.tokens
-    room = int(3.5 * size / 0.5 / 0.75)  # two sums, and what passes: one and a half; a quarter is for attribute's chunk
-    for budget, fits in ((room + 8, True), (room - 8, False)):
+    # Two sums, and while a call is added one and a half more; pair maps get half, and attribute's chunk a quarter.
+    least = int(3.5 * size / 0.5 / 0.75)
+    for budget, fits in ((least + 8, True), (least - 8, False)):
         assert recorder(budget=budget).pairs_fit(0, LAYER, len(ROWS), REFERENCE.tokens) is fits
 
 
@@ -277,13 +279,13 @@ def test_many_threads_lose_nothing():
     for worker in workers:
         worker.join()
     assert not failed
-    found = r.freeze(grid=FINE)
+    frozen = r.freeze(grid=FINE)
     odd = threads * sum(n % 4 == 1 for n in range(each))
-    assert found.captured_calls == threads * each - odd
-    assert found.skipped == {"nothing there": threads * each, "odd": odd}
-    order = {core.CAME_BACK}  # which steps come back depends on how the threads take turns
-    assert set(found.notes) - order == {"a note", *(f"of {n}" for n in range(threads))}
-    assert found.entries[0, 0].seen.max() == 1 and found.references == (REFERENCE,)
+    assert frozen.captured_calls == threads * each - odd
+    assert frozen.skipped == {"nothing there": threads * each, "odd": odd}
+    order = {STEPS_REVISITED}  # which steps do depends on how the threads take turns
+    assert set(frozen.notes) - order == {"a note", *(f"of {n}" for n in range(threads))}
+    assert frozen.entries[0, 0].seen.max() == 1 and frozen.references == (REFERENCE,)
     for kind in ("r2g_paper", "g2r_share"):  # all calls are the same one, so that their mean is known
-        expected = getattr(m, kind)[:, None].expand_as(found.entries[0, 0].maps[kind])
-        torch.testing.assert_close(found.entries[0, 0].maps[kind], expected, rtol=1e-4, atol=1e-7)
+        expected = getattr(m, kind)[:, None].expand_as(frozen.entries[0, 0].maps[kind])
+        torch.testing.assert_close(frozen.entries[0, 0].maps[kind], expected, rtol=1e-4, atol=1e-7)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, attribute, span
-from i2am_core.attention.rollout import HEAD, resample, rollout, spread
+from i2am_core.attention.rollout import HEAD_DIM, resample, rollout, spread
 
 TOKENS, SIDE, WIDTH, SEEN, OUT, HEADS, DEPTH = 5, 3, 12, 8, 6, 2, 3
 PATCHES = SIDE**2
@@ -22,7 +22,7 @@ def weights(seed=0):
     def norm(name, width):
         return {f"{name}.weight": 1 + 0.1 * random(width), f"{name}.bias": 0.1 * random(width)}
 
-    inner = HEADS * HEAD
+    inner = HEADS * HEAD_DIM
     made = {"latents": random(1, TOKENS, WIDTH)}
     made |= {"proj_in.weight": random(WIDTH, SEEN), "proj_in.bias": random(WIDTH)}
     made |= {"proj_out.weight": random(OUT, WIDTH), "proj_out.bias": random(OUT), **norm("norm_out", OUT)}
@@ -54,13 +54,13 @@ def by_hand(w, image):
         y = normed(latents, w, f"{a}.norm2")
         read = torch.cat([normed(x, w, f"{a}.norm1"), y])
         q, kv = y @ w[f"{a}.to_q.weight"].T, read @ w[f"{a}.to_kv.weight"].T
-        k, v = kv[:, : HEADS * HEAD], kv[:, HEADS * HEAD :]
+        k, v = kv[:, : HEADS * HEAD_DIM], kv[:, HEADS * HEAD_DIM :]
         rows, of_heads = [], torch.zeros(HEADS, TOKENS, 1 + PATCHES + TOKENS, dtype=torch.float64)
         for t in range(TOKENS):
             outs = []
             for h in range(HEADS):
-                part = slice(h * HEAD, (h + 1) * HEAD)
-                scores = torch.stack([q[t, part] @ k[s, part] / math.sqrt(HEAD) for s in range(len(read))])
+                part = slice(h * HEAD_DIM, (h + 1) * HEAD_DIM)
+                scores = torch.stack([q[t, part] @ k[s, part] / math.sqrt(HEAD_DIM) for s in range(len(read))])
                 of_heads[h, t] = scores.exp() / scores.exp().sum()
                 outs.append(of_heads[h, t] @ v[:, part])
             rows.append(torch.cat(outs) @ w[f"{a}.to_out.weight"].T)
@@ -78,24 +78,24 @@ def test_the_forward_is_that_of_a_resampler():
         tokens, attentions = by_hand(w, image)
         torch.testing.assert_close(made.tokens[number], tokens)
         assert len(made.attentions) == DEPTH
-        for found, expected in zip(made.attentions, attentions, strict=True):
-            torch.testing.assert_close(found[number], expected)
+        for attention, expected in zip(made.attentions, attentions, strict=True):
+            torch.testing.assert_close(attention[number], expected)
 
 
 def test_rollout_is_the_loop():
     attentions = resample(weights(), features()).attentions
-    held = torch.zeros(TOKENS, 1 + PATCHES, dtype=torch.float64)
+    contributions = torch.zeros(TOKENS, 1 + PATCHES, dtype=torch.float64)
     for attention in attentions:
-        after = torch.zeros_like(held)
+        after = torch.zeros_like(contributions)
         for t in range(TOKENS):
             for s in range(1 + PATCHES):
-                through = sum(attention[0, t, 1 + PATCHES + u] * held[u, s] for u in range(TOKENS))
-                after[t, s] = held[t, s] + through + attention[0, t, s]
+                through = sum(attention[0, t, 1 + PATCHES + u] * contributions[u, s] for u in range(TOKENS))
+                after[t, s] = contributions[t, s] + through + attention[0, t, s]
             after[t] /= after[t].sum()
-        held = after
-    found = rollout(attentions)
-    torch.testing.assert_close(found[0], held)
-    torch.testing.assert_close(found.sum(-1), torch.ones(1, TOKENS, dtype=torch.float64))
+        contributions = after
+    result = rollout(attentions)
+    torch.testing.assert_close(result[0], contributions)
+    torch.testing.assert_close(result.sum(-1), torch.ones(1, TOKENS, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("patch", [0, 7])
@@ -105,18 +105,18 @@ def test_a_planted_patch_is_found(patch):
     for n in range(DEPTH):  # queries and keys are all of one direction, that of a mark in the features
         for name in ("to_q", "to_kv"):
             weight = w[f"layers.{n}.0.{name}.weight"]
-            weight[: HEADS * HEAD] = 0
+            weight[: HEADS * HEAD_DIM] = 0
         w[f"layers.{n}.0.norm2.bias"][0] = 3.0
         w[f"layers.{n}.0.norm2.weight"][0] = 0.0
-        w[f"layers.{n}.0.to_q.weight"][::HEAD, 0] = 8.0
-        w[f"layers.{n}.0.to_kv.weight"][: HEADS * HEAD : HEAD, 1] = 1.0
+        w[f"layers.{n}.0.to_q.weight"][::HEAD_DIM, 0] = 8.0
+        w[f"layers.{n}.0.to_kv.weight"][: HEADS * HEAD_DIM : HEAD_DIM, 1] = 1.0
     w["proj_in.weight"][1] = 0
     w["proj_in.weight"][1, 3] = 4.0
     images[0, :, 3] = 0
     images[0, 1 + patch, 3] = 5.0
-    held = rollout(resample(w, images).attentions)[0]
-    assert set(held.argmax(-1).tolist()) == {1 + patch}
-    assert held[:, 1 + patch].min() > 0.5
+    contributions = rollout(resample(w, images).attentions)[0]
+    assert set(contributions.argmax(-1).tolist()) == {1 + patch}
+    assert contributions[:, 1 + patch].min() > 0.5
 
 
 KINDS = {
@@ -175,11 +175,11 @@ def recorded():
 
 
 def test_maps_are_spread(recorded):
-    held = rollout(resample(weights(), features()).attentions)[0]
-    made = spread(recorded, 0, held, 2**20)
+    contributions = rollout(resample(weights(), features()).attentions)[0]
+    made = spread(recorded, 0, contributions, 2**20)
     assert made.references[0] == Reference("tokens", PATCHES, TokenGrid(SIDE, SIDE), approximate=True)
     assert made.references[1] == recorded.references[1]
-    assert "approximate" in made.summary() and f"{held[:, 0].mean():.0%} of what" in made.summary()
+    assert "approximate" in made.summary() and f"{contributions[:, 0].mean():.0%} of what" in made.summary()
     for layer in range(2):
         assert made.layer_maps(1, layer) is recorded.layer_maps(1, layer)
         before, after = recorded.layer_maps(0, layer), made.layer_maps(0, layer)
@@ -188,25 +188,25 @@ def test_maps_are_spread(recorded):
             if name.startswith("r2g"):
                 assert values is before.maps[name]
                 continue
-            by_hand = before.maps[name].double() @ held[:, 1:]
+            by_hand = before.maps[name].double() @ contributions[:, 1:]
             by_hand = by_hand / by_hand.sum(-1, keepdim=True) if "paper" in name else by_hand
             torch.testing.assert_close(values.double(), by_hand, rtol=1e-5, atol=1e-8)
-        pairs = before.pairs["g2r_pairs"].double() @ held[:, 1:]
+        pairs = before.pairs["g2r_pairs"].double() @ contributions[:, 1:]
         pairs = pairs / pairs.sum(-1, keepdim=True)
         torch.testing.assert_close(after.pairs["g2r_pairs"].double(), pairs, rtol=1e-5, atol=1e-8)
         for m in range(PATCHES):
-            mean = sum(before.pairs["r2g_pairs"][..., t].double() * held[t, 1 + m] for t in range(TOKENS))
-            mean = mean / held[:, 1 + m].sum()
+            mean = sum(before.pairs["r2g_pairs"][..., t].double() * contributions[t, 1 + m] for t in range(TOKENS))
+            mean = mean / contributions[:, 1 + m].sum()
             torch.testing.assert_close(after.pairs["r2g_pairs"][..., m].double(), mean, rtol=1e-5, atol=1e-8)
 
 
-def test_pair_maps_stay_within_their_room(recorded):
-    held = rollout(resample(weights(), features()).attentions)[0]
+def test_pair_maps_stay_within_their_budget(recorded):
+    contributions = rollout(resample(weights(), features()).attentions)[0]
     one = 2 * 2 * 3 * PATCHES * 4  # fields, items, rows
-    for room, kept in ((2 * one, [True, True]), (2 * one - 1, [True, False]), (one - 1, [False, False])):
-        made = spread(recorded, 0, held, room)
-        assert [bool(made.layer_maps(0, layer).pairs) for layer in range(2)] == kept
-        assert any("did not fit" in note for note in made.notes) != all(kept)
+    for budget, fit in ((2 * one, [True, True]), (2 * one - 1, [True, False]), (one - 1, [False, False])):
+        made = spread(recorded, 0, contributions, budget)
+        assert [bool(made.layer_maps(0, layer).pairs) for layer in range(2)] == fit
+        assert any("did not fit" in note for note in made.notes) != all(fit)
         assert all(made.layer_maps(1, layer).pairs for layer in range(2))
 
 

@@ -125,7 +125,7 @@ def test_steps_in_which_a_layer_was_not_seen_are_no_numbers():
 def test_detail_gives_way_to_the_budget(attribution):
     """From every head in every step, over heads in groups of steps and heads apart from steps, to one map a layer."""
     budgets = [2**20 // 2**n for n in range(12)]
-    details = [choose_detail(attribution, room) for room in budgets]
+    details = [choose_detail(attribution, budget) for budget in budgets]
     order = [(len(d.joint), d.heads, len(d.steps)) for d in details]
     assert order == sorted(order, reverse=True)
     assert order[0] == (STEPS, True, STEPS) and order[-1] == (0, False, 1)

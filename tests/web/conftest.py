@@ -13,7 +13,7 @@ import pytest
 from comfy_page import FLAGS, ComfyPage
 
 from comfy_server import ComfyServer
-from host import prepare
+from devenv import prepare
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

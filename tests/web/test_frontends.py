@@ -12,7 +12,7 @@ import pytest
 from comfy_page import ComfyPage
 from PIL import Image
 
-TEMPLATE = Path(__file__).resolve().parents[2] / "example_workflows" / "Reference inpainting (demo model).json"
+TEMPLATE = Path(__file__).resolve().parents[2] / "example_workflows" / "reference_inpainting_demo.json"
 WORKFLOW: dict[str, Any] = json.loads(TEMPLATE.read_text())
 COUNT = len(WORKFLOW["nodes"])
 IDS = sorted((str(node["id"]) for node in WORKFLOW["nodes"]), key=int)

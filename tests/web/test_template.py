@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 from comfy_page import READY, SETTLED, USUAL, Watch, is_queued, set_setting
 
-TEMPLATE = (
-    Path(__file__).resolve().parent.parent.parent / "example_workflows" / "Reference inpainting (demo model).json"
-)
+TEMPLATE = Path(__file__).resolve().parent.parent.parent / "example_workflows" / "reference_inpainting_demo.json"
 FOLDER = "i2am"  # the name that the template browser shows
 SHOWN = """() => app.graph.nodes.filter(node => node.type === "PreviewImage").every(
     node => node.imgs?.length && node.imgs.every(image => image.complete && image.naturalWidth > 0))"""

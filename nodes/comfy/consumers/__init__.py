@@ -1,4 +1,4 @@
-"""What is done with the references that were found: one file each. ``record`` looks; others may act."""
+"""What is done with located references: one file for each consumer. ``record`` looks; others may act."""
 
 from .base import Consumer, LocatedIn
 from .record import Record

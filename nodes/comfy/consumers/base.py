@@ -12,16 +12,16 @@ from ..located import Chunk, Located, Skip
 
 @dataclass(frozen=True)
 class LocatedIn:
-    """What was located for the rows of one conditioning, by the names of the mechanisms that did."""
+    """What was located in the rows of one conditioning, by the names of the mechanisms that did."""
 
     chunk: Chunk
     by_mechanism: Mapping[str, Located]
 
 
 class Consumer:
-    """Is told of every attention call of the watched branch in one run, whether references were located in it or not.
+    """Is notified of every attention call of the watched branch in one run, with references in it or without.
 
-    One that looks leaves the output as it is: whatever goes wrong in it costs itself only. One that ``acts`` changes
+    One that looks leaves the output as it is: what goes wrong in it is only its own loss. One that ``acts`` changes
     what is computed, comes before all that look, and raises where it cannot, in any of its methods: the run then ends
     with that error, for a picture that was to be changed and was not would be a lie. Methods may be called from
     several threads: ComfyUI may run the chunks of one step in several.
@@ -37,16 +37,16 @@ class Consumer:
         return None
 
     def after(self, call: AttentionCall, located: Sequence[LocatedIn], output: Tensor) -> None:
-        """When its output is there, which must not be changed. ``call`` is the one that was made."""
+        """After the kernel has run. ``call`` is the one that was made; its ``output`` must not be changed."""
 
     def skip(self, skip: Skip, calls: int = 1) -> None:
-        """So many attention calls, each of one conditioning, were not located, or not heard of in their block.
+        """So many attention calls, each of one conditioning, were not located, or not observed in their block.
 
         Of 0 calls it is a warning.
         """
 
     def retract(self, layers: Sequence[str], skip: Skip) -> None:
-        """What was located in these layers, now or before, is not to be trusted: its calls are skips after all."""
+        """What was located in these layers, now or before, cannot be trusted: its calls are skips after all."""
 
     def note(self, *notes: str) -> None:
         """What a person should know of this run."""

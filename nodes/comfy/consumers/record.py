@@ -1,6 +1,7 @@
-"""Recording: what attention calls say of the references located in them, put into the recorder.
+"""Recording: the marginals of attention calls, of the references located in them, are put into the recorder.
 
-The first consumer. It looks, and changes nothing: only the kernel's row sums are overheard while it runs.
+This is the consumer of Capture. It looks, and changes nothing: only the row log-sum-exp is intercepted while the kernel
+runs.
 """
 
 from collections import Counter
@@ -24,47 +25,48 @@ from .base import Consumer, LocatedIn
 
 NEAREST = "the area of a conditioning does not start on a cell of every layer: there, maps are put on the nearest cell"
 NO_PAIRS = "no pair maps are kept of conditionings that are limited to an area, nor of context windows"
-PATIENCE = 8  # calls of one kernel that let nothing be overheard, after which it is no longer tried
+MOST_ATTEMPTS = 8  # calls of one attention function in which nothing could be intercepted, before that is given up
 
 
 class Record(Consumer):
     """One run's recorder, and what decides how its attention calls are attributed.
 
-    ``pair_maps`` as in ``handle.PAIR_MAPS``; ``denoise_mask [items, h, w]`` is what is painted, on the latent's
+    ``pair_maps`` is one of ``handle.PAIR_MAPS``; ``denoise_mask [items, h, w]`` is the inpainting mask on the latent's
     ``grid``.
     """
 
     def __init__(self, recorder: Recorder, pair_maps: str, grid: TokenGrid, denoise_mask: Tensor | None) -> None:
         self.recorder, self.pair_maps, self.grid, self.denoise_mask = recorder, pair_maps, grid, denoise_mask
         self._regions: dict[TokenGrid, Tensor] = {}
-        self._silent: Counter[Callable] = Counter()  # calls of an attention function in which nothing was overheard
+        self._not_intercepted: Counter[Callable] = Counter()  # calls of each attention function
 
     @property
-    def silent(self) -> bool:
-        """Whether no attention call was heard of, of any kind."""
+    def is_empty(self) -> bool:
+        """Whether there was no attention call of any kind."""
         return not self.recorder.calls and not self.recorder.skipped
 
     def given(self, references: Sequence[Reference]) -> None:
         self.recorder.given(references)
 
     def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
-        """Overhear the kernel, unless this kind of attention has never let anything be heard."""
-        if call.function is None or self._silent[call.function] >= PATIENCE:
+        """Intercept the kernel, unless that was in vain for this attention function before."""
+        if call.function is None or self._not_intercepted[call.function] >= MOST_ATTEMPTS:
             return None
         return replace(call, kernel=InterceptedKernel(call.kernel))
 
     def after(self, call: AttentionCall, located: Sequence[LocatedIn], output: Tensor) -> None:
-        total = self._overheard(call)
+        logsumexp = self._intercepted(call)
         for one in located:
+            matches = list(one.by_mechanism.values())
             row_sums = ""
-            for found in one.by_mechanism.values():
-                row_sums = self._record(call, one.chunk, found, total)
+            for match in matches:
+                row_sums = self._record(call, one.chunk, match, logsumexp)
             self.recorder.captured(
-                next(iter(one.by_mechanism.values())).layer.name,
+                matches[0].layer.name,
                 list(one.by_mechanism),
                 row_sums,
-                [verdict for found in one.by_mechanism.values() for verdict in found.verdicts],
-                [found.note for found in one.by_mechanism.values() if found.note],
+                [verdict for match in matches for verdict in match.verdicts],
+                [match.note for match in matches if match.note],
             )
 
     def skip(self, skip: Skip, calls: int = 1) -> None:
@@ -80,36 +82,40 @@ class Record(Consumer):
         self.recorder.note(*notes)
 
     def finished(self, settings: Settings, pictures: Mapping[str, Tensor]) -> Attribution:
-        """The attribution; ``pictures`` of references by their keys."""
-        found = self.recorder.freeze(grid=self.grid, denoise_mask=self.denoise_mask, branch=settings.branch)
-        keys = {f"reference {number}": reference.key for number, reference in enumerate(found.references)}
+        """The attribution; ``pictures`` are those of references, by their keys."""
+        attribution = self.recorder.freeze(grid=self.grid, denoise_mask=self.denoise_mask, branch=settings.branch)
+        keys = {f"reference {number}": reference.key for number, reference in enumerate(attribution.references)}
         return replace(
-            found,
+            attribution,
             pictures={name: pictures[key] for name, key in keys.items() if key in pictures},
-            mechanism=found.mechanism or settings.mechanism,
+            mechanism=attribution.mechanism or settings.mechanism,
         )
 
-    def _overheard(self, call: AttentionCall) -> Tensor | None:
-        """The row sums of the call, ``[B, H, Nq]``, where its kernel let them be heard."""
+    def _intercepted(self, call: AttentionCall) -> Tensor | None:
+        """The row log-sum-exp of the call, ``[B, H, N]``, where it could be intercepted."""
         if not isinstance(call.kernel, InterceptedKernel) or call.kernel.interceptor is None:
             return None
         assert call.function is not None
-        self._silent[call.function] += call.kernel.interceptor.silent
+        self._not_intercepted[call.function] += not call.kernel.interceptor.intercepted
         return call.kernel.interceptor.total(call.q, call.k, call.scale, call.bias)
 
-    def _record(self, call: AttentionCall, chunk: Chunk, located: Located, total: Tensor | None) -> str:
-        """File what one mechanism located for a chunk; returns what computed the row sums."""
+    def _record(self, call: AttentionCall, chunk: Chunk, located: Located, logsumexp: Tensor | None) -> str:
+        """Record what one mechanism located in a chunk. Returns what computed the row log-sum-exp, in words."""
         rows, placed = chunk.rows, chunk.placement.on(located.layer.grid)
         layer = replace(located.layer, grid=placed.grid)
         numbers = [self.recorder.reference(Reference.of(group)) for group in located.references]
         region = self._region(layer.grid)
         pair_rows = None if placed.cells is not None else self._pair_rows(numbers, layer, located, region)
-        whole = located.keys == call.k.shape[2]
+        all_columns = located.keys == call.k.shape[2]  # which the intercepted sums are over
         marginals = attribute(
             call.q[rows],
             call.k[rows][:, :, : located.keys],
             located.references,
-            Logits(call.scale, call.bias_of(rows, located.keys), total[rows] if whole and total is not None else None),
+            Logits(
+                call.scale,
+                call.bias_of(rows, located.keys),
+                logsumexp[rows] if all_columns and logsumexp is not None else None,
+            ),
             Positions(located.queries, placed.gain(located.gain), placed.here(region), pair_rows),
             self.recorder.chunk_bytes,
         )
@@ -149,7 +155,7 @@ class Record(Consumer):
 
 @dataclass
 class InterceptedKernel:
-    """A kernel whose row sums are listened for while it runs."""
+    """A kernel whose row log-sum-exp is intercepted while it runs."""
 
     kernel: Callable[..., Tensor]
     interceptor: Interceptor | None = None

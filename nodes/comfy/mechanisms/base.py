@@ -9,6 +9,8 @@ from ..attention_call import Arguments
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..pending_call import PendingCall
 
+NOT_THE_FEATURE_MAP = "attention of {} queries, where the feature map has {} cells"
+
 
 @dataclass(frozen=True)
 class Documented:
@@ -23,7 +25,7 @@ class Documented:
 
 
 class Attend(Protocol):
-    """Hands in an attention call that ComfyUI's override is not told of, and begins it: see ``Engine.begin``."""
+    """Begins an attention call that does not come through ComfyUI's override: see ``Engine.begin``."""
 
     def __call__(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Any) -> PendingCall: ...
 
@@ -31,8 +33,8 @@ class Attend(Protocol):
 class Mechanism:
     """One way of conditioning on a reference. ``name`` is its entry in I2AM Capture's ``mechanism``.
 
-    All mechanisms are asked about a call. What was given is numbered, and a skip's reason is chosen, by ``priority``,
-    highest first.
+    Each call goes to all mechanisms. By ``priority``, highest first, given references are numbered, and the reason of a
+    skip is chosen.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Reference and generated picture on one canvas, side by side: ACE++, IC-LoRA, CatVTON-Flux, in-context inpainting.
 
-No tokens are the reference's by nature: what is painted looks, in self-attention, at another region of the same
-picture. Which region that is, a person says; where it is painted, the inpainting mask does, or a person.
+No tokens are the reference's by nature: what is painted attends, in self-attention, to another region of the same
+picture. A person says which region that is; the inpainting mask says what is painted, or a person.
 """
 
 import torch
@@ -33,32 +33,33 @@ class CanvasRegions(Mechanism):
     )
 
     def given(self, run: Given) -> list[Reference]:
-        """How many cells it has, the grids of the layers say."""
+        """A reference of 0 tokens: how many cells the region has depends on the grid of each layer."""
         return [] if run.regions.reference is None else [Reference(NAME, 0, TokenGrid(0, 0), KEY)]
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
-        painted, shown = call.regions.generated, call.regions.reference
-        if shown is None or ("UNetModel" in call.family and site.role != "attn1"):
+        generated_region, reference_region = call.regions.generated, call.regions.reference
+        if reference_region is None or ("UNetModel" in call.family and site.role != "attn1"):
             return None
-        if painted is None:
+        if generated_region is None:
             return Skip("a reference region without a generated one: give generated_region, or use an inpainting mask")
         if chunk.placement.partial:
-            return Skip("canvas regions of a conditioning or context window that sees a part of the canvas")
+            return Skip("canvas regions of a conditioning or context window that has a part of the canvas only")
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):
             return sequence
-        if len(painted) not in (1, chunk.items):
-            return Skip(
-                f"{len(painted)} masks of the generated region for {chunk.items} pictures: give one, or one for each"
-            )
-        name = ("cells of the canvas", sequence.grid)
-        gain, whole = call.once(name, lambda: (cells_of(painted, sequence.grid), cells_of(shown[0], sequence.grid)))
-        reference = whole & ~gain.any(0)
-        if not reference.any() or not gain.any():
+        masks = len(generated_region)
+        if masks not in (1, chunk.items):
+            return Skip(f"{masks} masks of the generated region for {chunk.items} pictures: give one, or one for each")
+        painted, marked = call.once(
+            ("cells of the canvas", sequence.grid),
+            lambda: (cells_of(generated_region, sequence.grid), cells_of(reference_region[0], sequence.grid)),
+        )
+        reference = marked & ~painted.any(0)
+        if not reference.any() or not painted.any():
             return Skip(f"a region without a cell of its own on a grid of {sequence.grid}")
         columns = torch.arange(site.keys)[sequence.picture]
         group = _group(reference, sequence.grid, columns)
-        return sequence.located(site, (group,), gain.float())
+        return sequence.located(site, (group,), painted.float())
 
 
 def _group(reference: Tensor, grid: TokenGrid, columns: Tensor) -> TokenGroup:

@@ -2,14 +2,14 @@
 
 Context and layout: ``BasicTransformerBlock.forward`` in ComfyUI's comfy/ldm/modules/attention.py. Where
 the conditionings of one batch differ in length, ``CONDCrossAttn.concat`` (comfy/conds.py) repeats the shorter
-one. Every column is then there equally often, so the softmax over one copy is the softmax over all,
-folded: only the first copy is read.
+one. Every column is then there equally often, so the softmax over one copy is the softmax over all, with equal columns
+added up: only the first copy is read.
 """
 
 from ....i2am_core.attribution import Layer, Reference
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
-from ..tags import tagged, tagged_references
-from .base import Documented, Mechanism
+from ..tags import columns_of, tagged, tagged_references
+from .base import NOT_THE_FEATURE_MAP, Documented, Mechanism
 
 
 class CrossAttention(Mechanism):
@@ -33,7 +33,7 @@ class CrossAttention(Mechanism):
         if site.role == "attn1":
             return Skip("self-attention: it holds no reference tokens", absent=True)
         if site.role != "attn2":
-            return Skip("attention that ComfyUI's hooks do not announce: it may hold the reference")
+            return Skip("attention that ComfyUI does not announce as attn1 or attn2: it may hold the reference")
         if site.changed:
             return Skip("cross-attention whose tokens another pack has changed")
         references = tagged(chunk.conditioning)
@@ -43,10 +43,10 @@ class CrossAttention(Mechanism):
         tokens = 0 if context is None else context.shape[1]
         if tokens == 0 or site.keys % tokens:
             return Skip(f"cross-attention over {site.keys} tokens, where the conditioning has {tokens}")
-        if any(group.index.stop > tokens for group in references):
+        if any(columns_of(group).stop > tokens for group in references):
             return Skip(f"reference tokens are tagged beyond the {tokens} tokens of the conditioning")
         if site.grid is None or site.grid.cells != site.queries:
-            return Skip(f"{site.queries} positions ask, which are not the {site.grid} cells of the feature map")
+            return Skip(NOT_THE_FEATURE_MAP.format(site.queries, site.grid))
         untagged = tokens - sum(group.count for group in references)
         note = (
             f"{untagged} of {tokens} tokens of the conditioning are untagged: they compete for attention"

@@ -9,7 +9,7 @@ from ....i2am_core.attribution import Layer
 from ....i2am_core.tokens import TokenGrid, span
 from ..located import CallSite, Chunk, Located, ModelCall, Skip
 from ..token_orders.base import other_lengths
-from ..token_orders.wan import NOT_SELF, video_grid, what_is_looked_at
+from ..token_orders.wan import OTHER_ROLES, role_of, video_grid
 from .base import Documented, Mechanism
 
 PATCHES = TokenGrid(16, 16)
@@ -34,8 +34,8 @@ class ImageCrossAttention(Mechanism):
         features = call.conditions.get("clip_fea")
         if features is None or "WanModel" not in call.family or getattr(call.denoiser, "img_emb", None) is None:
             return None
-        if (looks_at := what_is_looked_at(site, call)) != "image":
-            return Skip(NOT_SELF.get(looks_at, "self-attention of the video"), absent=bool(looks_at))
+        if (role := role_of(site, call)) != "image":
+            return Skip(OTHER_ROLES.get(role, "self-attention of the video"), absent=bool(role))
         grid, tokens = video_grid(call.x, call.denoiser.patch_size), features.shape[-2]
         positions = getattr(call.denoiser.img_emb, "emb_pos", None)
         if site.keys != tokens or site.queries != grid.cells or (positions is not None and positions.shape[1] < tokens):

@@ -3,22 +3,20 @@
 Contract (``Attn2Replace``, CrossAttentionPatch.py of cubiq/ComfyUI_IPAdapter_plus): the object at
 ``patches_replace["attn2"][block]`` has lists ``callback`` and ``kwargs``. It attends to the text, and adds what each
 callback returns: attention to the tokens of its own images alone, times a weight and a mask. Both use the
-``optimized_attention`` of their module and give it no options, so ComfyUI's override never hears of it.
+``optimized_attention`` of their module and give it no options, so none of it comes through ComfyUI's override.
 
-For a run, each such object has a stand-in, in the run's own options. It runs the same code on a copy of the object,
-as functions in whose globals ``optimized_attention`` is a interceptor: no module is changed, and no lock is needed.
-How much a callback makes of its attention is not worked out again, but measured, row by row: what it returned over
-what attention gave it. Where the one is not a multiple of the other, the call is skipped.
+The options of a run have an ``_InterceptedAdapter`` in the place of each such object. It runs the same code on a copy
+of the object, but that attention is called through the engine (``intercepted_functions``). By how much a callback
+multiplies its attention is measured, row by row: what it returned over what attention gave it. Where the one is not a
+multiple of the other, the call is skipped.
 
 ``g`` times the softmax is the share, where g is all that the values are multiplied with.
 """
 
 import copy
-import dis
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -28,23 +26,24 @@ from ....i2am_core.attribution import Layer, Reference
 from ....i2am_core.recording.recorder import Verdict
 from ....i2am_core.tokens import TokenGrid, TokenGroup
 from ..attention_call import Arguments
+from ..intercepted_functions import can_intercept, with_attention
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
+from ..pending_call import PendingCall
 from ..proxy import Proxy
-from .base import Attend, Documented, Mechanism
+from .base import NOT_THE_FEATURE_MAP, Attend, Documented, Mechanism
 
-ATTENTION = "optimized_attention"
 NAMES = {"ipadapter_attention": "IP-Adapter", "instantid_attention": "InstantID", "pulid_attention": "PuLID"}
 CLIP = TokenGrid(16, 16)  # patches of a vision model of 224 pixels, after its CLS token
-OTHER = (", composition image", " composition")  # what name and key of a second image end with
+SECOND = (", composition image", " composition")  # what name and key of a second image end with
 TEXT = "cross-attention to the text, beside which IP-Adapter has its own"
-UNSEEN = "an IP-Adapter of a kind that I2AM cannot look into: maps of it are missing"
+UNOBSERVED = "an IP-Adapter of a kind that I2AM cannot look into: maps of it are missing"
 NO_MULTIPLE = "an IP-Adapter that does more with its attention than to weight and mask it"
 NEGATIVE = "attention of the negative conditioning to an IP-Adapter's negative image"
-ELSEWHERE = (
+NO_IMAGE = (
     "an IP-Adapter that has no image for this conditioning in this layer: with the 'precise' weight types it is given "
     "to the negative conditioning instead"
 )
-UNKNOWN_VALUES = (
+CHANGED_VALUES = (
     "an IP-Adapter changed its values by more than a factor ({}): shares are of the values as changed, without that"
 )
 
@@ -61,8 +60,8 @@ class IPAdapter(Mechanism):
             " see below",
             certainty="exact",
             limits="adapters that do more than weight and mask their attention are skipped; `precise` weight types "
-            "give the image to the negative conditioning, which is said; `K+mean(V)` is captured without its"
-            " weight, which is said; the text attention beside it is skipped; a share is of a softmax of its"
+            "give the image to the negative conditioning, which the summary says; `K+mean(V)` is captured without its"
+            " weight, which it says too; the text attention beside it is skipped; a share is of a softmax of its"
             " own, not comparable with joint attention. Of InstantID only the contract was tried",
         ),
         Documented(
@@ -71,117 +70,125 @@ class IPAdapter(Mechanism):
             "Resampler; where the image acts in the picture stays as captured",
             spatial="16x16 of the central square",
             certainty="**approximate** for generated to reference; exact for reference to generated",
-            limits="CLIP's features are mixed between patches already. The class token's part is left out, and how "
-            "much is said. The image is recognised by its tokens, another one is refused; so are tiles, "
-            "combined or weighted embeds",
+            limits="CLIP's features are mixed between patches already. The class token's part is left out, and the "
+            "summary says how much it is. The image is recognised by its tokens, another one is refused; so are "
+            "tiles, combined or weighted embeds",
             name="IP-Adapter Plus on its image",
         ),
     )
 
-    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> None:
-        """Its own attention does not come this way."""
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
+        """None: no attention of an adapter comes through ComfyUI's override. An ``_Adapter`` locates it."""
+        return None
 
     def given(self, run: Given) -> list[Reference]:
-        """Of every adapter whose tokens are known, also of one that starts late or counts nothing.
+        """Those of every adapter whose tokens are known, also if it starts late or has a weight of 0.
 
-        The negative conditioning has tokens of their own, which are no reference.
+        The negative conditioning has tokens of its own, which are no reference.
         """
         if run.branch == "negative":
             return []
         replacements = run.options.get("patches_replace", {}).get("attn2", {})
-        found: dict[Reference, None] = {}
+        references: dict[Reference, None] = {}
         for patch in replacements.values():
-            if isinstance(patch, _StandIn):
-                found.update(dict.fromkeys(patch.references()))
-        return list(found)
+            if isinstance(patch, _InterceptedAdapter):
+                references.update(dict.fromkeys(patch.references()))
+        return list(references)
 
     def install(self, options: dict[str, Any], attend: Attend) -> None:
         replacements = options.get("patches_replace", {}).get("attn2", {})
         for block, patch in replacements.items():
             if _is_adapter(patch):
-                replacements[block] = _StandIn(patch, attend)
+                replacements[block] = _InterceptedAdapter(patch, attend)
 
 
 def _is_adapter(patch: Any) -> bool:
     callbacks, kwargs = getattr(patch, "callback", None), getattr(patch, "kwargs", None)
     lists = isinstance(callbacks, list) and isinstance(kwargs, list) and len(callbacks) == len(kwargs)
-    return lists and _can_listen(type(patch).__call__)
+    return lists and can_intercept(type(patch).__call__)
 
 
-class _StandIn(Proxy):
-    """In place of a replacement."""
+class _InterceptedAdapter(Proxy):
+    """In the place of a pack's replacement of attn2, for one run."""
 
     def __init__(self, original: Any, attend: Attend) -> None:
         super().__init__(original)
         self._attend = attend
 
-    def to(self, *args: Any, **kwargs: Any) -> "_StandIn":
+    def to(self, *args: Any, **kwargs: Any) -> "_InterceptedAdapter":
         """ComfyUI moves patches to the device, and keeps what this returns."""
         moved = self.original.to(*args, **kwargs) if hasattr(self.original, "to") else self.original
-        return self if moved is self.original else _StandIn(moved, self._attend)
+        return self if moved is self.original else _InterceptedAdapter(moved, self._attend)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any]) -> Tensor:
         patch = copy.copy(self.original)
         patch.callback = [
-            self._listening(number, callback) if _can_listen(callback) else self._unseen(callback)
+            self._intercepted(number, callback) if can_intercept(callback) else self._reported(callback)
             for number, callback in enumerate(patch.callback)
         ]
 
         def attention(attention: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
-            pending_call = self._attend(Arguments(attention, args, kwargs), options, _Refused(TEXT))
+            pending_call = self._attend(Arguments(attention, args, kwargs), options, _AlwaysSkipped(TEXT))
             output = pending_call.run()
             pending_call.end()
             return output
 
-        return _listening(type(self.original).__call__, attention)(patch, q, k, v, options)
+        call: Any = type(self.original).__call__  # a plain function: else this would not be in its place
+        return with_attention(call, attention)(patch, q, k, v, options)
 
     def references(self) -> Iterator[Reference]:
-        """What is known of them before they are looked at."""
+        """What is known of the adapters' references before any attention call."""
         for number, (callback, kwargs) in enumerate(zip(self.original.callback, self.original.kwargs, strict=True)):
             adapter = _Adapter(self._name(number), str(number), {}, kwargs)
-            if _can_listen(callback):
+            if can_intercept(callback):
                 yield from adapter.references()
 
     def _name(self, number: int) -> str:
         names = [_name(callback) for callback in self.original.callback]
-        again = names[: number + 1].count(names[number])
-        return f"{names[number]} {again}" if names.count(names[number]) > 1 else names[number]
+        occurrence = names[: number + 1].count(names[number])
+        return f"{names[number]} {occurrence}" if names.count(names[number]) > 1 else names[number]
 
-    def _listening(self, number: int, callback: FunctionType) -> Callable:
-        def listening(out, q, k, v, options, **kwargs):
+    def _intercepted(self, number: int, callback: FunctionType) -> Callable:
+        """The callback, whose attention calls go through the engine."""
+
+        def intercepted(out: Tensor, q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any], **kwargs: Any) -> Any:
             adapter = _Adapter(self._name(number), str(number), options, kwargs)
-            heard = []
+            pending_calls: list[PendingCall] = []
 
             def attention(attention: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
                 adapter.attention = args
-                heard.append(self._attend(Arguments(attention, args, kwargs), options, adapter))
-                output = heard[-1].run()
+                pending_calls.append(self._attend(Arguments(attention, args, kwargs), options, adapter))
+                output = pending_calls[-1].run()
                 adapter.output = output.clone()  # as it was then: others may go on to change it in place
                 return output
 
-            result = _listening(callback, attention)(out, q, k, v, options, **kwargs)
-            adapter.result = result if len(heard) == 1 and isinstance(result, Tensor) else None
-            for pending_call in heard:
+            result = with_attention(callback, attention)(out, q, k, v, options, **kwargs)
+            adapter.result = result if len(pending_calls) == 1 and isinstance(result, Tensor) else None
+            for pending_call in pending_calls:
                 pending_call.end()
-            if not heard and isinstance(result, Tensor):
-                self._not_seen(q, k, v, options)
+            if not pending_calls and isinstance(result, Tensor):
+                self._report_unobserved(q, k, v, options)
             return result
 
-        return listening
+        return intercepted
 
-    def _unseen(self, callback: Callable) -> Callable:
-        def unseen(out, q, k, v, options, **kwargs):
-            self._not_seen(q, k, v, options)
+    def _reported(self, callback: Callable) -> Callable:
+        """The callback, whose attention cannot be intercepted: it counts as one skip."""
+
+        def reported(out: Tensor, q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any], **kwargs: Any) -> Any:
+            self._report_unobserved(q, k, v, options)
             return callback(out, q, k, v, options, **kwargs)
 
-        return unseen
+        return reported
 
-    def _not_seen(self, q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any]) -> None:
-        self._attend(Arguments(_nothing, (q, k, v, options["n_heads"]), {}), options, _Refused(UNSEEN))
+    def _report_unobserved(self, q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any]) -> None:
+        """A call is begun, which is a skip, and never run."""
+        arguments = Arguments(_never_run, (q, k, v, options["n_heads"]), {})
+        self._attend(arguments, options, _AlwaysSkipped(UNOBSERVED))
 
 
-def _nothing(*args: Any, **kwargs: Any) -> Tensor:
-    raise RuntimeError("an attention call that was only to be counted was made")
+def _never_run(*args: Any, **kwargs: Any) -> Tensor:
+    raise RuntimeError("an attention call that was only to be counted was run")
 
 
 def _name(callback: Any) -> str:
@@ -189,44 +196,19 @@ def _name(callback: Any) -> str:
     return NAMES.get(given, given)
 
 
-def _can_listen(function: Any) -> bool:
-    """Plain functions that call attention by its name in their globals, and set no globals themselves."""
-    if not isinstance(function, FunctionType) or ATTENTION not in function.__globals__:
-        return False
-    return not _sets_globals(function.__code__)
-
-
-@cache
-def _sets_globals(code: CodeType) -> bool:
-    return any(instruction.opname == "STORE_GLOBAL" for instruction in dis.get_instructions(code))
-
-
-def _listening(function: FunctionType, heard: Callable[[Callable, tuple, Mapping[str, Any]], Tensor]) -> FunctionType:
-    """The same code and globals, but that each call of attention is ``heard(attention, args, kwargs)``."""
-    attention = function.__globals__[ATTENTION]
-
-    def interceptor(*args: Any, **kwargs: Any) -> Tensor:
-        return heard(attention, args, kwargs)
-
-    names = {**function.__globals__, ATTENTION: interceptor}
-    same = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
-    same.__kwdefaults__ = function.__kwdefaults__
-    return same
-
-
-class _Refused(IPAdapter):
-    """Of a call of which it is known already that it is skipped, and why."""
+class _AlwaysSkipped(IPAdapter):
+    """Of a call of which it is known already that it is skipped, and for which reason."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
-    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Skip:  # type: ignore[override]
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Skip:
         return Skip(self.reason)
 
 
 @dataclass
 class _Adapter(IPAdapter):
-    """One adapter in one layer: what its callback was given, its attention, and what it returned ``[B, N, C]``."""
+    """One adapter in one layer: the arguments of its callback, its attention, and what it returned ``[B, N, C]``."""
 
     reference: str
     key: str
@@ -234,15 +216,15 @@ class _Adapter(IPAdapter):
     kwargs: Mapping[str, Any]
     attention: tuple = ()  # arguments of its attention
     output: Tensor | None = None  # of its attention
-    result: Tensor | None = None  # None where it is not the one of one attention
+    result: Tensor | None = None  # of its callback; None where that did not make exactly one attention call
 
     def references(self) -> list[Reference]:
-        """Before anything was looked at; none where the tokens are of a kind that is not known."""
+        """Known before any attention call; none where the tokens are of a kind that is not known."""
         images = _images(self.kwargs.get("cond"))
         if images is None:
             return []
         second = (self.kwargs.get("cond_alt") or {}).values() if isinstance(self.kwargs.get("weight"), Mapping) else ()
-        given = [("", "", images), *((*OTHER, other) for x in second if (other := _images(x)) is not None)]
+        given = [("", "", images), *((*SECOND, other) for x in second if (other := _images(x)) is not None)]
         groups = (
             group
             for name, key, (count, tokens) in given
@@ -250,37 +232,40 @@ class _Adapter(IPAdapter):
         )
         return [Reference.of(group) for group in groups]
 
-    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:  # type: ignore[override]
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:
         rows = chunk.rows
-        if self.options["cond_or_uncond"][rows.start // chunk.items] == 1:  # which tokens are chosen goes by this
+        if self.options["cond_or_uncond"][rows.start // chunk.items] == 1:  # the pack chooses the image by this
             return Skip(NEGATIVE)
         if site.grid is None or site.grid.cells != site.queries:
-            return Skip(f"{site.queries} positions ask, which are not the {site.grid} cells of the feature map")
+            return Skip(NOT_THE_FEATURE_MAP.format(site.queries, site.grid))
         tokens = self.attention[1].shape[1]
         images = site.keys // tokens
-        second = ("", "") if self._other is None else OTHER
+        second = ("", "") if self._second_embeds is None else SECOND
         name, key = self.reference + second[0], self.key + second[1]
         groups = _groups(name, key, images, tokens, self._embeds(images, tokens))
         layer, keys = Layer(site.layer, site.grid, site.heads), site.k[rows]
-        verdicts = (Verdict((keys != keys[:, :, :1]).any(), ELSEWHERE),) if site.keys > 1 else ()
+        verdicts = (Verdict((keys != keys[:, :, :1]).any(), NO_IMAGE),) if site.keys > 1 else ()
         located = Located(layer, slice(None), site.keys, groups, verdicts=verdicts)
         return replace(located, completed=lambda: self._with_gain(located, chunk))
 
     def _with_gain(self, located: Located, chunk: Chunk) -> Located | Skip:
-        """What the callback has made of its attention."""
+        """With the factor by which the callback has multiplied its attention."""
         if self.output is None or self.result is None:
-            return Skip(UNSEEN)
+            return Skip(UNOBSERVED)
         gain, is_multiple = factor(self.output[chunk.rows], self.result[chunk.rows])
         note, scaling = "", self.kwargs.get("embeds_scaling", "V only")
         if scaling != "V only":
             of_values = self._factor_of_values(chunk.rows, chunk.items)
-            note = UNKNOWN_VALUES.format(scaling) if of_values is None else ""
+            note = CHANGED_VALUES.format(scaling) if of_values is None else ""
             gain = gain if of_values is None else gain * of_values
         verdicts = (*located.verdicts, Verdict(is_multiple, NO_MULTIPLE))
         return replace(located, gain=gain, note=note, verdicts=verdicts, completed=None)
 
     def _factor_of_values(self, rows: slice, items: int) -> Tensor | None:
-        """What the values of a chunk were multiplied with, ``[items, 1]``: over those of the adapter's own layer."""
+        """What the values of a chunk were multiplied with, ``[items, 1]``, against those of the adapter's own layer.
+
+        None where they are no multiple.
+        """
         assert self.result is not None
         given = self.attention[2]  # [B * images, tokens, C]
         images = given.shape[0] // self.result.shape[0]
@@ -288,7 +273,7 @@ class _Adapter(IPAdapter):
         adapter = self.kwargs["ipadapter"]
         if hasattr(adapter, "get_multigpu_clone"):
             adapter = adapter.get_multigpu_clone(given.device)
-        embeds = self._given
+        embeds = self._used_embeds
         own = adapter.ip_layers.to_kvs[self.kwargs["module_key"] + "_to_v_ip"](embeds)
         if self.kwargs.get("unfold_batch"):  # an image for each item; the last one for those that have none
             own = own[torch.arange(items).clamp(max=len(own) - 1).to(own.device)]
@@ -296,53 +281,52 @@ class _Adapter(IPAdapter):
             own = own.repeat(items, 1, 1)
         if own.shape != given.shape:
             return None
-        found, is_multiple = factor(own.reshape(items, 1, -1), given.reshape(items, 1, -1))
-        return found if bool(is_multiple) else None
+        factors, is_multiple = factor(own.reshape(items, 1, -1), given.reshape(items, 1, -1))
+        return factors if bool(is_multiple) else None
 
     def _one_each(self, images: int) -> int:
-        """How many images each item of the batch looks at."""
+        """How many images each item of the batch attends to."""
         return 1 if self.kwargs.get("unfold_batch") else images
 
     @property
-    def _other(self) -> Tensor | None:
+    def _second_embeds(self) -> Tensor | None:
         """The tokens of a second image, which is for some layers (IPAdapter Style & Composition SDXL)."""
         if not isinstance(self.kwargs.get("weight"), Mapping):
             return None
         return (self.kwargs.get("cond_alt") or {}).get(self.options["transformer_index"])
 
     @property
-    def _given(self) -> Any:
-        return self.kwargs.get("cond") if self._other is None else self._other
+    def _used_embeds(self) -> Any:
+        """The tokens that the callback attends to in this layer."""
+        return self.kwargs.get("cond") if self._second_embeds is None else self._second_embeds
 
     def _embeds(self, images: int, tokens: int) -> Tensor | None:
         """The tokens of each image ``[images, tokens, C]``, or None where they are not the same for all items."""
-        given = self._given
-        known = isinstance(given, Tensor) and given.ndim == 3 and given.shape[:2] == (images, tokens)
-        return given if known else None
+        used = self._used_embeds
+        return used if isinstance(used, Tensor) and used.ndim == 3 and used.shape[:2] == (images, tokens) else None
 
 
 def factor(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-    """``g [B, N]`` such that ``after = g * before [B, N, C]``, and whether that holds up to rounding (boolean)."""
+    """``g [B, N]`` such that ``after = g * before [B, N, C]``, and whether that holds but for rounding (boolean)."""
     precision = torch.finfo(after.dtype)
     before, result = before.float(), after.float()
     tiny = torch.finfo(torch.float32).tiny
     scale = before.abs().amax(-1, keepdim=True).clamp(min=tiny)  # squares stay in range
     unit = before / scale
-    found = (unit * result).sum(-1, keepdim=True) / (unit * unit).sum(-1, keepdim=True).clamp(min=tiny)
-    rest = (result - found * unit).norm(dim=-1)
+    factors = (unit * result).sum(-1, keepdim=True) / (unit * unit).sum(-1, keepdim=True).clamp(min=tiny)
+    rest = (result - factors * unit).norm(dim=-1)
     rounding = max(4 * precision.eps, 1e-5) * result.norm(dim=-1)
     smallest = precision.tiny * precision.eps * result.shape[-1] ** 0.5  # below, numbers have few digits
-    return (found / scale)[..., 0], (rest <= rounding + smallest).all()
+    return (factors / scale)[..., 0], (rest <= rounding + smallest).all()
 
 
 def _images(tokens: Any) -> tuple[int, int] | None:
-    """How many images, and how many tokens each, of tokens ``[images, tokens, C]``."""
-    known = isinstance(tokens, Tensor) and tokens.ndim == 3
-    return (tokens.shape[0], tokens.shape[1]) if known else None
+    """How many images, and how many tokens each, of tokens ``[images, tokens, C]``; None for anything else."""
+    return (tokens.shape[0], tokens.shape[1]) if isinstance(tokens, Tensor) and tokens.ndim == 3 else None
 
 
 def _groups(name: str, key: str, images: int, tokens: int, embeds: Tensor | None) -> tuple[TokenGroup, ...]:
-    """Images one after the other. 257 tokens are CLS and a grid; CLS is a reference of its own, with no place."""
+    """The images one after the other. 257 tokens are CLS, a reference of its own without a place, and a grid."""
     groups = []
     for image in range(images):
         label = f"{name}, image {image + 1}" if images > 1 else name

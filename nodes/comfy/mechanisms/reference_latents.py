@@ -26,7 +26,7 @@ class ReferenceLatents(Mechanism):
             spatial="each on its own grid",
             certainty="exact",
             limits="OmniGen2's refiners are skipped: there, references are not yet beside the picture. Z-Image Omni"
-            " is refused. The tokens that Qwen's language model makes of the images are part of the text",
+            " is skipped. The tokens that Qwen's language model makes of the images are part of the text",
         ),
         Documented(
             users="HiDream-E1: `InstructPixToPixConditioning`",
@@ -42,16 +42,16 @@ class ReferenceLatents(Mechanism):
         order = order_of(run.family)
         if order is None or not order.takes_latents:
             return []
-        found = []
+        references = []
         for conditioning in run.conditionings:
             given = conditioning.get("model_conds", {}).get("ref_latents")
             latents = [] if given is None else given.cond
             groups = latent_groups(latents, 0, run.denoiser.patch_size)
             keys = (_key(latent[:1]) for latent in latents)
-            found += [
+            references += [
                 Reference.of(dataclasses.replace(group, key=key)) for group, key in zip(groups, keys, strict=True)
             ]
-        return found
+        return references
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         beside = call.conditions.get("image_cond") is not None

@@ -1,4 +1,4 @@
-"""Reference-only: the first picture of a U-Net's batch is the reference, and all attend to its features as well.
+"""Reference-only: the first picture of a U-Net's batch is the reference, and all attend to its features too.
 
 ``ReferenceOnlySimple`` of comfyanonymous/ComfyUI_experiments keeps that picture from being denoised, and its patch of
 self-attention (attn1) puts the reference's N tokens after the N of each picture.
@@ -12,7 +12,7 @@ from ....i2am_core.recording.recorder import Verdict
 from ....i2am_core.tokens import TokenGrid, span
 from ..callers import function_of
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
-from .base import Documented, Mechanism
+from .base import NOT_THE_FEATURE_MAP, Documented, Mechanism
 
 FIRST = "picture 0 of the batch is the reference itself: its maps are empty, those of what was made start at picture 1"
 NAME = "reference"
@@ -36,10 +36,11 @@ class ReferenceOnly(Mechanism):
     )
 
     def given(self, run: Given) -> list[Reference]:
-        """It may be, where a pack changes self-attention; how many tokens it has, the layers say."""
+        """One of 0 tokens, where a pack changes self-attention: it may be this. Each layer has as many as its grid."""
         patches = run.options.get("patches", {}).get("attn1_patch", ()) if "UNetModel" in run.family else ()
-        theirs = any(function_of(patch).foreign and function_of(patch).pack != "comfy_extras" for patch in patches)
-        return [Reference(NAME, 0, TokenGrid(0, 0))] if theirs else []
+        functions = [function_of(patch) for patch in patches]
+        changed = any(x.is_of_another_pack and x.pack != "comfy_extras" for x in functions)
+        return [Reference(NAME, 0, TokenGrid(0, 0))] if changed else []
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         if site.role != "attn1" or site.keys != 2 * site.queries:
@@ -48,13 +49,13 @@ class ReferenceOnly(Mechanism):
         if len(k) == 1:
             return Skip(ALONE if bool(_ends_with_the_first(k)) else OTHER)
         if site.grid is None or site.grid.cells != site.queries:
-            return Skip(f"{site.queries} positions ask, which are not the {site.grid} cells of the feature map")
+            return Skip(NOT_THE_FEATURE_MAP.format(site.queries, site.grid))
         made = torch.ones(len(k), 1)
         made[0] = 0
         reference = span(NAME, site.queries, site.grid)
         layer = Layer(site.layer, site.grid, site.heads)
-        proved = (Verdict(_ends_with_the_first(k), OTHER),)
-        return Located(layer, slice(None), site.keys, (reference,), made, FIRST, proved)
+        verdicts = (Verdict(_ends_with_the_first(k), OTHER),)
+        return Located(layer, slice(None), site.keys, (reference,), made, FIRST, verdicts)
 
 
 def _ends_with_the_first(k: Tensor) -> Tensor:

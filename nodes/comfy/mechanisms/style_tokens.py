@@ -1,7 +1,7 @@
 """Tokens of a reference inside the text of joint attention: Flux Redux (StyleModelApply) and all that is tagged.
 
 ``StyleModelApply`` (nodes.py) appends the tokens of a style model to the text, and nothing says where they begin.
-I2AM Tag Reference does; without it, there is a guess for Flux.1 alone, whose text has at least 256 tokens.
+I2AM Tag Reference says it; without it, there is a guess for Flux.1 alone, whose text has at least 256 tokens.
 """
 
 import dataclasses
@@ -9,15 +9,15 @@ import dataclasses
 from ....i2am_core.attribution import Reference
 from ....i2am_core.tokens import TokenGrid, TokenGroup, span
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
-from ..tags import tagged
+from ..tags import columns_of, tagged
 from ..token_orders import sequence_of
 from .base import Documented, Mechanism
 
 SHORTEST_TEXT = 256  # T5XXLTokenizer pads to it (comfy/text_encoders/flux.py)
-REDUX = TokenGrid(27, 27)  # patches that SigLIP-384 sees
+REDUX = TokenGrid(27, 27)  # patches of SigLIP-384
 GUESS = (
     "a guess: the last tokens of the conditioning are taken for those of Flux Redux, since their number fits. "
-    "I2AM Tag Reference after the style node makes it sure"
+    "I2AM Tag Reference after the style node makes it certain"
 )
 
 
@@ -39,12 +39,12 @@ class StyleTokens(Mechanism):
     def given(self, run: Given) -> list[Reference]:
         if {"UNetModel", "WanModel"} & run.family:
             return []
-        found = []
+        references = []
         for conditioning in run.conditionings:
             context = conditioning.get("cross_attn")
             groups = tagged(conditioning) or ([] if context is None else _guessed(context.shape[1], run))
-            found += [Reference.of(group) for group in groups]
-        return found
+            references += [Reference.of(group) for group in groups]
+        return references
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         context = chunk.conditioning.get("cross_attn")
@@ -56,7 +56,7 @@ class StyleTokens(Mechanism):
             groups, note = _guessed(tokens, call), GUESS
         if not groups:
             return None
-        if any(group.index.stop > tokens for group in groups):
+        if any(columns_of(group).stop > tokens for group in groups):
             return Skip(f"reference tokens are tagged beyond the {tokens} tokens of the conditioning")
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):
@@ -65,10 +65,14 @@ class StyleTokens(Mechanism):
         if padding and not (padding > 0 and _pads_on_the_left(call)):
             return Skip(f"a text of {tokens + padding} tokens, where the conditioning has {tokens}")
         first = sequence.text.start + padding
-        references = tuple(
-            dataclasses.replace(g, index=slice(g.index.start + first, g.index.stop + first)) for g in groups
-        )
+        references = tuple(_moved(group, first) for group in groups)
         return sequence.located(site, references, note=note)
+
+
+def _moved(group: TokenGroup, first: int) -> TokenGroup:
+    """The group, in a text that begins at column ``first``."""
+    columns = columns_of(group)
+    return dataclasses.replace(group, index=slice(columns.start + first, columns.stop + first))
 
 
 def _pads_on_the_left(call: ModelCall | Given) -> bool:
@@ -77,6 +81,7 @@ def _pads_on_the_left(call: ModelCall | Given) -> bool:
 
 
 def _guessed(tokens: int, call: ModelCall | Given) -> list[TokenGroup]:
+    """The last of so many tokens of a conditioning, where what is beyond the shortest text is a multiple of Redux's."""
     beyond = tokens - SHORTEST_TEXT
     if "Flux" not in call.family or _pads_on_the_left(call) or beyond <= 0 or beyond % REDUX.cells:
         return []

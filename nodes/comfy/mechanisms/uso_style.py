@@ -1,6 +1,6 @@
 """Style tokens that USO puts before the text of Flux (``USOStyleReference``, comfy_extras/nodes_model_patch.py).
 
-Each is a learned mixture of all the patches that SigLIP saw, so they have no place in the reference.
+Each is a learned mixture of all patches of SigLIP, so they have no place in the reference.
 """
 
 from ....i2am_core.attribution import Reference
@@ -20,7 +20,7 @@ class UsoStyle(Mechanism):
             "reference latent",
             spatial="no: each is a mixture of all patches",
             certainty="exact",
-            limits="the host runs it for one row a call",
+            limits="ComfyUI runs it for one row a call only",
         ),
     )
 

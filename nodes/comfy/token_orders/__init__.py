@@ -38,7 +38,7 @@ def order_of(family: Iterable[str]) -> TokenOrder | None:
 
 
 def sequence_of(site: CallSite, call: ModelCall) -> Sequence | Skip:
-    """The order of tokens of this call, or why it is not known."""
+    """The order of the tokens of this call, or why it is not known."""
     order = order_of(call.family)
     if order is None:
         return Skip(f"attention of a {type(call.denoiser).__name__}, whose order of tokens I2AM does not know")
@@ -46,13 +46,13 @@ def sequence_of(site: CallSite, call: ModelCall) -> Sequence | Skip:
 
 
 def blocks_of(call: ModelCall) -> tuple[Block, ...]:
-    """The blocks that the denoiser has; none where its family is not known."""
+    """The blocks that the denoiser runs in this call; none where its family is not known."""
     order = order_of(call.family)
     return () if order is None else tuple(order.blocks(call.denoiser, call))
 
 
 def variant_of(call: ModelCall) -> Hashable:
-    """Calls of one denoiser that have the same have the same blocks."""
+    """See ``TokenOrder.variant``."""
     order = order_of(call.family)
     return None if order is None else order.variant(call)
 

@@ -7,15 +7,14 @@ that the model has, and the attentions of each.
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ....i2am_core.attribution import Layer
 from ....i2am_core.tokens import Index, TokenGrid, TokenGroup, span
-from ..blocks import Block
+from ..blocks import Block, ForeignModule
 from ..located import CallSite, Given, Located, ModelCall, Skip
 
-REFINER = "a refiner, in which text, picture and references are still apart"
+REFINER = "a refiner, in which text, picture and references do not meet yet"
 
 
 class TokenOrder:
@@ -29,10 +28,10 @@ class TokenOrder:
         raise NotImplementedError
 
     def variant(self, call: ModelCall) -> Hashable:
-        """What of the call its blocks depend on."""
+        """What of the call its blocks depend on: calls of one denoiser with equal variants have the same blocks."""
         return None
 
-    def blocks(self, denoiser: torch.nn.Module, call: ModelCall) -> Iterator[Block]:
+    def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         """The blocks that make attention calls, in this call of the denoiser."""
         raise NotImplementedError
 
@@ -49,10 +48,16 @@ class Sequence:
     references: tuple[TokenGroup, ...] = ()  # reference latents among the columns
     styles: tuple[TokenGroup, ...] = ()  # tokens that USO puts before the text
 
+    @property
+    def picture_span(self) -> slice:
+        """The picture among the columns, where these are neighbours: in all families but HiDream."""
+        assert isinstance(self.picture, slice)
+        return self.picture
+
     def located(
         self, site: CallSite, references: tuple[TokenGroup, ...], gain: Tensor | None = None, note: str = ""
     ) -> Located:
-        """What the picture takes from ``references``, among all columns of this call."""
+        """``references`` as located in this call, in which all columns compete."""
         return Located(Layer(self.layer, self.grid, site.heads), self.queries, site.keys, references, gain, note)
 
 
@@ -74,11 +79,12 @@ def latent_groups(latents: Iterable[Tensor] | None, start: int, patch: int) -> t
 
 
 def count_of(groups: Iterable[TokenGroup]) -> int:
+    """How many tokens they have together."""
     return sum(group.count for group in groups)
 
 
 def other_lengths(site: CallSite, **expected: int) -> Skip:
-    """The lengths prove another order than the one that is known."""
+    """The skip of a call whose lengths prove another order than the known one."""
     parts = ", ".join(f"{count} of {name.replace('_', ' ')}" for name, count in expected.items())
     return Skip(f"attention of {site.queries} to {site.keys} tokens, which are not {parts}")
 
@@ -90,7 +96,7 @@ def text_first(
     latents: Iterable[Tensor] | None = None,
     styles: tuple[TokenGroup, ...] = (),
 ) -> Sequence | Skip:
-    """``styles|text|picture|references``. With a cache of keys and values, references are no rows any more."""
+    """``styles|text|picture|references``. With a cache of keys and values, references are columns only."""
     grid = patches(call.x, patch)
     text = slice(count_of(styles), count_of(styles) + call.text)
     picture = slice(text.stop, text.stop + grid.cells)

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 
-from torch.nn import Module
-
-from ..blocks import Block, listed
+from ..blocks import Block, ForeignModule, listed
 from ..located import CallSite, ModelCall, Skip
 from .base import Sequence, TokenOrder, text_first, uso_styles
 
@@ -18,7 +16,7 @@ class Flux(TokenOrder):
     def sequence(self, site: CallSite, call: ModelCall) -> Sequence | Skip:
         return text_first(site, call, call.denoiser.patch_size, call.conditions.get("ref_latents"), uso_styles(call))
 
-    def blocks(self, denoiser: Module, call: ModelCall) -> Iterator[Block]:
+    def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         yield from listed(denoiser.double_blocks, "double", "double_block")
         yield from listed(denoiser.single_blocks, "single", "single_block")
 

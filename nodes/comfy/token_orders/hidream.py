@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 import torch
-from torch.nn import Module
 
 from ....i2am_core.tokens import TokenGrid, TokenGroup
-from ..blocks import Block, listed
+from ..blocks import Block, ForeignModule, listed
 from ..located import CallSite, ModelCall, Skip
 from .base import Sequence, TokenOrder, other_lengths, patches
 
@@ -36,13 +35,13 @@ class HiDream(TokenOrder):
         llama = 0 if states is None else 2 * states.shape[2]
         if not site.queries == site.keys == whole.cells + call.text + llama:
             return other_lengths(site, picture_and_reference=whole.cells, T5=call.text, Llama=llama)
-        references = ()
+        references: tuple[TokenGroup, ...] = ()
         if beside:
             grid = TokenGrid(whole.height, whole.width - columns)
             references = (TokenGroup("reference latent 1", right, grid.cells, grid, "0"),)
         text = slice(whole.cells, whole.cells + call.text)
         return Sequence(site.layer, TokenGrid(whole.height, columns), picture, picture, text, references)
 
-    def blocks(self, denoiser: Module, call: ModelCall) -> Iterator[Block]:
+    def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         yield from listed(denoiser.double_stream_blocks, "block")
         yield from listed(denoiser.single_stream_blocks, "block", first=len(denoiser.double_stream_blocks))

@@ -2,16 +2,14 @@
 
 from collections.abc import Iterator
 
-from torch.nn import Module
-
-from ..blocks import Block, listed
+from ..blocks import Block, ForeignModule, listed
 from ..located import CallSite, ModelCall, Skip
 from .base import Sequence, TokenOrder, other_lengths
 from .wan import REFERENCE, frame_groups, video_grid
 
 
 class HunyuanVideo(TokenOrder):
-    """``R|video|T``, or ``T|R|video`` in newer hosts; ``T`` is the text, and byt5 and SigLIP tokens beside it.
+    """``R|video|T``, or ``T|R|video`` in newer ComfyUI cores; ``T`` is the text, and byt5 and SigLIP tokens beside it.
 
     comfy/ldm/hunyuan_video/model.py
     """
@@ -38,7 +36,7 @@ class HunyuanVideo(TokenOrder):
         groups = [group for x in references for group in frame_groups(REFERENCE, first, x)]
         return Sequence(site.layer, grid, rows, rows, slice(text, text + call.text), tuple(groups))
 
-    def blocks(self, denoiser: Module, call: ModelCall) -> Iterator[Block]:
+    def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         refiner = getattr(getattr(denoiser, "txt_in", None), "individual_token_refiner", None)
         yield from listed(getattr(refiner, "blocks", None), "text refiner")
         yield from listed(denoiser.double_blocks, "double", "double_block")
@@ -46,21 +44,22 @@ class HunyuanVideo(TokenOrder):
 
 
 def video_first(call: ModelCall) -> bool:
-    """Whether the video is before the text: as ``DoubleStreamBlock`` (comfy/ldm/flux/layers.py) says it."""
+    """Whether the video is before the text, by an attribute of ``DoubleStreamBlock`` (comfy/ldm/flux/layers.py)."""
     return bool(getattr(call.denoiser.double_blocks[0], "flipped_img_txt", False))
 
 
 def vision_start(sequence: Sequence, call: ModelCall) -> int:
-    """The column of the first image token, which are the first of all texts."""
-    return sequence.picture.stop if video_first(call) else 0
+    """The column of the first image token: those of the image come before all others of ``T``."""
+    return sequence.picture_span.stop if video_first(call) else 0
 
 
 def vision_tokens(call: ModelCall) -> int:
-    """Of an image that CLIP vision encoded."""
+    """How many tokens come from CLIP vision."""
     features = call.conditions.get("clip_fea")
     return 0 if features is None or getattr(call.denoiser, "vision_in", None) is None else features.shape[-2]
 
 
 def byt5_tokens(call: ModelCall) -> int:
+    """How many tokens come from byt5, which encodes text that is to be written in the picture."""
     features = call.conditions.get("txt_byt5")
     return 0 if features is None or getattr(call.denoiser, "byt5_in", None) is None else features.shape[-2]

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 
-from torch.nn import Module
-
-from ..blocks import Block, listed
+from ..blocks import Block, ForeignModule, listed
 from ..located import CallSite, ModelCall, Skip
 from .base import REFINER, Sequence, TokenOrder, count_of, latent_groups, other_lengths, patches
 
@@ -27,7 +25,7 @@ class OmniGen2(TokenOrder):
             return Skip(REFINER, absent=True)
         return other_lengths(site, text=call.text, reference_latents=count_of(references), the_picture=grid.cells)
 
-    def blocks(self, denoiser: Module, call: ModelCall) -> Iterator[Block]:
+    def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         for name in ("context_refiner", "noise_refiner", "ref_image_refiner"):
             yield from listed(getattr(denoiser, name, None), name.replace("_", " "))
         yield from listed(denoiser.layers, "block")

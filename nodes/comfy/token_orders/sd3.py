@@ -1,11 +1,9 @@
-"""Stable Diffusion 3: joint attention; in some blocks of SD3.5 medium the picture also looks at itself alone."""
+"""Stable Diffusion 3: joint attention; in some blocks of SD3.5 medium, also self-attention of the picture alone."""
 
 import dataclasses
 from collections.abc import Iterator
 
-from torch.nn import Module
-
-from ..blocks import Block, Part, inner, listed
+from ..blocks import Block, ForeignModule, Part, inner, listed
 from ..located import CallSite, ModelCall, Skip
 from .base import Sequence, TokenOrder, patches, text_first
 
@@ -24,7 +22,7 @@ class SD3(TokenOrder):
             return Sequence(layer, grid, slice(None), slice(None), slice(0, 0))
         return text_first(site, call, call.denoiser.patch_size)
 
-    def blocks(self, denoiser: Module, call: ModelCall) -> Iterator[Block]:
+    def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         for block in listed(denoiser.joint_blocks, "block", "double_block"):
             twice = getattr(getattr(inner(block.module, "x_block"), "x_block", None), "x_block_self_attn", False)
             yield dataclasses.replace(block, parts=(Part("joint"), Part("picture"))) if twice else block

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 
-from torch.nn import Module
-
-from ..blocks import Block, Part, inner
+from ..blocks import Block, ForeignModule, Part, inner
 from ..located import CallSite, ModelCall, Skip
 from .base import Sequence, TokenOrder
 
@@ -21,7 +19,7 @@ class UNet(TokenOrder):
             return Skip(f"self-attention of {site.queries} to {site.keys} tokens, on a feature map of {site.grid}")
         return Sequence(site.layer, site.grid, slice(None), slice(None), slice(0, 0))
 
-    def blocks(self, denoiser: Module, call: ModelCall) -> Iterator[Block]:
+    def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         """Named as ComfyUI names them in ``block`` and ``block_index``."""
         middle = () if denoiser.middle_block is None else (denoiser.middle_block,)
         stages = (("input", denoiser.input_blocks), ("middle", middle), ("output", denoiser.output_blocks))
@@ -33,7 +31,7 @@ class UNet(TokenOrder):
                             yield _block((kind, number, index), name, block)
 
 
-def _block(place: tuple[str, int, int], name: str, module: Module) -> Block:
+def _block(place: tuple[str, int, int], name: str, module: ForeignModule) -> Block:
     _, number, index = place
     module = inner(module, "attn1")
     parts = tuple(

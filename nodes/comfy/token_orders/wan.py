@@ -1,22 +1,21 @@
-"""Wan: each block looks at the video itself, then at an image where it has one, and at the text."""
+"""Wan: each block has self-attention of the video, then attention to an image, where it has one, and to the text."""
 
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn import Module
 
 from ....i2am_core.tokens import TokenGrid, TokenGroup
-from ..blocks import Block, Part, inner
+from ..blocks import Block, ForeignModule, Part, inner
 from ..located import CallSite, Chunk, ModelCall, Skip
 from .base import Sequence, TokenOrder, other_lengths
 
 REFERENCE = "reference frame"
-NOTHING = 1e-3  # of a latent whose values are around 1: what is left of zero when it went through the model's scaling
-NOT_SELF = {
+NEARLY_ZERO = 1e-3  # of a latent whose values are around 1: what a zero becomes in the model's scaling
+OTHER_ROLES = {  # than self-attention
     "text": "attention of the video to the text",
     "image": "attention of the video to an image",
-    "": "attention of a block of which it is not known what it looks at",
+    "": "attention of a block of which it is not known what it attends to",
 }
 
 
@@ -30,8 +29,8 @@ class Wan(TokenOrder):
     family = "WanModel"
 
     def sequence(self, site: CallSite, call: ModelCall) -> Sequence | Skip:
-        if (looks_at := what_is_looked_at(site, call)) != "self":
-            return Skip(NOT_SELF[looks_at], absent=bool(looks_at))
+        if (role := role_of(site, call)) != "self":
+            return Skip(OTHER_ROLES[role], absent=bool(role))
         model, conditions = call.denoiser, call.conditions
         grid = video_grid(call.x, model.patch_size)
         before, after = [], []
@@ -54,11 +53,11 @@ class Wan(TokenOrder):
         return Sequence(site.layer, grid, rows, rows, slice(0, 0), tuple(groups))
 
     def variant(self, call: ModelCall) -> tuple[bool, int]:
-        """Whether there is an image to look at; how many controls VACE has."""
+        """Whether there is an image to attend to; how many controls VACE has."""
         controls = call.conditions["vace_context"].shape[1] if "VaceWanModel" in call.family else 0
         return call.conditions.get("clip_fea") is not None, controls
 
-    def blocks(self, denoiser: Module, call: ModelCall) -> Iterator[Block]:
+    def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         """Of VACE, control blocks run once for each control."""
         with_image, controls = self.variant(call)
         for number, block in enumerate(denoiser.blocks):
@@ -70,8 +69,11 @@ class Wan(TokenOrder):
             yield Block(names, module, _parts(module, False))
 
 
-def what_is_looked_at(site: CallSite, call: ModelCall) -> str:
-    """ "self", "image" or "text"; "" where that is not known. A compiled graph does not tell: there, lengths may."""
+def role_of(site: CallSite, call: ModelCall) -> str:
+    """The attention that a call is: "self", "image" or "text". "" where that is not known.
+
+    In a compiled graph no hook says it, but the number of keys may.
+    """
     if site.role or not site.layer:
         return site.role
     features = call.conditions.get("clip_fea")
@@ -80,8 +82,8 @@ def what_is_looked_at(site: CallSite, call: ModelCall) -> str:
     return by_length[0] if len(by_length) == 1 else ""
 
 
-def _parts(block: Module, with_image: bool) -> tuple[Part, ...]:
-    """``WanI2VCrossAttention`` looks at image and text, told apart by whose output their keys are."""
+def _parts(block: ForeignModule, with_image: bool) -> tuple[Part, ...]:
+    """``WanI2VCrossAttention`` attends to image and text: the module whose output its keys are tells them apart."""
     if not hasattr(block, "self_attn"):
         return (Part(),)
     own, cross = Part("self", block.self_attn), block.cross_attn
@@ -111,18 +113,18 @@ def vace_references(call: ModelCall, chunk: Chunk) -> int | Skip:
     ``WanVaceToVideo`` (comfy_extras/nodes_wan.py) gives them as frames of which nothing is to be changed (a mask of 0),
     with exactly 0 where frames of a control video have what is changed in them, encoded.
     """
-    found = set()
+    counts = set()
     for control in call.conditions["vace_context"][chunk.rows].unbind(1):  # [items, 16 + 16 + 64, frames, h, w]
         count = 0
         while count < control.shape[2] and _is_reference(control[:, :, count]):
             count += 1
-        found.add(count)
-    if len(found) > 1:
-        return Skip(f"VACE with controls that have different numbers of reference frames: {sorted(found)}")
-    return found.pop()
+        counts.add(count)
+    if len(counts) > 1:
+        return Skip(f"VACE with controls that have different numbers of reference frames: {sorted(counts)}")
+    return counts.pop()
 
 
 def _is_reference(frame: Tensor) -> bool:
-    """``frame [items, 96, h, w]``"""
+    """Whether a frame of a control, ``[items, 96, h, w]``, stands for a reference."""
     changed, mask = frame[:, 16:32], frame[:, 32:]
-    return frame.shape[1] == 96 and not mask.any() and bool(changed.abs().max() < NOTHING)
+    return frame.shape[1] == 96 and not mask.any() and bool(changed.abs().max() < NEARLY_ZERO)

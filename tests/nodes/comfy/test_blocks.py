@@ -1,8 +1,8 @@
 """Packs that replace, add, reorder and nest attention: every block is accounted for, by its right name.
 
-An account that shares no code with I2AM hears every attention call of a run with the pack and without capture, knows
-by hooks of its own which block was running, and by the pack's own marks which calls the pack made. What each case
-expects of blocks that nobody hears is written by hand.
+An account that shares no code with I2AM records every attention call of a run with the pack and without capture. Hooks
+of its own say which block was running, and the pack's own marks which calls the pack made. What each case expects of
+attention that cannot be observed is written by hand.
 """
 
 import contextlib
@@ -57,8 +57,8 @@ NAMES = {  # of attention blocks, by their place in the model; as in a run witho
 
 
 def name_of(path: str) -> str | None:
-    found = ((re.fullmatch(pattern, path), name) for pattern, name in NAMES.items())
-    return next((name.format(*match.groups()) for match, name in found if match), None)
+    matches = ((re.fullmatch(pattern, path), name) for pattern, name in NAMES.items())
+    return next((name.format(*match.groups()) for match, name in matches if match), None)
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Account(Oracle):
         with self._hooks(graph.model.model.diffusion_model):
             self.samples = graph.sample(self.on(graph.model))["samples"]
         first = [u for f in self.forwards for n, u in zip(f.cond_or_uncond, f.uuids, strict=True) if n == 0]
-        known = first[: len(graph.positive)]  # later, a pack may ask for the negative alone, as number 0
+        known = first[: len(graph.positive)]  # later, a pack may call for the negative alone, as number 0
         self.watched = [(n, i) for n, f in enumerate(self.forwards) for i, uuid in enumerate(f.uuids) if uuid in known]
 
     @contextlib.contextmanager
@@ -100,7 +100,7 @@ class Account(Oracle):
         self.sites.append(Site(self._running[-1] if self._running else None, attention_packs.is_theirs()))
         return super()._call(*args)
 
-    def heard(self, forward: int) -> list[tuple[Call, Site]]:
+    def calls_of(self, forward: int) -> list[tuple[Call, Site]]:
         both = zip(self.calls, self.sites, strict=True)
         return [(call, site) for call, site in both if call.forward == forward]
 
@@ -112,11 +112,11 @@ class Account(Oracle):
     @property
     def counted(self) -> int:
         """Calls on rows of the branch, for each of its conditionings."""
-        return sum(len(self.heard(n)) for n, _ in self.watched)
+        return sum(len(self.calls_of(n)) for n, _ in self.watched)
 
     @property
     def counted_theirs(self) -> int:
-        return sum(site.theirs for n, _ in self.watched for _, site in self.heard(n))
+        return sum(site.theirs for n, _ in self.watched for _, site in self.calls_of(n))
 
 
 # The graphs
@@ -133,9 +133,9 @@ class Reads:
 
 
 def reads(length: int, picture: range, columns: range, queries: int | None = None) -> Reads:
-    """A sequence of this length that asks itself, or ``queries`` that ask it."""
-    asks = length if queries is None else queries
-    return Reads(lambda c: (c.q.shape[2], c.k.shape[2]) == (asks, length), lambda c: picture, lambda c: list(columns))
+    """Self-attention of a sequence of this length, or attention of ``queries`` to it."""
+    rows = length if queries is None else queries
+    return Reads(lambda c: (c.q.shape[2], c.k.shape[2]) == (rows, length), lambda c: picture, lambda c: list(columns))
 
 
 def _side(call: Call) -> int:
@@ -191,7 +191,7 @@ class Kind:
     references: dict[str, Reads]
     regions: bool = False
     besides: str = "none"  # a reference that other tests are about
-    looked_into: int = 0  # calls in a forward that the override is not told of, but an adapter's contract shows
+    looked_into: int = 0  # calls in a forward that come through an adapter's contract, not the override
 
 
 KINDS = {
@@ -253,16 +253,17 @@ KINDS = {
 class Case:
     """A pack on a graph.
 
-    ``silent`` is how many attentions of blocks nobody hears, in each forward of the branch. A layer is ``lost`` where
-    that is what reads the reference; of an ``unsure`` one the pack makes the call itself: its maps are this call's, or
-    a reason names the pack. ``names`` are what a reason may call the pack's function, all in ``module``.
+    ``unobserved`` is how many attentions of blocks cannot be observed, in each forward of the branch. A layer is
+    ``lost`` where one of these reads the reference; of an ``unsure`` one the pack makes the call itself: its maps are
+    this call's, or a reason names the pack. ``names`` are what a reason may call the pack's function, all in
+    ``module``.
     """
 
     kind: str
     pack: Callable[[Any], Any]
     names: tuple[str, ...] = ()
     module: str = ""
-    silent: int = 0
+    unobserved: int = 0
     lost: frozenset[tuple[str, str]] = frozenset()  # reference, layer
     unsure: frozenset[tuple[str, str]] = frozenset()
     shape: dict[str, Any] = field(default_factory=dict)
@@ -320,7 +321,7 @@ for which, reference in (("attn1", "reference region"), ("attn2", "tagged")):
                     blocks,
                     parts,
                     names=function.__name__,
-                    silent=len(blocks),
+                    unobserved=len(blocks),
                     lost=wholly,
                 )
 case(
@@ -331,7 +332,7 @@ case(
     "attn2",
     ONE,
     names=("Recording.__call__", "Recording"),
-    silent=1,
+    unobserved=1,
     lost=at("tagged", ["input 3.0"]),
 )
 for title, function, name in (
@@ -339,7 +340,7 @@ for title, function, name in (
     ("a partial", functools.partial(unet.with_a_setting, 0.9), "with_a_setting"),
 ):
     lost = at("tagged", ["input 3.0"])
-    case(f"attn2 by {title}", "unet", unet.replaces, function, "attn2", ONE, names=name, silent=1, lost=lost)
+    case(f"attn2 by {title}", "unet", unet.replaces, function, "attn2", ONE, names=name, unobserved=1, lost=lost)
 case(
     "attn1 without options and capture first",
     "unet",
@@ -348,7 +349,7 @@ case(
     "attn1",
     ONE,
     names="without_options",
-    silent=1,
+    unobserved=1,
     lost=at("reference region", ["input 3.0"]),
     capture_first=True,
 )
@@ -359,11 +360,11 @@ for cfg in (1.0, 3.0):
         lambda model: tiny_graphs.run(nodes_sag.SelfAttentionGuidance, model, 0.5, 2.0)[0],
         names="SelfAttentionGuidance.execute.<locals>.attn_and_record",
         module="comfy_extras.nodes_sag",
-        silent=1,
+        unobserved=1,
         lost=at("reference region", ["middle 0.0"]),
         shape={"cfg": cfg},
     )
-case("daam", "unet", unet.daam, names="daam.<locals>.heat.<locals>.hook", silent=7, lost=at("tagged", UNET))
+case("daam", "unet", unet.daam, names="daam.<locals>.heat.<locals>.hook", unobserved=7, lost=at("tagged", UNET))
 case(
     "attn1 without options beside an adapter",
     "ip_adapter",
@@ -372,7 +373,7 @@ case(
     "attn1",
     ONE,
     names="without_options",
-    silent=1,
+    unobserved=1,
     lost=at("reference region", ["input 3.0"]) | at("tagged", ["input 1.0", "output 3.0"]),
 )
 case(
@@ -383,7 +384,7 @@ case(
     "attn2",
     (("middle", 0),),
     names="without_options",
-    silent=1,
+    unobserved=1,
     lost=at("tagged", ["input 1.0", "output 3.0", "middle 0.0"]),
 )
 CASES["no pack on ip_adapter"] = Case(
@@ -393,7 +394,7 @@ CASES["no pack on ip_adapter"] = Case(
 # U-Net: one more beside
 
 for function, name in (
-    (unet.self_attention_output, "look_again"),
+    (unet.self_attention_output, "look_twice"),
     (unet.text_attention_output, "mix"),
     (unet.before_self_attention, "look_first"),
     (unet.before_text_attention, "look_first"),
@@ -411,7 +412,7 @@ case(
     "one more beside an adapter",
     "ip_adapter",
     unet.self_attention_output,
-    names="self_attention_output.<locals>.look_again",
+    names="self_attention_output.<locals>.look_twice",
     lost=at("tagged", ["input 1.0", "output 3.0"]),
 )
 
@@ -440,7 +441,7 @@ for kind, (path, layer, attentions) in BLOCKS.items():
         forwards.without,
         path,
         names=("without.<locals>.forward",),
-        silent=attentions,
+        unobserved=attentions,
         lost=all_of(kind, layer),
     )
 case("forward of another adds one", "vace", forwards.adds, "blocks.1", names="adds.<locals>.forward")
@@ -450,7 +451,7 @@ case(
     forwards.attention_without,
     "input_blocks.3.1.transformer_blocks.0.attn1",
     names="attention_without.<locals>.attend",
-    silent=1,
+    unobserved=1,
     lost=at("reference region", ["input 3.0"]),
 )
 for kind in ("phantom", "vace", "fun"):
@@ -460,7 +461,7 @@ for kind in ("phantom", "vace", "fun"):
         forwards.attention_without,
         "blocks.1.self_attn",
         names="attention_without.<locals>.attend",
-        silent=1,
+        unobserved=1,
         lost=all_of(kind, "block 1"),
     )
 case("refiner adds one", "omnigen2", forwards.adds, "noise_refiner.0", names="adds.<locals>.forward")
@@ -498,7 +499,7 @@ for number, kind_of_block in enumerate(("double_block", "single_block")):
         transformers.replaces_blocks,
         ((kind_of_block, number),),
         names="replaces_blocks.<locals>.block",
-        silent=1,
+        unobserved=1,
         lost=all_of("kontext", layer),
     )
 for kind, attentions in (("phantom", 2), ("fun", 2), ("vace", 2), ("i2v", 3), ("wan_text", 2)):
@@ -508,7 +509,7 @@ for kind, attentions in (("phantom", 2), ("fun", 2), ("vace", 2), ("i2v", 3), ("
         transformers.replaces_blocks,
         (("double_block", 1),),
         names="replaces_blocks.<locals>.block",
-        silent=attentions,
+        unobserved=attentions,
         lost=all_of(kind, "block 1"),
     )
 case("blocks in another order", "kontext", transformers.reorders, unsure=all_of("kontext", "double 0", "double 1"))
@@ -525,17 +526,29 @@ for kind in ("unet", "kontext", "qwen", "phantom", "vace", "i2v", "wan_text"):
 
 # Wan
 
-NAG = ("asks_twice", "TwoTexts.__get__.<locals>.attend")
+TEXT_TWICE = transformers.attends_to_text_twice
+NAG = ("attends_twice", "TwoTexts.__get__.<locals>.attend")
 for kind in ("phantom", "fun", "i2v", "wan_text"):
     unsure = all_of("i2v", *WAN) if kind == "i2v" else frozenset()
-    case("text asked twice", kind, transformers.asks_text_twice, names=NAG, unsure=unsure)
-case("text asked twice", "vace", transformers.asks_text_twice, "vace_blocks", names=NAG)
-case("text asked twice in main blocks", "vace", transformers.asks_text_twice, names=NAG)
-case("text asked twice and uneven", "phantom", transformers.asks_text_twice, names=NAG, shape={"lengths": (9, 14)})
+    case("attention to the text twice", kind, TEXT_TWICE, names=NAG, unsure=unsure)
+case("attention to the text twice", "vace", TEXT_TWICE, "vace_blocks", names=NAG)
+case("attention to the text twice in main blocks", "vace", TEXT_TWICE, names=NAG)
+case(
+    "attention to the text twice and uneven",
+    "phantom",
+    transformers.attends_to_text_twice,
+    names=NAG,
+    shape={"lengths": (9, 14)},
+)
 for kind, tokens in (("phantom", 24), ("fun", 18), ("vace", 18), ("i2v", 12), ("wan_text", 12)):
-    about = {"names": "asks_before_the_blocks.<locals>.ask"}
-    case("one before the blocks", kind, transformers.asks_before_the_blocks, tokens, **about)
-    case("one while embedding", kind, transformers.asks_while_embedding, names="asks_while_embedding.<locals>.embed")
+    about = {"names": "attends_before_the_blocks.<locals>.attend"}
+    case("one before the blocks", kind, transformers.attends_before_the_blocks, tokens, **about)
+    case(
+        "one while embedding",
+        kind,
+        transformers.attends_while_embedding,
+        names="attends_while_embedding.<locals>.embed",
+    )
 
 
 # The tests
@@ -553,13 +566,13 @@ class Outcome:
 
 @functools.cache
 def outcome(title: str) -> Outcome:
-    found, kind = CASES[title], KINDS[CASES[title].kind]
-    graph = kind.make(**found.shape)
-    if found.twice:
-        graph.positive = [[tokens, dict(about)] for tokens, about in graph.positive * 2]
-    bare, graph.model = graph.model, found.pack(graph.model)
-    watched, handle = captured(bare if found.capture_first else graph.model, kind)
-    watched = found.pack(watched) if found.capture_first else watched
+    about, kind = CASES[title], KINDS[CASES[title].kind]
+    graph = kind.make(**about.shape)
+    if about.twice:
+        graph.positive = [[tokens, dict(options)] for tokens, options in graph.positive * 2]
+    bare, graph.model = graph.model, about.pack(graph.model)
+    watched, handle = captured(bare if about.capture_first else graph.model, kind)
+    watched = about.pack(watched) if about.capture_first else watched
     account = Account(graph)
     plain = graph.sample()["samples"]
     before = state_of(graph.model)
@@ -568,9 +581,9 @@ def outcome(title: str) -> Outcome:
 
 
 def captured(model, kind):
-    shown = torch.zeros(1, 8, 8)
-    shown[:, :, :4] = 1
-    return I2AMCapture.execute(model, "auto", "positive", "off", 512, None, shown if kind.regions else None).args
+    left = torch.zeros(1, 8, 8)
+    left[:, :, :4] = 1
+    return I2AMCapture.execute(model, "auto", "positive", "off", 512, None, left if kind.regions else None).args
 
 
 def state_of(model):
@@ -600,22 +613,22 @@ def assert_nothing_stays(before, after):
 
 @pytest.mark.parametrize("title", CASES)
 def test_the_picture_does_not_change_and_nothing_stays_patched(title):
-    found = outcome(title)
-    assert torch.equal(found.plain, found.watched)
-    assert torch.equal(found.plain, found.account.samples)
-    assert_nothing_stays(*found.state)
+    run = outcome(title)
+    assert torch.equal(run.plain, run.watched)
+    assert torch.equal(run.plain, run.account.samples)
+    assert_nothing_stays(*run.state)
 
 
 @pytest.mark.parametrize("title", CASES)
 def test_captured_and_skipped_are_all(title):
-    """Calls that are heard, and attentions of blocks that are not, for each forward that has the branch."""
-    found, about = outcome(title), CASES[title]
-    told = found.attribution.captured_calls + sum(found.attribution.skipped.values())
-    conditionings = len(found.account.watched)
+    """Calls that are observed, and attentions of blocks that are not, for each forward that has the branch."""
+    run, about = outcome(title), CASES[title]
+    reported = run.attribution.captured_calls + sum(run.attribution.skipped.values())
+    conditionings = len(run.account.watched)
     assert conditionings == 2 * (1 + about.twice)
-    heard, not_heard = found.account.counted, conditionings * (about.silent + KINDS[about.kind].looked_into)
-    assert told == heard + not_heard
-    assert all(reason and "could not read" not in reason for reason in found.attribution.skipped)
+    beside = conditionings * (about.unobserved + KINDS[about.kind].looked_into)
+    assert reported == run.account.counted + beside
+    assert all(reason and "could not read" not in reason for reason in run.attribution.skipped)
 
 
 @pytest.mark.parametrize("title", CASES)
@@ -634,14 +647,14 @@ def test_blocks_have_the_names_of_a_run_without_the_pack(title):
 @pytest.mark.parametrize("title", [title for title, about in CASES.items() if not about.twice])
 def test_maps_of_a_block_are_its_own(title):
     """Those of its own call: a pack's beside it counts for nothing; a block that runs twice has the one or the mean."""
-    found, kind = outcome(title), KINDS[CASES[title].kind]
-    attribution = found.attribution
+    run, kind = outcome(title), KINDS[CASES[title].kind]
+    attribution = run.attribution
     for (r, n), entry in attribution.entries.items():
         reference, layer = attribution.references[r].name, attribution.layers[n].name
         if reference not in kind.references:
             continue
-        for step, watched in enumerate(found.account.watched):
-            choices = choices_of(found.account, watched, layer, kind.references[reference])
+        for step, watched in enumerate(run.account.watched):
+            choices = choices_of(run.account, watched, layer, kind.references[reference])
             assert choices, f"{layer} has not read {reference}"
             got = {name: entry.maps[name][:, step].double() for name in MAPS}
             assert any(close(got, choice) for choice in choices), (
@@ -653,7 +666,7 @@ def test_maps_of_a_block_are_its_own(title):
 def choices_of(account, watched, layer, reads):
     """What the maps may be, of the block's own calls; only where it has none, of the pack's inside it."""
     forward, place = watched
-    sites = [(c, site) for c, site in account.heard(forward) if site.block == layer and reads.where(c)]
+    sites = [(c, site) for c, site in account.calls_of(forward) if site.block == layer and reads.where(c)]
     calls = [c for c, site in sites if not site.theirs] or [c for c, _ in sites]
     rows = account.rows(forward, place)
     choices = [expected_maps(measured(c, rows, reads.picture(c)), reads.columns(c), reads.gain(c)) for c in calls]
@@ -678,15 +691,15 @@ def close(got, expected):
 
 @pytest.mark.parametrize("title", [title for title, about in CASES.items() if about.names])
 def test_the_reason_names_the_packs_function(title):
-    """Each call that the pack makes, and each attention that it silences: never another's."""
-    found, about = outcome(title), CASES[title]
+    """Each call that the pack makes, and each attention that it hides: never another's."""
+    run, about = outcome(title), CASES[title]
     named = {
         reason: count
-        for reason, count in found.attribution.skipped.items()
+        for reason, count in run.attribution.skipped.items()
         if about.module in reason and any(name in reason for name in about.names)
     }
-    expected, said = found.account.counted_theirs + about.silent * len(found.account.watched), sum(named.values())
-    attribution = found.attribution
+    expected, said = run.account.counted_theirs + about.unobserved * len(run.account.watched), sum(named.values())
+    attribution = run.attribution
     got = {(attribution.references[r].name, attribution.layers[n].name) for r, n in attribution.entries}
     assert 0 <= said <= expected != 0
     unsure, skipped = bool(got & about.unsure), attribution.skipped
@@ -699,7 +712,7 @@ def test_a_pack_that_takes_nothing_away_is_not_blamed(title):
 
 
 def test_collect_names_the_pack_where_nothing_is_left():
-    """A daam on a text of tagged tokens: Collect refuses, and says whose function it was."""
+    """A daam on a text of tagged tokens: Collect refuses, and names the function."""
     graph = unet_graph()
     watched, handle = I2AMCapture.execute(unet.daam(graph.model), "auto", "positive", "off", 512).args
     with pytest.raises(ValueError, match=r"daam\.<locals>\.heat\.<locals>\.hook.*attention_packs\.unet"):
@@ -707,15 +720,15 @@ def test_collect_names_the_pack_where_nothing_is_left():
 
 
 def test_an_adapter_in_a_closure():
-    """An IP-Adapter that a pack calls inside a function of its own: looked into, or told whose function hides it."""
+    """An IP-Adapter that a pack calls inside a function of its own: intercepted, or a skip that names what hides it."""
     graph = unet_graph(adapter=True)
     graph.model = unet.daam(graph.model)
     watched, handle = captured(graph.model, KINDS["ip_adapter"])
     account, samples = Account(graph), graph.sample(watched)["samples"]
     assert torch.equal(samples, account.samples)
     attribution = handle.find(samples)
-    told = attribution.captured_calls + sum(attribution.skipped.values()) - account.counted
-    assert told in (2 * 7, 2 * (5 + 4))  # of the 7 blocks, 2 have an adapter; looked into, they make 2 calls each
+    beside = attribution.captured_calls + sum(attribution.skipped.values()) - account.counted
+    assert beside in (2 * 7, 2 * (5 + 4))  # of the 7 blocks, 2 have an adapter; looked into, they make 2 calls each
     named = sum(count for reason, count in attribution.skipped.items() if "heat.<locals>.hook" in reason)
     assert named >= 2 * 5
 
@@ -729,9 +742,9 @@ def test_blocks_that_did_not_run_are_not_counted(kind):
     account, samples = Account(graph), graph.sample(model)["samples"]
     assert torch.equal(samples, account.samples)
     attribution = handle.find(samples)
-    told, heard = attribution.captured_calls + sum(attribution.skipped.values()), account.counted
+    reported = attribution.captured_calls + sum(attribution.skipped.values())
     graph.model = bare
-    assert told == heard == Account(graph).counted / 2
+    assert reported == account.counted == Account(graph).counted / 2
     assert {layer.name for layer in attribution.layers} == set(about.layers)
 
 
@@ -785,7 +798,7 @@ def test_a_run_that_ends_early_leaves_nothing_and_the_next_is_right(kind, error)
 def test_several_runs_at_once_with_and_without_a_pack():
     """The model of the pack and the bare one are one model: hooks of one run are gone before the next begins."""
     graph = tiny_graphs.wan_phantom()
-    packed = transformers.asks_text_twice(graph.model)
+    packed = transformers.attends_to_text_twice(graph.model)
     runs = []
     for model in (graph.model, packed, graph.model):
         watched, handle = I2AMCapture.execute(model, "auto", "positive", "off", 512).args

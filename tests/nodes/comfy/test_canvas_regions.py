@@ -82,7 +82,7 @@ def test_what_is_painted_is_no_reference():
     assert attribution.references[0].grid == TokenGrid(4, 2)
 
 
-def test_the_cell_that_differs_is_found():
+def test_the_cell_that_differs_has_the_most():
     """Keys that are all alike but one, in the left column of the middle row: so are the maps."""
     graph = tiny_graphs.sd15_canvas()
 

@@ -21,7 +21,7 @@ def test_collect_picks_the_run_that_made_the_latent(graph):
     assert I2AMCollect.execute(handle, first).args[0] is attributions[0]
 
 
-def test_collect_passes_the_latent_and_tells_what_it_has(graph):
+def test_collect_passes_the_latent_and_summarises(graph):
     model, handle = graph.capture()
     out = graph.sample(model)
     _, samples, summary = I2AMCollect.execute(handle, out).args
@@ -57,11 +57,11 @@ def test_no_reference_tokens(graph):
 
 
 def test_the_negative_branch_without_guidance(graph):
-    with pytest.raises(ValueError, match=r"never asked for its negative conditioning.*guidance is off"):
+    with pytest.raises(ValueError, match=r"never called with its negative conditioning.*guidance is off"):
         graph.attribution(branch="negative")
 
 
-def test_old_runs_make_room(graph):
+def test_old_runs_are_dropped(graph):
     model, handle = graph.capture(budget_mb=1)
     outs = [graph.sample(model, seed=seed, steps=6) for seed in range(8)]
     with pytest.raises(ValueError, match="dropped to stay within budget_mb"):

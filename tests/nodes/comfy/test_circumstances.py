@@ -111,7 +111,7 @@ def test_a_second_pass_is_a_run_of_its_own(kontext):
 
 
 @pytest.mark.parametrize("sampler", ["heun", "dpmpp_2s_ancestral", "uni_pc"])
-def test_samplers_that_ask_more_than_once_a_step(kontext, sampler):
+def test_samplers_that_evaluate_more_than_once_a_step(kontext, sampler):
     attribution = capture(kontext, sampler_name=sampler, steps=3)
     assert attribution.steps == 3
     assert attribution.layer_maps(0, 0).seen.tolist() == [1, 1, 1]

@@ -60,7 +60,7 @@ def test_an_area_of_the_negative_does_not_cut_the_canvas_of_the_positive():
     region[:, :, :8] = 1
     model, handle = I2AMCapture.execute(graph.model, "auto", "positive", "off", 512, None, region).args
     attribution = I2AMCollect.execute(handle, graph.sample(model)).args[0]
-    assert any("sees a part of the canvas" in reason for reason in attribution.skipped)
+    assert any("has a part of the canvas only" in reason for reason in attribution.skipped)
     assert attribution.references[0].grid.width * 2 == 16
 
 
@@ -83,7 +83,7 @@ def test_a_pass_with_perturbed_attention_does_not_count():
     torch.testing.assert_close(first, second)  # of the first step, before guidance has changed the latent
 
 
-@pytest.mark.parametrize("broken", ["mask", "source"])
+@pytest.mark.parametrize("broken", ["mask", "mechanism"])
 def test_a_set_up_that_fails_is_not_the_end_of_the_picture(broken, monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("out of luck")
@@ -100,5 +100,5 @@ def test_a_set_up_that_fails_is_not_the_end_of_the_picture(broken, monkeypatch):
     with pytest.raises(ValueError, match="RuntimeError: out of luck"):
         I2AMCollect.execute(handle, watched)
     monkeypatch.undo()
-    again = graph.sample(model)
-    assert I2AMCollect.execute(handle, again).args[0].entries
+    next_output = graph.sample(model)
+    assert I2AMCollect.execute(handle, next_output).args[0].entries

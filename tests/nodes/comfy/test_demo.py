@@ -16,7 +16,7 @@ def measured():
     return evaluate.measure(evaluate.sample())
 
 
-def test_the_model_is_good_enough_on_64_held_out_scenes(measured):
+def test_the_model_is_good_enough_on_64_scenes_it_was_not_trained_on(measured):
     assert measured["scenes"] == 64
     assert measured["psnr"] > 17
     assert measured["imacs_r2g"] > 0.3
@@ -25,7 +25,7 @@ def test_the_model_is_good_enough_on_64_held_out_scenes(measured):
 
 
 def test_the_layers_differ(measured):
-    """Some layers were told the correspondence, others found their own use: the layer level must show it."""
+    """Some layers were trained on the correspondence, others were free: the layer level must show it."""
     accuracy = measured["correspondence"]
     assert min(accuracy[name] for name in ("output 2.0", "output 3.0")) > 0.9
     assert accuracy["input 1.0"] < 0.2
@@ -43,8 +43,8 @@ def test_the_truth_is_true():
 
 
 def test_scenes_repeat_with_their_seed_and_hide_what_is_masked():
-    held_out = sprites.held_out_sprites()[:4]
-    first, again = (data.draw_scenes(held_out, torch.Generator().manual_seed(5)) for _ in range(2))
+    not_trained_on = sprites.held_out_sprites()[:4]
+    first, again = (data.draw_scenes(not_trained_on, torch.Generator().manual_seed(5)) for _ in range(2))
     for field in dataclasses.fields(first):
         assert torch.equal(getattr(first, field.name), getattr(again, field.name))
     inside = first.mask.expand_as(first.image) > 0.5

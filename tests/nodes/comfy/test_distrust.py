@@ -1,6 +1,6 @@
 """Calls that a pack makes with the model's own modules, blocks that run twice or fail, and compiled models.
 
-Where it cannot be known which run counts, nothing of the block is shown, and the reason names the pack.
+Where it cannot be known which run counts, the block is retracted, and the reason names the pack.
 """
 
 import attention_packs
@@ -33,14 +33,14 @@ def assert_the_rest_is_as_without(graph, model, gone):
     latent, attribution = sampled(graph)
     assert torch.equal(latent, without)
     expected = {place: x for place, x in maps_of(plain).items() if place[1] not in gone}
-    found = maps_of(attribution)
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[place], x) for place, x in expected.items())
+    maps = maps_of(attribution)
+    assert maps.keys() == expected.keys()
+    assert all(torch.equal(maps[place], x) for place, x in expected.items())
     return plain, attribution
 
 
 def test_an_attention_module_that_a_pack_runs_first_is_not_the_models_own():
-    """Its patch asks with other tokens, right before ComfyUI does; the picture is what it would have been."""
+    """Its patch runs it with other tokens, right before ComfyUI does; the picture is what it would have been."""
     graph = unet_with_tags(tiny_graphs.sd15_text())
     block = graph.model.model.diffusion_model.input_blocks[1][1].transformer_blocks[0]
 
@@ -63,7 +63,7 @@ def unet_with_tags(graph):
     return graph
 
 
-def test_a_block_whose_module_a_pack_runs_twice_is_taken_back():
+def test_a_block_that_a_pack_runs_twice_as_a_module_is_retracted():
     graph = tiny_graphs.flux_kontext()
 
     def twice(args, extra):
@@ -78,7 +78,7 @@ def test_a_block_whose_module_a_pack_runs_twice_is_taken_back():
     assert attribution.skipped[reason] == 4 and attribution.captured_calls == plain.captured_calls - 2
 
 
-def test_a_model_that_a_pack_asks_twice_in_one_call_is_taken_back():
+def test_a_model_that_a_pack_calls_twice_in_one_call_is_retracted():
     graph = tiny_graphs.flux_kontext()
 
     def twice(executor, x, *args, **kwargs):
@@ -93,12 +93,12 @@ def test_a_model_that_a_pack_asks_twice_in_one_call_is_taken_back():
     assert TWICE in reason and f"{twice.__qualname__} of {__name__}" in reason and attribution.skipped[reason] == 16
 
 
-def test_a_block_that_fails_and_is_run_again_counts_once():
+def test_a_block_that_fails_and_is_run_once_more_counts_once():
     graph = tiny_graphs.flux_kontext()
     block = graph.model.model.diffusion_model.double_blocks[0]
     failed = []
 
-    def again(args, extra):
+    def run_until_done(args, extra):
         handle = block.img_mod.register_forward_pre_hook(lambda *_: fails(failed))
         try:
             return extra["original_block"](args)
@@ -108,7 +108,7 @@ def test_a_block_that_fails_and_is_run_again_counts_once():
             handle.remove()
 
     model = graph.model.clone()
-    model.set_model_patch_replace(again, "dit", "double_block", 0)
+    model.set_model_patch_replace(run_until_done, "dit", "double_block", 0)
     plain, attribution = assert_the_rest_is_as_without(graph, model, ())
     assert failed and attribution.skipped == plain.skipped and attribution.captured_calls == plain.captured_calls
 
@@ -119,7 +119,7 @@ def fails(failed):
         raise MemoryError
 
 
-def test_another_block_past_its_call_is_not_taken_for_the_one_whose_place_it_has():
+def test_another_block_past_its_call_is_not_taken_for_the_one_in_the_same_place():
     graph = tiny_graphs.flux_kontext()
     blocks = graph.model.model.diffusion_model.double_blocks
 
@@ -150,8 +150,8 @@ def test_a_forward_that_drops_the_options_is_named_and_not_what_it_runs():
     graph.model.add_object_patch(f"diffusion_model.{place}.forward", bare)
     latent, attribution = sampled(graph)
     assert torch.equal(latent, graph.sample()["samples"])
-    unseen = {reason: calls for reason, calls in attribution.skipped.items() if "ran unseen in" in reason}
-    assert list(unseen.values()) == [4] and f"{bare.__qualname__} of {__name__}" in next(iter(unseen))
+    unobserved = {reason: calls for reason, calls in attribution.skipped.items() if "not observed" in reason}
+    assert list(unobserved.values()) == [4] and f"{bare.__qualname__} of {__name__}" in next(iter(unobserved))
 
 
 def test_one_pack_that_looks_does_not_stand_for_another_that_hides():
@@ -160,12 +160,12 @@ def test_one_pack_that_looks_does_not_stand_for_another_that_hides():
     model = unet.before_self_attention(model)
     graph.model = model
     _, attribution = sampled(unet_with_tags(graph))
-    unseen = {reason: calls for reason, calls in attribution.skipped.items() if "ran unseen in" in reason}
-    assert unseen == {
-        f"attention that ran unseen in without_options of {unet.__name__}, which does not give ComfyUI's attention the "
-        "options of the run": 2
+    unobserved = {reason: calls for reason, calls in attribution.skipped.items() if "not observed" in reason}
+    assert unobserved == {
+        f"attention that was not observed: it ran in without_options of {unet.__name__}, which does not pass the run's "
+        "options on to ComfyUI's attention": 2
     }
-    assert attention_packs.__name__ in next(iter(unseen))
+    assert attention_packs.__name__ in next(iter(unobserved))
 
 
 @pytest.mark.parametrize(("name", "compiled_before"), [("wan_i2v", False), ("wan_phantom", True)])

@@ -1,4 +1,4 @@
-"""Locate, then act: what consumers are told, and what becomes of one that acts, or fails."""
+"""Locate, then act: what consumers are notified of, and what becomes of one that acts, or fails."""
 
 import pytest
 import tiny_graphs
@@ -9,7 +9,7 @@ from ip_adapter_standin import SETTINGS, StandIn, weights
 from mechanisms import sampled
 
 from i2am_pack.nodes.capture import I2AMCapture
-from i2am_pack.nodes.comfy import forward_pass, run
+from i2am_pack.nodes.comfy import block_hooks, forward_pass, run
 from i2am_pack.nodes.comfy.consumers import Consumer
 from i2am_pack.nodes.comfy.engine import Engine
 from i2am_pack.nodes.comfy.located import Skip
@@ -26,13 +26,13 @@ class Mute(Consumer):
     def before(self, call, located):
         bias = torch.zeros(call.q.shape[0], 1, 1, call.k.shape[2])
         for one in located:
-            for found in one.by_mechanism.values():
-                for group in found.references:
-                    bias[one.chunk.rows, ..., found.columns(group, call.k.shape[2])] = -torch.inf
+            for match in one.by_mechanism.values():
+                for group in match.references:
+                    bias[one.chunk.rows, ..., match.columns(group, call.k.shape[2])] = -torch.inf
         return call.with_bias(bias)
 
 
-class Told(Consumer):
+class Notified(Consumer):
     def __init__(self):
         self.references, self.layers, self.outputs, self.skips = [], [], [], []
 
@@ -40,33 +40,33 @@ class Told(Consumer):
         self.references = references
 
     def after(self, call, located, output):
-        self.layers += [found.layer.name for one in located for found in one.by_mechanism.values()]
+        self.layers += [match.layer.name for one in located for match in one.by_mechanism.values()]
         self.outputs.append(output.clone())
 
     def skip(self, skip, calls=1):
         self.skips.append(skip.reason)
 
 
-def test_one_that_looks_is_told_of_every_call_and_changes_nothing():
-    told, graph = Told(), tiny_graphs.flux_kontext()
-    latent, attribution = sampled(graph, told)
+def test_one_that_looks_is_notified_of_every_call_and_changes_nothing():
+    notified, graph = Notified(), tiny_graphs.flux_kontext()
+    latent, attribution = sampled(graph, notified)
     assert torch.equal(latent, graph.sample()["samples"])
-    assert told.layers == ["double 0", "double 1", "single 0", "single 1"] * 2
-    assert [r.name for r in told.references] == ["reference latent 1", "reference latent 2"]
-    assert len(told.outputs) + len(told.skips) == attribution.captured_calls + sum(attribution.skipped.values())
+    assert notified.layers == ["double 0", "double 1", "single 0", "single 1"] * 2
+    assert [r.name for r in notified.references] == ["reference latent 1", "reference latent 2"]
+    assert len(notified.outputs) + len(notified.skips) == attribution.captured_calls + sum(attribution.skipped.values())
 
 
 @pytest.mark.parametrize("last", [False, True])
 def test_one_that_acts_comes_first_and_those_that_look_see_what_it_made(last):
-    graph, told = tiny_graphs.flux_kontext(), Told()
+    graph, notified = tiny_graphs.flux_kontext(), Notified()
     plain, before = sampled(graph)
-    latent, attribution = sampled(graph, *((told, Mute()) if last else (Mute(), told)))
+    latent, attribution = sampled(graph, *((notified, Mute()) if last else (Mute(), notified)))
     assert not torch.equal(latent, plain)
     for reference in range(2):
         assert maps(before, "r2g", "unified", SHARE, reference=reference).values.min() > 0
         assert not maps(attribution, "r2g", "unified", SHARE, reference=reference).values.any()
-    again, _ = sampled(graph)
-    assert torch.equal(again, plain)
+    afterwards, _ = sampled(graph)
+    assert torch.equal(afterwards, plain)
 
 
 def test_a_muted_reference_might_as_well_be_another():
@@ -101,13 +101,13 @@ class Patient(Refuses):
 
 
 @pytest.mark.parametrize("name", ["omnigen2_edit", "wan_i2v", "hunyuan_video_15"])
-def test_one_that_acts_can_tell_that_no_reference_was_there(name):
+def test_one_that_acts_knows_that_no_reference_was_there(name):
     graph = tiny_graphs.GRAPHS[name]()
     latent, attribution = sampled(graph, Patient())
     assert attribution.skipped and torch.equal(latent, graph.sample()["samples"])
 
 
-class Breaks(Told):
+class Breaks(Notified):
     def __init__(self, acts, method):
         super().__init__()
         self.acts = acts
@@ -136,10 +136,12 @@ def test_one_that_acts_and_fails_is_not_passed_over(method):
     assert str(raised.value) == "out of luck"
 
 
-def test_one_that_acts_is_told_at_once_of_a_block_that_nobody_hears():
+def test_one_that_acts_is_notified_at_once_of_a_block_that_is_not_observed():
     graph = tiny_graphs.flux_kontext()
     graph.model = transformers.replaces_blocks(graph.model, [("double_block", 1)])
-    with pytest.raises(ValueError, match="this reference cannot be changed: attention that ran unseen in "):
+    with pytest.raises(
+        ValueError, match="this reference cannot be changed: attention that was not observed: it ran in "
+    ):
         sampled(graph, Refuses())
 
 
@@ -152,11 +154,11 @@ def test_one_that_acts_is_not_left_out_of_a_run_that_cannot_be_watched(monkeypat
         sampled(tiny_graphs.flux_kontext(), Refuses())
 
 
-def test_a_mechanism_is_asked_before_the_kernel_runs(monkeypatch):
+def test_a_mechanism_locates_before_the_kernel_runs(monkeypatch):
     order = []
 
-    class Asked(Mechanism):
-        name = "asked"
+    class First(Mechanism):
+        name = "first"
         priority = 1000
 
         def locate(self, site, chunk, call):
@@ -167,7 +169,7 @@ def test_a_mechanism_is_asked_before_the_kernel_runs(monkeypatch):
         order.append("kernel")
         return attention(*args, **kwargs)
 
-    monkeypatch.setitem(MECHANISMS, "asked", Asked())
+    monkeypatch.setitem(MECHANISMS, "first", First())
     graph = tiny_graphs.flux_text()
     graph.model = graph.model.clone()
     graph.model.model_options["transformer_options"]["optimized_attention_override"] = override
@@ -194,10 +196,10 @@ def adapters(*windows):
 
 
 def test_an_adapter_that_starts_late_keeps_its_number():
-    told = Told()
-    _, attribution = sampled(adapters((0.6, 1.0), (0.0, 1.0)), told, steps=4)
+    notified = Notified()
+    _, attribution = sampled(adapters((0.6, 1.0), (0.0, 1.0)), notified, steps=4)
     names = [reference.name for reference in attribution.references]
-    assert names == [reference.name for reference in told.references] == ["IP-Adapter 1", "IP-Adapter 2"]
+    assert names == [reference.name for reference in notified.references] == ["IP-Adapter 1", "IP-Adapter 2"]
     late, early = (attribution.layer_maps(number, 0) for number in range(2))
     first = early.maps["r2g_share"][:, 0]
     assert early.seen[0] == 1 and late.seen[0] == 0 and late.seen[-1] == 1 and first.min() > 0
@@ -224,16 +226,16 @@ def test_references_of_a_conditioning_that_starts_late_come_in_the_order_of_the_
 
 
 @pytest.mark.parametrize("name", ["flux_kontext", "flux_uso", "wan_i2v", "wan_vace", "omnigen2_edit", "flux2_edit"])
-def test_what_was_given_is_what_is_found(name):
-    told = Told()
-    _, attribution = sampled(tiny_graphs.GRAPHS[name](), told)
-    found = [(r.name, r.key, r.tokens, r.grid) for r in attribution.references]
-    given = [(r.name, r.key, r.tokens, r.grid) for r in told.references]
-    assert found[: len(given)] == given
-    assert {reference for reference, _ in attribution.entries} == set(range(len(found)))
+def test_what_was_given_is_what_is_read(name):
+    notified = Notified()
+    _, attribution = sampled(tiny_graphs.GRAPHS[name](), notified)
+    read = [(r.name, r.key, r.tokens, r.grid) for r in attribution.references]
+    given = [(r.name, r.key, r.tokens, r.grid) for r in notified.references]
+    assert read[: len(given)] == given
+    assert {reference for reference, _ in attribution.entries} == set(range(len(read)))
 
 
-@pytest.mark.parametrize("method", ["enter", "leave", "announce", "begin_in_place", "end_in_place", "_end"])
+@pytest.mark.parametrize("method", ["enter", "leave", "announce", "begin_replacement", "end_replacement", "_end"])
 @pytest.mark.parametrize("name", ["flux_kontext", "sd15_text"])
 def test_an_error_while_blocks_run_costs_maps_only(name, method, monkeypatch):
     def fail(*args, **kwargs):
@@ -246,7 +248,7 @@ def test_an_error_while_blocks_run_costs_maps_only(name, method, monkeypatch):
     monkeypatch.setattr(forward_pass.ForwardPass, method, fail)
     latent, attribution = sampled(graph, steps=1)
     assert torch.equal(latent, plain)
-    happens = method not in ("announce" if name == "flux_kontext" else "begin_in_place", "end_in_place")
+    happens = method not in ("announce" if name == "flux_kontext" else "begin_replacement", "end_replacement")
     said = any("out of luck" in note for note in attribution.notes)
     assert said or not happens or (name == "flux_kontext" and method == "announce")
 
@@ -273,7 +275,7 @@ def test_consumers_of_two_captures_do_not_meet():
     "name", ["flux_kontext", "qwen_edit", "sd15_canvas", "z_image_canvas", "wan_phantom", "wan_vace"]
 )
 def test_without_hooks_a_layer_has_its_own_name_or_none(monkeypatch, name):
-    """As in a graph that was compiled without them. Newer cores say "double 0" of Wan's, VACE's and Lumina's blocks."""
+    """As in a graph that was compiled without them. Newer cores name blocks of Wan, VACE and Lumina "double 0", too."""
     graph = getattr(tiny_graphs, name)()
     canvas = torch.zeros(2, 1, 64, 64)
     canvas[0, ..., :32], canvas[1, ..., 32:] = 1, 1
@@ -285,7 +287,7 @@ def test_without_hooks_a_layer_has_its_own_name_or_none(monkeypatch, name):
         return latent, handle.find(latent)
 
     plain, attribution = watched()
-    monkeypatch.setattr(forward_pass.BlockHooks, "put_on", lambda self, blocks: None)
+    monkeypatch.setattr(block_hooks.BlockHooks, "put_on", lambda self, blocks: None)
     latent, unhooked = watched()
     assert torch.equal(latent, plain)
     calls = attribution.captured_calls + sum(attribution.skipped.values())
@@ -296,3 +298,13 @@ def test_without_hooks_a_layer_has_its_own_name_or_none(monkeypatch, name):
         expected = attribution.layer_maps(0, known.index(layer.name)).maps
         for kind, values in unhooked.layer_maps(0, number).maps.items():
             torch.testing.assert_close(values, expected[kind])
+
+
+def test_a_developer_sees_which_calls_were_skipped(caplog):
+    """As docs/adding.md says: ComfyUI shows it with --verbose DEBUG."""
+    caplog.set_level("DEBUG", logger="i2am_pack.nodes.comfy.engine")
+    _, attribution = sampled(tiny_graphs.sd15_canvas(), mechanism="IP-Adapter")
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == sum(attribution.skipped.values()) > 0
+    assert all(line.startswith("skipped in step ") and "queries" in line for line in lines)
+    assert {line.rpartition(" keys: ")[2] for line in lines} == set(attribution.skipped)

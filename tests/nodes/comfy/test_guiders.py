@@ -10,7 +10,7 @@ import workflow
 from asked import maps
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 
-import nodes as host_nodes
+import nodes as comfyui_nodes
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
 
@@ -54,7 +54,7 @@ def test_a_guider_with_another_order_of_conditionings(graph):
 def test_extra_calls_of_the_negative_are_not_the_positive(graph):
     """Guidance patches call calc_cond_batch with the negative alone, at position 0."""
 
-    def again(args):
+    def sample_once_more(args):
         comfy.samplers.calc_cond_batch(
             args["model"], [args["uncond"]], args["input"], args["sigma"], args["model_options"]
         )
@@ -63,14 +63,14 @@ def test_extra_calls_of_the_negative_are_not_the_positive(graph):
     plain, plain_handle = graph.capture()
     expected = g2r(plain_handle, run(graph, cfg(plain, graph)))
     model = graph.model.clone()
-    model.set_model_sampler_post_cfg_function(again)
+    model.set_model_sampler_post_cfg_function(sample_once_more)
     model, handle = I2AMCapture.execute(model, "auto", "positive", "off", 512).args
     output = run(graph, cfg(model, graph))
     assert handle.find(output).captured_calls == 18
     assert torch.equal(g2r(handle, output), expected)
 
 
-def test_a_call_that_does_not_say_whose_it_is_is_a_skip(graph):
+def test_a_call_that_does_not_say_of_which_conditionings_it_is_is_a_skip(graph):
     def call(args):
         options = args["model_options"]["transformer_options"]
         conditioning = args["cond"][0]["model_conds"]
@@ -86,7 +86,7 @@ def test_a_call_that_does_not_say_whose_it_is_is_a_skip(graph):
     model, handle = I2AMCapture.execute(model, "auto", "positive", "off", 512).args
     output = run(graph, cfg(model, graph))
     assert torch.equal(plain, output)
-    assert any("does not say whose it is" in reason for reason in handle.find(output).skipped)
+    assert any("does not say of which conditionings it is" in reason for reason in handle.find(output).skipped)
 
 
 @pytest.mark.parametrize("other", [False, True])
@@ -272,7 +272,7 @@ def test_a_reference_that_comes_late_stays_within_the_budget():
     late = [[other.positive[0][0], other.positive[0][1] | {"start_percent": 0.5, "end_percent": 1.0}]]
     model, handle = graph.capture(budget_mb=2, pair_maps="off")
     positive = [*graph.positive, *late]
-    out = host_nodes.common_ksampler(model, 1, 12, 1.0, "euler", "normal", positive, graph.negative, graph.latent)[0]
+    out = comfyui_nodes.common_ksampler(model, 1, 12, 1.0, "euler", "normal", positive, graph.negative, graph.latent)[0]
     attribution = handle.find(out["samples"])
     assert len(attribution.references) == 2
     assert attribution.nbytes <= 2 * 2**20
@@ -286,7 +286,7 @@ def test_odd_latents_are_captured():
     mask[..., 3:9, 4:12] = 1
     positive = [[graph.positive[0][0], {"i2am_references": graph.positive[0][1]["i2am_references"]}]]
     model, handle = graph.capture()
-    out = host_nodes.common_ksampler(
+    out = comfyui_nodes.common_ksampler(
         model, 1, 2, 1.0, "euler", "normal", positive, [[torch.zeros(1, 256, 128), {}]],
         {"samples": latent, "noise_mask": mask},
     )[0]  # fmt: skip

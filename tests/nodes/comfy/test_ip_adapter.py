@@ -19,7 +19,7 @@ from oracle import Oracle
 
 from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.capture import I2AMCapture
-from i2am_pack.nodes.comfy.mechanisms.ip_adapter import ELSEWHERE, NEGATIVE, TEXT, UNSEEN, factor
+from i2am_pack.nodes.comfy.mechanisms.ip_adapter import NEGATIVE, NO_IMAGE, TEXT, UNOBSERVED, factor
 
 
 @pytest.fixture(params=ip_adapter_standin.packs(), ids=lambda pack: type(pack).__name__)
@@ -65,7 +65,7 @@ class Spied:
 
 @contextlib.contextmanager
 def spied(pack, oracle, calls):
-    """The plain way to listen: another function in the module. The pack does not do it so."""
+    """The plain way to intercept: another function in the module. The pack does not do it so."""
     original = pack.module.optimized_attention
 
     def spy(q, k, v, heads, *args, **kwargs):
@@ -176,7 +176,7 @@ def test_weights_on_keys_and_values(pack, scaling, penalty, unfold):
     assert_maps_equal(attribution, measure(pack, graph, 16), 0, range(16), torch.tensor(WEIGHT * penalty))
 
 
-def test_a_weight_on_the_mean_of_the_values_is_told(pack):
+def test_a_weight_on_the_mean_of_the_values_is_noted(pack):
     graph, watched, handle = graph_with(pack, settings={"embeds_scaling": "K+mean(V) w/ C penalty"})
     attribution = capture(graph, watched, handle)
     assert any("changed its values" in note for note in attribution.notes)
@@ -212,7 +212,7 @@ def test_two_adapters_are_two_references(pack):
         assert_maps_equal(attribution, mine, number, range(16), torch.tensor(WEIGHT))
 
 
-def test_a_planted_key_is_found(pack):
+def test_a_planted_key_has_the_most(pack):
     """The key of token 38 (CLS is 0), patch 37 of the grid, is made so long that it wins or loses everywhere."""
     graph, watched, handle = graph_with(pack, tokens=257)
     assert brightest(capture(graph, watched, handle)) != {37}
@@ -281,7 +281,7 @@ def test_inference_mode(pack):
 def test_precise_weights_put_the_image_elsewhere(pack):
     graph, watched, handle = graph_with(pack, settings={"weight_type": "composition precise"})
     attribution = capture(graph, watched, handle)
-    assert attribution.captured_calls == 0 and attribution.skipped[ELSEWHERE] == 4
+    assert attribution.captured_calls == 0 and attribution.skipped[NO_IMAGE] == 4
 
 
 def test_the_negative_conditioning_sees_a_negative_image(pack):
@@ -291,7 +291,7 @@ def test_the_negative_conditioning_sees_a_negative_image(pack):
     assert attribution.captured_calls == 0 and attribution.skipped[NEGATIVE] == 4
 
 
-def test_other_packs_of_the_same_contract_are_told_apart():
+def test_other_packs_of_the_same_contract_are_other_references():
     pack = ip_adapter_standin.StandIn()
     graph, _, _ = graph_with(pack, adapters=2)
     for patch in patches_in(graph.model).values():
@@ -302,7 +302,7 @@ def test_other_packs_of_the_same_contract_are_told_apart():
     assert [(r.name, r.key) for r in attribution.references] == [("IP-Adapter", "0.0"), ("InstantID", "1.0")]
 
 
-def test_a_callback_that_cannot_be_looked_into_is_told():
+def test_a_callback_that_cannot_be_intercepted_is_a_skip():
     pack = ip_adapter_standin.StandIn()
     graph, _, _ = graph_with(pack)
     patch = patches_in(graph.model)["input", 1]
@@ -310,17 +310,17 @@ def test_a_callback_that_cannot_be_looked_into_is_told():
     patch.callback[0] = lambda *args, **kwargs: plain(*args, **kwargs)
     watched, handle = I2AMCapture.execute(graph.model, "IP-Adapter", "positive", "off", 512).args
     attribution = capture(graph, watched, handle)
-    assert attribution.captured_calls == 2 and attribution.skipped[UNSEEN] == 2
+    assert attribution.captured_calls == 2 and attribution.skipped[UNOBSERVED] == 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_a_factor_is_found_or_refused(dtype):
+def test_a_factor_is_measured_or_refused(dtype):
     before = tiny_graphs.noise(1, 2, 5, 64).to(dtype)
     weights = torch.tensor([0.0, 0.3, -1.0, 2.5, 1e-3])
     after = before * weights.to(dtype)[:, None]
-    found, is_multiple = factor(before, after)
+    factors, is_multiple = factor(before, after)
     assert is_multiple
-    torch.testing.assert_close(found, weights.expand(2, 5), rtol=1e-2, atol=1e-6)
+    torch.testing.assert_close(factors, weights.expand(2, 5), rtol=1e-2, atol=1e-6)
     after[1, 3, :32] *= 1.5
     assert not factor(before, after)[1]
 

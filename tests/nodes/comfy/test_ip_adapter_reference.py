@@ -82,7 +82,7 @@ def refer(handle, adapter, image, vision):
     return I2AMIPAdapterReference.execute(handle, adapter, image, vision).args[0]
 
 
-def held(pack, vision, adapter, image):
+def shares_of_patches(pack, vision, adapter, image):
     """S of one image without its class token, in float64."""
     made = resample(adapter["image_proj"], pack.encode(vision, image).double())
     return rollout(made.attentions)[0, :, 1:]
@@ -108,15 +108,15 @@ def test_maps_lie_on_the_patches(pack, vision, tmp_path):
     attribution = run.collect(refer(run.handle, run.adapters[0], image, vision))
     before = run.captured
     assert [r.grid for r in before.references] == [None] and not before.pictures  # the capture is as it was
-    assert_spread(attribution, before, 0, held(pack, vision, run.adapters[0], image))
+    assert_spread(attribution, before, 0, shares_of_patches(pack, vision, run.adapters[0], image))
     assert "256 tokens, grid 16x16, approximate" in attribution.summary()
     assert any("class token" in note for note in attribution.notes)
     middle = image[0, :, 56:280]
     torch.testing.assert_close(attribution.pictures["reference 0"] / 255.0, middle, rtol=0, atol=1 / 255)
 
     save(attribution, tmp_path / "run.i2am.safetensors")
-    again = load(tmp_path / "run.i2am.safetensors")
-    assert again.references == attribution.references and again.references[0].approximate
+    loaded = load(tmp_path / "run.i2am.safetensors")
+    assert loaded.references == attribution.references and loaded.references[0].approximate
 
 
 def test_each_image_has_its_reference(pack, vision):
@@ -129,7 +129,7 @@ def test_each_image_has_its_reference(pack, vision):
     assert [(r.name, r.approximate) for r in attribution.references] == [(name, True) for name in names]
     images = [(0, first), (1, second[:1]), (1, second[1:])]
     for number, (adapter, image) in enumerate(images):
-        assert_spread(attribution, run.captured, number, held(pack, vision, run.adapters[adapter], image))
+        assert_spread(attribution, run.captured, number, shares_of_patches(pack, vision, run.adapters[adapter], image))
         seen = attribution.pictures[f"reference {number}"] / 255.0
         torch.testing.assert_close(seen, image[0], rtol=0, atol=1 / 255)
 
@@ -167,7 +167,7 @@ def test_the_image_of_the_composition_is_another(pack, vision):
     for number, image in enumerate((style, composition)):
         seen = attribution.pictures[f"reference {number}"] / 255.0
         torch.testing.assert_close(seen, image[0], rtol=0, atol=1 / 255)
-        patches = held(pack, vision, adapter, image)
+        patches = shares_of_patches(pack, vision, adapter, image)
         before = run.captured.layer_maps(number, number).maps["g2r_share"].double()
         after = attribution.layer_maps(number, number).maps["g2r_share"].double()
         torch.testing.assert_close(after, before @ patches, rtol=1e-4, atol=1e-8)
@@ -190,13 +190,13 @@ def test_half_precision_is_recognised(pack, vision):
 def test_another_image_is_refused(pack, vision, wrong):
     image = tiny_graphs.pixels(1, 1, 224, 224)
     run = Run(pack, vision, image)
-    adapter, shown = run.adapters[0], image
+    adapter, other = run.adapters[0], image
     if wrong == "image":
-        shown = image.flip(1) ** 3
+        other = image.flip(1) ** 3
     else:
         adapter = ip_adapter_standin.weights(plus=True, seed=5)
     with pytest.raises(ValueError, match=r"image 1 of I2AM IPAdapter Reference is not what .* nearest differ by"):
-        run.collect(refer(run.handle, adapter, shown, vision))
+        run.collect(refer(run.handle, adapter, other, vision))
 
 
 def test_an_image_for_each_picture_is_refused(pack, vision):
@@ -230,7 +230,7 @@ def planted(adapter, vision, image, cell):
 
 
 @pytest.mark.parametrize(("row", "column"), [(2, 13), (9, 0)])
-def test_a_planted_patch_is_found(pack, vision, row, column):
+def test_a_planted_patch_has_the_most(pack, vision, row, column):
     image = torch.zeros(1, 224, 224, 3)
     image[:, 14 * row : 14 * row + 14, 14 * column : 14 * column + 14] = 1
     adapter = planted(ip_adapter_standin.weights(plus=True), vision, image, 16 * row + column)
@@ -250,7 +250,7 @@ def test_pair_maps(pack, vision):
     image = tiny_graphs.pixels(1, 1, 224, 224)
     run = Run(pack, vision, image, pair_maps="everywhere")
     attribution = run.collect(refer(run.handle, run.adapters[0], image, vision))
-    patches = held(pack, vision, run.adapters[0], image)
+    patches = shares_of_patches(pack, vision, run.adapters[0], image)
     pairs, tokens = attribution.layer_maps(0, 0).pairs, run.captured.layer_maps(0, 0).pairs
     expected = tokens["g2r_pairs"].double() @ patches
     expected = expected / expected.sum(-1, keepdim=True)
@@ -259,10 +259,10 @@ def test_pair_maps(pack, vision):
     torch.testing.assert_close(pairs["r2g_pairs"].sum(1), ones, rtol=1e-4, atol=0)
     region = torch.zeros(1, 224, 224)
     region[:, :50, :50] = 1
-    shown = I2AMSpecificReference.execute(
+    result = I2AMSpecificReference.execute(
         attribution, region, "reference to generated", "all", "all", "all", 0, 0, "inferno", 0.5
     )
-    assert shown.args[2].isfinite().all()
+    assert result.args[2].isfinite().all()
 
 
 def test_the_unified_loader_gives_both(pack, vision):
@@ -273,7 +273,7 @@ def test_the_unified_loader_gives_both(pack, vision):
         assert run.collect(refer(run.handle, pipeline, image, None)).references[0].approximate
 
 
-def test_what_is_no_plus_is_told(vision):
+def test_what_is_no_plus_is_refused(vision):
     image, handle = tiny_graphs.pixels(1, 1, 224, 224), object()
     plus = ip_adapter_standin.weights(plus=True)
     cases = [

@@ -7,7 +7,7 @@ import tiny_models
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from oracle import Oracle
-from this_core import TELLS_BLOCKS
+from this_core import NAMES_BLOCKS
 from tiny_graphs import GRAPHS
 
 VARIANTS = [
@@ -84,6 +84,6 @@ def test_only_the_clone_is_watched_and_an_earlier_override_is_used():
     graph.model.model_options["transformer_options"]["optimized_attention_override"] = override
     before = copy.copy(graph.model.model_options["transformer_options"]), copy.deepcopy(graph.model.wrappers)
     graph.sample(oracle.on(graph.model), steps=1)
-    told = ["double"] * 2 + ["single"] * 2 if TELLS_BLOCKS else [None] * 4
-    assert theirs == [call.facts.get("block_type") for call in oracle.calls] == told
+    expected = ["double"] * 2 + ["single"] * 2 if NAMES_BLOCKS else [None] * 4
+    assert theirs == [call.facts.get("block_type") for call in oracle.calls] == expected
     assert (graph.model.model_options["transformer_options"], graph.model.wrappers) == before

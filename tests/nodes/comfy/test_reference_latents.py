@@ -106,6 +106,6 @@ def test_first_references_of_combined_conditionings_are_not_the_same():
     graph.positive = graph.positive + other.positive
     attribution = capture(graph)
     assert [r.name for r in attribution.references] == ["reference latent 1"] * 2
-    again = tiny_graphs.flux_kontext(sizes=((4, 8),))
-    again.positive = again.positive + tiny_graphs.flux_kontext(sizes=((4, 8),), text=5).positive
-    assert len(capture(again).references) == 1
+    same = tiny_graphs.flux_kontext(sizes=((4, 8),))
+    same.positive = same.positive + tiny_graphs.flux_kontext(sizes=((4, 8),), text=5).positive
+    assert len(capture(same).references) == 1

@@ -33,7 +33,7 @@ def with_patches(graph, *patches):
     return graph
 
 
-def test_a_cell_of_the_reference_that_stands_out_is_found():
+def test_a_cell_of_the_reference_that_stands_out_has_the_most():
     def plant(x, context, value, options):
         x = x.clone()
         x.unflatten(0, (len(options["cond_or_uncond"]), -1))[:, 0, 13] *= 10
@@ -56,7 +56,7 @@ def test_other_tokens_are_not_taken_for_a_reference():
         capture(with_patches(tiny_graphs.sd15_reference_only(), twice))
 
 
-def test_a_batch_of_the_reference_alone_has_nothing_to_tell():
+def test_a_batch_of_the_reference_alone_is_refused():
     graph = tiny_graphs.sd15_reference_only()
     graph.latent = {name: values[:1] for name, values in graph.latent.items()}
     with pytest.raises(ValueError, match="holds the reference alone"):

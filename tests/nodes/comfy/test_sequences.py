@@ -15,7 +15,7 @@ from i2am_pack.nodes.comfy.token_orders import Sequence, sequence_of
 
 
 class Watching(Mechanism):
-    """A source that takes down the order of each call, and its keys."""
+    """A mechanism that takes down the order of each call, and its keys."""
 
     name = "order"
     priority = 0
@@ -127,11 +127,11 @@ def test_a_word_changes_its_own_column(name, monkeypatch):
 
 
 @pytest.mark.parametrize("make", [tiny_graphs.lumina2_text, tiny_graphs.z_image_text, tiny_graphs.omnigen2_edit])
-def test_refiners_are_told_from_the_layers(make, monkeypatch):
-    told = [sequence for sequence, _ in orders(make(), monkeypatch)]
+def test_refiners_are_no_layers(make, monkeypatch):
+    sequences = [sequence for sequence, _ in orders(make(), monkeypatch)]
     refiners = 3 if make is tiny_graphs.omnigen2_edit else 2
-    assert all("refiner" in skip.reason for skip in told[:refiners])
-    assert [type(sequence) for sequence in told[refiners:]] == [Sequence] * 2
+    assert all("refiner" in skip.reason for skip in sequences[:refiners])
+    assert [type(sequence) for sequence in sequences[refiners:]] == [Sequence] * 2
 
 
 def call_site(queries, keys):
@@ -143,7 +143,7 @@ def model_call(graph, x, references):
     return ModelCall(0, (), graph.model.model, torch.Size(x), 512, conditions, {}, Regions())
 
 
-def test_with_a_cache_of_keys_references_ask_nothing_after_the_first_step():
+def test_with_a_cache_of_keys_references_are_no_queries_after_the_first_step():
     """As FluxKVCache of newer cores has it."""
     call = model_call(tiny_graphs.flux2_edit(), (1, 128, 4, 3), [(1, 128, 2, 4), (1, 128, 3, 2)])
     full, cached = (sequence_of(call_site(queries, 538), call) for queries in (538, 524))

@@ -12,7 +12,7 @@ from PIL import Image
 import demo_graph
 from comfy_client import PromptFailed
 from comfy_server import ComfyServer
-from host import prepare
+from devenv import prepare
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -84,9 +84,9 @@ def test_changing_only_the_seed_gives_fresh_maps(server):
     for name in ("generated", "r2g_unified_heatmap", "g2r_unified_heatmap"):
         assert not np.array_equal(picture(server, before, name), picture(server, after, name))
     assert imacs(before) != imacs(after)
-    again = server.run(small())
-    assert imacs(again) == imacs(before)
-    assert np.array_equal(picture(server, again, "generated"), picture(server, before, "generated"))
+    second = server.run(small())
+    assert imacs(second) == imacs(before)
+    assert np.array_equal(picture(server, second, "generated"), picture(server, before, "generated"))
 
 
 def test_two_captures_with_equal_inputs_do_not_share_a_handle(server):
@@ -142,14 +142,14 @@ def test_a_saved_attribution_is_loaded_and_scored_without_sampling(server):
     path = first["outputs"]["text:path"]["text"][0]
     assert path.startswith("i2am/kept_") and path.endswith(".i2am.safetensors")
 
-    again = {name: graph[name] for name in ("scene", "imacs", "text:imacs", "text:summary")}
-    again["load"] = demo_graph.node("I2AM_Load", file=f"output/{path}")
-    again["imacs"] = demo_graph.node("I2AM_IMACS", **graph["imacs"]["inputs"] | {"attribution": ["load", 0]})
-    again["text:summary"] = demo_graph.node("PreviewAny", source=["load", 1])
-    second = server.run(again)
+    second_graph = {name: graph[name] for name in ("scene", "imacs", "text:imacs", "text:summary")}
+    second_graph["load"] = demo_graph.node("I2AM_Load", file=f"output/{path}")
+    second_graph["imacs"] = demo_graph.node("I2AM_IMACS", **graph["imacs"]["inputs"] | {"attribution": ["load", 0]})
+    second_graph["text:summary"] = demo_graph.node("PreviewAny", source=["load", 1])
+    second = server.run(second_graph)
     assert imacs(second) == imacs(first)
     assert second["outputs"]["text:summary"] == first["outputs"]["text:summary"]
 
-    again["load"]["inputs"]["file"] = "output/../user/comfyui.db"
+    second_graph["load"]["inputs"]["file"] = "output/../user/comfyui.db"
     with pytest.raises(Exception, match="is no attribution in ComfyUI's output folder"):
-        server.run(again)
+        server.run(second_graph)

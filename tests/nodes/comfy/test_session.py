@@ -238,7 +238,7 @@ def test_a_broken_capture_is_a_skip_and_not_a_broken_picture(single, monkeypatch
     assert attribution.skipped["I2AM could not read it (RuntimeError: out of luck)"] == 18
 
 
-def test_the_override_of_another_pack_is_kept(single):
+def test_the_override_of_another_pack_stays(single):
     calls = []
 
     def theirs(attention, *args, **kwargs):
@@ -331,15 +331,15 @@ def test_pair_maps_are_those_of_the_mask(single):
     assert single.attribution(pair_maps="everywhere").layer_maps(0, 5).pairs["g2r_pairs"].shape == (1, 256, 256)
 
 
-def test_the_budget_is_kept(single):
+def test_the_budget_is_not_exceeded(single):
     attribution = single.attribution(10, budget_mb=1)
     assert attribution.nbytes <= 2**20
     assert len(attribution.bins) < 10
     assert "groups of steps" in attribution.summary()
 
 
-def test_a_mask_that_the_host_has_prepared_already_is_the_same_mask():
-    """Newer cores hand the sampler ``[items, channels, h, w]``: items must not be taken for channels."""
+def test_a_mask_that_the_host_has_prepared_already_is_the_same():
+    """Newer ComfyUI cores hand the sampler ``[items, channels, h, w]``: items must not be taken for channels."""
     noise = torch.zeros(2, 4, 6, 8)
     mask = torch.zeros(2, 1, 6, 8)
     mask[0, :, :3], mask[1, :, :, 5:] = 1, 1
@@ -349,7 +349,7 @@ def test_a_mask_that_the_host_has_prepared_already_is_the_same_mask():
     assert torch.equal(plain, mask[:, 0]) and torch.equal(prepared, plain)
 
 
-def test_the_row_sums_are_overheard_where_the_host_runs_plain_attention(single):
+def test_the_row_sums_are_intercepted_where_the_host_runs_plain_attention(single):
     def plain_attention(attention, *args, **kwargs):
         return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
 
@@ -357,11 +357,11 @@ def test_the_row_sums_are_overheard_where_the_host_runs_plain_attention(single):
     graph.model = graph.model.clone()
     graph.model.model_options["transformer_options"]["optimized_attention_override"] = plain_attention
     model, handle = graph.capture()
-    heard = graph.sample(model, cfg=3.0)["samples"]
-    assert torch.equal(heard, graph.sample(cfg=3.0)["samples"])
-    attribution = handle.find(heard)
-    assert attribution.row_sums == {"overheard from the attention kernel of the host": 18}
-    assert "row sums of 18 calls: overheard" in attribution.summary()
+    latent = graph.sample(model, cfg=3.0)["samples"]
+    assert torch.equal(latent, graph.sample(cfg=3.0)["samples"])
+    attribution = handle.find(latent)
+    assert attribution.row_sums == {"intercepted from the attention kernel that computed the call": 18}
+    assert "row sums of 18 calls: intercepted" in attribution.summary()
 
     class Deaf(record.Interceptor):
         def total(self, *call):
@@ -377,7 +377,7 @@ def test_the_row_sums_are_overheard_where_the_host_runs_plain_attention(single):
 
 
 def test_an_override_that_was_there_lends_ours_nothing(single):
-    """Newer cores call its ``container_function``, where it has one, in its place: then nothing would be heard."""
+    """Newer ComfyUI cores call its ``container_function`` instead, if it has one: that could not be intercepted."""
     seen = []
 
     def plain_attention(attention, *args, **kwargs):
@@ -412,7 +412,7 @@ def test_a_compiled_model_is_captured_and_the_summary_says_what_that_means(singl
     torch.testing.assert_close(maps(attribution, "g2r").values, maps(plain, "g2r").values, atol=1e-6, rtol=1e-4)
 
 
-def test_what_is_compiled_before_it_is_captured_has_its_attentions_told_apart():
+def test_what_is_compiled_before_it_is_captured_has_the_roles_of_its_attentions():
     """PyTorch runs the graphs that it has, without the hooks: Wan's image is known by the number of its tokens."""
     from comfy_api.torch_helpers import set_torch_compile_wrapper
 

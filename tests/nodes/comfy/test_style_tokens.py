@@ -7,7 +7,7 @@ import torch
 from asked import maps
 from mechanisms import assert_maps_equal, capture, measure
 
-import nodes as host_nodes
+import nodes as comfyui_nodes
 from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
@@ -58,8 +58,8 @@ def test_redux_beside_reference_latents():
     steps = measure(graph, range(736, 748))
     assert_maps_equal(attribution, steps, 0, range(748, 756))
     assert_maps_equal(attribution, steps, 1, range(7, 736))
-    shown = maps(attribution, "r2g", "reference", "share")
-    assert shown.values.shape[0] == 2 and ", share " in shown.labels[0]
+    result = maps(attribution, "r2g", "reference", "share")
+    assert result.values.shape[0] == 2 and ", share " in result.labels[0]
 
 
 @pytest.mark.parametrize(("side", "grid"), [(13, TokenGrid(13, 13)), (5, TokenGrid(5, 5)), (None, None)])
@@ -76,13 +76,13 @@ def test_other_numbers_of_tokens(side, grid):
 
 def test_tags_survive_nodes_that_come_after():
     graph = tag(tiny_graphs.flux_redux())
-    longer = host_nodes.ConditioningConcat().concat(graph.positive, tiny_graphs.flux_text(text=8).positive)[0]
+    longer = comfyui_nodes.ConditioningConcat().concat(graph.positive, tiny_graphs.flux_text(text=8).positive)[0]
     graph.positive = tiny_graphs.run(nodes_flux.FluxGuidance, longer, 2.5)[0]
     attribution = capture(graph)
     assert_maps_equal(attribution, measure(graph, range(743, 755)), 0, range(7, 736))
 
 
-def test_the_token_that_differs_is_found_at_its_cell():
+def test_the_token_that_differs_has_the_most_at_its_cell():
     """All tokens of the style alike but one: so are their maps."""
     graph = tiny_graphs.flux_redux()
     graph.positive[0][0][:, 7:] = graph.positive[0][0][:, 7:8]

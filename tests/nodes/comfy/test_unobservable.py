@@ -41,7 +41,7 @@ def test_a_forward_without_options_is_named(module):
 
 
 @pytest.mark.parametrize("module", ["nunchaku.models.transformers", "custom_nodes.CatVTON.diffusers_wrapper"])
-def test_models_of_other_libraries_are_known_by_name(module):
+def test_models_of_other_libraries_are_recognised_by_name(module):
     kind = type("Transformer", (torch.nn.Module,), {"__module__": module})
     outer = torch.nn.Module()
     outer.model = kind()

@@ -17,15 +17,15 @@ def test_style_and_subject_equal_the_oracle(shape):
     height, width = graph.latent["samples"].shape[-2:]
     style, cells = 3 * shape.get("style", 64), -(-height // 2) * -(-width // 2)
     subjects = [TokenGrid(-(-r.shape[-2] // 2), -(-r.shape[-1] // 2)) for r in graph.references[1:]]
-    found = {r.name: (n, r.grid) for n, r in enumerate(attribution.references)}
+    by_name = {r.name: (n, r.grid) for n, r in enumerate(attribution.references)}
     named = {f"reference latent {n + 1}": grid for n, grid in enumerate(subjects)} | {"USO style 1": None}
-    assert {name: grid for name, (_, grid) in found.items()} == named
+    assert {name: grid for name, (_, grid) in by_name.items()} == named
     picture = style + graph.text_tokens
     steps = measure(graph, range(picture, picture + cells))
-    assert_maps_equal(attribution, steps, found["USO style 1"][0], range(style))
+    assert_maps_equal(attribution, steps, by_name["USO style 1"][0], range(style))
     start = picture + cells
     for name, grid in list(named.items())[:-1]:
-        assert_maps_equal(attribution, steps, found[name][0], range(start, start + grid.cells))
+        assert_maps_equal(attribution, steps, by_name[name][0], range(start, start + grid.cells))
         start += grid.cells
 
 

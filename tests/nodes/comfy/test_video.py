@@ -29,7 +29,7 @@ def grid_of(graph, patch=2):
 
 
 def start_of(graph, texts):
-    """Where HunyuanVideo begins with its video: newer hosts have all texts before it."""
+    """Where HunyuanVideo begins with its video: newer ComfyUI cores have all texts before it."""
     block = graph.model.model.diffusion_model.double_blocks[0]
     return 0 if getattr(block, "flipped_img_txt", False) else texts
 
@@ -233,7 +233,7 @@ def hunyuan_keys(graph, number):
         ("hunyuan_video_15", hunyuan_keys, 791, 500, 0, 500),
     ],
 )
-def test_a_planted_cell_is_found(name, keys, number, column, reference, cell):
+def test_a_planted_cell_has_the_most(name, keys, number, column, reference, cell):
     """Its key is made so long that most positions look there or nowhere near."""
     graph = tiny_graphs.GRAPHS[name]()
 
@@ -269,7 +269,7 @@ def in_windows(graph, length, overlap, fuse, frames=5, dim=2):
         context_overlap=overlap,
         dim=dim,
     )
-    handler.causal_window_fix = False  # of newer hosts: a further frame before each window
+    handler.causal_window_fix = False  # of newer ComfyUI cores: a further frame before each window
     graph.model = graph.model.clone()
     graph.model.model_options["context_handler"] = handler
     return graph

@@ -1,4 +1,4 @@
-"""The runs whose attributions are kept in ``fixtures/attributions``: a graph, and how it is captured and sampled.
+"""The runs whose attributions are saved in ``fixtures/attributions``: a graph, and how it is captured and sampled.
 
 One for each mechanism, and some for what mechanisms have in common: a mask and its scope, guidance with a batch, a
 sampler of second order.
@@ -23,7 +23,7 @@ FOLDER = Path(__file__).resolve().parent / "fixtures" / "attributions"
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedRun:
     """``first_order``: the model is called once a step, so that a mean over calls is one over steps."""
 
     graph: Callable[[], Graph]
@@ -58,19 +58,22 @@ def ip_adapter() -> Graph:
     return graph
 
 
-KEPT = {
-    "cross-attention tokens": Kept(tagged_tokens),
-    "masked": Kept(lambda: tagged_tokens(masked=True), "inpainting mask", {"steps": 3}),
-    "canvas regions": Kept(tiny_graphs.sd15_canvas, "off", region=True),
-    "reference latents": Kept(lambda: tiny_graphs.flux_kontext(batch=2, cfg=3.0), sampling={"steps": 3}),
-    "second order": Kept(tiny_graphs.flux_kontext, sampling={"steps": 3, "sampler_name": "heun"}, first_order=False),
-    "reference-only": Kept(tiny_graphs.sd15_reference_only, "off"),
-    "style tokens": Kept(lambda: tiny_graphs.flux_redux(lengths=(256, 7)), "off"),
-    "IP-Adapter": Kept(ip_adapter),
-    "USO style": Kept(lambda: tiny_graphs.flux_uso(style=5)),
-    "image cross-attention": Kept(tiny_graphs.wan_i2v, "off"),
-    "reference frames": Kept(tiny_graphs.wan_phantom),
-    "vision tokens": Kept(tiny_graphs.hunyuan_video_15, "off"),
+SECOND_ORDER = {"steps": 3, "sampler_name": "heun"}
+SAVED_RUNS = {
+    "cross-attention tokens": SavedRun(tagged_tokens),
+    "masked": SavedRun(lambda: tagged_tokens(masked=True), "inpainting mask", {"steps": 3}),
+    "canvas regions": SavedRun(tiny_graphs.sd15_canvas, "off", region=True),
+    "reference latents": SavedRun(lambda: tiny_graphs.flux_kontext(batch=2, cfg=3.0), sampling={"steps": 3}),
+    "second order": SavedRun(
+        tiny_graphs.flux_kontext, sampling={"steps": 3, "sampler_name": "heun"}, first_order=False
+    ),
+    "reference-only": SavedRun(tiny_graphs.sd15_reference_only, "off"),
+    "style tokens": SavedRun(lambda: tiny_graphs.flux_redux(lengths=(256, 7)), "off"),
+    "IP-Adapter": SavedRun(ip_adapter),
+    "USO style": SavedRun(lambda: tiny_graphs.flux_uso(style=5)),
+    "image cross-attention": SavedRun(tiny_graphs.wan_i2v, "off"),
+    "reference frames": SavedRun(tiny_graphs.wan_phantom),
+    "vision tokens": SavedRun(tiny_graphs.hunyuan_video_15, "off"),
 }
 
 

@@ -1,0 +1,134 @@
+"""The account of a run's attention calls: each was captured, or was skipped with a reason.
+
+Whether a call counts as captured may rest on verdicts, booleans on the device that nobody waits for: such calls are
+pending until ``judge``.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .sums import Count
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether what was assumed of a call holds.
+
+    It stays on the device until the call's step is closed: then all verdicts of the step are judged in one transfer.
+    """
+
+    holds: Tensor  # boolean, 0-dim, on the call's device
+    otherwise: str  # the reason of the skip where it does not hold
+
+
+@dataclass(frozen=True)
+class CapturedCall:
+    """A call that counts as captured if its verdicts hold, and its layer is not retracted."""
+
+    layer: str
+    mechanisms: tuple[str, ...]
+    row_sums: str
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...]
+
+
+class Account:
+    """Counts of calls by layer, and by the reason of a skip; notes for a person. Not safe in several threads."""
+
+    def __init__(self) -> None:
+        self._captured: Counter[tuple[str, tuple[str, ...], str]] = Counter()  # layer, mechanisms, row sums
+        self._retracted: dict[str, str] = {}  # layer -> reason
+        self._skipped: Counter[str] = Counter()
+        self._notes: dict[str, None] = {}  # an ordered set
+        self._pending: list[CapturedCall] = []
+
+    def add(self, call: CapturedCall) -> None:
+        if call.verdicts:
+            self._pending.append(call)
+        else:
+            self._count(call)
+
+    def skip(self, reason: str, calls: int) -> None:
+        self._skipped[reason] += calls
+
+    def retract(self, layers: Sequence[str], reason: str) -> None:
+        """Calls captured in these layers, also later ones, count as skipped. The first reason of a layer stays."""
+        self._retracted |= {layer: reason for layer in layers if layer not in self._retracted}
+
+    def is_retracted(self, layer: str) -> bool:
+        return layer in self._retracted
+
+    def note(self, *notes: str) -> None:
+        self._notes.update(dict.fromkeys(filter(None, notes)))
+
+    def judge(self, counts: Sequence[Count] = ()) -> list[int]:
+        """Judge the pending calls, and return ``counts`` as numbers: one transfer from the device, if any."""
+        pending, self._pending = self._pending, []
+        verdicts = [verdict.holds for call in pending for verdict in call.verdicts]
+        on_device = [count for count in counts if isinstance(count, Tensor)]
+        numbers = iter(to_numbers([*verdicts, *on_device]))
+        for call in pending:
+            results = [(bool(next(numbers)), verdict.otherwise) for verdict in call.verdicts]
+            failures = [reason for holds, reason in results if not holds]
+            if failures:
+                self._skipped[failures[0]] += 1
+            else:
+                self._count(call)
+        return [next(numbers) if isinstance(count, Tensor) else int(count) for count in counts]
+
+    @property
+    def calls(self) -> int:
+        """How many were captured, so far as they are judged."""
+        return sum(calls for _, _, calls in self._counted())
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """Calls by reason, those captured in retracted layers among them."""
+        skipped = self._skipped.copy()
+        for (layer, _, _), calls in self._captured.items():
+            if layer in self._retracted:
+                skipped[self._retracted[layer]] += calls
+        return dict(skipped)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(self._notes)
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of an attribution that say what was captured and what was not."""
+        row_sums: Counter[str] = Counter()
+        for _, name, calls in self._counted():
+            row_sums[name] += calls if name else 0
+        return {
+            "mechanism": ", ".join(dict.fromkeys(name for names, _, _ in self._counted() for name in names)),
+            "captured_calls": self.calls,
+            "skipped": self.skipped,
+            "row_sums": dict(+row_sums),  # without the name "", of calls that say nothing about it
+            "notes": self.notes,
+        }
+
+    def _count(self, call: CapturedCall) -> None:
+        self._captured[call.layer, call.mechanisms, call.row_sums] += 1
+        self.note(*call.notes)
+
+    def _counted(self) -> list[tuple[tuple[str, ...], str, int]]:
+        """Mechanisms, row sums and number of the calls captured in layers that are not retracted."""
+        return [
+            (mechanisms, row_sums, calls)
+            for (layer, mechanisms, row_sums), calls in self._captured.items()
+            if layer not in self._retracted
+        ]
+
+
+def to_numbers(values: Sequence[Tensor]) -> list[int]:
+    """0-dim tensors as numbers, in one transfer where they are on one device."""
+    if not values:
+        return []
+    device = values[0].device
+    numbers: list[int] = torch.stack([x.detach().to(device, torch.int64) for x in values]).tolist()
+    return numbers

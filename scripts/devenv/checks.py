@@ -1,0 +1,110 @@
+"""What scripts/check and scripts/test run, part by part: each with its title, its output and its seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from devenv.errors import HostError
+from devenv.host import Host, prepare
+from devenv.places import ROOT, SCRIPTS, TYPING
+
+COMMANDS = ["scripts/check", "scripts/demo", "scripts/host", "scripts/pictures", "scripts/test"]
+LINTED = [".", *COMMANDS]  # files without an ending are only looked at when named
+FORMATTED = ["web", "tests/web/*.mjs"]
+NOTHING_COLLECTED = 5
+
+
+def prepared() -> Host:
+    """The host, as the first part."""
+    title("host")
+    start = time.monotonic()
+    host = prepare(tests=True)
+    took(start)
+    return host
+
+
+def check(host: Host) -> None:
+    """Everything that needs no run of the pack: form, types, and what ComfyUI's registry wants."""
+    python(host, "ruff", "check", *LINTED)
+    python(host, "ruff", "format", "--check", *LINTED)
+    check_types(host)
+    npm_program(host, "tsc", "-p", "web/jsconfig.json")
+    npm_program(host, "prettier", "--check", *FORMATTED)
+    part("registry", [str(host.python), "scripts/registry.py", str(host.tools)], env_of(host))
+
+
+def check_types(host: Host) -> None:
+    """In two runs, since two modules are called ``nodes``: ComfyUI's file, and our folder.
+
+    The second looks at ComfyUI's own types, which differ from version to version: at those of the pinned one.
+    """
+    scripts = sorted(str(path.relative_to(ROOT)) for path in [*SCRIPTS.glob("*.py"), *SCRIPTS.glob("devenv/*.py")])
+    python(host, "mypy", "--scripts-are-modules", "i2am_core", *scripts, *COMMANDS, types=[SCRIPTS])
+    if host.own:
+        link_pack()
+        python(host, "mypy", "-p", "i2am_pack.nodes", "-p", "i2am_pack.demo", types=[TYPING, host.comfyui])
+
+
+def link_pack() -> None:
+    """Give the repository, which may have any name, the one by which mypy knows the pack."""
+    link = TYPING / "i2am_pack"
+    if link.is_symlink() and link.resolve() == ROOT:
+        return
+    TYPING.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(ROOT, target_is_directory=True)
+
+
+def test(host: Host) -> None:
+    """All tests: in Python, and of the page's scripts."""
+    pytest(host, [])
+    scripts = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/web/**/*.test.*js"))
+    part("node --test", [str(host.node), "--test", *scripts], env_of(host))
+
+
+def pytest(host: Host, args: list[str]) -> None:
+    python(host, "pytest", *args, codes={NOTHING_COLLECTED: "pytest collected no test"})
+
+
+def python(host: Host, *command: str, codes: dict[int, str] | None = None, types: list[Path] | None = None) -> None:
+    """Run a module of the host's Python. mypy gets the folders ``types`` to look for modules in."""
+    env = env_of(host) | ({"MYPYPATH": os.pathsep.join(map(str, types))} if types else {})
+    part(" ".join(command[:2]), [str(host.python), "-m", *command], env, codes)
+
+
+def npm_program(host: Host, *command: str) -> None:
+    part(" ".join(command[:2]), [str(host.node), str(host.npm_programs / command[0]), *command[1:]], env_of(host))
+
+
+def env_of(host: Host) -> dict[str, str]:
+    paths = {"COMFYUI_PATH": host.comfyui, "I2AM_CHROMIUM": host.chromium}
+    if not host.own:
+        paths["COMFYUI_PYTHON"] = host.python  # so that a test that prepares the host gets the same one
+    return host.env() | {name: str(path) for name, path in paths.items()}
+
+
+def part(name: str, command: list[str], env: dict[str, str], codes: dict[int, str] | None = None) -> None:
+    """Run one part with its output shown, and end everything if it fails."""
+    title(name)
+    start = time.monotonic()
+    child = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL)
+    try:
+        code = child.wait()
+    except KeyboardInterrupt:
+        child.terminate()  # Ctrl-C reached it as well; this is for a SIGTERM that reached only us
+        child.wait(30)
+        raise
+    took(start)
+    if code:
+        raise HostError(f"{name} failed: {(codes or {}).get(code, f'exit code {code}')}.")
+
+
+def title(name: str) -> None:
+    print(f"== {name}", flush=True)
+
+
+def took(start: float) -> None:
+    print(f"   {time.monotonic() - start:.1f} s", flush=True)
