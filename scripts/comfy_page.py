@@ -35,7 +35,7 @@ SETTLED = """() => {
 }"""
 
 
-ORIGIN = (160, 140)  # of a node that is shown
+ORIGIN = (160, 140)  # of a node that is brought into view
 USUAL = {"Comfy.Locale": "en", "Comfy.ColorPalette": "dark"}
 NOWHERE = (1250, 900)  # an empty place of the canvas
 
@@ -63,14 +63,14 @@ CENTERED = """([id, vue]) => {
     ds.offset = [left - node.pos[0], top - node.pos[1]];
     app.canvas.bringToFront(node);
     app.canvas.setDirty(true, true);
-    const shown = vue
+    const title = vue
         ? document.querySelector(`[data-node-id="${id}"] [data-testid="node-title"]`)?.getBoundingClientRect()
         : {left, top: top - LiteGraph.NODE_TITLE_HEIGHT, height: LiteGraph.NODE_TITLE_HEIGHT};
-    const now = shown && [shown.left, shown.top, ...node.pos, ...node.size].join();
+    const now = title && [title.left, title.top, ...node.pos, ...node.size].join();
     const same = window.i2amTestNode === now;
     window.i2amTestNode = now;
-    const there = shown && Math.abs(shown.left - left) < 80 && Math.abs(shown.top - top) < 80;
-    return same && there && [left + Math.min(node.size[0] / 2, 100), shown.top + shown.height / 2];
+    const there = title && Math.abs(title.left - left) < 80 && Math.abs(title.top - top) < 80;
+    return same && there && [left + Math.min(node.size[0] / 2, 100), title.top + title.height / 2];
 }"""
 
 

@@ -44,9 +44,9 @@ def build() -> Graph:
     return graph
 
 
-def show(graph: Graph, name: str, source: list) -> None:
+def show(graph: Graph, name: str, image: list) -> None:
     graph[f"large:{name}"] = node(
-        "ImageScale", image=source, upscale_method="nearest-exact", width=SIZE, height=SIZE, crop="disabled"
+        "ImageScale", image=image, upscale_method="nearest-exact", width=SIZE, height=SIZE, crop="disabled"
     )
     graph[f"save:{name}"] = demo_graph.save(name, [f"large:{name}", 0])
 

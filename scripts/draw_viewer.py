@@ -50,7 +50,7 @@ def look(actor: Actor) -> None:
     save(actor.frame(pointer=False), HELP / "viewer.webp")
     thumbnail(actor.frame(pointer=False))
     frames = list(actor.play())
-    save(actor.asked, HELP / "viewer_ask.webp")
+    save(actor.answered, HELP / "viewer_ask.webp")
     first, *others = frames
     first.save(README / "viewer.webp", save_all=True, append_images=others, duration=WAIT, loop=0, quality=70, method=4)
     print(f"{README / 'viewer.webp'}: {len(frames)} frames, {(README / 'viewer.webp').stat().st_size // 1024} kB")
@@ -88,7 +88,7 @@ class Actor:
             yield self.hover(0.16 + 0.42 * part, 0.3 + 0.22 * part)
         self.page.mouse.down()
         self.page.mouse.up()
-        self.asked = self.frame(pointer=False)
+        self.answered = self.frame(pointer=False)
         yield from [self.frame()] * 12
 
     def on_bar(self, axis: str, part: float) -> Image.Image:

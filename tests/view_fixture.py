@@ -120,11 +120,11 @@ def _asked(attribution: Attribution, side: str, box: tuple[float, ...]) -> dict:
     grid = FINE if side == "generated" else REFERENCE.grid
     assert grid is not None
     scale = 24  # px of a mask's cell: boxes lie on pixels
-    asked = region(box, grid.height * scale, grid.width * scale)
+    requested = region(box, grid.height * scale, grid.width * scale)
     if box[0] == box[2]:
-        asked[int(box[1] * len(asked)), int(box[0] * asked.shape[1])] = 1
-    found = specific(attribution, asked, "g2r" if side == "generated" else "r2g")
-    return {"side": side, "box": box, "values": found.values.flatten().tolist(), "shape": list(found.values.shape)}
+        requested[int(box[1] * len(requested)), int(box[0] * requested.shape[1])] = 1
+    answer = specific(attribution, requested, "g2r" if side == "generated" else "r2g")
+    return {"side": side, "box": box, "values": answer.values.flatten().tolist(), "shape": list(answer.values.shape)}
 
 
 if __name__ == "__main__":

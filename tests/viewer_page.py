@@ -15,8 +15,8 @@ from i2am_core.showing.render import color_table
 
 NODE = "I2AM_Viewer"
 VIEWERS = """() => {
-    const found = graph => (graph?.nodes ?? []).flatMap(node => [node, ...found(node.subgraph)]);
-    return found(app.rootGraph ?? app.graph).filter(node => node.i2amViewer);
+    const nodesIn = graph => (graph?.nodes ?? []).flatMap(node => [node, ...nodesIn(node.subgraph)]);
+    return nodesIn(app.rootGraph ?? app.graph).filter(node => node.i2amViewer);
 }"""
 SHOWS = f"([number, old]) => {{ const it = ({VIEWERS})()[number]?.i2amViewer; return it?.file && it.file !== old; }}"
 
@@ -31,12 +31,12 @@ class Viewer:
 
     def __call__(self, script: str, arg: Any = None) -> Any:
         """The value of an expression of ``viewer`` and ``arg``."""
-        found = f"({VIEWERS})()[{self.number}]"
-        return self.page.evaluate(f"arg => {{ const node = {found}, viewer = node.i2amViewer; return {script}; }}", arg)
+        node = f"({VIEWERS})()[{self.number}]"
+        return self.page.evaluate(f"arg => {{ const node = {node}, viewer = node.i2amViewer; return {script}; }}", arg)
 
     def until(self, script: str, arg: Any = None) -> None:
-        found = f"({VIEWERS})()[{self.number}]"
-        self.page.wait_for_function(f"arg => {{ const viewer = {found}?.i2amViewer; return {script}; }}", arg=arg)
+        node = f"({VIEWERS})()[{self.number}]"
+        self.page.wait_for_function(f"arg => {{ const viewer = {node}?.i2amViewer; return {script}; }}", arg=arg)
 
     def drawn(self) -> None:
         self.until("viewer.frame == null")

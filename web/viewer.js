@@ -5,15 +5,19 @@ import { app } from "../../scripts/app.js";
 import { translator } from "./viewer/text.mjs";
 import { Viewer } from "./viewer/viewer.mjs";
 
+/** @import { Result } from "./viewer/viewer.mjs" */
+
+/** @typedef {ComfyNode & {i2amViewer: Viewer}} ViewerNode */
+
 const NODE = "I2AM_Viewer";
 const SIZE = [720, 680];
-const LEAST = 360; // px of height, in LiteGraph
-const LEAST_VUE = 540; // the first Nodes 2.0 gave a widget no more than it asked for
-const KEPT = "i2am_view"; // what one looks at, in node.properties
+const MIN_HEIGHT = 360; // px, in LiteGraph
+const MIN_HEIGHT_VUE = 540; // the first Nodes 2.0 gave a widget no more than it asked for
+const STATE = "i2am_view"; // what one looks at, in node.properties
 const ID = "i2am_id"; // the viewer's name, there too
 const RESULTS = "i2am.results"; // the files of last results, in the browser's storage
 const REMEMBERED = 100; // of them
-const REST = 300; // milliseconds without a change, until the workflow counts as changed
+const QUIET_MS = 300; // without a change, until the workflow counts as changed
 const OUTPUT = "i2am_view"; // what the node returns
 
 app.registerExtension({
@@ -23,7 +27,7 @@ app.registerExtension({
     after(nodeType.prototype, "onNodeCreated", addViewer);
     after(nodeType.prototype, "onConfigure", restore);
     after(nodeType.prototype, "onAdded", own);
-    after(nodeType.prototype, "onExecuted", (node, output) => show(node, output));
+    after(nodeType.prototype, "onExecuted", show);
     after(nodeType.prototype, "onRemoved", (node) => node.i2amViewer?.remove());
   },
   /** A workflow's tab was opened, or a finished job was chosen. */
@@ -32,17 +36,23 @@ app.registerExtension({
   },
 });
 
-/** Call `added(node, ...arguments)` after a method that a node type may have. */
+/**
+ * Do something after a method that a class of nodes may have.
+ * @param {ComfyNodeMethods} prototype
+ * @param {keyof ComfyNodeMethods} name
+ * @param {(node: ViewerNode, argument: unknown) => void} added
+ */
 function after(prototype, name, added) {
   const before = prototype[name];
   prototype[name] = function (...args) {
     const result = before?.apply(this, args);
-    added(this, ...args);
+    added(/** @type {ViewerNode} */ (this), args[0]); // addViewer makes it one, when the node is created
     return result;
   };
 }
 
-let noticing = null;
+/** @type {number | undefined} */
+let noticing;
 
 /** Let ComfyUI notice that the workflow has changed, as with any other widget: it compares all of it. */
 function notice() {
@@ -50,25 +60,30 @@ function notice() {
   app.canvas?.emitAfterChange();
 }
 
+/** @param {ViewerNode} node */
 function addViewer(node) {
   const viewer = new Viewer({
-    open: ({ filename, subfolder, type }) => api.fetchApi(`/view?${new URLSearchParams({ filename, subfolder, type })}`),
+    open: ({ filename, subfolder, type }) =>
+      api.fetchApi(`/view?${new URLSearchParams({ filename, subfolder, type })}`),
     keep: (state) => {
-      node.properties[KEPT] = state;
+      node.properties[STATE] = state;
       clearTimeout(noticing);
-      noticing = setTimeout(notice, REST);
+      noticing = setTimeout(notice, QUIET_MS);
     },
     say: translator(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"),
     styles: new URL("./viewer/style.css", import.meta.url).href,
   });
-  const least = LiteGraph.vueNodesMode ? LEAST_VUE : LEAST;
-  viewer.root.style.cssText = `width:100%;height:100%;min-height:${least}px;box-sizing:border-box;overflow:hidden;outline-offset:-2px`;
+  const minHeight = LiteGraph.vueNodesMode ? MIN_HEIGHT_VUE : MIN_HEIGHT;
+  viewer.root.style.cssText = `width:100%;height:100%;min-height:${minHeight}px;box-sizing:border-box;overflow:hidden;outline-offset:-2px`;
   viewer.root.addEventListener("pointerdown", (event) => {
     viewer.root.focus({ preventScroll: true });
     event.stopPropagation(); // or the node would be dragged
   });
-  viewer.root.addEventListener("wheel", (event) => app.canvas.processMouseWheel(event), { passive: false });
-  const widget = node.addDOMWidget("viewer", "i2am_viewer", viewer.root, { serialize: false, getMinHeight: () => LEAST });
+  viewer.root.addEventListener("wheel", (event) => app.canvas?.processMouseWheel(event), { passive: false });
+  const widget = node.addDOMWidget("viewer", "i2am_viewer", viewer.root, {
+    serialize: false,
+    getMinHeight: () => MIN_HEIGHT,
+  });
   widget.serialize = false;
   // The newest frontend's side panel gives the widgets of a selected node its own width, which they then have in the node.
   Object.defineProperty(widget, "width", { get: () => undefined, set: () => {} });
@@ -77,35 +92,63 @@ function addViewer(node) {
   node.setSize([Math.max(node.size[0], SIZE[0]), Math.max(node.size[1], SIZE[1])]);
 }
 
-/** A node from a workflow, a copy, or a step of undo: what it looked at, and the result if it is still there. */
+/**
+ * A node from a workflow, a copy, or a step of undo: what it looked at, and the result if it is still there.
+ * @param {ViewerNode} node
+ */
 function restore(node) {
-  node.i2amViewer.restore(node.properties[KEPT]);
+  node.i2amViewer.restore(node.properties[STATE]);
   node.properties[ID] ??= newId();
   recall(node);
   own(node);
 }
 
-/** A copy goes by its original's name until it is in the graph. */
+/**
+ * A copy goes by its original's name until it is in the graph.
+ * @param {ViewerNode} node
+ */
 function own(node) {
   const others = [...viewers(rootGraph())].filter((other) => other !== node);
   if (!node.graph || !others.some(({ properties }) => properties[ID] === node.properties[ID])) return;
   node.properties[ID] = newId();
-  if (node.i2amViewer.result) remember(node.properties[ID], node.i2amViewer.result);
+  if (node.i2amViewer.result) remember(idOf(node), node.i2amViewer.result);
 }
 
+/** @param {ViewerNode} node */
 function recall(node) {
-  const result = app.nodeOutputs?.[placeOf(node)]?.[OUTPUT]?.[0] ?? remembered()[node.properties[ID]];
+  const result = resultIn(app.nodeOutputs?.[placeOf(node)]) ?? remembered()[idOf(node)];
   if (result) node.i2amViewer.load(result);
 }
 
+/**
+ * @param {ViewerNode} node
+ * @param {unknown} output
+ */
 function show(node, output) {
-  const result = output?.[OUTPUT]?.[0];
+  const result = resultIn(output);
   if (!result) return;
   node.i2amViewer.load(result);
-  remember(node.properties[ID], result);
+  remember(idOf(node), result);
 }
 
-/** The node's place in its workflow, as ComfyUI writes it: with the id of the subgraph that it is in. */
+/**
+ * Our result among what a node returned; other versions of it may have returned something else.
+ * @param {unknown} output
+ * @returns {Result | undefined}
+ */
+function resultIn(output) {
+  return /** @type {Record<string, Result[]> | undefined} */ (output)?.[OUTPUT]?.[0];
+}
+
+/** @param {ViewerNode} node */
+function idOf(node) {
+  return String(node.properties[ID]);
+}
+
+/**
+ * The node's place in its workflow, as ComfyUI writes it: with the id of the subgraph that it is in.
+ * @param {ViewerNode} node
+ */
 function placeOf({ graph, id }) {
   return !graph || graph === rootGraph() ? String(id) : `${graph.id}:${id}`;
 }
@@ -121,39 +164,54 @@ function newId() {
   return Array.from(crypto.getRandomValues(new Uint32Array(2)), (part) => part.toString(36)).join("");
 }
 
+/** @returns {Record<string, Result>} */
 function remembered() {
   try {
-    return JSON.parse(localStorage.getItem(RESULTS)) ?? {};
+    return JSON.parse(localStorage.getItem(RESULTS) ?? "null") ?? {};
   } catch {
     return {};
   }
 }
 
+/**
+ * @param {string} id
+ * @param {Result} result
+ */
 function remember(id, result) {
   const { [id]: _, ...others } = remembered();
-  const kept = [...Object.entries(others), [id, result]].slice(-REMEMBERED);
+  const last = [...Object.entries(others), [id, result]].slice(-REMEMBERED);
   try {
-    localStorage.setItem(RESULTS, JSON.stringify(Object.fromEntries(kept)));
+    localStorage.setItem(RESULTS, JSON.stringify(Object.fromEntries(last)));
   } catch {
     // The storage is full or forbidden: the result is shown all the same.
   }
 }
 
-/** Viewers of a graph and of the subgraphs in it. */
+/**
+ * Viewers of a graph and of the subgraphs in it.
+ * @param {ComfyGraph | undefined} graph
+ * @returns {Generator<ViewerNode>}
+ */
 function* viewers(graph) {
   for (const node of graph?.nodes ?? []) {
-    if (node.i2amViewer) yield node;
+    if (hasViewer(node)) yield node;
     if (node.subgraph) yield* viewers(node.subgraph);
   }
 }
 
-// The state of a run. The page hears of every run of its client, and of which node it is at.
+/** @param {ComfyNode} node @returns {node is ViewerNode} */
+function hasViewer(node) {
+  return "i2amViewer" in node;
+}
 
-api.addEventListener("execution_start", () => everywhere((viewer) => viewer.running()));
-api.addEventListener("execution_success", () => everywhere((viewer) => viewer.rests()));
-api.addEventListener("execution_interrupted", () => everywhere((viewer) => viewer.rests()));
-api.addEventListener("execution_error", () => everywhere((viewer) => viewer.failed()));
+// The state of a run. The page is sent every run of its client, and which node it is at.
 
+api.addEventListener("execution_start", () => everywhere((viewer) => viewer.runStarted()));
+api.addEventListener("execution_success", () => everywhere((viewer) => viewer.runEnded()));
+api.addEventListener("execution_interrupted", () => everywhere((viewer) => viewer.runEnded()));
+api.addEventListener("execution_error", () => everywhere((viewer) => viewer.runFailed()));
+
+/** @param {(viewer: Viewer) => void} act */
 function everywhere(act) {
   for (const { i2amViewer } of viewers(rootGraph())) act(i2amViewer);
 }

@@ -1,4 +1,4 @@
-"""Everything that a viewer can ask of a run, computed beforehand and quantized to bytes, within a budget.
+"""Every map of a run that a viewer can select, computed beforehand and quantized to bytes, within a budget.
 
 A *sheet* holds the maps of one layer, or of the mean of all layers, for one field (direction and normalization): a row
 for everything, one for each group of steps, one for each head, and one for each head in each group of steps. Rows are
@@ -6,26 +6,26 @@ what ``levels.maps`` gives for the same selection; so a viewer only looks up and
 """
 
 import math
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..attribution import Attribution, LayerMaps
+from ..attribution import Attribution, Layer, LayerMaps
 from ..kinds import PAIR_KEY, UNSCOPED, MapKind
 from ..reading.aggregate import MeanOfLayers, clamped, grid_of, largest_of, layer_values, over_steps, resampled
 from ..reading.metrics import concentration, share_inside
 from ..regions import cells_of
 from ..selection import Selected, Selection, resolve_scope
 from ..tokens import TokenGrid
+from .header import Header, HeaderItem, HeaderLayer, HeaderReference, Measure
 
 SHARE_OF_PICTURE = MapKind("r2g", "share")
-MEASURES = ("share", "inside", "concentration")
+MEASURES: tuple[Measure, ...] = ("share", "inside", "concentration")
 BESIDE = 20  # bytes of a map's range and measures
 PAIR_SHARE = 0.5  # of the budget, at most, for pair maps
 FEWEST_GROUPS = 4  # of steps, in which heads are told apart; fewer say nothing about time
@@ -48,7 +48,7 @@ class Detail:
 
 @dataclass(frozen=True)
 class View:
-    """``header`` is JSON. ``tensors``, for ``<place>`` = ``<item>/<reference>/<layer number or 'all'>``:
+    """``header`` is for JSON. ``tensors``, for ``<place>`` = ``<item>/<reference>/<layer number or 'all'>``:
 
     * ``maps/<place>/<field>`` uint8 ``[rows, h, w]`` and ``range/<place>/<field>`` float32 ``[rows, 2]``: a value is
       ``low + byte / 255 * (high - low)``; a range that is not a number says that nothing was captured;
@@ -61,7 +61,7 @@ class View:
     Videos are means over their frames, on the reference as on the picture.
     """
 
-    header: dict[str, Any]
+    header: Header
     tensors: dict[str, Tensor] = field(repr=False)
 
 
@@ -77,13 +77,12 @@ def view(
     ``sheets``.
     """
     tensors: dict[str, Tensor] = {}
-    kept = {}
+    pairs = {}
     places = [
         Selection(item=i, reference=r) for i in range(attribution.items) for r in range(len(attribution.references))
     ]
     for place in places:
-        room = int(budget_bytes * PAIR_SHARE / len(places))
-        kept[_name(place)] = _add_pairs(tensors, attribution, place, room)
+        pairs[_name(place)] = _add_pairs(tensors, attribution, place, int(budget_bytes * PAIR_SHARE / len(places)))
     detail = choose_detail(attribution, budget_bytes - _nbytes(tensors))
     for place in places:
         selected = place.of(attribution)
@@ -98,7 +97,7 @@ def view(
                     else:
                         _measure_place(measured, rows, masks[place.item] if masks else None)
                 tick()
-    return View(_header(attribution, detail, kept), tensors)
+    return View(_header(attribution, detail, pairs), tensors)
 
 
 def _name(place: Selection) -> str:
@@ -123,8 +122,8 @@ def quantize(rows: Tensor) -> tuple[Tensor, Tensor]:
     return levels.to(torch.uint8).view(rows.shape), torch.stack([low, high], 1)
 
 
-def choose_detail(attribution: Attribution, room: int) -> Detail:
-    """The finest detail whose sheets take no more than ``room`` bytes.
+def choose_detail(attribution: Attribution, budget_bytes: int) -> Detail:
+    """The finest detail whose sheets take no more than ``budget_bytes``.
 
     Heads in each step, or in ever fewer groups of steps; then steps and heads apart; then steps, in ever fewer groups.
     """
@@ -132,7 +131,7 @@ def choose_detail(attribution: Attribution, room: int) -> Detail:
     every = _groups(bins, bins)
 
     def fits(detail: Detail) -> bool:
-        return _size(attribution, detail) <= room
+        return _size(attribution, detail) <= budget_bytes
 
     if heads:
         for count in range(bins, min(bins, FEWEST_GROUPS) - 1, -1):
@@ -216,8 +215,8 @@ def _scope_mask(attribution: Attribution, item: int) -> Tensor | None:
 def _measure_share(measured: Tensor, rows: Tensor, scope: Tensor | None) -> None:
     """Fill in how much of the attention of the positions in scope went to the reference."""
     grid = TokenGrid(*rows.shape[1:])
-    asked = torch.ones(grid.cells, dtype=torch.bool) if scope is None else cells_of(scope, grid)
-    measured[MEASURES.index("share")] = rows.flatten(1)[:, asked].mean(1)
+    in_scope = torch.ones(grid.cells, dtype=torch.bool) if scope is None else cells_of(scope, grid)
+    measured[MEASURES.index("share")] = rows.flatten(1)[:, in_scope].mean(1)
 
 
 def _measure_place(measured: Tensor, rows: Tensor, mask: Tensor | None) -> None:
@@ -229,21 +228,21 @@ def _measure_place(measured: Tensor, rows: Tensor, mask: Tensor | None) -> None:
         measured[MEASURES.index("inside")] = torch.tensor([share_inside(row, soft) for row in rows])
 
 
-def _add_pairs(tensors: dict[str, Tensor], attribution: Attribution, place: Selection, room: int) -> list[int]:
+def _add_pairs(tensors: dict[str, Tensor], attribution: Attribution, place: Selection, free_bytes: int) -> list[int]:
     """Add the pair maps of the layers that look most at the reference, as many as fit; these layers."""
     if attribution.references[place.reference].grid is None:
         return []
     entries = {n: attribution.entries[place.reference, n] for n in _layers(attribution, place.reference)}
     paired = [n for n, entry in entries.items() if entry.pairs]
-    kept = []
+    included = []
     for n in sorted(paired, key=lambda n: -entries[n].maps[SHARE_OF_PICTURE.key][place.item].mean().item()):
         grid = grid_of(attribution, MapKind("g2r"), place.reference, n)
         parts = dict(_pairs(entries[n], place.item, grid, f"{_name(place)}/{n}"))
-        if (size := _nbytes(parts)) <= room:
-            room -= size
+        if (size := _nbytes(parts)) <= free_bytes:
+            free_bytes -= size
             tensors |= parts
-            kept.append(n)
-    return sorted(kept)
+            included.append(n)
+    return sorted(included)
 
 
 def _pairs(entry: LayerMaps, item: int, grid: TokenGrid, place: str) -> Iterator[tuple[str, Tensor]]:
@@ -266,41 +265,21 @@ def _nbytes(tensors: Mapping[str, Tensor]) -> int:
     return sum(x.nbytes for x in tensors.values())
 
 
-def _header(attribution: Attribution, detail: Detail, kept: dict[str, list[int]]) -> dict[str, Any]:
-    """What the maps are of. Grids are ``[h, w]``; steps are ``[first, one after the last]``."""
+def _header(attribution: Attribution, detail: Detail, pairs: dict[str, list[int]]) -> Header:
+    """What the maps are of; ``pairs`` are the layers whose pair maps are in the file."""
     a = attribution
-    captured = {
-        n: [layer for (r, layer), e in a.entries.items() if r == n and e.pairs] for n in range(len(a.references))
-    }
-    head_counts: dict[int, dict[int, int]] = {n: defaultdict(int) for n in range(len(a.references))}
-    for reference, layer in sorted(a.entries):
-        head_counts[reference][a.layers[layer].heads] += 1
     return {
         "version": 1,
         "sigmas": a.sigmas,
         "steps": _spans(a, detail.steps),
         "joint": _spans(a, detail.joint),
         "heads": detail.heads,
-        "items": [{"scope": resolve_scope(a, "auto", item)} for item in range(a.items)],
-        "grid": [a.grid.height, a.grid.width],
+        "items": [_item(a, item) for item in range(a.items)],
+        "grid": (a.grid.height, a.grid.width),
         "frames": a.grid.frames,
-        "layers": [
-            {"name": x.name, "grid": [x.grid.height, x.grid.width], "frames": x.grid.frames, "heads": x.heads}
-            for x in a.layers
-        ],
-        "references": [
-            {
-                "name": r.name,
-                "tokens": r.tokens,
-                "grid": [r.grid.height, r.grid.width] if r.grid else None,
-                "approximate": r.approximate,
-                "layers": sorted(layer for reference, layer in a.entries if reference == n),
-                "heads": [[count, layers] for count, layers in head_counts[n].items()],
-                "pairs_captured": captured[n],
-            }
-            for n, r in enumerate(a.references)
-        ],
-        "pairs": kept,
+        "layers": [_layer(layer) for layer in a.layers],
+        "references": [_reference(a, number) for number in range(len(a.references))],
+        "pairs": pairs,
         "measures": list(MEASURES),
         "mechanism": a.mechanism,
         "branch": a.branch,
@@ -311,5 +290,30 @@ def _header(attribution: Attribution, detail: Detail, kept: dict[str, list[int]]
     }
 
 
-def _spans(attribution: Attribution, groups: Groups) -> list[list[int]]:
-    return [[attribution.bins[group[0]].start, attribution.bins[group[-1]].stop] for group in groups]
+def _item(attribution: Attribution, item: int) -> HeaderItem:
+    masked = resolve_scope(attribution, "auto", item) == "inpainting mask"
+    return {"scope": "inpainting mask" if masked else "whole image"}
+
+
+def _layer(layer: Layer) -> HeaderLayer:
+    grid = layer.grid
+    return {"name": layer.name, "grid": (grid.height, grid.width), "frames": grid.frames, "heads": layer.heads}
+
+
+def _reference(attribution: Attribution, number: int) -> HeaderReference:
+    reference = attribution.references[number]
+    entries = {n: entry for (r, n), entry in attribution.entries.items() if r == number}
+    layers = sorted(entries)
+    return {
+        "name": reference.name,
+        "tokens": reference.tokens,
+        "grid": (reference.grid.height, reference.grid.width) if reference.grid else None,
+        "approximate": reference.approximate,
+        "layers": layers,
+        "heads": list(Counter(attribution.layers[n].heads for n in layers).items()),
+        "pairs_captured": [n for n, entry in entries.items() if entry.pairs],
+    }
+
+
+def _spans(attribution: Attribution, groups: Groups) -> list[tuple[int, int]]:
+    return [(attribution.bins[group[0]].start, attribution.bins[group[-1]].stop) for group in groups]

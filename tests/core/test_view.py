@@ -209,4 +209,4 @@ def test_a_video_is_the_mean_of_its_frames():
     attribution = recorder.freeze(grid=grid)
     v = view(attribution, BIG_BUDGET)
     same(row(v, "0/0/0", "r2g_paper", 0), maps(attribution, "r2g").values[0])
-    assert v.header["layers"][0] == {"name": "a", "grid": [2, 3], "frames": 2, "heads": 2}
+    assert v.header["layers"][0] == {"name": "a", "grid": (2, 3), "frames": 2, "heads": 2}

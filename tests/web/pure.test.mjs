@@ -1,14 +1,34 @@
 /** The viewer's pure parts against what i2am_core says of the same file (fixtures, see view_fixture.py). */
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { ask, strongest } from "../../web/viewer/ask.mjs";
 import { download, Gone, readFile } from "../../web/viewer/file.mjs";
 import { boxOf, cellsOf, fit, pan, placeOf, transformOf, WHOLE, zoomAt } from "../../web/viewer/geometry.mjs";
-import { paint, paintContours, paletteOf, rangeOf, resampled, resize, restore, strength } from "../../web/viewer/heat.mjs";
-import { along, choices, headsOf, mapOf, measureOf, rangeOverSteps, rowOf, settle, stepsOf, varies } from "../../web/viewer/maps.mjs";
+import {
+  paint,
+  paintContours,
+  paletteOf,
+  rangeOf,
+  resampled,
+  resize,
+  restore,
+  strength,
+} from "../../web/viewer/heat.mjs";
+import {
+  along,
+  choices,
+  headsOf,
+  mapOf,
+  measureOf,
+  rangeOverSteps,
+  rowOf,
+  settle,
+  stepsOf,
+  varies,
+} from "../../web/viewer/maps.mjs";
 import { imacs } from "../../web/viewer/score.mjs";
 import { START, stateFrom } from "../../web/viewer/state.mjs";
 import { animate } from "../../web/viewer/webp.mjs";
@@ -63,11 +83,22 @@ test("what is no such file is refused in one sentence", () => {
 });
 
 test("a download reports its progress, and a file that is gone", async () => {
-  const heard = [];
-  const got = await download(async () => new Response(bytes()), bytes().byteLength, (part) => heard.push(part));
-  assert.deepEqual(new Uint8Array(got), new Uint8Array(bytes()));
-  assert.equal(heard.at(-1), 1);
-  await assert.rejects(download(async () => new Response("", { status: 404 }), 1, () => {}), Gone);
+  const parts = [];
+  const received = await download(
+    async () => new Response(bytes()),
+    bytes().byteLength,
+    (part) => parts.push(part),
+  );
+  assert.deepEqual(new Uint8Array(received), new Uint8Array(bytes()));
+  assert.equal(parts.at(-1), 1);
+  await assert.rejects(
+    download(
+      async () => new Response("", { status: 404 }),
+      1,
+      () => {},
+    ),
+    Gone,
+  );
 });
 
 test("maps are those of i2am_core for the same selection", () => {
@@ -109,31 +140,53 @@ test("IMACS is that of i2am_core", () => {
   const values = resize(restore(map), map.height, map.width, ...expected.canvas);
   const range = rangeOf(values);
   assert.ok(Math.abs(imacs(values, range, expected.mask) - expected.imacs) < 0.02);
-  assert.equal(imacs(values, range, expected.mask.map(() => 1)), null);
-  assert.equal(imacs(values, range, expected.mask.map(() => 0)), null);
+  assert.equal(
+    imacs(
+      values,
+      range,
+      expected.mask.map(() => 1),
+    ),
+    null,
+  );
+  assert.equal(
+    imacs(
+      values,
+      range,
+      expected.mask.map(() => 0),
+    ),
+    null,
+  );
 });
 
 test("a part that is asked about gets the answer of i2am_core", () => {
   for (const { side, box, values, shape } of expected.asked) {
-    const found = ask(file, all, side, box);
-    assert.deepEqual([found.height, found.width], shape);
-    assert.deepEqual(found.layers, [0, 1]);
-    near(found.values, values, spread(values) / 100, `${side} ${box}`);
+    const answer = ask(file, all, side, box);
+    assert.deepEqual([answer.height, answer.width], shape);
+    assert.deepEqual(answer.layers, [0, 1]);
+    near(answer.values, values, spread(values) / 100, `${side} ${box}`);
   }
 });
 
-test("where there is no answer, the reason is told", () => {
+test("where there is no answer, there is a reason", () => {
   assert.deepEqual(ask(file, all, "generated", [0, 0, 0, 0]), { missing: "outside" });
   const without = (change) => ({ ...file, header: { ...file.header, ...change } });
   const [reference] = file.header.references;
-  assert.deepEqual(ask(without({ references: [{ ...reference, pairs_captured: [] }] }), all, "generated", [0.5, 0.5, 0.5, 0.5]), { missing: "pairs" });
+  assert.deepEqual(
+    ask(without({ references: [{ ...reference, pairs_captured: [] }] }), all, "generated", [0.5, 0.5, 0.5, 0.5]),
+    { missing: "pairs" },
+  );
   const fewer = without({ references: [{ ...reference, pairs_captured: [0] }], pairs: { "0/0": [0] } });
   assert.deepEqual(ask(fewer, { ...all, layer: 1 }, "generated", [0.5, 0.5, 0.5, 0.5]), { missing: "layer" });
-  assert.deepEqual(ask(without({ pairs: { "0/0": [0] } }), { ...all, layer: 1 }, "generated", [0.5, 0.5, 0.5, 0.5]), { missing: "left out" });
+  assert.deepEqual(ask(without({ pairs: { "0/0": [0] } }), { ...all, layer: 1 }, "generated", [0.5, 0.5, 0.5, 0.5]), {
+    missing: "left out",
+  });
 });
 
 test("the strongest patches come first, with their share", () => {
-  assert.deepEqual(strongest([1, 5, 0, 4], 2), [{ cell: 1, share: 0.5 }, { cell: 3, share: 0.4 }]);
+  assert.deepEqual(strongest([1, 5, 0, 4], 2), [
+    { cell: 1, share: 0.5 },
+    { cell: 3, share: 0.4 },
+  ]);
   assert.equal(strongest([0, 1], 5).length, 1);
 });
 
@@ -153,7 +206,13 @@ test("a head in one step gives way where it was not kept", () => {
   const apart = { ...file.header, joint: [] };
   assert.equal(settle(apart, { ...all, step: 1, head: 1 }, "head").step, null);
   assert.equal(settle(apart, { ...all, step: 1, head: 1 }, "step").head, null);
-  const grouped = { ...file.header, joint: [[0, 2], [2, 4]] };
+  const grouped = {
+    ...file.header,
+    joint: [
+      [0, 2],
+      [2, 4],
+    ],
+  };
   const chosen = settle(grouped, { ...all, step: 3, head: 1 });
   assert.deepEqual([chosen.step, chosen.head, stepsOf(grouped, chosen)], [3, 1, [2, 4]]);
 });
@@ -180,15 +239,25 @@ test("bars follow the axis that they are of", () => {
 });
 
 function constant() {
-  return new Map([...file.tensors].map(([name, { shape, data }]) => [name, { shape, data: name.startsWith("measures") ? new Float32Array(data.length).fill(1) : data }]));
+  return new Map(
+    [...file.tensors].map(([name, { shape, data }]) => [
+      name,
+      { shape, data: name.startsWith("measures") ? new Float32Array(data.length).fill(1) : data },
+    ]),
+  );
 }
 
 test("what goes into a mean is not clamped, and the mean is", () => {
   const { values, resampled: wanted } = expected.steep;
-  const found = resampled(Float32Array.from(values), 2, 3, 5, 7);
-  near(found, wanted, 1e-6, "resampled");
-  assert.ok(Math.min(...found) < -0.01);
-  near(resize(Float32Array.from(values), 2, 3, 5, 7), wanted.map((value) => Math.max(0, value)), 1e-6, "resized");
+  const large = resampled(Float32Array.from(values), 2, 3, 5, 7);
+  near(large, wanted, 1e-6, "resampled");
+  assert.ok(Math.min(...large) < -0.01);
+  near(
+    resize(Float32Array.from(values), 2, 3, 5, 7),
+    wanted.map((value) => Math.max(0, value)),
+    1e-6,
+    "resized",
+  );
   // Two layers that answer for the one token of a reference: the coarse one steeply, the fine one with the same everywhere.
   const pairs = (layer, rows, levels) => [
     [`pairs/0/0/${layer}/r2g`, { shape: [1, rows], data: Uint8Array.from(levels) }],
@@ -198,14 +267,22 @@ test("what goes into a mean is not clamped, and the mean is", () => {
   ];
   const steep = values.map((value) => 255 * value);
   const header = {
-    layers: [{ grid: [2, 3], frames: 1 }, { grid: [5, 7], frames: 1 }],
+    layers: [
+      { grid: [2, 3], frames: 1 },
+      { grid: [5, 7], frames: 1 },
+    ],
     references: [{ pairs_captured: [0, 1] }],
     pairs: { "0/0": [0, 1] },
   };
   const level = Math.round(255 * 0.02);
   const tensors = new Map([...pairs(0, 6, steep), ...pairs(1, 35, new Array(35).fill(level))]);
   const answer = ask({ header, tensors }, all, "reference", [0, 0, 1, 1]);
-  near(answer.values, wanted.map((value) => Math.max(0, (value + level / 255) / 2)), 1e-6, "mean of layers");
+  near(
+    answer.values,
+    wanted.map((value) => Math.max(0, (value + level / 255) / 2)),
+    1e-6,
+    "mean of layers",
+  );
 });
 
 test("a scale over time spans all its steps", () => {
@@ -253,7 +330,10 @@ test("a state that cannot be read is the start", () => {
 
 test("numbers read well", () => {
   assert.deepEqual([small(0), small(0.02944), small(0.00012), small(NaN)], ["0", "0.0294", "1.2e-4", "\u2013"]);
-  assert.deepEqual([percent(0.1234), percent(0.00456), percent(1), percent(NaN)], ["12.3 %", "0.46 %", "100 %", "\u2013"]);
+  assert.deepEqual(
+    [percent(0.1234), percent(0.00456), percent(1), percent(NaN)],
+    ["12.3 %", "0.46 %", "100 %", "\u2013"],
+  );
   assert.equal(encodeReport({ a: NaN, b: 1 }), '{\n  "a": null,\n  "b": 1\n}');
 });
 
@@ -264,8 +344,10 @@ test("words are translated, with their values; unknown ones stay", () => {
 });
 
 test("every word of the viewer has a translation, and every translation a use", () => {
-  const sources = ["viewer", "controls", "pane", "table", "scrubber"].map((name) => readFileSync(new URL(`../../web/viewer/${name}.mjs`, import.meta.url), "utf8")).join("\n");
-  const used = [...sources.matchAll(/(?:say|tell|entry)\(\s*"((?:[^"\\]|\\.)+)"/g)].map(([, text]) => text);
+  const folder = new URL("../../web/viewer/", import.meta.url);
+  const names = readdirSync(folder).filter((name) => name.endsWith(".mjs") && name !== "text.mjs");
+  const sources = names.map((name) => readFileSync(new URL(name, folder), "utf8")).join("\n");
+  const used = [...sources.matchAll(/(?:say|notify|entry)\(\s*"((?:[^"\\]|\\.)+)"/g)].map(([, text]) => text);
   assert.ok(used.length > 30);
   for (const text of used) assert.ok(translated.includes(text), text);
   for (const text of translated) assert.ok(sources.includes(`"${text}"`), `unused: ${text}`);

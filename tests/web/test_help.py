@@ -97,10 +97,10 @@ def test_every_mechanism_is_explained(ours: dict[str, Any], pages: dict[Any, str
 
 def test_every_picture_is_served_and_decodes(server: ComfyServer, pages: dict[Any, str]) -> None:
     links = {key: re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", page) for key, page in pages.items()}
-    assert {node for (node, _), found in links.items() if not found} == set()
+    assert {node for (node, _), targets in links.items() if not targets} == set()
     for node, _ in links:
         assert links[node, "en"] == links[node, "zh"], node
-    for link in sorted({link for found in links.values() for link in found}):
+    for link in sorted({link for targets in links.values() for link in targets}):
         assert re.fullmatch(r"images/\w+\.(webp|png)", link)
         Image.open(io.BytesIO(server.get(BASE + link))).load()
 
@@ -148,7 +148,7 @@ def test_the_help_panel_shows_the_page(
         page.get_by_test_id("info-button").click()
         page.wait_for_function(SHOWS)
         page.screenshot(path=artifacts / f"help_{frontend}_{language}.png")
-        shown = page.locator(".node-help-content")
-        assert shown.locator("h1").inner_text() == title_of(pages["I2AM_Maps", language])
-        assert shown.locator("img").count() == pages["I2AM_Maps", language].count("](images/")
+        content = page.locator(".node-help-content")
+        assert content.locator("h1").inner_text() == title_of(pages["I2AM_Maps", language])
+        assert content.locator("img").count() == pages["I2AM_Maps", language].count("](images/")
         assert comfy.watch.page_errors == []

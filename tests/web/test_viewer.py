@@ -45,9 +45,9 @@ def level_of(values: torch.Tensor) -> np.ndarray:
     return (heat(values[None], SIZE)[0] * 255).round().numpy()
 
 
-def alike(shown: np.ndarray, values: torch.Tensor, tolerance: int = 2) -> None:
+def alike(drawn: np.ndarray, values: torch.Tensor, tolerance: int = 2) -> None:
     """A pane shows this map: its colours differ by the quantization at most."""
-    assert np.abs(shown - level_of(values)).max() <= tolerance
+    assert np.abs(drawn - level_of(values)).max() <= tolerance
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +117,14 @@ def test_scrubbing_shows_each_step(viewer: Viewer, attribution: Any) -> None:
 def test_dragging_scrubs(viewer: Viewer) -> None:
     track = viewer.part(".scrubber[data-axis=step] .track").bounding_box()
     y = track["y"] + track["height"] / 2
-    viewer("viewer.seen = []")
-    viewer("viewer.scrubbed = viewer.change.bind(viewer)")
-    viewer("viewer.change = (...args) => (viewer.seen.push(args[0].step), viewer.scrubbed(...args))")
+    viewer("viewer.steps = []")
+    viewer("viewer.changed = viewer.change.bind(viewer)")
+    viewer("viewer.change = (...args) => (viewer.steps.push(args[0].step), viewer.changed(...args))")
     viewer.page.mouse.move(track["x"] + 3, y)
     viewer.page.mouse.down()
     viewer.page.mouse.move(track["x"] + track["width"] - 3, y, steps=30)
     viewer.page.mouse.up()
-    viewer.until("new Set(viewer.seen).size === arg", STEPS)
+    viewer.until("new Set(viewer.steps).size === arg", STEPS)
     viewer("delete viewer.change")
 
 
@@ -276,12 +276,12 @@ def test_a_cell_of_a_table_is_a_place_to_go(viewer: Viewer, artifacts: Path, nam
 
 
 def test_imacs_is_that_of_the_core(viewer: Viewer, attribution: Any) -> None:
-    mask = torch.tensor(np.array(viewer("Array.from(viewer.mask)")).reshape(SIZE))
+    mask = torch.tensor(np.array(viewer("Array.from(viewer.pictures.mask)")).reshape(SIZE))
     for layers in ("all", "3"):
         viewer("viewer.change({layer: arg})", None if layers == "all" else int(layers))
         viewer.drawn()
-        shown = float(re.search(r"IMACS (-?\d+\.\d+)", viewer.part(".numbers").inner_text())[1])
-        assert shown == pytest.approx(imacs(maps(attribution, "r2g", layers=layers).values[0], mask), abs=0.02)
+        score = float(re.search(r"IMACS (-?\d+\.\d+)", viewer.part(".numbers").inner_text())[1])
+        assert score == pytest.approx(imacs(maps(attribution, "r2g", layers=layers).values[0], mask), abs=0.02)
 
 
 def test_playing_goes_through_the_steps(viewer: Viewer) -> None:
@@ -472,7 +472,8 @@ def test_a_result_that_is_gone_says_so(viewer: Viewer, artifacts: Path, name: st
 def test_removing_lets_go(viewer: Viewer) -> None:
     viewer("window.i2amTestViewer = viewer")
     viewer.page.evaluate("() => app.graph.clear()")
-    assert viewer.page.evaluate("() => [window.i2amTestViewer.file, window.i2amTestViewer.urls.size]") == [None, 0]
+    left = viewer.page.evaluate("() => [window.i2amTestViewer.file, window.i2amTestViewer.pictures.urls.size]")
+    assert left == [None, 0]
 
 
 def test_nothing_went_wrong_in_the_page(comfy: ComfyPage) -> None:

@@ -24,7 +24,6 @@ from i2am_core.showing.view import view
 
 pytestmark = pytest.mark.timeout(300)
 
-FRAME = 16  # milliseconds
 BUDGET = 60 * 2**20
 
 
@@ -173,38 +172,67 @@ def large() -> Attribution:
 def test_a_large_file_is_scrubbed_within_a_frame(viewer: Viewer, load: Callable[..., None], artifacts: Path) -> None:
     load(large(), "large")
     assert 50 * 2**20 < viewer("viewer.result.bytes") < 64 * 2**20
-    times = {axis: viewer(SCRUB, axis) for axis in ("step", "layer", "head")}
-    (artifacts / f"viewer_frame_times_{viewer.comfy.name}.json").write_text(json.dumps(times))
-    assert {axis: median for axis, median in times.items() if median >= FRAME} == {}
+    page = MainThread(viewer)
+    page.cost(SCRUB, "step")  # the first time, the browser compiles
+    costs = {}
+    for axis in ("step", "layer", "head"):
+        rounds = [(page.cost(SCRUB, axis), page.cost(COUNT)) for _ in range(ROUNDS)]
+        drawn, counted = (min(costs) for costs in zip(*rounds, strict=True))  # when nobody else disturbed it
+        costs[axis] = drawn / counted
+    (artifacts / f"viewer_frame_costs_{viewer.comfy.name}.json").write_text(json.dumps(costs))
+    assert {axis: cost for axis, cost in costs.items() if cost >= LIMIT} == {}
 
 
-# The median of what one frame takes the viewer, in milliseconds, over 40 of them.
-SCRUB = """(async axis => {
-    const times = [];
-    const draw = viewer.drawNow;
-    viewer.drawNow = function () {
-        const start = performance.now();
-        draw.call(this);
-        times.push(performance.now() - start);
-    };
-    for (let i = 0; i < 40; i++) {
-        viewer.step(axis, 1);
-        await new Promise(requestAnimationFrame);
-    }
-    delete viewer.drawNow;
-    return times.sort((a, b) => a - b)[times.length >> 1];
-})(arg)"""
+def test_drawing_lays_nothing_out(viewer: Viewer, load: Callable[..., None]) -> None:
+    """The browser lays the page out once, after all drawing. Within it, that would cost the most in Nodes 2.0."""
+    load(large(), "laid_out")
+    page = MainThread(viewer)
+    before = page.metrics()["LayoutCount"]
+    viewer(SCRUB, "layer")
+    assert page.metrics()["LayoutCount"] - before < FRAMES / 4  # the page may lay out for reasons of its own
+
+
+class MainThread:
+    """What scripts cost the page's main thread, in seconds of CPU. A clock would measure a busy machine as well."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
+        self.devtools = viewer.page.context.new_cdp_session(viewer.page)
+        self.devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def metrics(self) -> dict[str, float]:
+        return {one["name"]: one["value"] for one in self.devtools.send("Performance.getMetrics")["metrics"]}
+
+    def cost(self, script: str, arg: Any = None) -> float:
+        before = self.metrics()["TaskDuration"]
+        self.viewer(script, arg)
+        return self.metrics()["TaskDuration"] - before
+
+
+ROUNDS = 20
+FRAMES = 10  # of a round
+# A frame costs 4 times as much as COUNT does for it, 4 ms where we measured; drawn twice, 7 to 8 times as much.
+LIMIT = 6
+SCRUB = f"(axis => {{ for (let i = 0; i < {FRAMES}; i++) {{ viewer.step(axis, 1); viewer.drawNow(); }} }})(arg)"
+# For each frame some arithmetic that is known: what it costs on this machine, as busy as it is.
+COUNT = f"""(() => {{
+    const values = new Float32Array(100000);
+    for (let loop = 0; loop < 8 * {FRAMES}; loop++)
+        for (let i = 0; i < values.length; i++) values[i] = values[i] * 0.5 + i;
+    return values[7];
+}})()"""
 
 
 def test_loading_shows_its_progress(viewer: Viewer, load: Callable[..., None]) -> None:
-    viewer("viewer.told = []")
+    viewer("viewer.notified = []")
     viewer(
-        "viewer.tell = (...words) => (viewer.told.push(words), Object.getPrototypeOf(viewer).tell.apply(viewer, words))"
+        "viewer.notify = (...words) => "
+        "(viewer.notified.push(words), Object.getPrototypeOf(viewer).notify.apply(viewer, words))"
     )
     load(large(), "progress")
-    told = [words[1] for words in viewer("viewer.told") if words[0] == "Loading {0} %"]
-    viewer("delete viewer.tell")
-    assert len(told) > 5 and told == sorted(told) and told[-1] == 100
+    parts = [words[1] for words in viewer("viewer.notified") if words[0] == "Loading {0} %"]
+    viewer("delete viewer.notify")
+    assert len(parts) > 5 and parts == sorted(parts) and parts[-1] == 100
 
 
 def test_a_damaged_file_is_an_error_that_leaves_the_last_result(

@@ -1,60 +1,97 @@
-/** Which parts of the reference made this part of the picture, and where this part went: `i2am_core/specific.py`. */
+/** Which parts of the reference made this part of the picture, and where this part went: `i2am_core/reading/specific.py`. */
 
+import { tensorOf } from "./file.mjs";
 import { cellsOf } from "./geometry.mjs";
 import { clamp, resampled } from "./heat.mjs";
 
+/** @import { ViewFile } from "./file.mjs" */
+/** @import { Box } from "./geometry.mjs" */
+/** @import { Selection } from "./maps.mjs" */
+/** @import { Side } from "./state.mjs" */
+
+/** @typedef {{values: Float32Array, height: number, width: number}} Answer a map */
+
+/**
+ * Why there is none: "pairs" (none were captured), "layer" (not in this layer), "left out" (of the file, for its size), or
+ * "outside" (not for these positions).
+ * @typedef {"pairs" | "layer" | "left out" | "outside"} Missing
+ */
+
 /**
  * The map that answers for a box, a mean over the layers whose pair maps are in the file.
- * @param {{header: object, tensors: Map}} file
- * @param {{item: number, reference: number, layer: number | null}} selection
- * @param {"generated" | "reference"} side where the box is; the answer is a map on the other picture
- * @param {number[]} box `[left, top, right, bottom]` from 0 to 1
- * @returns {{values: Float32Array, height: number, width: number, layers: number[]} | {missing: string}} missing:
- *   "pairs" (none were captured), "layer" (not in this layer), "left out" (of the file, for its size), or "outside"
- *   (not for these positions)
+ * @param {ViewFile} file
+ * @param {Pick<Selection, "item" | "reference" | "layer">} selection
+ * @param {Side} side where the box is; the answer is a map on the other picture
+ * @param {Box} box from 0 to 1
+ * @returns {Answer & {layers: number[]} | {missing: Missing}}
  */
-export function ask({ header, tensors }, { item, reference, layer }, side, box) {
-  const kept = header.pairs[`${item}/${reference}`] ?? [];
+export function ask(file, { item, reference, layer }, side, box) {
+  const { header } = file;
+  const inFile = header.pairs[`${item}/${reference}`] ?? [];
   const captured = header.references[reference].pairs_captured;
   if (!captured.length) return { missing: "pairs" };
-  const layers = layer === null ? kept : kept.filter((number) => number === layer);
+  const layers = layer === null ? inFile : inFile.filter((number) => number === layer);
   if (!layers.length) return { missing: layer === null || captured.includes(layer) ? "left out" : "layer" };
   const answers = [];
   for (const number of layers) {
     const place = `${item}/${reference}/${number}`;
-    const answer = side === "generated" ? made(header, tensors, number, place, box) : went(header, tensors, number, place, box);
+    const answer = side === "generated" ? onReference(file, number, place, box) : onPicture(file, number, place, box);
     if (answer) answers.push(answer);
   }
   return answers.length ? { ...mean(answers), layers } : { missing: "outside" };
 }
 
-/** On the reference: the mean of the maps of the positions in the box, or null where none has one. */
-function made(header, tensors, layer, place, box) {
-  const pairs = tensors.get(`pairs/${place}/g2r`);
-  const rows = tensors.get(`pair_rows/${place}`).data;
-  const { grid } = header.layers[layer];
+/**
+ * The mean of the maps of the positions in the box, or null where none has one.
+ * @param {ViewFile} file
+ * @param {number} layer
+ * @param {string} place in the names of tensors
+ * @param {Box} box
+ * @returns {Answer | null}
+ */
+function onReference(file, layer, place, box) {
+  const pairs = tensorOf(file, `pairs/${place}/g2r`);
+  const positions = tensorOf(file, `pair_rows/${place}`).data;
+  const { grid } = file.header.layers[layer];
   const cells = new Set(cellsOf(box, grid));
-  const asked = [];
-  rows.forEach((row, index) => cells.has(row % (grid[0] * grid[1])) && asked.push(index));
-  if (!asked.length) return null;
+  /** @type {number[]} */
+  const rows = [];
+  positions.forEach((position, row) => {
+    if (cells.has(position % (grid[0] * grid[1]))) rows.push(row);
+  });
+  if (!rows.length) return null;
   const [, height, width] = pairs.shape;
-  const values = meanOf(pairs.data, tensors.get(`pair_range/${place}/g2r`).data, asked, height * width);
+  const values = meanOf(pairs.data, tensorOf(file, `pair_range/${place}/g2r`).data, rows, height * width);
   return { values, height, width };
 }
 
-/** On the picture: the mean of the maps of the reference's tokens in the box. Frames of a video are averaged. */
-function went(header, tensors, layer, place, box) {
-  const pairs = tensors.get(`pairs/${place}/r2g`);
-  const rows = tensors.get(`pair_rows/${place}`).data;
-  const tokens = cellsOf(box, tensors.get(`pairs/${place}/g2r`).shape.slice(1));
-  const found = meanOf(pairs.data, tensors.get(`pair_range/${place}/r2g`).data, tokens, rows.length);
-  const { grid, frames } = header.layers[layer];
+/**
+ * The mean of the maps of the reference's tokens in the box. Frames of a video are averaged.
+ * @param {ViewFile} file
+ * @param {number} layer
+ * @param {string} place in the names of tensors
+ * @param {Box} box
+ * @returns {Answer}
+ */
+function onPicture(file, layer, place, box) {
+  const pairs = tensorOf(file, `pairs/${place}/r2g`);
+  const positions = tensorOf(file, `pair_rows/${place}`).data;
+  const [, tall, wide] = tensorOf(file, `pairs/${place}/g2r`).shape;
+  const tokens = cellsOf(box, [tall, wide]);
+  const strengths = meanOf(pairs.data, tensorOf(file, `pair_range/${place}/r2g`).data, tokens, positions.length);
+  const { grid, frames } = file.header.layers[layer];
   const values = new Float32Array(grid[0] * grid[1]);
-  rows.forEach((row, index) => (values[row % values.length] += found[index] / frames));
+  positions.forEach((position, row) => (values[position % values.length] += strengths[row] / frames));
   return { values, height: grid[0], width: grid[1] };
 }
 
-/** The mean of some rows of quantized maps of `size` values each. */
+/**
+ * The mean of some rows of quantized maps of `size` values each.
+ * @param {ArrayLike<number>} levels
+ * @param {ArrayLike<number>} ranges
+ * @param {number[]} rows
+ * @param {number} size
+ */
 function meanOf(levels, ranges, rows, size) {
   const values = new Float32Array(size);
   for (const row of rows) {
@@ -65,7 +102,11 @@ function meanOf(levels, ranges, rows, size) {
   return values;
 }
 
-/** The mean of maps of several layers, resized to the largest of them; clamped once, at its end. */
+/**
+ * The mean of maps of several layers, resized to the largest of them; clamped once, at its end.
+ * @param {Answer[]} answers
+ * @returns {Answer}
+ */
 function mean(answers) {
   const { height, width } = answers.reduce((a, b) => (b.height * b.width > a.height * a.width ? b : a));
   const values = new Float32Array(height * width);
@@ -76,10 +117,16 @@ function mean(answers) {
   return { values: clamp(values), height, width };
 }
 
-/** The strongest patches: `{cell, share}` of all that the map holds, the strongest first. */
+/**
+ * The strongest patches and their share of all that the map holds, the strongest first.
+ * @param {ArrayLike<number>} values
+ * @param {number} count
+ */
 export function strongest(values, count) {
-  const total = values.reduce((sum, value) => sum + value, 0);
-  return Array.from(values, (value, cell) => ({ cell, share: value / total }))
+  const all = Array.from(values);
+  const total = all.reduce((sum, value) => sum + value, 0);
+  return all
+    .map((value, cell) => ({ cell, share: value / total }))
     .sort((a, b) => b.share - a.share)
     .slice(0, count)
     .filter(({ share }) => share > 0);

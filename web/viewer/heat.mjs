@@ -1,8 +1,15 @@
-/** Maps as colours: restored from bytes, resized like PyTorch does (`i2am_core/aggregate.py`), painted. */
+/** Maps as colours: restored from bytes, resized like PyTorch does (`i2am_core/reading/aggregate.py`), painted. */
+
+/** @import { MapRow } from "./maps.mjs" */
+
+/** @typedef {{low: number, high: number}} Range the lowest and the highest value */
 
 const SHARPNESS = -0.75; // of the cubic kernel, as in torch.nn.functional.interpolate(mode="bicubic")
 
-/** The values of a map of `maps.mjs`. */
+/**
+ * The values of a map.
+ * @param {Pick<MapRow, "levels" | "low" | "high">} map
+ */
 export function restore({ levels, low, high }) {
   const values = new Float32Array(levels.length);
   const step = (high - low) / 255;
@@ -10,19 +17,36 @@ export function restore({ levels, low, high }) {
   return values;
 }
 
-/** Bicubic resize of `values [height, width]` to `[toHeight, toWidth]`, clamped at 0. Maps of that size pass unchanged. */
+/**
+ * Bicubic resize of `values [height, width]` to `[toHeight, toWidth]`, clamped at 0. Maps of that size pass unchanged.
+ * @param {Float32Array} values
+ * @param {number} height
+ * @param {number} width
+ * @param {number} toHeight
+ * @param {number} toWidth
+ */
 export function resize(values, height, width, toHeight, toWidth) {
   if (height === toHeight && width === toWidth) return values;
   return clamp(resampled(values, height, width, toHeight, toWidth));
 }
 
-/** The end of a mean: nothing below 0. Changes the values in place. */
+/**
+ * The end of a mean: nothing below 0. Changes the values in place.
+ * @param {Float32Array} values
+ */
 export function clamp(values) {
   for (let i = 0; i < values.length; i++) if (values[i] < 0) values[i] = 0;
   return values;
 }
 
-/** As `resize`, of maps that go on into a mean: not clamped, so that the mean of all is what it would be of finer maps. */
+/**
+ * As `resize`, of maps that go on into a mean: not clamped, so that the mean of all is what it would be of finer maps.
+ * @param {Float32Array} values
+ * @param {number} height
+ * @param {number} width
+ * @param {number} toHeight
+ * @param {number} toWidth
+ */
 export function resampled(values, height, width, toHeight, toWidth) {
   if (height === toHeight && width === toWidth) return values;
   const columns = weights(width, toWidth);
@@ -51,18 +75,28 @@ export function resampled(values, height, width, toHeight, toWidth) {
   return resized;
 }
 
-const known = new Map();
+/** @typedef {{index: Int32Array, weight: Float32Array}} Weights for each place, four places and their weights */
 
-/** For each of `to` places, four places of `from` and their weights. */
+/** @type {Map<string, Weights>} */
+const weightsBySizes = new Map();
+
+/**
+ * For each of `to` places, four places of `from` and their weights.
+ * @param {number} from
+ * @param {number} to
+ */
 function weights(from, to) {
   const key = `${from}/${to}`;
-  if (!known.has(key)) {
-    if (known.size > 100) known.clear();
-    known.set(key, computeWeights(from, to));
+  let result = weightsBySizes.get(key);
+  if (!result) {
+    if (weightsBySizes.size > 100) weightsBySizes.clear();
+    result = computeWeights(from, to);
+    weightsBySizes.set(key, result);
   }
-  return known.get(key);
+  return result;
 }
 
+/** @param {number} from @param {number} to @returns {Weights} */
 function computeWeights(from, to) {
   const index = new Int32Array(4 * to);
   const weight = new Float32Array(4 * to);
@@ -77,6 +111,7 @@ function computeWeights(from, to) {
   return { index, weight };
 }
 
+/** @param {number} distance */
 function cubic(distance) {
   const a = SHARPNESS;
   if (distance <= 1) return ((a + 2) * distance - (a + 3)) * distance * distance + 1;
@@ -84,6 +119,10 @@ function cubic(distance) {
   return 0;
 }
 
+/**
+ * @param {ArrayLike<number>} values
+ * @returns {Range}
+ */
 export function rangeOf(values) {
   let low = Infinity;
   let high = -Infinity;
@@ -98,19 +137,29 @@ export function rangeOf(values) {
 /**
  * How strong a value is, from 0 to 1, in a range: `(value - low) * scale`, to be cut off at both ends. In a flat map
  * nothing is.
+ * @param {Range} range
  */
 export function strength({ low, high }) {
   return { low, scale: high > low ? 1 / (high - low) : 0 };
 }
 
-/** 256 colours, RGB, as words of RGBA pixels on this machine. */
+/**
+ * 256 colours, RGB, as words of RGBA pixels on this machine.
+ * @param {ArrayLike<number>} table
+ */
 export function paletteOf(table) {
   const bytes = new Uint8ClampedArray(4 * 256);
   for (let i = 0; i < 256; i++) bytes.set([table[3 * i], table[3 * i + 1], table[3 * i + 2], 255], 4 * i);
   return new Uint32Array(bytes.buffer);
 }
 
-/** Paint values over the whole of `pixels` (words, as in `palette`). */
+/**
+ * Paint values over the whole of `pixels` (words, as in `palette`).
+ * @param {ArrayLike<number>} values
+ * @param {Range} range
+ * @param {Uint32Array} palette
+ * @param {Uint32Array} pixels
+ */
 export function paint(values, range, palette, pixels) {
   const { low, scale } = strength(range);
   for (let i = 0; i < values.length; i++) {
@@ -121,13 +170,20 @@ export function paint(values, range, palette, pixels) {
 
 const LINE = 2; // px of a contour
 
-/** Paint only lines, at a quarter, half and three quarters of the range; the rest is transparent. */
+/**
+ * Paint only lines, at a quarter, half and three quarters of the range; the rest is transparent.
+ * @param {ArrayLike<number>} values
+ * @param {Range} range
+ * @param {Uint32Array} palette
+ * @param {Uint32Array} pixels
+ * @param {number} width
+ */
 export function paintContours(values, range, palette, pixels, width) {
   const { low, scale } = strength(range);
   const band = new Uint8Array(values.length);
   for (let i = 0; i < values.length; i++) {
     const part = (values[i] - low) * scale;
-    band[i] = (part > 0.25) + (part > 0.5) + (part > 0.75);
+    band[i] = part > 0.75 ? 3 : part > 0.5 ? 2 : part > 0.25 ? 1 : 0;
   }
   for (let i = 0, x = 0; i < values.length; i++, x = x + 1 < width ? x + 1 : 0) {
     const here = band[i];

@@ -1,7 +1,13 @@
 /**
  * Which map belongs to a selection. A sheet (one layer, or the mean of all) has a row for everything, one for each group
- * of steps, one for each head, and one for each head in each joint group of steps: see `i2am_core/view.py`.
+ * of steps, one for each head, and one for each head in each joint group of steps: see `i2am_core/showing/view.py`.
  */
+
+import { tensorOf } from "./file.mjs";
+
+/** @import { ViewFile } from "./file.mjs" */
+/** @import { Range } from "./heat.mjs" */
+/** @import { FileHeader, Header } from "./header.d.ts" */
 
 /**
  * @typedef {object} Selection
@@ -12,31 +18,77 @@
  * @property {number | null} head number of a head in the sheet's list; null is all
  */
 
-/** Heads that a sheet tells apart, with the words for each: `{head, of, layers}`. */
+/** @typedef {"step" | "layer" | "head"} Axis */
+
+/** @typedef {FileHeader["measures"][number]} Measure */
+
+/**
+ * A map as it is in the file: a value is `low + level / 255 * (high - low)`.
+ * @typedef {object} MapRow
+ * @property {ArrayLike<number>} levels
+ * @property {number} low
+ * @property {number} high
+ * @property {number} height
+ * @property {number} width
+ */
+
+/**
+ * Heads that a sheet tells apart: each is number `head` of `of`, in so many `layers`.
+ * @param {Header} header
+ * @param {number} reference
+ * @param {number | null} layer
+ * @returns {{head: number, of: number, layers: number}[]}
+ */
 export function headsOf(header, reference, layer) {
   if (!header.heads) return [];
+  /** @type {[of: number, layers: number][]} */
   const groups = layer === null ? header.references[reference].heads : [[header.layers[layer].heads, 1]];
   return groups.flatMap(([of, layers]) => Array.from({ length: of }, (_, head) => ({ head, of, layers })));
 }
 
-/** The joint group that holds a group of steps, or -1 where heads are only told apart over all steps. */
+/**
+ * How many heads a sheet tells apart: `headsOf` without the list, since every bar asks for it.
+ * @param {Header} header
+ * @param {number} reference
+ * @param {number | null} layer
+ */
+export function headCount(header, reference, layer) {
+  if (!header.heads) return 0;
+  if (layer !== null) return header.layers[layer].heads;
+  return header.references[reference].heads.reduce((sum, [of]) => sum + of, 0);
+}
+
+/**
+ * The joint group that holds a group of steps, or -1 where heads are only told apart over all steps.
+ * @param {Header} header
+ * @param {number} step
+ */
 export function jointOf(header, step) {
   const [first] = header.steps[step];
   return header.joint.findIndex(([low, high]) => low <= first && first < high);
 }
 
-/** The row of a selection in its sheet, or null where it was not kept. */
+/**
+ * The row of a selection in its sheet, or null where it was not kept.
+ * @param {Header} header
+ * @param {Selection} selection
+ */
 export function rowOf(header, { reference, layer, step, head }) {
   const steps = header.steps.length;
   if (head === null) return step === null ? 0 : 1 + step;
-  const heads = headsOf(header, reference, layer).length;
+  const heads = headCount(header, reference, layer);
   if (head >= heads) return null;
   if (step === null) return 1 + steps + head;
   const group = jointOf(header, step);
   return group < 0 ? null : 1 + steps + (1 + group) * heads + head;
 }
 
-/** The steps that a row is the mean of, `[first, one after the last]`. */
+/**
+ * The steps that a row is the mean of.
+ * @param {Header} header
+ * @param {Pick<Selection, "step" | "head">} selection
+ * @returns {[first: number, end: number]}
+ */
 export function stepsOf(header, { step, head }) {
   if (step === null) return [0, header.sigmas.length - 1];
   return head === null ? header.steps[step] : header.joint[jointOf(header, step)];
@@ -45,14 +97,20 @@ export function stepsOf(header, { step, head }) {
 /**
  * A selection that exists in this file, as near as possible to the one wanted. Where a head in one step was not kept, the
  * one that was `changed` last stays.
+ * @template {Selection} Wanted
+ * @param {Header} header
+ * @param {Wanted} wanted
+ * @param {string} [changed]
+ * @returns {Wanted}
  */
 export function settle(header, wanted, changed = "step") {
+  /** @param {number} value @param {number} count */
   const within = (value, count) => Math.max(0, Math.min(count - 1, Math.round(value) || 0));
   const item = within(wanted.item, header.items.length);
   const reference = readBy(header, within(wanted.reference, header.references.length));
   const layers = header.references[reference].layers;
-  const layer = layers.includes(wanted.layer) ? wanted.layer : null;
-  const heads = headsOf(header, reference, layer).length;
+  const layer = wanted.layer !== null && layers.includes(wanted.layer) ? wanted.layer : null;
+  const heads = headCount(header, reference, layer);
   let step = wanted.step === null ? null : within(wanted.step, header.steps.length);
   let head = wanted.head === null || !heads ? null : within(wanted.head, heads);
   if (head !== null && step !== null && jointOf(header, step) < 0) {
@@ -62,32 +120,46 @@ export function settle(header, wanted, changed = "step") {
   return { ...wanted, item, reference, layer, step, head };
 }
 
-/** The reference itself, or the first that any layer has read: one may have been given and never have been read. */
+/**
+ * The reference itself, or the first that any layer has read: one may have been given and never have been read.
+ * @param {Header} header
+ * @param {number} reference
+ */
 function readBy(header, reference) {
   if (header.references[reference].layers.length) return reference;
-  return Math.max(0, header.references.findIndex(({ layers }) => layers.length));
+  return Math.max(
+    0,
+    header.references.findIndex(({ layers }) => layers.length),
+  );
 }
 
+/** @param {Selection} selection */
 const sheet = ({ item, reference, layer }) => `${item}/${reference}/${layer ?? "all"}`;
 
 /**
- * @param {{header: object, tensors: Map}} file
+ * @param {ViewFile} file
  * @param {Selection} selection
  * @param {string} field such as "r2g_paper"
- * @returns {{levels: Uint8Array, low: number, high: number, height: number, width: number} | null} a value is
- *   `low + level / 255 * (high - low)`; null where nothing was captured, or there is no such map
+ * @returns {MapRow | null} null where nothing was captured, or there is no such map
  */
-export function mapOf({ header, tensors }, selection, field) {
+export function mapOf(file, selection, field) {
+  const { header, tensors } = file;
   const maps = tensors.get(`maps/${sheet(selection)}/${field}`);
   const row = rowOf(header, selection);
   if (!maps || row === null) return null;
   const [, height, width] = maps.shape;
-  const [low, high] = tensors.get(`range/${sheet(selection)}/${field}`).data.subarray(2 * row, 2 * row + 2);
+  const [low, high] = tensorOf(file, `range/${sheet(selection)}/${field}`).data.subarray(2 * row, 2 * row + 2);
   if (Number.isNaN(low)) return null;
   return { levels: maps.data.subarray(row * height * width, (row + 1) * height * width), low, high, height, width };
 }
 
-/** The lowest and highest value of a field over all steps of a selection: a scale for comparing steps. */
+/**
+ * The lowest and highest value of a field over all steps of a selection: a scale for comparing steps.
+ * @param {ViewFile} file
+ * @param {Selection} selection
+ * @param {string} field
+ * @returns {Range | null}
+ */
 export function rangeOverSteps(file, selection, field) {
   let low = Infinity;
   let high = -Infinity;
@@ -101,7 +173,12 @@ export function rangeOverSteps(file, selection, field) {
   return low <= high ? { low, high } : null;
 }
 
-/** A measure of the picture's map of a selection (share, concentration, inside); NaN where there is none. */
+/**
+ * A measure of the picture's map of a selection; NaN where there is none.
+ * @param {ViewFile} file
+ * @param {Selection} selection
+ * @param {Measure} measure
+ */
 export function measureOf({ header, tensors }, selection, measure) {
   const measures = tensors.get(`measures/${sheet(selection)}`);
   const row = rowOf(header, selection);
@@ -109,38 +186,68 @@ export function measureOf({ header, tensors }, selection, measure) {
   return measures.data[header.measures.indexOf(measure) * measures.shape[1] + row];
 }
 
-/** A measure along one axis ("step", "layer" or "head") of a selection, the rest of it as it is. */
+/**
+ * A measure along one axis of a selection, the rest of it as it is.
+ * @param {ViewFile} file
+ * @param {Selection} selection
+ * @param {Axis} axis
+ * @param {Measure} measure
+ */
 export function along(file, selection, axis, measure) {
   return choices(file.header, selection, axis).map((value) =>
     measureOf(file, alone(file.header, selection, axis, value), measure),
   );
 }
 
-/** What an axis offers: numbers of steps, of layers that see the reference, of heads. */
+/**
+ * What an axis offers: numbers of steps, of layers that see the reference, of heads.
+ * @param {Header} header
+ * @param {Pick<Selection, "reference" | "layer">} selection
+ * @param {Axis} axis
+ */
 export function choices(header, { reference, layer }, axis) {
   if (axis === "step") return header.steps.map((_, number) => number);
   if (axis === "layer") return header.references[reference].layers;
-  return headsOf(header, reference, layer).map((_, number) => number);
+  return Array.from({ length: headCount(header, reference, layer) }, (_, number) => number);
 }
 
-/** The selection with one axis at a value, without what could not be shown with it. */
+/**
+ * The selection with one axis at a value, without what could not be shown with it.
+ * @param {Header} header
+ * @param {Selection} selection
+ * @param {Axis} axis
+ * @param {number} value
+ * @returns {Selection}
+ */
 function alone(header, selection, axis, value) {
+  /** @type {Selection} */
   const moved = { ...selection, [axis]: value };
-  if (axis === "layer" && (selection.head ?? 0) >= headsOf(header, moved.reference, value).length) moved.head = null;
+  if (axis === "layer" && (selection.head ?? 0) >= headCount(header, moved.reference, value)) moved.head = null;
   return rowOf(header, moved) === null ? { ...moved, [axis === "head" ? "step" : "head"]: null } : moved;
 }
 
-const varying = new WeakMap();
+/** @type {WeakMap<ViewFile, Map<string, boolean>>} */
+const varyingByFile = new WeakMap();
 
-/** Whether a measure tells anything here: a reference with a softmax of its own always has all of it. */
+/**
+ * Whether a measure says anything here: a reference with a softmax of its own always has all of it.
+ * @param {ViewFile} file
+ * @param {Pick<Selection, "item" | "reference">} selection
+ * @param {Measure} measure
+ */
 export function varies(file, { item, reference }, measure) {
-  if (!varying.has(file)) varying.set(file, new Map());
-  const known = varying.get(file);
+  const varying = varyingByFile.get(file) ?? new Map();
+  varyingByFile.set(file, varying);
   const key = `${item}/${reference}/${measure}`;
-  if (!known.has(key)) known.set(key, computeVaries(file, { item, reference }, measure));
-  return known.get(key);
+  if (!varying.has(key)) varying.set(key, computeVaries(file, { item, reference }, measure));
+  return varying.get(key);
 }
 
+/**
+ * @param {ViewFile} file
+ * @param {Pick<Selection, "item" | "reference">} selection
+ * @param {Measure} measure
+ */
 function computeVaries(file, { item, reference }, measure) {
   const values = [];
   for (const layer of [null, ...file.header.references[reference].layers]) {

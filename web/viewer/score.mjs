@@ -1,11 +1,18 @@
-/** IMACS of a map, at the size of its mask: `i2am_core/metrics.py`. */
+/** IMACS of a map, at the size of its mask: `i2am_core/reading/metrics.py`. */
 
 import { strength } from "./heat.mjs";
+
+/** @import { Range } from "./heat.mjs" */
 
 export const PENALTY = 3;
 export const THRESHOLD = 0.4;
 
-/** At most 1; negative where the attention falls outside; null for an empty or a full mask, which has no score. */
+/**
+ * At most 1; negative where the attention falls outside; null for an empty or a full mask, which has no score.
+ * @param {ArrayLike<number>} values
+ * @param {Range} range
+ * @param {ArrayLike<number>} mask 0 and 1
+ */
 export function imacs(values, range, mask, penalty = PENALTY, threshold = THRESHOLD) {
   const { low, scale } = strength(range);
   const sums = [0, 0]; // outside, inside

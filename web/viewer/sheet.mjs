@@ -1,27 +1,54 @@
 /** What is on the screen as a picture to keep: both panes side by side, with their words. */
 
+import { contextOf } from "./dom.mjs";
+
+/** @import { Box } from "./geometry.mjs" */
+
+/**
+ * @typedef {object} SheetPane
+ * @property {HTMLImageElement | null} picture
+ * @property {HTMLCanvasElement} heat
+ * @property {boolean} visible whether there is any heat
+ * @property {boolean} lights whether it is light over the picture, and not colours on it
+ * @property {number} opacity
+ * @property {string} title
+ * @property {string} detail
+ * @property {string} outline of the mask, an SVG path
+ * @property {Box[]} boxes that are asked about
+ */
+
 const PANE = 512;
 const GAP = 16;
 const LINE = 22;
 
 /**
- * Draw on a canvas. Each pane: `{picture, heat, lights, opacity, bare, title, detail, shapes(context, width, height)}`.
- * @returns {HTMLCanvasElement}
+ * Draw panes on a canvas, and lines of words below them.
+ * @param {SheetPane[]} panes
+ * @param {string[]} footer
  */
 export function drawSheet(panes, footer) {
   const heights = panes.map(({ heat }) => Math.round((PANE * heat.height) / heat.width));
   const canvas = document.createElement("canvas");
   canvas.width = even(panes.length * (PANE + GAP) + GAP);
   canvas.height = even(Math.max(...heights) + 2 * LINE + GAP + footer.length * LINE + GAP);
-  const context = canvas.getContext("2d");
+  const context = contextOf(canvas);
   context.fillStyle = "#181a1f";
   context.fillRect(0, 0, canvas.width, canvas.height);
   panes.forEach((pane, number) => drawPane(context, pane, GAP + number * (PANE + GAP), 2 * LINE + 6, heights[number]));
   const below = Math.max(...heights) + 2 * LINE + GAP;
-  footer.forEach((line, number) => write(context, line, GAP, below + (number + 0.5) * LINE, "#b8bcc6", canvas.width - 2 * GAP));
+  footer.forEach((line, number) =>
+    write(context, line, GAP, below + (number + 0.5) * LINE, "#b8bcc6", canvas.width - 2 * GAP),
+  );
   return canvas;
 }
 
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {SheetPane} pane
+ * @param {number} left
+ * @param {number} top
+ * @param {number} height
+ */
 function drawPane(context, pane, left, top, height) {
   write(context, pane.title, left, LINE * 0.75, "#ffffff", PANE, "600 ");
   write(context, pane.detail, left, LINE * 1.6, "#b8bcc6", PANE);
@@ -36,7 +63,7 @@ function drawPane(context, pane, left, top, height) {
     context.globalAlpha = pane.lights ? 1 - 0.6 * pane.opacity : 1;
     context.drawImage(pane.picture, 0, 0, PANE, height);
   }
-  if (pane.heat && pane.visible) {
+  if (pane.visible) {
     context.globalAlpha = pane.lights ? pane.opacity : 1;
     context.globalCompositeOperation = pane.lights ? "lighter" : "source-over";
     context.drawImage(pane.heat, 0, 0, PANE, height);
@@ -53,6 +80,14 @@ function drawPane(context, pane, left, top, height) {
   context.restore();
 }
 
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {string} path over a square of 1
+ * @param {number} width
+ * @param {number} height
+ * @param {string} color
+ * @param {number[]} dashes
+ */
 function stroke(context, path, width, height, color, dashes) {
   const scaled = new Path2D();
   scaled.addPath(new Path2D(path), new DOMMatrix([width, 0, 0, height, 0, 0]));
@@ -61,6 +96,15 @@ function stroke(context, path, width, height, color, dashes) {
   context.stroke(scaled);
 }
 
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {string} text
+ * @param {number} x
+ * @param {number} y
+ * @param {string} color
+ * @param {number} width
+ * @param {string} [weight]
+ */
 function write(context, text, x, y, color, width, weight = "") {
   context.font = `${weight}14px system-ui, sans-serif`;
   context.textBaseline = "middle";
@@ -68,18 +112,32 @@ function write(context, text, x, y, color, width, weight = "") {
   context.fillText(text, x, y, width);
 }
 
+/** @param {number} value */
 function even(value) {
   return value + (value % 2);
 }
 
-/** The file of a canvas. */
+/**
+ * The file of a canvas.
+ * @param {HTMLCanvasElement} canvas
+ * @param {string} type
+ * @returns {Promise<Blob>}
+ */
 export function encode(canvas, type) {
   return new Promise((resolve, reject) => {
-    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error(`this browser cannot write ${type}.`))), type, 0.92);
+    canvas.toBlob(
+      (blob) => (blob ? resolve(blob) : reject(new Error(`this browser cannot write ${type}.`))),
+      type,
+      0.92,
+    );
   });
 }
 
-/** Offer a file under a name. */
+/**
+ * Offer a file under a name.
+ * @param {Blob} blob
+ * @param {string} name
+ */
 export function save(blob, name) {
   const url = URL.createObjectURL(blob);
   const link = document.createElement("a");

@@ -2,6 +2,30 @@
 
 import { WHOLE } from "./geometry.mjs";
 
+/** @import { Box, View } from "./geometry.mjs" */
+/** @import { Measure, Selection } from "./maps.mjs" */
+
+/** @typedef {"generated" | "reference"} Side one of the two panes, and the picture in it */
+
+/** @typedef {{side: Side, box: Box}} Question about a part of one of the pictures, answered on the other */
+
+/**
+ * @typedef {object} Looks how maps are drawn
+ * @property {"paper" | "share"} normalization
+ * @property {"each map" | "over time"} scale
+ * @property {"heat" | "contours" | "off"} style
+ * @property {string} colormap
+ * @property {number} opacity
+ * @property {Measure | null} measure that bars and tables show; null is the first that says anything
+ * @property {boolean} matrix whether the tables are open
+ * @property {boolean} linked whether both panes move together
+ * @property {Record<Side, View>} views
+ * @property {Question | null} ask
+ */
+
+/** @typedef {Selection & Looks} State */
+
+/** @type {State} */
 export const START = {
   item: 0,
   reference: 0,
@@ -20,37 +44,97 @@ export const START = {
   ask: null,
 };
 
-const ALLOWED = {
-  normalization: ["paper", "share"],
-  scale: ["each map", "over time"],
-  style: ["heat", "contours", "off"],
-  measure: [null, "share", "concentration", "inside"],
-};
+/** @type {readonly Side[]} */
+export const SIDES = ["generated", "reference"];
 
-/** A whole state from what a workflow holds, which may be of another version or of no version at all. */
-export function stateFrom(kept) {
-  const state = { ...START };
-  if (typeof kept !== "object" || kept === null) return state;
-  for (const key of ["item", "reference"]) if (Number.isInteger(kept[key])) state[key] = kept[key];
-  for (const key of ["layer", "step", "head"]) if (Number.isInteger(kept[key])) state[key] = kept[key];
-  for (const [key, values] of Object.entries(ALLOWED)) if (values.includes(kept[key])) state[key] = kept[key];
-  for (const key of ["matrix", "linked"]) if (typeof kept[key] === "boolean") state[key] = kept[key];
-  if (typeof kept.colormap === "string") state.colormap = kept.colormap;
-  if (kept.opacity >= 0 && kept.opacity <= 1) state.opacity = kept.opacity;
-  if (isView(kept.views?.generated) && isView(kept.views?.reference)) state.views = copy(kept.views);
-  if (["generated", "reference"].includes(kept.ask?.side) && isBox(kept.ask.box)) state.ask = copy(kept.ask);
-  return state;
+/** @param {Side} side */
+export function otherSide(side) {
+  return side === "generated" ? "reference" : "generated";
 }
 
-/** Of what may be a proxy of Vue's, which structuredClone refuses. */
+/**
+ * A whole state from what a workflow holds, which may be of another version or of no version at all.
+ * @param {unknown} saved
+ * @returns {State}
+ */
+export function stateFrom(saved) {
+  const from = record(saved);
+  return {
+    item: integer(from.item, START.item),
+    reference: integer(from.reference, START.reference),
+    layer: integer(from.layer, START.layer),
+    step: integer(from.step, START.step),
+    head: integer(from.head, START.head),
+    normalization: oneOf(from.normalization, ["paper", "share"], START.normalization),
+    scale: oneOf(from.scale, ["each map", "over time"], START.scale),
+    style: oneOf(from.style, ["heat", "contours", "off"], START.style),
+    colormap: typeof from.colormap === "string" ? from.colormap : START.colormap,
+    opacity: isPart(from.opacity) ? from.opacity : START.opacity,
+    measure: oneOf(from.measure, [null, "share", "concentration", "inside"], START.measure),
+    matrix: typeof from.matrix === "boolean" ? from.matrix : START.matrix,
+    linked: typeof from.linked === "boolean" ? from.linked : START.linked,
+    views: areViews(from.views) ? copy(from.views) : START.views,
+    ask: isQuestion(from.ask) ? copy(from.ask) : START.ask,
+  };
+}
+
+/**
+ * @param {unknown} value
+ * @returns {Record<string, unknown>}
+ */
+function record(value) {
+  return typeof value === "object" && value !== null ? { ...value } : {};
+}
+
+/**
+ * @template {number | null} Default
+ * @param {unknown} value
+ * @param {Default} otherwise
+ * @returns {number | Default}
+ */
+function integer(value, otherwise) {
+  return typeof value === "number" && Number.isInteger(value) ? value : otherwise;
+}
+
+/**
+ * @template {string | null} Value
+ * @param {unknown} value
+ * @param {Value[]} allowed
+ * @param {Value} otherwise
+ */
+function oneOf(value, allowed, otherwise) {
+  return allowed.find((one) => one === value) ?? otherwise;
+}
+
+/**
+ * Of what may be a proxy of Vue's, which structuredClone refuses.
+ * @template Value
+ * @param {Value} value
+ * @returns {Value}
+ */
 function copy(value) {
   return JSON.parse(JSON.stringify(value));
 }
 
-function isView(view) {
-  return [view?.zoom, view?.x, view?.y].every(Number.isFinite) && view.zoom >= 1;
+/** @param {unknown} value @returns {value is Record<Side, View>} */
+function areViews(value) {
+  const { generated, reference } = record(value);
+  return isView(generated) && isView(reference);
 }
 
-function isBox(box) {
-  return Array.isArray(box) && box.length === 4 && box.every((side) => side >= 0 && side <= 1);
+/** @param {unknown} value @returns {value is View} */
+function isView(value) {
+  const { zoom, x, y } = record(value);
+  return [zoom, x, y].every(Number.isFinite) && Number(zoom) >= 1;
+}
+
+/** @param {unknown} value @returns {value is Question} */
+function isQuestion(value) {
+  const { side, box } = record(value);
+  return SIDES.some((one) => one === side) && Array.isArray(box) && box.length === 4 && box.every(isPart);
+}
+
+/** @param {unknown} value @returns {value is number} */
+function isPart(value) {
+  return typeof value === "number" && value >= 0 && value <= 1;
 }

@@ -1,5 +1,8 @@
 /** The viewer's words. English is the key; what has no translation stays English. */
 
+/** @typedef {(text: string, ...values: unknown[]) => string} Say a text of ours in the user's language */
+
+/** @type {Record<string, string>} */
 const ZH = {
   "Where the reference acts": "参考图作用在何处",
   "Which parts were used": "用到了参考图的哪些部分",
@@ -67,8 +70,10 @@ const ZH = {
   "mean of all steps and heads of {0} layers": "{0} 层中所有步和头的平均",
   "of layer {0}, all steps and heads": "第 {0} 层，所有步和头",
   "nothing was captured here": "此处没有捕获数据",
-  "This reference's tokens have no place in its image, so there is no map on it.": "此参考图的词元在图中没有位置，因此没有对应的图。",
-  "One head in one step did not fit into the viewer's file: the other is set to all.": "查看器文件放不下单步中的单个头：另一项已设为全部。",
+  "This reference's tokens have no place in its image, so there is no map on it.":
+    "此参考图的词元在图中没有位置，因此没有对应的图。",
+  "One head in one step did not fit into the viewer's file: the other is set to all.":
+    "查看器文件放不下单步中的单个头：另一项已设为全部。",
   "To ask about a part, set pair_maps of I2AM Capture to 'inpainting mask' or 'everywhere', and queue again.":
     "要询问某个部分，请将 I2AM Capture 的 pair_maps 设为 'inpainting mask' 或 'everywhere'，然后重新运行。",
   "No pair maps here: this lies outside the inpainting mask. Set pair_maps of I2AM Capture to 'everywhere' to ask anywhere.":
@@ -92,10 +97,14 @@ const ZH = {
   "strongest patches": "最强的图块",
 };
 
-/** Words in the language of a locale such as "zh"; `{0}` stands for the first value. */
+/**
+ * Words in the language of a locale such as "zh"; `{0}` stands for the first value.
+ * @param {unknown} locale
+ * @returns {Say}
+ */
 export function translator(locale) {
   const words = String(locale).toLowerCase().startsWith("zh") ? ZH : {};
-  return (text, ...values) => (words[text] ?? text).replace(/\{(\d)\}/g, (_, number) => values[number]);
+  return (text, ...values) => (words[text] ?? text).replace(/\{(\d)\}/g, (_, number) => String(values[number]));
 }
 
 export const translated = Object.keys(ZH);

@@ -1,12 +1,18 @@
 /** Numbers as people read them. */
 
-/** Two digits that count, or "–" for what is not a number. */
+/**
+ * Three digits that count, or "–" for what is not a number.
+ * @param {number} value
+ */
 export function small(value) {
   if (!Number.isFinite(value)) return "\u2013";
   if (value === 0) return "0";
-  return Math.abs(value) >= 0.01 && Math.abs(value) < 1000 ? String(Number(value.toPrecision(3))) : value.toExponential(1);
+  return Math.abs(value) >= 0.01 && Math.abs(value) < 1000
+    ? String(Number(value.toPrecision(3)))
+    : value.toExponential(1);
 }
 
+/** @param {number} part of 1 */
 export function percent(part) {
   if (!Number.isFinite(part)) return "\u2013";
   return `${Number((100 * part).toPrecision(part >= 0.1 ? 3 : 2))} %`;

@@ -1,0 +1,101 @@
+"""The header of the viewer's file: JSON that says what its maps are of.
+
+Both sides are checked against these types: ``view.py`` and the node that write it, and the page that reads it, by way
+of ``web/viewer/header.d.ts``, which ``scripts/header_types.py`` writes from here. Docstrings go there too.
+"""
+
+from typing import Literal, TypedDict
+
+Measure = Literal["share", "inside", "concentration"]
+
+
+class HeaderItem(TypedDict):
+    """One picture of the batch. ``scope`` is the part of it that the maps on references are made for."""
+
+    scope: Literal["whole image", "inpainting mask"]
+
+
+class HeaderLayer(TypedDict):
+    """A layer. ``grid`` is ``[height, width]``, of each of the ``frames``."""
+
+    name: str
+    grid: tuple[int, int]
+    frames: int
+    heads: int
+
+
+class HeaderReference(TypedDict):
+    """A reference. ``grid`` is ``[height, width]``, or None if its tokens have no place in its image.
+
+    ``layers`` are the numbers of those that read it; ``heads`` are ``[heads, layers that have so many]``;
+    ``pairs_captured`` are the layers whose pair maps the run recorded, in this file or not.
+    """
+
+    name: str
+    tokens: int
+    grid: tuple[int, int] | None
+    approximate: bool
+    layers: list[int]
+    heads: list[tuple[int, int]]
+    pairs_captured: list[int]
+
+
+class Header(TypedDict):
+    """What ``view`` says of its maps.
+
+    ``sigmas`` are one more than there are steps. ``steps`` and ``joint`` are groups of steps, ``[first, one after the
+    last]``: those that maps are told apart by, and those in which heads are told apart, if ``heads`` are at all.
+    ``pairs`` are, for ``<item>/<reference>``, the layers whose pair maps are in this file. ``skipped`` counts attention
+    calls by the reason why they were not captured.
+    """
+
+    version: int
+    sigmas: tuple[float, ...]
+    steps: list[tuple[int, int]]
+    joint: list[tuple[int, int]]
+    heads: bool
+    items: list[HeaderItem]
+    grid: tuple[int, int]
+    frames: int
+    layers: list[HeaderLayer]
+    references: list[HeaderReference]
+    pairs: dict[str, list[int]]
+    measures: list[Measure]
+    mechanism: str
+    branch: str
+    captured_calls: int
+    skipped: dict[str, int]
+    notes: list[str]
+    summary: str
+
+
+class HeaderPicture(TypedDict):
+    """A picture, and the heat over it. ``name`` is that of the tensor that holds it as PNG, or None without a picture.
+
+    ``canvas`` is ``[height, width]`` of the heat in px; ``note`` says what a person should know of the picture.
+    """
+
+    name: str | None
+    canvas: tuple[int, int]
+    note: str
+
+
+class HeaderPictures(TypedDict):
+    """The pictures: ``generated`` by item, ``reference`` by reference and item."""
+
+    generated: list[HeaderPicture]
+    reference: list[list[HeaderPicture]]
+
+
+class FileHeader(Header):
+    """What the node I2AM Viewer writes: the view's header, and what the node adds to the file.
+
+    ``colormaps`` are the names of the rows of the tensor ``colormaps``; ``masked`` are the names of the masks' tensors.
+    """
+
+    pictures: HeaderPictures
+    colormaps: list[str]
+    masked: list[str]
+
+
+TYPES = (HeaderItem, HeaderLayer, HeaderReference, Header, HeaderPicture, HeaderPictures, FileHeader)

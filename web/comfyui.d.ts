@@ -1,0 +1,70 @@
+/**
+ * What the page of ComfyUI has that `viewer.js` uses, as it is in the frontends 1.32.9 and 1.58.1. ComfyUI publishes no
+ * types that an extension could be checked against: this is written by hand, and tests/web run it.
+ */
+
+interface ComfyNode {
+  id: number | string;
+  size: [number, number];
+  properties: Record<string, unknown>;
+  graph?: ComfyGraph | null;
+  subgraph?: ComfyGraph;
+  setSize(size: [number, number]): void;
+  addDOMWidget(
+    name: string,
+    type: string,
+    element: HTMLElement,
+    options: { serialize: boolean; getMinHeight: () => number },
+  ): { serialize?: boolean };
+}
+
+interface ComfyGraph {
+  id: string;
+  nodes: ComfyNode[];
+}
+
+/** What a class of nodes may have, each with arguments of its own. */
+type ComfyNodeMethods = Partial<
+  Record<
+    "onNodeCreated" | "onConfigure" | "onAdded" | "onExecuted" | "onRemoved",
+    (this: ComfyNode, ...args: unknown[]) => unknown
+  >
+>;
+
+interface ComfyExtension {
+  name: string;
+  beforeRegisterNodeDef(nodeType: { prototype: ComfyNodeMethods }, nodeData: { name: string }): void;
+  onNodeOutputsUpdated(): void;
+}
+
+interface ComfyApp {
+  registerExtension(extension: ComfyExtension): void;
+  graph: ComfyGraph;
+  /** Newer frontends only: `graph` is then the one that is open, which may be a subgraph. */
+  rootGraph?: ComfyGraph;
+  nodeOutputs?: Record<string, unknown>;
+  canvas?: {
+    emitBeforeChange(): void;
+    emitAfterChange(): void;
+    processMouseWheel(event: WheelEvent): void;
+  };
+  extensionManager?: { setting?: { get(name: string): unknown } };
+}
+
+interface ComfyApi {
+  fetchApi(route: string): Promise<Response>;
+  addEventListener(
+    event: "execution_start" | "execution_success" | "execution_interrupted" | "execution_error",
+    listener: () => void,
+  ): void;
+}
+
+declare module "*/scripts/app.js" {
+  export const app: ComfyApp;
+}
+
+declare module "*/scripts/api.js" {
+  export const api: ComfyApi;
+}
+
+declare const LiteGraph: { vueNodesMode?: boolean };

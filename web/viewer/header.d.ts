@@ -1,0 +1,111 @@
+// Written by scripts/header_types.py from i2am_core/showing/header.py: change it there, and run that.
+
+/**
+ * One picture of the batch. `scope` is the part of it that the maps on references are made for.
+ */
+export interface HeaderItem {
+  scope: "whole image" | "inpainting mask";
+}
+
+/**
+ * A layer. `grid` is `[height, width]`, of each of the `frames`.
+ */
+export interface HeaderLayer {
+  name: string;
+  grid: [number, number];
+  frames: number;
+  heads: number;
+}
+
+/**
+ * A reference. `grid` is `[height, width]`, or null if its tokens have no place in its image.
+ *
+ * `layers` are the numbers of those that read it; `heads` are `[heads, layers that have so many]`;
+ * `pairs_captured` are the layers whose pair maps the run recorded, in this file or not.
+ */
+export interface HeaderReference {
+  name: string;
+  tokens: number;
+  grid: [number, number] | null;
+  approximate: boolean;
+  layers: Array<number>;
+  heads: Array<[number, number]>;
+  pairs_captured: Array<number>;
+}
+
+/**
+ * What `view` says of its maps.
+ *
+ * `sigmas` are one more than there are steps. `steps` and `joint` are groups of steps, `[first, one after the
+ * last]`: those that maps are told apart by, and those in which heads are told apart, if `heads` are at all.
+ * `pairs` are, for `<item>/<reference>`, the layers whose pair maps are in this file. `skipped` counts attention
+ * calls by the reason why they were not captured.
+ */
+export interface Header {
+  version: number;
+  sigmas: Array<number>;
+  steps: Array<[number, number]>;
+  joint: Array<[number, number]>;
+  heads: boolean;
+  items: Array<HeaderItem>;
+  grid: [number, number];
+  frames: number;
+  layers: Array<HeaderLayer>;
+  references: Array<HeaderReference>;
+  pairs: Record<string, Array<number>>;
+  measures: Array<"share" | "inside" | "concentration">;
+  mechanism: string;
+  branch: string;
+  captured_calls: number;
+  skipped: Record<string, number>;
+  notes: Array<string>;
+  summary: string;
+}
+
+/**
+ * A picture, and the heat over it. `name` is that of the tensor that holds it as PNG, or null without a picture.
+ *
+ * `canvas` is `[height, width]` of the heat in px; `note` says what a person should know of the picture.
+ */
+export interface HeaderPicture {
+  name: string | null;
+  canvas: [number, number];
+  note: string;
+}
+
+/**
+ * The pictures: `generated` by item, `reference` by reference and item.
+ */
+export interface HeaderPictures {
+  generated: Array<HeaderPicture>;
+  reference: Array<Array<HeaderPicture>>;
+}
+
+/**
+ * What the node I2AM Viewer writes: the view's header, and what the node adds to the file.
+ *
+ * `colormaps` are the names of the rows of the tensor `colormaps`; `masked` are the names of the masks' tensors.
+ */
+export interface FileHeader {
+  version: number;
+  sigmas: Array<number>;
+  steps: Array<[number, number]>;
+  joint: Array<[number, number]>;
+  heads: boolean;
+  items: Array<HeaderItem>;
+  grid: [number, number];
+  frames: number;
+  layers: Array<HeaderLayer>;
+  references: Array<HeaderReference>;
+  pairs: Record<string, Array<number>>;
+  measures: Array<"share" | "inside" | "concentration">;
+  mechanism: string;
+  branch: string;
+  captured_calls: number;
+  skipped: Record<string, number>;
+  notes: Array<string>;
+  summary: string;
+  pictures: HeaderPictures;
+  colormaps: Array<string>;
+  masked: Array<string>;
+}

@@ -1,0 +1,44 @@
+/** What keys do while the viewer has the focus. */
+
+import { WHOLE } from "./geometry.mjs";
+
+/** @import { Viewer } from "./viewer.mjs" */
+
+/** @type {Record<string, (viewer: Viewer) => void>} */
+const KEYS = {
+  ArrowLeft: (viewer) => viewer.step("step", -1),
+  ArrowRight: (viewer) => viewer.step("step", 1),
+  ArrowUp: (viewer) => viewer.step("layer", -1),
+  ArrowDown: (viewer) => viewer.step("layer", 1),
+  "[": (viewer) => viewer.step("head", -1),
+  "]": (viewer) => viewer.step("head", 1),
+  " ": (viewer) => viewer.play(),
+  0: (viewer) => viewer.change({ views: { generated: WHOLE, reference: WHOLE } }),
+  f: (viewer) => viewer.fullScreen(),
+  F: (viewer) => viewer.fullScreen(),
+  Escape: (viewer) => viewer.change({ ask: null }),
+};
+
+/**
+ * Do what a key is for. Those that a field or a button has a use for itself are left to it.
+ * @param {Viewer} viewer
+ * @param {KeyboardEvent} event
+ */
+export function pressKey(viewer, event) {
+  const act = KEYS[event.key];
+  if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
+  const [target] = event.composedPath();
+  if (isOf(target, "select, input") && event.key !== "Escape") return;
+  if (isOf(target, "button, summary") && event.key === " ") return;
+  event.preventDefault();
+  event.stopPropagation(); // or the canvas behind would act on it too
+  act(viewer);
+}
+
+/**
+ * @param {EventTarget | undefined} target
+ * @param {string} selector
+ */
+function isOf(target, selector) {
+  return target instanceof Element && target.matches(selector);
+}

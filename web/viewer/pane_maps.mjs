@@ -1,0 +1,137 @@
+/** What each pane shows: the map of the selection, or the answer to a question about the other picture. */
+
+import { ask, strongest } from "./ask.mjs";
+import { rangeOf, resize, restore } from "./heat.mjs";
+import { mapOf, rangeOverSteps } from "./maps.mjs";
+import { otherSide } from "./state.mjs";
+
+/** @import { Missing } from "./ask.mjs" */
+/** @import { ViewFile } from "./file.mjs" */
+/** @import { Box, Grid } from "./geometry.mjs" */
+/** @import { Range } from "./heat.mjs" */
+/** @import { Question, Side, State } from "./state.mjs" */
+/** @import { Say } from "./text.mjs" */
+
+/** @typedef {{file: ViewFile, state: State, say: Say}} Scene what is looked at, and in whose words */
+
+/** @typedef {{box: Box, share: number, label: string}} Patch one of the strongest, with its share of the map */
+
+/**
+ * @typedef {object} Heat
+ * @property {Float32Array} values at the size of the pane's canvas
+ * @property {Range} own their range
+ * @property {Range} range that the colours span
+ */
+
+/**
+ * @typedef {object} PaneMap
+ * @property {string} title
+ * @property {string} detail
+ * @property {string} [message] why there is no map
+ * @property {Heat | null} heat
+ * @property {Patch[]} patches
+ */
+
+/** @typedef {Record<Side, PaneMap>} PaneMaps */
+
+const PATCHES = 5;
+
+/** @type {Record<Missing, string>} */
+const MISSING = {
+  pairs: "To ask about a part, set pair_maps of I2AM Capture to 'inpainting mask' or 'everywhere', and queue again.",
+  outside:
+    "No pair maps here: this lies outside the inpainting mask. Set pair_maps of I2AM Capture to 'everywhere' to ask anywhere.",
+  layer: "This layer has no pair maps: choose another, or all layers.",
+  "left out":
+    "The pair maps of this layer did not fit into the viewer's file: choose all layers, or use I2AM Specific Reference.",
+};
+
+/**
+ * The map of the selection on one of the pictures.
+ * @param {Side} side
+ * @param {Scene} scene
+ * @param {Grid} canvas size of the pane's heat
+ * @returns {PaneMap}
+ */
+export function selectedMap(side, scene, canvas) {
+  const { file, state, say } = scene;
+  const title = say(side === "generated" ? "Where the reference acts" : "Which parts were used");
+  if (side === "reference" && !file.header.references[state.reference].grid) {
+    const message = say("This reference's tokens have no place in its image, so there is no map on it.");
+    return { title, detail: "", message, heat: null, patches: [] };
+  }
+  const detail = describe(side, scene);
+  const field = `${side === "generated" ? "r2g" : "g2r"}_${state.normalization}`;
+  const map = mapOf(file, state, field);
+  if (!map) return { title, detail, message: say("nothing was captured here"), heat: null, patches: [] };
+  const fixed = state.scale === "over time" ? rangeOverSteps(file, state, field) : null;
+  return { title, detail, heat: heatOf({ ...map, values: restore(map) }, canvas, fixed), patches: [] };
+}
+
+/**
+ * @param {Side} side
+ * @param {Scene} scene
+ */
+function describe(side, { file, state, say }) {
+  if (side === "generated") return say("reference to generated");
+  const { scope } = file.header.items[state.item];
+  const details = [
+    say("generated to reference"),
+    say(scope === "whole image" ? "asked by the whole picture" : "asked by the inpainting mask"),
+  ];
+  if (file.header.references[state.reference].approximate) details.push(say("approximate"));
+  return details.join(" \u00b7 ");
+}
+
+/**
+ * The answer to a question, on the other picture.
+ * @param {Question} question
+ * @param {Scene} scene
+ * @param {Grid} canvas size of the heat of the pane that answers
+ * @returns {PaneMap}
+ */
+export function answerTo(question, { file, state, say }, canvas) {
+  const title = say(
+    otherSide(question.side) === "reference" ? "Which parts made the marked part" : "Where the marked part went",
+  );
+  const answer = ask(file, state, question.side, question.box);
+  if ("missing" in answer) return { title, detail: "", message: say(MISSING[answer.missing]), heat: null, patches: [] };
+  const { values, height, width, layers } = answer;
+  const details = [
+    layers.length === 1
+      ? say("of layer {0}, all steps and heads", file.header.layers[layers[0]].name)
+      : say("mean of all steps and heads of {0} layers", layers.length),
+  ];
+  if (file.header.references[state.reference].approximate) details.push(say("approximate"));
+  return {
+    title,
+    detail: details.join(" \u00b7 "),
+    heat: heatOf(answer, canvas, null),
+    patches: patchesOf(values, height, width),
+  };
+}
+
+/**
+ * @param {Float32Array} values
+ * @param {number} height
+ * @param {number} width
+ * @returns {Patch[]}
+ */
+function patchesOf(values, height, width) {
+  return strongest(values, PATCHES).map(({ cell, share }, number) => {
+    const [x, y] = [cell % width, Math.floor(cell / width)];
+    return { box: [x / width, y / height, (x + 1) / width, (y + 1) / height], share, label: String(number + 1) };
+  });
+}
+
+/**
+ * @param {{values: Float32Array, height: number, width: number}} map
+ * @param {Grid} canvas
+ * @param {Range | null} fixed that the colours span; without one, they span the map's own
+ * @returns {Heat}
+ */
+function heatOf({ values, height, width }, [toHeight, toWidth], fixed) {
+  const large = resize(values, height, width, toHeight, toWidth);
+  const own = rangeOf(large);
+  return { values: large, own, range: fixed ?? own };
+}
