@@ -22,6 +22,7 @@ from .reading.specific import SpecificMap, specific
 from .recording.recorder import PAIR_SHARE, Place, Recorder, Verdict
 from .regions import cells_of
 from .selection import SCOPES, Selection
+from .showing.header import FileHeader, Header, HeaderPicture
 from .showing.render import COLORMAPS, Scale, color_table, colorize, heat, overlay, stretch
 from .showing.report import Row, attribution_sheet, contact_sheet
 from .showing.view import View, sheets, view
@@ -38,6 +39,9 @@ __all__ = [
     "Attribution",
     "AttributionError",
     "Direction",
+    "FileHeader",
+    "Header",
+    "HeaderPicture",
     "Index",
     "Interceptor",
     "Layer",

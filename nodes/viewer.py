@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..i2am_core import COLORMAPS, Attribution, TokenGrid, color_table, sheets, view
+from ..i2am_core import COLORMAPS, Attribution, FileHeader, HeaderPicture, TokenGrid, color_table, sheets, view
 from .images import LONGEST_SIDE, choose, enlarge, generated_picture, painted_mask, reference_image, size_for, small
 from .schema import AttributionHandle, Schema
 from .wording import in_words
@@ -82,7 +82,8 @@ class I2AMViewer(io.ComfyNode):
             progress.update(1)
 
         maps = view(attribution, FILE_BYTES - sum(x.nbytes for x in tensors.values()), painted, tick)
-        header = maps.header | {
+        header: FileHeader = {
+            **maps.header,
             "pictures": {"generated": generated, "reference": references},
             "colormaps": list(COLORMAPS),
             "masked": sorted(masks),
@@ -97,7 +98,7 @@ class Pictures:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     _names: dict[bytes, str] = field(default_factory=dict)
 
-    def add(self, picture: Tensor | None, grid: TokenGrid, note: str = "") -> dict[str, Any]:
+    def add(self, picture: Tensor | None, grid: TokenGrid, note: str = "") -> HeaderPicture:
         """Add a picture ``[H, W, 3]`` uint8. Returns what the page needs: its name, and the size in px of its heat."""
         if picture is None:
             return {"name": None, "canvas": size_for(grid), "note": note}
@@ -119,7 +120,7 @@ class Pictures:
         return self._names[data]
 
 
-def _generated(pictures: Pictures, attribution: Attribution, image: Tensor | None, item: int) -> dict[str, Any]:
+def _generated(pictures: Pictures, attribution: Attribution, image: Tensor | None, item: int) -> HeaderPicture:
     if image is None:
         return pictures.add(attribution.picture("r2g", 0, item), attribution.grid)
     return pictures.add(small(choose(image, generated_picture(attribution, item)), PICTURE_SIDE), attribution.grid)
@@ -127,7 +128,7 @@ def _generated(pictures: Pictures, attribution: Attribution, image: Tensor | Non
 
 def _reference(
     pictures: Pictures, attribution: Attribution, image: Tensor | None, number: int, item: int
-) -> dict[str, Any]:
+) -> HeaderPicture:
     """The reference's picture. One that is not what the model saw is left out with the reason, and the maps stay."""
     grid = attribution.references[number].grid
     if image is None:
@@ -149,7 +150,7 @@ def _mask(attribution: Attribution, mask: Tensor | None, item: int) -> Tensor | 
     return painted_mask(attribution, mask, item)[0].float()
 
 
-def _write(tensors: dict[str, Tensor], header: dict[str, Any]) -> dict[str, Any]:
+def _write(tensors: dict[str, Tensor], header: FileHeader) -> dict[str, Any]:
     """Write a file for the page and describe it. Its name cannot be guessed, since ``/view`` serves it to anyone."""
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)

@@ -93,7 +93,7 @@ def expected(attribution: Attribution, mask: torch.Tensor) -> dict:
         "imacs": imacs(maps(attribution, "r2g").values[0], mask),
         "colors": (colorize(whole, "viridis") * 255).round().int().flatten().tolist(),
         "table": (colorize(torch.linspace(0, 1, 256)[None, None], "viridis") * 255).round().int().flatten().tolist(),
-        "asked": [_asked(attribution, side, box) for side in ("generated", "reference") for box in (BOX, POINT)],
+        "asked": [_requested(attribution, side, box) for side in ("generated", "reference") for box in (BOX, POINT)],
     }
 
 
@@ -116,7 +116,7 @@ def _map(attribution: Attribution, field: str, chosen: dict) -> dict:
 POINT = (0.55, 0.4, 0.55, 0.4)
 
 
-def _asked(attribution: Attribution, side: str, box: tuple[float, ...]) -> dict:
+def _requested(attribution: Attribution, side: str, box: tuple[float, ...]) -> dict:
     grid = FINE if side == "generated" else REFERENCE.grid
     assert grid is not None
     scale = 24  # px of a mask's cell: boxes lie on pixels

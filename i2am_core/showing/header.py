@@ -88,7 +88,7 @@ class HeaderPictures(TypedDict):
 
 
 class FileHeader(Header):
-    """What the node I2AM Viewer writes: the view's header, and what the node adds to the file.
+    """The header of the whole file: the view's header, and what the node adds to the file.
 
     ``colormaps`` are the names of the rows of the tensor ``colormaps``; ``masked`` are the names of the masks' tensors.
     """

@@ -14,7 +14,7 @@ from comfy_page import READY, SETTLED, USUAL, Watch, is_queued, set_setting
 
 TEMPLATE = Path(__file__).resolve().parent.parent.parent / "example_workflows" / "reference_inpainting_demo.json"
 FOLDER = "i2am"  # the name that the template browser shows
-SHOWN = """() => app.graph.nodes.filter(node => node.type === "PreviewImage").every(
+PICTURES_ARE_DRAWN = """() => app.graph.nodes.filter(node => node.type === "PreviewImage").every(
     node => node.imgs?.length && node.imgs.every(image => image.complete && image.naturalWidth > 0))"""
 # For each preview: how far the pixel values of each picture spread.
 SPREADS = """() => app.graph.nodes.filter(node => node.type === "PreviewImage").map(node => [node.title,
@@ -34,7 +34,7 @@ TEXTS = """() => app.graph.nodes.filter(node => node.type === "PreviewAny").map(
     app.graph.getNodeById(app.graph.links[node.inputs[0].link].origin_id).type, String(node.widgets[0].value)])"""
 
 # As text of the page, or of a text box in newer frontends.
-SCORE_SHOWN = r"""() => [
+SCORE_IS_DRAWN = r"""() => [
     document.body.innerText,
     ...[...document.querySelectorAll("textarea")].filter(box => box.checkVisibility()).map(box => box.value)
 ].some(text => /"score": -?\d+\.\d+/.test(text))"""
@@ -95,7 +95,7 @@ def finished(opened: Any, server: Any, artifacts: Path) -> Iterator[Any]:
         queue = opened.get_by_test_id("queue-button")  # newer frontends: the button itself
         queue.get_by_role("button", name="Run").or_(queue.and_(opened.get_by_role("button"))).first.click()
     server.wait(it.value.json()["prompt_id"])
-    opened.wait_for_function(SHOWN)
+    opened.wait_for_function(PICTURES_ARE_DRAWN)
     opened.wait_for_function(f"() => ({TEXTS})().every(([, text]) => text)")
     opened.screenshot(path=artifacts / "template_finished.png")
     yield opened
@@ -156,7 +156,7 @@ def test_texts_say_something(finished: Any) -> None:
     texts = dict(finished.evaluate(TEXTS))
     assert "20 steps" in texts["I2AM_Collect"]
     assert len(re.findall(r'"score": -?\d+\.\d+', texts["I2AM_IMACS"])) == 2
-    finished.wait_for_function(SCORE_SHOWN)
+    finished.wait_for_function(SCORE_IS_DRAWN)
 
 
 def test_nothing_went_wrong_in_the_page(finished: Any, watch: Watch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from comfy_server import ComfyServer
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "example_workflows"
-KEPT = Path(__file__).resolve().parent.parent / "fixtures" / "workflows"  # as users have them since 8e54b74
+SAVED = Path(__file__).resolve().parent.parent / "fixtures" / "workflows"  # as users have them since 8e54b74
 FRONTEND_ONLY = {"MarkdownNote"}
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 SEEDS = {"seed", "noise_seed"}  # the frontend puts "control after generate" behind a number of this name
@@ -33,8 +33,8 @@ Field = tuple[str, Any, dict[str, Any]]  # name, type or options, further proper
 
 
 @pytest.fixture(
-    params=sorted([*FOLDER.glob("*.json"), *KEPT.glob("*.json")]),
-    ids=lambda path: f"{path.stem} kept" if path.parent == KEPT else path.stem,
+    params=sorted([*FOLDER.glob("*.json"), *SAVED.glob("*.json")]),
+    ids=lambda path: f"{path.stem} kept" if path.parent == SAVED else path.stem,
 )
 def path(request: pytest.FixtureRequest) -> Path:
     return request.param
@@ -66,15 +66,15 @@ def type_of(field: Field) -> str:
 
 
 def widgets(about: Node) -> list[Field]:
-    shown: list[Field] = []
+    listed: list[Field] = []
     for field in fields(about).values():
         if type_of(field) in WIDGETS and not field[2].get("forceInput"):
-            shown.append(field)
+            listed.append(field)
             if field[0] in SEEDS or field[2].get("control_after_generate"):
-                shown.append(("control_after_generate", CONTROLS, {}))
+                listed.append(("control_after_generate", CONTROLS, {}))
             if field[2].get("image_upload"):
-                shown.append(("upload", ["image"], {}))  # its button
-    return shown
+                listed.append(("upload", ["image"], {}))  # its button
+    return listed
 
 
 def is_whole(node: Node, server: ComfyServer) -> bool:
@@ -109,8 +109,8 @@ def test_there_are_templates_with_thumbnails() -> None:
 
 def test_the_nodes_of_kept_workflows_are_still_there(object_info: dict[str, Any]) -> None:
     """Graphs saved with earlier versions stay valid; nodes in none of them: tests/nodes/comfy/interface.json."""
-    kept = {node["type"] for path in KEPT.glob("*.json") for node in json.loads(path.read_text())["nodes"]}
-    ours = {name.removeprefix("I2AM_") for name in kept if name.startswith("I2AM_")}
+    types = {node["type"] for path in SAVED.glob("*.json") for node in json.loads(path.read_text())["nodes"]}
+    ours = {name.removeprefix("I2AM_") for name in types if name.startswith("I2AM_")}
     assert ours >= {"Capture", "Collect", "IMACS", "Maps", "TagReference", "Viewer"}
     assert {f"I2AM_{name}" for name in ours} <= set(object_info)
 
@@ -144,8 +144,8 @@ def test_widgets_hold_valid_values(workflow: dict[str, Any], known: dict[str, An
 
 def test_links_join_slots_of_one_type(workflow: dict[str, Any]) -> None:
     nodes = {node["id"]: node for node in workflow["nodes"]}
-    for link, source, out, target, into, kind in workflow["links"]:
-        given, taken = nodes[source]["outputs"][out], nodes[target]["inputs"][into]
+    for link, origin, out, target, into, kind in workflow["links"]:
+        given, taken = nodes[origin]["outputs"][out], nodes[target]["inputs"][into]
         assert link in given["links"]
         assert taken["link"] == link
         assert given["type"] == kind

@@ -14,19 +14,19 @@ def built():
 
 
 def test_the_file_is_what_the_writer_writes(built):
-    kept, now = load((view_fixture.FOLDER / "view.safetensors").read_bytes()), load(built[0])
-    assert kept.keys() == now.keys()
-    for name in kept:
-        near = 1 if kept[name].dtype == np.uint8 else 1e-6  # the last digit of an exponential is the machine's
-        np.testing.assert_allclose(kept[name].astype(float), now[name].astype(float), rtol=0, atol=near, err_msg=name)
+    saved, now = load((view_fixture.FOLDER / "view.safetensors").read_bytes()), load(built[0])
+    assert saved.keys() == now.keys()
+    for name in saved:
+        near = 1 if saved[name].dtype == np.uint8 else 1e-6  # the last digit of an exponential is the machine's
+        np.testing.assert_allclose(saved[name].astype(float), now[name].astype(float), rtol=0, atol=near, err_msg=name)
 
 
 def test_expectations_are_what_the_core_says(built):
-    kept = json.loads((view_fixture.FOLDER / "view.json").read_text())
+    saved = json.loads((view_fixture.FOLDER / "view.json").read_text())
     now = json.loads(built[1])
-    assert kept.keys() == now.keys()
-    assert kept["imacs"] == pytest.approx(now["imacs"], abs=1e-5)
-    for before, after in zip(kept["maps"] + kept["asked"], now["maps"] + now["asked"], strict=True):
+    assert saved.keys() == now.keys()
+    assert saved["imacs"] == pytest.approx(now["imacs"], abs=1e-5)
+    for before, after in zip(saved["maps"] + saved["asked"], now["maps"] + now["asked"], strict=True):
         np.testing.assert_allclose(before["values"], after["values"], atol=1e-6)
     for values in ("values", "resampled"):
-        np.testing.assert_allclose(kept["steep"][values], now["steep"][values], atol=1e-6)
+        np.testing.assert_allclose(saved["steep"][values], now["steep"][values], atol=1e-6)

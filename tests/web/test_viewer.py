@@ -364,14 +364,14 @@ def test_looking_changes_nothing_that_is_queued(viewer: Viewer) -> None:
 def test_a_saved_workflow_keeps_what_one_looks_at(viewer: Viewer, attribution: Any) -> None:
     viewer("viewer.change({step: 3, layer: 2, opacity: 0.3})")
     viewer.click("generated", *centre_of_mask(attribution))
-    asked = viewer("viewer.state.ask")
+    question = viewer("viewer.state.ask")
     workflow = viewer.comfy.saved()
     (node,) = [node for node in workflow["nodes"] if node["type"] == NODE]
     assert node.get("widgets_values", []) in ([], {}) and node["properties"]["i2am_view"]["step"] == 3
     viewer.comfy.load(workflow)
     viewer.page.wait_for_function(SHOWS, arg=[0, None])
     state = viewer("viewer.state")
-    assert (state["step"], state["layer"], state["opacity"], state["ask"]) == (3, 2, 0.3, asked)
+    assert (state["step"], state["layer"], state["opacity"], state["ask"]) == (3, 2, 0.3, question)
     viewer.reset()
     viewer.comfy.show(NODE)
 
