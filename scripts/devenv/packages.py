@@ -53,7 +53,7 @@ def make_uv() -> None:
             errors = [line[7:] for line in output_of("pip").splitlines() if line.startswith("ERROR: ")]
             raise could_not_install("uv", "pip", (errors or ["no reason given"])[-1])
 
-    stage("uv", UV, lambda: file.read_text() + where_link_ends(UV), build)
+    stage("uv", UV, lambda: file.read_text() + made_of(UV), build)
 
 
 def make_environment(title: str, folder: Path) -> None:
@@ -63,12 +63,15 @@ def make_environment(title: str, folder: Path) -> None:
         if uv("venv", "--no-config", "--clear", "--python", sys.executable, str(folder)):
             raise HostError(f"uv could not make {folder} ({reason(output_of('uv-venv'))}): see {LOGS / 'uv-venv.log'}.")
 
-    stage(title, folder, lambda: f"venv of {where_link_ends(folder)}", build)
+    stage(title, folder, lambda: f"venv of {made_of(folder)}", build)
 
 
-def where_link_ends(environment: Path) -> str:
-    """The Python that an environment was made from: another one, once that was removed or replaced."""
-    return os.path.realpath(environment / "bin" / "python")
+def made_of(environment: Path) -> str:
+    """The Python that an environment was made from, and where: its programs name it by its path.
+
+    So it is made again once that Python was removed or replaced, or the checkout was moved.
+    """
+    return f"{os.path.realpath(environment / 'bin' / 'python')} at {environment}"
 
 
 def install(folder: Path, name: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPTS = ROOT / "scripts"
-HOST = ROOT / ".host"
+HOST = (ROOT / ".host").resolve()  # may be a link, to share it between checkouts
 LOGS = HOST / "logs"
 
 VENV = HOST / "venv"

@@ -97,6 +97,15 @@ def test_a_half_installed_package_is_discarded(tmp_path):
     assert [path.name for path in site.iterdir()] == ["whole-1.dist-info"]
 
 
+def test_an_environment_that_was_moved_is_made_again(folder):
+    """Its programs name it by its path."""
+    for name in ("here", "there"):
+        packages.make_environment("one", folder / name)
+        assert str(folder / name) in (folder / name / "bin" / "activate").read_text()
+        if name == "here":
+            (folder / "here").rename(folder / "there")
+
+
 def test_all_that_is_installed_is_pinned():
     for file in places.SCRIPTS.glob("requirements-*.txt"):
         lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
