@@ -93,9 +93,14 @@ def run(command: list[str], folder: Path) -> str:
     home.mkdir(exist_ok=True)
     env = os.environ | {"HOME": str(home), "DO_NOT_TRACK": "1", "PYTHONUTF8": "1"}
     env.pop("XDG_CONFIG_HOME", None)
-    done = subprocess.run(
-        command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+    except OSError as error:
+        raise RegistryError(
+            f"{command[0]} cannot be run ({error.strerror}): `scripts/host --tests` installs it."
+        ) from None
     output = done.stdout.decode(errors="replace")
     print(output.strip(), flush=True)
     if done.returncode:
