@@ -16,11 +16,12 @@ def main() -> None:
     file: Path = arguments.file
     try:
         attribution = load(file)
+        sys.stdout.write(f"{attribution.summary()}\n")
         sheet: Path = arguments.out or file.with_name(file.name.removesuffix(SUFFIX) + ".png")
         attribution_sheet(attribution, sheet)
     except (ValueError, OSError) as error:
         sys.exit(str(error))
-    sys.stdout.write(f"{attribution.summary()}\ncontact sheet: {sheet}\n")
+    sys.stdout.write(f"contact sheet: {sheet}\n")
 
 
 if __name__ == "__main__":

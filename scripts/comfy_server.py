@@ -152,7 +152,7 @@ def free_port(wanted: int = 0) -> int:
             probe.bind(("127.0.0.1", wanted))
         except OSError as error:
             raise ServerError(
-                f"Port {wanted} of this machine cannot be used ({error.strerror}): give another."
+                f"Port {wanted} of this machine cannot be used ({error.strerror}): give another with --port."
             ) from error
         port: int = probe.getsockname()[1]
     return port

@@ -3,11 +3,12 @@
     python scripts/release.py                  checks everything, and makes out/i2am-VERSION.zip
     python scripts/release.py --notes [TAG]    prints what has changed in this version; TAG must be of it
 
-Needs git and, for the zip, what ``scripts/test`` has set up.
+Needs git and, for the zip, what ``scripts/host --tests`` sets up.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -53,6 +54,8 @@ def notes(tag: str | None = None) -> tuple[str, str]:
 
 
 def check_git(version: str) -> None:
+    if git("branch", "--show-current") != "main":
+        raise ReleaseError("This is not the branch main, which is what is pushed with the tag: switch to it.")
     if git("status", "--porcelain"):
         raise ReleaseError("There are changes that are not committed; the zip would not be what the tag says.")
     if git("tag", "--list", f"v{version}"):
@@ -69,26 +72,29 @@ def git(*arguments: str) -> str:
 def pack(version: str) -> Path:
     """The zip as the registry would get it, validated and linted."""
     if not (TOOLS / "comfy").exists():
-        raise ReleaseError("The registry's tools are not set up: run scripts/test once.")
+        raise ReleaseError("The registry's tools are not set up: run scripts/host --tests.")
     OUT.mkdir(exist_ok=True)
     path = OUT / f"i2am-{version}.zip"
     if subprocess.run([PYTHON, ROOT / "scripts" / "registry.py", TOOLS, path], cwd=ROOT).returncode:
-        raise ReleaseError("The registry's tools refuse it; what they printed above says why.")
+        raise ReleaseError("The zip was not made; what is printed above says why.")
     return path
 
 
-def main(arguments: list[str]) -> None:
-    if arguments[:1] == ["--notes"]:
-        print(notes(*arguments[1:])[1])
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Try a release without releasing: version, changes, git, the zip.")
+    parser.add_argument("--notes", nargs="?", const="", metavar="TAG", help="only print the changes of this version")
+    arguments = parser.parse_args(argv)
+    if arguments.notes is not None:
+        print(notes(arguments.notes or None)[1])
         return
     version, changes = notes()
     check_git(version)
     print(f"{pack(version)} is what the registry would get, with these notes:\n\n{changes}\n")
-    print(f"Nothing was sent. To release: git tag v{version} && git push origin main v{version}")
+    print(f"Nothing was sent. To release: git tag v{version} && git push --atomic origin main v{version}")
 
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        main()
     except ReleaseError as error:
         sys.exit(str(error))

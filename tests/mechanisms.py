@@ -113,7 +113,7 @@ def assert_maps_equal(
 
 
 def expected_maps(measured: Measured, columns: Cells, gain: Tensor | None = None) -> dict[str, Tensor]:
-    """The four maps by their definitions (method.md): means of softmaxes over columns and over positions."""
+    """The four maps by their definitions (README, *What a map is*): means of softmaxes over columns and over positions."""
     items, heads, positions, _ = measured.weights.shape
     gain = torch.ones(()) if gain is None else gain
     gain = gain.double().expand(items, positions)[:, None, :, None]

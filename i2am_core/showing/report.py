@@ -71,7 +71,7 @@ def contact_sheet(rows: Sequence[Row], path: Path, title: str = "") -> None:
 
 
 def attribution_sheet(attribution: Attribution, path: Path, item: int = 0, reference: int | None = None) -> None:
-    """Write a one-page PNG of every level in both directions, over the pictures that the attribution has.
+    """Write a one-page PNG of every level in ``LEVELS`` in both directions, over the pictures that the attribution has.
 
     It is of one ``item`` and one ``reference``, by default the first that any call has read. Raises UnknownItem or
     UnknownReference where there is no such, and MissingPackage without matplotlib.

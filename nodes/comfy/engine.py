@@ -23,7 +23,7 @@ from .block_hooks import BlockHooks, Running
 from .blocks import Blocks
 from .callers import Function
 from .consumers.base import Consumer, LocatedIn
-from .forward_pass import ForwardPass
+from .forward_pass import CallOrigin, ForwardPass
 from .located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from .mechanisms.base import Mechanism
 from .pending_call import NOT_READ, LocatedCall, PendingCall, WatchedCall
@@ -170,31 +170,26 @@ class Engine:
             return PendingCall(arguments)
         self._observed_any = True
         with self.skipping(NOT_READ, len(forward.call.chunks)):
-            site, call = self._site(forward, arguments, options, by_model)
-            if isinstance(site, Skip):
-                log.debug(SKIPPED, call.model_call.step, "a call", call.q.shape[2], call.k.shape[2], site.reason)
-                self.skip(site, len(forward.call.chunks))
-            elif located := self._locate(site, forward, mechanisms):
+            origin = forward.observe(arguments.args[1], options, by_model)
+            if (skip := self._why_skipped(origin, forward, arguments)) is not None:
+                queries, keys = (x.shape[-2] for x in arguments.args[:2])
+                log.debug(SKIPPED, forward.call.step, origin.layer or "no known block", queries, keys, skip.reason)
+                self.skip(skip, len(forward.call.chunks))
+                return WatchedCall(arguments, forward)
+            call = AttentionCall.read(forward.call, arguments)
+            if located := self._locate(_site(origin, call, options), forward, mechanisms):
                 return LocatedCall(self, forward, call, located)
         return WatchedCall(arguments, forward)
 
-    def _site(
-        self, forward: ForwardPass, arguments: Arguments, options: Mapping[str, Any], by_model: bool
-    ) -> tuple[CallSite | Skip, AttentionCall]:
-        """Where in the model the call is made, if the model itself makes it; and the call, as it reads."""
-        origin = forward.observe(arguments.args[1], options, by_model)
-        call = AttentionCall.read(forward.call, arguments)
+    def _why_skipped(self, origin: CallOrigin, forward: ForwardPass, arguments: Arguments) -> Skip | None:
+        """Why a call is not the model's own, one for each row; None where it is."""
         if origin.caller is not None:
-            return Skip(MADE_BY_PACK.format(origin.caller)), call
+            return Skip(MADE_BY_PACK.format(origin.caller))
         if forward.in_kernel:
-            return Skip(NESTED), call
-        if call.q.shape[0] != forward.call.x[0]:
-            return Skip(OTHER_ROWS), call
-        if origin.repeated:
-            return self._retract(origin.repeated, forward), call
-        grid = TokenGrid(*options["activations_shape"][2:]) if "activations_shape" in options else None
-        heads, queries, keys = call.q.shape[1], call.q.shape[2], call.k.shape[2]
-        return CallSite(origin.layer, origin.role, queries, keys, heads, grid, call.k, origin.changed), call
+            return Skip(NESTED)
+        if arguments.args[0].shape[0] != forward.call.x[0]:
+            return Skip(OTHER_ROWS)
+        return self._retract(origin.repeated, forward) if origin.repeated else None
 
     def _locate(self, site: CallSite, forward: ForwardPass, mechanisms: Sequence[Mechanism]) -> list[LocatedIn]:
         """What was located in the chunks of the call. A chunk in which nothing was is a skip."""
@@ -277,6 +272,13 @@ class Skipping:
         log.warning("%s", self._what, exc_info=error)
         self._engine.skip(Skip(f"{self._what} ({type(error).__name__}: {error})"), self._calls)
         return True
+
+
+def _site(origin: CallOrigin, call: AttentionCall, options: Mapping[str, Any]) -> CallSite:
+    """Where in the model the call is made."""
+    grid = TokenGrid(*options["activations_shape"][2:]) if "activations_shape" in options else None
+    heads, queries, keys = call.q.shape[1], call.q.shape[2], call.k.shape[2]
+    return CallSite(origin.layer, origin.role, queries, keys, heads, grid, call.k, origin.changed)
 
 
 def _listed(names: list[str], most: int = 8) -> str:

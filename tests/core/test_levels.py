@@ -159,7 +159,7 @@ def test_pair_maps_average_to_g2r(equal_grids):
         (dict(layers="middle*"), r"cannot read 'middle\*'"),
         (dict(heads="3"), "3 heads in layer 'a', numbered 0 to 2"),
         (dict(scope="mask"), "scope 'mask' does not exist"),
-        (dict(level="depth"), "level 'depth' does not exist"),
+        (dict(level="no such"), "level 'no such' does not exist"),
         (dict(level="time", time_groups=-1), "time_groups must be 0"),
     ],
 )

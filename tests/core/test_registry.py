@@ -68,7 +68,7 @@ def test_shipped_modules_import_only_what_ships():
                 base = folder.joinpath(*(statement.module or "").split("."))
                 targets = [base] if statement.module else [base / alias.name for alias in statement.names]
                 missing += [f"{name}: {t}" for t in targets if not {f"{t}.py", f"{t}/__init__.py"} & names]
-    assert missing == []
+    assert missing == [], "not tracked by git (git add), or left out by .comfyignore"
 
 
 # What texts point to
@@ -172,6 +172,7 @@ def png_size(name):
 def test_icon_and_banner_are_as_the_registry_wants_them():
     """The icon square and at most 400 px, the banner 21:9; both in the repository, and not in the zip."""
     comfy = tomllib.loads(text("pyproject.toml"))["tool"]["comfy"]
+    assert set(comfy) == {"PublisherId", "DisplayName", "Icon", "Banner", "requires-comfyui"}
     icon, banner = (comfy[key].removeprefix(RAW) for key in ("Icon", "Banner"))
     width, height = png_size(icon)
     assert width == height <= 400

@@ -15,7 +15,7 @@ def repository(tmp_path, monkeypatch):
     """A repository of which 0.2.0 could be released."""
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
-    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "All"]):
+    for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "All"]):
         who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
         subprocess.run(["git", *who, *command], cwd=tmp_path, check=True)
     monkeypatch.setattr(release, "ROOT", tmp_path)
@@ -84,4 +84,10 @@ def test_the_zip_is_what_the_registrys_tools_let_through(repository, monkeypatch
 def test_tools_that_are_missing(repository, monkeypatch, tmp_path):
     monkeypatch.setattr(release, "TOOLS", tmp_path / "none")
     with pytest.raises(ReleaseError, match="not set up"):
+        main([])
+
+
+def test_another_branch_is_refused(repository):
+    subprocess.run(["git", "switch", "-qc", "side"], cwd=repository, check=True)
+    with pytest.raises(ReleaseError, match="This is not the branch main"):
         main([])

@@ -95,6 +95,14 @@ def test_every_mechanism_is_explained(ours: dict[str, Any], pages: dict[Any, str
         assert sorted(listed(pages["I2AM_Capture", language], heading)) == sorted(set(options) - {"auto"})
 
 
+def test_every_level_is_explained(ours: dict[str, Any], pages: dict[Any, str]) -> None:
+    known = inputs(ours["I2AM_Maps"])["level"]
+    options = known[0] if isinstance(known[0], list) else known[1]["options"]
+    for language in HEADINGS:
+        (row,) = re.findall(r"^\| `level`.*", pages["I2AM_Maps", language], re.MULTILINE)
+        assert [option for option in options if f"`{option}`" not in row] == [], language
+
+
 def test_every_picture_is_served_and_decodes(server: ComfyServer, pages: dict[Any, str]) -> None:
     links = {key: re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", page) for key, page in pages.items()}
     assert {node for (node, _), targets in links.items() if not targets} == set()
@@ -119,7 +127,7 @@ def test_everything_has_a_tooltip(ours: dict[str, Any]) -> None:
 
 def test_english_is_what_the_nodes_say(languages: dict[str, Any], object_info: dict[str, Any]) -> None:
     """``python scripts/locales.py`` writes it anew."""
-    assert languages["en"]["nodeDefs"] == node_defs(object_info)
+    assert languages["en"]["nodeDefs"] == node_defs(object_info), "run .host/venv/bin/python scripts/locales.py"
 
 
 def test_chinese_says_it_all(languages: dict[str, Any]) -> None:

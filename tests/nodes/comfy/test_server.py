@@ -59,6 +59,7 @@ def test_the_frozen_interface(server):
     """Node ids, inputs and outputs may be added to, never renamed or removed."""
     frozen = json.loads((Path(__file__).with_name("interface.json")).read_text())
     info = server.object_info()
+    assert frozen.keys() == {name for name in info if name.startswith("I2AM_")}
     for name, interface in frozen.items():
         inputs = info[name]["input"]
         assert list(inputs.get("required", {}))[: len(interface["required"])] == interface["required"]
