@@ -23,6 +23,7 @@ class Layer:
 class Reference:
     """A reference image as the model gets it. ``grid`` is None where its tokens have no place in the image.
 
+    ``tokens`` is how long its maps are: how many tokens it has, or cells where its grid has more of these.
     ``key`` distinguishes references of one name. Where layers have it on grids of different size, ``grid`` is the
     largest, and the maps of each layer say which is theirs. ``approximate`` says that the place of its tokens on the
     grid is an estimate; maps on the picture do not depend on it. ``embeds [tokens, C]`` are the tokens themselves,
@@ -116,9 +117,7 @@ class Attribution:
     def summary(self) -> str:
         """A few lines of text for a person: what was captured, how finely, and what was skipped and why."""
         detail = f"each of {self.steps} steps" if len(self.bins) == self.steps else f"{len(self.bins)} groups of steps"
-        paired = [
-            self.layers[layer].name for (reference, layer), e in self.entries.items() if reference == 0 and e.pairs
-        ]
+        paired = sorted({layer for (_, layer), entry in self.entries.items() if entry.pairs})
         read = {reference for reference, _ in self.entries}
         lines = [
             f"{self.captured_calls} attention calls in {len(self.layers)} layers over {self.steps} steps tell how "
@@ -133,7 +132,7 @@ class Attribution:
             ),
             f"kept: {detail} x {len(self.layers)} layers x {'each head' if self.heads_kept else 'mean of heads'}, "
             f"{self.nbytes / 2**20:.1f} MB",
-            f"pair maps: {', '.join(paired) if paired else 'none'}",
+            f"pair maps: {', '.join(self.layers[n].name for n in paired) or 'none'}",
             f"attention calls: {self.captured_calls} captured, {sum(self.skipped.values())} skipped",
             *(f"  {count} x {reason}" for reason, count in self.skipped.items()),
             *(f"row sums of {count} calls: {name}" for name, count in self.row_sums.items()),

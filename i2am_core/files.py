@@ -1,7 +1,9 @@
 """An attribution as one safetensors file: all maps, and a JSON header that says what they are.
 
-Tensors are named ``<kind>/<reference>/<layer>/<field>``; the header is the metadata entry ``i2am``. A file may come
-from anywhere, so that reading checks everything: a file whose parts do not fit each other is refused.
+With ``<place>`` for ``<reference>/<layer>``, its tensors are ``maps/<place>/<key>``, ``pairs/<place>/<key>``,
+``seen/<place>`` and ``pair_rows/<place>`` (see ``LayerMaps``), ``pictures/<name>`` and ``denoise_mask``. The header is
+the metadata entry ``i2am``. A file may come from anywhere, so that reading checks everything: one whose parts do not
+fit each other is refused.
 
 The package safetensors is imported when a file is read or written, so that the core can be used without it.
 """

@@ -20,7 +20,9 @@ from i2am_pack.nodes.comfy.run import capture_with
 Cells = Sequence[int]
 
 
-def capture(graph: Graph, mechanism: str = "auto", pair_maps: str = "off", branch: str = "positive", **sampling: Any):
+def capture(
+    graph: Graph, mechanism: str = "auto", pair_maps: str = "off", branch: str = "positive", **sampling: Any
+) -> Attribution:
     """The attribution of a run, which must leave the latent exactly as it is without capture."""
     model, handle = I2AMCapture.execute(graph.model, mechanism, branch, pair_maps, 512).args
     plain, watched = graph.sample(**sampling), graph.sample(model, **sampling)
@@ -30,9 +32,11 @@ def capture(graph: Graph, mechanism: str = "auto", pair_maps: str = "off", branc
     return attribution
 
 
-def sampled(graph: Graph, *consumers: Consumer, mechanism: str = "auto", **sampling: Any):
-    """The latent, and the attribution, of a run that these consumers are notified of beside Capture's own."""
-    handle = Capture(Settings(mechanism, "positive", "off", 2**29))
+def sampled(
+    graph: Graph, *consumers: Consumer, mechanism: str = "auto", branch: str = "positive", **sampling: Any
+) -> tuple[Tensor, Attribution]:
+    """The latent, and the attribution, of a run in which Capture's consumer and these are notified of every call."""
+    handle = Capture(Settings(mechanism, branch, "off", 2**29))
     model = capture_with(graph.model, handle, [lambda one=one: one for one in consumers])
     latent = graph.sample(model, **sampling)["samples"]
     return latent, handle.find(latent)
@@ -113,7 +117,7 @@ def assert_maps_equal(
 
 
 def expected_maps(measured: Measured, columns: Cells, gain: Tensor | None = None) -> dict[str, Tensor]:
-    """The four maps by their definitions (README, *What a map is*): means of softmaxes over columns and over positions."""
+    """The four maps by their definitions (README, *What a map is*): means of softmaxes over columns, and positions."""
     items, heads, positions, _ = measured.weights.shape
     gain = torch.ones(()) if gain is None else gain
     gain = gain.double().expand(items, positions)[:, None, :, None]

@@ -149,7 +149,7 @@ def _all_columns(q: Tensor, k: Tensor, logits: Logits, positions: Positions) -> 
     """The generated positions of a call, with all its keys as columns: each reference takes its own from these."""
     queries, bias, total, gain = positions.queries, logits.bias, logits.total, positions.gain
     if bias is not None:
-        bias = _additive(bias, q.dtype).expand(*q.shape[:3], k.shape[2])[:, :, queries]  # a view takes no memory
+        bias = additive(bias, q.dtype).expand(*q.shape[:3], k.shape[2])[:, :, queries]  # a view takes no memory
     scale = q.shape[-1] ** -0.5 if logits.scale is None else logits.scale
     q = q[:, :, queries]
     if q.shape[2] == 0:
@@ -220,7 +220,8 @@ def _keys_of(group: TokenGroup, k: Tensor) -> Tensor:
     return keys
 
 
-def _additive(bias: Tensor, dtype: torch.dtype) -> Tensor:
+def additive(bias: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bias or a boolean mask as what is added to logits, in float32, or in float64 where ``dtype`` is that."""
     dtype = torch.float64 if dtype == torch.float64 else torch.float32
     if bias.dtype == torch.bool:
         return torch.zeros(bias.shape, dtype=dtype, device=bias.device).masked_fill(~bias, -torch.inf)

@@ -9,8 +9,8 @@ from ..kinds import PAIR_KEYS
 
 UNCOUNTED = 34 * 2**20  # of a chunk of ``attribute`` are not counted: above 32 MB, glibc returns memory at once
 PAIR_SHARE = 0.5  # of the budget, at most, for pair maps
-PAIR_SUMS = 2  # of each pair map exist: over the calls of a step, and over steps
-PAIR_TEMPORARY = 1.5 / PAIR_SUMS  # of a layer's sums exist besides, while a call is added: its maps, and one new sum
+PAIR_SUMS = 2  # so many sums of each pair map exist: over the calls of a step, and over steps
+PAIR_TEMPORARY = 1.5 / PAIR_SUMS  # a call is added with so much more than its layer's sums: its maps, one new sum
 OPEN_STEPS = 2  # steps that may still get calls: second-order samplers evaluate one step ahead and return
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..attention.marginals import Marginals
@@ -48,7 +49,8 @@ class Recorder:
     """
 
     def __init__(self, sigmas: Tensor, items: int, budget_bytes: int) -> None:
-        self.sigmas = sigmas.float().cpu()
+        # Attention without a sampler is of one step.
+        self.sigmas = sigmas.float().cpu() if len(sigmas) > 1 else torch.zeros(2)
         self.items = items
         self._budget = Budget(budget_bytes)
         self._lock = threading.RLock()
@@ -70,8 +72,8 @@ class Recorder:
 
     @property
     def steps(self) -> int:
-        """How many steps the run has; 1 where it has no sigmas."""
-        return max(1, len(self.sigmas) - 1)
+        """How many steps the run has, at least 1."""
+        return len(self.sigmas) - 1
 
     @property
     def references(self) -> tuple[Reference, ...]:

@@ -26,8 +26,8 @@ from .header import Header, HeaderItem, HeaderLayer, HeaderReference, Measure
 
 SHARE_OF_PICTURE = MapKind("r2g", "share")
 MEASURES: tuple[Measure, ...] = ("share", "inside", "concentration")
-BESIDE = 20  # bytes of a map's range and measures
-PAIR_SHARE = 0.5  # of the budget, at most, for pair maps
+BYTES_BESIDE_MAP = 4 * (2 + len(MEASURES))  # its range and its measures, as float32
+PAIRS_OF_FILE = 0.5  # of the bytes of the view, at most, for pair maps
 FEWEST_GROUPS = 4  # of steps, in which heads are told apart; fewer say nothing about time
 
 Groups = tuple[tuple[int, ...], ...]  # each of some of the attribution's time bins
@@ -82,7 +82,7 @@ def view(
         Selection(item=i, reference=r) for i in range(attribution.items) for r in range(len(attribution.references))
     ]
     for place in places:
-        pairs[_name(place)] = _add_pairs(tensors, attribution, place, int(budget_bytes * PAIR_SHARE / len(places)))
+        pairs[_name(place)] = _add_pairs(tensors, attribution, place, int(budget_bytes * PAIRS_OF_FILE / len(places)))
     detail = choose_detail(attribution, budget_bytes - _nbytes(tensors))
     for place in places:
         selected = place.of(attribution)
@@ -155,7 +155,7 @@ def _size(attribution: Attribution, detail: Detail) -> int:
     for reference in range(len(attribution.references)):
         layers = _layers(attribution, reference)
         for kind in _kinds(attribution, reference):
-            sizes = {n: grid_of(attribution, kind, reference, n).plane + BESIDE for n in layers}
+            sizes = {n: grid_of(attribution, kind, reference, n).plane + BYTES_BESIDE_MAP for n in layers}
             heads = {n: attribution.layers[n].heads for n in layers}
             total += sum(detail.rows(heads[n]) * sizes[n] for n in layers)
             total += detail.rows(sum(set(heads.values()))) * max(sizes.values(), default=0)
@@ -252,11 +252,11 @@ def _pairs(entry: LayerMaps, item: int, grid: TokenGrid, place: str) -> Iterator
         return values.unflatten(1, (grid.frames, grid.height, grid.width)).mean(1)
 
     yield f"pair_rows/{place}", entry.pair_rows.int()
-    made = over_frames(entry.pairs[PAIR_KEY["g2r"]][item])
-    yield f"pairs/{place}/g2r", (quantized := quantize(made))[0]
-    yield f"pair_range/{place}/g2r", quantized[1]
-    went = over_frames(entry.pairs[PAIR_KEY["r2g"]][item]).flatten(1).T
-    levels, ranges = quantize(went[..., None])
+    levels, ranges = quantize(over_frames(entry.pairs[PAIR_KEY["g2r"]][item]))
+    yield f"pairs/{place}/g2r", levels
+    yield f"pair_range/{place}/g2r", ranges
+    by_token = over_frames(entry.pairs[PAIR_KEY["r2g"]][item]).flatten(1).T  # [h' w', A]
+    levels, ranges = quantize(by_token[..., None])
     yield f"pairs/{place}/r2g", levels[..., 0]
     yield f"pair_range/{place}/r2g", ranges
 

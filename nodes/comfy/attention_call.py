@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ...i2am_core.attention.marginals import split_heads
+from ...i2am_core.attention.marginals import additive, split_heads
 from .located import ModelCall
 
 
@@ -63,7 +62,7 @@ class AttentionCall:
 
     def with_bias(self, added: Tensor) -> "AttentionCall":
         """The call with ``added`` on its logits, which broadcasts to ``[B, H, N, K]``; -inf leaves a column out."""
-        bias = added if self.bias is None else _additive(self.bias, added.dtype) + added
+        bias = added if self.bias is None else additive(self.bias, added.dtype) + added
         bias = bias.to(self.q)
         if len(self.args) > 4:
             return self.with_arguments((*self.args[:4], bias, *self.args[5:]), self.kwargs)
@@ -89,9 +88,3 @@ def _four_axes(mask: Tensor, queries: int) -> Tensor:
         f"an attention mask of shape {tuple(mask.shape)} for {queries} queries: "
         "expected [N, K], [B, N, K] or [B, H, N, K]"
     )
-
-
-def _additive(bias: Tensor, dtype: torch.dtype) -> Tensor:
-    if bias.dtype != torch.bool:
-        return bias.to(dtype)
-    return torch.zeros(bias.shape, dtype=dtype, device=bias.device).masked_fill(~bias, -torch.inf)

@@ -28,7 +28,7 @@ class BlockRun:
 
     def __init__(self, block: Block, layer: str, replacement: Function | None = None) -> None:
         self.block, self.layer, self.replacement = block, layer, replacement
-        self.depth = 1
+        self.depth = 1  # how often hooks said that it begins: one that a compiler has kept says so once more
         self.running_parts: list[Part] = []  # those whose module runs, the innermost last
         self.announced, self.changed = "", False  # the attention that ComfyUI has announced, of U-Nets
         self.entered: set[Module] = set()  # modules of parts that have run

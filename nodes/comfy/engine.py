@@ -146,7 +146,7 @@ class Engine:
             if consumer.acts:
                 self.refusal = error
                 raise
-            log.warning("%s of a %s", NOT_READ, type(consumer).__name__, exc_info=True)
+            log.warning("%s failed in %s", type(consumer).__name__, method.__name__, exc_info=True)
             if calls:
                 self.notify(consumer, consumer.skip, Skip(f"{NOT_READ} ({type(error).__name__}: {error})"), calls)
         return None

@@ -81,7 +81,7 @@ class CallSite:
 
     layer: str  # the block whose forward makes it, see ``blocks``; "" where no block of the model is known to
     role: str  # which of the block's attentions, where it has several: "attn1", "attn2", "self", "image", "text"
-    queries: int
+    queries: int  # how many; which of them are the picture: Located.queries
     keys: int
     heads: int
     grid: TokenGrid | None  # of the feature map whose cells are the queries, where the model says it

@@ -41,7 +41,7 @@ class ModelCalls:
         self.items, self.latent, self._shape, self._sigmas = noise.shape[0], noise.shape[2:], noise.shape, sigmas
         self._grid = grid_of(noise)
         self.branch_was_called = False  # whether the denoiser was called for the watched branch
-        self.evaluation = 0  # of the denoiser, in one or several calls
+        self.evaluation = 0  # the number of the present one: one result of the denoiser, from one or several calls
         # By position in the lists of calc_cond_batch: conditionings of the watched branch, and their areas, by uuid.
         self._watched: list[Mapping[Any, Mapping[str, Any]] | None] = []
         self._areas: list[dict[Any, Area]] = []
@@ -89,13 +89,21 @@ class ModelCalls:
         self._watched = watched  # last: what could not be read is not watched
         self.evaluation += self._window is None or self._window.is_first
 
-    def read(self, *call: Any) -> ModelCall | None:
-        """This call of the denoiser, from the arguments of ``_read``.
+    def read(
+        self,
+        model: BaseModel,
+        x: Tensor,
+        text: Tensor | None,
+        options: Mapping[str, Any],
+        conditions: Mapping[str, Any],
+    ) -> ModelCall | None:
+        """A call of the denoiser, from what ``BaseModel.apply_model`` is given.
 
-        None where it has no rows of the watched branch, and where it cannot be read.
+        ``x [B, C, (frames,) h, w]``, ``text [B, tokens, C]``; ``conditions`` are the other conditionings. None where it
+        has no rows of the watched branch, and where it cannot be read.
         """
         with self._engine.skipping("I2AM could not read a call of the model"):
-            return self._read(*call)
+            return self._read(model, x, text, options, conditions)
         return None
 
     def _read(

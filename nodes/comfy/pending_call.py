@@ -12,7 +12,7 @@ from .consumers.base import Consumer, LocatedIn
 from .forward_pass import ForwardPass
 from .located import Located, Skip
 
-NOT_READ = "I2AM could not read it"  # a reason of skips, whose error is named behind it
+NOT_READ = "I2AM could not read this call"  # a reason of skips, whose error is named behind it
 
 
 class PendingCall:

@@ -83,7 +83,7 @@ class Placement:
         return self.window is not None or (self.area is not None and self.area.cropped)
 
     def shape(self, latent: torch.Size) -> torch.Size:
-        """Of the latent that the denoiser is given, ``[(frames,) h, w]``, as ``latent`` is."""
+        """The shape of what the denoiser is given of a whole ``latent``; both are ``[(frames,) h, w]``."""
         frames: tuple[int, ...] = latent[:-2]
         size = latent[-2:]
         if self.window is not None:
@@ -97,7 +97,7 @@ class Placement:
             cells_of_frame = torch.arange(grid.plane)
             cells = (self.window.frames[:, None] * grid.plane + cells_of_frame).flatten()
             of_frames = self.window.weight.repeat_interleave(grid.plane)[None]
-            whole = dataclasses.replace(grid, frames=self.window.of)
+            whole = dataclasses.replace(grid, frames=self.window.total_frames)
             return Placed(whole, _times(weight, of_frames), cells, of_frames=of_frames)
         if self.area is not None and self.area.cropped and self.latent is not None:
             return _placed(self.area, grid, self.latent, weight)
@@ -145,7 +145,7 @@ class Placed:
 
 
 def _placed(area: Area, grid: TokenGrid, latent: TokenGrid, weight: Tensor | None) -> Placed:
-    """``grid`` is the layer's for the area alone."""
+    """Where the cells of ``grid``, a layer's for a cropped area alone, are on the layer's grid of the whole latent."""
     height, width = area.weight.shape[-2:]
     rows, columns = (-(-side // cells) for side, cells in ((height, grid.height), (width, grid.width)))
     whole = TokenGrid(-(-latent.height // rows), -(-latent.width // columns))

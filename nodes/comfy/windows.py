@@ -22,7 +22,7 @@ class Window:
 
     frames: Tensor  # [n]
     weight: Tensor  # [n]
-    of: int  # frames of the whole
+    total_frames: int  # of the whole video
     is_first: bool  # of those that make up one evaluation of the denoiser
 
 

@@ -39,7 +39,9 @@ def one_sentence_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         message = "Interrupted; run the same command again to go on from where it stopped."
     except OSError as error:
-        message = f"The system refused ({error}): check the disk space, and the permissions of {error.filename or HOST}."
+        message = (
+            f"The system refused ({error}): check the disk space, and the permissions of {error.filename or HOST}."
+        )
     else:
         return
     print(message, file=sys.stderr)

@@ -49,11 +49,12 @@ def check_given(comfyui: Path, tests: bool) -> Path:
 
 
 def given_python(comfyui: Path) -> Path:
-    places = (".venv/bin/python", "venv/bin/python", "../python_embeded/python.exe")
-    for place in places:
-        if (comfyui / place).exists():
+    """The one that COMFYUI_PYTHON names, else that of this ComfyUI's environment, else python3 on PATH."""
+    named = os.environ.get("COMFYUI_PYTHON")
+    for place in (".venv/bin/python", "venv/bin/python", "../python_embeded/python.exe"):
+        if not named and (comfyui / place).exists():
             return comfyui / place
-    name = os.environ.get("COMFYUI_PYTHON") or "python3"
+    name = named or "python3"
     path = shutil.which(name)
     if not path:
         raise HostError(f"No Python for the ComfyUI in {comfyui}: {name!r} cannot be run; set COMFYUI_PYTHON.")

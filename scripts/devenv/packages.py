@@ -147,7 +147,7 @@ def uv(*command: str) -> int:
 
 @functools.cache
 def uv_env() -> dict[str, str]:
-    """uv does not read what pip is configured with: say the same to it. What is said to uv itself goes first."""
+    """The configuration of pip in uv's words, since uv does not read it. Settings of uv's own take precedence."""
     env = {"UV_PYTHON_DOWNLOADS": "never", "UV_INDEX_STRATEGY": "unsafe-best-match"}  # of all indexes, as pip does
     for option, value in configuration_of_pip().items():
         name = OF_PIP.get(option)

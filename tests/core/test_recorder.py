@@ -289,3 +289,14 @@ def test_many_threads_lose_nothing():
     for kind in ("r2g_paper", "g2r_share"):  # all calls are the same one, so that their mean is known
         expected = getattr(m, kind)[:, None].expand_as(frozen.entries[0, 0].maps[kind])
         torch.testing.assert_close(frozen.entries[0, 0].maps[kind], expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("sigmas", [[], [1.0]])
+def test_attention_without_a_sampler_is_one_step(sigmas):
+    recorder = Recorder(torch.tensor(sigmas), 1, 2**20)
+    grid = TokenGrid(2, 2)
+    (marginals,) = attribute(torch.randn(1, 2, 4, 8), torch.randn(1, 2, 7, 8), [span("reference", 3, grid)])
+    recorder.add(Place(Layer("a", grid, 2), 0, recorder.reference(Reference("reference", 4, grid))), marginals)
+    attribution = recorder.freeze(grid=grid)
+    assert attribution.steps == 1
+    assert maps(attribution, "r2g").values.shape == (1, 2, 2)

@@ -213,7 +213,7 @@ ROUNDS = 20
 FRAMES = 10  # of a round
 # A frame costs 4 times as much as COUNT does for it, 4 ms where we measured; drawn twice, 7 to 8 times as much.
 LIMIT = 6
-SCRUB = f"(axis => {{ for (let i = 0; i < {FRAMES}; i++) {{ viewer.step(axis, 1); viewer.drawNow(); }} }})(arg)"
+SCRUB = f"(axis => {{ for (let i = 0; i < {FRAMES}; i++) {{ viewer.moveAlong(axis, 1); viewer.drawNow(); }} }})(arg)"
 # For each frame some arithmetic that is known: what it costs on this machine, as busy as it is.
 COUNT = f"""(() => {{
     const values = new Float32Array(100000);

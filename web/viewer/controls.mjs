@@ -169,10 +169,13 @@ export class Controls {
     return AXES.map((axis) => this.label(axis)).join(" \u00b7 ");
   }
 
-  /** Scores of the selection in one line; IMACS is that of the map on the picture. */
+  /**
+   * Scores of the selection in one line. While a question about the reference is answered on the picture, IMACS is still
+   * that of the selection, not of the answer.
+   */
   scores(map = this.viewer.selectedMap("generated")) {
-    const { state, opened, say } = this.viewer;
-    const score = state.ask?.side === "reference" ? this.viewer.score() : this.viewer.score(map);
+    const { state, opened, say, question } = this.viewer;
+    const score = question?.side === "reference" ? this.viewer.score() : this.viewer.score(map);
     const parts = varies(opened, state, "share") ? [say("share {0}", percent(measureOf(opened, state, "share")))] : [];
     if (score !== null) parts.push(say("IMACS {0}", score.toFixed(2)));
     const inside = measureOf(opened, state, "inside");

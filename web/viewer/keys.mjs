@@ -6,12 +6,12 @@ import { WHOLE } from "./geometry.mjs";
 
 /** @type {Record<string, (viewer: Viewer) => void>} */
 const KEYS = {
-  ArrowLeft: (viewer) => viewer.step("step", -1),
-  ArrowRight: (viewer) => viewer.step("step", 1),
-  ArrowUp: (viewer) => viewer.step("layer", -1),
-  ArrowDown: (viewer) => viewer.step("layer", 1),
-  "[": (viewer) => viewer.step("head", -1),
-  "]": (viewer) => viewer.step("head", 1),
+  ArrowLeft: (viewer) => viewer.moveAlong("step", -1),
+  ArrowRight: (viewer) => viewer.moveAlong("step", 1),
+  ArrowUp: (viewer) => viewer.moveAlong("layer", -1),
+  ArrowDown: (viewer) => viewer.moveAlong("layer", 1),
+  "[": (viewer) => viewer.moveAlong("head", -1),
+  "]": (viewer) => viewer.moveAlong("head", 1),
   " ": (viewer) => viewer.play(),
   0: (viewer) => viewer.change({ views: { generated: WHOLE, reference: WHOLE } }),
   f: (viewer) => viewer.fullScreen(),

@@ -346,11 +346,11 @@ export class Viewer {
   // Moving along an axis
 
   /**
-   * One to the next or the last; beyond the ends is the mean of all.
+   * Select the next or the last on an axis; beyond the ends is the mean of all.
    * @param {Axis} axis
    * @param {number} by
    */
-  step(axis, by) {
+  moveAlong(axis, by) {
     if (!this.file) return;
     const values = choices(this.file.header, this.state, axis);
     const now = this.state[axis];

@@ -12,14 +12,16 @@ from ..located import Chunk, Located, Skip
 
 @dataclass(frozen=True)
 class LocatedIn:
-    """What was located in the rows of one conditioning, by the names of the mechanisms that did."""
+    """What was located in the rows of one conditioning: by the name of each mechanism that located any, its answer."""
 
     chunk: Chunk
     by_mechanism: Mapping[str, Located]
 
 
 class Consumer:
-    """Is notified of every attention call of the watched branch in one run, with references in it or without.
+    """Is notified of every attention call of the watched branch in one run.
+
+    Calls in which references were located come to ``before`` and ``after``, all others to ``skip``.
 
     One that looks leaves the output as it is: what goes wrong in it is only its own loss. One that ``acts`` changes
     what is computed, comes before all that look, and raises where it cannot, in any of its methods: the run then ends
@@ -40,9 +42,9 @@ class Consumer:
         """After the kernel has run. ``call`` is the one that was made; its ``output`` must not be changed."""
 
     def skip(self, skip: Skip, calls: int = 1) -> None:
-        """So many attention calls, each of one conditioning, were not located, or not observed in their block.
+        """Attention calls in which nothing was located, or that were not observed; each chunk of a call counts.
 
-        Of 0 calls it is a warning.
+        A call of the denoiser that is not watched as a whole counts as one. Of 0 calls it is a warning.
         """
 
     def retract(self, layers: Sequence[str], skip: Skip) -> None:

@@ -120,7 +120,13 @@ class Record(Consumer):
             self.recorder.chunk_bytes,
         )
         for number, group, maps in zip(numbers, located.references, marginals, strict=True):
-            place = Place(layer, call.model_call.step, number, call.model_call.evaluation, group.grid)
+            place = Place(
+                layer=layer,
+                step=call.model_call.step,
+                reference=number,
+                evaluation=call.model_call.evaluation,
+                reference_grid=group.grid,
+            )
             self.recorder.add(place, placed.apply(maps, region), pair_rows, located.verdicts)
         if placed.cells is not None and self.pair_maps != "off":
             self.note(NO_PAIRS)

@@ -10,7 +10,7 @@ of the object, but that attention is called through the engine (``intercepted_fu
 multiplies its attention is measured, row by row: what it returned over what attention gave it. Where the one is not a
 multiple of the other, the call is skipped.
 
-``g`` times the softmax is the share, where g is all that the values are multiplied with.
+A share is the softmax times its gain: all that the adapter has multiplied the values with (``factor``).
 """
 
 import copy
@@ -30,6 +30,7 @@ from ..intercepted_functions import can_intercept, with_attention
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..pending_call import PendingCall
 from ..proxy import Proxy
+from ..tags import tagged
 from .base import NOT_THE_FEATURE_MAP, Attend, Documented, Mechanism
 
 NAMES = {"ipadapter_attention": "IP-Adapter", "instantid_attention": "InstantID", "pulid_attention": "PuLID"}
@@ -128,7 +129,7 @@ class _InterceptedAdapter(Proxy):
         ]
 
         def attention(attention: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
-            pending_call = self._attend(Arguments(attention, args, kwargs), options, _AlwaysSkipped(TEXT))
+            pending_call = self._attend(Arguments(attention, args, kwargs), options, _AlwaysSkipped(TEXT, of_text=True))
             output = pending_call.run()
             pending_call.end()
             return output
@@ -199,11 +200,11 @@ def _name(callback: Any) -> str:
 class _AlwaysSkipped(IPAdapter):
     """Of a call of which it is known already that it is skipped, and for which reason."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    def __init__(self, reason: str, of_text: bool = False) -> None:
+        self.reason, self.of_text = reason, of_text
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Skip:
-        return Skip(self.reason)
+        return Skip(self.reason, absent=self.of_text and not tagged(chunk.conditioning))
 
 
 @dataclass
@@ -235,7 +236,7 @@ class _Adapter(IPAdapter):
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:
         rows = chunk.rows
         if self.options["cond_or_uncond"][rows.start // chunk.items] == 1:  # the pack chooses the image by this
-            return Skip(NEGATIVE)
+            return Skip(NEGATIVE, absent=True)
         if site.grid is None or site.grid.cells != site.queries:
             return Skip(NOT_THE_FEATURE_MAP.format(site.queries, site.grid))
         tokens = self.attention[1].shape[1]

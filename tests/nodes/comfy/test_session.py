@@ -235,7 +235,7 @@ def test_a_broken_capture_is_a_skip_and_not_a_broken_picture(single, monkeypatch
     assert torch.equal(out["samples"], single.sample()["samples"])
     attribution = handle.find(out["samples"])
     assert not attribution.entries
-    assert attribution.skipped["I2AM could not read it (RuntimeError: out of luck)"] == 18
+    assert attribution.skipped["I2AM could not read this call (RuntimeError: out of luck)"] == 18
 
 
 def test_the_override_of_another_pack_stays(single):
