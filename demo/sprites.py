@@ -56,7 +56,7 @@ def render_font(font_path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def write_held_out_sheet(sprites: torch.Tensor) -> None:
-    """Write ``held_out.png`` of sprites ``[S, 4, SIZE, SIZE]`` uint8, as ``held_out_sprites`` reads it."""
+    """Write ``held_out.png`` of sprites ``[S, 4, SIZE, SIZE]`` uint8, as ``held_out_sprites`` reads it (made once)."""
     rows = -(-len(sprites) // SHEET_COLUMNS)
     sheet = torch.zeros(rows * SHEET_COLUMNS, 4, SIZE, SIZE, dtype=torch.uint8)
     sheet[: len(sprites)] = sprites

@@ -112,15 +112,15 @@ class UnresolvedAxis(AttributionError):
         selected = f"{self.axis} '{self.text}'" if self.text else self.axis
         if self.pairs:
             return (
-                f"pair maps are kept as means over steps and heads, so {selected} cannot be told apart here: select "
+                f"pair maps are kept as means over steps and heads, so {selected} are not resolved here: select "
                 "all of both. Layers can be chosen."
             )
         if self.axis == "steps":
             return (
-                f"{selected} cannot be told apart: within its memory budget this attribution kept the groups "
+                f"{selected} are not resolved: within its memory budget this attribution kept the groups "
                 f"{', '.join(self.groups)}. Select whole groups."
             )
-        return f"{selected} cannot be told apart in this attribution: only their mean fitted its memory budget."
+        return f"{selected} are not resolved in this attribution: only their mean fitted its memory budget."
 
 
 @dataclass(eq=False)

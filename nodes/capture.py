@@ -22,7 +22,7 @@ class I2AMCapture(io.ComfyNode):
             "The picture does not change.",
             not_idempotent=True,  # two of these must not share one handle
             inputs=[
-                io.Model.Input("model", tooltip="The model to look into. Place this node anywhere before the sampler."),
+                io.Model.Input("model", tooltip="The model to capture. Place this node anywhere before the sampler."),
                 io.Combo.Input(
                     "mechanism",
                     options=["auto", *MECHANISMS],

@@ -33,7 +33,7 @@ class I2AMCollect(io.ComfyNode):
         if not attribution.entries:
             reasons = "; ".join(f"{count} x {reason}" for reason, count in attribution.skipped.items())
             if not reasons:
-                raise ValueError("I2AM saw no attention call to look into: " + "; ".join(attribution.notes) + ".")
+                raise ValueError("I2AM observed no attention call: " + "; ".join(attribution.notes) + ".")
             raise ValueError(
                 f"I2AM found no reference in the {attribution.branch} conditioning "
                 f"(mechanism '{capture.settings.mechanism}'). Attention calls: {reasons}. "

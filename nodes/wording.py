@@ -35,21 +35,21 @@ def words(error: errors.AttributionError) -> str:
 def _axis(error: errors.UnresolvedAxis) -> str:
     if error.pairs:
         return (
-            f"pair maps are kept as means over steps and heads, so {error.axis} '{error.text}' cannot be told apart "
+            f"pair maps are kept as means over steps and heads, so {error.axis} '{error.text}' are not resolved "
             "here: use 'all' for both. Layers can be chosen."
         )
     if error.axis == "steps":
         return (
-            f"steps '{error.text}' cannot be told apart: within budget_mb this attribution kept the groups "
+            f"steps '{error.text}' are not resolved: within budget_mb this attribution kept the groups "
             f"{', '.join(error.groups)}. Select whole groups, or raise budget_mb and sample again."
         )
     if error.text:
         return (
-            f"heads cannot be told apart here, only their mean fitted budget_mb: write 'all', not '{error.text}', or "
+            f"heads are not resolved here, only their mean fitted budget_mb: write 'all', not '{error.text}', or "
             "raise budget_mb and sample again."
         )
     return (
-        "heads cannot be told apart in this attribution: only their mean fitted budget_mb. Raise it and sample again, "
+        "heads are not resolved in this attribution: only their mean fitted budget_mb. Raise it and sample again, "
         "or choose another level."
     )
 

@@ -7,8 +7,6 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import uuid
-from pathlib import Path
 from typing import Any
 
 from devenv import HostError
@@ -87,18 +85,6 @@ class ComfyClient:
     def free(self) -> None:
         """Ask for models and cached results to be dropped; the server does it when it is idle next."""
         self._post("/free", {"unload_models": True, "free_memory": True})
-
-    def upload_image(self, path: Path) -> str:
-        """Put a picture into the input folder; returns the name for Load Image."""
-        mark = uuid.uuid4().hex
-        head = (
-            f'--{mark}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue\r\n'
-            f'--{mark}\r\nContent-Disposition: form-data; name="image"; filename="{path.name}"\r\n'
-            "Content-Type: application/octet-stream\r\n\r\n"
-        )
-        body = head.encode() + path.read_bytes() + f"\r\n--{mark}--\r\n".encode()
-        answer: Json = json.loads(self._send("/upload/image", body, f"multipart/form-data; boundary={mark}"))
-        return "/".join(filter(None, (answer.get("subfolder"), answer["name"])))
 
     def _get_json(self, path: str) -> Json:
         answer: Json = json.loads(self._send(path))

@@ -39,8 +39,8 @@ def build() -> Graph:
     for name, output in (("mask", 1), ("reference_mask", 3)):
         graph[f"image:{name}"] = node("MaskToImage", mask=["scene", output])
         show(graph, name, [f"image:{name}", 0])
-    ask(graph, "made", MADE, "generated to reference", "large:reference")
-    ask(graph, "went", WENT, "reference to generated", "large:generated")
+    add_region_map(graph, "made", MADE, "generated to reference", "large:reference")
+    add_region_map(graph, "went", WENT, "reference to generated", "large:generated")
     return graph
 
 
@@ -51,7 +51,7 @@ def show(graph: Graph, name: str, image: list) -> None:
     graph[f"save:{name}"] = demo_graph.save(name, [f"large:{name}", 0])
 
 
-def ask(graph: Graph, name: str, square: tuple[int, int, int], direction: str, under: str) -> None:
+def add_region_map(graph: Graph, name: str, square: tuple[int, int, int], direction: str, under: str) -> None:
     left, top, side = square
     graph[f"empty:{name}"] = node("SolidMask", value=0.0, width=SIZE, height=SIZE)
     graph[f"square:{name}"] = node("SolidMask", value=1.0, width=side, height=side)

@@ -27,7 +27,12 @@ class RegistryError(Exception):
 
 def tracked() -> list[str]:
     """The files that git tracks and that are there, by their path in the repository."""
-    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    try:
+        done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise RegistryError(
+            "git cannot list the files of this checkout: install git, and clone the repository."
+        ) from None
     return [name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 

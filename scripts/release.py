@@ -63,7 +63,10 @@ def check_git(version: str) -> None:
 
 
 def git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    except OSError as error:
+        raise ReleaseError(f"git cannot be run ({error.strerror}): install it.") from None
     if done.returncode:
         raise ReleaseError(f"`git {arguments[0]}` failed: {done.stderr.strip()}")
     return done.stdout.strip()

@@ -44,7 +44,7 @@ class Header(TypedDict):
     """What ``view`` says of its maps.
 
     ``sigmas`` are one more than there are steps. ``steps`` and ``joint`` are groups of steps, ``[first, one after the
-    last]``: those that maps are told apart by, and those in which heads are told apart, if ``heads`` are at all.
+    last]``: those that maps resolve, and those in which heads are resolved, if ``heads`` are at all.
     ``pairs`` are, for ``<item>/<reference>``, the layers whose pair maps are in this file. ``skipped`` counts attention
     calls by the reason why they were not captured.
     """

@@ -28,14 +28,14 @@ SHARE_OF_PICTURE = MapKind("r2g", "share")
 MEASURES: tuple[Measure, ...] = ("share", "inside", "concentration")
 BYTES_BESIDE_MAP = 4 * (2 + len(MEASURES))  # its range and its measures, as float32
 PAIRS_OF_FILE = 0.5  # of the bytes of the view, at most, for pair maps
-FEWEST_GROUPS = 4  # of steps, in which heads are told apart; fewer say nothing about time
+FEWEST_GROUPS = 4  # of steps, in which heads are resolved; fewer say nothing about time
 
 Groups = tuple[tuple[int, ...], ...]  # each of some of the attribution's time bins
 
 
 @dataclass(frozen=True)
 class Detail:
-    """What is told apart: groups of steps, heads, and heads in (other) groups of steps."""
+    """What is resolved: groups of steps, heads, and heads in (other) groups of steps."""
 
     steps: Groups
     heads: bool
@@ -194,7 +194,7 @@ def _sheets(
 
 def _rows(values: Tensor, seen: Tensor, detail: Detail) -> tuple[Tensor, Tensor]:
     """Means of ``[bins, heads, h, w]``: over heads ``[1 + steps, h, w]``, and of each head ``[1 + joint, heads, h, w]``
-    (no heads where they are not told apart). What was not seen is not a number.
+    (no heads where they are not resolved). What was not seen is not a number.
     """
     every = (tuple(range(len(seen))),)
     over_heads = over_steps(values.mean(1), seen, every + detail.steps)

@@ -38,7 +38,7 @@ def installed(guider: Any, engine: Engine, calls: ModelCalls) -> Iterator[None]:
     options["optimized_attention_override"] = _override(engine, options.get("optimized_attention_override"))
     if isinstance(guider.model_patcher.model.diffusion_model, UNetModel):  # elsewhere these names mean other things
         _watch_announcements(engine, options.setdefault("patches", {}))
-    _watch_replacements(engine, options.get("patches_replace", {}).get(DIT, {}))
+    _hook_replacements(engine, options.get("patches_replace", {}).get(DIT, {}))
     for kind, wrapper in (
         (WrappersMP.CALC_COND_BATCH, _conditionings(calls)),
         (WrappersMP.APPLY_MODEL, _model_call(engine, calls)),
@@ -132,12 +132,12 @@ def _watch_announcements(engine: Engine, patches: dict[str, list]) -> None:
     patches["attn2_patch"] = [first, *patches.get("attn2_patch", ()), last]
 
 
-def _watch_replacements(engine: Engine, replacements: dict[Any, Callable]) -> None:
+def _hook_replacements(engine: Engine, replacements: dict[Any, Callable]) -> None:
     for key, function in replacements.items():
-        replacements[key] = _WatchedReplacement(function, engine, key)
+        replacements[key] = _HookedReplacement(function, engine, key)
 
 
-class _WatchedReplacement(Proxy):
+class _HookedReplacement(Proxy):
     """Around a pack's function that takes the place of a block."""
 
     def __init__(self, original: Callable, engine: Engine, key: Any) -> None:

@@ -64,7 +64,7 @@ def capture_with(
         further = [make() for make in consumers]
         acting = any(consumer.acts for consumer in further)
         if not isinstance(noise, Tensor):
-            capture.failure = f"I2AM cannot look into a run on several latents at once ({type(noise).__name__})"
+            capture.failure = f"I2AM cannot capture a run on several latents at once ({type(noise).__name__})"
             if acting:
                 raise ValueError(f"{capture.failure}, nor change it: sample them one by one.")
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)

@@ -8,7 +8,7 @@ OWN_KERNELS = (
 )
 NO_OPTIONS = (
     "replaces the model's forward by its own, which calls attention without the options of the run: nothing can be "
-    "observed while it is applied, so remove it for the run that you want to look into"
+    "observed while it is applied, so remove it for the run that you want to capture"
 )
 REASONS = {  # a part of the name of a module or class, in lower case
     "nunchaku": OWN_KERNELS,

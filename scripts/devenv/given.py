@@ -27,9 +27,8 @@ PACKAGES = {"yaml": "pyyaml", "PIL": "pillow", "pytest_timeout": "pytest-timeout
 def given_comfyui() -> Path | None:
     """The folder that COMFYUI_PATH names, unless it is our own: .host may be a link, and tests hand it on."""
     given = os.environ.get("COMFYUI_PATH")
-    if not given or Path(given).resolve() == COMFYUI.resolve():
-        return None
-    return Path(given).expanduser().resolve()
+    folder = Path(given).expanduser().resolve() if given else COMFYUI.resolve()
+    return None if folder == COMFYUI.resolve() else folder
 
 
 def check_given(comfyui: Path, tests: bool) -> Path:

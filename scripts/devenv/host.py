@@ -45,11 +45,9 @@ def prepare(tests: bool = False) -> Host:
     When all is ready this takes milliseconds, and nothing is run or written.
     """
     given = given_comfyui()
-    if given:
-        python = check_given(given, tests)
-    else:
+    python = check_given(given, tests) if given else PYTHON
+    if tests or not given:
         check_python()
-        python = PYTHON
     if given and not tests:
         return Host(python, given, own=False)
     with lock():

@@ -20,7 +20,7 @@ TOOLS = HOST / "tools"  # one for the tools of ComfyUI's registry, whose needs a
 NODE = HOST / "node"
 NPM = HOST / "npm"
 BROWSER = HOST / "browser"  # names the Chromium that Playwright downloaded
-TYPING = HOST / "typing"  # the pack under the name by which mypy knows it
+TYPING = ROOT / ".mypy_cache" / "typing"  # the pack under the name by which mypy knows it
 
 
 def requirements(name: str) -> Path:

@@ -1,6 +1,7 @@
 """The face of the core: all that README, nodes and tools use is in it, described, and needs no more than it says."""
 
 import ast
+import importlib
 import inspect
 import pkgutil
 import subprocess
@@ -19,6 +20,21 @@ PUBLIC = [name for name in i2am_core.__all__ if callable(getattr(i2am_core, name
 def test_all_that_is_imported_is_public():
     imported = [alias.name for node in FACE.body if isinstance(node, ast.ImportFrom) for alias in node.names]
     assert sorted(imported) == sorted(i2am_core.__all__)
+
+
+FIRST = {
+    *("Attribution", "AttributionError", "Layer", "LayerMaps", "Logits", "MapKind", "Maps", "Marginals", "Place"),
+    *("Positions", "Recorder", "Reference", "Selection", "TokenGrid", "TokenGroup", "Verdict", "attribute", "imacs"),
+    *("maps", "min_max", "share_inside", "span", "split_heads"),
+}
+
+
+def test_public_names_stay():
+    """Those that there were when the core became a package, and the two modules whose names users may have."""
+    assert set(i2am_core.__all__) >= FIRST
+    assert i2am_core.attention.attribute is i2am_core.attribute
+    storage = importlib.import_module("i2am_core.storage")
+    assert all(getattr(storage, name) is getattr(i2am_core, name) for name in ("SUFFIX", "load", "save"))
 
 
 def test_no_name_hides_a_module():

@@ -8,7 +8,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("i2am_core", "nodes", "demo", "scripts", "benchmarks", "tests")
+ALONE = ("__init__.py", *(f"scripts/{name}" for name in ("check", "demo", "host", "pictures", "test")))
 PATHS = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+PATHS += [ROOT / name for name in ALONE]
+PAGE = [path for path in sorted((ROOT / "web").rglob("*js")) if path.is_file()]
 
 
 def rejected_words(glossary):
@@ -44,7 +47,9 @@ def names(tree):
         elif isinstance(node, ast.arg):
             yield node.lineno, node.arg
         elif isinstance(node, ast.alias):
-            yield node.lineno, node.asname or ""
+            yield node.lineno, node.asname or node.name.split(".")[0]
+        elif isinstance(node, ast.MatchMapping):
+            yield node.lineno, node.rest or ""
 
 
 def is_riddle(name):
@@ -55,7 +60,8 @@ def is_riddle(name):
     if name.startswith("test_"):
         return False
     parts = [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
-    return any(part in WORDS and (part not in NOUNS or len(parts) == 1) for part in parts)
+    words = [part if part in WORDS else part.removesuffix("s") for part in parts]
+    return any(word in WORDS and (word not in NOUNS or len(words) == 1) for word in words)
 
 
 def riddles(code):
@@ -84,6 +90,10 @@ def test_the_table_is_read():
         "[found for found in ()]",
         "lambda asked: 1",
         "(found := 1)",
+        "import found",
+        "from m import found",
+        "match x:\n    case {**found}: pass",
+        "visits = 1",
         "try: pass\nexcept ValueError as found: pass",
     ],
 )
@@ -92,9 +102,36 @@ def test_what_it_is_looked_for_in(code):
 
 
 def test_what_is_no_such_name():
-    assert not riddles("heads_kept = 1\nfoundation = rooms = 1\nx.found()\ndef test_a_patch_is_found(): pass")
+    assert not riddles("heads_kept = 1\nfoundation = roomy = 1\nx.found()\ndef test_a_patch_is_found(): pass")
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_name_is_a_word_that_has_a_better_one(path):
     assert not riddles(path.read_text())
+
+
+@pytest.mark.parametrize("path", PAGE, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_nor_is_one_in_the_page(path):
+    named = re.findall(r"\b(?:const|let|function|class)\s+(\w+)", path.read_text())
+    assert named and [name for name in named if is_riddle(name)] == []
+
+
+RIDDLES = re.compile(r"\bwho asks\b|\basked by\b|overheard|unheard|\btold apart\b|\blook(?:ed)? into\b", re.IGNORECASE)
+READ = [
+    *(ROOT / "web" / "docs").rglob("*.md"),
+    *(ROOT / "locales").rglob("*.json"),
+    *(ROOT / "nodes").rglob("*.py"),
+    *(ROOT / "i2am_core").rglob("*.py"),
+    *(ROOT / "docs").glob("*.md"),
+    ROOT / "README.md",
+    ROOT / "web" / "viewer" / "text.mjs",
+]
+
+
+@pytest.mark.parametrize("path", sorted(READ), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_people_read_is_no_riddle(path):
+    """Messages, help, comments. The glossary itself may name what it rejects."""
+    text = path.read_text()
+    if path.name == "glossary.md":
+        text = text.partition("## Words that are not names")[0]
+    assert RIDDLES.findall(text) == []

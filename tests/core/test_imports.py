@@ -63,7 +63,9 @@ def used_in_the_core(path):
 
 MODULES = [path.relative_to(ROOT / "i2am_core").with_suffix("").as_posix() for path in files("i2am_core")]
 IN_ORDER = [
-    name.replace("/", ".") for name in MODULES if not name.endswith(("__init__", "__main__")) and name != "files"
+    name.replace("/", ".")
+    for name in MODULES
+    if not name.endswith(("__init__", "__main__")) and name not in ("files", "storage")
 ]
 
 

@@ -77,5 +77,5 @@ def test_what_was_merged_cannot_be_selected_apart():
     assert Selection(steps=whole).of(attribution).bins == (0,)
     merged, _ = record([Layer("a", FINE, 3)], budget=1000)
     assert Selection().of(merged).heads == {0: [0]}
-    with pytest.raises(UnresolvedAxis, match="heads '1' cannot be told apart"):
+    with pytest.raises(UnresolvedAxis, match="heads '1' are not resolved"):
         Selection(heads="1").of(merged)

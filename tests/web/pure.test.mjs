@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { ask, strongest } from "../../web/viewer/ask.mjs";
+import { specific, strongest } from "../../web/viewer/specific.mjs";
 import { download, Gone, readFile } from "../../web/viewer/file.mjs";
 import { boxOf, cellsOf, fit, pan, placeOf, transformOf, WHOLE, zoomAt } from "../../web/viewer/geometry.mjs";
 import {
@@ -160,7 +160,7 @@ test("IMACS is that of i2am_core", () => {
 
 test("a part that is asked about gets the answer of i2am_core", () => {
   for (const { side, box, values, shape } of expected.asked) {
-    const answer = ask(file, all, side, box);
+    const answer = specific(file, all, side, box);
     assert.deepEqual([answer.height, answer.width], shape);
     assert.deepEqual(answer.layers, [0, 1]);
     near(answer.values, values, spread(values) / 100, `${side} ${box}`);
@@ -168,18 +168,21 @@ test("a part that is asked about gets the answer of i2am_core", () => {
 });
 
 test("where there is no answer, there is a reason", () => {
-  assert.deepEqual(ask(file, all, "generated", [0, 0, 0, 0]), { missing: "outside" });
+  assert.deepEqual(specific(file, all, "generated", [0, 0, 0, 0]), { missing: "outside" });
   const without = (change) => ({ ...file, header: { ...file.header, ...change } });
   const [reference] = file.header.references;
   assert.deepEqual(
-    ask(without({ references: [{ ...reference, pairs_captured: [] }] }), all, "generated", [0.5, 0.5, 0.5, 0.5]),
+    specific(without({ references: [{ ...reference, pairs_captured: [] }] }), all, "generated", [0.5, 0.5, 0.5, 0.5]),
     { missing: "pairs" },
   );
   const fewer = without({ references: [{ ...reference, pairs_captured: [0] }], pairs: { "0/0": [0] } });
-  assert.deepEqual(ask(fewer, { ...all, layer: 1 }, "generated", [0.5, 0.5, 0.5, 0.5]), { missing: "layer" });
-  assert.deepEqual(ask(without({ pairs: { "0/0": [0] } }), { ...all, layer: 1 }, "generated", [0.5, 0.5, 0.5, 0.5]), {
-    missing: "left out",
-  });
+  assert.deepEqual(specific(fewer, { ...all, layer: 1 }, "generated", [0.5, 0.5, 0.5, 0.5]), { missing: "layer" });
+  assert.deepEqual(
+    specific(without({ pairs: { "0/0": [0] } }), { ...all, layer: 1 }, "generated", [0.5, 0.5, 0.5, 0.5]),
+    {
+      missing: "left out",
+    },
+  );
 });
 
 test("the strongest patches come first, with their share", () => {
@@ -276,7 +279,7 @@ test("what goes into a mean is not clamped, and the mean is", () => {
   };
   const level = Math.round(255 * 0.02);
   const tensors = new Map([...pairs(0, 6, steep), ...pairs(1, 35, new Array(35).fill(level))]);
-  const answer = ask({ header, tensors }, all, "reference", [0, 0, 1, 1]);
+  const answer = specific({ header, tensors }, all, "reference", [0, 0, 1, 1]);
   near(
     answer.values,
     wanted.map((value) => Math.max(0, (value + level / 255) / 2)),

@@ -158,7 +158,7 @@ export class Controls {
 
   headLabel() {
     const { state, opened, say } = this.viewer;
-    if (!opened.header.heads) return say("heads were not told apart");
+    if (!opened.header.heads) return say("heads are not resolved");
     if (state.head === null) return say("mean of heads");
     const { head, of, layers } = headsOf(opened.header, state.reference, state.layer)[state.head];
     return layers === 1 ? say("head {0} of {1}", head, of) : say("head {0} of {1}, in {2} layers", head, of, layers);

@@ -33,7 +33,7 @@ import { tensorOf } from "./file.mjs";
  */
 
 /**
- * Heads that a sheet tells apart: each is number `head` of `of`, in so many `layers`.
+ * Heads that a sheet resolves: each is number `head` of `of`, in so many `layers`.
  * @param {Header} header
  * @param {number} reference
  * @param {number | null} layer
@@ -47,7 +47,7 @@ export function headsOf(header, reference, layer) {
 }
 
 /**
- * How many heads a sheet tells apart: `headsOf` without the list, since every bar asks for it.
+ * How many heads a sheet resolves: `headsOf` without the list, since every bar needs it.
  * @param {Header} header
  * @param {number} reference
  * @param {number | null} layer
@@ -59,7 +59,7 @@ export function headCount(header, reference, layer) {
 }
 
 /**
- * The joint group that holds a group of steps, or -1 where heads are only told apart over all steps.
+ * The joint group that holds a group of steps, or -1 where heads are only resolved over all steps.
  * @param {Header} header
  * @param {number} step
  */

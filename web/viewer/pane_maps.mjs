@@ -1,11 +1,11 @@
 /** What each pane shows: the map of the selection, or the answer to a question about the other picture. */
 
-import { ask, strongest } from "./ask.mjs";
+import { specific, strongest } from "./specific.mjs";
 import { rangeOf, resize, restore } from "./heat.mjs";
 import { mapOf, rangeOverSteps } from "./maps.mjs";
 import { otherSide } from "./state.mjs";
 
-/** @import { Missing } from "./ask.mjs" */
+/** @import { Missing } from "./specific.mjs" */
 /** @import { ViewFile } from "./file.mjs" */
 /** @import { Box, Grid } from "./geometry.mjs" */
 /** @import { Range } from "./heat.mjs" */
@@ -77,7 +77,7 @@ function describe(side, { file, state, say }) {
   const { scope } = file.header.items[state.item];
   const details = [
     say("generated to reference"),
-    say(scope === "whole image" ? "asked by the whole picture" : "asked by the inpainting mask"),
+    say(scope === "whole image" ? "scope: whole image" : "scope: inpainting mask"),
   ];
   if (file.header.references[state.reference].approximate) details.push(say("approximate"));
   return details.join(" \u00b7 ");
@@ -94,7 +94,7 @@ export function answerTo(question, { file, state, say }, canvas) {
   const title = say(
     otherSide(question.side) === "reference" ? "Which parts made the marked part" : "Where the marked part went",
   );
-  const answer = ask(file, state, question.side, question.box);
+  const answer = specific(file, state, question.side, question.box);
   if ("missing" in answer) return { title, detail: "", message: say(MISSING[answer.missing]), heat: null, patches: [] };
   const { values, height, width, layers } = answer;
   const details = [

@@ -4,6 +4,7 @@ import pytest
 import tiny_graphs
 import torch
 from attention_packs import transformers
+from comfy_extras.nodes_hypertile import HyperTile
 from ip_adapter_standin import SETTINGS, StandIn, weights
 from mechanisms import sampled
 from selected import maps
@@ -11,7 +12,7 @@ from selected import maps
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.comfy import block_hooks, forward_pass, run
 from i2am_pack.nodes.comfy.consumers import Consumer
-from i2am_pack.nodes.comfy.engine import Engine
+from i2am_pack.nodes.comfy.engine import OTHER_ROWS, Engine
 from i2am_pack.nodes.comfy.located import Skip
 from i2am_pack.nodes.comfy.mechanisms import MECHANISMS, Mechanism
 
@@ -308,3 +309,12 @@ def test_a_developer_sees_which_calls_were_skipped(caplog):
     assert len(lines) == sum(attribution.skipped.values()) > 0
     assert all(line.startswith("skipped in step ") and "queries" in line for line in lines)
     assert {line.rpartition(" keys: ")[2] for line in lines} == set(attribution.skipped)
+
+
+def test_attention_in_tiles_is_skipped_for_its_rows():
+    """HyperTile cuts the positions of self-attention into tiles, which are rows of the batch of their own."""
+    graph = tiny_graphs.sd15_canvas(batch=4)
+    graph.model = HyperTile.execute(graph.model, 32, 1, 0, False)[0]
+    _, attribution = sampled(graph)
+    assert attribution.skipped[OTHER_ROWS] > 0
+    assert not any("could not read" in reason for reason in attribution.skipped)

@@ -101,7 +101,7 @@ def test_hidream_e1_in_an_area_has_only_a_part_of_its_reference():
 
 
 def test_first_references_of_combined_conditionings_are_not_the_same():
-    """Two conditionings, each with a reference latent of its own: told apart by what they hold."""
+    """Two conditionings, each with a reference latent of its own: recognised by what they hold."""
     graph, other = (tiny_graphs.flux_kontext(reference=seed, sizes=((4, 8),)) for seed in (2, 9))
     graph.positive = graph.positive + other.positive
     attribution = capture(graph)

@@ -25,7 +25,7 @@ import { clamp, resampled } from "./heat.mjs";
  * @param {Box} box from 0 to 1
  * @returns {Answer & {layers: number[]} | {missing: Missing}}
  */
-export function ask(file, { item, reference, layer }, side, box) {
+export function specific(file, { item, reference, layer }, side, box) {
   const { header } = file;
   const inFile = header.pairs[`${item}/${reference}`] ?? [];
   const captured = header.references[reference].pairs_captured;
