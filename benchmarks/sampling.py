@@ -39,8 +39,8 @@ import comfy.sample  # noqa: E402
 import comfy.supported_models  # noqa: E402
 import comfy.supported_models_base  # noqa: E402
 
+from i2am_pack.nodes.comfy.captured import capture_with  # noqa: E402
 from i2am_pack.nodes.comfy.handle import Capture, Settings  # noqa: E402
-from i2am_pack.nodes.comfy.run import capture_with  # noqa: E402
 from i2am_pack.nodes.comfy.tags import KEY, tag  # noqa: E402
 
 STEPS, ROUNDS = 2, 3

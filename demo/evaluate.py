@@ -21,8 +21,8 @@ from . import cpu  # noqa: F401  (must come before ComfyUI's other modules)
 
 import comfy.sample  # isort: skip
 from ..i2am_core import Attribution, MapKind, Selection, imacs, maps, share_inside
+from ..nodes.comfy.captured import capture_with
 from ..nodes.comfy.handle import Capture, Settings
-from ..nodes.comfy.run import capture_with
 from ..nodes.comfy.tags import KEY, tag
 from . import data, sprites
 from .model import WEIGHTS, load

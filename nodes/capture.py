@@ -5,10 +5,10 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import Tensor
 
+from .comfy.captured import capture_with
 from .comfy.handle import BRANCHES, PAIR_MAPS, Capture, Settings
 from .comfy.located import Regions
 from .comfy.mechanisms import MECHANISMS
-from .comfy.run import capture_with
 from .schema import CaptureHandle, Schema
 
 

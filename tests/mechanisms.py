@@ -13,9 +13,11 @@ from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.i2am_core.attribution import Attribution
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
+from i2am_pack.nodes.comfy.captured import capture_with
+from i2am_pack.nodes.comfy.consumer_watch import ConsumerWatch
 from i2am_pack.nodes.comfy.consumers import Consumer
 from i2am_pack.nodes.comfy.handle import Capture, Settings
-from i2am_pack.nodes.comfy.run import capture_with
+from i2am_pack.nodes.comfy.run import watched
 
 Cells = Sequence[int]
 
@@ -35,9 +37,12 @@ def capture(
 def sampled(
     graph: Graph, *consumers: Consumer, mechanism: str = "auto", branch: str = "positive", **sampling: Any
 ) -> tuple[Tensor, Attribution]:
-    """The latent, and the attribution, of a run in which Capture's consumer and these are notified of every call."""
+    """The latent, and the attribution, of a run that these consumers are notified of beside Capture's own."""
     handle = Capture(Settings(mechanism, branch, "off", 2**29))
-    model = capture_with(graph.model, handle, [lambda one=one: one for one in consumers])
+    model = capture_with(graph.model, handle)
+    if consumers:
+        acts = any(consumer.acts for consumer in consumers)
+        model = watched(model, ConsumerWatch(lambda: consumers, mechanism, branch, acts))
     latent = graph.sample(model, **sampling)["samples"]
     return latent, handle.find(latent)
 

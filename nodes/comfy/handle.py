@@ -67,7 +67,7 @@ class Capture:
                     "I2AM Capture needed the memory: raise budget_mb, or give each sampler a Capture of its own."
                 )
             finished = len(self._runs)
-        if not self.started:
+        if not self.started and not self.failure:
             raise ValueError(
                 "no sampler has used this I2AM Capture's model: connect its MODEL output to the sampler whose LATENT "
                 "goes into I2AM Collect."

@@ -1,6 +1,6 @@
 """One attention call between its beginning and its end: consumers that act, the kernel, consumers that look."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -27,6 +27,44 @@ class PendingCall:
 
     def end(self) -> None:
         """When all is there that will be known of the call."""
+
+
+class Attend(Protocol):
+    """Begins an attention call that does not come through ComfyUI's override: see ``Engine.begin``."""
+
+    def __call__(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Any) -> PendingCall: ...
+
+
+def chained(outer: Attend, inner: Attend) -> Attend:
+    """Begins a call in both engines: what ``outer`` makes of it is what ``inner`` is told of."""
+
+    def attend(arguments: Arguments, options: Mapping[str, Any], mechanism: Any) -> PendingCall:
+        ended: list[PendingCall] = []
+
+        def kernel(*args: Any, **kwargs: Any) -> Tensor:
+            call = inner(replace(arguments, args=args, kwargs=kwargs), options, mechanism)
+            ended.append(call)
+            return call.run()
+
+        return ChainedCall(outer(replace(arguments, kernel=kernel), options, mechanism), ended)
+
+    return attend
+
+
+class ChainedCall(PendingCall):
+    """A call that is pending in two engines, of which the inner one begins with it in the outer one's kernel."""
+
+    def __init__(self, outer: PendingCall, inner: Sequence[PendingCall]) -> None:
+        super().__init__(outer.arguments)
+        self._outer, self._inner = outer, inner
+
+    def run(self) -> Tensor:
+        return self._outer.run()
+
+    def end(self) -> None:
+        for call in self._inner:
+            call.end()
+        self._outer.end()
 
 
 class CallHandler(Protocol):

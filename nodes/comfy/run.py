@@ -1,55 +1,100 @@
-"""One run of a sampler: what is watched in it, and the attribution that it hands over when it ends.
+"""One run of a sampler: what our nodes on the MODEL line want of it is begun when it starts, and undone when it ends.
 
-I2AM Capture only adds an OUTER_SAMPLE wrapper to a clone of the model. The rest is installed when a run starts (see
-``hooks``), and undone when the run ends in any way. Whatever goes wrong in here costs maps only, and says why: the
-picture comes first.
+Each node adds an OUTER_SAMPLE wrapper to a clone of the model, which holds its ``Watch``. When a run starts, the first
+wrapper begins all of them: those that look are installed first, and are so inside those that act, however the nodes
+stand on the line. Whatever goes wrong in one that looks costs its maps only, and says why: the picture comes first.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
-import comfy.sampler_helpers
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
-from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
 from torch import Tensor
 
-from ...i2am_core.attribution import Attribution
-from ...i2am_core.recording.recorder import Recorder
-from .consumers import Consumer, Record
 from .engine import Engine
-from .handle import Capture
 from .hooks import KEY, installed
-from .located import Regions
-from .mechanisms import MECHANISMS
-from .model_calls import ModelCalls, conditionings_of, grid_of
-from .tags import pictures
-from .unobservable import why_unobservable
+from .model_calls import ModelCalls
 
 log = logging.getLogger(__name__)
 
-COMPILED = (
-    "the model is compiled (torch.compile): its graph is broken at every attention call while it is captured, so that "
-    "it is slower, and the picture may differ from one without capture in its last digits"
-)
-VIDEO_MASK = "the inpainting mask of a video is not read: maps are of the whole video"
-BRANCH_NOT_CALLED = (
-    "the model was never called with its {} conditioning: ComfyUI leaves the negative out where guidance is off (cfg 1)"
-)
+
+@dataclass
+class Sampling:
+    """What a sampler is called with: ``noise [items, C, (frames,) h, w]``, and a ``guider``, a ``CFGGuider`` or kin."""
+
+    guider: Any
+    noise: Tensor
+    sigmas: Tensor
+    denoise_mask: Tensor | None
+    last_denoised: Tensor | None = field(default=None, init=False)  # what the sampler's callback was given last
+
+    def remembering(self, callback: Callable | None) -> Callable | None:
+        """The sampler's callback, around which the denoised latent is remembered: some nodes output that one."""
+        if callback is None:
+            return None
+
+        def remember(step: int, denoised: Tensor, *args: Any, **kwargs: Any) -> Any:
+            self.last_denoised = denoised
+            return callback(step, denoised, *args, **kwargs)
+
+        return remember
+
+    def latents(self, output: Tensor) -> list[Tensor]:
+        """Those that this run gave, as nodes output them: the sampler's, and the last denoised one."""
+        if self.last_denoised is None:
+            return [output]
+        base = self.guider.model_patcher.model
+        return [output, base.process_latent_out(self.last_denoised.to("cpu", torch.float32))]
 
 
-def capture_with(
-    model: ModelPatcher, capture: Capture, consumers: Sequence[Callable[[], Consumer]] = ()
-) -> ModelPatcher:
-    """A clone of the model whose every sampling run is captured.
+class Part:
+    """One node's part in one run: the branches that it watches, each by an engine and the model calls that it knows."""
 
-    ``consumers`` make further consumers for each run, which are notified of the same calls as Capture's own.
-    """
+    watched: Sequence[tuple[Engine, ModelCalls]] = ()
 
-    def outer_sample(
+    def finish(self, sampling: Sampling, output: Tensor) -> None:
+        """When the run has given its ``output``, and nothing of ours is installed any more."""
+
+
+class Watch:
+    """What a node wants of every run of its model. A copy of it is itself: ``ModelPatcher.clone()`` copies deeply."""
+
+    acts = False  # whether it changes the picture: where it cannot, the run ends with an error
+
+    def begin(self, sampling: Sampling) -> Part:
+        """Its part in a run that starts."""
+        raise NotImplementedError
+
+    def fail(self, reason: str) -> None:
+        """A run that it looks at cannot be watched, or not be finished."""
+
+    def __deepcopy__(self, memo: dict) -> "Watch":
+        return self
+
+
+def watched(model: ModelPatcher, watch: Watch) -> ModelPatcher:
+    """A clone of the model whose every run is watched."""
+    patched = model.clone()
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, OuterSample(watch))
+    return patched
+
+
+class OuterSample:
+    """The wrapper of one node. The first of a run speaks for all."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def __deepcopy__(self, memo: dict) -> "OuterSample":
+        return self
+
+    def __call__(
+        self,
         executor: Any,
         noise: Any,  # a tensor, or several latents in one object
         latent_image: Any,
@@ -60,104 +105,55 @@ def capture_with(
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        capture.started += 1
-        further = [make() for make in consumers]
-        acting = any(consumer.acts for consumer in further)
-        if not isinstance(noise, Tensor):
-            capture.failure = f"I2AM cannot capture a run on several latents at once ({type(noise).__name__})"
-            if acting:
-                raise ValueError(f"{capture.failure}, nor change it: sample them one by one.")
+        watches = [wrapper.watch for wrapper in executor.wrappers if isinstance(wrapper, OuterSample)]
+        if self.watch is not watches[0]:
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
-        run = None
+        sampling = Sampling(executor.class_obj, noise, sigmas, denoise_mask)
         with ExitStack() as stack:
-            try:
-                run = Run(capture, executor.class_obj, noise, sigmas, denoise_mask, further)
-                stack.enter_context(installed(run.guider, run.engine, run.calls))
-                callback = run.watch(callback)
-            except Exception as error:
-                if acting:
-                    raise
-                log.warning("a run could not be watched", exc_info=True)
-                capture.failure = f"{type(error).__name__}: {error}"
-                run = None
+            parts = list(_begun(watches, sampling, stack))
+            if parts:
+                callback = sampling.remembering(callback)
             output = executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
-        if run is not None:
-            run.keep(output)
+        for watch, part in parts:
+            with _Failing(watch, "the maps of this run could not be finished"):
+                part.finish(sampling, output)
         return output
 
-    patched = model.clone()
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, outer_sample)
-    return patched
+
+def _begun(watches: Sequence[Watch], sampling: Sampling, stack: ExitStack) -> list[tuple[Watch, Part]]:
+    """The parts of those watches that could be begun, installed until ``stack`` is closed."""
+    begun = []
+    for watch in sorted(watches, key=lambda watch: watch.acts):
+        with _Failing(watch, "a run could not be watched"):
+            if not isinstance(sampling.noise, Tensor):
+                raise SeveralLatents(sampling.noise, watch.acts)
+            part = watch.begin(sampling)
+            for engine, calls in part.watched:
+                stack.enter_context(installed(sampling.guider, engine, calls))
+            begun.append((watch, part))
+    return begun
 
 
-class Run:
-    """Everything that belongs to one call of a sampler."""
+class SeveralLatents(ValueError):
+    """A run on several latents in one object."""
 
-    def __init__(
-        self,
-        capture: Capture,
-        guider: Any,
-        noise: Tensor,
-        sigmas: Tensor,
-        denoise_mask: Tensor | None,
-        consumers: Sequence[Consumer] = (),
-    ) -> None:
-        self.capture, self.guider, settings = capture, guider, capture.settings
-        mask = mask_of(guider, settings.branch, denoise_mask, noise)
-        marked = settings.regions
-        regions = Regions(mask if marked.generated is None else marked.generated, marked.reference)
-        recorder = Recorder(sigmas, noise.shape[0], settings.budget_bytes)
-        self.record = Record(recorder, settings.pair_maps, grid_of(noise), mask)
-        mechanisms = [m for m in MECHANISMS.values() if settings.mechanism in ("auto", m.name)]
-        self.engine = Engine(mechanisms, [*consumers, self.record])
-        self.calls = ModelCalls(guider, settings.branch, noise, recorder.sigmas, regions, self.engine)
-        if denoise_mask is not None and noise.ndim == 5:
-            self.engine.note(VIDEO_MASK)
-        if TORCH_COMPILE_KWARGS in guider.model_options:
-            self.engine.note(COMPILED)
-        self._last_denoised: Tensor | None = None
-
-    def watch(self, callback: Callable | None) -> Callable | None:
-        """The sampler's callback, around which the denoised latent is remembered: some nodes output that one."""
-        if callback is None:
-            return None
-
-        def watching(step: int, denoised: Tensor, *args: Any, **kwargs: Any) -> Any:
-            self._last_denoised = denoised
-            return callback(step, denoised, *args, **kwargs)
-
-        return watching
-
-    def keep(self, output: Tensor) -> None:
-        """Hand the finished attribution to the capture, under the latents that this run gave."""
-        try:
-            latents = [output]
-            if self._last_denoised is not None:
-                base = self.guider.model_patcher.model
-                latents.append(base.process_latent_out(self._last_denoised.to("cpu", torch.float32)))
-            self.capture.keep(self.finished(), latents)
-        except Exception as error:
-            log.warning("the maps of this run could not be finished", exc_info=True)
-            self.capture.failure = f"{type(error).__name__}: {error}"
-
-    def finished(self) -> Attribution:
-        """The attribution of the run."""
-        denoiser = self.guider.model_patcher.model.diffusion_model
-        self.engine.finish(lambda: why_unobservable(denoiser))
-        branch = self.capture.settings.branch
-        if self.record.is_empty:
-            called = self.calls.branch_was_called
-            self.engine.note(why_unobservable(denoiser) if called else BRANCH_NOT_CALLED.format(branch))
-        return self.record.finished(self.capture.settings, pictures(conditionings_of(self.guider, branch)))
+    def __init__(self, noise: object, acts: bool) -> None:
+        reason = f"I2AM cannot capture a run on several latents at once ({type(noise).__name__})"
+        super().__init__(f"{reason}, nor change it: sample them one by one." if acts else reason)
 
 
-def mask_of(guider: Any, branch: str, denoise_mask: Tensor | None, noise: Tensor) -> Tensor | None:
-    """The inpainting mask, ``[items, h, w]`` on the latent's grid: the sampler's, or an inpainting model's."""
-    if denoise_mask is None:
-        masks = (c.get("concat_mask") for c in conditionings_of(guider, branch))
-        denoise_mask = next((mask for mask in masks if mask is not None), None)
-    if denoise_mask is None or noise.ndim != 4:
-        return None
-    if denoise_mask.ndim == 4:  # newer ComfyUI cores hand out a mask that is prepared already, one for each channel
-        denoise_mask = denoise_mask.mean(1, keepdim=True)
-    return comfy.sampler_helpers.prepare_mask(denoise_mask, noise.shape, "cpu").float().mean(1)
+class _Failing:
+    """An error of a watch that looks becomes its failure; one that acts raises it."""
+
+    def __init__(self, watch: Watch, what: str) -> None:
+        self._watch, self._what = watch, what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
+        if not isinstance(error, Exception) or self._watch.acts:
+            return False
+        log.warning("%s", self._what, exc_info=not isinstance(error, SeveralLatents) and error)
+        self._watch.fail(str(error) if isinstance(error, SeveralLatents) else f"{type(error).__name__}: {error}")
+        return True

@@ -26,4 +26,10 @@ LISTED: tuple[Mechanism, ...] = (
 )
 MECHANISMS = {mechanism.name: mechanism for mechanism in sorted(LISTED, key=lambda mechanism: -mechanism.priority)}
 
-__all__ = ["MECHANISMS", "Mechanism"]
+
+def chosen(name: str) -> list[Mechanism]:
+    """All mechanisms where ``name`` is 'auto', else the one of that name."""
+    return [mechanism for mechanism in MECHANISMS.values() if name in ("auto", mechanism.name)]
+
+
+__all__ = ["MECHANISMS", "Mechanism", "chosen"]

@@ -1,13 +1,12 @@
 """What every reference mechanism answers: does this attention call read a reference, and where?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from ....i2am_core.attribution import Reference
-from ..attention_call import Arguments
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
-from ..pending_call import PendingCall
+from ..pending_call import Attend
 
 NOT_THE_FEATURE_MAP = "attention of {} queries, where the feature map has {} cells"
 
@@ -22,12 +21,6 @@ class Documented:
     certainty: str
     limits: str = ""
     name: str = ""  # where it is not the mechanism's own
-
-
-class Attend(Protocol):
-    """Begins an attention call that does not come through ComfyUI's override: see ``Engine.begin``."""
-
-    def __call__(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Any) -> PendingCall: ...
 
 
 class Mechanism:

@@ -28,10 +28,10 @@ from ....i2am_core.tokens import TokenGrid, TokenGroup
 from ..attention_call import Arguments
 from ..intercepted_functions import can_intercept, with_attention
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
-from ..pending_call import PendingCall
+from ..pending_call import Attend, PendingCall, chained
 from ..proxy import Proxy
 from ..tags import tagged
-from .base import NOT_THE_FEATURE_MAP, Attend, Documented, Mechanism
+from .base import NOT_THE_FEATURE_MAP, Documented, Mechanism
 
 NAMES = {"ipadapter_attention": "IP-Adapter", "instantid_attention": "InstantID", "pulid_attention": "PuLID"}
 CLIP = TokenGrid(16, 16)  # patches of a vision model of 224 pixels, after its CLS token
@@ -99,7 +99,9 @@ class IPAdapter(Mechanism):
     def install(self, options: dict[str, Any], attend: Attend) -> None:
         replacements = options.get("patches_replace", {}).get("attn2", {})
         for block, patch in replacements.items():
-            if _is_adapter(patch):
+            if isinstance(patch, _InterceptedAdapter):  # by another node of ours, which is inside this one
+                replacements[block] = _InterceptedAdapter(patch.original, chained(attend, patch.attend))
+            elif _is_adapter(patch):
                 replacements[block] = _InterceptedAdapter(patch, attend)
 
 
@@ -114,12 +116,12 @@ class _InterceptedAdapter(Proxy):
 
     def __init__(self, original: Any, attend: Attend) -> None:
         super().__init__(original)
-        self._attend = attend
+        self.attend = attend
 
     def to(self, *args: Any, **kwargs: Any) -> "_InterceptedAdapter":
         """ComfyUI moves patches to the device, and keeps what this returns."""
         moved = self.original.to(*args, **kwargs) if hasattr(self.original, "to") else self.original
-        return self if moved is self.original else _InterceptedAdapter(moved, self._attend)
+        return self if moved is self.original else _InterceptedAdapter(moved, self.attend)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any]) -> Tensor:
         patch = copy.copy(self.original)
@@ -129,7 +131,7 @@ class _InterceptedAdapter(Proxy):
         ]
 
         def attention(attention: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
-            pending_call = self._attend(Arguments(attention, args, kwargs), options, _AlwaysSkipped(TEXT, of_text=True))
+            pending_call = self.attend(Arguments(attention, args, kwargs), options, _AlwaysSkipped(TEXT, of_text=True))
             output = pending_call.run()
             pending_call.end()
             return output
@@ -158,7 +160,7 @@ class _InterceptedAdapter(Proxy):
 
             def attention(attention: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
                 adapter.attention = args
-                pending_calls.append(self._attend(Arguments(attention, args, kwargs), options, adapter))
+                pending_calls.append(self.attend(Arguments(attention, args, kwargs), options, adapter))
                 output = pending_calls[-1].run()
                 adapter.output = output.clone()  # as it was then: others may go on to change it in place
                 return output
@@ -183,13 +185,15 @@ class _InterceptedAdapter(Proxy):
         return reported
 
     def _report_unobserved(self, q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any]) -> None:
-        """A call is begun, which is a skip, and never run."""
-        arguments = Arguments(_never_run, (q, k, v, options["n_heads"]), {})
-        self._attend(arguments, options, _AlwaysSkipped(UNOBSERVED))
+        """A call that is a skip: what it stands for is run by the pack."""
+        arguments = Arguments(_nothing, (q, k, v, options["n_heads"]), {})
+        pending_call = self.attend(arguments, options, _AlwaysSkipped(UNOBSERVED))
+        pending_call.run()
+        pending_call.end()
 
 
-def _never_run(*args: Any, **kwargs: Any) -> Tensor:
-    raise RuntimeError("an attention call that was only to be counted was run")
+def _nothing(q: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return q
 
 
 def _name(callback: Any) -> str:

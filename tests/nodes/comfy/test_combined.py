@@ -9,7 +9,7 @@ from selected import maps
 
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
-from i2am_pack.nodes.comfy import run
+from i2am_pack.nodes.comfy import captured
 from i2am_pack.nodes.comfy.mechanisms import MECHANISMS
 from i2am_pack.nodes.comfy.tags import KEY, tag
 
@@ -92,7 +92,7 @@ def test_a_set_up_that_fails_is_not_the_end_of_the_picture(broken, monkeypatch):
     plain = graph.sample()
     model, handle = I2AMCapture.execute(graph.model, "auto", "positive", "off", 512).args
     if broken == "mask":
-        monkeypatch.setattr(run, "mask_of", fail)
+        monkeypatch.setattr(captured, "mask_of", fail)
     else:
         monkeypatch.setattr(MECHANISMS["IP-Adapter"], "install", fail)
     watched = graph.sample(model)

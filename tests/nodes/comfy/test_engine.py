@@ -10,7 +10,7 @@ from mechanisms import sampled
 from selected import maps
 
 from i2am_pack.nodes.capture import I2AMCapture
-from i2am_pack.nodes.comfy import block_hooks, forward_pass, run
+from i2am_pack.nodes.comfy import block_hooks, consumer_watch, forward_pass
 from i2am_pack.nodes.comfy.consumers import Consumer
 from i2am_pack.nodes.comfy.engine import OTHER_ROWS, Engine
 from i2am_pack.nodes.comfy.located import Skip
@@ -150,7 +150,7 @@ def test_one_that_acts_is_not_left_out_of_a_run_that_cannot_be_watched(monkeypat
     def fail(*args):
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(run, "mask_of", fail)
+    monkeypatch.setattr(consumer_watch, "ModelCalls", fail)
     with pytest.raises(RuntimeError, match="no memory"):
         sampled(tiny_graphs.flux_kontext(), Refuses())
 

@@ -253,12 +253,12 @@ def test_context_windows_are_a_skip():
 
 
 def test_a_failure_at_the_end_keeps_the_picture(graph, monkeypatch):
-    from i2am_pack.nodes.comfy.run import Run
+    from i2am_pack.nodes.comfy.captured import Captured
 
-    def fail(self):
+    def fail(self, guider):
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(Run, "finished", fail)
+    monkeypatch.setattr(Captured, "finished", fail)
     model, handle = graph.capture()
     out = graph.sample(model)
     assert torch.equal(out["samples"], graph.sample()["samples"])

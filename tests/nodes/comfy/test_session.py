@@ -13,7 +13,7 @@ import torch
 import workflow
 from selected import maps
 
-from i2am_pack.nodes.comfy import run
+from i2am_pack.nodes.comfy import captured
 from i2am_pack.nodes.comfy.consumers import record
 from i2am_pack.nodes.comfy.steps import step_of
 
@@ -344,8 +344,8 @@ def test_a_mask_that_the_host_has_prepared_already_is_the_same():
     mask = torch.zeros(2, 1, 6, 8)
     mask[0, :, :3], mask[1, :, :, 5:] = 1, 1
     guider = types.SimpleNamespace(conds={})
-    plain = run.mask_of(guider, "positive", mask, noise)
-    prepared = run.mask_of(guider, "positive", mask.repeat(1, 4, 1, 1), noise)
+    plain = captured.mask_of(guider, "positive", mask, noise)
+    prepared = captured.mask_of(guider, "positive", mask.repeat(1, 4, 1, 1), noise)
     assert torch.equal(plain, mask[:, 0]) and torch.equal(prepared, plain)
 
 

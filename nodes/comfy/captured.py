@@ -1,0 +1,94 @@
+"""What I2AM Capture wants of a run: an attribution of one branch, kept under the latents that the run gave."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import comfy.sampler_helpers
+from comfy.model_patcher import ModelPatcher
+from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
+from torch import Tensor
+
+from ...i2am_core.attribution import Attribution
+from ...i2am_core.recording.recorder import Recorder
+from .consumers import Record
+from .engine import Engine
+from .handle import Capture
+from .located import Regions
+from .mechanisms import chosen
+from .model_calls import ModelCalls, conditionings_of, grid_of
+from .run import Part, Sampling, Watch, watched
+from .tags import pictures
+from .unobservable import why_unobservable
+
+COMPILED = (
+    "the model is compiled (torch.compile): its graph is broken at every attention call while it is captured, so that "
+    "it is slower, and the picture may differ from one without capture in its last digits"
+)
+VIDEO_MASK = "the inpainting mask of a video is not read: maps are of the whole video"
+BRANCH_NOT_CALLED = (
+    "the model was never called with its {} conditioning: ComfyUI leaves the negative out where guidance is off (cfg 1)"
+)
+
+
+def capture_with(model: ModelPatcher, capture: Capture) -> ModelPatcher:
+    """A clone of the model whose every sampling run is captured."""
+    return watched(model, CaptureWatch(capture))
+
+
+class CaptureWatch(Watch):
+    """A capture on the MODEL line."""
+
+    def __init__(self, capture: Capture) -> None:
+        self.capture = capture
+
+    def begin(self, sampling: Sampling) -> "Captured":
+        self.capture.started += 1
+        return Captured(self.capture, sampling)
+
+    def fail(self, reason: str) -> None:
+        self.capture.failure = reason
+
+
+class Captured(Part):
+    """One captured run."""
+
+    def __init__(self, capture: Capture, sampling: Sampling) -> None:
+        self.capture, settings, noise = capture, capture.settings, sampling.noise
+        mask = mask_of(sampling.guider, settings.branch, sampling.denoise_mask, noise)
+        marked = settings.regions
+        regions = Regions(mask if marked.generated is None else marked.generated, marked.reference)
+        recorder = Recorder(sampling.sigmas, noise.shape[0], settings.budget_bytes)
+        self.record = Record(recorder, settings.pair_maps, grid_of(noise), mask)
+        self.engine = Engine(chosen(settings.mechanism), [self.record])
+        self.calls = ModelCalls(sampling.guider, settings.branch, noise, recorder.sigmas, regions, self.engine)
+        self.watched: Sequence[tuple[Engine, ModelCalls]] = ((self.engine, self.calls),)
+        if sampling.denoise_mask is not None and noise.ndim == 5:
+            self.engine.note(VIDEO_MASK)
+        if TORCH_COMPILE_KWARGS in sampling.guider.model_options:
+            self.engine.note(COMPILED)
+
+    def finish(self, sampling: Sampling, output: Tensor) -> None:
+        """Hand the attribution to the capture."""
+        self.capture.keep(self.finished(sampling.guider), sampling.latents(output))
+
+    def finished(self, guider: Any) -> Attribution:
+        """The attribution of the run."""
+        denoiser = guider.model_patcher.model.diffusion_model
+        self.engine.finish(lambda: why_unobservable(denoiser))
+        branch = self.capture.settings.branch
+        if self.record.is_empty:
+            called = self.calls.branch_was_called
+            self.engine.note(why_unobservable(denoiser) if called else BRANCH_NOT_CALLED.format(branch))
+        return self.record.finished(self.capture.settings, pictures(conditionings_of(guider, branch)))
+
+
+def mask_of(guider: Any, branch: str, denoise_mask: Tensor | None, noise: Tensor) -> Tensor | None:
+    """The inpainting mask, ``[items, h, w]`` on the latent's grid: the sampler's, or an inpainting model's."""
+    if denoise_mask is None:
+        masks = (c.get("concat_mask") for c in conditionings_of(guider, branch))
+        denoise_mask = next((mask for mask in masks if mask is not None), None)
+    if denoise_mask is None or noise.ndim != 4:
+        return None
+    if denoise_mask.ndim == 4:  # newer ComfyUI cores hand out a mask that is prepared already, one for each channel
+        denoise_mask = denoise_mask.mean(1, keepdim=True)
+    return comfy.sampler_helpers.prepare_mask(denoise_mask, noise.shape, "cpu").float().mean(1)
