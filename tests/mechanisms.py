@@ -13,9 +13,10 @@ from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.i2am_core.attribution import Attribution
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
+from i2am_pack.nodes.comfy.attention_call import AttentionCall
 from i2am_pack.nodes.comfy.captured import capture_with
 from i2am_pack.nodes.comfy.consumer_watch import ConsumerWatch
-from i2am_pack.nodes.comfy.consumers import Consumer
+from i2am_pack.nodes.comfy.consumers import Consumer, LocatedIn
 from i2am_pack.nodes.comfy.handle import Capture, Settings
 from i2am_pack.nodes.comfy.run import watched
 
@@ -45,6 +46,16 @@ def sampled(
         model = watched(model, ConsumerWatch(lambda: consumers, mechanism, branch, acts))
     latent = graph.sample(model, **sampling)["samples"]
     return latent, handle.find(latent)
+
+
+def with_bias_on(call: AttentionCall, located: Sequence[LocatedIn], bias: float, tokens: Any = slice(None)):
+    """The call with a bias on these tokens of every reference, for all rows of the watched branch."""
+    added = torch.zeros(call.q.shape[0], 1, 1, call.k.shape[2])
+    for one in located:
+        for match in one.by_mechanism.values():
+            for group in match.references:
+                added[one.chunk.rows, ..., match.columns(group, call.k.shape[2])[tokens]] = bias
+    return call.with_bias(added)
 
 
 def assert_all_calls_are_accounted_for(graph: Graph, attribution: Attribution, branch: str, **sampling: Any) -> None:

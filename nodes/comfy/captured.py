@@ -1,6 +1,5 @@
 """What I2AM Capture wants of a run: an attribution of one branch, kept under the latents that the run gave."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import comfy.sampler_helpers
@@ -61,7 +60,7 @@ class Captured(Part):
         self.record = Record(recorder, settings.pair_maps, grid_of(noise), mask)
         self.engine = Engine(chosen(settings.mechanism), [self.record])
         self.calls = ModelCalls(sampling.guider, settings.branch, noise, recorder.sigmas, regions, self.engine)
-        self.watched: Sequence[tuple[Engine, ModelCalls]] = ((self.engine, self.calls),)
+        super().__init__((self.engine, self.calls))
         if sampling.denoise_mask is not None and noise.ndim == 5:
             self.engine.note(VIDEO_MASK)
         if TORCH_COMPILE_KWARGS in sampling.guider.model_options:
@@ -69,17 +68,16 @@ class Captured(Part):
 
     def finish(self, sampling: Sampling, output: Tensor) -> None:
         """Hand the attribution to the capture."""
-        self.capture.keep(self.finished(sampling.guider), sampling.latents(output))
+        super().finish(sampling, output)
+        self.capture.keep(self.finished(sampling), sampling.latents(output))
 
-    def finished(self, guider: Any) -> Attribution:
+    def finished(self, sampling: Sampling) -> Attribution:
         """The attribution of the run."""
-        denoiser = guider.model_patcher.model.diffusion_model
-        self.engine.finish(lambda: why_unobservable(denoiser))
         branch = self.capture.settings.branch
         if self.record.is_empty:
             called = self.calls.branch_was_called
-            self.engine.note(why_unobservable(denoiser) if called else BRANCH_NOT_CALLED.format(branch))
-        return self.record.finished(self.capture.settings, pictures(conditionings_of(guider, branch)))
+            self.engine.note(why_unobservable(sampling.denoiser) if called else BRANCH_NOT_CALLED.format(branch))
+        return self.record.finished(self.capture.settings, pictures(conditionings_of(sampling.guider, branch)))
 
 
 def mask_of(guider: Any, branch: str, denoise_mask: Tensor | None, noise: Tensor) -> Tensor | None:

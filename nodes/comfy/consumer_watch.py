@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
-from torch import Tensor
-
 from .consumers import Consumer
 from .engine import Engine
 from .located import Regions
 from .mechanisms import chosen
 from .model_calls import ModelCalls
 from .run import Part, Sampling, Watch
-from .unobservable import why_unobservable
 
 
 class ConsumerWatch(Watch):
@@ -23,19 +20,7 @@ class ConsumerWatch(Watch):
                  acts: bool = False) -> None:  # fmt: skip
         self._make, self._mechanism, self._branch, self.acts = make, mechanism, branch, acts
 
-    def begin(self, sampling: Sampling) -> "Consumed":
+    def begin(self, sampling: Sampling) -> Part:
         engine = Engine(chosen(self._mechanism), self._make())
         calls = ModelCalls(sampling.guider, self._branch, sampling.noise, sampling.sigmas, Regions(), engine)
-        return Consumed(engine, calls)
-
-
-class Consumed(Part):
-    """One run of them."""
-
-    def __init__(self, engine: Engine, calls: ModelCalls) -> None:
-        self.watched = ((engine, calls),)
-
-    def finish(self, sampling: Sampling, output: Tensor) -> None:
-        denoiser = sampling.guider.model_patcher.model.diffusion_model
-        for engine, _ in self.watched:
-            engine.finish(lambda: why_unobservable(denoiser))
+        return Part((engine, calls))

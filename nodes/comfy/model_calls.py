@@ -38,7 +38,12 @@ class ModelCalls:
         self, guider: Any, branch: str, noise: Tensor, sigmas: Tensor, regions: Regions, engine: Engine
     ) -> None:
         self.guider, self.branch, self.regions, self._engine = guider, branch, regions, engine
-        self.items, self.latent, self._shape, self._sigmas = noise.shape[0], noise.shape[2:], noise.shape, sigmas
+        self.items, self.latent, self._shape, self._sigmas = (
+            noise.shape[0],
+            noise.shape[2:],
+            noise.shape,
+            sigmas.float().cpu(),
+        )
         self._grid = grid_of(noise)
         self.branch_was_called = False  # whether the denoiser was called for the watched branch
         self.evaluation = 0  # the number of the present one: one result of the denoiser, from one or several calls
@@ -103,37 +108,29 @@ class ModelCalls:
         has no rows of the watched branch, and where it cannot be read.
         """
         with self._engine.skipping("I2AM could not read a call of the model"):
-            return self._read(model, x, text, options, conditions)
+            if not {"cond_or_uncond", "uuids", "sigmas"} <= options.keys():
+                self._skip("a call of the model by another pack, which does not say of which conditionings it is")
+                return None
+            chunks = self._watched_chunks(x.shape[0], options)
+            if not chunks:
+                return None
+            self.branch_was_called = True
+            conditionings = conditionings_of(self.guider, self.branch)
+            self._engine.given(Given(self.branch, conditionings, options, model, self.regions))
+            if reason := self._why_not_placed(x, chunks, len(options["cond_or_uncond"])):
+                self._skip(reason)
+                return None
+            if any(c.placement.area is not None for c in chunks):
+                self._engine.note(COMBINED)
+            if self._window is not None:
+                self._engine.note(WINDOWS)
+            with self._lock:
+                self._step = step_of(float(options["sigmas"].max()), self._sigmas, self._step)
+            tokens = 0 if text is None else text.shape[1]
+            return ModelCall(
+                self._step, chunks, model, x.shape, tokens, conditions, options, self.regions, self.evaluation
+            )
         return None
-
-    def _read(
-        self,
-        model: BaseModel,
-        x: Tensor,
-        text: Tensor | None,
-        options: Mapping[str, Any],
-        conditions: Mapping[str, Any],
-    ) -> ModelCall | None:
-        if not {"cond_or_uncond", "uuids", "sigmas"} <= options.keys():
-            self._skip("a call of the model by another pack, which does not say of which conditionings it is")
-            return None
-        chunks = self._watched_chunks(x.shape[0], options)
-        if not chunks:
-            return None
-        self.branch_was_called = True
-        conditionings = conditionings_of(self.guider, self.branch)
-        self._engine.given(Given(self.branch, conditionings, options, model, self.regions))
-        if reason := self._why_not_placed(x, chunks, len(options["cond_or_uncond"])):
-            self._skip(reason)
-            return None
-        if any(c.placement.area is not None for c in chunks):
-            self._engine.note(COMBINED)
-        if self._window is not None:
-            self._engine.note(WINDOWS)
-        with self._lock:
-            self._step = step_of(float(options["sigmas"].max()), self._sigmas, self._step)
-        tokens = 0 if text is None else text.shape[1]
-        return ModelCall(self._step, chunks, model, x.shape, tokens, conditions, options, self.regions, self.evaluation)
 
     def _why_not_placed(self, x: Tensor, chunks: tuple[Chunk, ...], conditionings: int) -> str:
         """Why it is not known what of the picture the rows of the batch ``x`` are; "" where it is."""

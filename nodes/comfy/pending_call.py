@@ -68,7 +68,7 @@ class ChainedCall(PendingCall):
 
 
 class CallHandler(Protocol):
-    """What a call under way needs of the engine: see there."""
+    """What a pending call needs of the ``Engine``, which describes these."""
 
     consumers: Sequence[Consumer]
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from .engine import Engine
 from .hooks import KEY, installed
 from .model_calls import ModelCalls
+from .unobservable import why_unobservable
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,12 @@ class Sampling:
     sigmas: Tensor
     denoise_mask: Tensor | None
     last_denoised: Tensor | None = field(default=None, init=False)  # what the sampler's callback was given last
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        """The network that is sampled, with what other packs have put around it."""
+        denoiser: torch.nn.Module = self.guider.model_patcher.model.diffusion_model
+        return denoiser
 
     def remembering(self, callback: Callable | None) -> Callable | None:
         """The sampler's callback, around which the denoised latent is remembered: some nodes output that one."""
@@ -55,10 +62,13 @@ class Sampling:
 class Part:
     """One node's part in one run: the branches that it watches, each by an engine and the model calls that it knows."""
 
-    watched: Sequence[tuple[Engine, ModelCalls]] = ()
+    def __init__(self, *watched: tuple[Engine, ModelCalls]) -> None:
+        self.watched = watched
 
     def finish(self, sampling: Sampling, output: Tensor) -> None:
         """When the run has given its ``output``, and nothing of ours is installed any more."""
+        for engine, _ in self.watched:
+            engine.finish(lambda: why_unobservable(sampling.denoiser))
 
 
 class Watch:
@@ -110,7 +120,7 @@ class OuterSample:
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
         sampling = Sampling(executor.class_obj, noise, sigmas, denoise_mask)
         with ExitStack() as stack:
-            parts = list(_begun(watches, sampling, stack))
+            parts = _begun(watches, sampling, stack)
             if parts:
                 callback = sampling.remembering(callback)
             output = executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
@@ -122,11 +132,12 @@ class OuterSample:
 
 def _begun(watches: Sequence[Watch], sampling: Sampling, stack: ExitStack) -> list[tuple[Watch, Part]]:
     """The parts of those watches that could be begun, installed until ``stack`` is closed."""
+    if not isinstance(sampling.noise, Tensor):
+        _refuse(watches, f"I2AM cannot capture a run on several latents at once ({type(sampling.noise).__name__})")
+        return []
     begun = []
     for watch in sorted(watches, key=lambda watch: watch.acts):
         with _Failing(watch, "a run could not be watched"):
-            if not isinstance(sampling.noise, Tensor):
-                raise SeveralLatents(sampling.noise, watch.acts)
             part = watch.begin(sampling)
             for engine, calls in part.watched:
                 stack.enter_context(installed(sampling.guider, engine, calls))
@@ -134,12 +145,12 @@ def _begun(watches: Sequence[Watch], sampling: Sampling, stack: ExitStack) -> li
     return begun
 
 
-class SeveralLatents(ValueError):
-    """A run on several latents in one object."""
-
-    def __init__(self, noise: object, acts: bool) -> None:
-        reason = f"I2AM cannot capture a run on several latents at once ({type(noise).__name__})"
-        super().__init__(f"{reason}, nor change it: sample them one by one." if acts else reason)
+def _refuse(watches: Sequence[Watch], reason: str) -> None:
+    """No part can be begun. Raises ValueError where one was to change the picture."""
+    if any(watch.acts for watch in watches):
+        raise ValueError(f"{reason}, nor change it: sample them one by one.")
+    for watch in watches:
+        watch.fail(reason)
 
 
 class _Failing:
@@ -154,6 +165,6 @@ class _Failing:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
         if not isinstance(error, Exception) or self._watch.acts:
             return False
-        log.warning("%s", self._what, exc_info=not isinstance(error, SeveralLatents) and error)
-        self._watch.fail(str(error) if isinstance(error, SeveralLatents) else f"{type(error).__name__}: {error}")
+        log.warning("%s", self._what, exc_info=error)
+        self._watch.fail(f"{type(error).__name__}: {error}")
         return True

@@ -6,7 +6,7 @@ import torch
 from attention_packs import transformers
 from comfy_extras.nodes_hypertile import HyperTile
 from ip_adapter_standin import SETTINGS, StandIn, weights
-from mechanisms import sampled
+from mechanisms import sampled, with_bias_on
 from selected import maps
 
 from i2am_pack.nodes.capture import I2AMCapture
@@ -25,12 +25,7 @@ class Mute(Consumer):
     acts = True
 
     def before(self, call, located):
-        bias = torch.zeros(call.q.shape[0], 1, 1, call.k.shape[2])
-        for one in located:
-            for match in one.by_mechanism.values():
-                for group in match.references:
-                    bias[one.chunk.rows, ..., match.columns(group, call.k.shape[2])] = -torch.inf
-        return call.with_bias(bias)
+        return with_bias_on(call, located, -torch.inf)
 
 
 class Notified(Consumer):

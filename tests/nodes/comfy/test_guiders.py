@@ -255,7 +255,7 @@ def test_context_windows_are_a_skip():
 def test_a_failure_at_the_end_keeps_the_picture(graph, monkeypatch):
     from i2am_pack.nodes.comfy.captured import Captured
 
-    def fail(self, guider):
+    def fail(self, sampling):
         raise RuntimeError("no memory")
 
     monkeypatch.setattr(Captured, "finished", fail)

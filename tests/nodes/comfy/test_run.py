@@ -4,6 +4,7 @@ import pytest
 import tiny_graphs
 import torch
 from ip_adapter_standin import SETTINGS, StandIn, weights
+from mechanisms import with_bias_on
 from selected import maps
 
 from i2am_pack.nodes.comfy.captured import CaptureWatch, capture_with
@@ -19,12 +20,7 @@ class Prefer(Consumer):
     acts = True
 
     def before(self, call, located):
-        bias = torch.zeros(call.q.shape[0], 1, 1, call.k.shape[2])
-        for one in located:
-            for match in one.by_mechanism.values():
-                for group in match.references:
-                    bias[one.chunk.rows, ..., match.columns(group, call.k.shape[2])[0]] = 30
-        return call.with_bias(bias)
+        return with_bias_on(call, located, 30, 0)
 
 
 def prefer(model):
