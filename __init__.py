@@ -15,13 +15,15 @@ class I2AMExtension(ComfyExtension):
         from .nodes.maps import I2AMMaps
         from .nodes.save_load import I2AMLoad, I2AMSave
         from .nodes.specific_reference import I2AMSpecificReference
+        from .nodes.steer import I2AMSteer
         from .nodes.tag_reference import I2AMTagReference
         from .nodes.viewer import I2AMViewer
 
         capture: list[type[io.ComfyNode]] = [I2AMCapture, I2AMTagReference, I2AMIPAdapterReference, I2AMCollect]
         look: list[type[io.ComfyNode]] = [I2AMViewer, I2AMMaps, I2AMSpecificReference, I2AMIMACS]
+        change: list[type[io.ComfyNode]] = [I2AMSteer]
         files: list[type[io.ComfyNode]] = [I2AMSave, I2AMLoad]
-        return [*capture, *look, *files, *DEMO_NODES]
+        return [*capture, *look, *change, *files, *DEMO_NODES]
 
 
 async def comfy_entrypoint() -> I2AMExtension:

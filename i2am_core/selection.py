@@ -147,6 +147,23 @@ def _parse_part(part: str, count: int, what: str, names: Sequence[str]) -> list[
     return named
 
 
+def selects(text: str, number: int, name: str) -> bool:
+    """Whether ``text`` selects a thing of this number and name, while not all of the things are known yet.
+
+    What cannot be read or does not exist selects nothing: ``parse_selection`` says so when all are known.
+    """
+    if is_all(text):
+        return True
+    for part in (part.strip() for part in text.split(",")):
+        first, dash, last = (x.strip() for x in part.partition("-"))
+        if first.isdecimal() and (last.isdecimal() or not dash):
+            if int(first) <= number <= int(last or first):
+                return True
+        elif fnmatchcase(name.lower(), part.lower()):
+            return True
+    return False
+
+
 def numbers_text(numbers: Iterable[int]) -> str:
     """Ascending numbers as they are typed: '0-4,10'."""
     runs: list[list[int]] = []

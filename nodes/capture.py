@@ -1,7 +1,5 @@
 """I2AM Capture: a model whose sampling runs are captured."""
 
-from comfy.model_base import BaseModel
-from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -9,6 +7,7 @@ from .comfy.captured import capture_with
 from .comfy.handle import BRANCHES, PAIR_MAPS, Capture, Settings
 from .comfy.located import Regions
 from .comfy.mechanisms import MECHANISMS
+from .model_inputs import diffusion_model, marked, marked_once
 from .schema import CaptureHandle, Schema
 
 
@@ -71,33 +70,6 @@ class I2AMCapture(io.ComfyNode):
         cls, model: object, mechanism: str, branch: str, pair_maps: str, budget_mb: int,
         generated_region: Tensor | None = None, reference_region: Tensor | None = None,
     ) -> io.NodeOutput:  # fmt: skip
-        if not isinstance(model, ModelPatcher) or not isinstance(model.model, BaseModel):
-            raise ValueError(
-                f"I2AM Capture needs a diffusion model from one of ComfyUI's loaders, but got {_class_name(model)}."
-            )
-        regions = Regions(_marked("generated_region", generated_region), _marked("reference_region", reference_region))
-        if regions.reference is not None and len(regions.reference) != 1:
-            raise ValueError(
-                f"got {len(regions.reference)} masks as reference_region: give one, which is used for all pictures of "
-                "the batch."
-            )
+        regions = Regions(marked("generated_region", generated_region), marked_once("reference_region", reference_region))
         capture = Capture(Settings(mechanism, branch, pair_maps, budget_mb * 2**20, regions))
-        return io.NodeOutput(capture_with(model, capture), capture)
-
-
-def _marked(name: str, mask: Tensor | None) -> Tensor | None:
-    """The mask of the input ``name`` as ``[n, H, W]``. Raises ValueError where it marks nothing."""
-    if mask is None:
-        return None
-    mask = mask[None] if mask.ndim == 2 else mask
-    if mask.ndim != 3 or not (mask > 0.5).any():
-        raise ValueError(
-            f"{name} marks nothing (a mask of shape {tuple(mask.shape)}): paint that part of the canvas, at any size, "
-            "or disconnect the mask."
-        )
-    return mask.detach().float().cpu()
-
-
-def _class_name(model: object) -> str:
-    inner = getattr(model, "model", None)
-    return f"a {type(model).__name__}" + (f" around a {type(inner).__name__}" if inner is not None else "")
+        return io.NodeOutput(capture_with(diffusion_model(model, "I2AM Capture"), capture), capture)

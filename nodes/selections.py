@@ -17,16 +17,16 @@ def scope_input() -> io.Combo.Input:
     )
 
 
-def selection_inputs() -> list[io.String.Input]:
+def selection_inputs(verb: str = "average") -> list[io.String.Input]:
     return [
-        io.String.Input("steps", default="all", tooltip="Steps to average: 'all', or numbers from 0 such as '0-4,10'."),
+        io.String.Input("steps", default="all", tooltip=f"Steps to {verb}: 'all', or numbers from 0 such as '0-4,10'."),
         io.String.Input(
             "layers",
             default="all",
-            tooltip="Layers to average: 'all', numbers such as '0-4,10', or names such as 'output*'. "
+            tooltip=f"Layers to {verb}: 'all', numbers such as '0-4,10', or names such as 'output*'. "
             "I2AM Collect's summary lists them.",
         ),
-        io.String.Input("heads", default="all", tooltip="Heads to average: 'all', or numbers from 0 such as '0-4,10'."),
+        io.String.Input("heads", default="all", tooltip=f"Heads to {verb}: 'all', or numbers from 0 such as '0-4,10'."),
     ]
 
 

@@ -10,6 +10,7 @@ from tiny_graphs import Graph
 from torch import Tensor
 
 from i2am_pack.i2am_core import TokenGrid
+from i2am_pack.i2am_core.attention.steering import Change
 from i2am_pack.i2am_core.attribution import Attribution
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
@@ -48,14 +49,18 @@ def sampled(
     return latent, handle.find(latent)
 
 
-def with_bias_on(call: AttentionCall, located: Sequence[LocatedIn], bias: float, tokens: Any = slice(None)):
-    """The call with a bias on these tokens of every reference, for all rows of the watched branch."""
-    added = torch.zeros(call.q.shape[0], 1, 1, call.k.shape[2])
-    for one in located:
-        for match in one.by_mechanism.values():
-            for group in match.references:
-                added[one.chunk.rows, ..., match.columns(group, call.k.shape[2])[tokens]] = bias
-    return call.with_bias(added)
+def with_strength_of(
+    call: AttentionCall, located: Sequence[LocatedIn], strength: float, tokens: Any = slice(None)
+) -> AttentionCall:
+    """The call in which these tokens of every reference count so many times, for all rows of the watched branch."""
+    return call.changed(
+        *(
+            Change(one.chunk.rows, match.columns(group.index, call.shape[3])[tokens], strength)
+            for one in located
+            for match in one.by_mechanism.values()
+            for group in match.references
+        )
+    )
 
 
 def assert_all_calls_are_accounted_for(graph: Graph, attribution: Attribution, branch: str, **sampling: Any) -> None:

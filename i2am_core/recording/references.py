@@ -25,6 +25,11 @@ class References:
         """All references so far, by number."""
         return tuple(self._known)
 
+    @property
+    def counted(self) -> list[int]:
+        """The numbers of those that ``freeze`` would keep by now: a person counts these from 0."""
+        return [n for n, reference in enumerate(self._known) if reference.tokens or not self._is_unread(n)]
+
     def give(self, references: Sequence[Reference]) -> None:
         """Number the given references. Raises RuntimeError where there are others already."""
         if self._known:

@@ -1,72 +1,96 @@
 """The arguments of ComfyUI's ``optimized_attention``, in one layout."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
-from ...i2am_core.attention.marginals import additive, split_heads
+from ...i2am_core.attention.marginals import split_heads
+from ...i2am_core.attention.steering import Change, Steering
 from .located import ModelCall
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What attention is called with, as it came: ``kernel(*args, **kwargs)`` is its output."""
+    """An attention call as it came, and how it is steered. ``kernel(arguments)`` makes it: see ``steered_kernel``."""
 
-    kernel: Callable[..., Tensor]
+    kernel: "Callable[[Arguments], Tensor]"
     args: tuple
     kwargs: Mapping[str, Any]
     function: Callable | None = None  # of ComfyUI, at the end of the kernel, where that can be intercepted
+    override: Callable | None = None  # of another pack, which the kernel calls in its place
+    steering: Steering | None = None
+    ran: "list[Arguments] | None" = None  # filled with the calls that were made of it in the end
+
+    def run(self) -> Tensor:
+        """Attention's output."""
+        return self.kernel(self)
+
+    def with_columns(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> "Arguments":
+        """The same call of other tensors. The mask is put where the model gives it."""
+        if len(self.args) > 4:
+            return replace(self, args=(q, k, v, self.args[3], mask, *self.args[5:]))
+        kwargs = self.kwargs if mask is None and "mask" not in self.kwargs else {**self.kwargs, "mask": mask}
+        return replace(self, args=(q, k, v, *self.args[3:]), kwargs=kwargs)
+
+    @property
+    def heads(self) -> int:
+        """How many the queries have."""
+        heads: int = self.args[3] if len(self.args) > 3 else self.kwargs["heads"]
+        return heads
+
+    @property
+    def mask(self) -> Tensor | None:
+        """What attention adds to the logits, or boolean, True where a key counts: broadcasts to ``[B, H, N, K]``."""
+        mask = self.args[4] if len(self.args) > 4 else self.kwargs.get("mask")
+        return None if mask is None else _four_axes(mask, self.args[0].shape[-2])
 
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """One call of attention: the kernel that makes it, what that is given, and how that reads.
+    """One call of attention, and how it reads.
 
     q ``[B, H, N, D]``, k ``[B, H, K, D]``, and a bias that broadcasts to ``[B, H, N, K]``: added to the logits, or
-    boolean, True where a key counts. ``kernel(*args, **kwargs)`` is attention's output. ``function`` is ComfyUI's own
-    at the end of the kernel, None where it cannot be intercepted.
+    boolean, True where a key counts. They are those before steering.
     """
 
-    kernel: Callable[..., Tensor]
-    args: tuple
-    kwargs: Mapping[str, Any]
+    arguments: Arguments
     model_call: ModelCall
     q: Tensor
     k: Tensor
     scale: float | None
     bias: Tensor | None
-    function: Callable | None = None
 
     @classmethod
     def read(cls, model_call: ModelCall, arguments: Arguments) -> "AttentionCall":
         """The call with these arguments: backends name them differently, but all take q, k, v, heads, mask in order."""
-        args, kwargs = arguments.args, arguments.kwargs
-        q, k = args[0], args[1]
-        heads = args[3] if len(args) > 3 else kwargs["heads"]
-        mask = args[4] if len(args) > 4 else kwargs.get("mask")
+        q, k, heads = arguments.args[0], arguments.args[1], arguments.heads
         batch = q.shape[0]
         dim = q.shape[-1] if q.ndim == 4 else q.shape[-1] // heads
         q = split_heads(q, heads, batch)
         if k.ndim == 3:
             k = k.unflatten(-1, (-1, dim)).transpose(1, 2)  # may have fewer heads than q
         k = split_heads(k, heads, batch)
-        if mask is not None:
-            mask = _four_axes(mask, q.shape[2])
-        return cls(arguments.kernel, args, kwargs, model_call, q, k, kwargs.get("scale"), mask, arguments.function)
+        return cls(arguments, model_call, q, k, arguments.kwargs.get("scale"), arguments.mask)
 
-    def with_arguments(self, args: tuple, kwargs: Mapping[str, Any]) -> "AttentionCall":
-        """The same kernel with other arguments."""
-        return self.read(self.model_call, Arguments(self.kernel, args, kwargs, self.function))
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """B, H, N, K."""
+        return (*self.q.shape[:3], self.k.shape[2])
 
-    def with_bias(self, added: Tensor) -> "AttentionCall":
-        """The call with ``added`` on its logits, which broadcasts to ``[B, H, N, K]``; -inf leaves a column out."""
-        bias = added if self.bias is None else additive(self.bias, added.dtype) + added
-        bias = bias.to(self.q)
-        if len(self.args) > 4:
-            return self.with_arguments((*self.args[:4], bias, *self.args[5:]), self.kwargs)
-        return self.with_arguments(self.args, {**self.kwargs, "mask": bias})
+    @property
+    def steering(self) -> Steering | None:
+        """How those that act have changed it."""
+        return self.arguments.steering
+
+    def steered(self, steering: Steering) -> "AttentionCall":
+        """The call with this steering in place of what it has."""
+        return replace(self, arguments=replace(self.arguments, steering=steering))
+
+    def changed(self, *changes: Change) -> "AttentionCall":
+        """The call with these changes, after those that it has."""
+        return self.steered((self.steering or Steering(())).and_(changes)) if changes else self
 
     def bias_of(self, rows: slice, keys: int) -> Tensor | None:
         """The bias of some rows of the batch and the first keys."""

@@ -59,7 +59,7 @@ class Captured(Part):
         recorder = Recorder(sampling.sigmas, noise.shape[0], settings.budget_bytes)
         self.record = Record(recorder, settings.pair_maps, grid_of(noise), mask)
         self.engine = Engine(chosen(settings.mechanism), [self.record])
-        self.calls = ModelCalls(sampling.guider, settings.branch, noise, recorder.sigmas, regions, self.engine)
+        self.calls = ModelCalls(sampling.guider, [settings.branch], noise, recorder.sigmas, regions, self.engine)
         super().__init__((self.engine, self.calls))
         if sampling.denoise_mask is not None and noise.ndim == 5:
             self.engine.note(VIDEO_MASK)

@@ -22,5 +22,5 @@ class ConsumerWatch(Watch):
 
     def begin(self, sampling: Sampling) -> Part:
         engine = Engine(chosen(self._mechanism), self._make())
-        calls = ModelCalls(sampling.guider, self._branch, sampling.noise, sampling.sigmas, Regions(), engine)
+        calls = ModelCalls(sampling.guider, [self._branch], sampling.noise, sampling.sigmas, Regions(), engine)
         return Part((engine, calls))

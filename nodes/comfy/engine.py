@@ -9,7 +9,7 @@ attention that was not observed. What goes wrong becomes a skip with a reason: t
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,6 +61,11 @@ class Engine:
         self._lock = threading.RLock()  # ComfyUI may run the chunks of one step in several threads
 
     @property
+    def acts(self) -> bool:
+        """Whether what is computed is changed, so that no evaluation may be passed over."""
+        return any(consumer.acts for consumer in self.consumers)
+
+    @property
     def forward(self) -> ForwardPass | None:
         """The call of the denoiser that is watched and under way in this thread."""
         return self._running.forward
@@ -83,11 +88,20 @@ class Engine:
     @contextmanager
     def watching(self, call: ModelCall | None) -> Iterator[None]:
         """While ``call`` runs; None is one that has no rows of the watched branch."""
-        before, self._running.forward = self._running.forward, None if call is None else self._forward_pass(call)
+        before, forward = self._running.forward, None if call is None else self._forward_pass(call)
+        self._running.forward = forward
         try:
             yield
+            if call is not None and forward is not None:
+                for consumer in self.consumers:
+                    self.notify(consumer, consumer.called, call, forward.layers_run)
         finally:
             self._running.forward = before
+
+    def evaluated(self, branches: Set[str]) -> None:
+        """All calls of one evaluation have ended, which was for these of the watched branches."""
+        for consumer in self.consumers:
+            self.notify(consumer, consumer.evaluated, branches)
 
     def attend(self, arguments: Arguments) -> Tensor:
         """Make one attention call that ComfyUI's override hands over. Returns its output."""
@@ -209,7 +223,7 @@ class Engine:
         located = {name: answer for name, answer in answers.items() if isinstance(answer, Located)}
         if not located:
             skips = [answer for answer in answers.values() if isinstance(answer, Skip)]
-            return Skip(skips[0].reason, all(skip.absent for skip in skips)) if skips else Skip(UNKNOWN)
+            return Skip(skips[0].reason, all(skip.absent for skip in skips)) if skips else Skip(UNKNOWN, absent=True)
         layers = [answer.layer.name for answer in located.values()]
         if not all(layers):
             return Skip(OUTSIDE_BLOCKS)

@@ -46,6 +46,7 @@ class ForwardPass:
         self._replaced = call.options.get("patches_replace", {})
         self._block_runs: list[BlockRun] = []  # each inside the one before
         self._runs: Counter[Module] = Counter()
+        self.layers_run: set[str] = set()  # those whose blocks ran, or what a pack has put in their place
         self._keys: list[tuple[Tensor, str]] = []  # tensors that are keys, and the role of the part they are for
         self._announced = NOT_ANNOUNCED
 
@@ -92,6 +93,7 @@ class ForwardPass:
     def begin_replacement(self, block: Block, function: Callable) -> BlockRun:
         """A pack's function begins that was put in the block's place."""
         block_run = BlockRun(block, block.names[0], function_of(function))
+        self.layers_run.add(block_run.layer)
         self._block_runs.append(block_run)
         return block_run
 
@@ -155,7 +157,9 @@ class ForwardPass:
             return
         for outer in self._block_runs:
             outer.delegated |= outer.replacement is not None
-        self._block_runs.append(BlockRun(block, self._next_layer(block)))
+        block_run = BlockRun(block, self._next_layer(block))
+        self.layers_run.add(block_run.layer)
+        self._block_runs.append(block_run)
 
     def _is_of_running_block(self, part: Part) -> bool:
         block_run = self.block_run
@@ -192,6 +196,8 @@ class ForwardPass:
         if block_run.delegated:
             return
         for part in block_run.unobserved(self._function):
+            if self.call.perturbed.intersection((*part.replaced, *block_run.block.replaced)):
+                continue  # guidance takes this attention away on purpose
             self._report_unobserved(block_run.layer or block_run.block.names[-1], self._function(block_run, part))
 
     def _function(self, block_run: BlockRun, part: Part) -> Function:

@@ -9,6 +9,8 @@ ComfyUI *announces* the attentions of a U-Net's block: it calls the functions in
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import comfy.patcher_extension
@@ -21,6 +23,7 @@ from .eager import eager
 from .engine import Engine
 from .model_calls import ModelCalls
 from .proxy import Proxy
+from .steered_kernel import kernel_of
 
 KEY = "i2am"
 DIT = "dit"  # the kind of ``patches_replace`` whose functions take the place of whole blocks
@@ -35,7 +38,7 @@ def installed(guider: Any, engine: Engine, calls: ModelCalls) -> Iterator[None]:
     model_options = guider.model_options
     original = model_options["transformer_options"]
     options = comfy.patcher_extension.copy_nested_dicts(original)
-    options["optimized_attention_override"] = _override(engine, options.get("optimized_attention_override"))
+    options["optimized_attention_override"] = _Override(engine, options.get("optimized_attention_override"))
     if isinstance(guider.model_patcher.model.diffusion_model, UNetModel):  # elsewhere these names mean other things
         _watch_announcements(engine, options.setdefault("patches", {}))
     _hook_replacements(engine, options.get("patches_replace", {}).get(DIT, {}))
@@ -54,14 +57,37 @@ def installed(guider: Any, engine: Engine, calls: ModelCalls) -> Iterator[None]:
         engine.unhook()
 
 
-def _override(engine: Engine, previous: Callable | None) -> Callable:
-    def attend(attention: Callable, *args: Any, **kwargs: Any) -> Tensor:
-        def kernel(*args: Any, **kwargs: Any) -> Tensor:
-            return previous(attention, *args, **kwargs) if previous else attention(*args, **kwargs)
+class _Override:
+    """Of ComfyUI's attention, for one run: hands every call to the engine.
 
-        return engine.attend(Arguments(kernel, args, kwargs, attention))
+    Where ``previous``, which was there before, is one of ours, its engine is in this one's kernel, and gets the call as
+    this one's consumers have steered it.
+    """
 
-    return eager(attend)
+    def __init__(self, engine: Engine, previous: Callable | None) -> None:
+        self.engine, self.previous = engine, previous
+        self.inner = previous if isinstance(previous, _Override) else None
+        self.of_pack: Callable | None = self.inner.of_pack if self.inner else previous
+        self._call = eager(self._attend)
+
+    def __call__(self, attention: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        output: Tensor = self._call(attention, args, kwargs)
+        return output
+
+    def _attend(self, attention: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
+        called = partial(self.of_pack, attention) if self.of_pack else attention
+        return self.attend(Arguments(kernel_of(called), args, kwargs, attention, self.of_pack))
+
+    def attend(self, arguments: Arguments) -> Tensor:
+        """Make a call, in this engine and in those inside it."""
+        inner = self.inner
+        if inner is None:
+            return self.engine.attend(arguments)
+
+        def kernel(of_outer: Arguments) -> Tensor:
+            return inner.attend(replace(of_outer, kernel=arguments.kernel))
+
+        return self.engine.attend(replace(arguments, kernel=kernel))
 
 
 def _conditionings(calls: ModelCalls) -> Callable:

@@ -66,6 +66,7 @@ class ModelCall(HasModel):
     options: Mapping[str, Any]  # transformer_options
     regions: Regions
     evaluation: int = 0  # of the denoiser; several calls may be parts of one
+    perturbed: frozenset[tuple] = frozenset()  # blocks whose attention this evaluation replaces, beyond the graph's
     memo: dict[Any, Any] = field(default_factory=dict)  # what ``once`` has worked out
 
     def once(self, name: Hashable, work: Callable[[], Any]) -> Any:
@@ -97,7 +98,8 @@ class Located:
     broadcasts to ``[items, N]`` (see ``attention.attribute``). ``verdicts`` are what was assumed and can be
     proved on the device only: they are judged once a step. ``completed`` is called when the pack whose attention
     this is has gone on with its output, and what it returns takes the place of this: only then is the gain of an
-    IP-Adapter known.
+    IP-Adapter known. ``guessed``: the place of the references is inferred, not proved. ``placeless`` are columns that a
+    reference of this name has beside its group, without a place in the image: the class token of CLIP vision.
     """
 
     layer: Layer
@@ -108,10 +110,12 @@ class Located:
     note: str = ""  # what a person should know about it, for the summary
     verdicts: tuple[Verdict, ...] = ()
     completed: "Callable[[], Located | Skip] | None" = None
+    guessed: bool = False
+    placeless: Mapping[str, Index] = field(default_factory=dict)
 
-    def columns(self, group: TokenGroup, keys: int) -> Tensor:
-        """All columns of a reference in a call of so many ``keys``."""
-        first = torch.arange(self.keys)[group.index]
+    def columns(self, index: Index, keys: int) -> Tensor:
+        """All columns that are, or repeat, the columns ``index``, in a call of so many ``keys``."""
+        first = torch.arange(self.keys)[index]
         return (torch.arange(0, keys, self.keys)[:, None] + first).flatten()
 
 
@@ -130,7 +134,7 @@ class Skip:
 class Given(HasModel):
     """What a run was given, before its first attention call: to number references by."""
 
-    branch: str  # the watched one
+    branch: str  # the watched one; where several are, the first: references are numbered as in that
     conditionings: Sequence[Mapping[str, Any]]  # of it, as the sampler prepared them
     options: Mapping[str, Any]  # transformer_options of the run
     model: BaseModel

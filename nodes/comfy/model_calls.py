@@ -1,7 +1,7 @@
 """Which calls of the denoiser are watched, and what is known of each."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,14 +30,14 @@ WINDOWS = "the video was denoised in context windows: maps of a frame are the me
 class ModelCalls:
     """The calls of the denoiser in one run of a sampler, for a latent of the shape of ``noise``.
 
-    Why a call is not watched, and what a person should know of the run, goes to ``engine``. ``regions`` are those that
-    a person marked.
+    ``branches`` are watched. Why a call is not watched, and what a person should know of the run, goes to ``engine``.
+    ``regions`` are those that a person marked.
     """
 
     def __init__(
-        self, guider: Any, branch: str, noise: Tensor, sigmas: Tensor, regions: Regions, engine: Engine
+        self, guider: Any, branches: Sequence[str], noise: Tensor, sigmas: Tensor, regions: Regions, engine: Engine
     ) -> None:
-        self.guider, self.branch, self.regions, self._engine = guider, branch, regions, engine
+        self.guider, self.branches, self.regions, self._engine = guider, branches, regions, engine
         self.items, self.latent, self._shape, self._sigmas = (
             noise.shape[0],
             noise.shape[2:],
@@ -45,12 +45,13 @@ class ModelCalls:
             sigmas.float().cpu(),
         )
         self._grid = grid_of(noise)
-        self.branch_was_called = False  # whether the denoiser was called for the watched branch
+        self.branch_was_called = False  # whether the denoiser was called for a watched branch
         self.evaluation = 0  # the number of the present one: one result of the denoiser, from one or several calls
-        # By position in the lists of calc_cond_batch: conditionings of the watched branch, and their areas, by uuid.
+        # By position in the lists of calc_cond_batch: conditionings of the watched branches, and their areas, by uuid.
         self._watched: list[Mapping[Any, Mapping[str, Any]] | None] = []
         self._areas: list[dict[Any, Area]] = []
         self._window: Window | None = None  # of the present calc_cond_batch
+        self._perturbed: frozenset[tuple] = frozenset()  # blocks whose attention that replaces for guidance
         self._step = 0
         self._lock = threading.Lock()
         self.replaced = _replaced(guider.model_options)  # blocks whose attention the graph replaces
@@ -63,28 +64,32 @@ class ModelCalls:
         self, model: BaseModel, conds: list, x: Tensor, timestep: Tensor, options: Mapping[str, Any]
     ) -> Iterator[None]:
         """While ``_calc_cond_batch`` (comfy/samplers.py) works on these lists of conditionings."""
-        before = self._watched, self._areas, self._window
-        self._watched, self._areas, self._window = [], [], None
+        before = self._watched, self._areas, self._window, self._perturbed
+        self._watched, self._areas, self._window, self._perturbed = [], [], None, frozenset()
+        branches: set[str] = set()
         with self._engine.skipping("I2AM could not read the conditionings of a call"):
-            self._recognise(model, conds, x, timestep, options)
+            branches = self._recognise(model, conds, x, timestep, options)
         try:
             yield
+            self._engine.evaluated(branches)
         finally:
-            self._watched, self._areas, self._window = before
+            self._watched, self._areas, self._window, self._perturbed = before
 
     def _recognise(
         self, model: BaseModel, conds: list, x: Tensor, timestep: Tensor, options: Mapping[str, Any]
-    ) -> None:
-        """Learn which lists of conditionings hold the watched branch.
+    ) -> set[str]:
+        """Learn which lists of conditionings hold a watched branch. Returns the names of those branches.
 
         Not by position: guiders and guidance patches order them as they like. The guider's own dictionaries
-        of the branch are recognised in them, by identity: uuids are not unique, since ComfyUI copies dictionaries.
+        of a branch are recognised in them, by identity: uuids are not unique, since ComfyUI copies dictionaries.
         """
-        branch_by_id = {id(c): c for c in conditionings_of(self.guider, self.branch)}
-        if not _replaced(options) <= self.replaced:
+        by_branch = {branch: conditionings_of(self.guider, branch) for branch in self.branches}
+        branch_by_id = {id(c): c for conditionings in by_branch.values() for c in conditionings}
+        self._perturbed = frozenset(_replaced(options) - self.replaced)
+        if self._perturbed and not self._engine.acts:
             if any(id(c) in branch_by_id for conditionings in conds for c in conditionings or ()):
                 self._skip(PERTURBED)
-            return
+            return set()
         if "context_window" in options["transformer_options"]:  # dictionaries are copies, but not of another branch
             uuids = {c.get("uuid") for c in branch_by_id.values() if "area" not in c}
             branch_by_id = {id(c): c for conditionings in conds for c in conditionings or () if c.get("uuid") in uuids}
@@ -93,6 +98,8 @@ class ModelCalls:
         self._window = window_of(model, x, self._shape, timestep, options)
         self._watched = watched  # last: what could not be read is not watched
         self.evaluation += self._window is None or self._window.is_first
+        here = {c.get("uuid") for by_uuid in watched for c in (by_uuid or {}).values()}
+        return {branch for branch, own in by_branch.items() if any(c.get("uuid") in here for c in own)}
 
     def read(
         self,
@@ -115,8 +122,9 @@ class ModelCalls:
             if not chunks:
                 return None
             self.branch_was_called = True
-            conditionings = conditionings_of(self.guider, self.branch)
-            self._engine.given(Given(self.branch, conditionings, options, model, self.regions))
+            first = self.branches[0]
+            conditionings = conditionings_of(self.guider, first)
+            self._engine.given(Given(first, conditionings, options, model, self.regions))
             if reason := self._why_not_placed(x, chunks, len(options["cond_or_uncond"])):
                 self._skip(reason)
                 return None
@@ -128,8 +136,9 @@ class ModelCalls:
                 self._step = step_of(float(options["sigmas"].max()), self._sigmas, self._step)
             tokens = 0 if text is None else text.shape[1]
             return ModelCall(
-                self._step, chunks, model, x.shape, tokens, conditions, options, self.regions, self.evaluation
-            )
+                self._step, chunks, model, x.shape, tokens, conditions, options, self.regions, self.evaluation,
+                self._perturbed,
+            )  # fmt: skip
         return None
 
     def _why_not_placed(self, x: Tensor, chunks: tuple[Chunk, ...], conditionings: int) -> str:

@@ -23,7 +23,7 @@ class PendingCall:
 
     def run(self) -> Tensor:
         """Attention's output."""
-        return self.arguments.kernel(*self.arguments.args, **self.arguments.kwargs)
+        return self.arguments.run()
 
     def end(self) -> None:
         """When all is there that will be known of the call."""
@@ -36,13 +36,13 @@ class Attend(Protocol):
 
 
 def chained(outer: Attend, inner: Attend) -> Attend:
-    """Begins a call in both engines: what ``outer`` makes of it is what ``inner`` is told of."""
+    """Begins a call in both engines: what ``outer`` makes of it is what ``inner`` gets."""
 
     def attend(arguments: Arguments, options: Mapping[str, Any], mechanism: Any) -> PendingCall:
         ended: list[PendingCall] = []
 
-        def kernel(*args: Any, **kwargs: Any) -> Tensor:
-            call = inner(replace(arguments, args=args, kwargs=kwargs), options, mechanism)
+        def kernel(of_outer: Arguments) -> Tensor:
+            call = inner(replace(of_outer, kernel=arguments.kernel), options, mechanism)
             ended.append(call)
             return call.run()
 
@@ -99,18 +99,15 @@ class LocatedCall(WatchedCall):
     def __init__(
         self, engine: CallHandler, forward: ForwardPass, call: AttentionCall, located: Sequence[LocatedIn]
     ) -> None:
-        super().__init__(Arguments(call.kernel, call.args, call.kwargs, call.function), forward)
+        super().__init__(call.arguments, forward)
         self.engine, self.call, self.located = engine, call, located
         self.output: Tensor | None = None
 
     def run(self) -> Tensor:
         """Attention's output, of the call as those that act have made it."""
         for consumer in self.engine.consumers:
-            changed = self.engine.notify(consumer, consumer.before, self.call, self.located) or self.call
-            if changed.args is not self.call.args or changed.kwargs is not self.call.kwargs:
-                changed = changed.with_arguments(changed.args, changed.kwargs)  # so that q, k and bias are its own
-            self.call = changed
-        self.arguments = Arguments(self.call.kernel, self.call.args, self.call.kwargs)
+            self.call = self.engine.notify(consumer, consumer.before, self.call, self.located) or self.call
+        self.arguments = self.call.arguments
         self.output = super().run()
         return self.output
 

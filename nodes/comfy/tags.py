@@ -16,6 +16,7 @@ from ...i2am_core.tokens import TokenGrid, TokenGroup
 from .located import Given
 
 KEY = "i2am_references"
+DIGEST_BYTES = 16  # of a fingerprint
 
 
 def tag(name: str, start: int, tokens: Tensor, grid: tuple[int, int] | None) -> dict[str, Any]:
@@ -29,7 +30,12 @@ def tag(name: str, start: int, tokens: Tensor, grid: tuple[int, int] | None) -> 
 def fingerprint(values: Tensor) -> str:
     """A hash that is the same for the same values in the same shape."""
     values = values.detach().to("cpu", torch.float32).contiguous()
-    return hashlib.blake2b(values.numpy().tobytes() + str(tuple(values.shape)).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(values.numpy().tobytes() + str(tuple(values.shape)).encode(), digest_size=DIGEST_BYTES).hexdigest()
+
+
+def is_fingerprint(key: str) -> bool:
+    """Whether a key of a reference alone says which one it is; others are numbers, within one branch."""
+    return len(key) == 2 * DIGEST_BYTES
 
 
 def pictures(conditionings: Iterable[Mapping[str, Any]]) -> dict[str, Tensor]:

@@ -1,13 +1,13 @@
 """What a consumer of located references may do: look at an attention call, or change it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ....i2am_core.attribution import Reference
 from ..attention_call import AttentionCall
-from ..located import Chunk, Located, Skip
+from ..located import Chunk, Located, ModelCall, Skip
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class LocatedIn:
 
 
 class Consumer:
-    """Is notified of every attention call of the watched branch in one run.
+    """Is notified of every attention call of the watched branches in one run.
 
     Calls in which references were located come to ``before`` and ``after``, all others to ``skip``.
 
@@ -35,11 +35,20 @@ class Consumer:
         """Before the first call: the references that the run was given, in the order of their numbers."""
 
     def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
-        """Before the kernel runs. Returns the call to make in place of this one, or None to leave it."""
+        """Before the kernel runs. Returns the call to make in place of this one, or None to leave it.
+
+        One that acts steers it (``call.changed``); one that looks may put something around its kernel.
+        """
         return None
 
     def after(self, call: AttentionCall, located: Sequence[LocatedIn], output: Tensor) -> None:
         """After the kernel has run. ``call`` is the one that was made; its ``output`` must not be changed."""
+
+    def called(self, call: ModelCall, layers: Set[str]) -> None:
+        """A call of the denoiser has ended; ``layers`` are those whose blocks ran in it, as far as hooks say."""
+
+    def evaluated(self, branches: Set[str]) -> None:
+        """All calls of one evaluation of the denoiser have ended; ``branches`` are the watched ones that it was for."""
 
     def skip(self, skip: Skip, calls: int = 1) -> None:
         """Attention calls in which nothing was located, or that were not observed; each chunk of a call counts.

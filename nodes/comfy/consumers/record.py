@@ -6,19 +6,19 @@ runs.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from ....i2am_core.attention.intercept import Interceptor
 from ....i2am_core.attention.marginals import Logits, Positions, attribute
+from ....i2am_core.attention.steered import SteeredItems, attribute_steered
 from ....i2am_core.attribution import Attribution, Layer, Reference
 from ....i2am_core.recording.recorder import Place, Recorder
 from ....i2am_core.regions import cells_of
 from ....i2am_core.tokens import TokenGrid
-from ..attention_call import AttentionCall
+from ..attention_call import Arguments, AttentionCall
 from ..handle import Settings
 from ..located import Chunk, Located, Skip
 from .base import Consumer, LocatedIn
@@ -50,9 +50,10 @@ class Record(Consumer):
 
     def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
         """Intercept the kernel, unless that was in vain for this attention function before."""
-        if call.function is None or self._not_intercepted[call.function] >= MOST_ATTEMPTS:
+        arguments = call.arguments
+        if arguments.function is None or self._not_intercepted[arguments.function] >= MOST_ATTEMPTS:
             return None
-        return replace(call, kernel=InterceptedKernel(call.kernel))
+        return replace(call, arguments=replace(arguments, kernel=InterceptedKernel(arguments.kernel)))
 
     def after(self, call: AttentionCall, located: Sequence[LocatedIn], output: Tensor) -> None:
         logsumexp = self._intercepted(call)
@@ -66,7 +67,7 @@ class Record(Consumer):
                 list(one.by_mechanism),
                 row_sums,
                 [verdict for match in matches for verdict in match.verdicts],
-                [match.note for match in matches if match.note],
+                [*(match.note for match in matches if match.note), *(call.steering.notes if call.steering else ())],
             )
 
     def skip(self, skip: Skip, calls: int = 1) -> None:
@@ -93,11 +94,16 @@ class Record(Consumer):
 
     def _intercepted(self, call: AttentionCall) -> Tensor | None:
         """The row log-sum-exp of the call, ``[B, H, N]``, where it could be intercepted."""
-        if not isinstance(call.kernel, InterceptedKernel) or call.kernel.interceptor is None:
+        kernel, function = call.arguments.kernel, call.arguments.function
+        if not isinstance(kernel, InterceptedKernel) or kernel.interceptor is None:
             return None
-        assert call.function is not None
-        self._not_intercepted[call.function] += not call.kernel.interceptor.intercepted
-        return call.kernel.interceptor.total(call.q, call.k, call.scale, call.bias)
+        assert function is not None
+        self._not_intercepted[function] += not kernel.interceptor.intercepted
+        if call.steering is not None:
+            if len(kernel.ran) != 1:
+                return None  # rows that are steered otherwise are calls of their own
+            call = AttentionCall.read(call.model_call, kernel.ran[0])
+        return kernel.interceptor.total(call.q, call.k, call.scale, call.bias)
 
     def _record(self, call: AttentionCall, chunk: Chunk, located: Located, logsumexp: Tensor | None) -> str:
         """Record what one mechanism located in a chunk. Returns what computed the row log-sum-exp, in words."""
@@ -107,18 +113,19 @@ class Record(Consumer):
         region = self._region(layer.grid)
         pair_rows = None if placed.cells is not None else self._pair_rows(numbers, layer, located, region)
         all_columns = located.keys == call.k.shape[2]  # which the intercepted sums are over
-        marginals = attribute(
+        total = logsumexp[rows] if all_columns and logsumexp is not None else None
+        attention = (
             call.q[rows],
             call.k[rows][:, :, : located.keys],
             located.references,
-            Logits(
-                call.scale,
-                call.bias_of(rows, located.keys),
-                logsumexp[rows] if all_columns and logsumexp is not None else None,
-            ),
+            Logits(call.scale, call.bias_of(rows, located.keys), total),
             Positions(located.queries, placed.gain(located.gain), placed.here(region), pair_rows),
-            self.recorder.chunk_bytes,
         )
+        if call.steering is None:
+            marginals = attribute(*attention, self.recorder.chunk_bytes)
+        else:
+            steered = SteeredItems(call.steering, rows, call.shape)
+            marginals = attribute_steered(*attention, steered, self.recorder.chunk_bytes)
         for number, group, maps in zip(numbers, located.references, marginals, strict=True):
             place = Place(
                 layer=layer,
@@ -163,9 +170,12 @@ class Record(Consumer):
 class InterceptedKernel:
     """A kernel whose row log-sum-exp is intercepted while it runs."""
 
-    kernel: Callable[..., Tensor]
+    kernel: Callable[[Arguments], Tensor]
     interceptor: Interceptor | None = None
+    ran: list[Arguments] = field(default_factory=list)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, arguments: Arguments) -> Tensor:
+        if arguments.ran is not None:  # of another one that records, around this
+            self.ran = arguments.ran
         with Interceptor() as self.interceptor:
-            return self.kernel(*args, **kwargs)
+            return self.kernel(replace(arguments, ran=self.ran))

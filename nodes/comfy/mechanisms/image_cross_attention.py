@@ -44,7 +44,9 @@ class ImageCrossAttention(Mechanism):
             return Skip(f"attention to {tokens} image tokens, where CLIP vision gives {TOKENS} for each image")
         groups = [span(name, 1 + n * TOKENS, PATCHES) for n, name in enumerate(_names(call, tokens // TOKENS))]
         note = "the class token of CLIP vision has no place in the image: it competes for the attention to the image"
-        return Located(Layer(site.layer, grid, site.heads), slice(None), tokens, tuple(groups), note=note)
+        class_tokens = {group.name: slice(n * TOKENS, n * TOKENS + 1) for n, group in enumerate(groups)}
+        layer = Layer(site.layer, grid, site.heads)
+        return Located(layer, slice(None), tokens, tuple(groups), note=note, placeless=class_tokens)
 
 
 def _names(call: ModelCall, images: int) -> list[str]:

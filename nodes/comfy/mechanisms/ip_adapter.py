@@ -30,6 +30,7 @@ from ..intercepted_functions import can_intercept, with_attention
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..pending_call import Attend, PendingCall, chained
 from ..proxy import Proxy
+from ..steered_kernel import kernel_of
 from ..tags import tagged
 from .base import NOT_THE_FEATURE_MAP, Documented, Mechanism
 
@@ -131,7 +132,7 @@ class _InterceptedAdapter(Proxy):
         ]
 
         def attention(attention: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
-            pending_call = self.attend(Arguments(attention, args, kwargs), options, _AlwaysSkipped(TEXT, of_text=True))
+            pending_call = self.attend(_arguments(attention, args, kwargs), options, _AlwaysSkipped(TEXT, of_text=True))
             output = pending_call.run()
             pending_call.end()
             return output
@@ -160,7 +161,7 @@ class _InterceptedAdapter(Proxy):
 
             def attention(attention: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
                 adapter.attention = args
-                pending_calls.append(self.attend(Arguments(attention, args, kwargs), options, adapter))
+                pending_calls.append(self.attend(_arguments(attention, args, kwargs), options, adapter))
                 output = pending_calls[-1].run()
                 adapter.output = output.clone()  # as it was then: others may go on to change it in place
                 return output
@@ -186,10 +187,14 @@ class _InterceptedAdapter(Proxy):
 
     def _report_unobserved(self, q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any]) -> None:
         """A call that is a skip: what it stands for is run by the pack."""
-        arguments = Arguments(_nothing, (q, k, v, options["n_heads"]), {})
+        arguments = _arguments(_nothing, (q, k, v, options["n_heads"]), {})
         pending_call = self.attend(arguments, options, _AlwaysSkipped(UNOBSERVED))
         pending_call.run()
         pending_call.end()
+
+
+def _arguments(attention: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Arguments:
+    return Arguments(kernel_of(attention), args, kwargs)
 
 
 def _nothing(q: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -51,9 +51,9 @@ class StyleTokens(Mechanism):
         if context is None or "UNetModel" in call.family:
             return None
         tokens = context.shape[1]
-        groups, note = tagged(chunk.conditioning), ""
+        groups, guessed = tagged(chunk.conditioning), False
         if not groups:
-            groups, note = _guessed(tokens, call), GUESS
+            groups, guessed = _guessed(tokens, call), True
         if not groups:
             return None
         if any(columns_of(group).stop > tokens for group in groups):
@@ -66,7 +66,8 @@ class StyleTokens(Mechanism):
             return Skip(f"a text of {tokens + padding} tokens, where the conditioning has {tokens}")
         first = sequence.text.start + padding
         references = tuple(_moved(group, first) for group in groups)
-        return sequence.located(site, references, note=note)
+        located = sequence.located(site, references, note=GUESS if guessed else "")
+        return dataclasses.replace(located, guessed=guessed)
 
 
 def _moved(group: TokenGroup, first: int) -> TokenGroup:

@@ -6,7 +6,7 @@ import torch
 from attention_packs import transformers
 from comfy_extras.nodes_hypertile import HyperTile
 from ip_adapter_standin import SETTINGS, StandIn, weights
-from mechanisms import sampled, with_bias_on
+from mechanisms import sampled, with_strength_of
 from selected import maps
 
 from i2am_pack.nodes.capture import I2AMCapture
@@ -25,7 +25,7 @@ class Mute(Consumer):
     acts = True
 
     def before(self, call, located):
-        return with_bias_on(call, located, -torch.inf)
+        return with_strength_of(call, located, 0.0)
 
 
 class Notified(Consumer):

@@ -4,7 +4,7 @@ import pytest
 import tiny_graphs
 import torch
 from ip_adapter_standin import SETTINGS, StandIn, weights
-from mechanisms import with_bias_on
+from mechanisms import with_strength_of
 from selected import maps
 
 from i2am_pack.nodes.comfy.captured import CaptureWatch, capture_with
@@ -20,7 +20,7 @@ class Prefer(Consumer):
     acts = True
 
     def before(self, call, located):
-        return with_bias_on(call, located, 30, 0)
+        return with_strength_of(call, located, 1e13, slice(1))
 
 
 def prefer(model):

@@ -1,0 +1,145 @@
+"""The maps of a steered attention call: of what was computed, which is a sum of softmaxes with biases and gains."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..kinds import KINDS, PAIR_KEYS
+from ..tokens import TokenGroup
+from .marginals import CHUNK_BYTES, Logits, Marginals, Positions, additive, attribute
+from .steering import PLAIN, Rows, Softmax, Steering
+
+SHARES = ("r2g_share", "g2r_share", "g2r_share_scope")
+
+
+@dataclass(frozen=True)
+class SteeredItems:
+    """Neighbouring ``items`` of the batch of a steered call, whose shape (B, H, N, K) is that of the whole call."""
+
+    steering: Steering
+    items: slice
+    shape: tuple[int, int, int, int]
+
+
+def attribute_steered(
+    q: Tensor,
+    k: Tensor,
+    references: Sequence[TokenGroup],
+    logits: Logits,
+    positions: Positions,
+    steered: SteeredItems,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> list[Marginals]:
+    """As ``attribute``, of the steered items: ``q [b, H, N, D]``, and ``k`` without columns that are repeated.
+
+    ``logits`` are those before steering, but for ``total``, which is that of the steered rows. Shares are the sum over
+    the softmaxes of each row, times their gains; maps of the paper are those of the first one.
+    """
+    by_class = []
+    for heads in _classes_of_heads(steered):
+        terms = []
+        for softmax in _terms(steered, heads, k.shape[2]):
+            bias = _sum(logits.bias, softmax.bias, heads, q.dtype)
+            gain = _product(positions, softmax.gain, q.shape)
+            of_heads = dataclasses.replace(
+                logits, bias=bias, total=None if logits.total is None else logits.total[:, heads]
+            )
+            where = dataclasses.replace(positions, gain=gain)
+            terms.append(attribute(q[:, heads], k[:, heads], references, of_heads, where, chunk_bytes))
+        by_class.append((heads, [_added(list(maps)) for maps in zip(*terms, strict=True)]))
+    return [_joined([(heads, maps[n]) for heads, maps in by_class], q.shape[1]) for n in range(len(references))]
+
+
+@dataclass(frozen=True)
+class _Term:
+    """One softmax of each row: ``bias [b, 1, N, K]`` and ``gain [b, N]``, or what broadcasts to these."""
+
+    bias: Tensor | None
+    gain: Tensor | None
+
+
+def _classes_of_heads(steered: SteeredItems) -> list[Tensor]:
+    """The numbers of heads that are steered alike."""
+    code = torch.zeros(steered.shape[1], dtype=torch.int64)
+    for number, change in enumerate(steered.steering.changes):
+        if change.heads is not None:
+            code += change.heads.long() << number
+    return [(code == one).nonzero().flatten() for one in code.unique().tolist()]
+
+
+def _terms(steered: SteeredItems, heads: Tensor, keys: int) -> Iterator[_Term]:
+    """What is added up for heads that are steered alike, over the first ``keys`` columns."""
+    items = range(steered.items.start, steered.items.stop)
+    parts = [
+        (here, rows)
+        for rows in steered.steering.rows(steered.shape)
+        if (here := [item - items.start for item in rows.items.tolist() if item in items])
+    ]
+    for number in range(max([len(rows.softmaxes) for _, rows in parts] + [1])):
+        yield _term(parts, number, int(heads[0]), (len(items), steered.shape[2], keys))
+
+
+def _term(parts: Sequence[tuple[list[int], Rows]], number: int, head: int, shape: tuple[int, int, int]) -> _Term:
+    items, queries, keys = shape
+    uniform = len(parts) == 1 and parts[0][1].positions is None
+    size = 1 if uniform else queries
+    # What is for all rows of tokens takes a column each, what is for some of them a matrix.
+    bias, gain = torch.zeros(items, size, keys), torch.zeros(items, size)
+    for here, rows in parts:
+        softmax = rows.softmaxes[number] if number < len(rows.softmaxes) else Softmax(gain=torch.zeros(1))
+        index = torch.tensor(here)[:, None]
+        positions = torch.arange(size) if rows.positions is None else rows.positions
+        bias[index, positions] = 0.0 if softmax.bias is None else _of_head(softmax.bias, head)[:keys]
+        gain[index, positions] = 1.0 if softmax.gain is None else _of_head(softmax.gain, head)
+    return _Term(bias[:, None] if bias.any() else None, gain if (gain != 1).any() else None)
+
+
+def _of_head(values: Tensor, head: int) -> Tensor:
+    return values[head if len(values) > 1 else 0]
+
+
+def _sum(own: Tensor | None, added: Tensor | None, heads: Tensor, dtype: torch.dtype) -> Tensor | None:
+    if own is not None:
+        own = additive(own[:, heads] if own.shape[1] > 1 else own, dtype)
+    if own is None or added is None:
+        return added if own is None else own
+    return own + added.to(own)
+
+
+def _product(positions: Positions, gain: Tensor | None, shape: torch.Size) -> Tensor | None:
+    """The gain of the generated positions: what they have of their own, times that of a softmax."""
+    if gain is None:
+        return positions.gain
+    gain = gain.expand(-1, shape[2])[:, positions.queries]
+    return gain if positions.gain is None else gain.to(positions.gain) * positions.gain
+
+
+def _added(maps: list[Marginals]) -> Marginals:
+    """One reference's maps of all softmaxes."""
+    first, *others = maps
+    for name in SHARES:
+        for other in others:
+            if getattr(first, name) is not None:
+                first = dataclasses.replace(first, **{name: getattr(first, name) + getattr(other, name)})
+    return first
+
+
+def _joined(by_class: Sequence[tuple[Tensor, Marginals]], heads: int) -> Marginals:
+    """One reference's maps of all heads."""
+    if len(by_class) == 1:
+        return by_class[0][1]
+    first = by_class[0][1]
+    joined = {}
+    for kind in KINDS:
+        if (values := getattr(first, kind.key)) is not None:
+            joined[kind.key] = values.new_zeros(values.shape[0], heads, *values.shape[2:])
+            for numbers, maps in by_class:
+                joined[kind.key][:, numbers] = getattr(maps, kind.key)
+    for name in PAIR_KEYS:
+        if getattr(first, name) is not None:
+            parts = [getattr(maps, name) * (len(numbers) / heads) for numbers, maps in by_class]
+            joined[name] = torch.stack(parts).sum(0)
+    return dataclasses.replace(first, **joined)

@@ -1,0 +1,202 @@
+"""Steering one attention call: columns that are weighed otherwise, for some of its rows and heads.
+
+Rows and heads of attention are independent of each other, so that everything comes from changing columns for some of
+them. A column of weight s has ``log s`` added to its logits; s = 0 leaves it out. Where a change chooses *all* columns
+of a softmax these weights would cancel: there the output counts s times. A change ``by`` output mixes two softmaxes,
+``o = o_without + s (o_with - o_without)``, which is no weight of a column: s may be negative.
+
+So a steered row is a sum of softmaxes of the same logits, each with a bias on its columns and a gain on its output:
+one, for all but changes by output. Changes multiply: their biases and gains do.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+By = Literal["attention", "output"]
+WAYS: tuple[By, ...] = get_args(By)
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """``strength`` on some ``columns [m]``, for the rows of ``items`` of the batch.
+
+    ``positions [items or 1, N]`` (boolean) are the rows of tokens that it is for, ``heads [H]`` (boolean) the heads;
+    None is all of them. All tensors are on the CPU. ``note`` says what it does, for a person.
+    """
+
+    items: slice
+    columns: Tensor
+    strength: float
+    by: By = "attention"
+    positions: Tensor | None = None
+    heads: Tensor | None = None
+    note: str = ""
+
+    @cached_property
+    def effect(self) -> tuple:
+        """What it does to a row: changes of equal effect need no telling apart."""
+        heads = b"" if self.heads is None else self.heads.numpy().tobytes()
+        return self.strength, self.by, self.columns.numpy().tobytes(), heads
+
+    def of_item(self, item: int) -> Tensor | None:
+        """The rows of tokens ``[N]`` of one item of the batch."""
+        if self.positions is None:
+            return None
+        return self.positions[item - self.items.start if len(self.positions) > 1 else 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax:
+    """One softmax of a steered row: ``bias [H or 1, K]`` is added to its logits, its output counts ``gain [H or 1]``.
+
+    None where nothing is added, and where it counts once. A bias of -inf leaves a column out; ``kept`` are the columns
+    that are left where the bias does nothing else, and the same in all heads.
+    """
+
+    bias: Tensor | None = None
+    gain: Tensor | None = None
+    kept: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Softmax":
+        """The same on a device."""
+        return Softmax(*(None if x is None else x.to(device) for x in (self.bias, self.gain, self.kept)))
+
+
+PLAIN = Softmax()
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of a call that are steered alike: tokens ``positions [n]`` (None: all) of some ``items [b]`` of the batch.
+
+    Their output is the sum of ``softmaxes``, or 0 where there are none.
+    """
+
+    items: Tensor
+    positions: Tensor | None
+    softmaxes: tuple[Softmax, ...]
+
+    def to(self, device: torch.device) -> "Rows":
+        """The same on a device."""
+        positions = None if self.positions is None else self.positions.to(device)
+        return Rows(self.items.to(device), positions, tuple(softmax.to(device) for softmax in self.softmaxes))
+
+
+@dataclass(frozen=True, eq=False)
+class Steering:
+    """All changes of one attention call, of B items, H heads, N rows of tokens and K columns."""
+
+    changes: tuple[Change, ...]
+    _plans: dict[tuple, tuple[Rows, ...]] = field(default_factory=dict)
+
+    def and_(self, changes: Sequence[Change]) -> "Steering":
+        """These changes, and further ones."""
+        return Steering((*self.changes, *changes))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the changes do, for a person."""
+        return tuple(dict.fromkeys(change.note for change in self.changes if change.note))
+
+    def rows(self, shape: tuple[int, int, int, int], device: torch.device | None = None) -> tuple[Rows, ...]:
+        """All rows of a call of ``shape`` (B, H, N, K), in parts that are steered alike. Worked out once."""
+        device = torch.device("cpu") if device is None else device
+        key = (*shape, device)
+        if key not in self._plans:
+            self._plans[key] = tuple(rows.to(device) for rows in self._parts(*shape))
+        return self._plans[key]
+
+    def _parts(self, batch: int, heads: int, queries: int, keys: int) -> Iterator[Rows]:
+        parts: dict[tuple, tuple[list[int], Tensor | None, list[Change]]] = {}
+        for item in range(batch):
+            changes = [change for change in self.changes if change.items.start <= item < change.items.stop]
+            for positions, chosen in _by_position(changes, item, queries):
+                where = b"" if positions is None else positions.numpy().tobytes()
+                key = (where, tuple(change.effect for change in chosen))
+                parts.setdefault(key, ([], positions, chosen))[0].append(item)
+        for items, positions, chosen in parts.values():
+            yield Rows(torch.tensor(items), positions, tuple(softmaxes(chosen, heads, keys)))
+
+
+def _by_position(changes: Sequence[Change], item: int, queries: int) -> Iterator[tuple[Tensor | None, list[Change]]]:
+    """Rows of tokens of one item, in classes to which the same changes apply; None where that is all of them."""
+    code = torch.zeros(queries, dtype=torch.int64)
+    for number, change in enumerate(changes):
+        chosen = change.of_item(item)
+        code += (torch.ones(queries, dtype=torch.int64) if chosen is None else chosen.long()) << number
+    classes = code.unique().tolist()
+    for one in classes:
+        positions = None if len(classes) == 1 else (code == one).nonzero().flatten()
+        yield positions, [change for number, change in enumerate(changes) if one >> number & 1]
+
+
+def softmaxes(changes: Sequence[Change], heads: int, keys: int) -> list[Softmax]:
+    """The softmaxes whose sum is a row to which these changes apply; [PLAIN] where there are none."""
+    bias, gain = torch.zeros(1, keys), torch.ones(1)
+    for change in changes:
+        if change.by == "attention" and not _is_of_all(change, keys):
+            bias = _added(bias, change, _log(change.strength), heads)
+    terms = [(bias, gain)]
+    for change in changes:
+        if _is_of_all(change, keys):
+            terms = [(b, g * _of_heads(change, change.strength, heads)) for b, g in terms]
+        elif change.by == "output":
+            with_, without = _of_heads(change, change.strength, heads), _of_heads(change, 1.0, heads, 0.0)
+            rest = without * (1 - change.strength)
+            terms = [
+                term
+                for b, g in terms
+                for term in ((b, g * with_), (_added(b, change, -math.inf, heads), g * rest))
+            ]
+    return [_softmax(b, g) for b, g in map(_emptied, *zip(*terms, strict=True)) if g.any()]
+
+
+def _is_of_all(change: Change, keys: int) -> bool:
+    return len(change.columns) == keys
+
+
+def _log(strength: float) -> float:
+    return math.log(strength) if strength > 0 else -math.inf
+
+
+def _of_heads(change: Change, chosen: float, heads: int, others: float = 1.0) -> Tensor:
+    """``chosen`` in the heads of a change, ``others`` in all others: ``[H or 1]``."""
+    if change.heads is None:
+        return torch.tensor([chosen])
+    return torch.where(change.heads, torch.tensor(chosen), torch.tensor(others))
+
+
+def _added(bias: Tensor, change: Change, value: float, heads: int) -> Tensor:
+    """``bias [H or 1, K]`` with a value on the columns and heads of a change."""
+    if change.heads is None:
+        added = bias.clone()
+        added[:, change.columns] += value
+    else:
+        added = bias.expand(heads, -1).clone()
+        added[change.heads.nonzero(), change.columns] += value
+    return added
+
+
+def _emptied(bias: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+    """Where no column is left the output is 0: those heads do not count, and leave nothing out."""
+    empty = bias.isneginf().all(1)
+    if not empty.any():
+        return bias, gain
+    heads = max(len(bias), len(gain))
+    return bias.masked_fill(empty[:, None], 0).expand(heads, -1), gain.expand(heads) * ~empty
+
+
+def _softmax(bias: Tensor, gain: Tensor) -> Softmax:
+    left = bias[0].isfinite()
+    only_leaves_out = len(bias) == 1 and not left.all() and not bias[0, left].any()
+    return Softmax(
+        bias if bias.any() else None,
+        gain if (gain != 1).any() else None,
+        left.nonzero().flatten() if only_leaves_out else None,
+    )

@@ -1,0 +1,103 @@
+"""What I2AM Steer wants of a run: the references of one or both branches, counted otherwise."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from .captured import mask_of
+from .consumers.steer import NOT_STEERED, Settings, Steer
+from .engine import Engine
+from .located import Regions
+from .mechanisms import chosen
+from .mechanisms.canvas_regions import CanvasRegions
+from .model_calls import ModelCalls
+from .run import Part, Sampling, Watch, watched
+
+NO_REGION = (
+    "I2AM Steer on a canvas needs reference_region: paint the part of the canvas that shows the reference. Without "
+    "generated_region, the inpainting mask says what is painted."
+)
+CACHE = (
+    "the node behind '{}' answers some steps from memory, without running the model. Remove it for a run that is "
+    "steered."
+)
+
+
+def steer_with(model: ModelPatcher, settings: Settings) -> ModelPatcher:
+    """A clone of the model whose every sampling run is steered."""
+    return watched(model, SteerWatch(settings))
+
+
+class SteerWatch(Watch):
+    """A Steer on the MODEL line."""
+
+    acts = True
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def begin(self, sampling: Sampling) -> Part:
+        """Raises ValueError where the settings do not fit the run, or the run cannot be steered."""
+        settings = self.settings
+        steps = frozenset(settings.selection.step_numbers(max(0, len(sampling.sigmas) - 1)))
+        if settings.strength == 1:
+            return Part()
+        for name in _caches(sampling):
+            raise ValueError(NOT_STEERED.format(CACHE.format(name)))
+        canvas = _canvas(settings, sampling)
+        if canvas is not None:  # the regions say what the reference is, so that no part of it is meant
+            settings = replace(settings, reference_region=None, generated_region=None)
+        elif settings.generated_region is not None:
+            _check_fits(settings.generated_region, sampling)
+        steer = Steer(settings, steps)
+        engine = Engine(chosen(settings.mechanism), [steer])
+        regions = canvas or Regions()
+        calls = ModelCalls(sampling.guider, settings.branches, sampling.noise, sampling.sigmas, regions, engine)
+        return Steered(steer, engine, calls)
+
+
+class Steered(Part):
+    """One steered run."""
+
+    def __init__(self, steer: Steer, engine: Engine, calls: ModelCalls) -> None:
+        self.steer = steer
+        super().__init__((engine, calls))
+
+    def finish(self, sampling: Sampling, output: Tensor) -> None:
+        super().finish(sampling, output)
+        self.steer.finished()
+
+
+def _canvas(settings: Settings, sampling: Sampling) -> Regions | None:
+    """What is marked on a canvas that reference and picture share; None where the reference is not on it."""
+    if settings.mechanism != CanvasRegions.name:
+        return None
+    if settings.reference_region is None:
+        raise ValueError(NO_REGION)
+    generated = settings.generated_region
+    if generated is None:
+        generated = mask_of(sampling.guider, settings.branches[0], sampling.denoise_mask, sampling.noise)
+    return Regions(generated, settings.reference_region)
+
+
+def _check_fits(region: Tensor, sampling: Sampling) -> None:
+    """Raises ValueError where a region cannot be of the pictures that are made."""
+    (height, width), (rows, columns) = region.shape[-2:], sampling.noise.shape[-2:]
+    if len(region) not in (1, len(sampling.noise)):
+        raise ValueError(
+            f"got {len(region)} masks as generated_region for {len(sampling.noise)} picture(s): give one, which is "
+            "used for all, or one for each."
+        )
+    if abs(columns - rows * width / height) > 1 and abs(rows - columns * height / width) > 1:
+        raise ValueError(
+            f"generated_region is {width} wide and {height} high, but the latent has {columns} by {rows} cells: another "
+            "aspect. Paint the mask on a picture of the size that is sampled."
+        )
+
+
+def _caches(sampling: Sampling) -> Iterator[str]:
+    """Names under which packs have put a cache around the model."""
+    for by_key in sampling.guider.model_patcher.wrappers.values():
+        yield from (str(key) for key in by_key if "cache" in str(key).lower())
