@@ -351,6 +351,12 @@ def _hunyuan_image(graph: Graph, reference: int, guidance_type: str) -> Graph:
     return graph
 
 
+def hunyuan_start(graph: Graph, texts: int) -> int:
+    """The first token of HunyuanVideo's video or reference: newer ComfyUI cores have all texts before it."""
+    block = graph.model.model.diffusion_model.double_blocks[0]
+    return 0 if getattr(block, "flipped_img_txt", False) else texts
+
+
 # What the graphs are put together from
 
 

@@ -57,7 +57,7 @@ class Engine:
         self._blocks: dict[tuple, Blocks] = {}  # by denoiser, and what of the call its blocks depend on
         self._observed_any = False  # whether any attention call of the watched branch was observed
         self._unobserved: dict[Function, Counter[str]] = {}  # calls by the function that hid them, and by layer
-        self._numbered = False
+        self._numbered: set[str] = set()  # branches
         self._lock = threading.RLock()  # ComfyUI may run the chunks of one step in several threads
 
     @property
@@ -73,17 +73,17 @@ class Engine:
     # The run, from its beginning to its end
 
     def given(self, run: Given) -> None:
-        """Number the references that the run was given, once."""
+        """Number the references that the run was given in a branch, once."""
         with self._lock:
-            if self._numbered:
+            if run.branch in self._numbered:
                 return
-            self._numbered = True
+            self._numbered.add(run.branch)
             references: dict[Reference, None] = {}
             for mechanism in self.mechanisms:
                 with self.skipping(f"I2AM could not read what {mechanism.name} was given", calls=0):
                     references.update(dict.fromkeys(mechanism.given(run)))
             for consumer in self.consumers:
-                self.notify(consumer, consumer.given, list(references))
+                self.notify(consumer, consumer.given, list(references), run.branch)
 
     @contextmanager
     def watching(self, call: ModelCall | None) -> Iterator[None]:

@@ -23,6 +23,7 @@ class Chunk:
     rows: slice
     conditioning: Mapping[str, Any]
     placement: Placement = field(default_factory=Placement)  # what of the picture these rows are
+    branch: str = "positive"  # that the conditioning is of
 
     @property
     def items(self) -> int:
@@ -134,7 +135,7 @@ class Skip:
 class Given(HasModel):
     """What a run was given, before its first attention call: to number references by."""
 
-    branch: str  # the watched one; where several are, the first: references are numbered as in that
+    branch: str  # a watched one
     conditionings: Sequence[Mapping[str, Any]]  # of it, as the sampler prepared them
     options: Mapping[str, Any]  # transformer_options of the run
     model: BaseModel

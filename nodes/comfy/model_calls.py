@@ -1,7 +1,7 @@
 """Which calls of the denoiser are watched, and what is known of each."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,9 +47,11 @@ class ModelCalls:
         self._grid = grid_of(noise)
         self.branch_was_called = False  # whether the denoiser was called for a watched branch
         self.evaluation = 0  # the number of the present one: one result of the denoiser, from one or several calls
-        # By position in the lists of calc_cond_batch: conditionings of the watched branches, and their areas, by uuid.
+        # By position in the lists of calc_cond_batch: conditionings of the watched branches, and their areas, by uuid;
+        # and which branch a list is of.
         self._watched: list[Mapping[Any, Mapping[str, Any]] | None] = []
         self._areas: list[dict[Any, Area]] = []
+        self._branches: list[str] = []
         self._window: Window | None = None  # of the present calc_cond_batch
         self._perturbed: frozenset[tuple] = frozenset()  # blocks whose attention that replaces for guidance
         self._step = 0
@@ -64,8 +66,8 @@ class ModelCalls:
         self, model: BaseModel, conds: list, x: Tensor, timestep: Tensor, options: Mapping[str, Any]
     ) -> Iterator[None]:
         """While ``_calc_cond_batch`` (comfy/samplers.py) works on these lists of conditionings."""
-        before = self._watched, self._areas, self._window, self._perturbed
-        self._watched, self._areas, self._window, self._perturbed = [], [], None, frozenset()
+        before = self._watched, self._areas, self._branches, self._window, self._perturbed
+        self._watched, self._areas, self._branches, self._window, self._perturbed = [], [], [], None, frozenset()
         branches: set[str] = set()
         with self._engine.skipping("I2AM could not read the conditionings of a call"):
             branches = self._recognise(model, conds, x, timestep, options)
@@ -73,7 +75,7 @@ class ModelCalls:
             yield
             self._engine.evaluated(branches)
         finally:
-            self._watched, self._areas, self._window, self._perturbed = before
+            self._watched, self._areas, self._branches, self._window, self._perturbed = before
 
     def _recognise(
         self, model: BaseModel, conds: list, x: Tensor, timestep: Tensor, options: Mapping[str, Any]
@@ -96,10 +98,10 @@ class ModelCalls:
         watched = [_by_uuid(conditionings, branch_by_id) for conditionings in conds]
         self._areas = [areas_of(c, x, timestep) if w else {} for c, w in zip(conds, watched, strict=True)]
         self._window = window_of(model, x, self._shape, timestep, options)
+        self._branches = [_branch_of(c or (), by_branch) if w else "" for c, w in zip(conds, watched, strict=True)]
         self._watched = watched  # last: what could not be read is not watched
         self.evaluation += self._window is None or self._window.is_first
-        here = {c.get("uuid") for by_uuid in watched for c in (by_uuid or {}).values()}
-        return {branch for branch, own in by_branch.items() if any(c.get("uuid") in here for c in own)}
+        return {branch for branch in self._branches if branch}
 
     def read(
         self,
@@ -122,9 +124,9 @@ class ModelCalls:
             if not chunks:
                 return None
             self.branch_was_called = True
-            first = self.branches[0]
-            conditionings = conditionings_of(self.guider, first)
-            self._engine.given(Given(first, conditionings, options, model, self.regions))
+            for branch in self.branches:
+                conditionings = conditionings_of(self.guider, branch)
+                self._engine.given(Given(branch, conditionings, options, model, self.regions))
             if reason := self._why_not_placed(x, chunks, len(options["cond_or_uncond"])):
                 self._skip(reason)
                 return None
@@ -166,7 +168,8 @@ class ModelCalls:
             watched = self._watched[number] if number < len(self._watched) else None
             if watched is not None and uuid in watched:
                 placement = Placement(self._grid, self._areas[number].get(uuid), self._window)
-                chunks.append(Chunk(slice(i * size, (i + 1) * size), watched[uuid], placement))
+                rows = slice(i * size, (i + 1) * size)
+                chunks.append(Chunk(rows, watched[uuid], placement, self._branches[number]))
         return tuple(chunks)
 
 
@@ -201,6 +204,22 @@ def _by_uuid(
             same = (other for other in conditionings or () if _tensors_of(other) == _tensors_of(c))
             by_uuid[c.get("uuid")] = next(same, c)
     return by_uuid or None
+
+
+def _branch_of(
+    conditionings: Iterable[Mapping[str, Any]], by_branch: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> str:
+    """The branch that a list of conditionings is of; "" where it is none of these.
+
+    By identity, or, of the copies that context windows make, by uuid.
+    """
+    names: tuple[Callable[[Mapping[str, Any]], Any], ...] = (id, lambda c: c.get("uuid"))
+    for name in names:
+        here = {name(c) for c in conditionings}
+        for branch, own in by_branch.items():
+            if any(name(c) in here for c in own):
+                return branch
+    return ""
 
 
 def _tensors_of(conditioning: Mapping[str, Any]) -> dict[str, int]:

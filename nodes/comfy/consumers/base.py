@@ -31,8 +31,8 @@ class Consumer:
 
     acts = False
 
-    def given(self, references: Sequence[Reference]) -> None:
-        """Before the first call: the references that the run was given, in the order of their numbers."""
+    def given(self, references: Sequence[Reference], branch: str) -> None:
+        """Before the first call: the references that the run was given in a branch, in the order of their numbers."""
 
     def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
         """Before the kernel runs. Returns the call to make in place of this one, or None to leave it.

@@ -45,7 +45,7 @@ class Record(Consumer):
         """Whether there was no attention call of any kind."""
         return not self.recorder.calls and not self.recorder.skipped
 
-    def given(self, references: Sequence[Reference]) -> None:
+    def given(self, references: Sequence[Reference], branch: str) -> None:
         self.recorder.given(references)
 
     def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:

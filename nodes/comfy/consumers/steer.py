@@ -97,7 +97,7 @@ class Steer(Consumer):
     def __init__(self, settings: Settings, steps: Set[int]) -> None:
         self.settings, self.steps = settings, steps
         self.note_of_changes = f"steered by I2AM Steer: {settings}"
-        self._references = References()
+        self._references = {branch: References() for branch in settings.branches}
         self._layers: dict[Layer, int] = {}  # numbered as summaries do, by the first call
         self._ran: dict[tuple, Set[str]] = {}  # layers that ran, by the conditionings of a call of the denoiser
         self._seen_branches: set[str] = set()
@@ -107,9 +107,9 @@ class Steer(Consumer):
 
     # What the engine notifies of
 
-    def given(self, references: Sequence[Reference]) -> None:
+    def given(self, references: Sequence[Reference], branch: str) -> None:
         with self._lock:
-            self._references.give(references)
+            self._references[branch].give(references)
 
     def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
         with self._lock:
@@ -160,19 +160,9 @@ class Steer(Consumer):
     # What is chosen
 
     def _numbers(self, one: LocatedIn) -> tuple[int, ...]:
-        """The number of each located reference, among all that are known."""
+        """The number of each located reference, among all that are known of its branch."""
         groups = [group for match in one.by_mechanism.values() for group in match.references]
-        return tuple(self._number(Reference.of(group)) for group in groups)
-
-    def _number(self, reference: Reference) -> int:
-        """In the negative conditioning one image may have another name: what it is made from is the same."""
-        known = self._references.known
-        same_name = any((x.name, x.key) == (reference.name, reference.key) for x in known)
-        if not same_name and is_fingerprint(reference.key):
-            for number, other in enumerate(known):
-                if other.key == reference.key:
-                    return number
-        return self._references.number(reference)
+        return tuple(self._references[one.chunk.branch].number(Reference.of(group)) for group in groups)
 
     def _layer_of(self, one: LocatedIn) -> Layer:
         layer = next(iter(one.by_mechanism.values())).layer
@@ -182,18 +172,30 @@ class Steer(Consumer):
         number = self._layers.setdefault(layer, len(self._layers))
         return selects(self.settings.selection.layers, number, layer.name)
 
-    def _is_chosen(self, number: int) -> bool:
-        counted, wanted = self._references.counted, self.settings.reference
-        return wanted < 0 or (wanted < len(counted) and counted[wanted] == number)
+    def _is_chosen(self, number: int, branch: str) -> bool:
+        return self.settings.reference < 0 or self._chosen_number(branch) == number
+
+    def _chosen_number(self, branch: str) -> int | None:
+        """The chosen reference among those of a branch: as a person counts in the first branch, and the same image in
+        the other, which may have another place there; where the other does not have it, the one in that place.
+        """
+        wanted = self.settings.reference
+        first, own = self._references[self.settings.branches[0]], self._references[branch]
+        if own is not first and wanted < len(first.counted):
+            number = _same_reference(first.known[first.counted[wanted]], own.known)
+            if number is not None:
+                return number
+        return own.counted[wanted] if wanted < len(own.counted) else None
 
     def _check_settings(self) -> None:
         """When all references and layers have been read once. Raises ValueError for what does not exist."""
-        settings, known = self.settings, self._references.known
-        counted = self._references.counted
+        settings = self.settings
+        by_branch = [[x.known[number] for number in x.counted] for x in self._references.values()]
+        counted = next((references for references in by_branch if references), [])
         if not counted:
             raise ValueError(NO_REFERENCE.format(settings.mechanism, " and ".join(settings.branches)))
-        if settings.reference >= len(counted):
-            there = ", ".join(f"{n} ('{known[number].name}')" for n, number in enumerate(counted))
+        if settings.reference >= max(map(len, by_branch)):
+            there = ", ".join(f"{number} ('{reference.name}')" for number, reference in enumerate(counted))
             raise ValueError(NO_SUCH_REFERENCE.format(settings.reference, there))
         if self._layers:
             parse_selection(settings.selection.layers, len(self._layers), "layers", [x.name for x in self._layers])
@@ -220,7 +222,7 @@ class Steer(Consumer):
         of_groups, left = [], list(numbers)
         for match in one.by_mechanism.values():
             here = [left.pop(0) for _ in match.references]
-            of_groups += self._columns(match, here, call.shape[3])
+            of_groups += self._columns(match, here, one.chunk.branch, call.shape[3])
         positions = self._positions(call, one)
         if not of_groups or (positions is not None and not positions.any()):
             return None
@@ -231,16 +233,16 @@ class Steer(Consumer):
             one.chunk.rows, columns, settings.strength, settings.by, positions, heads, self.note_of_changes
         ) if len(columns) else None  # fmt: skip
 
-    def _columns(self, match: Located, numbers: Sequence[int], keys: int) -> list[Tensor]:
+    def _columns(self, match: Located, numbers: Sequence[int], branch: str, keys: int) -> list[Tensor]:
         """The chosen columns of what one mechanism located."""
-        chosen = [group for group, n in zip(match.references, numbers, strict=True) if self._is_chosen(n)]
+        chosen = [group for group, n in zip(match.references, numbers, strict=True) if self._is_chosen(n, branch)]
         if (region := self.settings.reference_region) is None:
             with_class_tokens = {id(x): x for group in chosen for x in _with_class_token(group, match.references)}
             columns = [match.columns(group.index, keys) for group in with_class_tokens.values()]
             return columns + [match.columns(match.placeless[x.name], keys) for x in chosen if x.name in match.placeless]
         columns = []
         for group in chosen:
-            number = self._references.counted.index(numbers[match.references.index(group)])
+            number = self._references[branch].counted.index(numbers[match.references.index(group)])
             if group.grid is not None:
                 columns.append(match.columns(_tokens_in(region, group, group.grid, number, match), keys))
             elif not any(other.key == group.key and other.grid is not None for other in match.references):
@@ -293,6 +295,14 @@ def _signature(one: LocatedIn, chosen: dict[int, bool], numbers: dict[int, tuple
     groups = [group for match in one.by_mechanism.values() for group in match.references]
     layer = next(iter(one.by_mechanism.values())).layer
     return (start, chosen[start], numbers[start], layer.grid, tuple((x.name, x.key, x.count) for x in groups))
+
+
+def _same_reference(reference: Reference, others: Sequence[Reference]) -> int | None:
+    """The number of the same one among ``others``, by its name and key, or by what it is made from alone."""
+    for number, other in enumerate(others):
+        if (other.name, other.key) == (reference.name, reference.key):
+            return number
+    return next((n for n, x in enumerate(others) if x.key == reference.key and is_fingerprint(x.key)), None)
 
 
 def _with_class_token(group: TokenGroup, groups: Sequence[TokenGroup]) -> list[TokenGroup]:

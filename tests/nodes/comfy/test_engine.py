@@ -32,7 +32,7 @@ class Notified(Consumer):
     def __init__(self):
         self.references, self.layers, self.outputs, self.skips = [], [], [], []
 
-    def given(self, references):
+    def given(self, references, branch):
         self.references = references
 
     def after(self, call, located, output):

@@ -28,12 +28,6 @@ def grid_of(graph, patch=2):
     return TokenGrid(-(-height // patch), -(-width // patch), frames)
 
 
-def start_of(graph, texts):
-    """Where HunyuanVideo begins with its video: newer ComfyUI cores have all texts before it."""
-    block = graph.model.model.diffusion_model.double_blocks[0]
-    return 0 if getattr(block, "flipped_img_txt", False) else texts
-
-
 def refused(graph, reason):
     """Nothing is captured, and Collect says why."""
     with pytest.raises(ValueError, match=reason):
@@ -160,7 +154,7 @@ def test_hunyuan_video_custom(make, shape):
     assert attribution.mechanism == "reference frames"
     assert_layers(attribution, FLUX_LIKE, TokenGrid(2, 3, 2))
     assert "a refiner of the text, before it meets the video" in attribution.skipped
-    first = start_of(graph, 9)
+    first = tiny_graphs.hunyuan_start(graph, 9)
     steps = measure(graph, range(first + 6, first + 18), keys(27))
     assert_maps_equal(attribution, steps, 0, range(first, first + 6))
 
@@ -172,7 +166,7 @@ def test_hunyuan_video_replace():
     assert_layers(attribution, FLUX_LIKE, TokenGrid(2, 3, 2))
     assert [r.name for r in attribution.references] == ["start image"]
     gain = (torch.arange(12) >= 6).float()[None]
-    first = start_of(graph, 9)
+    first = tiny_graphs.hunyuan_start(graph, 9)
     steps = measure(graph, range(first, first + 12), keys(21))
     assert_maps_equal(attribution, steps, 0, range(first, first + 6), gain)
     assert maps(attribution, "r2g", "frame").values[0].max() == 0
@@ -188,7 +182,7 @@ def test_hunyuan_video_15(shape):
     assert attribution.mechanism == "vision tokens"
     assert_layers(attribution, FLUX_LIKE, grid)
     assert [(r.name, r.grid) for r in attribution.references] == [("start image", TokenGrid(27, 27))]
-    first = start_of(graph, 743)
+    first = tiny_graphs.hunyuan_start(graph, 743)
     vision = 0 if first else 48
     steps = measure(graph, range(first, first + 48), keys(791))
     assert_maps_equal(attribution, steps, 0, range(vision, vision + 729))
@@ -216,7 +210,7 @@ def hunyuan_keys(graph, number):
         block.get_submodule("txt_attn.norm" if with_image else "img_attn.norm"): 0 for block in model.double_blocks
     }
     texts = 743 if with_image else 9
-    first = (0 if start_of(graph, texts) else 48) if with_image else start_of(graph, texts)
+    first = (0 if tiny_graphs.hunyuan_start(graph, texts) else 48) if with_image else tiny_graphs.hunyuan_start(graph, texts)
     return double | {block.norm: -first for block in model.single_blocks}
 
 
@@ -388,7 +382,7 @@ def test_where_the_video_and_its_text_are(name, first, text, monkeypatch):
     orders = [order for order in seen if not isinstance(order, Skip)]
     grid = grid_of(graph, 1 if name == "hunyuan_video_15" else 2)
     assert len(orders) == (2 if name.startswith("wan") else 4)
-    begin = first if text is None else first + start_of(graph, text.start + 9 - first - grid.cells)
+    begin = first if text is None else first + tiny_graphs.hunyuan_start(graph, text.start + 9 - first - grid.cells)
     for order in orders:
         assert order.grid == grid and order.queries == order.picture == slice(begin, begin + grid.cells)
         if text is not None and begin == first:

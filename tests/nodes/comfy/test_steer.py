@@ -1,0 +1,375 @@
+"""Steering is exact: every tiny model steered by the node gives the latent of a run steered by hand in 64 bits."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pytest
+import tiny_graphs
+import torch
+from ip_adapter_standin import SETTINGS, StandIn, weights
+from steered_oracle import ByHand, Run
+from tiny_graphs import Graph, hunyuan_start
+
+from i2am_pack.i2am_core import TokenGrid
+from i2am_pack.nodes.comfy.tags import KEY
+from i2am_pack.nodes.comfy.tags import tag as make_tag
+from i2am_pack.nodes.steer import I2AMSteer
+from i2am_pack.nodes.tag_reference import I2AMTagReference
+
+
+def steered(model, strength, by="attention", reference=-1, through="everything", branch="both", steps="all",
+            layers="all", heads="all", mechanism="auto", **regions):  # fmt: skip
+    settings = (strength, by, reference, through, branch, steps, layers, heads, mechanism)
+    return I2AMSteer.execute(model, *settings, **regions).args[0]
+
+
+@dataclass
+class Tokens:
+    """Where the references are in the steered calls of a graph: those of so many ``keys``."""
+
+    graph: Graph
+    keys: int
+    picture: Sequence[int]  # rows, row by row on ``grid``
+    grid: TokenGrid
+    references: Sequence[Sequence[int]]  # columns of each, with those that have no place
+    grids: Sequence[TokenGrid | None]
+    places: Sequence[Sequence[int]] | None = None  # columns that have a place, where these are fewer
+    drawn: Sequence[int] | None = None  # rows of the picture that are not the reference's own
+
+
+def joint(make, keys, first, grid, references, grids, **shape):
+    graph = make(**shape)
+    return Tokens(graph, keys, range(first, first + grid.cells), grid, references, grids)
+
+
+def tag(graph: Graph) -> Graph:
+    tokens, about = graph.positive[0]
+    before = [[tokens[:, : graph.text_tokens], about]]
+    graph.positive = I2AMTagReference.execute(before, graph.positive).args[0]
+    return graph
+
+
+G43, G23 = TokenGrid(4, 3), TokenGrid(2, 3, 2)
+TWO_GRIDS = (TokenGrid(2, 4), TokenGrid(3, 2))
+CLIP = TokenGrid(16, 16)
+
+
+def hidream():
+    graph = tiny_graphs.hidream_e1(cfg=3.0)
+    picture = [6 * y + x for y in range(4) for x in range(3)]
+    return Tokens(graph, 24 + 21, picture, G43, [[cell + 3 for cell in picture]], [G43])
+
+
+def uso():
+    graph = tiny_graphs.flux_uso()
+    return Tokens(graph, 192 + 7 + 12 + 8, range(199, 211), G43, [range(211, 219), range(192)], [TokenGrid(2, 4), None])
+
+
+def hunyuan(make, references, keys, texts, **shape):
+    graph = make(**shape)
+    first = hunyuan_start(graph, texts)
+    replaced = make is tiny_graphs.hunyuan_video_replace
+    before, drawn = (0, range(first + 6, first + 12)) if replaced else (6, None)
+    picture = range(first + before, first + before + 12)
+    return Tokens(graph, keys, picture, G23, [range(first, first + 6)], [TokenGrid(2, 3)], drawn=drawn)
+
+
+def hunyuan_15():
+    graph = tiny_graphs.hunyuan_video_15(batch=2)
+    first = hunyuan_start(graph, 743)
+    vision = 0 if first else 48
+    columns = range(vision, vision + 729)
+    return Tokens(graph, 791, range(first, first + 48), TokenGrid(4, 6, 2), [columns], [TokenGrid(27, 27)])
+
+
+def wan_images(make, images):
+    columns = [range(257 * n, 257 * (n + 1)) for n in range(images)]
+    places = [range(257 * n + 1, 257 * (n + 1)) for n in range(images)]
+    return Tokens(make(), 257 * images, range(12), G23, columns, [CLIP] * images, places)
+
+
+def wan_phantom():
+    tokens = joint(tiny_graphs.wan_phantom, 24, 0, G23, [range(12, 18), range(18, 24)], [TokenGrid(2, 3)] * 2)
+    return tokens
+
+
+TOKENS: dict[str, Callable[[], Tokens]] = {
+    "kontext": lambda: joint(
+        tiny_graphs.flux_kontext, 33, 7, G43, [range(19, 27), range(27, 33)], TWO_GRIDS, batch=2, cfg=3.0
+    ),
+    "kontext, two calls": lambda: joint(
+        tiny_graphs.flux_kontext, 33, 7, G43, [range(19, 27), range(27, 33)], TWO_GRIDS, cfg=3.0, lengths=(7, 7)
+    ),
+    "flux2": lambda: joint(
+        tiny_graphs.flux2_edit, 538, 512, G43, [range(524, 532), range(532, 538)], TWO_GRIDS, cfg=3.0
+    ),
+    "qwen": lambda: joint(tiny_graphs.qwen_edit, 33, 7, G43, [range(19, 27), range(27, 33)], TWO_GRIDS, cfg=3.0),
+    "omnigen2": lambda: joint(
+        tiny_graphs.omnigen2_edit, 33, 21, G43, [range(7, 15), range(15, 21)], TWO_GRIDS, cfg=3.0
+    ),
+    "hidream-e1": hidream,
+    "redux": lambda: Tokens(
+        tag(tiny_graphs.flux_redux()), 748, range(736, 748), G43, [range(7, 736)], [TokenGrid(27, 27)]
+    ),
+    "redux by a bias": lambda: Tokens(
+        tag(tiny_graphs.flux_redux_bias()), 748, range(736, 748), G43, [range(7, 736)], [TokenGrid(27, 27)]
+    ),
+    "uso": uso,
+    "wan i2v": lambda: wan_images(tiny_graphs.wan_i2v, 1),
+    "wan flf2v": lambda: wan_images(tiny_graphs.wan_flf2v, 2),
+    "wan phantom": wan_phantom,
+    "wan fun": lambda: joint(tiny_graphs.wan_fun_reference, 18, 6, G23, [range(6)], [TokenGrid(2, 3)]),
+    "wan vace": lambda: joint(tiny_graphs.wan_vace, 18, 6, G23, [range(6)], [TokenGrid(2, 3)]),
+    "hunyuan custom": lambda: hunyuan(tiny_graphs.hunyuan_video_custom, [range(6)], 27, 9),
+    "hunyuan padded": lambda: hunyuan(tiny_graphs.hunyuan_video_padded, [range(6)], 27, 9),
+    "hunyuan replace": lambda: hunyuan(tiny_graphs.hunyuan_video_replace, [range(6)], 21, 9),
+    "hunyuan 1.5": hunyuan_15,
+}
+
+Case = tuple[list[dict], list[ByHand]]
+
+
+def all_columns(t: Tokens) -> list[int]:
+    return [column for columns in t.references for column in columns]
+
+
+def rows_of(t: Tokens) -> list[int]:
+    return list(t.picture if t.drawn is None else t.drawn)
+
+
+def pattern(height: int, width: int) -> torch.Tensor:
+    """A region ``[1, h, w]`` of no simple shape, that is neither empty nor all."""
+    cells = torch.arange(height * width)
+    return ((cells * 5) % 7 < 3).float().view(1, height, width)
+
+
+def in_the_picture(t: Tokens) -> tuple[torch.Tensor, list[int]]:
+    region = pattern(t.grid.height, t.grid.width)
+    inside = region.flatten().repeat(t.grid.frames) > 0
+    return region, [row for row, chosen in zip(t.picture, inside, strict=True) if chosen and row in rows_of(t)]
+
+
+def in_the_reference(t: Tokens) -> tuple[torch.Tensor, list[int]]:
+    grid = t.grids[0]
+    assert grid is not None
+    region = pattern(grid.height, grid.width)
+    places = (t.places or t.references)[0]
+    return region, [column for column, chosen in zip(places, region.flatten() > 0, strict=True) if chosen]
+
+
+def region_of_the_picture(t: Tokens) -> Case:
+    region, rows = in_the_picture(t)
+    return [{"strength": 0.3, "generated_region": region}], [ByHand(0.3, all_columns(t), rows=rows)]
+
+
+def region_of_the_reference(t: Tokens) -> Case:
+    region, columns = in_the_reference(t)
+    return [{"strength": 0.0, "reference": 0, "reference_region": region}], [ByHand(0.0, columns)]
+
+
+def both_regions(t: Tokens) -> Case:
+    (on_picture, rows), (on_reference, columns) = in_the_picture(t), in_the_reference(t)
+    node = {"strength": 4.0, "reference": 0, "reference_region": on_reference, "generated_region": on_picture}
+    return [node | {"heads": "1"}], [ByHand(4.0, columns, rows=rows, heads=[1])]
+
+
+def output_in_both_regions(t: Tokens) -> Case:
+    nodes, (hand,) = both_regions(t)
+    return (
+        [nodes[0] | {"by": "output", "strength": -1.0}],
+        [ByHand(-1.0, hand.columns, "output", hand.rows, hand.heads)],
+    )
+
+
+def two(t: Tokens) -> Case:
+    region, rows = in_the_picture(t)
+    return (
+        [{"strength": 0.3}, {"strength": 4.0, "reference": 0, "generated_region": region}],
+        [ByHand(0.3, all_columns(t)), ByHand(4.0, t.references[0], rows=rows)],
+    )
+
+
+CASES: dict[str, Callable[[Tokens], Case]] = {
+    "muted": lambda t: ([{"strength": 0.0}], [ByHand(0.0, all_columns(t))]),
+    "0.3 directly": lambda t: (
+        [{"strength": 0.3, "through": "directly"}],
+        [ByHand(0.3, all_columns(t), rows=rows_of(t))],
+    ),
+    "4 in a head": lambda t: ([{"strength": 4.0, "heads": "0"}], [ByHand(4.0, all_columns(t), heads=[0])]),
+    "the last reference": lambda t: (
+        [{"strength": 0.0, "reference": len(t.references) - 1}],
+        [ByHand(0.0, t.references[-1])],
+    ),
+    "a region of the picture": region_of_the_picture,
+    "a region of the reference": region_of_the_reference,
+    "both regions in a head": both_regions,
+    "a layer and a step": lambda t: (
+        [{"strength": 4.0, "layers": "1", "steps": "1"}],
+        [ByHand(4.0, all_columns(t), layers=[1], steps=[1])],
+    ),
+    "output": lambda t: ([{"strength": -1.0, "by": "output"}], [ByHand(-1.0, all_columns(t), "output")]),
+    "output in both regions": output_in_both_regions,
+    "output muted directly": lambda t: (
+        [{"strength": 0.0, "by": "output", "through": "directly"}],
+        [ByHand(0.0, all_columns(t), "output", rows_of(t))],
+    ),
+    "two Steers": two,
+    "two by output": lambda t: (
+        [{"strength": 3.0, "by": "output"}, {"strength": 0.5, "by": "output", "reference": 0}],
+        [ByHand(3.0, all_columns(t), "output"), ByHand(0.5, t.references[0], "output")],
+    ),
+    "the positive branch": lambda t: (
+        [{"strength": 0.0, "branch": "positive"}],
+        [ByHand(0.0, all_columns(t), branches=[0])],
+    ),
+    "the negative branch": lambda t: (
+        [{"strength": 0.3, "branch": "negative"}],
+        [ByHand(0.3, all_columns(t), branches=[1])],
+    ),
+}
+SOME = 4  # cases of each graph but the first, which has all
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Every case with the first graph; with each other one some, so that all come by."""
+    first, *others = TOKENS
+    chosen = [(first, case) for case in CASES]
+    names = [name for name in CASES if name != "muted" and "branch" not in name]
+    for number, graph in enumerate(others):
+        own = [names[(number * SOME + n) % len(names)] for n in range(SOME)]
+        chosen += [(graph, case) for case in dict.fromkeys(["muted", *own])]
+    return chosen
+
+
+@pytest.mark.parametrize(("tokens", "case"), pairs())
+def test_the_picture_is_that_of_a_run_steered_by_hand(tokens, case):
+    t = TOKENS[tokens]()
+    nodes, hands = CASES[case](t)
+    model = t.graph.model
+    for node in nodes:
+        model = steered(model, **node)
+    latent, plain = t.graph.sample(model)["samples"], t.graph.sample()["samples"]
+    run = Run(lambda queries, keys: hands if keys == t.keys and queries in (t.keys, len(t.picture)) else ())
+    expected = t.graph.sample(run.on(t.graph.model))["samples"]
+    assert run.made and not torch.equal(latent, plain)
+    assert (latent - plain).abs().max() > 20 * (latent - expected).abs().max()
+    torch.testing.assert_close(latent, expected, rtol=2e-4, atol=2e-4)
+
+
+
+# Mechanisms whose references have other columns in each layer, or that have a softmax of their own
+
+
+def left(height: int, width: int) -> torch.Tensor:
+    mask = torch.zeros(1, height, width)
+    mask[:, :, : width // 2] = 1
+    return mask
+
+
+@pytest.mark.parametrize("through", ["everything", "directly"])
+@pytest.mark.parametrize("strength", [0.0, 4.0])
+@pytest.mark.parametrize("name", ["flux_fill_canvas", "sd15_canvas"])
+def test_a_canvas(name, strength, through):
+    """Both regions are painted on the canvas, as for I2AM Capture; without one of them, the inpainting mask."""
+    graph = tiny_graphs.GRAPHS[name](size=(8, 8), batch=2)
+    first, sides = (7, (4,)) if name.startswith("flux") else (0, (8, 4))
+
+    def by_hand(queries, keys):
+        side = next((side for side in sides if queries == keys == first + side * side), None)
+        if side is None:
+            return ()
+        cells = [(first + y * side + x, x < side // 2) for y in range(side) for x in range(side)]
+        columns = [cell for cell, of_reference in cells if of_reference]
+        rows = [cell for cell, of_reference in cells if not of_reference]
+        return [ByHand(strength, columns, rows=None if through == "everything" else rows)]
+
+    model = steered(
+        graph.model, strength, through=through, mechanism="canvas regions", reference_region=left(64, 64)
+    )
+    check(graph, model, by_hand)
+
+
+def check(graph, model, by_hand, **sampling):
+    plain, latent = graph.sample(**sampling)["samples"], graph.sample(model, **sampling)["samples"]
+    run = Run(by_hand)
+    expected = graph.sample(run.on(graph.model), **sampling)["samples"]
+    assert run.made
+    assert (latent - plain).abs().max() > 20 * (latent - expected).abs().max()
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(latent, expected, rtol=2e-4, atol=2e-5 * max(10, scale))
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 4.0])
+def test_reference_only(strength):
+    graph = tiny_graphs.sd15_reference_only()
+
+    def by_hand(queries, keys):
+        return [ByHand(strength, range(queries, keys))] if keys == 2 * queries else ()
+
+    check(graph, steered(graph.model, strength), by_hand)
+
+
+def tagged_graph(others):
+    """A U-Net whose context is two references of 4 and 9 tokens on grids, after so many other tokens."""
+    graph = tiny_graphs.sd15_text(lengths=(others + 13, others + 13))
+    for conditioning in (graph.positive, graph.negative):
+        tokens = conditioning[0][0]
+        parts = ((others, (2, 2)), (others + 4, (3, 3)))
+        conditioning[0][1][KEY] = [
+            make_tag(f"reference {n}", start, tokens[:, start : start + h * w], (h, w))
+            for n, (start, (h, w)) in enumerate(parts)
+        ]
+    return graph
+
+
+@pytest.mark.parametrize("others", [0, 4])
+@pytest.mark.parametrize("settings", [{}, {"reference": 1}, {"heads": "0"}, {"through": "directly"}])
+@pytest.mark.parametrize("strength", [0.0, 2.0])
+def test_cross_attention_whose_tokens_are_all_chosen_counts_so_many_times(others, settings, strength):
+    """In a softmax of nothing but the reference, weights would cancel."""
+    graph = tagged_graph(others)
+    columns = range(others + 4, others + 13) if "reference" in settings else range(others, others + 13)
+    heads = [0] if "heads" in settings else None
+
+    def by_hand(queries, keys):
+        return [ByHand(strength, columns, heads=heads)] if keys == others + 13 else ()
+
+    check(graph, steered(graph.model, strength, **settings), by_hand)
+
+
+def test_a_shorter_context_that_comfyui_repeats_is_weighed_in_all_its_copies():
+    graph = tagged_graph(4)
+    graph.negative[0][0] = torch.cat([graph.negative[0][0]] * 2, 1)
+    model = steered(graph.model, 0.3, branch="positive")
+    columns = [*range(4, 17), *range(21, 34)]
+    check(graph, model, lambda queries, keys: [ByHand(0.3, columns, branches=[0])] if keys == 34 else ())
+
+
+def adapted(graph, weight=0.6, images=1, full=True, **settings):
+    embeds = 16 if full else 4
+    seen = [tiny_graphs.noise(base, images, embeds, 8) for base in (40, 60)]
+    graph.model = StandIn.apply(graph.model, weights(False, 0), *seen, False, **{**SETTINGS, "weight": weight} | settings)
+    return graph
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 2.0])
+@pytest.mark.parametrize("by", ["attention", "output"])
+def test_an_ip_adapter_counts_as_with_another_weight(strength, by):
+    graph = adapted(tiny_graphs.sd15_text(batch=2))
+    expected = adapted(tiny_graphs.sd15_text(batch=2), 0.6 * strength).sample()["samples"]
+    latent = graph.sample(steered(graph.model, strength, by, branch="positive"))["samples"]
+    mixed = graph.sample(steered(graph.model, strength, by))["samples"]  # its negative image is no reference
+    torch.testing.assert_close(latent, mixed, rtol=0, atol=0)
+    only_positive = adapted(tiny_graphs.sd15_text(batch=2, cfg=1.0), 0.6 * strength).sample()["samples"]
+    plain = adapted(tiny_graphs.sd15_text(batch=2, cfg=1.0))
+    torch.testing.assert_close(
+        plain.sample(steered(plain.model, strength, by))["samples"], only_positive, rtol=1e-4, atol=1e-4
+    )
+    assert not torch.equal(latent, expected)  # which weighs the negative image too
+
+
+def test_one_of_two_images_of_an_ip_adapter_leaves_its_attention_to_the_other():
+    both, one = adapted(tiny_graphs.sd15_text(cfg=1.0), images=2), adapted(tiny_graphs.sd15_text(cfg=1.0))
+    latent = both.sample(steered(both.model, 0.0, reference=1))["samples"]
+    torch.testing.assert_close(latent, one.sample()["samples"], rtol=1e-4, atol=1e-4)
+    assert (latent - both.sample()["samples"]).abs().max() > 0.01

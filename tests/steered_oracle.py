@@ -1,0 +1,153 @@
+"""Steering by hand: a run whose attention is computed in 64 bits, with its columns weighed as they were told to be.
+
+It is independent of the pack: it uses ComfyUI's override directly, is told by the test which columns are a reference
+and which rows the picture, and imports nothing of ours.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """What one Steer does: ``columns`` count ``strength`` times. None stands for all of a thing.
+
+    ``rows`` are those of tokens, ``layers`` the numbers of the steered calls in a forward, ``branches`` 0 and 1.
+    """
+
+    strength: float
+    columns: Sequence[int]
+    by: str = "attention"
+    rows: Sequence[int] | None = None
+    heads: Sequence[int] | None = None
+    layers: Sequence[int] | None = None
+    steps: Sequence[int] | None = None
+    branches: Sequence[int] = (0, 1)
+
+
+def weights(logits: Tensor, steers: Sequence[ByHand]) -> Tensor:
+    """What each column counts in the output of rows, from their ``logits [n, K]`` in 64 bits: by the definitions.
+
+    Changes by attention multiply the exponentials, those by output mix the results with and without the columns.
+    """
+    keys = logits.shape[-1]
+    factor, scale = torch.ones(keys, dtype=torch.float64), 1.0
+    mixed = []
+    for steer in steers:
+        if len(steer.columns) == keys:
+            scale *= steer.strength
+        elif steer.by == "attention":
+            factor[list(steer.columns)] *= steer.strength
+        else:
+            mixed.append(steer)
+    return scale * _mixed((logits - logits.amax(-1, keepdim=True)).exp() * factor, mixed)
+
+
+def _mixed(exponentials: Tensor, steers: Sequence[ByHand]) -> Tensor:
+    if not steers:
+        return (exponentials / exponentials.sum(-1, keepdim=True)).nan_to_num(0)
+    *others, last = steers
+    left = exponentials.clone()
+    left[..., list(last.columns)] = 0
+    without = _mixed(left, others)
+    return without + last.strength * (_mixed(exponentials, others) - without)
+
+
+def attention(logits: Tensor, v: Tensor, steers: Callable[[int, int, int], list[ByHand]]) -> Tensor:
+    """The output ``[B, N, H * D]`` of ``logits [B, H, N, K]``; ``steers(item, head, row)`` are those that apply."""
+    output = torch.empty(*logits.shape[:3], v.shape[-1], dtype=torch.float64)
+    for item in range(logits.shape[0]):
+        for head in range(logits.shape[1]):
+            classes: dict[tuple, list[int]] = {}
+            for row in range(logits.shape[2]):
+                classes.setdefault(tuple(id(x) for x in steers(item, head, row)), []).append(row)
+            for rows in classes.values():
+                of_rows = weights(logits[item, head, rows], steers(item, head, rows[0]))
+                output[item, head, rows] = of_rows @ v[item, head].double()
+    return output.transpose(1, 2).flatten(2)
+
+
+@dataclass
+class Run:
+    """A model whose calls are steered by hand; those for which there are no ``steers`` are left to ComfyUI."""
+
+    steers: Callable[[int, int], Sequence[ByHand]]  # of a call of so many queries and keys
+    made: int = 0  # calls that were steered, or could have been
+    _layer: int = 0
+
+    def on(self, model: ModelPatcher) -> ModelPatcher:
+        model = model.clone()
+        model.model_options["transformer_options"]["optimized_attention_override"] = self._override()
+        model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "by hand", self._wrapper())
+        return model
+
+    def _wrapper(self) -> Callable:
+        def wrapper(executor: Callable, *args: Any, **kwargs: Any) -> Tensor:
+            self._layer = 0
+            return executor(*args, **kwargs)
+
+        return wrapper
+
+    def _override(self) -> Callable:
+        def override(function: Callable, *args: Any, **kwargs: Any) -> Tensor:
+            heads = args[3] if len(args) > 3 else kwargs["heads"]
+            q, k, v = (_split(x, heads, len(args[0])) for x in args[:3])
+            options = kwargs.get("transformer_options") or {}
+            of_call = self.steers(q.shape[2], k.shape[2]) if "sigmas" in options else ()
+            if not of_call:
+                return function(*args, **kwargs)
+            layer, self._layer = self._layer, self._layer + 1
+            mask = args[4] if len(args) > 4 else kwargs.get("mask")
+            scale = kwargs.get("scale") or q.shape[-1] ** -0.5
+            schedule = options["sample_sigmas"].tolist()
+            step = min(range(len(schedule)), key=lambda n: abs(schedule[n] - float(options["sigmas"][0])))
+            lists = options["cond_or_uncond"]
+
+            def steers(item: int, head: int, row: int) -> list[ByHand]:
+                branch = lists[item // (q.shape[0] // len(lists))]
+                return [
+                    steer
+                    for steer in of_call
+                    if branch in steer.branches
+                    and all(
+                        chosen is None or number in chosen
+                        for number, chosen in (
+                            (row, steer.rows),
+                            (head, steer.heads),
+                            (layer, steer.layers),
+                            (step, steer.steps),
+                        )
+                    )
+                ]
+
+            self.made += 1
+            logits = _masked(q.double() @ k.double().transpose(-1, -2) * scale, mask)
+            output = attention(logits, v, steers).to(args[0].dtype)
+            return _as_host(output, heads) if kwargs.get("skip_output_reshape") else output
+
+        return override
+
+
+def _split(tensor: Tensor, heads: int, batch: int) -> Tensor:
+    if tensor.ndim == 4:
+        return tensor.repeat_interleave(heads // tensor.shape[1], 1)
+    return tensor.reshape(batch, -1, heads, tensor.shape[-1] // heads).transpose(1, 2)
+
+
+def _masked(logits: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return logits
+    mask = mask[None] if mask.ndim == 2 else mask
+    mask = mask[:, None] if mask.ndim == 3 else mask
+    return logits.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else logits + mask.double()
+
+
+def _as_host(output: Tensor, heads: int) -> Tensor:
+    return output.unflatten(-1, (heads, -1)).transpose(1, 2)
