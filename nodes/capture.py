@@ -70,6 +70,8 @@ class I2AMCapture(io.ComfyNode):
         cls, model: object, mechanism: str, branch: str, pair_maps: str, budget_mb: int,
         generated_region: Tensor | None = None, reference_region: Tensor | None = None,
     ) -> io.NodeOutput:  # fmt: skip
-        regions = Regions(marked("generated_region", generated_region), marked_once("reference_region", reference_region))
+        regions = Regions(
+            marked("generated_region", generated_region), marked_once("reference_region", reference_region)
+        )
         capture = Capture(Settings(mechanism, branch, pair_maps, budget_mb * 2**20, regions))
         return io.NodeOutput(capture_with(diffusion_model(model, "I2AM Capture"), capture), capture)

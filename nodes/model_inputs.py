@@ -29,9 +29,7 @@ def marked_once(name: str, mask: Tensor | None) -> Tensor | None:
     """The same, of an input that takes one mask. Raises ValueError where there are more."""
     mask = marked(name, mask)
     if mask is not None and len(mask) != 1:
-        raise ValueError(
-            f"got {len(mask)} masks as {name}: give one, which is used for all pictures of the batch."
-        )
+        raise ValueError(f"got {len(mask)} masks as {name}: give one, which is used for all pictures of the batch.")
     return mask
 
 

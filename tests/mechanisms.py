@@ -20,6 +20,7 @@ from i2am_pack.nodes.comfy.consumer_watch import ConsumerWatch
 from i2am_pack.nodes.comfy.consumers import Consumer, LocatedIn
 from i2am_pack.nodes.comfy.handle import Capture, Settings
 from i2am_pack.nodes.comfy.run import watched
+from i2am_pack.nodes.steer import I2AMSteer
 
 Cells = Sequence[int]
 
@@ -47,6 +48,16 @@ def sampled(
         model = watched(model, ConsumerWatch(lambda: consumers, mechanism, branch, acts))
     latent = graph.sample(model, **sampling)["samples"]
     return latent, handle.find(latent)
+
+
+def steered(
+    model: Any, strength: float, by: str = "attention", reference: int = -1, through: str = "everything",
+    branch: str = "both", steps: str = "all", layers: str = "all", heads: str = "all", mechanism: str = "auto",
+    **regions: Tensor,
+) -> Any:  # fmt: skip
+    """The model behind an I2AM Steer, whose widgets are as in the graph unless they are given."""
+    settings = (strength, by, reference, through, branch, steps, layers, heads, mechanism)
+    return I2AMSteer.execute(model, *settings, **regions).args[0]
 
 
 def with_strength_of(

@@ -6,72 +6,14 @@ and which rows the picture, and imports nothing of ours.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from by_hand import ByHand, attention
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class ByHand:
-    """What one Steer does: ``columns`` count ``strength`` times. None stands for all of a thing.
-
-    ``rows`` are those of tokens, ``layers`` the numbers of the steered calls in a forward, ``branches`` 0 and 1.
-    """
-
-    strength: float
-    columns: Sequence[int]
-    by: str = "attention"
-    rows: Sequence[int] | None = None
-    heads: Sequence[int] | None = None
-    layers: Sequence[int] | None = None
-    steps: Sequence[int] | None = None
-    branches: Sequence[int] = (0, 1)
-
-
-def weights(logits: Tensor, steers: Sequence[ByHand]) -> Tensor:
-    """What each column counts in the output of rows, from their ``logits [n, K]`` in 64 bits: by the definitions.
-
-    Changes by attention multiply the exponentials, those by output mix the results with and without the columns.
-    """
-    keys = logits.shape[-1]
-    factor, scale = torch.ones(keys, dtype=torch.float64), 1.0
-    mixed = []
-    for steer in steers:
-        if len(steer.columns) == keys:
-            scale *= steer.strength
-        elif steer.by == "attention":
-            factor[list(steer.columns)] *= steer.strength
-        else:
-            mixed.append(steer)
-    return scale * _mixed((logits - logits.amax(-1, keepdim=True)).exp() * factor, mixed)
-
-
-def _mixed(exponentials: Tensor, steers: Sequence[ByHand]) -> Tensor:
-    if not steers:
-        return (exponentials / exponentials.sum(-1, keepdim=True)).nan_to_num(0)
-    *others, last = steers
-    left = exponentials.clone()
-    left[..., list(last.columns)] = 0
-    without = _mixed(left, others)
-    return without + last.strength * (_mixed(exponentials, others) - without)
-
-
-def attention(logits: Tensor, v: Tensor, steers: Callable[[int, int, int], list[ByHand]]) -> Tensor:
-    """The output ``[B, N, H * D]`` of ``logits [B, H, N, K]``; ``steers(item, head, row)`` are those that apply."""
-    output = torch.empty(*logits.shape[:3], v.shape[-1], dtype=torch.float64)
-    for item in range(logits.shape[0]):
-        for head in range(logits.shape[1]):
-            classes: dict[tuple, list[int]] = {}
-            for row in range(logits.shape[2]):
-                classes.setdefault(tuple(id(x) for x in steers(item, head, row)), []).append(row)
-            for rows in classes.values():
-                of_rows = weights(logits[item, head, rows], steers(item, head, rows[0]))
-                output[item, head, rows] = of_rows @ v[item, head].double()
-    return output.transpose(1, 2).flatten(2)
 
 
 @dataclass
@@ -79,7 +21,9 @@ class Run:
     """A model whose calls are steered by hand; those for which there are no ``steers`` are left to ComfyUI."""
 
     steers: Callable[[int, int], Sequence[ByHand]]  # of a call of so many queries and keys
+    keep: bool = False  # whether to keep what each column counted in the calls of the first branch
     made: int = 0  # calls that were steered, or could have been
+    kept: list[Tensor] = field(default_factory=list)  # [B, H, N, K]
     _layer: int = 0
 
     def on(self, model: ModelPatcher) -> ModelPatcher:
@@ -129,6 +73,11 @@ class Run:
 
             self.made += 1
             logits = _masked(q.double() @ k.double().transpose(-1, -2) * scale, mask)
+            if self.keep:
+                own = lists.index(0) * (q.shape[0] // len(lists))
+                identity = torch.eye(k.shape[2], dtype=torch.float64).expand(q.shape[0], heads, -1, -1)
+                counted = attention(logits, identity, steers).unflatten(-1, (heads, -1)).transpose(1, 2)
+                self.kept.append(counted[own : own + q.shape[0] // len(lists)])
             output = attention(logits, v, steers).to(args[0].dtype)
             return _as_host(output, heads) if kwargs.get("skip_output_reshape") else output
 

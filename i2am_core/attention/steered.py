@@ -10,7 +10,7 @@ from torch import Tensor
 from ..kinds import KINDS, PAIR_KEYS
 from ..tokens import TokenGroup
 from .marginals import CHUNK_BYTES, Logits, Marginals, Positions, additive, attribute
-from .steering import PLAIN, Rows, Softmax, Steering
+from .steering import Rows, Softmax, Steering
 
 SHARES = ("r2g_share", "g2r_share", "g2r_share_scope")
 

@@ -55,17 +55,17 @@ class Change:
 class Softmax:
     """One softmax of a steered row: ``bias [H or 1, K]`` is added to its logits, its output counts ``gain [H or 1]``.
 
-    None where nothing is added, and where it counts once. A bias of -inf leaves a column out; ``kept`` are the columns
-    that are left where the bias does nothing else, and the same in all heads.
+    None where nothing is added, and where it counts once. A bias of -inf leaves a column out; ``columns_left`` are the
+    others, where the bias does nothing else, and the same in all heads.
     """
 
     bias: Tensor | None = None
     gain: Tensor | None = None
-    kept: Tensor | None = None
+    columns_left: Tensor | None = None
 
     def to(self, device: torch.device) -> "Softmax":
         """The same on a device."""
-        return Softmax(*(None if x is None else x.to(device) for x in (self.bias, self.gain, self.kept)))
+        return Softmax(*(None if x is None else x.to(device) for x in (self.bias, self.gain, self.columns_left)))
 
 
 PLAIN = Softmax()
@@ -150,9 +150,7 @@ def softmaxes(changes: Sequence[Change], heads: int, keys: int) -> list[Softmax]
             with_, without = _of_heads(change, change.strength, heads), _of_heads(change, 1.0, heads, 0.0)
             rest = without * (1 - change.strength)
             terms = [
-                term
-                for b, g in terms
-                for term in ((b, g * with_), (_added(b, change, -math.inf, heads), g * rest))
+                term for b, g in terms for term in ((b, g * with_), (_added(b, change, -math.inf, heads), g * rest))
             ]
     return [_softmax(b, g) for b, g in map(_emptied, *zip(*terms, strict=True)) if g.any()]
 

@@ -160,9 +160,9 @@ class ModelCalls:
             )
         return ""
 
-    def _watched_chunks(self, rows: int, options: Mapping[str, Any]) -> tuple[Chunk, ...]:
+    def _watched_chunks(self, x_rows: int, options: Mapping[str, Any]) -> tuple[Chunk, ...]:
         lists, uuids = options["cond_or_uncond"], options["uuids"]
-        size = rows // len(lists)
+        size = x_rows // len(lists)
         chunks = []
         for i, (number, uuid) in enumerate(zip(lists, uuids, strict=True)):
             watched = self._watched[number] if number < len(self._watched) else None
@@ -206,9 +206,7 @@ def _by_uuid(
     return by_uuid or None
 
 
-def _branch_of(
-    conditionings: Iterable[Mapping[str, Any]], by_branch: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> str:
+def _branch_of(conditionings: Iterable[Mapping[str, Any]], by_branch: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """The branch that a list of conditionings is of; "" where it is none of these.
 
     By identity, or, of the copies that context windows make, by uuid.

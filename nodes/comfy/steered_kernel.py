@@ -71,9 +71,7 @@ def _of_rows(arguments: Arguments, rows: Rows) -> Arguments:
     return arguments.with_columns(q, k, v, mask)
 
 
-def _sum_of_softmaxes(
-    attention: Callable[..., Tensor], arguments: Arguments, softmaxes: tuple[Softmax, ...]
-) -> Tensor:
+def _sum_of_softmaxes(attention: Callable[..., Tensor], arguments: Arguments, softmaxes: tuple[Softmax, ...]) -> Tensor:
     if not softmaxes:  # no column is left: one of them says what shape the output has
         q, k, v = arguments.args[:3]
         arguments = replace(arguments, ran=None).with_columns(q, k[..., :1, :], v[..., :1, :], None)
@@ -93,10 +91,10 @@ def _biased(arguments: Arguments, softmax: Softmax) -> Arguments:
     if softmax.bias is None:
         return arguments
     (q, k, v), mask = arguments.args[:3], arguments.mask
-    if softmax.kept is not None:
-        k, v = (x.index_select(-2, softmax.kept) for x in (k, v))
+    if softmax.columns_left is not None:
+        k, v = (x.index_select(-2, softmax.columns_left) for x in (k, v))
         if mask is not None and mask.shape[-1] > 1:
-            mask = mask.index_select(-1, softmax.kept)
+            mask = mask.index_select(-1, softmax.columns_left)
         return arguments.with_columns(q, k, v, mask)
     bias = softmax.bias[None, :, None]  # [1, H or 1, 1, K]
     if mask is not None:

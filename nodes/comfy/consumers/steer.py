@@ -40,7 +40,10 @@ NO_REFERENCE = (
     "connect a reference, or choose another mechanism. Tokens of a style model need I2AM Tag Reference after the style "
     "node; on a canvas, choose 'canvas regions' and mark both regions."
 )
-NO_SUCH_REFERENCE = "reference {} does not exist: I2AM Steer found {}. Write one of these numbers, or -1 for all."
+NO_SUCH_REFERENCE = (
+    "reference {} does not exist: I2AM Steer found {}. Write one of these numbers, or -1 for all. Tokens that were joined "
+    "to a conditioning lose their tag: I2AM Tag Reference behind the node that joins them brings it back."
+)
 NO_PLACES = (
     "the tokens of reference {} ('{}') have no places in the image, so that no region of it can be steered: disconnect "
     "reference_region, or choose another reference"
@@ -114,9 +117,7 @@ class Steer(Consumer):
     def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
         with self._lock:
             numbers = {one.chunk.rows.start: self._numbers(one) for one in located}
-            chosen = {
-                one.chunk.rows.start: self._chooses(layer) for one in located for layer in [self._layer_of(one)]
-            }
+            chosen = {one.chunk.rows.start: self._chooses(layer) for one in located for layer in [self._layer_of(one)]}
         if call.model_call.step not in self.steps:
             return None
         key = (id(self), id(call.steering), call.shape, *(_signature(one, chosen, numbers) for one in located))
@@ -177,7 +178,7 @@ class Steer(Consumer):
 
     def _chosen_number(self, branch: str) -> int | None:
         """The chosen reference among those of a branch: as a person counts in the first branch, and the same image in
-        the other, which may have another place there; where the other does not have it, the one in that place.
+        the other, which may have another place there. An image that is in the other alone counts by its place.
         """
         wanted = self.settings.reference
         first, own = self._references[self.settings.branches[0]], self._references[branch]
@@ -185,7 +186,10 @@ class Steer(Consumer):
             number = _same_reference(first.known[first.counted[wanted]], own.known)
             if number is not None:
                 return number
-        return own.counted[wanted] if wanted < len(own.counted) else None
+        in_place = own.counted[wanted] if wanted < len(own.counted) else None
+        if own is first or in_place is None or _same_reference(own.known[in_place], first.known) is None:
+            return in_place
+        return None
 
     def _check_settings(self) -> None:
         """When all references and layers have been read once. Raises ValueError for what does not exist."""

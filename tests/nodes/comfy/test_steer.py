@@ -6,21 +6,16 @@ from dataclasses import dataclass
 import pytest
 import tiny_graphs
 import torch
+from by_hand import ByHand
 from ip_adapter_standin import SETTINGS, StandIn, weights
-from steered_oracle import ByHand, Run
+from mechanisms import steered
+from steered_oracle import Run
 from tiny_graphs import Graph, hunyuan_start
 
 from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.comfy.tags import KEY
 from i2am_pack.nodes.comfy.tags import tag as make_tag
-from i2am_pack.nodes.steer import I2AMSteer
 from i2am_pack.nodes.tag_reference import I2AMTagReference
-
-
-def steered(model, strength, by="attention", reference=-1, through="everything", branch="both", steps="all",
-            layers="all", heads="all", mechanism="auto", **regions):  # fmt: skip
-    settings = (strength, by, reference, through, branch, steps, layers, heads, mechanism)
-    return I2AMSteer.execute(model, *settings, **regions).args[0]
 
 
 @dataclass
@@ -256,7 +251,6 @@ def test_the_picture_is_that_of_a_run_steered_by_hand(tokens, case):
     torch.testing.assert_close(latent, expected, rtol=2e-4, atol=2e-4)
 
 
-
 # Mechanisms whose references have other columns in each layer, or that have a softmax of their own
 
 
@@ -283,9 +277,7 @@ def test_a_canvas(name, strength, through):
         rows = [cell for cell, of_reference in cells if not of_reference]
         return [ByHand(strength, columns, rows=None if through == "everything" else rows)]
 
-    model = steered(
-        graph.model, strength, through=through, mechanism="canvas regions", reference_region=left(64, 64)
-    )
+    model = steered(graph.model, strength, through=through, mechanism="canvas regions", reference_region=left(64, 64))
     check(graph, model, by_hand)
 
 
@@ -348,7 +340,9 @@ def test_a_shorter_context_that_comfyui_repeats_is_weighed_in_all_its_copies():
 def adapted(graph, weight=0.6, images=1, full=True, **settings):
     embeds = 16 if full else 4
     seen = [tiny_graphs.noise(base, images, embeds, 8) for base in (40, 60)]
-    graph.model = StandIn.apply(graph.model, weights(False, 0), *seen, False, **{**SETTINGS, "weight": weight} | settings)
+    graph.model = StandIn.apply(
+        graph.model, weights(False, 0), *seen, False, **{**SETTINGS, "weight": weight} | settings
+    )
     return graph
 
 

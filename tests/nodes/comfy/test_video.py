@@ -210,7 +210,11 @@ def hunyuan_keys(graph, number):
         block.get_submodule("txt_attn.norm" if with_image else "img_attn.norm"): 0 for block in model.double_blocks
     }
     texts = 743 if with_image else 9
-    first = (0 if tiny_graphs.hunyuan_start(graph, texts) else 48) if with_image else tiny_graphs.hunyuan_start(graph, texts)
+    first = (
+        (0 if tiny_graphs.hunyuan_start(graph, texts) else 48)
+        if with_image
+        else tiny_graphs.hunyuan_start(graph, texts)
+    )
     return double | {block.norm: -first for block in model.single_blocks}
 
 
