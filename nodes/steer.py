@@ -42,7 +42,7 @@ class I2AMSteer(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "by",
-                    options=[*WAYS],
+                    options=list[str](WAYS),
                     default="attention",
                     tooltip="'attention' weighs where the model looks (0 to 10). 'output' weighs what it took from "
                     "there (-2 to 5), which costs a second attention.",

@@ -23,7 +23,7 @@ class Run:
     steers: Callable[[int, int], Sequence[ByHand]]  # of a call of so many queries and keys
     keep: bool = False  # whether to keep what each column counted in the calls of the first branch
     made: int = 0  # calls that were steered, or could have been
-    kept: list[Tensor] = field(default_factory=list)  # [B, H, N, K]
+    counted: list[Tensor] = field(default_factory=list)  # [B, H, N, K]
     _layer: int = 0
 
     def on(self, model: ModelPatcher) -> ModelPatcher:
@@ -76,8 +76,8 @@ class Run:
             if self.keep:
                 own = lists.index(0) * (q.shape[0] // len(lists))
                 identity = torch.eye(k.shape[2], dtype=torch.float64).expand(q.shape[0], heads, -1, -1)
-                counted = attention(logits, identity, steers).unflatten(-1, (heads, -1)).transpose(1, 2)
-                self.kept.append(counted[own : own + q.shape[0] // len(lists)])
+                of_columns = attention(logits, identity, steers).unflatten(-1, (heads, -1)).transpose(1, 2)
+                self.counted.append(of_columns[own : own + q.shape[0] // len(lists)])
             output = attention(logits, v, steers).to(args[0].dtype)
             return _as_host(output, heads) if kwargs.get("skip_output_reshape") else output
 

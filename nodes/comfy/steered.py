@@ -92,8 +92,8 @@ def _check_fits(region: Tensor, sampling: Sampling) -> None:
         )
     if abs(columns - rows * width / height) > 1 and abs(rows - columns * height / width) > 1:
         raise ValueError(
-            f"generated_region is {width} wide and {height} high, but the latent has {columns} by {rows} cells: another "
-            "aspect. Paint the mask on a picture of the size that is sampled."
+            f"generated_region is {width} wide and {height} high, but the latent has {columns} by {rows} cells: "
+            "another aspect. Paint the mask on a picture of the size that is sampled."
         )
 
 

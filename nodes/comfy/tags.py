@@ -30,9 +30,8 @@ def tag(name: str, start: int, tokens: Tensor, grid: tuple[int, int] | None) -> 
 def fingerprint(values: Tensor) -> str:
     """A hash that is the same for the same values in the same shape."""
     values = values.detach().to("cpu", torch.float32).contiguous()
-    return hashlib.blake2b(
-        values.numpy().tobytes() + str(tuple(values.shape)).encode(), digest_size=DIGEST_BYTES
-    ).hexdigest()
+    data = values.numpy().tobytes() + str(tuple(values.shape)).encode()
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def is_fingerprint(key: str) -> bool:

@@ -6,7 +6,7 @@ was not would be a lie. What a change does to attention: ``i2am_core.attention.s
 
 import threading
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 import torch
@@ -41,8 +41,8 @@ NO_REFERENCE = (
     "node; on a canvas, choose 'canvas regions' and mark both regions."
 )
 NO_SUCH_REFERENCE = (
-    "reference {} does not exist: I2AM Steer found {}. Write one of these numbers, or -1 for all. Tokens that were joined "
-    "to a conditioning lose their tag: I2AM Tag Reference behind the node that joins them brings it back."
+    "reference {} does not exist: I2AM Steer found {}. Write one of these numbers, or -1 for all. Tokens that were "
+    "joined to a conditioning lose their tag: I2AM Tag Reference behind the node that joins them brings it back."
 )
 NO_PLACES = (
     "the tokens of reference {} ('{}') have no places in the image, so that no region of it can be steered: disconnect "
@@ -71,7 +71,7 @@ class Settings:
     generated_region: Tensor | None = None
     through: str = "everything"
     branch: str = "both"
-    selection: Selection = Selection()  # of steps, layers and heads
+    selection: Selection = field(default_factory=Selection)  # of steps, layers and heads
     mechanism: str = "auto"
 
     @property

@@ -84,8 +84,7 @@ def wan_images(make, images):
 
 
 def wan_phantom():
-    tokens = joint(tiny_graphs.wan_phantom, 24, 0, G23, [range(12, 18), range(18, 24)], [TokenGrid(2, 3)] * 2)
-    return tokens
+    return joint(tiny_graphs.wan_phantom, 24, 0, G23, [range(12, 18), range(18, 24)], [TokenGrid(2, 3)] * 2)
 
 
 TOKENS: dict[str, Callable[[], Tokens]] = {

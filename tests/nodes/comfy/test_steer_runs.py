@@ -350,12 +350,12 @@ def test_capture_beside_it_records_what_was_made(name, capture_first):
     graph.sample(run.on(graph.model))
     layers = len(attribution.layers)
     assert [note for note in attribution.notes if note.startswith("steered by I2AM Steer: ")]
-    assert sum(attribution.skipped.values()) == 0 and attribution.captured_calls == len(run.kept) == 8
+    assert sum(attribution.skipped.values()) == 0 and attribution.captured_calls == len(run.counted) == 8
     for reference, columns in enumerate((FIRST, range(27, 33))):
         for layer in range(layers):
             entry = attribution.layer_maps(reference, layer)
             for step in range(2):
-                made = run.kept[step * layers + layer][0][:, list(PICTURE)][..., list(columns)]  # [H, N, M]
+                made = run.counted[step * layers + layer][0][:, list(PICTURE)][..., list(columns)]  # [H, N, M]
                 close(entry.maps["r2g_share"][0, step].double(), made.sum(-1))
                 close(entry.maps["g2r_share"][0, step].double(), made.mean(-2))
 
