@@ -1,16 +1,21 @@
-"""Sampling with I2AM Capture over sampling without: models of true size and random weights, in the real ComfyUI.
+"""Sampling with I2AM Capture, or I2AM Steer, over sampling without: models of true size and random weights.
 
     PYTHONPATH=.host/ComfyUI:.host/placeholders .host/venv/bin/python benchmarks/sampling.py [part of a case's name]
+    (the same) benchmarks/sampling.py --steer [part of a case's name]
 
 Widths and heads are real; of SDXL and Flux the depth is cut. Full levels, all layers, all steps, no pair maps. The
 U-Nets' cross-attention holds reference tokens alone, which is the arithmetic of a decoupled mechanism. Attention is
 PyTorch's own, as ComfyUI has it on GPUs (--default leaves the choice to ComfyUI). Two steps each, with and without in
 turn, and the least of the rounds counts. Extra memory is by how much the peak of a fresh process is higher with
 capture than that of one without.
+
+--steer: all settings of STEERED take their turn in each round, and the median of their ratios to the plain run of the
+same round counts. Regions are the left half of the picture, and of the reference where it has places.
 """
 
 import argparse
 import logging
+import statistics
 import subprocess
 import sys
 import time
@@ -40,10 +45,13 @@ import comfy.supported_models  # noqa: E402
 import comfy.supported_models_base  # noqa: E402
 
 from i2am_pack.nodes.comfy.captured import capture_with  # noqa: E402
+from i2am_pack.nodes.comfy.consumers.steer import Settings as SteerSettings  # noqa: E402
 from i2am_pack.nodes.comfy.handle import Capture, Settings  # noqa: E402
+from i2am_pack.nodes.comfy.steered import steer_with  # noqa: E402
 from i2am_pack.nodes.comfy.tags import KEY, tag  # noqa: E402
 
 STEPS, ROUNDS = 2, 3
+HEAD = ["model", "without", "with", "with / without", "extra memory"]
 UNET = dict(
     image_size=32, in_channels=4, out_channels=4, model_channels=320, use_spatial_transformer=True, legacy=False,
     use_temporal_attention=False,
@@ -154,6 +162,47 @@ def row(name: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+STEERED: dict[str, dict] = {
+    "0": {"strength": 0.0},
+    "2": {"strength": 2.0},
+    "2, in a region": {"strength": 2.0, "generated_region": True},
+    "2, of and in a region": {"strength": 2.0, "generated_region": True, "reference_region": True},
+    "2, by output": {"strength": 2.0, "by": "output"},
+    "2, with capture": {"strength": 2.0, "capture": True},
+    "2, in a region, with capture": {"strength": 2.0, "generated_region": True, "capture": True},
+    "capture alone": {"strength": 1.0, "capture": True},
+}
+STEER_ROUNDS = 5
+
+
+def steered_models(run: Run) -> dict[str, comfy.model_patcher.ModelPatcher]:
+    """A model for each setting of STEERED that the case allows."""
+    left = torch.zeros(1, *run.latent.shape[-2:])
+    left[..., : left.shape[-1] // 2] = 1
+    models = {}
+    for name, settings in STEERED.items():
+        settings = settings | {x: left for x in ("generated_region", "reference_region") if x in settings}
+        if "reference_region" in settings and run.latent.shape[1] == 4:  # the U-Nets' tokens here have no places
+            continue
+        patched = watch(run.model)[0] if settings.pop("capture", False) else run.model
+        models[name] = steer_with(patched, SteerSettings(**settings))
+    return models
+
+
+def steered_row(name: str) -> str:
+    run = CASES[name]()
+    models = steered_models(run)
+    ratios: dict[str, list[float]] = {setting: [] for setting in models}
+    plain_seconds = []
+    run.sample(run.model)
+    for _ in range(STEER_ROUNDS):
+        plain_seconds.append(run.sample(run.model)[0])
+        for setting, patched in models.items():
+            ratios[setting].append(run.sample(patched)[0] / plain_seconds[-1])
+    cells = [f"{statistics.median(ratios[x]):.3f}" if x in ratios else "-" for x in STEERED]
+    return f"| {' | '.join((name, f'{statistics.median(plain_seconds):.2f} s', *cells))} |"
+
+
 def peak_of(name: str, watched: bool) -> float:
     """Peak memory in MB of a fresh process that samples once."""
     switches = ["--default"] if "--default" in sys.argv else []
@@ -170,6 +219,7 @@ def measure_peak(name: str, watched: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", nargs="?", default="", help="only cases whose name holds this")
+    parser.add_argument("--steer", action="store_true", help="with I2AM Steer instead")
     parser.add_argument("--default", action="store_true", help="attention as ComfyUI chooses it")
     parser.add_argument("--peak", choices=["with", "without"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -177,10 +227,11 @@ def main() -> None:
     if arguments.peak:
         measure_peak(arguments.case, arguments.peak == "with")
         return
-    print("| model | without | with | with / without | extra memory |\n|---|---|---|---|---|")
+    titles = ["model", "without", *STEERED] if arguments.steer else HEAD
+    print(f"| {' | '.join(titles)} |\n{'|---' * len(titles)}|")
     for name in CASES:
         if arguments.case in name:
-            print(row(name), flush=True)
+            print(steered_row(name) if arguments.steer else row(name), flush=True)
 
 
 if __name__ == "__main__":
