@@ -70,6 +70,10 @@ class _Override:
         self.of_pack: Callable | None = self.inner.of_pack if self.inner else previous
         self._call = eager(self._attend)
 
+    def __deepcopy__(self, memo: dict) -> "_Override":
+        """Options are copied deeply by ModelPatcher.clone(); a copy of the engine would be out of the run's sight."""
+        return self
+
     def __call__(self, attention: Callable, *args: Any, **kwargs: Any) -> Tensor:
         output: Tensor = self._call(attention, args, kwargs)
         return output

@@ -4,6 +4,7 @@ This is the consumer of I2AM Steer. It acts, so that it raises wherever it canno
 was not would be a lie. What a change does to attention: ``i2am_core.attention.steering``.
 """
 
+import re
 import threading
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
@@ -57,7 +58,7 @@ NOT_CALLED = (
     "where guidance is off (cfg 1). Choose another branch, or raise cfg."
 )
 THROUGH = ("everything", "directly")
-ROW_COUPLING = ("sage", "sparse", "sparge", "radial")  # a part of the name of a function or module, in lower case
+ROW_COUPLING = re.compile(r"(?<![A-Za-z])sage|Sage|SAGE|[Ss]parse|[Ss]parge|[Rr]adial")  # of functions and modules
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,12 @@ class Steer(Consumer):
         with self._lock:
             numbers = {one.chunk.rows.start: self._numbers(one) for one in located}
             chosen = {one.chunk.rows.start: self._chooses(layer) for one in located for layer in [self._layer_of(one)]}
+        self._check(call, located)
         if call.model_call.step not in self.steps:
             return None
         key = (id(self), id(call.steering), call.shape, *(_signature(one, chosen, numbers) for one in located))
         steering: Steering | None = call.model_call.once(key, lambda: self._steering(call, located, chosen, numbers))
-        if steering is None:
-            return None
-        self._check(call, located)
-        return call.steered(steering)
+        return None if steering is None else call.steered(steering)
 
     def called(self, call: ModelCall, layers: Set[str]) -> None:
         if call.perturbed:  # guidance leaves blocks out on purpose
@@ -283,7 +282,7 @@ class Steer(Consumer):
     def _check(self, call: AttentionCall, located: Sequence[LocatedIn]) -> None:
         """Raises where what was located is not certain, or the kernel does not treat rows one by one."""
         for kernel in (call.arguments.override, call.arguments.function):
-            if kernel is not None and any(part in str(name := function_of(kernel)).lower() for part in ROW_COUPLING):
+            if kernel is not None and ROW_COUPLING.search(name := str(function_of(kernel))):
                 _refuse(COUPLES_ROWS.format(name))
         for match in (match for one in located for match in one.by_mechanism.values()):
             if match.guessed:

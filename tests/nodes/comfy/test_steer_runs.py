@@ -1,5 +1,7 @@
 """Steering in the circumstances of real graphs: what it must equal, what stands beside it, and where it is refused."""
 
+import copy
+
 import comfy.model_management
 import comfy_extras.nodes_easycache as nodes_easycache
 import comfy_extras.nodes_pag as nodes_pag
@@ -16,7 +18,9 @@ from steered_oracle import Run
 
 from i2am_pack.i2am_core import MapKind, Selection, maps
 from i2am_pack.nodes.comfy.captured import capture_with
+from i2am_pack.nodes.comfy.consumers.steer import ROW_COUPLING
 from i2am_pack.nodes.comfy.handle import Capture, Settings
+from i2am_pack.nodes.tag_reference import I2AMTagReference
 
 
 def close(one, other, rtol=1e-4):
@@ -29,6 +33,13 @@ def differ(one, other):
 
 def kontext(**shape):
     return tiny_graphs.flux_kontext(**{"cfg": 3.0} | shape)
+
+
+def tagged(graph):
+    tokens, about = graph.positive[0]
+    before = [[tokens[:, : graph.text_tokens], about]]
+    graph.positive = I2AMTagReference.execute(before, graph.positive).args[0]
+    return graph
 
 
 def region(height, width, *cells):
@@ -101,6 +112,7 @@ WITHOUT = {
         lambda: tiny_graphs.wan_phantom(cfg=1.0),
         lambda: tiny_graphs.wan_text(cfg=1.0),
     ),
+    "redux": (lambda: tagged(tiny_graphs.flux_redux()), tiny_graphs.flux_text),
     "ip-adapter": (ip_adapter, lambda: ip_adapter(False)),
 }
 
@@ -113,10 +125,7 @@ def test_a_muted_reference_is_the_hosts_own_run_without_it(name, by):
     graph, bare = make(), without()
     muted = graph.sample(steered(graph.model, 0.0, by, branch="both"))["samples"]
     differ(muted, graph.sample()["samples"])
-    if by == "attention" or name == "ip-adapter":
-        close(muted, bare.sample()["samples"])
-    else:  # of output, for all rows: what is without the columns
-        close(muted, bare.sample()["samples"])
+    close(muted, bare.sample()["samples"])
 
 
 def test_directly_leaves_the_roundabout_way():
@@ -526,6 +535,31 @@ def test_masks_and_models_that_are_none():
         steered(model, 0.0, reference_region=torch.ones(2, 8, 8))
     with pytest.raises(ValueError, match="I2AM Steer needs a diffusion model from one of ComfyUI's loaders, but got a"):
         steered(object(), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "mixes"),
+    [("sage_attention", True), ("PatchSageAttention", True), ("block_sparse", True), ("message_of", False)],
+)
+def test_kernels_that_mix_rows_are_known_by_their_names(name, mixes):
+    assert bool(ROW_COUPLING.search(name)) == mixes
+
+
+def test_a_copy_of_the_options_is_still_of_the_run():
+    """As ``ModelPatcher.clone()`` makes it, which packs call in the middle of a run."""
+    graph = kontext()
+    copied = []
+
+    def copies(executor, *args, **kwargs):
+        options = next(x for x in args if isinstance(x, dict) and "cond_or_uncond" in x)
+        override = options["optimized_attention_override"]
+        copied.append(copy.deepcopy(override) is override)
+        return executor(*args, **kwargs)
+
+    model = steered(graph.model, 0.0)
+    model.add_wrapper_with_key("diffusion_model", "copies", copies)
+    graph.sample(model)
+    assert copied and all(copied)
 
 
 def test_an_interrupt_leaves_nothing(monkeypatch):
