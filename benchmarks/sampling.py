@@ -45,8 +45,8 @@ import comfy.supported_models  # noqa: E402
 import comfy.supported_models_base  # noqa: E402
 
 from i2am_pack.nodes.comfy.captured import capture_with  # noqa: E402
-from i2am_pack.nodes.comfy.consumers.steer import Settings as SteerSettings  # noqa: E402
 from i2am_pack.nodes.comfy.handle import Capture, Settings  # noqa: E402
+from i2am_pack.nodes.comfy.steer_choice import Settings as SteerSettings  # noqa: E402
 from i2am_pack.nodes.comfy.steered import steer_with  # noqa: E402
 from i2am_pack.nodes.comfy.tags import KEY, tag  # noqa: E402
 

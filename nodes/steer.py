@@ -4,9 +4,9 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..i2am_core import Selection
-from .comfy.consumers.steer import THROUGH, WAYS, By, Settings
 from .comfy.handle import BRANCHES
 from .comfy.mechanisms import MECHANISMS
+from .comfy.steer_choice import THROUGH, WAYS, By, Settings
 from .comfy.steered import steer_with
 from .model_inputs import diffusion_model, marked, marked_once
 from .schema import Schema

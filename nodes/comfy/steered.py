@@ -7,13 +7,14 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from .captured import mask_of
-from .consumers.steer import NOT_STEERED, Settings, Steer
+from .consumers.steer import Steer
 from .engine import Engine
 from .located import Regions
 from .mechanisms import chosen
 from .mechanisms.canvas_regions import CanvasRegions
 from .model_calls import ModelCalls
 from .run import Part, Sampling, Watch, watched
+from .steer_choice import Choice, Settings, refuse
 
 NO_REGION = (
     "I2AM Steer on a canvas needs reference_region: paint the part of the canvas that shows the reference. Without "
@@ -45,16 +46,17 @@ class SteerWatch(Watch):
         if settings.strength == 1:
             return Part()
         for name in _caches(sampling):
-            raise ValueError(NOT_STEERED.format(CACHE.format(name)))
+            refuse(CACHE.format(name))
         canvas = _canvas(settings, sampling)
         if canvas is not None:  # the regions say what the reference is, so that no part of it is meant
             settings = replace(settings, reference_region=None, generated_region=None)
         elif settings.generated_region is not None:
             _check_fits(settings.generated_region, sampling)
-        steer = Steer(settings, steps)
+        branches = _branches(settings, sampling)
+        steer = Steer(Choice(settings, branches), steps)
         engine = Engine(chosen(settings.mechanism), [steer])
         regions = canvas or Regions()
-        calls = ModelCalls(sampling.guider, settings.branches, sampling.noise, sampling.sigmas, regions, engine)
+        calls = ModelCalls(sampling.guider, branches, sampling.noise, sampling.sigmas, regions, engine)
         return Steered(steer, engine, calls)
 
 
@@ -70,6 +72,14 @@ class Steered(Part):
         self.steer.finished()
 
 
+def _branches(settings: Settings, sampling: Sampling) -> list[str]:
+    """Names of conditionings in the guider: of both, any that a guider has beside these is one."""
+    if settings.branch != "both":
+        return [settings.branch]
+    given = getattr(sampling.guider, "conds", None) or {}
+    return ["positive", *(name for name in given if name != "positive")]
+
+
 def _canvas(settings: Settings, sampling: Sampling) -> Regions | None:
     """What is marked on a canvas that reference and picture share; None where the reference is not on it."""
     if settings.mechanism != CanvasRegions.name:
@@ -78,7 +88,7 @@ def _canvas(settings: Settings, sampling: Sampling) -> Regions | None:
         raise ValueError(NO_REGION)
     generated = settings.generated_region
     if generated is None:
-        generated = mask_of(sampling.guider, settings.branches[0], sampling.denoise_mask, sampling.noise)
+        generated = mask_of(sampling.guider, _branches(settings, sampling)[0], sampling.denoise_mask, sampling.noise)
     return Regions(generated, settings.reference_region)
 
 

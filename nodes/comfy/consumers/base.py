@@ -17,6 +17,11 @@ class LocatedIn:
     chunk: Chunk
     by_mechanism: Mapping[str, Located]
 
+    @property
+    def first(self) -> Located:
+        """That of the first mechanism: all of them agree about the layer and the rows."""
+        return next(iter(self.by_mechanism.values()))
+
 
 class Consumer:
     """Is notified of every attention call of the watched branches in one run.

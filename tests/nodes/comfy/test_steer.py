@@ -13,6 +13,8 @@ from steered_oracle import Run
 from tiny_graphs import Graph, hunyuan_start
 
 from i2am_pack.i2am_core import TokenGrid
+from i2am_pack.nodes.capture import I2AMCapture
+from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.comfy.tags import KEY
 from i2am_pack.nodes.comfy.tags import tag as make_tag
 from i2am_pack.nodes.tag_reference import I2AMTagReference
@@ -336,9 +338,8 @@ def test_a_shorter_context_that_comfyui_repeats_is_weighed_in_all_its_copies():
     check(graph, model, lambda queries, keys: [ByHand(0.3, columns, branches=[0])] if keys == 34 else ())
 
 
-def adapted(graph, weight=0.6, images=1, full=True, **settings):
-    embeds = 16 if full else 4
-    seen = [tiny_graphs.noise(base, images, embeds, 8) for base in (40, 60)]
+def adapted(graph, weight=0.6, images=1, tokens=16, **settings):
+    seen = [tiny_graphs.noise(base, images, tokens, 8) for base in (40, 60)]
     graph.model = StandIn.apply(
         graph.model, weights(False, 0), *seen, False, **{**SETTINGS, "weight": weight} | settings
     )
@@ -366,3 +367,30 @@ def test_one_of_two_images_of_an_ip_adapter_leaves_its_attention_to_the_other():
     latent = both.sample(steered(both.model, 0.0, reference=1))["samples"]
     torch.testing.assert_close(latent, one.sample()["samples"], rtol=1e-4, atol=1e-4)
     assert (latent - both.sample()["samples"]).abs().max() > 0.01
+
+
+def test_the_class_token_of_an_image_comes_with_it_but_not_with_a_region():
+    """257 tokens of an adapter are a class token and 16 x 16: references 1 and 0 of summaries."""
+    graph, plus = adapted(tiny_graphs.sd15_text(cfg=1.0), tokens=257), {"reference": 0}
+    whole, of_number = (graph.sample(steered(graph.model, 0.0, **x))["samples"] for x in ({}, plus))
+    assert torch.equal(whole, of_number)
+    region = torch.ones(1, 16, 16)
+    in_region = graph.sample(steered(graph.model, 0.0, reference_region=region, **plus))["samples"]
+    assert in_region.isfinite().all() and not torch.equal(in_region, whole)  # attention goes to the class token
+    alone = graph.sample(steered(graph.model, 0.0, reference=1))["samples"]
+    assert not torch.equal(alone, whole)
+
+
+def test_layers_are_those_of_the_summary():
+    graph = adapted(tiny_graphs.sd15_text(cfg=1.0))
+    shares = []
+    for strength in (1.0, 0.25):
+        model, handle = I2AMCapture.execute(graph.model, "auto", "positive", "off", 512).args
+        latent = graph.sample(steered(model, strength, layers="1"), steps=1)
+        attribution = I2AMCollect.execute(handle, latent).args[0]
+        shares.append([attribution.layer_maps(0, n).maps["r2g_share"].mean() for n in range(len(attribution.layers))])
+    ratios = torch.tensor(shares[1]) / torch.tensor(shares[0])
+    assert len(ratios) > 1
+    expected = torch.ones(len(ratios))
+    expected[1] = 0.25
+    torch.testing.assert_close(ratios, expected, rtol=1e-4, atol=0)

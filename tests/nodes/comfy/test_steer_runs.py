@@ -3,6 +3,7 @@
 import copy
 
 import comfy.model_management
+import comfy.samplers
 import comfy_extras.nodes_easycache as nodes_easycache
 import comfy_extras.nodes_pag as nodes_pag
 import comfy_extras.nodes_slg as nodes_slg
@@ -12,6 +13,7 @@ import torch
 from attention_packs import forwards, transformers
 from by_hand import ByHand
 from comfy import context_windows
+from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 from ip_adapter_standin import SETTINGS, StandIn, weights
 from mechanisms import steered
 from steered_oracle import Run
@@ -254,6 +256,25 @@ def test_context_windows(cfg):
     latent = graph.sample(steered(graph.model, 0.3, generated_region=mask))["samples"]
     differ(latent, graph.sample()["samples"])
     close(latent, graph.sample(run.on(graph.model))["samples"])
+
+
+def test_every_conditioning_of_a_guider_is_steered():
+    """DualCFGGuider has one in the middle: muted in the others alone, guidance would push away from it."""
+    graph = kontext()
+    latent = graph.latent["samples"]
+    noise = tiny_graphs.noise(7, *latent.shape)
+
+    def sample(model):
+        guider = Guider_DualCFG(model)
+        guider.set_conds(graph.positive, graph.negative, graph.negative)
+        guider.set_cfg(3.0, 1.5)
+        sampler = comfy.samplers.sampler_object("euler")
+        return guider.sample(noise, latent, sampler, torch.tensor([1.0, 0.5, 0.0]), None, None, True, 0)
+
+    run = Run(lambda queries, keys: [ByHand(0.3, range(19, 33), branches=(0, 1, 2))] if keys == 33 else ())
+    expected = sample(run.on(graph.model))
+    differ(expected, sample(graph.model))
+    close(sample(steered(graph.model, 0.3)), expected)
 
 
 def on_a_canvas(queries, keys):

@@ -1,0 +1,242 @@
+"""What I2AM Steer is set to, and what that chooses in a run: columns, rows, heads and layers of attention calls.
+
+References and layers are numbered as the summary of I2AM Collect numbers them, while calls read them. Nothing is chosen
+that does not exist: ``check`` says so, when all has been read once.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+from ...i2am_core.attention.steering import WAYS, By, Change
+from ...i2am_core.attribution import Layer, Reference
+from ...i2am_core.recording.references import References
+from ...i2am_core.regions import cells_of
+from ...i2am_core.selection import Selection, parse_selection, selects
+from ...i2am_core.tokens import TokenGrid, TokenGroup
+from .attention_call import AttentionCall
+from .consumers.base import LocatedIn
+from .located import Located
+from .tags import is_fingerprint
+
+__all__ = ["THROUGH", "WAYS", "By", "Choice", "Settings", "refuse"]
+
+THROUGH = ("everything", "directly")
+
+NOT_STEERED = "I2AM Steer cannot steer this run, and an unsteered picture would be a wrong one: {}"
+NO_REFERENCE = (
+    "I2AM Steer found no reference that reaches the model through its attention (mechanism '{}', {} conditioning): "
+    "connect a reference, or choose another mechanism. Tokens of a style model need I2AM Tag Reference after the style "
+    "node; on a canvas, choose 'canvas regions' and mark both regions."
+)
+NO_SUCH_REFERENCE = (
+    "reference {} does not exist: I2AM Steer found {}. Write one of these numbers, or -1 for all. Tokens that were "
+    "joined to a conditioning lose their tag: I2AM Tag Reference behind the node that joins them brings it back."
+)
+NO_PLACES = (
+    "the tokens of reference {} ('{}') have no places in the image, so that no region of it can be steered: disconnect "
+    "reference_region, or choose another reference"
+)
+OTHER_ASPECT = (
+    "reference_region is {} wide and {} high, but reference {} ('{}') as the model sees it has {} tokens: another "
+    "aspect. Crop or paint the mask as the model sees the reference, and choose its number in reference"
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is set on I2AM Steer. Masks are ``[n, H, W]``, and None where nothing is marked."""
+
+    strength: float
+    by: By = "attention"
+    reference: int = -1  # all
+    reference_region: Tensor | None = None
+    generated_region: Tensor | None = None
+    through: str = "everything"
+    branch: str = "both"
+    selection: Selection = field(default_factory=Selection)  # of steps, layers and heads
+    mechanism: str = "auto"
+
+    def __str__(self) -> str:
+        what = "all references" if self.reference < 0 else f"reference {self.reference}"
+        chosen = {"steps": self.selection.steps, "layers": self.selection.layers, "heads": self.selection.heads}
+        parts = [
+            f"{what}{', a region of it,' if self.reference_region is not None else ''} counts {self.strength:g} times "
+            f"by {self.by}",
+            "in a region of the picture" if self.generated_region is not None else f"through {self.through}",
+            f"{self.branch} branch{'es' if self.branch == 'both' else ''}",
+            *(f"{name} {text}" for name, text in chosen.items() if text != "all"),
+        ]
+        return ", ".join(parts)
+
+
+class Choice:
+    """What ``settings`` choose in one run, of its ``branches``: references are numbered as in the first of these."""
+
+    def __init__(self, settings: Settings, branches: Sequence[str]) -> None:
+        self.settings, self.branches = settings, branches
+        self._note = f"steered by I2AM Steer: {settings}"
+        self._references = {branch: References() for branch in branches}
+        self._layers: dict[Layer, int] = {}  # numbered by the first call
+        self._lock = threading.Lock()
+
+    # What a run has
+
+    def give(self, references: Sequence[Reference], branch: str) -> None:
+        """Number the references that a branch was given."""
+        with self._lock:
+            self._references[branch].give(references)
+
+    def read(self, one: LocatedIn) -> "Read":
+        """Number what was located in the rows of one conditioning."""
+        layer = one.first.layer
+        placed = Layer(layer.name, one.chunk.placement.on(layer.grid).grid, layer.heads)
+        with self._lock:
+            number = self._layers.setdefault(placed, len(self._layers))
+            own = self._references[one.chunk.branch]
+            numbers = tuple(
+                tuple(own.number(Reference.of(group)) for group in match.references)
+                for match in one.by_mechanism.values()
+            )
+        return Read(one, selects(self.settings.selection.layers, number, layer.name), numbers)
+
+    def check(self) -> None:
+        """When all references and layers have been read once. Raises ValueError for what does not exist."""
+        settings = self.settings
+        by_branch = [[x.known[number] for number in x.counted] for x in self._references.values()]
+        counted = next((references for references in by_branch if references), [])
+        if not counted:
+            raise ValueError(NO_REFERENCE.format(settings.mechanism, " and ".join(self.branches)))
+        if settings.reference >= max(map(len, by_branch)):
+            there = ", ".join(f"{number} ('{reference.name}')" for number, reference in enumerate(counted))
+            raise ValueError(NO_SUCH_REFERENCE.format(settings.reference, there))
+        if self._layers:
+            parse_selection(settings.selection.layers, len(self._layers), "layers", [x.name for x in self._layers])
+
+    # What of it is chosen
+
+    def change(self, call: AttentionCall, read: "Read") -> Change | None:
+        """The change of the rows of one conditioning; None where nothing of them is chosen."""
+        one, settings = read.one, self.settings
+        if not read.is_layer_chosen:
+            return None
+        of_groups = [
+            columns
+            for match, numbers in zip(one.by_mechanism.values(), read.numbers, strict=True)
+            for columns in self._columns(match, numbers, one.chunk.branch, call.shape[3])
+        ]
+        columns = torch.cat(of_groups).unique() if of_groups else torch.empty(0)
+        positions = self._positions(call, one)
+        if not len(columns) or (positions is not None and not positions.any()):
+            return None
+        heads = self._heads(one.first.layer)
+        return Change(one.chunk.rows, columns, settings.strength, settings.by, positions, heads, self._note)
+
+    def _is_chosen(self, number: int, branch: str) -> bool:
+        return self.settings.reference < 0 or self._chosen_number(branch) == number
+
+    def _chosen_number(self, branch: str) -> int | None:
+        """The chosen reference among those of a branch: as a person counts in the first branch, and the same image in
+        the other, which may have another place there. An image that is in the other alone counts by its place.
+        """
+        wanted = self.settings.reference
+        first, own = self._references[self.branches[0]], self._references[branch]
+        if own is not first and wanted < len(first.counted):
+            number = _same_reference(first.known[first.counted[wanted]], own.known)
+            if number is not None:
+                return number
+        in_place = own.counted[wanted] if wanted < len(own.counted) else None
+        if own is first or in_place is None or _same_reference(own.known[in_place], first.known) is None:
+            return in_place
+        return None
+
+    def _columns(self, match: Located, numbers: Sequence[int], branch: str, keys: int) -> list[Tensor]:
+        """The chosen columns of what one mechanism located."""
+        chosen = [group for group, n in zip(match.references, numbers, strict=True) if self._is_chosen(n, branch)]
+        if (region := self.settings.reference_region) is None:
+            with_class_tokens = {id(x): x for group in chosen for x in _with_class_token(group, match.references)}
+            columns = [match.columns(group.index, keys) for group in with_class_tokens.values()]
+            return columns + [match.columns(match.placeless[x.name], keys) for x in chosen if x.name in match.placeless]
+        columns = []
+        for group in chosen:
+            number = self._references[branch].counted.index(numbers[match.references.index(group)])
+            if group.grid is not None:
+                columns.append(match.columns(_tokens_in(region, group, group.grid, number, match), keys))
+            elif not any(other.key == group.key and other.grid is not None for other in match.references):
+                refuse(NO_PLACES.format(number, group.name))
+        return columns
+
+    def _positions(self, call: AttentionCall, one: LocatedIn) -> Tensor | None:
+        """The rows of tokens that are steered, ``[items or 1, N]``; None for all."""
+        region = self.settings.generated_region
+        if region is None and self.settings.through == "everything":
+            return None
+        match = one.first
+        positions = torch.zeros(1, call.shape[2], dtype=torch.bool)
+        positions[:, match.queries] = True
+        if match.gain is not None:  # where it is 0 a row is not of the picture
+            counts = match.gain.cpu() != 0
+            positions = positions.repeat(len(counts), 1)
+            positions[:, match.queries] &= counts
+        if region is not None:
+            placed = one.chunk.placement.on(match.layer.grid)
+            inside = placed.here(cells_of(region, placed.grid))
+            assert inside is not None
+            positions = positions.repeat(max(1, len(inside) // len(positions)), 1)
+            positions[:, match.queries] &= inside
+        return None if positions.all() else positions
+
+    def _heads(self, layer: Layer) -> Tensor | None:
+        if self.settings.selection.all_heads:
+            return None
+        heads = torch.zeros(layer.heads, dtype=torch.bool)
+        heads[self.settings.selection.head_numbers(layer.name, layer.heads)] = True
+        return None if heads.all() else heads
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a call reads in the rows of one conditioning: the ``numbers`` of the references of each mechanism."""
+
+    one: LocatedIn
+    is_layer_chosen: bool
+    numbers: tuple[tuple[int, ...], ...]
+
+    @property
+    def signature(self) -> tuple:
+        """What its change depends on, in one call of the denoiser: layers of equal ones are steered alike."""
+        groups = [(x.name, x.key, x.count) for match in self.one.by_mechanism.values() for x in match.references]
+        return self.one.chunk.rows.start, self.is_layer_chosen, self.numbers, self.one.first.layer.grid, tuple(groups)
+
+
+def _same_reference(reference: Reference, others: Sequence[Reference]) -> int | None:
+    """The number of the same one among ``others``, by its name and key, or by what it is made from alone."""
+    for number, other in enumerate(others):
+        if (other.name, other.key) == (reference.name, reference.key):
+            return number
+    return next((n for n, x in enumerate(others) if x.key == reference.key and is_fingerprint(x.key)), None)
+
+
+def _with_class_token(group: TokenGroup, groups: Sequence[TokenGroup]) -> list[TokenGroup]:
+    """The group, and that of its class token, which has no place in the image."""
+    beside = [x for x in groups if group.grid is not None and x.grid is None and x.key and x.key == group.key]
+    return [group, *beside]
+
+
+def _tokens_in(region: Tensor, group: TokenGroup, grid: TokenGrid, number: int, match: Located) -> Tensor:
+    """The columns of a reference's tokens in a region ``[1, H, W]`` that is painted on it."""
+    height, width = region.shape[-2:]
+    if abs(grid.width - grid.height * width / height) > 1 and abs(grid.height - grid.width * height / width) > 1:
+        refuse(OTHER_ASPECT.format(width, height, number, group.name, f"{grid.width} by {grid.height}"))
+    inside = cells_of(region[0], grid)
+    inside = inside if group.cells is None else inside[group.cells]
+    return torch.arange(match.keys)[group.index][inside]
+
+
+def refuse(reason: str) -> NoReturn:
+    """Raises ValueError: the run cannot be steered, for this reason."""
+    raise ValueError(NOT_STEERED.format(reason.rstrip(".") + "."))
