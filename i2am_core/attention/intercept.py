@@ -5,6 +5,7 @@ dispatch mode is called for each kernel that runs: nothing is replaced or repeat
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,18 +76,28 @@ class Interceptor(TorchDispatchMode):
         ``q [B, H, Nq, D]``, ``k [B, H, K, D]`` and ``bias`` (of any shape) must be the memory that the kernel read,
         and it must have been the only kernel. ``scale`` None stands for ``D ** -0.5``.
         """
-        if len(self._calls) != 1:
+        totals = self.totals([(q, k, scale, bias)])
+        return None if totals is None else totals[0]
+
+    def totals(self, calls: Sequence[tuple[Tensor, Tensor, float | None, Tensor | None]]) -> list[Tensor] | None:
+        """The same of several calls, each with its q, k, scale and bias, which were all kernels, in this order."""
+        if len(self._calls) != len(calls):
             return None
-        (call,) = self._calls
-        if not (_same(q, call.q) and _same(k, call.k) and _same_memory(bias, call.bias)):
-            return None
-        if (scale or q.shape[-1] ** -0.5) != call.scale:
-            return None
-        total = call.total[..., : q.shape[2]]  # some kernels pad it to a multiple of their tile
-        if total.shape != q.shape[:3]:  # the kernel was run without asking it for the sums
-            return None
-        # Where a row is masked as a whole, kernels do not agree about its sum, so that none of them is used.
-        return total if bool(total.isfinite().all()) else None
+        totals = [_total(call, *given) for call, given in zip(self._calls, calls, strict=True)]
+        return [total for total in totals if total is not None] if all(x is not None for x in totals) else None
+
+
+def _total(call: _InterceptedCall, q: Tensor, k: Tensor, scale: float | None, bias: Tensor | None) -> Tensor | None:
+    """That of a call, if it was made of exactly these."""
+    if not (_same(q, call.q) and _same(k, call.k) and _same_memory(bias, call.bias)):
+        return None
+    if (scale or q.shape[-1] ** -0.5) != call.scale:
+        return None
+    total = call.total[..., : q.shape[2]]  # some kernels pad it to a multiple of their tile
+    if total.shape != q.shape[:3]:  # the kernel was run without asking it for the sums
+        return None
+    # Where a row is masked as a whole, kernels do not agree about its sum, so that none of them is used.
+    return total if bool(total.isfinite().all()) else None
 
 
 def _by_name(operation: Any, args: tuple) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ....i2am_core.attention.intercept import Interceptor
 from ....i2am_core.attention.marginals import Logits, Positions, attribute
 from ....i2am_core.attention.steered import SteeredItems, attribute_steered
+from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attribution import Attribution, Layer, Reference
 from ....i2am_core.recording.recorder import Place, Recorder
 from ....i2am_core.regions import cells_of
@@ -100,9 +101,7 @@ class Record(Consumer):
         assert function is not None
         self._not_intercepted[function] += not kernel.interceptor.intercepted
         if call.steering is not None:
-            if len(kernel.ran) != 1:
-                return None  # rows that are steered otherwise are calls of their own
-            call = AttentionCall.read(call.model_call, kernel.ran[0])
+            return _steered_total(call, call.steering, kernel.interceptor, kernel.ran)
         return kernel.interceptor.total(call.q, call.k, call.scale, call.bias)
 
     def _record(self, call: AttentionCall, chunk: Chunk, located: Located, logsumexp: Tensor | None) -> str:
@@ -164,6 +163,26 @@ class Record(Consumer):
         sizes = zip(numbers, located.references, strict=True)
         fits = [self.recorder.pairs_fit(number, layer, len(rows), group.places) for number, group in sizes]
         return rows if all(fits) else None
+
+
+def _steered_total(
+    call: AttentionCall, steering: Steering, interceptor: Interceptor, ran: Sequence[Arguments]
+) -> Tensor | None:
+    """The row log-sum-exp of a steered call, whose rows that are steered otherwise ``ran`` as calls of their own."""
+    parts = steering.rows(call.shape, call.q.device)
+    if any(len(rows.softmaxes) != 1 for rows in parts):
+        return None
+    made = [AttentionCall.read(call.model_call, arguments) for arguments in ran]
+    totals = interceptor.totals([(x.q, x.k, x.scale, x.bias) for x in made])
+    if totals is None:
+        return None
+    total = totals[0].new_empty(call.shape[:3])
+    for rows, part in zip(parts, totals, strict=True):
+        if rows.positions is None:
+            total[rows.items] = part
+        else:
+            total[rows.items[:, None], :, rows.positions] = part.transpose(1, 2)
+    return total
 
 
 @dataclass

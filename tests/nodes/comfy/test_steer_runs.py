@@ -2,6 +2,7 @@
 
 import copy
 
+import comfy.ldm.modules.attention
 import comfy.model_management
 import comfy.samplers
 import comfy_extras.nodes_easycache as nodes_easycache
@@ -595,3 +596,20 @@ def test_an_interrupt_leaves_nothing(monkeypatch):
         graph.sample(steered(graph.model, 0.0))
     monkeypatch.undo()
     untouched(graph, plain)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_row_sums_of_steered_rows_are_those_of_the_kernel(name, monkeypatch):
+    """Where ComfyUI runs PyTorch's attention: as with every other, that is the same map without a second pass."""
+    graph, settings = kontext(), BESIDE[name]
+    found = []
+    kernels = comfy.ldm.modules.attention
+    for attention in (kernels.attention_sub_quad, kernels.attention_pytorch):
+        monkeypatch.setattr("comfy.ldm.flux.math.optimized_attention", attention)
+        model, handle = captured(steered(graph.model, **settings))
+        found.append(handle.find(graph.sample(model)["samples"]))
+    (computed,), (intercepted,) = (x.row_sums for x in found)
+    assert computed.startswith("scaled_dot_product") and intercepted.startswith("intercepted") == ("by" not in settings)
+    for key, entry in found[0].entries.items():
+        for kind, values in entry.maps.items():
+            close(found[1].entries[key].maps[kind], values, rtol=1e-3)
