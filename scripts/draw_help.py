@@ -56,11 +56,8 @@ def add_run(graph: Graph, name: str, model: list, conditioning: str = "inpaint")
 
 
 def add_steered(graph: Graph) -> None:
-    """Runs of which I2AM Steer mutes the reference or a part of it, and runs with a second one."""
-    half = add_steer(graph, "half", 0.5)
-    part = add_steer(graph, "part", 0.0, reference_region=add_square(graph, "muted", MUTED))
-    for name, model in (("half", half), ("part", part)):
-        add_run(graph, name, model)
+    """A run in which I2AM Steer mutes a part of the reference, and runs with a second one."""
+    add_run(graph, "part", add_steer(graph, "part", 0.0, reference_region=add_square(graph, "muted", MUTED)))
     add_second_reference(graph)
     for strength in (0.0, 1.0, 10.0):
         name = f"second:{strength:g}"
@@ -75,7 +72,6 @@ def add_second_reference(graph: Graph) -> None:
     """The conditioning "both": the demo's, with the tokens of another object after its own."""
     scene = graph["scene"]["inputs"] | {"object": OTHER}
     graph["scene:other"] = node("I2AM_DemoScene", **scene)
-    show(graph, "other", ["scene:other", 2], "bicubic")
     graph["positive:other"] = node("I2AM_DemoReference", encoder=["loader", 2], image=["scene:other", 2])
     graph["joined"] = node(
         "ConditioningConcat", conditioning_to=["positive", 0], conditioning_from=["positive:other", 0]
@@ -149,9 +145,8 @@ def draw(read: Read) -> None:
     row("maps_time", read("r2g_time_overlay"))
     row("maps_layer", read("r2g_layer_overlay"))
     row("imacs", [outlined(r2g, one("mask")), outlined(g2r, one("reference_mask"))])
-    row("steer", [reference, one("bare"), one("half"), squared(reference, MUTED), one("part")])
-    blend = [one(f"second:{strength}") for strength in (0, 1, 10)]
-    row("steer_two", [reference, one("other"), *blend, one("split")])
+    row("steer", [squared(reference, MUTED), one("bare"), one("part")])
+    row("steer_two", [*(one(f"second:{strength}") for strength in (0, 1, 10)), one("split")])
     row("specific", [squared(generated, MADE), one("made"), squared(reference, WENT), one("went")])
 
 
