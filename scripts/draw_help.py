@@ -10,6 +10,7 @@ import io
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageChops, ImageDraw
 
@@ -24,34 +25,99 @@ GAP = 8
 SIZE = demo_graph.SIZE
 MADE = (204, 190, 48)  # left, top and side of the square asked about in the generated picture, of SIZE
 WENT = (168, 150, 48)  # the same in the reference
+MUTED = (120, 144, 144)  # the dark part of the object, in the reference
+MIDDLE = 132  # of the painted square, from the left
+OTHER = 40  # the object of a second reference
 OUTLINE = 4
 
 Read = Callable[[str], list[Image.Image]]
 
 
 def build() -> Graph:
-    """The demo, with a run that nobody looks into, questions about two squares, and the masks as pictures."""
+    """The demo, with runs that nobody looks into, questions about two squares, and the masks as pictures."""
     graph = demo_graph.build()
-    bare = graph["sampler"]["inputs"] | {"model": ["loader", 0]}
-    graph["sampler:bare"] = node("KSampler", **bare)
-    graph["decode:bare"] = node("VAEDecode", samples=["sampler:bare", 0], vae=["loader", 1])
-    show(graph, "bare", ["decode:bare", 0])
+    add_run(graph, "bare", ["loader", 0])
     for name, output in (("mask", 1), ("reference_mask", 3)):
         graph[f"image:{name}"] = node("MaskToImage", mask=["scene", output])
         show(graph, name, [f"image:{name}", 0])
     add_region_map(graph, "made", MADE, "generated to reference", "large:reference")
     add_region_map(graph, "went", WENT, "reference to generated", "large:generated")
+    add_steered(graph)
     return graph
 
 
-def show(graph: Graph, name: str, image: list) -> None:
+def add_run(graph: Graph, name: str, model: list, conditioning: str = "inpaint") -> None:
+    """Another run of the demo's sampler, shown."""
+    inputs = graph["sampler"]["inputs"] | {"model": model}
+    inputs |= {"positive": [conditioning, 0], "negative": [conditioning, 1]}
+    graph[f"sampler:{name}"] = node("KSampler", **inputs)
+    graph[f"decode:{name}"] = node("VAEDecode", samples=[f"sampler:{name}", 0], vae=["loader", 1])
+    show(graph, name, [f"decode:{name}", 0], "bicubic")
+
+
+def add_steered(graph: Graph) -> None:
+    """A run in which I2AM Steer mutes a part of the reference, and runs with a second one."""
+    add_run(graph, "part", add_steer(graph, "part", 0.0, reference_region=add_square(graph, "muted", MUTED)))
+    add_second_reference(graph)
+    for strength in (0.0, 1.0, 10.0):
+        name = f"second:{strength:g}"
+        add_run(graph, name, add_steer(graph, name, strength, reference=1), "both")
+    right = add_square(graph, "right", (MIDDLE, 0, SIZE))
+    graph["left"] = node("InvertMask", mask=right)
+    first = add_steer(graph, "first left", 0.0, reference=1, generated_region=["left", 0])
+    add_run(graph, "split", add_steer(graph, "second right", 0.0, first, reference=0, generated_region=right), "both")
+
+
+def add_second_reference(graph: Graph) -> None:
+    """The conditioning "both": the demo's, with the tokens of another object after its own."""
+    scene = graph["scene"]["inputs"] | {"object": OTHER}
+    graph["scene:other"] = node("I2AM_DemoScene", **scene)
+    graph["positive:other"] = node("I2AM_DemoReference", encoder=["loader", 2], image=["scene:other", 2])
+    graph["joined"] = node(
+        "ConditioningConcat", conditioning_to=["positive", 0], conditioning_from=["positive:other", 0]
+    )
+    graph["tagged"] = node(
+        "I2AM_TagReference",
+        conditioning_before=["positive", 0],
+        conditioning_after=["joined", 0],
+        image=["scene:other", 2],
+    )
+    graph["both"] = node("InpaintModelConditioning", **graph["inpaint"]["inputs"] | {"positive": ["tagged", 0]})
+
+
+def add_steer(graph: Graph, name: str, strength: float, model: list | None = None, **settings: Any) -> list:
+    """The model steered, with all that is not in ``settings`` as the node has it at first."""
+    usual = {"by": "attention", "reference": -1, "through": "everything", "branch": "both", "mechanism": "auto"}
+    usual |= {"steps": "all", "layers": "all", "heads": "all"}
+    graph[f"steer:{name}"] = node(
+        "I2AM_Steer", **usual | {"model": model or ["loader", 0], "strength": strength} | settings
+    )
+    return [f"steer:{name}", 0]
+
+
+def show(graph: Graph, name: str, image: list, method: str = "nearest-exact") -> None:
     graph[f"large:{name}"] = node(
-        "ImageScale", image=image, upscale_method="nearest-exact", width=SIZE, height=SIZE, crop="disabled"
+        "ImageScale", image=image, upscale_method=method, width=SIZE, height=SIZE, crop="disabled"
     )
     graph[f"save:{name}"] = demo_graph.save(name, [f"large:{name}", 0])
 
 
 def add_region_map(graph: Graph, name: str, square: tuple[int, int, int], direction: str, under: str) -> None:
+    graph[f"specific:{name}"] = node(
+        "I2AM_SpecificReference",
+        attribution=["collect", 0],
+        region=add_square(graph, name, square),
+        direction=direction,
+        image=[under, 0],
+        colormap="jet",
+        opacity=0.5,
+        **demo_graph.selection(),
+    )
+    graph[f"save:{name}"] = demo_graph.save(name, [f"specific:{name}", 0])
+
+
+def add_square(graph: Graph, name: str, square: tuple[int, int, int]) -> list:
+    """A mask of SIZE in which a square is marked."""
     left, top, side = square
     graph[f"empty:{name}"] = node("SolidMask", value=0.0, width=SIZE, height=SIZE)
     graph[f"square:{name}"] = node("SolidMask", value=1.0, width=side, height=side)
@@ -63,17 +129,7 @@ def add_region_map(graph: Graph, name: str, square: tuple[int, int, int], direct
         y=top,
         operation="add",
     )
-    graph[f"specific:{name}"] = node(
-        "I2AM_SpecificReference",
-        attribution=["collect", 0],
-        region=[f"region:{name}", 0],
-        direction=direction,
-        image=[under, 0],
-        colormap="jet",
-        opacity=0.5,
-        **demo_graph.selection(),
-    )
-    graph[f"save:{name}"] = demo_graph.save(name, [f"specific:{name}", 0])
+    return [f"region:{name}", 0]
 
 
 def draw(read: Read) -> None:
@@ -89,6 +145,8 @@ def draw(read: Read) -> None:
     row("maps_time", read("r2g_time_overlay"))
     row("maps_layer", read("r2g_layer_overlay"))
     row("imacs", [outlined(r2g, one("mask")), outlined(g2r, one("reference_mask"))])
+    row("steer", [squared(reference, MUTED), one("bare"), one("part")])
+    row("steer_two", [*(one(f"second:{strength}") for strength in (0, 1, 10)), one("split")])
     row("specific", [squared(generated, MADE), one("made"), squared(reference, WENT), one("went")])
 
 
