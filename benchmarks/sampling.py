@@ -172,7 +172,7 @@ STEERED: dict[str, dict] = {
     "2, in a region, with capture": {"strength": 2.0, "generated_region": True, "capture": True},
     "capture alone": {"strength": 1.0, "capture": True},
 }
-STEER_ROUNDS = 5
+STEER_ROUNDS = 3
 
 
 def steered_models(run: Run) -> dict[str, comfy.model_patcher.ModelPatcher]:
@@ -199,6 +199,7 @@ def steered_row(name: str) -> str:
         plain_seconds.append(run.sample(run.model)[0])
         for setting, patched in models.items():
             ratios[setting].append(run.sample(patched)[0] / plain_seconds[-1])
+            print(f"{name}: {setting}: {ratios[setting][-1]:.3f}", file=sys.stderr, flush=True)
     cells = [f"{statistics.median(ratios[x]):.3f}" if x in ratios else "-" for x in STEERED]
     return f"| {' | '.join((name, f'{statistics.median(plain_seconds):.2f} s', *cells))} |"
 
