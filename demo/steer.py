@@ -42,7 +42,7 @@ RESAMPLES = 4000
 CHOICES = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 10.0]  # of one of two references, by attention
 STRENGTHS = [0.0, 0.5, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0]  # by output
 WEAKENED = {"half": 0.5, "quarter": 0.25}  # what is left of how far a token is from the mean of all
-BY_OUTPUT = [2.0, 3.0, 5.0]  # of the weakened one of two
+STRENGTHENED = {"attention": [0.0, 1.0, 2.0, 4.0, 10.0], "output": [2.0, 5.0]}  # the weakened one of two
 COMPARED = [0.0, 0.5, 5.0]  # strengths at which both ways are compared
 UNSTEERED: dict[str, Any] = dict(
     strength=1.0, by="attention", reference=-1, through="everything", branch="both", steps="all", layers="all",
@@ -255,8 +255,11 @@ def _both_ways(study: Study) -> str:
 def weakened_beside_another(study: Study) -> str:
     """Two references in one context, of which the right one is weakened: it is strengthened, or the other is muted."""
     context = "own, half + other"
-    pictures = {("attention", s): _two(study, context, s, reference=0) for s in CHOICES}
-    pictures |= {("output", s): study.paint(context, strength=s, by="output", reference=0) for s in BY_OUTPUT}
+    pictures = {
+        (by, s): study.paint(context, **({} if s == 1 else dict(strength=s, by=by, reference=0)))
+        for by, chosen in STRENGTHENED.items()
+        for s in chosen
+    }
     plain, muted = study.psnr(pictures["attention", 1.0]), study.psnr(_two(study, context, 0.0, reference=1))
     rows = [
         [by, f"{s:g}", *_against(study.psnr(x), plain),
