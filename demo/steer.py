@@ -8,7 +8,8 @@ colours in [0, 1]; PSNR is that inside the mask, against the truth. Both are mea
 95 % of a bootstrap over scenes.
 """
 
-# mypy: allow-untyped-calls  (ComfyUI's own nodes have no types)
+# ComfyUI's own nodes have no types.
+# mypy: allow-untyped-calls
 
 import argparse
 import re
