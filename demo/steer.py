@@ -296,7 +296,8 @@ def parts_of_the_reference(study: Study) -> str:
          *(bracketed(study.distance(picture, plain, where), 3) for where in places)]
         for name, picture in pictures.items()
     ]  # fmt: skip
-    short = int((cells["as much background"] < cells["object"]).sum())
+    short = cells["as much background"] < cells["object"]
+    change = study.psnr(pictures["as much background"]) - study.psnr(plain)
     heads = [
         "muted",
         f"cells of {data.GRID**2}",
@@ -308,8 +309,9 @@ def parts_of_the_reference(study: Study) -> str:
         [
             "### Parts of the reference, muted by attention",
             table([*heads, "beside it, in the mask"], rows),
-            f"PSNR of the plain picture: {bracketed(study.psnr(plain), 1)} dB. In {short} of {study.count} scenes the "
-            "background has fewer cells than the object; all of it is muted there.",
+            f"PSNR of the plain picture: {bracketed(study.psnr(plain), 1)} dB. In {int(short.sum())} of {study.count} "
+            "scenes the background has fewer cells than the object, so that all of it is muted; as much background "
+            f"changes the others by {bracketed(change[~short], 2, sign=True)} dB.",
         ]
     )
 

@@ -25,7 +25,7 @@ def test_two_references_become_the_first_or_lean_to_the_second(study):
 
 
 def test_without_the_reference_it_does_not_matter_which(study):
-    """The tables take one picture for all at strength 0."""
+    """A reference that is all of its context, muted: nothing of it is left, by either way."""
     muted = [study.paint(name, strength=0.0, by=by) for name in ("own", "own, half") for by in ("output", "attention")]
     assert all(torch.equal(muted[0], other) for other in muted[1:])
     assert study.distance(muted[0], study.paint("own")).min() > 0.05
