@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ....i2am_core.attention.intercept import Interceptor
 from ....i2am_core.attention.marginals import Logits, Positions, attribute
-from ....i2am_core.attention.steered import SteeredItems, attribute_steered
+from ....i2am_core.attention.steered import SteeredItems
 from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attribution import Attribution, Layer, Reference
 from ....i2am_core.recording.recorder import Place, Recorder
@@ -113,18 +113,15 @@ class Record(Consumer):
         pair_rows = None if placed.cells is not None else self._pair_rows(numbers, layer, located, region)
         all_columns = located.keys == call.k.shape[2]  # which the intercepted sums are over
         total = logsumexp[rows] if all_columns and logsumexp is not None else None
-        attention = (
+        maps_of = attribute if call.steering is None else SteeredItems(call.steering, rows, call.shape).attribute
+        marginals = maps_of(
             call.q[rows],
             call.k[rows][:, :, : located.keys],
             located.references,
             Logits(call.scale, call.bias_of(rows, located.keys), total),
             Positions(located.queries, placed.gain(located.gain), placed.here(region), pair_rows),
+            self.recorder.chunk_bytes,
         )
-        if call.steering is None:
-            marginals = attribute(*attention, self.recorder.chunk_bytes)
-        else:
-            steered = SteeredItems(call.steering, rows, call.shape)
-            marginals = attribute_steered(*attention, steered, self.recorder.chunk_bytes)
         for number, group, maps in zip(numbers, located.references, marginals, strict=True):
             place = Place(
                 layer=layer,

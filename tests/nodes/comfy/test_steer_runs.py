@@ -602,14 +602,14 @@ def test_an_interrupt_leaves_nothing(monkeypatch):
 def test_row_sums_of_steered_rows_are_those_of_the_kernel(name, monkeypatch):
     """Where ComfyUI runs PyTorch's attention: as with every other, that is the same map without a second pass."""
     graph, settings = kontext(), BESIDE[name]
-    found = []
+    attributions = []
     kernels = comfy.ldm.modules.attention
     for attention in (kernels.attention_sub_quad, kernels.attention_pytorch):
         monkeypatch.setattr("comfy.ldm.flux.math.optimized_attention", attention)
         model, handle = captured(steered(graph.model, **settings))
-        found.append(handle.find(graph.sample(model)["samples"]))
-    (computed,), (intercepted,) = (x.row_sums for x in found)
+        attributions.append(handle.find(graph.sample(model)["samples"]))
+    (computed,), (intercepted,) = (x.row_sums for x in attributions)
     assert computed.startswith("scaled_dot_product") and intercepted.startswith("intercepted") == ("by" not in settings)
-    for key, entry in found[0].entries.items():
+    for key, entry in attributions[0].entries.items():
         for kind, values in entry.maps.items():
-            close(found[1].entries[key].maps[kind], values, rtol=1e-3)
+            close(attributions[1].entries[key].maps[kind], values, rtol=1e-3)
