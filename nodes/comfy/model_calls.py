@@ -73,7 +73,7 @@ class ModelCalls:
             branches = self._recognise(model, conds, x, timestep, options)
         try:
             yield
-            self._engine.evaluated(branches)
+            self._engine.evaluation_ended(branches)
         finally:
             self._watched, self._areas, self._branches, self._window, self._perturbed = before
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from i2am_core import Logits, Positions, TokenGroup, span
 from i2am_core.attention.marginals import attribute
-from i2am_core.attention.steered import SteeredItems
+from i2am_core.attention.steered_marginals import SteeredItems
 from i2am_core.attention.steering import Change, Steering
 
 B, H, N, K, D = 2, 3, 6, 7, 4

@@ -39,9 +39,9 @@ class Steer(Consumer):
 
     def __init__(self, choice: Choice, steps: Set[int]) -> None:
         self.choice, self.steps = choice, steps
-        self._ran: dict[tuple, Set[str]] = {}  # layers that ran, by the conditionings of a call of the denoiser
+        self._layers_run: dict[tuple, Set[str]] = {}  # at first, by the conditionings of a call of the denoiser
         self._evaluated: set[str] = set()  # branches
-        self._without = 0  # evaluations without the first branch
+        self._without = 0  # evaluations before any of the first branch
         self._lock = threading.Lock()
 
     def given(self, references: Sequence[Reference], branch: str) -> None:
@@ -56,14 +56,14 @@ class Steer(Consumer):
         steering: Steering | None = call.model_call.once(key, lambda: self._steering(call, reads))
         return None if steering is None else call.steered(steering)
 
-    def called(self, call: ModelCall, layers: Set[str]) -> None:
+    def forward_ended(self, call: ModelCall, layers: Set[str]) -> None:
         if call.perturbed:  # guidance leaves blocks out on purpose
             return
-        ran = self._ran.setdefault(tuple(call.options["uuids"]), frozenset(layers))
-        if missing := sorted(ran - layers):
+        at_first = self._layers_run.setdefault(tuple(call.options["uuids"]), frozenset(layers))
+        if missing := sorted(at_first - layers):
             refuse(CACHED.format(missing[0] if len(missing) == 1 else f"{len(missing)} of its blocks"))
 
-    def evaluated(self, branches: Set[str]) -> None:
+    def evaluation_ended(self, branches: Set[str]) -> None:
         first = self.choice.branches[0]
         with self._lock:
             is_new = first in branches and first not in self._evaluated
