@@ -52,7 +52,7 @@ class Steer(Consumer):
         _check_certain(call, located)
         if call.model_call.step not in self.steps:
             return None
-        key = (id(self), id(call.steering), call.shape, *(read.signature for read in reads))
+        key = (self, call.steering, call.shape, *(read.signature for read in reads))
         steering: Steering | None = call.model_call.once(key, lambda: self._steering(call, reads))
         return None if steering is None else call.steered(steering)
 
