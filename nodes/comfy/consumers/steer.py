@@ -14,7 +14,7 @@ from ....i2am_core.attribution import Reference
 from ..attention_call import AttentionCall
 from ..callers import function_of
 from ..located import ModelCall, Skip
-from ..steer_choice import Choice, Read, refuse
+from ..steer_choice import Choice, Numbered, refuse
 from .base import Consumer, LocatedIn
 
 COUPLES_ROWS = (
@@ -48,12 +48,12 @@ class Steer(Consumer):
         self.choice.give(references, branch)
 
     def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
-        reads = [self.choice.read(one) for one in located]
+        numbered = [self.choice.numbered(one) for one in located]
         _check_certain(call, located)
         if call.model_call.step not in self.steps:
             return None
-        key = (self, call.steering, call.shape, *(read.signature for read in reads))
-        steering: Steering | None = call.model_call.once(key, lambda: self._steering(call, reads))
+        key = (self, call.steering, call.shape, *(one.signature for one in numbered))
+        steering: Steering | None = call.model_call.once(key, lambda: self._steering(call, numbered))
         return None if steering is None else call.steered(steering)
 
     def forward_ended(self, call: ModelCall, layers: Set[str]) -> None:
@@ -87,9 +87,9 @@ class Steer(Consumer):
     def retract(self, layers: Sequence[str], skip: Skip) -> None:
         refuse(skip.reason)
 
-    def _steering(self, call: AttentionCall, reads: Sequence[Read]) -> Steering | None:
+    def _steering(self, call: AttentionCall, numbered: Sequence[Numbered]) -> Steering | None:
         """The changes that the call has, and ours; None where there is nothing to change."""
-        made = (self.choice.change(call, read) for read in reads)
+        made = (self.choice.change(call, one) for one in numbered)
         changes: list[Change] = [change for change in made if change is not None]
         return (call.steering or Steering(())).and_(changes) if changes else None
 
