@@ -1,4 +1,4 @@
-"""Which tokens of a located attention call are meant: columns of references, or of parts of them; rows of the picture."""
+"""Which tokens of a located attention call are meant: columns of references, or of parts of them, and rows."""
 
 from collections.abc import Sequence
 
