@@ -105,7 +105,8 @@ def _check_fits(region: Tensor, sampling: Sampling) -> None:
     if not has_aspect_of(region, grid):
         raise ValueError(
             f"I2AM Steer: generated_region is {region.shape[-1]} wide and {region.shape[-2]} high, but the latent has "
-            f"{grid.width} by {grid.height} cells: another aspect. Paint the mask on a picture of the size that is sampled."
+            f"{grid.width} by {grid.height} cells: another aspect. Paint the mask on a picture of the size that is "
+            "sampled."
         )
 
 
