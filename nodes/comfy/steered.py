@@ -44,7 +44,7 @@ class SteerWatch(Watch):
         """Raises ValueError where the settings do not fit the run, or the run cannot be steered."""
         settings = self.settings
         steps = frozenset(settings.selection.step_numbers(max(0, len(sampling.sigmas) - 1)))
-        if settings.strength == 1:
+        if settings.strength == 1:  # not a bit is to change: the run is not even watched
             return Part()
         for name in _caches(sampling):
             refuse(CACHE.format(name))
