@@ -55,15 +55,17 @@ def _mixed(exponentials: Tensor, steers: Sequence[ByHand]) -> Tensor:
     return without + last.strength * (_mixed(exponentials, others) - without)
 
 
-def attention(logits: Tensor, v: Tensor, steers: Callable[[int, int, int], list[ByHand]]) -> Tensor:
-    """The output ``[B, N, H * D]`` of ``logits [B, H, N, K]``; ``steers(item, head, row)`` are those that apply."""
+def attention(logits: Tensor, v: Tensor, steers: Callable[[int, int], list[ByHand]]) -> Tensor:
+    """The output ``[B, N, H * D]`` of ``logits [B, H, N, K]``; ``steers(item, head)`` apply, each in its rows."""
     output = torch.empty(*logits.shape[:3], v.shape[-1], dtype=torch.float64)
     for item in range(logits.shape[0]):
         for head in range(logits.shape[1]):
-            classes: dict[tuple, list[int]] = {}
+            applied = steers(item, head)
+            classes: dict[tuple, list[int]] = {}  # of rows in which the same ones apply, by their numbers
             for row in range(logits.shape[2]):
-                classes.setdefault(tuple(id(x) for x in steers(item, head, row)), []).append(row)
-            for rows in classes.values():
-                of_rows = weights(logits[item, head, rows], steers(item, head, rows[0]))
+                numbers = tuple(n for n, steer in enumerate(applied) if steer.rows is None or row in steer.rows)
+                classes.setdefault(numbers, []).append(row)
+            for numbers, rows in classes.items():
+                of_rows = weights(logits[item, head, rows], [applied[n] for n in numbers])
                 output[item, head, rows] = of_rows @ v[item, head].double()
     return output.transpose(1, 2).flatten(2)

@@ -54,7 +54,7 @@ class Run:
             step = min(range(len(schedule)), key=lambda n: abs(schedule[n] - float(options["sigmas"][0])))
             lists = options["cond_or_uncond"]
 
-            def steers(item: int, head: int, row: int) -> list[ByHand]:
+            def steers(item: int, head: int) -> list[ByHand]:
                 branch = lists[item // (q.shape[0] // len(lists))]
                 return [
                     steer
@@ -63,7 +63,6 @@ class Run:
                     and all(
                         chosen is None or number in chosen
                         for number, chosen in (
-                            (row, steer.rows),
                             (head, steer.heads),
                             (layer, steer.layers),
                             (step, steer.steps),

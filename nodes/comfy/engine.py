@@ -2,8 +2,9 @@
 
 One run goes through ``Engine`` from top to bottom. ``given`` numbers the references that the run was given.
 ``watching`` is around each call of the denoiser. ``attend`` is each attention call in it: where it comes from, what the
-mechanisms locate in it, the consumers that act, the kernel, and the consumers that look. ``finish`` accounts for
-attention that was not observed. What goes wrong becomes a skip with a reason: the picture comes first.
+mechanisms locate in it, the consumers that act, the kernel, and the consumers that look. ``evaluation_ended`` is for
+those that act and must know soon what there was. ``finish`` accounts for attention that was not observed. What goes
+wrong becomes a skip with a reason: the picture comes first.
 """
 
 import logging

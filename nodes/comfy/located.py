@@ -124,7 +124,7 @@ class Located:
 class Skip:
     """An attention call that is not captured, and the reason, in words for a person.
 
-    ``absent``: it is known that no reference is read in it; else one may be.
+    ``absent``: no mechanism that is in use reads a reference in it; else one may be read.
     """
 
     reason: str

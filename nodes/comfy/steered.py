@@ -45,7 +45,7 @@ class SteerWatch(Watch):
         settings = self.settings
         with named():
             steps = frozenset(settings.selection.step_numbers(max(0, len(sampling.sigmas) - 1)))
-        if settings.strength == 1:
+        if settings.strength == 1:  # not a bit is to change: the run is not even watched
             return Part()
         for name in _caches(sampling):
             refuse(CACHE.format(name))

@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Sequence, Set
 
-from ....i2am_core.attention.steering import Change, Steering
+from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attribution import Reference
 from ..attention_call import AttentionCall
 from ..callers import function_of
@@ -89,9 +89,8 @@ class Steer(Consumer):
 
     def _steering(self, call: AttentionCall, numbered: Sequence[Numbered]) -> Steering | None:
         """The changes that the call has, and ours; None where there is nothing to change."""
-        made = (self.choice.change(call, one) for one in numbered)
-        changes: list[Change] = [change for change in made if change is not None]
-        return (call.steering or Steering(())).and_(changes) if changes else None
+        changes = [change for one in numbered if (change := self.choice.change(call, one)) is not None]
+        return call.changed(*changes).steering if changes else None
 
 
 def _check_certain(call: AttentionCall, located: Sequence[LocatedIn]) -> None:

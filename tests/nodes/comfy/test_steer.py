@@ -1,7 +1,6 @@
 """Steering is exact: every tiny model steered by the node gives the latent of a run steered by hand in 64 bits."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import pytest
 import tiny_graphs
@@ -10,117 +9,12 @@ from by_hand import ByHand
 from ip_adapter_standin import SETTINGS, StandIn, weights
 from mechanisms import steered
 from steered_oracle import Run
-from tiny_graphs import Graph, hunyuan_start
+from token_places import TOKENS, Tokens
 
-from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.comfy.tags import KEY
 from i2am_pack.nodes.comfy.tags import tag as make_tag
-from i2am_pack.nodes.tag_reference import I2AMTagReference
-
-
-@dataclass
-class Tokens:
-    """Where the references are in the steered calls of a graph: those of so many ``keys``."""
-
-    graph: Graph
-    keys: int
-    picture: Sequence[int]  # rows, row by row on ``grid``
-    grid: TokenGrid
-    references: Sequence[Sequence[int]]  # columns of each, with those that have no place
-    grids: Sequence[TokenGrid | None]
-    places: Sequence[Sequence[int]] | None = None  # columns that have a place, where these are fewer
-    drawn: Sequence[int] | None = None  # rows of the picture that are not the reference's own
-
-
-def joint(make, keys, first, grid, references, grids, **shape):
-    graph = make(**shape)
-    return Tokens(graph, keys, range(first, first + grid.cells), grid, references, grids)
-
-
-def tag(graph: Graph) -> Graph:
-    tokens, about = graph.positive[0]
-    before = [[tokens[:, : graph.text_tokens], about]]
-    graph.positive = I2AMTagReference.execute(before, graph.positive).args[0]
-    return graph
-
-
-G43, G23 = TokenGrid(4, 3), TokenGrid(2, 3, 2)
-TWO_GRIDS = (TokenGrid(2, 4), TokenGrid(3, 2))
-CLIP = TokenGrid(16, 16)
-
-
-def hidream():
-    graph = tiny_graphs.hidream_e1(cfg=3.0)
-    picture = [6 * y + x for y in range(4) for x in range(3)]
-    return Tokens(graph, 24 + 21, picture, G43, [[cell + 3 for cell in picture]], [G43])
-
-
-def uso():
-    graph = tiny_graphs.flux_uso()
-    return Tokens(graph, 192 + 7 + 12 + 8, range(199, 211), G43, [range(211, 219), range(192)], [TokenGrid(2, 4), None])
-
-
-def hunyuan(make, references, keys, texts, **shape):
-    graph = make(**shape)
-    first = hunyuan_start(graph, texts)
-    replaced = make is tiny_graphs.hunyuan_video_replace
-    before, drawn = (0, range(first + 6, first + 12)) if replaced else (6, None)
-    picture = range(first + before, first + before + 12)
-    return Tokens(graph, keys, picture, G23, [range(first, first + 6)], [TokenGrid(2, 3)], drawn=drawn)
-
-
-def hunyuan_15():
-    graph = tiny_graphs.hunyuan_video_15(batch=2)
-    first = hunyuan_start(graph, 743)
-    vision = 0 if first else 48
-    columns = range(vision, vision + 729)
-    return Tokens(graph, 791, range(first, first + 48), TokenGrid(4, 6, 2), [columns], [TokenGrid(27, 27)])
-
-
-def wan_images(make, images):
-    columns = [range(257 * n, 257 * (n + 1)) for n in range(images)]
-    places = [range(257 * n + 1, 257 * (n + 1)) for n in range(images)]
-    return Tokens(make(), 257 * images, range(12), G23, columns, [CLIP] * images, places)
-
-
-def wan_phantom():
-    return joint(tiny_graphs.wan_phantom, 24, 0, G23, [range(12, 18), range(18, 24)], [TokenGrid(2, 3)] * 2)
-
-
-TOKENS: dict[str, Callable[[], Tokens]] = {
-    "kontext": lambda: joint(
-        tiny_graphs.flux_kontext, 33, 7, G43, [range(19, 27), range(27, 33)], TWO_GRIDS, batch=2, cfg=3.0
-    ),
-    "kontext, two calls": lambda: joint(
-        tiny_graphs.flux_kontext, 33, 7, G43, [range(19, 27), range(27, 33)], TWO_GRIDS, cfg=3.0, lengths=(7, 7)
-    ),
-    "flux2": lambda: joint(
-        tiny_graphs.flux2_edit, 538, 512, G43, [range(524, 532), range(532, 538)], TWO_GRIDS, cfg=3.0
-    ),
-    "qwen": lambda: joint(tiny_graphs.qwen_edit, 33, 7, G43, [range(19, 27), range(27, 33)], TWO_GRIDS, cfg=3.0),
-    "omnigen2": lambda: joint(
-        tiny_graphs.omnigen2_edit, 33, 21, G43, [range(7, 15), range(15, 21)], TWO_GRIDS, cfg=3.0
-    ),
-    "hidream-e1": hidream,
-    "redux": lambda: Tokens(
-        tag(tiny_graphs.flux_redux()), 748, range(736, 748), G43, [range(7, 736)], [TokenGrid(27, 27)]
-    ),
-    "redux by a bias": lambda: Tokens(
-        tag(tiny_graphs.flux_redux_bias()), 748, range(736, 748), G43, [range(7, 736)], [TokenGrid(27, 27)]
-    ),
-    "uso": uso,
-    "wan i2v": lambda: wan_images(tiny_graphs.wan_i2v, 1),
-    "wan flf2v": lambda: wan_images(tiny_graphs.wan_flf2v, 2),
-    "wan phantom": wan_phantom,
-    "wan fun": lambda: joint(tiny_graphs.wan_fun_reference, 18, 6, G23, [range(6)], [TokenGrid(2, 3)]),
-    "wan vace": lambda: joint(tiny_graphs.wan_vace, 18, 6, G23, [range(6)], [TokenGrid(2, 3)]),
-    "hunyuan custom": lambda: hunyuan(tiny_graphs.hunyuan_video_custom, [range(6)], 27, 9),
-    "hunyuan padded": lambda: hunyuan(tiny_graphs.hunyuan_video_padded, [range(6)], 27, 9),
-    "hunyuan replace": lambda: hunyuan(tiny_graphs.hunyuan_video_replace, [range(6)], 21, 9),
-    "hunyuan 1.5": hunyuan_15,
-}
 
 Case = tuple[list[dict], list[ByHand]]
 
@@ -242,14 +136,21 @@ def pairs() -> list[tuple[str, str]]:
     return chosen
 
 
-@pytest.mark.parametrize(("tokens", "case"), pairs())
-def test_the_picture_is_that_of_a_run_steered_by_hand(tokens, case):
-    t = TOKENS[tokens]()
+@pytest.fixture(scope="module")
+def tokens_and_plain(request: pytest.FixtureRequest) -> tuple[Tokens, torch.Tensor]:
+    """A graph for all of its cases, and its latent without steering."""
+    tokens = TOKENS[request.param]()
+    return tokens, tokens.graph.sample()["samples"]
+
+
+@pytest.mark.parametrize(("tokens_and_plain", "case"), pairs(), indirect=["tokens_and_plain"])
+def test_the_picture_is_that_of_a_run_steered_by_hand(tokens_and_plain, case):
+    t, plain = tokens_and_plain
     nodes, hands = CASES[case](t)
     model = t.graph.model
     for node in nodes:
         model = steered(model, **node)
-    latent, plain = t.graph.sample(model)["samples"], t.graph.sample()["samples"]
+    latent = t.graph.sample(model)["samples"]
     run = Run(lambda queries, keys: hands if keys == t.keys and queries in (t.keys, len(t.picture)) else ())
     expected = t.graph.sample(run.on(t.graph.model))["samples"]
     assert run.made and not torch.equal(latent, plain)
@@ -335,6 +236,13 @@ def test_cross_attention_whose_tokens_are_all_chosen_counts_so_many_times(others
     check(graph, steered(graph.model, strength, **settings), by_hand)
 
 
+def test_the_class_token_of_wan_is_left_where_all_places_are_muted():
+    graph = tiny_graphs.wan_i2v(cfg=1.0)
+    latent = graph.sample(steered(graph.model, 0.0, reference_region=torch.ones(1, 16, 16)))["samples"]
+    whole = graph.sample(steered(graph.model, 0.0))["samples"]
+    assert latent.isfinite().all() and not torch.allclose(latent, whole, rtol=1e-2, atol=1e-2)
+
+
 def test_a_shorter_context_that_comfyui_repeats_is_weighed_in_all_its_copies():
     graph = tagged_graph(4)
     graph.negative[0][0] = torch.cat([graph.negative[0][0]] * 2, 1)
@@ -354,17 +262,18 @@ def adapted(graph, weight=0.6, images=1, tokens=16, **settings):
 @pytest.mark.parametrize("strength", [0.0, 0.3, 2.0])
 @pytest.mark.parametrize("by", ["attention", "output"])
 def test_an_ip_adapter_counts_as_with_another_weight(strength, by):
-    graph = adapted(tiny_graphs.sd15_text(batch=2))
-    expected = adapted(tiny_graphs.sd15_text(batch=2), 0.6 * strength).sample()["samples"]
-    latent = graph.sample(steered(graph.model, strength, by, branch="positive"))["samples"]
-    mixed = graph.sample(steered(graph.model, strength, by))["samples"]  # its negative image is no reference
-    torch.testing.assert_close(latent, mixed, rtol=0, atol=0)
-    only_positive = adapted(tiny_graphs.sd15_text(batch=2, cfg=1.0), 0.6 * strength).sample()["samples"]
     plain = adapted(tiny_graphs.sd15_text(batch=2, cfg=1.0))
-    torch.testing.assert_close(
-        plain.sample(steered(plain.model, strength, by))["samples"], only_positive, rtol=1e-4, atol=1e-4
-    )
-    assert not torch.equal(latent, expected)  # which weighs the negative image too
+    latent = plain.sample(steered(plain.model, strength, by))["samples"]
+    other_weight = adapted(tiny_graphs.sd15_text(batch=2, cfg=1.0), 0.6 * strength).sample()["samples"]
+    torch.testing.assert_close(latent, other_weight, rtol=1e-4, atol=1e-4)
+
+
+def test_the_negative_image_of_an_ip_adapter_is_no_reference():
+    graph = adapted(tiny_graphs.sd15_text(batch=2))
+    both, positive = (graph.sample(steered(graph.model, 0.3, branch=x))["samples"] for x in ("both", "positive"))
+    assert torch.equal(both, positive)
+    other_weight = adapted(tiny_graphs.sd15_text(batch=2), 0.6 * 0.3).sample()["samples"]
+    assert not torch.equal(both, other_weight)  # which weighs the negative image too
 
 
 def test_one_of_two_images_of_an_ip_adapter_leaves_its_attention_to_the_other():

@@ -1,59 +1,23 @@
-"""Steering in the circumstances of real graphs: what it must equal, what stands beside it, and where it is refused."""
+"""Steering in the circumstances of real graphs: what it must equal, and what stands beside it."""
 
 import copy
 
-import comfy.ldm.modules.attention
-import comfy.model_management
 import comfy.samplers
-import comfy_extras.nodes_easycache as nodes_easycache
 import comfy_extras.nodes_pag as nodes_pag
 import comfy_extras.nodes_slg as nodes_slg
 import pytest
 import tiny_graphs
 import torch
-from attention_packs import forwards, transformers
 from by_hand import ByHand
 from comfy import context_windows
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
-from ip_adapter_standin import SETTINGS, StandIn, weights
 from mechanisms import steered, with_strength_of
+from steered_graphs import close, differ, ip_adapter, kontext, region, tagged
 from steered_oracle import Run
 
-from i2am_pack.i2am_core import MapKind, Selection, maps
-from i2am_pack.nodes.comfy.captured import capture_with
 from i2am_pack.nodes.comfy.consumer_watch import ConsumerWatch
 from i2am_pack.nodes.comfy.consumers import Consumer
-from i2am_pack.nodes.comfy.consumers.steer import ROW_COUPLING
-from i2am_pack.nodes.comfy.handle import Capture, Settings
 from i2am_pack.nodes.comfy.run import watched
-from i2am_pack.nodes.tag_reference import I2AMTagReference
-
-
-def close(one, other, rtol=1e-4):
-    torch.testing.assert_close(one, other, rtol=rtol, atol=1e-5 * max(10, float(other.abs().max())))
-
-
-def differ(one, other):
-    assert (one - other).abs().max() > 0.01 * float(other.abs().max())
-
-
-def kontext(**shape):
-    return tiny_graphs.flux_kontext(**{"cfg": 3.0} | shape)
-
-
-def tagged(graph):
-    tokens, about = graph.positive[0]
-    before = [[tokens[:, : graph.text_tokens], about]]
-    graph.positive = I2AMTagReference.execute(before, graph.positive).args[0]
-    return graph
-
-
-def region(height, width, *cells):
-    mask = torch.zeros(1, height, width)
-    for y, x in cells:
-        mask[0, y, x] = 1
-    return mask
-
 
 # What it must equal
 
@@ -96,14 +60,6 @@ def test_a_call_that_is_not_chosen_reaches_the_kernel_as_it_is(selection):
 
 def without_images(make, **shape):
     return make(sizes=(), **shape)
-
-
-def ip_adapter(with_it=True, **shape):
-    graph = tiny_graphs.sd15_text(**{"cfg": 1.0} | shape)
-    if with_it:
-        seen = [tiny_graphs.noise(base, 1, 16, 8) for base in (40, 60)]
-        graph.model = StandIn.apply(graph.model, weights(False, 0), *seen, False, **SETTINGS)
-    return graph
 
 
 WITHOUT = {
@@ -358,257 +314,6 @@ def test_further_evaluations_for_guidance_are_steered_too(name):
     close(latent, expected)
 
 
-# Beside Capture
-
-
-def captured(model, mechanism="auto"):
-    handle = Capture(Settings(mechanism, "positive", "off", 2**29))
-    return capture_with(model, handle), handle
-
-
-BESIDE = {
-    "muted": {"strength": 0.0},
-    "directly": {"strength": 0.3, "through": "directly"},
-    "a region of the reference": {"strength": 0.0, "reference": 0, "reference_region": region(2, 4, (0, 1), (1, 3))},
-    "regions in a head": {
-        "strength": 4.0,
-        "reference": 0,
-        "reference_region": region(2, 4, (0, 1), (1, 3)),
-        "generated_region": region(4, 3, (0, 1), (2, 2)),
-        "heads": "1",
-    },
-    "output": {"strength": -1.0, "by": "output", "reference": 0},
-    "output in a region and a head": {
-        "strength": 0.3,
-        "by": "output",
-        "generated_region": region(4, 3, (0, 1), (2, 2)),
-        "heads": "0",
-    },
-}
-FIRST, PICTURE = range(19, 27), range(7, 19)
-
-
-def by_hand_of(settings):
-    """The same settings for the tiny Kontext: its references are columns 19 to 26 and 27 to 32."""
-    columns, rows = (FIRST if "reference" in settings else range(19, 33)), None
-    if "reference_region" in settings:
-        inside = settings["reference_region"].flatten() > 0
-        columns = [column for column, chosen in zip(FIRST, inside, strict=True) if chosen]
-    if "generated_region" in settings:
-        inside = settings["generated_region"].flatten() > 0
-        rows = [row for row, chosen in zip(PICTURE, inside, strict=True) if chosen]
-    elif settings.get("through") == "directly":
-        rows = PICTURE
-    heads = [int(settings["heads"])] if "heads" in settings else None
-    return ByHand(settings["strength"], list(columns), settings.get("by", "attention"), rows, heads)
-
-
-@pytest.mark.parametrize("capture_first", [False, True])
-@pytest.mark.parametrize("name", BESIDE)
-def test_capture_beside_it_records_what_was_made(name, capture_first):
-    graph, settings = kontext(), BESIDE[name]
-    alone = graph.sample(steered(graph.model, **settings))["samples"]
-    if capture_first:
-        model, handle = captured(graph.model)
-        model = steered(model, **settings)
-    else:
-        model, handle = captured(steered(graph.model, **settings))
-    assert torch.equal(graph.sample(model)["samples"], alone)
-    attribution = handle.find(alone)
-    run = Run(lambda queries, keys: [by_hand_of(settings)] if keys == 33 else (), keep=True)
-    graph.sample(run.on(graph.model))
-    layers = len(attribution.layers)
-    assert [note for note in attribution.notes if note.startswith("steered by I2AM Steer: ")]
-    assert sum(attribution.skipped.values()) == 0 and attribution.captured_calls == len(run.counted) == 8
-    for reference, columns in enumerate((FIRST, range(27, 33))):
-        for layer in range(layers):
-            entry = attribution.layer_maps(reference, layer)
-            for step in range(2):
-                made = run.counted[step * layers + layer][0][:, list(PICTURE)][..., list(columns)]  # [H, N, M]
-                close(entry.maps["r2g_share"][0, step].double(), made.sum(-1))
-                close(entry.maps["g2r_share"][0, step].double(), made.mean(-2))
-
-
-@pytest.mark.parametrize("strength", [0.0, 0.3, -1.0])
-def test_capture_beside_it_counts_an_ip_adapter_so_many_times(strength):
-    graph = ip_adapter()
-    plain, handle = captured(graph.model)
-    before = handle.find(graph.sample(plain)["samples"])
-    model, handle = captured(steered(graph.model, strength, "output" if strength < 0 else "attention"))
-    after = handle.find(graph.sample(model)["samples"])
-    selection = Selection(steps="0", layers="0")
-    share, steered_share = (
-        maps(x, MapKind("r2g", "share"), "unified", selection=selection).values for x in (before, after)
-    )
-    layer = before.layer_maps(0, 0).maps["r2g_share"][:, 0]
-    close(after.layer_maps(0, 0).maps["r2g_share"][:, 0], layer * strength)
-    if strength >= 0:
-        close(steered_share, share * strength)
-
-
-# Where it is refused, and what is left then
-
-
-def untouched(graph, plain):
-    """Nothing of ours is left: the model samples as before."""
-    denoiser = graph.model.model.diffusion_model
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in denoiser.modules())
-    assert torch.equal(graph.sample()["samples"], plain)
-
-
-def sage_attention(attention, *args, **kwargs):
-    """A stand-in for a pack's override, which is known by its name."""
-    return attention(*args, **kwargs)
-
-
-def with_override(model):
-    model = model.clone()
-    model.model_options["transformer_options"]["optimized_attention_override"] = sage_attention
-    return model
-
-
-def remembers(model):
-    """A pack that gives the denoiser's last answer again, and says so nowhere."""
-    answers = {}
-
-    def answer(executor, x, *args, **kwargs):
-        if x.shape not in answers:
-            answers[x.shape] = executor(x, *args, **kwargs)
-            return answers[x.shape]
-        return answers[x.shape]
-
-    model = model.clone()
-    model.add_wrapper_with_key("diffusion_model", "speed", answer)
-    return model
-
-
-def easy_cache(model):
-    node = nodes_easycache.EasyCacheNode
-    return tiny_graphs.run(node, model, 0.2, 0.0, 1.0, False)[0]
-
-
-REFUSED = {
-    "a block of another pack": (
-        lambda model: transformers.replaces_blocks(model, [("double_block", 1)]),
-        {},
-        "attention that was not observed: it ran in ",
-    ),
-    "a forward of another pack": (
-        lambda model: forwards.without(model, "double_blocks.1"),
-        {},
-        "cannot steer this run",
-    ),
-    "an override that mixes rows": (with_override, {}, "sage_attention of .*whose kernel mixes rows"),
-    "a cache of ComfyUI": (easy_cache, {}, "the node behind 'easycache' answers some steps from memory"),
-    "a cache by its name": (transformers.answers_from_a_cache, {}, "the node behind 'cache' answers some steps"),
-    "a cache of a pack": (remembers, {}, "the model did not run 4 of its blocks in a later step"),
-    "attention of a pack": (
-        lambda model: transformers.adds_to_blocks(model, [("double_block", 1)]),
-        {},
-        "attention that .* makes, in place of the model's own or beside it",
-    ),
-    "a block that runs twice": (
-        lambda model: transformers.runs_twice(model, [("double_block", 1)]),
-        {},
-        "a block that .* runs more than once",
-    ),
-    "no such reference": (
-        None,
-        {"reference": 5},
-        r"reference 5 does not exist: I2AM Steer found 0 \('reference latent 1'\), 1 \('reference latent 2'\)",
-    ),
-    "another aspect": (
-        None,
-        {"reference": 0, "reference_region": torch.ones(1, 64, 64)},
-        r"reference_region is 64 wide and 64 high, but reference 0 \('reference latent 1'\) .* has 4 by 2 tokens",
-    ),
-    "another aspect of the picture": (
-        None,
-        {"generated_region": torch.ones(1, 16, 64)},
-        "generated_region is 64 wide and 16 high, but the latent has 6 by 8 cells",
-    ),
-    "three pictures": (None, {"generated_region": torch.ones(3, 8, 6)}, r"got 3 masks as generated_region for 1"),
-    "steps": (None, {"steps": "0-9"}, "I2AM Steer: there are 2 steps, numbered 0 to 1: '0-9' is out of range"),
-    "layers": (None, {"layers": "7"}, "I2AM Steer: there are 4 layers, numbered 0 to 3: '7' is out of range"),
-    "layers by name": (None, {"layers": "output*"}, "output"),
-    "heads": (
-        None,
-        {"heads": "4"},
-        "I2AM Steer: there are 2 heads in layer 'double 0', numbered 0 to 1: '4' is out of range",
-    ),
-    "another mechanism": (None, {"mechanism": "IP-Adapter"}, "found no reference .*mechanism 'IP-Adapter'"),
-    "a canvas without a region": (None, {"mechanism": "canvas regions"}, "on a canvas needs reference_region"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_run_that_cannot_be_steered_ends_with_a_sentence(name):
-    patch, settings, message = REFUSED[name]
-    graph = kontext()
-    plain = graph.sample()["samples"]
-    model = steered(patch(graph.model) if patch else graph.model, 0.5, **settings)
-    with pytest.raises(ValueError, match=message):
-        graph.sample(model, steps=4 if "cache" in name else 2)
-    untouched(graph, plain)
-
-
-def test_without_a_reference_there_is_nothing_to_steer():
-    graph = tiny_graphs.flux_text(cfg=3.0)
-    with pytest.raises(ValueError, match=r"found no reference .*positive and negative conditioning"):
-        graph.sample(steered(graph.model, 0.0))
-
-
-def test_the_negative_conditioning_is_not_run_without_guidance():
-    graph = kontext(cfg=1.0)
-    for steps in (1, 3):
-        with pytest.raises(ValueError, match="set to the negative conditioning, but the model is not run with it"):
-            graph.sample(steered(graph.model, 0.0, branch="negative"), steps=steps)
-
-
-def test_a_guess_is_not_steered():
-    graph = tiny_graphs.flux_redux(lengths=(256, 7))
-    with pytest.raises(ValueError, match=r"cannot steer .* a guess: .*I2AM Tag Reference after the style node"):
-        graph.sample(steered(graph.model, 0.0))
-
-
-def test_tokens_without_places_have_no_region():
-    graph = tiny_graphs.flux_uso()
-    mask = torch.ones(1, 8, 8)
-    with pytest.raises(ValueError, match=r"the tokens of reference 1 \('USO style 1'\) have no places"):
-        graph.sample(steered(graph.model, 0.0, reference=1, reference_region=mask))
-
-
-@pytest.mark.parametrize(
-    ("strength", "by", "message"),
-    [
-        (-0.5, "attention", "strength -0.5 is outside the range of 'attention', 0 to 10: only 'output' goes below 0"),
-        (7.0, "output", "strength 7 is outside the range of 'output', -2 to 5"),
-        (float("nan"), "attention", "strength nan is outside the range"),
-    ],
-)
-def test_a_strength_outside_its_range(strength, by, message):
-    with pytest.raises(ValueError, match=message):
-        steered(tiny_graphs.flux_text().model, strength, by)
-
-
-def test_masks_and_models_that_are_none():
-    model = tiny_graphs.flux_text().model
-    with pytest.raises(ValueError, match="reference_region marks nothing"):
-        steered(model, 0.0, reference_region=torch.zeros(1, 8, 8))
-    with pytest.raises(ValueError, match="got 2 masks as reference_region: give one"):
-        steered(model, 0.0, reference_region=torch.ones(2, 8, 8))
-    with pytest.raises(ValueError, match="I2AM Steer needs a diffusion model from one of ComfyUI's loaders, but got a"):
-        steered(object(), 0.0)
-
-
-@pytest.mark.parametrize(
-    ("name", "mixes"),
-    [("sage_attention", True), ("PatchSageAttention", True), ("block_sparse", True), ("message_of", False)],
-)
-def test_kernels_that_mix_rows_are_known_by_their_names(name, mixes):
-    assert bool(ROW_COUPLING.search(name)) == mixes
-
-
 def test_a_copy_of_the_options_is_still_of_the_run():
     """As ``ModelPatcher.clone()`` makes it, which packs call in the middle of a run."""
     graph = kontext()
@@ -624,34 +329,3 @@ def test_a_copy_of_the_options_is_still_of_the_run():
     model.add_wrapper_with_key("diffusion_model", "copies", copies)
     graph.sample(model)
     assert copied and all(copied)
-
-
-def test_an_interrupt_leaves_nothing(monkeypatch):
-    graph = kontext()
-    plain = graph.sample()["samples"]
-
-    def interrupt(step, *args):
-        raise comfy.model_management.InterruptProcessingException
-
-    monkeypatch.setattr("latent_preview.prepare_callback", lambda *args: interrupt)
-    with pytest.raises(comfy.model_management.InterruptProcessingException):
-        graph.sample(steered(graph.model, 0.0))
-    monkeypatch.undo()
-    untouched(graph, plain)
-
-
-@pytest.mark.parametrize("name", BESIDE)
-def test_row_sums_of_steered_rows_are_those_of_the_kernel(name, monkeypatch):
-    """Where ComfyUI runs PyTorch's attention: as with every other, that is the same map without a second pass."""
-    graph, settings = kontext(), BESIDE[name]
-    attributions = []
-    kernels = comfy.ldm.modules.attention
-    for attention in (kernels.attention_sub_quad, kernels.attention_pytorch):
-        monkeypatch.setattr("comfy.ldm.flux.math.optimized_attention", attention)
-        model, handle = captured(steered(graph.model, **settings))
-        attributions.append(handle.find(graph.sample(model)["samples"]))
-    (computed,), (intercepted,) = (x.row_sums for x in attributions)
-    assert computed.startswith("scaled_dot_product") and intercepted.startswith("intercepted") == ("by" not in settings)
-    for key, entry in attributions[0].entries.items():
-        for kind, values in entry.maps.items():
-            close(attributions[1].entries[key].maps[kind], values, rtol=1e-3)
