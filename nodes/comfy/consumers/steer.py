@@ -50,11 +50,12 @@ class Steer(Consumer):
     def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
         reads = [self.choice.read(one) for one in located]
         _check_certain(call, located)
-        if call.model_call.step not in self.steps:
+        chosen = call.model_call.step in self.steps
+        if not chosen and self._evaluated:  # the first evaluation says what does not exist, whatever its step
             return None
         key = (id(self), id(call.steering), call.shape, *(read.signature for read in reads))
         steering: Steering | None = call.model_call.once(key, lambda: self._steering(call, reads))
-        return None if steering is None else call.steered(steering)
+        return call.steered(steering) if chosen and steering is not None else None
 
     def called(self, call: ModelCall, layers: Set[str]) -> None:
         if call.perturbed:  # guidance leaves blocks out on purpose
