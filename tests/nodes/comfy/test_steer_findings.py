@@ -1,0 +1,89 @@
+"""What a review of I2AM Steer found: each test says what should hold, and does not yet."""
+
+import comfy_extras.nodes_hypertile as nodes_hypertile
+import comfy_extras.nodes_sag as nodes_sag
+import comfy_extras.nodes_tomesd as nodes_tomesd
+import pytest
+import tiny_graphs
+import torch
+from ip_adapter_standin import SETTINGS, StandIn, weights
+from mechanisms import steered
+
+
+def close(one, other, rtol=1e-4):
+    torch.testing.assert_close(one, other, rtol=rtol, atol=1e-5 * max(10, float(other.abs().max())))
+
+
+def differ(one, other):
+    assert (one - other).abs().max() > 0.01 * float(other.abs().max())
+
+
+def kontext(**shape):
+    return tiny_graphs.flux_kontext(**{"cfg": 3.0} | shape)
+
+
+def ip_adapter(**shape):
+    graph = tiny_graphs.sd15_text(**shape)
+    seen = [tiny_graphs.noise(base, 1, 16, 8) for base in (40, 60)]
+    graph.model = StandIn.apply(graph.model, weights(False, 0), *seen, False, **SETTINGS)
+    return graph
+
+
+# Wrong: the picture is another one than the strength says
+
+
+def test_a_muted_ip_adapter_is_the_run_without_it_under_guidance():
+    """Its image for the negative conditioning stays, so that guidance pushes away from that."""
+    graph, bare = ip_adapter(cfg=7.0), tiny_graphs.sd15_text(cfg=7.0)
+    close(graph.sample(steered(graph.model, 0.0))["samples"], bare.sample()["samples"])
+
+
+def test_a_kernel_that_takes_no_mask_is_not_believed():
+    """Weights are a mask; a pack's override that drops masks leaves the run as it is, and the summary says steered."""
+    graph = kontext()
+
+    def flash(attention, q, k, v, heads, mask=None, **kwargs):
+        return attention(q, k, v, heads, **kwargs)
+
+    graph.model = graph.model.clone()
+    graph.model.model_options["transformer_options"]["optimized_attention_override"] = flash
+    plain = graph.sample()["samples"]
+    try:
+        latent = graph.sample(steered(graph.model, 0.3))["samples"]
+    except ValueError as error:
+        assert "cannot steer this run" in str(error)
+    else:
+        differ(latent, plain)
+
+
+# Refused, though nothing is in the way
+
+
+@pytest.mark.parametrize(("branch", "cfg"), [("both", 1.0), ("positive", 3.0)])
+def test_a_conditioning_that_begins_late_is_steered_when_it_does(branch, cfg):
+    graph = kontext(cfg=cfg)
+    graph.positive[0][1] |= {"start_percent": 0.5, "end_percent": 1.0}
+    differ(graph.sample(steered(graph.model, 0.0, branch=branch), steps=4)["samples"], graph.sample(steps=4)["samples"])
+
+
+def test_a_conditioning_with_frames_that_takes_turns_with_one_without():
+    graph, text = tiny_graphs.wan_phantom(cfg=1.0), tiny_graphs.wan_text(cfg=1.0)
+    before, behind = text.positive[0], graph.positive[0]
+    before[1] |= {"start_percent": 0.0, "end_percent": 0.4}
+    behind[1] |= {"start_percent": 0.4, "end_percent": 1.0}
+    graph.positive = [before, behind]
+    differ(graph.sample(steered(graph.model, 0.0), steps=4)["samples"], graph.sample(steps=4)["samples"])
+
+
+BESIDE = {
+    "self-attention guidance": lambda model: nodes_sag.SelfAttentionGuidance.execute(model, 0.5, 2.0),
+    "token merging": lambda model: nodes_tomesd.TomePatchModel.execute(model, 0.5),
+    "hyper tiles": lambda model: nodes_hypertile.HyperTile.execute(model, 32, 2, 0, False),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_changes_self_attention_is_not_in_the_way_of_an_ip_adapter(name):
+    graph = ip_adapter(cfg=3.0)
+    model = BESIDE[name](graph.model)[0]
+    differ(graph.sample(steered(model, 0.0))["samples"], graph.sample(model)["samples"])
