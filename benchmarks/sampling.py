@@ -110,17 +110,17 @@ def unet(settings: dict, side: int, tokens: int) -> Run:
     return Run(patcher, positive, [[noise(1, tokens, width), {}]], torch.zeros(1, 4, side, side), 7.0)
 
 
-def flux(style_tokens: int = 0, reference: bool = False) -> Run:
-    """1024x1024 pixels, 512 text tokens; style tokens after the text, or a reference latent of the same size."""
+def flux(style_tokens: int = 0, reference: bool = False, side: int = 128) -> Run:
+    """A latent of ``side`` cells, 512 text tokens; style tokens after the text, or a reference latent of that size."""
     text, style = noise(1, 512, 4096), noise(1, style_tokens, 4096)
     about = {"pooled_output": noise(1, 768), "guidance": 3.5}
     if style_tokens:
         about[KEY] = [tag("style", 512, style, (27, 27))]
     if reference:
-        about["reference_latents"] = [noise(1, 16, 128, 128)]
+        about["reference_latents"] = [noise(1, 16, side, side)]
     positive = [[torch.cat([text, style], 1), about]]
     patcher = model(comfy.supported_models.Flux(FLUX_SLICE))
-    return Run(patcher, positive, positive, torch.zeros(1, 16, 128, 128), 1.0)
+    return Run(patcher, positive, positive, torch.zeros(1, 16, side, side), 1.0)
 
 
 CASES: dict[str, Callable[[], Run]] = {
@@ -129,6 +129,7 @@ CASES: dict[str, Callable[[], Run]] = {
     "SDXL slice, 768 px, 257 tokens": lambda: unet(SDXL_SLICE, 96, 257),
     "Flux slice, 1024 px, 729 style tokens": lambda: flux(style_tokens=729),
     "Flux slice, 1024 px, 4096 reference tokens": lambda: flux(reference=True),
+    "Flux slice, 512 px, 1024 reference tokens": lambda: flux(reference=True, side=64),
 }
 
 

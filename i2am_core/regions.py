@@ -6,6 +6,13 @@ from torch import Tensor
 from .tokens import TokenGrid
 
 
+def has_aspect_of(region: Tensor, grid: TokenGrid) -> bool:
+    """Whether a region ``[..., H, W]``, of any size, has the shape of the grid, to within a cell."""
+    height, width = region.shape[-2:]
+    off = abs(grid.width - grid.height * width / height), abs(grid.height - grid.width * height / width)
+    return min(off) <= 1
+
+
 def cells_of(region: Tensor, grid: TokenGrid) -> Tensor:
     """The cells that a region ``[..., H, W]`` in [0, 1] covers: ``[..., cells]`` boolean.
 

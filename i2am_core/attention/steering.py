@@ -24,7 +24,7 @@ WAYS: tuple[By, ...] = get_args(By)
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """``strength`` on some ``columns [m]``, for the rows of ``items`` of the batch.
+    """``strength`` on some ``columns [m]``, all different, for the rows of ``items`` of the batch.
 
     ``positions [items or 1, N]`` (boolean) are the rows of tokens that it is for, ``heads [H]`` (boolean) the heads;
     None is all of them. All tensors are on the CPU. ``note`` says what it does, for a person.
@@ -39,8 +39,8 @@ class Change:
     note: str = ""
 
     @cached_property
-    def effect(self) -> tuple:
-        """What it does to a row: changes of equal effect need no telling apart."""
+    def signature(self) -> tuple:
+        """What it does to a row: changes of equal ones need no telling apart."""
         heads = b"" if self.heads is None else self.heads.numpy().tobytes()
         return self.strength, self.by, self.columns.numpy().tobytes(), heads
 
@@ -68,9 +68,6 @@ class Softmax:
         return Softmax(*(None if x is None else x.to(device) for x in (self.bias, self.gain, self.columns_left)))
 
 
-PLAIN = Softmax()
-
-
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Rows of a call that are steered alike: tokens ``positions [n]`` (None: all) of some ``items [b]`` of the batch.
@@ -87,13 +84,20 @@ class Rows:
         positions = None if self.positions is None else self.positions.to(device)
         return Rows(self.items.to(device), positions, tuple(softmax.to(device) for softmax in self.softmaxes))
 
+    def put(self, part: Tensor, whole: Tensor, axis: int) -> None:
+        """Put what was computed for these rows where it belongs in the whole; ``axis`` of both is the tokens."""
+        if self.positions is None:
+            whole[self.items] = part
+        else:
+            whole.movedim(axis, 1)[self.items[:, None], self.positions] = part.movedim(axis, 1)
+
 
 @dataclass(frozen=True, eq=False)
 class Steering:
     """All changes of one attention call, of B items, H heads, N rows of tokens and K columns."""
 
     changes: tuple[Change, ...]
-    _plans: dict[tuple, tuple[Rows, ...]] = field(default_factory=dict)
+    _parts_of: dict[tuple, tuple[Rows, ...]] = field(default_factory=dict, init=False, repr=False)
 
     def and_(self, changes: Sequence[Change]) -> "Steering":
         """These changes, and further ones."""
@@ -105,12 +109,12 @@ class Steering:
         return tuple(dict.fromkeys(change.note for change in self.changes if change.note))
 
     def rows(self, shape: tuple[int, int, int, int], device: torch.device | None = None) -> tuple[Rows, ...]:
-        """All rows of a call of ``shape`` (B, H, N, K), in parts that are steered alike. Worked out once."""
+        """All rows of a call of ``shape`` (B, H, N, K), in parts that are steered alike. Worked out once a device."""
         device = torch.device("cpu") if device is None else device
         key = (*shape, device)
-        if key not in self._plans:
-            self._plans[key] = tuple(rows.to(device) for rows in self._parts(*shape))
-        return self._plans[key]
+        if key not in self._parts_of:
+            self._parts_of[key] = tuple(rows.to(device) for rows in self._parts(*shape))
+        return self._parts_of[key]
 
     def _parts(self, batch: int, heads: int, queries: int, keys: int) -> Iterator[Rows]:
         parts: dict[tuple, tuple[list[int], Tensor | None, list[Change]]] = {}
@@ -118,7 +122,7 @@ class Steering:
             changes = [change for change in self.changes if change.items.start <= item < change.items.stop]
             for positions, chosen in _by_position(changes, item, queries):
                 where = b"" if positions is None else positions.numpy().tobytes()
-                key = (where, tuple(change.effect for change in chosen))
+                key = (where, tuple(change.signature for change in chosen))
                 parts.setdefault(key, ([], positions, chosen))[0].append(item)
         for items, positions, chosen in parts.values():
             yield Rows(torch.tensor(items), positions, tuple(softmaxes(chosen, heads, keys)))
@@ -137,7 +141,7 @@ def _by_position(changes: Sequence[Change], item: int, queries: int) -> Iterator
 
 
 def softmaxes(changes: Sequence[Change], heads: int, keys: int) -> list[Softmax]:
-    """The softmaxes whose sum is a row to which these changes apply; [PLAIN] where there are none."""
+    """The softmaxes whose sum is a row to which these changes apply; a plain one where there are none."""
     bias, gain = torch.zeros(1, keys), torch.ones(1)
     for change in changes:
         if change.by == "attention" and not _is_of_all(change, keys):

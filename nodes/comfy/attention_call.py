@@ -21,7 +21,7 @@ class Arguments:
     function: Callable | None = None  # of ComfyUI, at the end of the kernel, where that can be intercepted
     override: Callable | None = None  # of another pack, which the kernel calls in its place
     steering: Steering | None = None
-    ran: "list[Arguments] | None" = None  # filled with the calls that were made of it in the end
+    calls_made: "list[Arguments] | None" = None  # where it is a list, the kernel adds what it calls attention with
 
     def run(self) -> Tensor:
         """Attention's output."""
@@ -83,6 +83,10 @@ class AttentionCall:
     def steering(self) -> Steering | None:
         """How those that act have changed it."""
         return self.arguments.steering
+
+    def with_kernel(self, kernel: Callable[[Arguments], Tensor]) -> "AttentionCall":
+        """The call made by another kernel."""
+        return replace(self, arguments=replace(self.arguments, kernel=kernel))
 
     def steered(self, steering: Steering) -> "AttentionCall":
         """The call with this steering in place of what it has."""

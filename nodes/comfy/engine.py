@@ -94,14 +94,14 @@ class Engine:
             yield
             if call is not None and forward is not None:
                 for consumer in self.consumers:
-                    self.notify(consumer, consumer.called, call, forward.layers_run)
+                    self.notify(consumer, consumer.forward_ended, call, forward.layers_run)
         finally:
             self._running.forward = before
 
-    def evaluated(self, branches: Set[str]) -> None:
-        """All calls of one evaluation have ended, which was for these of the watched branches."""
+    def evaluation_ended(self, branches: Set[str]) -> None:
+        """All calls of one evaluation, or of one context window of it, have ended: see ``Consumer``."""
         for consumer in self.consumers:
-            self.notify(consumer, consumer.evaluated, branches)
+            self.notify(consumer, consumer.evaluation_ended, branches)
 
     def attend(self, arguments: Arguments) -> Tensor:
         """Make one attention call that ComfyUI's override hands over. Returns its output."""

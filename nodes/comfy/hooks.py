@@ -65,7 +65,7 @@ class _Override:
     """
 
     def __init__(self, engine: Engine, previous: Callable | None) -> None:
-        self.engine, self.previous = engine, previous
+        self.engine = engine
         self.inner = previous if isinstance(previous, _Override) else None
         self.of_pack: Callable | None = self.inner.of_pack if self.inner else previous
         self._call = eager(self._attend)

@@ -1,8 +1,9 @@
 """Which calls of the denoiser are watched, and what is known of each."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,6 +28,29 @@ PERTURBED = (
 WINDOWS = "the video was denoised in context windows: maps of a frame are the mean of those windows that hold it"
 
 
+@dataclass(frozen=True)
+class _Conditionings:
+    """One list of conditionings that calc_cond_batch works on, which holds those of a watched branch."""
+
+    branch: str
+    by_uuid: Mapping[Any, Mapping[str, Any]]
+    areas: Mapping[Any, Area]  # by uuid
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """What one calc_cond_batch works on; as it is here, one that is not watched."""
+
+    lists: tuple[_Conditionings | None, ...] = ()  # by their position; None where a list is of no watched branch
+    window: Window | None = None
+    perturbed: frozenset[tuple] = frozenset()  # blocks whose attention it replaces for guidance
+
+    @property
+    def branches(self) -> set[str]:
+        """The watched ones that it is for."""
+        return {conditionings.branch for conditionings in self.lists if conditionings is not None}
+
+
 class ModelCalls:
     """The calls of the denoiser in one run of a sampler, for a latent of the shape of ``noise``.
 
@@ -47,13 +71,7 @@ class ModelCalls:
         self._grid = grid_of(noise)
         self.branch_was_called = False  # whether the denoiser was called for a watched branch
         self.evaluation = 0  # the number of the present one: one result of the denoiser, from one or several calls
-        # By position in the lists of calc_cond_batch: conditionings of the watched branches, and their areas, by uuid;
-        # and which branch a list is of.
-        self._watched: list[Mapping[Any, Mapping[str, Any]] | None] = []
-        self._areas: list[dict[Any, Area]] = []
-        self._branches: list[str] = []
-        self._window: Window | None = None  # of the present calc_cond_batch
-        self._perturbed: frozenset[tuple] = frozenset()  # blocks whose attention that replaces for guidance
+        self._present = _Evaluation()
         self._step = 0
         self._lock = threading.Lock()
         self.replaced = _replaced(guider.model_options)  # blocks whose attention the graph replaces
@@ -66,42 +84,38 @@ class ModelCalls:
         self, model: BaseModel, conds: list, x: Tensor, timestep: Tensor, options: Mapping[str, Any]
     ) -> Iterator[None]:
         """While ``_calc_cond_batch`` (comfy/samplers.py) works on these lists of conditionings."""
-        before = self._watched, self._areas, self._branches, self._window, self._perturbed
-        self._watched, self._areas, self._branches, self._window, self._perturbed = [], [], [], None, frozenset()
-        branches: set[str] = set()
+        before, self._present = self._present, _Evaluation()
         with self._engine.skipping("I2AM could not read the conditionings of a call"):
-            branches = self._recognise(model, conds, x, timestep, options)
+            self._present = self._recognised(model, conds, x, timestep, options)
         try:
             yield
-            self._engine.evaluated(branches)
+            self._engine.evaluation_ended(self._present.branches)
         finally:
-            self._watched, self._areas, self._branches, self._window, self._perturbed = before
+            self._present = before
 
-    def _recognise(
+    def _recognised(
         self, model: BaseModel, conds: list, x: Tensor, timestep: Tensor, options: Mapping[str, Any]
-    ) -> set[str]:
-        """Learn which lists of conditionings hold a watched branch. Returns the names of those branches.
+    ) -> _Evaluation:
+        """Which lists of conditionings hold a watched branch, and what else is known before the denoiser is called.
 
         Not by position: guiders and guidance patches order them as they like. The guider's own dictionaries
         of a branch are recognised in them, by identity: uuids are not unique, since ComfyUI copies dictionaries.
         """
-        by_branch = {branch: conditionings_of(self.guider, branch) for branch in self.branches}
-        branch_by_id = {id(c): c for conditionings in by_branch.values() for c in conditionings}
-        self._perturbed = frozenset(_replaced(options) - self.replaced)
-        if self._perturbed and not self._engine.acts:
+        own = [(c, branch) for branch in self.branches for c in conditionings_of(self.guider, branch)]
+        branch_by_id = {id(c): branch for c, branch in own}
+        perturbed = frozenset(_replaced(options) - self.replaced)
+        if perturbed and not self._engine.acts:
             if any(id(c) in branch_by_id for conditionings in conds for c in conditionings or ()):
                 self._skip(PERTURBED)
-            return set()
+            return _Evaluation()
         if "context_window" in options["transformer_options"]:  # dictionaries are copies, but not of another branch
-            uuids = {c.get("uuid") for c in branch_by_id.values() if "area" not in c}
-            branch_by_id = {id(c): c for conditionings in conds for c in conditionings or () if c.get("uuid") in uuids}
-        watched = [_by_uuid(conditionings, branch_by_id) for conditionings in conds]
-        self._areas = [areas_of(c, x, timestep) if w else {} for c, w in zip(conds, watched, strict=True)]
-        self._window = window_of(model, x, self._shape, timestep, options)
-        self._branches = [_branch_of(c or (), by_branch) if w else "" for c, w in zip(conds, watched, strict=True)]
-        self._watched = watched  # last: what could not be read is not watched
-        self.evaluation += self._window is None or self._window.is_first
-        return {branch for branch in self._branches if branch}
+            by_uuid = {c.get("uuid"): branch for c, branch in own if "area" not in c}
+            copies = [c for conditionings in conds for c in conditionings or () if c.get("uuid") in by_uuid]
+            branch_by_id = {id(c): by_uuid[c.get("uuid")] for c in copies}
+        lists = tuple(_watched(conditionings or (), branch_by_id, x, timestep) for conditionings in conds)
+        window = window_of(model, x, self._shape, timestep, options)
+        self.evaluation += window is None or window.is_first
+        return _Evaluation(lists, window, perturbed)
 
     def read(
         self,
@@ -132,14 +146,14 @@ class ModelCalls:
                 return None
             if any(c.placement.area is not None for c in chunks):
                 self._engine.note(COMBINED)
-            if self._window is not None:
+            if self._present.window is not None:
                 self._engine.note(WINDOWS)
             with self._lock:
                 self._step = step_of(float(options["sigmas"].max()), self._sigmas, self._step)
             tokens = 0 if text is None else text.shape[1]
             return ModelCall(
                 self._step, chunks, model, x.shape, tokens, conditions, options, self.regions, self.evaluation,
-                self._perturbed,
+                self._present.perturbed,
             )  # fmt: skip
         return None
 
@@ -150,7 +164,7 @@ class ModelCalls:
                 f"a call with {x.shape[0]} rows, not {self.items} for each conditioning, as context windows make them: "
                 "not supported yet"
             )
-        whole = Placement(window=self._window).shape(self.latent)
+        whole = Placement(window=self._present.window).shape(self.latent)
         if len(self.latent) == 3 and x.shape[2] != whole[0] and x.shape[3:] == whole[1:]:
             return f"a call for {x.shape[2]} of the {self.latent[0]} frames of the video: which ones is not known"
         if any(x.shape[2:] != chunk.placement.shape(self.latent) for chunk in chunks):
@@ -165,11 +179,10 @@ class ModelCalls:
         size = x_rows // len(lists)
         chunks = []
         for i, (number, uuid) in enumerate(zip(lists, uuids, strict=True)):
-            watched = self._watched[number] if number < len(self._watched) else None
-            if watched is not None and uuid in watched:
-                placement = Placement(self._grid, self._areas[number].get(uuid), self._window)
-                rows = slice(i * size, (i + 1) * size)
-                chunks.append(Chunk(rows, watched[uuid], placement, self._branches[number]))
+            own = self._present.lists[number] if number < len(self._present.lists) else None
+            if own is not None and uuid in own.by_uuid:
+                placement = Placement(self._grid, own.areas.get(uuid), self._present.window)
+                chunks.append(Chunk(slice(i * size, (i + 1) * size), own.by_uuid[uuid], placement, own.branch))
         return tuple(chunks)
 
 
@@ -190,34 +203,22 @@ def conditionings_of(guider: Any, branch: str) -> list[Mapping[str, Any]]:
     return (getattr(guider, "conds", None) or {}).get(branch) or []
 
 
-def _by_uuid(
-    conditionings: list | None, branch_by_id: Mapping[int, Mapping[str, Any]]
-) -> Mapping[Any, Mapping[str, Any]] | None:
-    """The conditionings of one list by uuid, if the list holds any of the branch; each list has its own uuids.
+def _watched(
+    conditionings: Sequence[Mapping[str, Any]], branch_by_id: Mapping[int, str], x: Tensor, timestep: Tensor
+) -> _Conditionings | None:
+    """One list of conditionings, if it holds any of a watched branch; each list has its own uuids.
 
     ComfyUI gives an area of one branch to the others as a copy, tags and uuid included, of which only the tensors are
     the other branch's own (``create_cond_with_same_area_if_none``, comfy/samplers.py): the tensors tell them apart.
     """
+    own = [c for c in conditionings if id(c) in branch_by_id]
+    if not own:
+        return None
     by_uuid = {}
-    for c in conditionings or ():
-        if id(c) in branch_by_id:
-            same = (other for other in conditionings or () if _tensors_of(other) == _tensors_of(c))
-            by_uuid[c.get("uuid")] = next(same, c)
-    return by_uuid or None
-
-
-def _branch_of(conditionings: Iterable[Mapping[str, Any]], by_branch: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The branch that a list of conditionings is of; "" where it is none of these.
-
-    By identity, or, of the copies that context windows make, by uuid.
-    """
-    names: tuple[Callable[[Mapping[str, Any]], Any], ...] = (id, lambda c: c.get("uuid"))
-    for name in names:
-        here = {name(c) for c in conditionings}
-        for branch, own in by_branch.items():
-            if any(name(c) in here for c in own):
-                return branch
-    return ""
+    for c in own:
+        same = (other for other in conditionings if _tensors_of(other) == _tensors_of(c))
+        by_uuid[c.get("uuid")] = next(same, c)
+    return _Conditionings(branch_by_id[id(own[0])], by_uuid, areas_of(conditionings, x, timestep))
 
 
 def _tensors_of(conditioning: Mapping[str, Any]) -> dict[str, int]:

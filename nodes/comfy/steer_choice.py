@@ -15,10 +15,10 @@ from torch import Tensor
 from ...i2am_core.attention.steering import WAYS, By, Change
 from ...i2am_core.attribution import Layer, Reference
 from ...i2am_core.recording.references import References
-from ...i2am_core.regions import cells_of
+from ...i2am_core.regions import has_aspect_of
 from ...i2am_core.selection import Selection, parse_selection, selects
-from ...i2am_core.tokens import TokenGrid, TokenGroup
 from .attention_call import AttentionCall
+from .chosen_tokens import columns_in, columns_of, rows_of_picture
 from .consumers.base import LocatedIn
 from .located import Located
 from .tags import is_fingerprint
@@ -84,14 +84,14 @@ class Choice:
         self._layers: dict[Layer, int] = {}  # numbered by the first call
         self._lock = threading.Lock()
 
-    # What a run has
+    # What a run holds, as it turns up
 
     def give(self, references: Sequence[Reference], branch: str) -> None:
         """Number the references that a branch was given."""
         with self._lock:
             self._references[branch].give(references)
 
-    def read(self, one: LocatedIn) -> "Read":
+    def numbered(self, one: LocatedIn) -> "Numbered":
         """Number what was located in the rows of one conditioning."""
         layer = one.first.layer
         placed = Layer(layer.name, one.chunk.placement.on(layer.grid).grid, layer.heads)
@@ -102,7 +102,7 @@ class Choice:
                 tuple(own.number(Reference.of(group)) for group in match.references)
                 for match in one.by_mechanism.values()
             )
-        return Read(one, selects(self.settings.selection.layers, number, layer.name), numbers)
+        return Numbered(one, selects(self.settings.selection.layers, number, layer.name), numbers)
 
     def check(self) -> None:
         """When all references and layers have been read once. Raises ValueError for what does not exist."""
@@ -119,18 +119,18 @@ class Choice:
 
     # What of it is chosen
 
-    def change(self, call: AttentionCall, read: "Read") -> Change | None:
+    def change(self, call: AttentionCall, numbered: "Numbered") -> Change | None:
         """The change of the rows of one conditioning; None where nothing of them is chosen."""
-        one, settings = read.one, self.settings
-        if not read.is_layer_chosen:
+        one, settings = numbered.one, self.settings
+        if not numbered.is_layer_chosen:
             return None
         of_groups = [
             columns
-            for match, numbers in zip(one.by_mechanism.values(), read.numbers, strict=True)
+            for match, numbers in zip(one.by_mechanism.values(), numbered.numbers, strict=True)
             for columns in self._columns(match, numbers, one.chunk.branch, call.shape[3])
         ]
         columns = torch.cat(of_groups).unique() if of_groups else torch.empty(0)
-        positions = self._positions(call, one)
+        positions = self._positions(one, call.shape[2])
         if not len(columns) or (positions is not None and not positions.any()):
             return None
         heads = self._heads(one.first.layer)
@@ -155,40 +155,32 @@ class Choice:
         return None
 
     def _columns(self, match: Located, numbers: Sequence[int], branch: str, keys: int) -> list[Tensor]:
-        """The chosen columns of what one mechanism located."""
-        chosen = [group for group, n in zip(match.references, numbers, strict=True) if self._is_chosen(n, branch)]
+        """The chosen columns of what one mechanism located, in parts that may overlap."""
+        pairs = zip(match.references, numbers, strict=True)
+        chosen = [(group, number) for group, number in pairs if self._is_chosen(number, branch)]
         if (region := self.settings.reference_region) is None:
-            with_class_tokens = {id(x): x for group in chosen for x in _with_class_token(group, match.references)}
-            columns = [match.columns(group.index, keys) for group in with_class_tokens.values()]
-            return columns + [match.columns(match.placeless[x.name], keys) for x in chosen if x.name in match.placeless]
+            return columns_of([group for group, _ in chosen], match, keys)
         columns = []
-        for group in chosen:
-            number = self._references[branch].counted.index(numbers[match.references.index(group)])
-            if group.grid is not None:
-                columns.append(match.columns(_tokens_in(region, group, group.grid, number, match), keys))
-            elif not any(other.key == group.key and other.grid is not None for other in match.references):
-                refuse(NO_PLACES.format(number, group.name))
+        for group, number in chosen:
+            counted = self._references[branch].counted.index(number)
+            if group.grid is None:
+                if not any(other.key == group.key and other.grid is not None for other in match.references):
+                    refuse(NO_PLACES.format(counted, group.name))
+                continue
+            if not has_aspect_of(region, group.grid):
+                height, width = region.shape[-2:]
+                tokens = f"{group.grid.width} by {group.grid.height}"
+                refuse(OTHER_ASPECT.format(width, height, counted, group.name, tokens))
+            columns.append(columns_in(region[0], group, match, keys))
         return columns
 
-    def _positions(self, call: AttentionCall, one: LocatedIn) -> Tensor | None:
+    def _positions(self, one: LocatedIn, queries: int) -> Tensor | None:
         """The rows of tokens that are steered, ``[items or 1, N]``; None for all."""
         region = self.settings.generated_region
         if region is None and self.settings.through == "everything":
             return None
-        match = one.first
-        positions = torch.zeros(1, call.shape[2], dtype=torch.bool)
-        positions[:, match.queries] = True
-        if match.gain is not None:  # where it is 0 a row is not of the picture
-            counts = match.gain.cpu() != 0
-            positions = positions.repeat(len(counts), 1)
-            positions[:, match.queries] &= counts
-        if region is not None:
-            placed = one.chunk.placement.on(match.layer.grid)
-            inside = placed.here(cells_of(region, placed.grid))
-            assert inside is not None
-            positions = positions.repeat(max(1, len(inside) // len(positions)), 1)
-            positions[:, match.queries] &= inside
-        return None if positions.all() else positions
+        rows = rows_of_picture(one, queries, region)
+        return None if rows.all() else rows
 
     def _heads(self, layer: Layer) -> Tensor | None:
         if self.settings.selection.all_heads:
@@ -199,8 +191,8 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Read:
-    """What a call reads in the rows of one conditioning: the ``numbers`` of the references of each mechanism."""
+class Numbered:
+    """What was located in the rows of one conditioning, with the ``numbers`` of the references of each mechanism."""
 
     one: LocatedIn
     is_layer_chosen: bool
@@ -219,22 +211,6 @@ def _same_reference(reference: Reference, others: Sequence[Reference]) -> int | 
         if (other.name, other.key) == (reference.name, reference.key):
             return number
     return next((n for n, x in enumerate(others) if x.key == reference.key and is_fingerprint(x.key)), None)
-
-
-def _with_class_token(group: TokenGroup, groups: Sequence[TokenGroup]) -> list[TokenGroup]:
-    """The group, and that of its class token, which has no place in the image."""
-    beside = [x for x in groups if group.grid is not None and x.grid is None and x.key and x.key == group.key]
-    return [group, *beside]
-
-
-def _tokens_in(region: Tensor, group: TokenGroup, grid: TokenGrid, number: int, match: Located) -> Tensor:
-    """The columns of a reference's tokens in a region ``[1, H, W]`` that is painted on it."""
-    height, width = region.shape[-2:]
-    if abs(grid.width - grid.height * width / height) > 1 and abs(grid.height - grid.width * height / width) > 1:
-        refuse(OTHER_ASPECT.format(width, height, number, group.name, f"{grid.width} by {grid.height}"))
-    inside = cells_of(region[0], grid)
-    inside = inside if group.cells is None else inside[group.cells]
-    return torch.arange(match.keys)[group.index][inside]
 
 
 def refuse(reason: str) -> NoReturn:

@@ -6,13 +6,14 @@ from dataclasses import replace
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ...i2am_core.regions import has_aspect_of
 from .captured import mask_of
 from .consumers.steer import Steer
 from .engine import Engine
 from .located import Regions
 from .mechanisms import chosen
 from .mechanisms.canvas_regions import CanvasRegions
-from .model_calls import ModelCalls
+from .model_calls import ModelCalls, grid_of
 from .run import Part, Sampling, Watch, watched
 from .steer_choice import Choice, Settings, refuse
 
@@ -94,16 +95,16 @@ def _canvas(settings: Settings, sampling: Sampling) -> Regions | None:
 
 def _check_fits(region: Tensor, sampling: Sampling) -> None:
     """Raises ValueError where a region cannot be of the pictures that are made."""
-    (height, width), (rows, columns) = region.shape[-2:], sampling.noise.shape[-2:]
     if len(region) not in (1, len(sampling.noise)):
         raise ValueError(
             f"got {len(region)} masks as generated_region for {len(sampling.noise)} picture(s): give one, which is "
             "used for all, or one for each."
         )
-    if abs(columns - rows * width / height) > 1 and abs(rows - columns * height / width) > 1:
+    grid = grid_of(sampling.noise)
+    if not has_aspect_of(region, grid):
         raise ValueError(
-            f"generated_region is {width} wide and {height} high, but the latent has {columns} by {rows} cells: "
-            "another aspect. Paint the mask on a picture of the size that is sampled."
+            f"generated_region is {region.shape[-1]} wide and {region.shape[-2]} high, but the latent has {grid.width} "
+            f"by {grid.height} cells: another aspect. Paint the mask on a picture of the size that is sampled."
         )
 
 

@@ -27,8 +27,8 @@ def kernel_of(attention: Callable[..., Tensor]) -> Callable[[Arguments], Tensor]
 
 
 def _called(attention: Callable[..., Tensor], arguments: Arguments) -> Tensor:
-    if arguments.ran is not None:
-        arguments.ran.append(arguments)
+    if arguments.calls_made is not None:
+        arguments.calls_made.append(arguments)
     return attention(*arguments.args, **arguments.kwargs)
 
 
@@ -44,7 +44,7 @@ def _steered(attention: Callable[..., Tensor], arguments: Arguments, steering: S
         if output is None:
             tokens = part.shape[-2] if rows.positions is None else q.shape[-2]
             output = part.new_empty(q.shape[0], *part.shape[1:-2], tokens, part.shape[-1])
-        _put(output, part, rows)
+        rows.put(part, output, axis=-2)
     assert output is not None
     return output
 
@@ -74,7 +74,7 @@ def _of_rows(arguments: Arguments, rows: Rows) -> Arguments:
 def _sum_of_softmaxes(attention: Callable[..., Tensor], arguments: Arguments, softmaxes: tuple[Softmax, ...]) -> Tensor:
     if not softmaxes:  # no column is left: one of them says what shape the output has
         q, k, v = arguments.args[:3]
-        arguments = replace(arguments, ran=None).with_columns(q, k[..., :1, :], v[..., :1, :], None)
+        arguments = replace(arguments, calls_made=None).with_columns(q, k[..., :1, :], v[..., :1, :], None)
         return torch.zeros_like(_called(attention, arguments))
     output: Tensor | None = None
     for softmax in softmaxes:
@@ -108,13 +108,3 @@ def _times(output: Tensor, gain: Tensor, heads: int) -> Tensor:
     if output.ndim == 4:
         return output * gain[:, None, None]
     return output * gain if len(gain) == 1 else (output.unflatten(-1, (heads, -1)) * gain[:, None]).flatten(-2)
-
-
-def _put(output: Tensor, part: Tensor, rows: Rows) -> None:
-    items = rows.items
-    if rows.positions is None:
-        output[items] = part
-    elif output.ndim == 3:
-        output[items[:, None], rows.positions] = part
-    else:
-        output[items[:, None], :, rows.positions] = part.transpose(1, 2)

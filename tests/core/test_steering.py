@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from i2am_core import Logits, Positions, TokenGroup, span
 from i2am_core.attention.marginals import attribute
-from i2am_core.attention.steered import SteeredItems, attribute_steered
+from i2am_core.attention.steered_marginals import SteeredItems
 from i2am_core.attention.steering import Change, Steering
 
 B, H, N, K, D = 2, 3, 6, 7, 4
@@ -98,13 +98,12 @@ def test_shares_are_of_what_was_computed(drawn, seed, scoped):
     gain = torch.tensor([[1.0, 0.5, 1.0, 2.0, 1.0]] * B)
     for item in range(B):
         items = slice(item, item + 1)
-        maps = attribute_steered(
+        maps = SteeredItems(steering, items, (B, H, N, K)).attribute(
             q[items],
             k[items],
             groups,
             Logits(),
             Positions(queries, gain[items], None if scope is None else scope[items]),
-            SteeredItems(steering, items, (B, H, N, K)),
         )
         for group, of_group in zip(groups, maps, strict=True):
             for head in range(H):
@@ -132,7 +131,7 @@ def test_maps_of_the_paper_are_of_the_weighed_logits(strength):
     groups = [span("first", 0, count=3), span("second", 3, count=4)]
     positions = Positions(pair_rows=torch.tensor([0, 3]))
     expected = attribute(q, k, groups, Logits(bias=bias), positions)
-    got = attribute_steered(q, k, groups, Logits(), positions, SteeredItems(steering, slice(0, B), (B, H, N, K)))
+    got = SteeredItems(steering, slice(0, B), (B, H, N, K)).attribute(q, k, groups, Logits(), positions)
     names = ("r2g_paper", "g2r_paper", "r2g_share", "g2r_share", "g2r_pairs", "r2g_pairs")
     for one, other in zip(got, expected, strict=True):
         for name in names:

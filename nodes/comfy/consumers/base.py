@@ -49,11 +49,14 @@ class Consumer:
     def after(self, call: AttentionCall, located: Sequence[LocatedIn], output: Tensor) -> None:
         """After the kernel has run. ``call`` is the one that was made; its ``output`` must not be changed."""
 
-    def called(self, call: ModelCall, layers: Set[str]) -> None:
+    def forward_ended(self, call: ModelCall, layers: Set[str]) -> None:
         """A call of the denoiser has ended; ``layers`` are those whose blocks ran in it, as far as hooks say."""
 
-    def evaluated(self, branches: Set[str]) -> None:
-        """All calls of one evaluation of the denoiser have ended; ``branches`` are the watched ones that it was for."""
+    def evaluation_ended(self, branches: Set[str]) -> None:
+        """All calls of one evaluation, or of one context window of it, have ended.
+
+        ``branches`` are the watched ones that it was for: none, where a guidance node evaluates another one alone.
+        """
 
     def skip(self, skip: Skip, calls: int = 1) -> None:
         """Attention calls in which nothing was located, or that were not observed; each chunk of a call counts.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ....i2am_core.attention.intercept import Interceptor
 from ....i2am_core.attention.marginals import Logits, Positions, attribute
-from ....i2am_core.attention.steered import SteeredItems, attribute_steered
+from ....i2am_core.attention.steered_marginals import SteeredItems
 from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attribution import Attribution, Layer, Reference
 from ....i2am_core.recording.recorder import Place, Recorder
@@ -54,7 +54,7 @@ class Record(Consumer):
         arguments = call.arguments
         if arguments.function is None or self._not_intercepted[arguments.function] >= MOST_ATTEMPTS:
             return None
-        return replace(call, arguments=replace(arguments, kernel=InterceptedKernel(arguments.kernel)))
+        return call.with_kernel(InterceptedKernel(arguments.kernel))
 
     def after(self, call: AttentionCall, located: Sequence[LocatedIn], output: Tensor) -> None:
         logsumexp = self._intercepted(call)
@@ -101,7 +101,7 @@ class Record(Consumer):
         assert function is not None
         self._not_intercepted[function] += not kernel.interceptor.intercepted
         if call.steering is not None:
-            return _steered_total(call, call.steering, kernel.interceptor, kernel.ran)
+            return _steered_total(call, call.steering, kernel.interceptor, kernel.calls_made)
         return kernel.interceptor.total(call.q, call.k, call.scale, call.bias)
 
     def _record(self, call: AttentionCall, chunk: Chunk, located: Located, logsumexp: Tensor | None) -> str:
@@ -113,18 +113,15 @@ class Record(Consumer):
         pair_rows = None if placed.cells is not None else self._pair_rows(numbers, layer, located, region)
         all_columns = located.keys == call.k.shape[2]  # which the intercepted sums are over
         total = logsumexp[rows] if all_columns and logsumexp is not None else None
-        attention = (
+        maps_of = attribute if call.steering is None else SteeredItems(call.steering, rows, call.shape).attribute
+        marginals = maps_of(
             call.q[rows],
             call.k[rows][:, :, : located.keys],
             located.references,
             Logits(call.scale, call.bias_of(rows, located.keys), total),
             Positions(located.queries, placed.gain(located.gain), placed.here(region), pair_rows),
+            self.recorder.chunk_bytes,
         )
-        if call.steering is None:
-            marginals = attribute(*attention, self.recorder.chunk_bytes)
-        else:
-            steered = SteeredItems(call.steering, rows, call.shape)
-            marginals = attribute_steered(*attention, steered, self.recorder.chunk_bytes)
         for number, group, maps in zip(numbers, located.references, marginals, strict=True):
             place = Place(
                 layer=layer,
@@ -166,22 +163,19 @@ class Record(Consumer):
 
 
 def _steered_total(
-    call: AttentionCall, steering: Steering, interceptor: Interceptor, ran: Sequence[Arguments]
+    call: AttentionCall, steering: Steering, interceptor: Interceptor, calls_made: Sequence[Arguments]
 ) -> Tensor | None:
-    """The row log-sum-exp of a steered call, whose rows that are steered otherwise ``ran`` as calls of their own."""
+    """The row log-sum-exp of a steered call, from those of the calls that were made of it: one for each part of it."""
     parts = steering.rows(call.shape, call.q.device)
     if any(len(rows.softmaxes) != 1 for rows in parts):
         return None
-    made = [AttentionCall.read(call.model_call, arguments) for arguments in ran]
+    made = [AttentionCall.read(call.model_call, arguments) for arguments in calls_made]
     totals = interceptor.totals([(x.q, x.k, x.scale, x.bias) for x in made])
     if totals is None:
         return None
     total = totals[0].new_empty(call.shape[:3])
     for rows, part in zip(parts, totals, strict=True):
-        if rows.positions is None:
-            total[rows.items] = part
-        else:
-            total[rows.items[:, None], :, rows.positions] = part.transpose(1, 2)
+        rows.put(part, total, axis=2)
     return total
 
 
@@ -191,10 +185,10 @@ class InterceptedKernel:
 
     kernel: Callable[[Arguments], Tensor]
     interceptor: Interceptor | None = None
-    ran: list[Arguments] = field(default_factory=list)
+    calls_made: list[Arguments] = field(default_factory=list)
 
     def __call__(self, arguments: Arguments) -> Tensor:
-        if arguments.ran is not None:  # of another one that records, around this
-            self.ran = arguments.ran
+        if arguments.calls_made is not None:  # of another one that intercepts, around this
+            self.calls_made = arguments.calls_made
         with Interceptor() as self.interceptor:
-            return self.kernel(replace(arguments, ran=self.ran))
+            return self.kernel(replace(arguments, calls_made=self.calls_made))

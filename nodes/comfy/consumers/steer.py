@@ -14,7 +14,7 @@ from ....i2am_core.attribution import Reference
 from ..attention_call import AttentionCall
 from ..callers import function_of
 from ..located import ModelCall, Skip
-from ..steer_choice import Choice, Read, refuse
+from ..steer_choice import Choice, Numbered, refuse
 from .base import Consumer, LocatedIn
 
 COUPLES_ROWS = (
@@ -39,32 +39,32 @@ class Steer(Consumer):
 
     def __init__(self, choice: Choice, steps: Set[int]) -> None:
         self.choice, self.steps = choice, steps
-        self._ran: dict[tuple, Set[str]] = {}  # layers that ran, by the conditionings of a call of the denoiser
+        self._layers_run: dict[tuple, Set[str]] = {}  # at first, by the conditionings of a call of the denoiser
         self._evaluated: set[str] = set()  # branches
-        self._without = 0  # evaluations without the first branch
+        self._without = 0  # evaluations before any of the first branch
         self._lock = threading.Lock()
 
     def given(self, references: Sequence[Reference], branch: str) -> None:
         self.choice.give(references, branch)
 
     def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
-        reads = [self.choice.read(one) for one in located]
+        numbered = [self.choice.numbered(one) for one in located]
         _check_certain(call, located)
         chosen = call.model_call.step in self.steps
         if not chosen and self._evaluated:  # the first evaluation says what does not exist, whatever its step
             return None
-        key = (id(self), id(call.steering), call.shape, *(read.signature for read in reads))
-        steering: Steering | None = call.model_call.once(key, lambda: self._steering(call, reads))
+        key = (self, call.steering, call.shape, *(one.signature for one in numbered))
+        steering: Steering | None = call.model_call.once(key, lambda: self._steering(call, numbered))
         return call.steered(steering) if chosen and steering is not None else None
 
-    def called(self, call: ModelCall, layers: Set[str]) -> None:
+    def forward_ended(self, call: ModelCall, layers: Set[str]) -> None:
         if call.perturbed:  # guidance leaves blocks out on purpose
             return
-        ran = self._ran.setdefault(tuple(call.options["uuids"]), frozenset(layers))
-        if missing := sorted(ran - layers):
+        at_first = self._layers_run.setdefault(tuple(call.options["uuids"]), frozenset(layers))
+        if missing := sorted(at_first - layers):
             refuse(CACHED.format(missing[0] if len(missing) == 1 else f"{len(missing)} of its blocks"))
 
-    def evaluated(self, branches: Set[str]) -> None:
+    def evaluation_ended(self, branches: Set[str]) -> None:
         first = self.choice.branches[0]
         with self._lock:
             is_new = first in branches and first not in self._evaluated
@@ -88,9 +88,9 @@ class Steer(Consumer):
     def retract(self, layers: Sequence[str], skip: Skip) -> None:
         refuse(skip.reason)
 
-    def _steering(self, call: AttentionCall, reads: Sequence[Read]) -> Steering | None:
+    def _steering(self, call: AttentionCall, numbered: Sequence[Numbered]) -> Steering | None:
         """The changes that the call has, and ours; None where there is nothing to change."""
-        made = (self.choice.change(call, read) for read in reads)
+        made = (self.choice.change(call, one) for one in numbered)
         changes: list[Change] = [change for change in made if change is not None]
         return (call.steering or Steering(())).and_(changes) if changes else None
 

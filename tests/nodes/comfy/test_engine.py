@@ -103,6 +103,9 @@ def test_one_that_acts_knows_that_no_reference_was_there(name):
     assert attribution.skipped and torch.equal(latent, graph.sample()["samples"])
 
 
+ENDED = ["forward_ended", "evaluation_ended"]
+
+
 class Breaks(Notified):
     def __init__(self, acts, method):
         super().__init__()
@@ -113,7 +116,7 @@ class Breaks(Notified):
         raise RuntimeError("out of luck")
 
 
-@pytest.mark.parametrize("method", ["given", "before", "after", "skip", "note"])
+@pytest.mark.parametrize("method", ["given", "before", "after", "skip", "note", *ENDED])
 def test_one_that_looks_and_fails_costs_itself_only(method):
     graph, broken = tiny_graphs.omnigen2_edit(), Breaks(False, method)
     graph.positive = [*graph.positive, *graph.positive]  # combined, which is noted
@@ -125,7 +128,7 @@ def test_one_that_looks_and_fails_costs_itself_only(method):
     assert method != "after" or any("out of luck" in reason for reason in broken.skips)
 
 
-@pytest.mark.parametrize("method", ["given", "before", "after", "skip"])
+@pytest.mark.parametrize("method", ["given", "before", "after", "skip", *ENDED])
 def test_one_that_acts_and_fails_is_not_passed_over(method):
     with pytest.raises(RuntimeError) as raised:
         sampled(tiny_graphs.omnigen2_edit(), Breaks(True, method))

@@ -16,13 +16,16 @@ from by_hand import ByHand
 from comfy import context_windows
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 from ip_adapter_standin import SETTINGS, StandIn, weights
-from mechanisms import steered
+from mechanisms import steered, with_strength_of
 from steered_oracle import Run
 
 from i2am_pack.i2am_core import MapKind, Selection, maps
 from i2am_pack.nodes.comfy.captured import capture_with
+from i2am_pack.nodes.comfy.consumer_watch import ConsumerWatch
+from i2am_pack.nodes.comfy.consumers import Consumer
 from i2am_pack.nodes.comfy.consumers.steer import ROW_COUPLING
 from i2am_pack.nodes.comfy.handle import Capture, Settings
+from i2am_pack.nodes.comfy.run import watched
 from i2am_pack.nodes.tag_reference import I2AMTagReference
 
 
@@ -252,8 +255,14 @@ def test_context_windows(cfg):
     graph.model.model_options["context_handler"] = handler
     context_windows.create_prepare_sampling_wrapper(graph.model)
     mask = region(2, 3, (0, 1), (1, 2))
-    rows = [frame * 6 + cell for frame in range(3) for cell in (1, 5)]
-    run = Run(lambda queries, keys: [ByHand(0.3, range(18, 30), rows=rows)] if keys == 30 else ())
+
+    def by_hand(queries, keys):
+        """Newer cores put a further frame before those of a later window."""
+        frames = {30: 3, 36: 4}.get(keys, 0)
+        rows = [frame * 6 + cell for frame in range(frames) for cell in (1, 5)]
+        return [ByHand(0.3, range(keys - 12, keys), rows=rows)] if frames else ()
+
+    run = Run(by_hand)
     latent = graph.sample(steered(graph.model, 0.3, generated_region=mask))["samples"]
     differ(latent, graph.sample()["samples"])
     close(latent, graph.sample(run.on(graph.model))["samples"])
@@ -276,6 +285,33 @@ def test_every_conditioning_of_a_guider_is_steered():
     expected = sample(run.on(graph.model))
     differ(expected, sample(graph.model))
     close(sample(steered(graph.model, 0.3)), expected)
+
+
+class Alternates(Consumer):
+    """In the positive branch, references count 8 times in one attention call and 0.1 times in the next."""
+
+    acts = True
+
+    def __init__(self):
+        self.calls = 0
+
+    def before(self, call, located):
+        self.calls += 1
+        return with_strength_of(call, located, (0.1, 8.0)[self.calls % 2])
+
+
+def test_another_consumer_that_acts_may_change_each_layer_otherwise():
+    graph, calls = kontext(), []
+    other = ConsumerWatch(lambda: [Alternates()], acts=True)
+
+    def by_hand(queries, keys):
+        if keys != 33:
+            return ()
+        calls.append(keys)
+        return [ByHand((0.1, 8.0)[len(calls) % 2], range(19, 33), branches=[0]), ByHand(0.5, range(19, 27))]
+
+    latent = graph.sample(watched(steered(graph.model, 0.5, reference=0), other))["samples"]
+    close(latent, graph.sample(Run(by_hand).on(graph.model))["samples"])
 
 
 def on_a_canvas(queries, keys):
@@ -602,14 +638,14 @@ def test_an_interrupt_leaves_nothing(monkeypatch):
 def test_row_sums_of_steered_rows_are_those_of_the_kernel(name, monkeypatch):
     """Where ComfyUI runs PyTorch's attention: as with every other, that is the same map without a second pass."""
     graph, settings = kontext(), BESIDE[name]
-    found = []
+    attributions = []
     kernels = comfy.ldm.modules.attention
     for attention in (kernels.attention_sub_quad, kernels.attention_pytorch):
         monkeypatch.setattr("comfy.ldm.flux.math.optimized_attention", attention)
         model, handle = captured(steered(graph.model, **settings))
-        found.append(handle.find(graph.sample(model)["samples"]))
-    (computed,), (intercepted,) = (x.row_sums for x in found)
+        attributions.append(handle.find(graph.sample(model)["samples"]))
+    (computed,), (intercepted,) = (x.row_sums for x in attributions)
     assert computed.startswith("scaled_dot_product") and intercepted.startswith("intercepted") == ("by" not in settings)
-    for key, entry in found[0].entries.items():
+    for key, entry in attributions[0].entries.items():
         for kind, values in entry.maps.items():
-            close(found[1].entries[key].maps[kind], values, rtol=1e-3)
+            close(attributions[1].entries[key].maps[kind], values, rtol=1e-3)

@@ -23,34 +23,30 @@ class SteeredItems:
     items: slice
     shape: tuple[int, int, int, int]
 
+    def attribute(
+        self,
+        q: Tensor,
+        k: Tensor,
+        references: Sequence[TokenGroup],
+        logits: Logits,
+        positions: Positions,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> list[Marginals]:
+        """As ``marginals.attribute``, of these items: ``q [b, H, N, D]``, and ``k`` without columns that are repeated.
 
-def attribute_steered(
-    q: Tensor,
-    k: Tensor,
-    references: Sequence[TokenGroup],
-    logits: Logits,
-    positions: Positions,
-    steered: SteeredItems,
-    chunk_bytes: int = CHUNK_BYTES,
-) -> list[Marginals]:
-    """As ``attribute``, of the steered items: ``q [b, H, N, D]``, and ``k`` without columns that are repeated.
-
-    ``logits`` are those before steering, but for ``total``, which is that of the steered rows. Shares are the sum over
-    the softmaxes of each row, times their gains; maps of the paper are those of the first one.
-    """
-    by_class = []
-    for heads in _classes_of_heads(steered):
-        terms = []
-        for softmax in _terms(steered, heads, k.shape[2]):
-            bias = _sum(logits.bias, softmax.bias, heads, q.dtype)
-            gain = _product(positions, softmax.gain, q.shape)
-            of_heads = dataclasses.replace(
-                logits, bias=bias, total=None if logits.total is None else logits.total[:, heads]
-            )
-            where = dataclasses.replace(positions, gain=gain)
-            terms.append(attribute(q[:, heads], k[:, heads], references, of_heads, where, chunk_bytes))
-        by_class.append((heads, [_added(list(maps)) for maps in zip(*terms, strict=True)]))
-    return [_joined([(heads, maps[n]) for heads, maps in by_class], q.shape[1]) for n in range(len(references))]
+        ``logits`` are those before steering, but for ``total``, which is that of the steered rows. Shares are the sum
+        over the softmaxes of each row, times their gains; maps of the paper are those of the first one.
+        """
+        by_class = []
+        for heads in _classes_of_heads(self):
+            total = None if logits.total is None else logits.total[:, heads]
+            terms = []
+            for term in _terms(self, heads, k.shape[2]):
+                of_term = dataclasses.replace(logits, bias=_sum(logits.bias, term.bias, heads, q.dtype), total=total)
+                where = dataclasses.replace(positions, gain=_product(positions, term.gain, q.shape[2]))
+                terms.append(attribute(q[:, heads], k[:, heads], references, of_term, where, chunk_bytes))
+            by_class.append((heads, [_added(list(maps)) for maps in zip(*terms, strict=True)]))
+        return [_joined([(heads, maps[n]) for heads, maps in by_class], q.shape[1]) for n in range(len(references))]
 
 
 @dataclass(frozen=True)
@@ -109,11 +105,11 @@ def _sum(own: Tensor | None, added: Tensor | None, heads: Tensor, dtype: torch.d
     return own + added.to(own)
 
 
-def _product(positions: Positions, gain: Tensor | None, shape: torch.Size) -> Tensor | None:
+def _product(positions: Positions, gain: Tensor | None, queries: int) -> Tensor | None:
     """The gain of the generated positions: what they have of their own, times that of a softmax."""
     if gain is None:
         return positions.gain
-    gain = gain.expand(-1, shape[2])[:, positions.queries]
+    gain = gain.expand(-1, queries)[:, positions.queries]
     return gain if positions.gain is None else gain.to(positions.gain) * positions.gain
 
 

@@ -1,0 +1,418 @@
+"""Measure I2AM Steer on held-out scenes of the demo model, through the node itself and ComfyUI's own sampler.
+
+    scripts/demo --steer
+
+Prints Markdown tables: two references in one context; strengths for a full and for a weakened reference; parts of the
+reference and of the picture; parts of the run. A distance is the rms over the pixels inside the inpainting mask, of
+colours in [0, 1]; PSNR is that inside the mask, against the truth. Both are means over the scenes, and brackets are
+95 % of a bootstrap over scenes.
+"""
+
+# ComfyUI's own nodes have no types.
+# mypy: allow-untyped-calls
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import cpu  # noqa: F401  (must come before ComfyUI's other modules)
+
+import comfy.sample  # isort: skip
+import nodes as comfyui_nodes  # isort: skip
+from safetensors.torch import load_file, save_file
+
+from ..i2am_core import TokenGrid
+from ..i2am_core.regions import cells_of
+from ..nodes.comfy.tags import KEY, tag
+from ..nodes.steer import I2AMSteer
+from ..nodes.tag_reference import I2AMTagReference
+from . import data, sprites
+from .evaluate import SAMPLER, SCENES, SCHEDULER, STEPS
+from .model import load
+from .nodes import DemoReference
+
+Conditioning: TypeAlias = list[list[Any]]
+
+BATCH = 16  # scenes that are sampled together
+RESAMPLES = 4000
+CHOICES = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 10.0]  # of one of two references, by attention
+STRENGTHS = [0.0, 0.5, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0]  # by output
+WEAKENED = {"half": 0.5, "quarter": 0.25}  # what is left of how far a token is from the mean of all
+STRENGTHENED = {"attention": [0.0, 1.0, 2.0, 4.0, 10.0], "output": [2.0, 5.0]}  # the weakened one of two
+COMPARED = [0.0, 0.5, 5.0]  # strengths at which both ways are compared
+UNSTEERED: dict[str, Any] = dict(
+    strength=1.0, by="attention", reference=-1, through="everything", branch="both", steps="all", layers="all",
+    heads="all", mechanism="auto",
+)  # fmt: skip
+
+
+class Study:
+    """Held-out scenes, and what the demo model paints in them, however it is steered.
+
+    ``cache`` is a folder for pictures that are painted: a run that was interrupted goes on from there. It has to be
+    emptied where the code or the weights have changed.
+    """
+
+    def __init__(self, count: int = SCENES, steps: int = STEPS, seed: int = 1, cache: Path | None = None) -> None:
+        self.count, self.steps, self.seed = count, steps, seed
+        self.cache = None if cache is None else cache / f"{count} scenes, {steps} steps, seed {seed}"
+        held_out = sprites.held_out_sprites()
+        spread = torch.arange(count) * len(held_out) // count % len(held_out)
+        self.scenes = data.draw_scenes(held_out[spread], torch.Generator().manual_seed(seed))
+        self.model, _, encoder = load()
+        self.latent = data.to_latent(self.scenes.masked_image)
+        self.noise = comfy.sample.prepare_noise(self.latent, seed)
+        self.conditionings = conditionings(encoder, self.scenes.reference)
+        self.regions = regions(self.scenes)
+        self._painted: dict[str, Tensor] = {}
+
+    def paint(self, conditioning: str = "own", **steered: Any) -> Tensor:
+        """Pictures ``[B, 3, IMAGE, IMAGE]``, with these inputs of I2AM Steer; regions by their name."""
+        key = " ".join([conditioning, *(f"{name}={value}" for name, value in steered.items())])
+        if key not in self._painted:
+            path = None if self.cache is None else self.cache / (re.sub(r"[^\w.,=-]+", "_", key) + ".safetensors")
+            if path is not None and path.exists():
+                self._painted[key] = load_file(path)["image"]
+            else:
+                # Only one mask can be painted on the references of a batch, and these have their objects elsewhere.
+                batch = 1 if "reference_region" in steered else BATCH
+                parts = torch.arange(self.count).split(batch)
+                self._painted[key] = torch.cat([self._sampled(conditioning, part, steered) for part in parts])
+                if path is not None:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    save_file({"image": self._painted[key]}, path)
+        return self._painted[key]
+
+    def _sampled(self, conditioning: str, part: Tensor, steered: dict[str, Any]) -> Tensor:
+        ((tokens, about),) = self.conditionings[conditioning]
+        model, tokens = self.model, tokens[part]
+        if steered:
+            masks = {name: self.regions[value][part] for name, value in steered.items() if name.endswith("_region")}
+            (model,) = I2AMSteer.execute(model, **(UNSTEERED | steered | masks)).args
+        with torch.inference_mode():
+            samples = comfy.sample.sample(
+                model, self.noise[part], self.steps, 1.0, SAMPLER, SCHEDULER, [[tokens, about]],
+                [[torch.zeros_like(tokens), {}]], self.latent[part], noise_mask=self.scenes.mask[part], seed=self.seed,
+                disable_pbar=True,
+            )  # fmt: skip
+        return data.to_image(samples)
+
+    def psnr(self, image: Tensor) -> Tensor:
+        """Inside the mask, against the truth, in dB: ``[B]``."""
+        return -20 * self.distance(image, self.scenes.image).log10()
+
+    def distance(self, one: Tensor, other: Tensor, where: Tensor | None = None) -> Tensor:
+        """Root mean square over the pixels of ``where [B, 1, IMAGE, IMAGE]``, by default the mask: ``[B]``."""
+        where = self.scenes.mask if where is None else where
+        squares = ((one - other).square() * where).flatten(1).sum(1)
+        return (squares / (3 * where.flatten(1).sum(1))).sqrt()
+
+
+# What is sampled
+
+
+def conditionings(encoder: torch.nn.Module, images: Tensor) -> dict[str, Conditioning]:
+    """Of reference images ``[B, 3, IMAGE, IMAGE]``: the scene's own, that of another scene, both, and weakened ones."""
+    own, other = (
+        DemoReference.execute(encoder, pixels.movedim(1, -1)).args[0] for pixels in (images, _of_another_scene(images))
+    )
+    weakened = {f"own, {name}": drawn_to_mean(own, left) for name, left in WEAKENED.items()}
+    both = {f"{name} + other": joined(one, other) for name, one in [("own", own), *weakened.items()]}
+    return {"own": own, "other": other} | weakened | both
+
+
+def joined(first: Conditioning, second: Conditioning) -> Conditioning:
+    """Two references in one context. ComfyUI's node keeps the marks of the first; the second is marked again."""
+    (both,) = comfyui_nodes.ConditioningConcat().concat(first, second)
+    return I2AMTagReference.execute(first, both).args[0]
+
+
+def drawn_to_mean(conditioning: Conditioning, left: float) -> Conditioning:
+    """A reference that says less: its tokens lie ``left`` as far from their mean as they did."""
+    ((tokens, _),) = conditioning
+    mean = tokens.mean(1, keepdim=True)
+    weaker = mean + left * (tokens - mean)
+    return [[weaker, {KEY: [tag("weakened reference", 0, weaker, (data.GRID, data.GRID))]}]]
+
+
+def regions(scenes: data.Scenes) -> dict[str, Tensor]:
+    """Masks ``[B, IMAGE, IMAGE]``: of the reference, and the left and right half of the painted square."""
+    painted = (scenes.reference_object_mask[:, 0] > 0.5).float()  # as I2AM Demo Scene gives it
+    on_object = cells_of(painted, TokenGrid(data.GRID, data.GRID)).reshape(-1, data.GRID, data.GRID)
+    background = torch.stack([_as_much_background(cells) for cells in on_object])
+    left = torch.stack([_left_half(mask) for mask in scenes.mask[:, 0]])
+    return {
+        "object": painted,
+        "as much background": _pixels(background),
+        "all but the object": _pixels(~on_object),
+        "left half": left,
+        "right half": scenes.mask[:, 0] - left,
+    }
+
+
+def _as_much_background(on_object: Tensor) -> Tensor:
+    """As many cells as the object has, or all there are: the farthest from it, into which it has leaked the least."""
+    place = on_object.nonzero().float()
+    away = torch.cdist((~on_object).nonzero().float(), place).amin(1)
+    farthest = (~on_object).flatten().nonzero().flatten()[away.argsort(descending=True, stable=True)]
+    chosen = torch.zeros(on_object.numel(), dtype=torch.bool)
+    chosen[farthest[: len(place)]] = True
+    return chosen.reshape(on_object.shape)
+
+
+def _left_half(mask: Tensor) -> Tensor:
+    """Of a square, in whole cells."""
+    columns = mask.any(0).nonzero().flatten()
+    middle = columns[0] + len(columns) // (2 * data.PATCH) * data.PATCH
+    return mask * (torch.arange(mask.shape[1]) < middle)
+
+
+def _pixels(cells: Tensor) -> Tensor:
+    return F.interpolate(cells[:, None].float(), scale_factor=data.PATCH)[:, 0]
+
+
+def _of_another_scene(values: Tensor) -> Tensor:
+    return values.roll(len(values) // 2, 0)  # far off, since neighbours look alike
+
+
+# The tables
+
+
+def two_references(study: Study) -> str:
+    """One context with two references: the second counts less or more."""
+    first, second = study.paint("own"), study.paint("other")
+    pictures = {strength: _two(study, "own + other", strength, reference=1) for strength in CHOICES}
+    to_first = {s: study.distance(picture, first) for s, picture in pictures.items()}
+    to_second = {s: study.distance(picture, second) for s, picture in pictures.items()}
+    rows = [
+        [f"{s:g}", bracketed(to_first[s], 3), bracketed(to_second[s], 3), bracketed(study.psnr(pictures[s]), 1)]
+        for s in CHOICES
+    ]
+    away, toward = (torch.stack(list(d.values())).diff(dim=0) for d in (to_first, to_second))
+    return "\n\n".join(
+        [
+            "### Two references in one context: strength of the second, by attention",
+            table(["strength", "distance to the first alone", "distance to the second alone", "PSNR, dB"], rows),
+            f"The first alone and the second alone are {bracketed(study.distance(first, second), 3)} apart. At "
+            f"strength 0 the picture differs from that of the first alone {differs(pictures[0.0], first)}.",
+            f"From each strength to the next, away from the first in {percent(away > 0)} and closer to the second in "
+            f"{percent(toward < 0)} of the scenes; at every one of them in {percent((away > 0).all(0))} and "
+            f"{percent((toward < 0).all(0))}.",
+        ]
+    )
+
+
+def strengths(study: Study) -> str:
+    """One reference, full or weakened, that counts less or more: PSNR, and what is recovered of what was lost."""
+    names = {"full": "own"} | {name: f"own, {name}" for name in WEAKENED}
+    scores = {
+        name: {s: study.psnr(_alone(study, conditioning, s)) for s in STRENGTHS} for name, conditioning in names.items()
+    }
+    heads = ["reference", *(f"{s:g}" for s in STRENGTHS)]
+    means = [[name, *emphasized([x.mean().item() for x in of.values()])] for name, of in scores.items()]
+    changes = [
+        [name, *("" if s == 1 else bracketed(x - of[1.0], 1, sign=True) for s, x in of.items())]
+        for name, of in scores.items()
+    ]
+    return "\n\n".join(
+        [
+            "### One reference: strength by output, PSNR in dB",
+            table(heads, means),
+            "Change against strength 1, in dB:",
+            table(heads, changes),
+            _recovered(scores),
+            _both_ways(study),
+        ]
+    )
+
+
+def _recovered(scores: dict[str, dict[float, Tensor]]) -> str:
+    rows = []
+    for name in WEAKENED:
+        of, lost = scores[name], scores["full"][1.0] - scores[name][1.0]
+        best = max(of, key=lambda s: of[s].mean().item())
+        share = of[best].sub(of[1.0]).mean() / lost.mean()
+        rows.append([name, bracketed(lost, 1), f"{best:g}", bracketed(of[best] - of[1.0], 1), f"{share:.0%}"])
+    return table(["reference", "lost, dB", "best strength tried", "recovered there, dB", "of what was lost"], rows)
+
+
+def _both_ways(study: Study) -> str:
+    both_ways = [
+        torch.stack([_alone(study, "own", s), study.paint("own", strength=s, by="attention")]) for s in COMPARED
+    ]
+    by_output, by_attention = torch.stack(both_ways, 1)
+    ten = study.psnr(study.paint("own", strength=10.0, by="attention"))
+    return (
+        f"The full reference at {', '.join(f'{s:g}' for s in COMPARED)}: the picture by attention differs from that by "
+        f"output {differs(by_attention, by_output)}. At 10, which only attention has: {bracketed(ten, 1)} dB."
+    )
+
+
+def weakened_beside_another(study: Study) -> str:
+    """Two references in one context, of which the right one is weakened: it is strengthened, or the other is muted."""
+    context = "own, half + other"
+    pictures = {
+        (by, s): study.paint(context, **({} if s == 1 else dict(strength=s, by=by, reference=0)))
+        for by, chosen in STRENGTHENED.items()
+        for s in chosen
+    }
+    plain, muted = study.psnr(pictures["attention", 1.0]), study.psnr(_two(study, context, 0.0, reference=1))
+    rows = [
+        [by, f"{s:g}", *_against(study.psnr(x), plain),
+         *(bracketed(study.distance(x, study.paint(name)), 3) for name in ("own, half", "other"))]
+        for (by, s), x in pictures.items()
+    ]  # fmt: skip
+    heads = ["by", "strength of the right one", "PSNR, dB", "change, dB", "distance to it alone", "to the other alone"]
+    return "\n\n".join(
+        [
+            "### The right reference, weakened to half, beside a full one of another object",
+            table(heads, rows),
+            f"With the other muted instead: {bracketed(muted, 1)} dB. The weakened one alone: "
+            f"{bracketed(study.psnr(study.paint('own, half')), 1)} dB. Both, neither weakened: "
+            f"{bracketed(study.psnr(study.paint('own + other')), 1)} dB.",
+        ]
+    )
+
+
+def parts_of_the_reference(study: Study) -> str:
+    """The object muted, against as much background, and all of the background."""
+    plain, scenes = study.paint("own"), study.scenes
+    on_object = (scenes.object_mask > 0.5) * scenes.mask
+    places = (on_object, scenes.mask - on_object)
+    names = ["object", "as much background", "all but the object"]
+    cells = {name: F.avg_pool2d(study.regions[name][:, None], data.PATCH).flatten(1).gt(0.5).sum(1) for name in names}
+    cells["everything"] = torch.full_like(cells["object"], data.GRID**2)
+    pictures = {name: study.paint("own", strength=0.0, reference_region=name) for name in names}
+    pictures["everything"] = study.paint("own", strength=0.0, by="output")
+    rows = [
+        [name, f"{cells[name].float().mean():.0f}", *_against(study.psnr(picture), study.psnr(plain)),
+         *(bracketed(study.distance(picture, plain, where), 3) for where in places)]
+        for name, picture in pictures.items()
+    ]  # fmt: skip
+    short = cells["as much background"] < cells["object"]
+    change = study.psnr(pictures["as much background"]) - study.psnr(plain)
+    heads = [
+        "muted",
+        f"cells of {data.GRID**2}",
+        "PSNR, dB",
+        "change, dB",
+        "distance to the plain picture, on the object",
+    ]
+    return "\n\n".join(
+        [
+            "### Parts of the reference, muted by attention",
+            table([*heads, "beside it, in the mask"], rows),
+            f"PSNR of the plain picture: {bracketed(study.psnr(plain), 1)} dB. In {int(short.sum())} of {study.count} "
+            "scenes the background has fewer cells than the object, so that all of it is muted; as much background "
+            f"changes the others by {bracketed(change[~short], 2, sign=True)} dB.",
+        ]
+    )
+
+
+def parts_of_the_picture(study: Study) -> str:
+    """The reference muted in the left half of the painted square alone."""
+    plain, picture = study.paint("own"), study.paint("own", strength=0.0, generated_region="left half")
+    everywhere = study.paint("own", strength=0.0, by="output")
+    rows = []
+    for name in ("left half", "right half"):
+        where = study.regions[name][:, None]
+        rows.append([name, *(bracketed(study.distance(x, plain, where), 3) for x in (picture, everywhere))])
+    return "\n\n".join(
+        [
+            "### The reference muted in the left half of the painted square",
+            table(["distance to the plain picture", "muted in the left half", "muted everywhere"], rows),
+        ]
+    )
+
+
+def parts_of_the_run(study: Study) -> str:
+    """The reference muted in the first and in the second half of the steps."""
+    plain, middle = study.paint("own"), study.steps // 2
+    chosen = {f"0-{middle - 1}": "first half", f"{middle}-{study.steps - 1}": "second half"}
+    rows = [[f"{name} ({steps})", *_muted(study, plain, strength=0.0, steps=steps)] for steps, name in chosen.items()]
+    rows.append(["all", *_muted(study, plain, strength=0.0, by="output")])
+    return "\n\n".join(
+        [
+            "### The reference muted in some of the steps",
+            table(["steps", "PSNR, dB", "change, dB", "distance to the plain picture"], rows),
+        ]
+    )
+
+
+def _two(study: Study, context: str, strength: float, reference: int) -> Tensor:
+    """One of two references counts otherwise, by attention."""
+    return study.paint(context, **({} if strength == 1 else dict(strength=strength, reference=reference)))
+
+
+def _alone(study: Study, conditioning: str, strength: float) -> Tensor:
+    """One reference that is all of its context counts otherwise, by output."""
+    return study.paint(conditioning, **({} if strength == 1 else dict(strength=strength, by="output")))
+
+
+def _muted(study: Study, plain: Tensor, **steered: Any) -> list[str]:
+    picture = study.paint("own", **steered)
+    return [*_against(study.psnr(picture), study.psnr(plain)), bracketed(study.distance(picture, plain), 3)]
+
+
+def _against(scores: Tensor, plain: Tensor) -> list[str]:
+    return [bracketed(scores, 1), bracketed(scores - plain, 1, sign=True)]
+
+
+# How they are written
+
+
+def bracketed(values: Tensor, decimals: int, sign: bool = False) -> str:
+    """The mean of values ``[B]`` of scenes, and 95 % of the means of as many that are drawn from them."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(len(values), (RESAMPLES, len(values)), generator=generator)
+    low, high = values[drawn].mean(1).quantile(torch.tensor([0.025, 0.975])).tolist()
+    form = f"{'+' if sign else ''}.{decimals}f"
+    mean, low, high = (round(x, decimals) + 0.0 for x in (values.mean().item(), low, high))  # 0.0: no minus before it
+    return f"{mean:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def differs(one: Tensor, other: Tensor) -> str:
+    """How much two pictures do, at most."""
+    most = (one - other).abs().max().item()
+    return f"in no pixel by more than {most:.1e}" if most else "not by a bit"
+
+
+def percent(holds: Tensor) -> str:
+    return f"{holds.float().mean().item():.0%}"
+
+
+def emphasized(values: Sequence[float]) -> list[str]:
+    """Numbers of one row, the highest in bold."""
+    return [f"**{x:.1f}**" if x == max(values) else f"{x:.1f}" for x in values]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+TABLES = [
+    two_references, strengths, parts_of_the_reference, parts_of_the_picture, parts_of_the_run, weakened_beside_another,
+]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", type=int, default=SCENES)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--cache", type=Path, help="a folder from which an interrupted run goes on")
+    a = parser.parse_args()
+    study = Study(a.scenes, a.steps, cache=a.cache)
+    for make in TABLES:
+        sys.stdout.write(make(study) + "\n\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
