@@ -33,12 +33,15 @@ ROW_COUPLING = re.compile(r"(?<![A-Za-z])sage|Sage|SAGE|[Ss]parse|[Ss]parge|[Rr]
 
 
 class Steer(Consumer):
-    """In one run, with these ``steps`` of its schedule chosen."""
+    """In one run, with these ``steps`` of its schedule chosen.
+
+    ``begins_late``: a conditioning may begin after the first evaluation, which does not read all references then.
+    """
 
     acts = True
 
-    def __init__(self, choice: Choice, steps: Set[int]) -> None:
-        self.choice, self.steps = choice, steps
+    def __init__(self, choice: Choice, steps: Set[int], begins_late: bool = False) -> None:
+        self.choice, self.steps, self.begins_late = choice, steps, begins_late
         self._layers_run: dict[tuple, Set[str]] = {}  # at first, by the conditionings of a call of the denoiser
         self._evaluated: set[str] = set()  # branches
         self._without = 0  # evaluations before any of the first branch
@@ -72,7 +75,7 @@ class Steer(Consumer):
             self._without += first not in self._evaluated
         if self._without > 1:
             raise ValueError(NOT_CALLED.format(first))
-        if is_new:
+        if is_new and not self.begins_late:
             self.choice.check()
 
     def finished(self) -> None:

@@ -94,3 +94,19 @@ def test_references_in_another_order_in_the_negative_are_the_same_ones():
     by_hand = [ByHand(0.0, range(19, 27), branches=[0]), ByHand(0.0, range(25, 33), branches=[1])]
     latent = graph.sample(steered(graph.model, 0.0, reference=0))["samples"]
     close(latent, graph.sample(Run(lambda queries, keys: by_hand if keys == 33 else ()).on(graph.model))["samples"])
+
+
+@pytest.mark.parametrize(("branch", "cfg"), [("both", 1.0), ("positive", 3.0)])
+def test_a_conditioning_that_begins_late_is_steered_when_it_does(branch, cfg):
+    graph = kontext(cfg=cfg)
+    graph.positive[0][1] |= {"start_percent": 0.5, "end_percent": 1.0}
+    differ(graph.sample(steered(graph.model, 0.0, branch=branch), steps=4)["samples"], graph.sample(steps=4)["samples"])
+
+
+def test_a_conditioning_with_frames_that_takes_turns_with_one_without():
+    graph, text = tiny_graphs.wan_phantom(cfg=1.0), tiny_graphs.wan_text(cfg=1.0)
+    before, behind = text.positive[0], graph.positive[0]
+    before[1] |= {"start_percent": 0.0, "end_percent": 0.4}
+    behind[1] |= {"start_percent": 0.4, "end_percent": 1.0}
+    graph.positive = [before, behind]
+    differ(graph.sample(steered(graph.model, 0.0), steps=4)["samples"], graph.sample(steps=4)["samples"])
