@@ -14,8 +14,8 @@ from .selections import selection_inputs
 from .wording import in_words
 
 SEARCH_ALIASES = [
-    "reference strength", "reference weight", "mute reference", "Kontext strength", "Redux strength", "regional",
-    "attention control", "I2AM",
+    "reference strength", "reference weight", "mute reference", "mask reference", "drop background", "Kontext strength",
+    "Redux strength", "IPAdapter weight", "regional", "attention control", "I2AM",
 ]  # fmt: skip
 RANGES: dict[By, tuple[float, float]] = {"attention": (0.0, 10.0), "output": (-2.0, 5.0)}
 
@@ -27,7 +27,7 @@ class I2AMSteer(io.ComfyNode):
             node_id="I2AM_Steer",
             display_name="I2AM Steer",
             description="Makes a reference, or a part of it, count less or more: in the whole picture or in a part, "
-            "from this step on, in these layers. 0 mutes it, 1 changes nothing.",
+            "in all steps and layers or in some. Strength 0 mutes it, 1 changes nothing.",
             search_aliases=SEARCH_ALIASES,
             inputs=[
                 io.Model.Input("model", tooltip="The model to steer. Place this node anywhere before the sampler."),
@@ -52,7 +52,8 @@ class I2AMSteer(io.ComfyNode):
                     default=-1,
                     min=-1,
                     max=63,
-                    tooltip="Which reference: -1 for all, or its number in the summary of I2AM Collect.",
+                    tooltip="Which reference: its number in the summary of I2AM Collect, or -1 for all that are listed "
+                    "there.",
                 ),
                 io.Combo.Input(
                     "through",
@@ -79,13 +80,14 @@ class I2AMSteer(io.ComfyNode):
                 io.Mask.Input(
                     "reference_region",
                     optional=True,
-                    tooltip="The part of the reference that is meant, painted on it. Without it, all of it.",
+                    tooltip="The part of the reference that is steered, painted on it (white), as the model sees it: "
+                    "scaled and cropped as it is. Without it, all of the reference.",
                 ),
                 io.Mask.Input(
                     "generated_region",
                     optional=True,
-                    tooltip="The part of the picture in which it is steered, painted on a picture of the size that is "
-                    "sampled. Without it, everywhere.",
+                    tooltip="The part of the picture in which it is steered (white), painted on a picture of the size "
+                    "that is sampled. Without it, everywhere.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The same model, steered. Goes to any sampler.")],

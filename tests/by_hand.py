@@ -27,14 +27,17 @@ class ByHand:
 def weights(logits: Tensor, steers: Sequence[ByHand]) -> Tensor:
     """What each column counts in the output of rows, from their ``logits [n, K]`` in 64 bits: by the definitions.
 
-    Changes by attention multiply the exponentials, those by output mix the results with and without the columns.
+    Changes by attention multiply the exponentials, those by values the results, and those by output mix the results
+    with and without the columns.
     """
     keys = logits.shape[-1]
-    factor, scale = torch.ones(keys, dtype=torch.float64), 1.0
+    factor, scale = torch.ones(keys, dtype=torch.float64), torch.ones(keys, dtype=torch.float64)
     mixed = []
     for steer in steers:
         if len(steer.columns) == keys:
             scale *= steer.strength
+        elif steer.by == "values":
+            scale[list(steer.columns)] *= steer.strength
         elif steer.by == "attention":
             factor[list(steer.columns)] *= steer.strength
         else:

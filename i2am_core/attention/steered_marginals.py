@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..kinds import KINDS, PAIR_KEYS
-from ..tokens import TokenGroup
+from ..tokens import TokenGrid, TokenGroup
 from .marginals import CHUNK_BYTES, Logits, Marginals, Positions, additive, attribute
 from .steering import Rows, Softmax, Steering
 
@@ -35,7 +35,7 @@ class SteeredItems:
         """As ``marginals.attribute``, of these items: ``q [b, H, N, D]``, and ``k`` without columns that are repeated.
 
         ``logits`` are those before steering, but for ``total``, which is that of the steered rows. Shares are the sum
-        over the softmaxes of each row, times their gains; maps of the paper are those of the first one.
+        over the softmaxes of each row, times their gains and factors; maps of the paper are those of the first one.
         """
         by_class = []
         for heads in _classes_of_heads(self):
@@ -43,18 +43,59 @@ class SteeredItems:
             terms = []
             for term in _terms(self, heads, k.shape[2]):
                 of_term = dataclasses.replace(logits, bias=_sum(logits.bias, term.bias, heads, q.dtype), total=total)
-                where = dataclasses.replace(positions, gain=_product(positions, term.gain, q.shape[2]))
-                terms.append(attribute(q[:, heads], k[:, heads], references, of_term, where, chunk_bytes))
+                terms.append(_of_term(q[:, heads], k[:, heads], references, of_term, positions, term, chunk_bytes))
             by_class.append((heads, [_added(list(maps)) for maps in zip(*terms, strict=True)]))
         return [_joined([(heads, maps[n]) for heads, maps in by_class], q.shape[1]) for n in range(len(references))]
 
 
 @dataclass(frozen=True)
 class _Term:
-    """One softmax of each row: ``bias [b, 1, N, K]`` and ``gain [b, N]``, or what broadcasts to these."""
+    """One softmax of each row: ``bias [b, 1, N, K]``, ``gain [b, N]``, and the ``factor [b, N, K]`` of values.
+
+    All have 1 in the place of N where they are the same for all rows.
+    """
 
     bias: Tensor | None
     gain: Tensor | None
+    factor: Tensor | None
+
+
+def _of_term(
+    q: Tensor,
+    k: Tensor,
+    references: Sequence[TokenGroup],
+    logits: Logits,
+    positions: Positions,
+    term: _Term,
+    chunk_bytes: int,
+) -> list[Marginals]:
+    """The maps of one softmax. Where values of some columns count otherwise, their shares have a gain of their own."""
+    gain = _product(positions, term.gain, q.shape[2])
+    maps = attribute(q, k, references, logits, dataclasses.replace(positions, gain=gain), chunk_bytes)
+    if term.factor is None:
+        return maps
+    changed = []
+    for group, of_group in zip(references, maps, strict=True):
+        by_part = []
+        for part, factor in _alike(group, term.factor):
+            of_rows = factor if term.gain is None else term.gain * factor
+            where = dataclasses.replace(positions, gain=_product(positions, of_rows, q.shape[2]), pair_rows=None)
+            by_part += attribute(q, k, [part], logits, where, chunk_bytes)
+        shares = {name: getattr(_added(by_part), name) for name in SHARES}
+        changed.append(dataclasses.replace(of_group, **shares))
+    return changed
+
+
+def _alike(group: TokenGroup, factor: Tensor) -> Iterator[tuple[TokenGroup, Tensor]]:
+    """The group in parts whose columns count alike, each on the whole group's places, and their factor ``[b, N]``."""
+    columns = torch.arange(factor.shape[2])[group.index]
+    places = torch.arange(group.count) if group.cells is None else group.cells
+    grid = TokenGrid(1, group.count) if group.grid is None else group.grid
+    kinds, kind_of = factor[..., columns].flatten(0, 1).unique(dim=1, return_inverse=True)
+    for number in range(kinds.shape[1]):
+        here = kind_of == number
+        part = TokenGroup(group.name, columns[here], int(here.sum()), grid, group.key, places[here])
+        yield part, kinds[:, number].unflatten(0, factor.shape[:2])
 
 
 def _classes_of_heads(steered: SteeredItems) -> list[Tensor]:
@@ -83,14 +124,19 @@ def _term(parts: Sequence[tuple[list[int], Rows]], number: int, head: int, shape
     uniform = len(parts) == 1 and parts[0][1].positions is None
     size = 1 if uniform else queries
     # What is for all rows of tokens takes a column each, what is for some of them a matrix.
-    bias, gain = torch.zeros(items, size, keys), torch.zeros(items, size)
+    bias, gain, factor = torch.zeros(items, size, keys), torch.zeros(items, size), torch.ones(items, size, keys)
     for here, rows in parts:
         softmax = rows.softmaxes[number] if number < len(rows.softmaxes) else Softmax(gain=torch.zeros(1))
         index = torch.tensor(here)[:, None]
         positions = torch.arange(size) if rows.positions is None else rows.positions
         bias[index, positions] = 0.0 if softmax.bias is None else _of_head(softmax.bias, head)[:keys]
         gain[index, positions] = 1.0 if softmax.gain is None else _of_head(softmax.gain, head)
-    return _Term(bias[:, None] if bias.any() else None, gain if (gain != 1).any() else None)
+        factor[index, positions] = 1.0 if softmax.factor is None else _of_head(softmax.factor, head)[:keys]
+    return _Term(
+        bias[:, None] if bias.any() else None,
+        gain if (gain != 1).any() else None,
+        factor if (factor != 1).any() else None,
+    )
 
 
 def _of_head(values: Tensor, head: int) -> Tensor:

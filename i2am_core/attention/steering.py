@@ -1,25 +1,27 @@
 """Steering one attention call: columns that are weighed otherwise, for some of its rows and heads.
 
 Rows and heads of attention are independent of each other, so that everything comes from changing columns for some of
-them. A column of weight s has ``log s`` added to its logits; s = 0 leaves it out. Where a change chooses *all* columns
-of a softmax these weights would cancel: there the output counts s times. A change ``by`` output mixes two softmaxes,
-``o = o_without + s (o_with - o_without)``, which is no weight of a column: s may be negative.
+them, in one of three ways, with a strength s. Changes multiply.
 
-So a steered row is a sum of softmaxes of the same logits, each with a bias on its columns and a gain on its output:
-one, for all but changes by output. Changes multiply: their biases and gains do.
+* by *attention*: ``log s`` is added to the logits of the columns; 0 leaves them out. What they lose goes to the others.
+* by *output*: two softmaxes are mixed, ``o = o_without + s (o_with - o_without)``; s may be negative.
+* by *values*: the values of the columns count s times, and the others keep what they had.
+
+Where a change chooses *all* columns of a softmax, weights of columns would cancel: whichever way, the output counts s
+times. So a steered row is a sum of softmaxes of the same logits, each with a bias on its columns, a factor on their
+values and a gain on its output: one, for all but changes by output.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-By = Literal["attention", "output"]
-WAYS: tuple[By, ...] = get_args(By)
+By = Literal["attention", "output", "values"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,17 +57,20 @@ class Change:
 class Softmax:
     """One softmax of a steered row: ``bias [H or 1, K]`` is added to its logits, its output counts ``gain [H or 1]``.
 
-    None where nothing is added, and where it counts once. A bias of -inf leaves a column out; ``columns_left`` are the
-    others, where the bias does nothing else, and the same in all heads.
+    The value of each column counts ``factor [H or 1, K]``. None where nothing is added, and where it counts once. A
+    bias of -inf leaves a column out; ``columns_left`` are the others, where the bias does nothing else, and the same in
+    all heads.
     """
 
     bias: Tensor | None = None
     gain: Tensor | None = None
+    factor: Tensor | None = None
     columns_left: Tensor | None = None
 
     def to(self, device: torch.device) -> "Softmax":
         """The same on a device."""
-        return Softmax(*(None if x is None else x.to(device) for x in (self.bias, self.gain, self.columns_left)))
+        tensors = (self.bias, self.gain, self.factor, self.columns_left)
+        return Softmax(*(None if x is None else x.to(device) for x in tensors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,10 +147,12 @@ def _by_position(changes: Sequence[Change], item: int, queries: int) -> Iterator
 
 def softmaxes(changes: Sequence[Change], heads: int, keys: int) -> list[Softmax]:
     """The softmaxes whose sum is a row to which these changes apply; a plain one where there are none."""
-    bias, gain = torch.zeros(1, keys), torch.ones(1)
+    bias, gain, factor = torch.zeros(1, keys), torch.ones(1), torch.ones(1, keys)
     for change in changes:
         if change.by == "attention" and not _is_of_all(change, keys):
             bias = _added(bias, change, _log(change.strength), heads)
+        elif change.by == "values" and not _is_of_all(change, keys):
+            factor = factor * _added(torch.ones(1, keys), change, change.strength - 1, heads)
     terms = [(bias, gain)]
     for change in changes:
         if _is_of_all(change, keys):
@@ -156,7 +163,7 @@ def softmaxes(changes: Sequence[Change], heads: int, keys: int) -> list[Softmax]
             terms = [
                 term for b, g in terms for term in ((b, g * with_), (_added(b, change, -math.inf, heads), g * rest))
             ]
-    return [_softmax(b, g) for b, g in map(_emptied, *zip(*terms, strict=True)) if g.any()]
+    return [_softmax(b, g, factor) for b, g in map(_emptied, *zip(*terms, strict=True)) if g.any()]
 
 
 def _is_of_all(change: Change, keys: int) -> bool:
@@ -194,11 +201,12 @@ def _emptied(bias: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
     return bias.masked_fill(empty[:, None], 0).expand(heads, -1), gain.expand(heads) * ~empty
 
 
-def _softmax(bias: Tensor, gain: Tensor) -> Softmax:
+def _softmax(bias: Tensor, gain: Tensor, factor: Tensor) -> Softmax:
     left = bias[0].isfinite()
     only_leaves_out = len(bias) == 1 and not left.all() and not bias[0, left].any()
     return Softmax(
         bias if bias.any() else None,
         gain if (gain != 1).any() else None,
+        factor if (factor != 1).any() else None,
         left.nonzero().flatten() if only_leaves_out else None,
     )

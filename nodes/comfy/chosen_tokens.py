@@ -22,6 +22,12 @@ def columns_of(groups: Sequence[TokenGroup], match: Located, keys: int) -> list[
     return [match.columns(index, keys) for index in (*(group.index for group in (*groups, *beside)), *placeless)]
 
 
+def is_alone(one: LocatedIn, keys: int) -> bool:
+    """Whether the references are all that there is to look at, in a call of so many ``keys``."""
+    columns = [x for match in one.by_mechanism.values() for x in columns_of(match.references, match, keys)]
+    return len(torch.cat(columns).unique()) == keys
+
+
 def columns_in(region: Tensor, group: TokenGroup, match: Located, keys: int) -> Tensor:
     """The columns of a reference's tokens in a region ``[H, W]`` that is painted on it. The group has a grid."""
     assert group.grid is not None

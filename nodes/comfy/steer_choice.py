@@ -7,24 +7,26 @@ that does not exist: ``check`` says so, when all has been read once.
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Literal, NoReturn, get_args
 
 import torch
 from torch import Tensor
 
-from ...i2am_core.attention.steering import WAYS, By, Change
+from ...i2am_core.attention.steering import Change
 from ...i2am_core.attribution import Layer, Reference
 from ...i2am_core.recording.references import References
 from ...i2am_core.regions import has_aspect_of
 from ...i2am_core.selection import Selection, parse_selection, selects
 from .attention_call import AttentionCall
-from .chosen_tokens import columns_in, columns_of, rows_of_picture
+from .chosen_tokens import columns_in, columns_of, is_alone, rows_of_picture
 from .consumers.base import LocatedIn
 from .located import Located
 from .tags import is_fingerprint
 
 __all__ = ["THROUGH", "WAYS", "By", "Choice", "Settings", "refuse"]
 
+By = Literal["attention", "output"]
+WAYS: tuple[By, ...] = get_args(By)
 THROUGH = ("everything", "directly")
 
 NOT_STEERED = "I2AM Steer cannot steer this run, and an unsteered picture would be a wrong one: {}"
@@ -133,8 +135,16 @@ class Choice:
         positions = self._positions(one, call.shape[2])
         if not len(columns) or (positions is not None and not positions.any()):
             return None
+        by = self._way(one, call.shape[3])
         heads = self._heads(one.first.layer)
-        return Change(one.chunk.rows, columns, settings.strength, settings.by, positions, heads, self._note)
+        return Change(one.chunk.rows, columns, settings.strength, by, positions, heads, self._note)
+
+    def _way(self, one: LocatedIn, keys: int) -> Literal["attention", "output", "values"]:
+        """Where there is nothing to look at but references, what a part of one loses must not go to the rest of them:
+        in the demo model, positions that had looked at a background that was left out painted the object.
+        """
+        is_part = self.settings.reference_region is not None
+        return "values" if is_part and self.settings.by == "attention" and is_alone(one, keys) else self.settings.by
 
     def _is_chosen(self, number: int, branch: str) -> bool:
         return self.settings.reference < 0 or self._chosen_number(branch) == number

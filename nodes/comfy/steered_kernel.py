@@ -78,12 +78,34 @@ def _sum_of_softmaxes(attention: Callable[..., Tensor], arguments: Arguments, so
         return torch.zeros_like(_called(attention, arguments))
     output: Tensor | None = None
     for softmax in softmaxes:
-        part = _called(attention, _biased(arguments, softmax))
+        part = _called(attention, _biased(_with_values(arguments, softmax), softmax))
         if softmax.gain is not None:
             part = _times(part, softmax.gain, arguments.heads)
         output = part if output is None else output + part
     assert output is not None
     return output
+
+
+def _with_values(arguments: Arguments, softmax: Softmax) -> Arguments:
+    """The call with the values of columns counted as a softmax has it."""
+    if softmax.factor is None:
+        return arguments
+    q, k, v = arguments.args[:3]
+    factor, heads = softmax.factor.to(v), arguments.heads
+    if len(factor) == 1:
+        return arguments.with_columns(q, k, v * factor[0, :, None], arguments.mask)
+    size = q.shape[-1] if q.ndim == 4 else q.shape[-1] // heads
+    k, v = (_of_all_heads(x, heads, size) for x in (k, v))
+    v = v * factor[:, :, None] if v.ndim == 4 else (v.unflatten(-1, (heads, -1)) * factor.T[..., None]).flatten(-2)
+    return arguments.with_columns(q, k, v, arguments.mask)
+
+
+def _of_all_heads(x: Tensor, heads: int, size: int) -> Tensor:
+    """Keys or values ``[B, K, G * D]``, or ``[B, G, K, D]``, of which several heads share some, one for each head."""
+    if x.ndim == 4:
+        return x.repeat_interleave(heads // x.shape[1], 1)
+    groups = x.unflatten(-1, (-1, size))
+    return groups.repeat_interleave(heads // groups.shape[-2], -2).flatten(-2)
 
 
 def _biased(arguments: Arguments, softmax: Softmax) -> Arguments:

@@ -20,7 +20,7 @@ def changes(draw):
     columns = draw(st.sampled_from([(0,), (1, 2, 5), tuple(range(3, 7)), tuple(range(7))]))
     strength, by = draw(
         st.sampled_from([(0.0, "attention"), (0.3, "attention"), (4.0, "attention"), (-1.0, "output"), (0.0, "output"),
-                         (2.5, "output")])
+                         (2.5, "output"), (0.0, "values"), (1.5, "values")])
     )  # fmt: skip
     first, last = draw(st.sampled_from([(0, 1), (1, 2), (0, 2)]))
     seed = draw(st.integers(0, 99))
@@ -78,7 +78,9 @@ def test_every_row_is_a_sum_of_softmaxes_that_counts_each_column_as_it_should(dr
             for softmax in rows.softmaxes:
                 bias = torch.zeros(1, K) if softmax.bias is None else softmax.bias
                 gain = torch.ones(1) if softmax.gain is None else softmax.gain
-                part += (logits[item][:, positions] + bias[:, None]).softmax(-1) * gain[:, None, None]
+                factor = torch.ones(1, K) if softmax.factor is None else softmax.factor
+                weighed = (logits[item][:, positions] + bias[:, None]).softmax(-1) * factor[:, None]
+                part += weighed * gain[:, None, None]
             assert made[item][:, positions].isnan().all()  # each row is in one part
             made[item, :, positions] = part
     for item in range(B):

@@ -158,15 +158,20 @@ def region_of_the_picture(t: Tokens) -> Case:
     return [{"strength": 0.3, "generated_region": region}], [ByHand(0.3, all_columns(t), rows=rows)]
 
 
+def way(t: Tokens) -> str:
+    """In a softmax of the references alone, a part of one is weighed by its values."""
+    return "values" if len(all_columns(t)) == t.keys else "attention"
+
+
 def region_of_the_reference(t: Tokens) -> Case:
     region, columns = in_the_reference(t)
-    return [{"strength": 0.0, "reference": 0, "reference_region": region}], [ByHand(0.0, columns)]
+    return [{"strength": 0.0, "reference": 0, "reference_region": region}], [ByHand(0.0, columns, way(t))]
 
 
 def both_regions(t: Tokens) -> Case:
     (on_picture, rows), (on_reference, columns) = in_the_picture(t), in_the_reference(t)
     node = {"strength": 4.0, "reference": 0, "reference_region": on_reference, "generated_region": on_picture}
-    return [node | {"heads": "1"}], [ByHand(4.0, columns, rows=rows, heads=[1])]
+    return [node | {"heads": "1"}], [ByHand(4.0, columns, way(t), rows, [1])]
 
 
 def output_in_both_regions(t: Tokens) -> Case:
