@@ -22,6 +22,13 @@ STEERINGS = {
     "by output in a head": (
         Change(slice(0, 2), torch.tensor([1, 2]), -1.0, "output", ROWS[:1], torch.tensor([False, True])),
     ),
+    "values in rows and a head": (
+        Change(slice(1, B), torch.tensor([1, 4]), 2.5, "values", ROWS, torch.tensor([False, True])),
+    ),
+    "values, and columns left out": (
+        Change(slice(0, B), torch.tensor([1, 4, 5]), 0.3, "values"),
+        Change(slice(0, 2), torch.tensor([4, 0]), 0.0, positions=ROWS[:1]),
+    ),
     "all of it, and a part": (
         Change(slice(0, 2), torch.arange(K), 0.0),
         Change(slice(1, B), torch.tensor([0, 1]), 4.0, positions=ROWS, heads=torch.tensor([True, False])),
