@@ -10,6 +10,9 @@ from .kinds import Direction
 from .tokens import TokenGrid, TokenGroup
 
 
+STEERED = "steered"  # what a note begins with that says how the run was steered: it comes first in the summary
+
+
 @dataclass(frozen=True)
 class Layer:
     """A block of the denoiser, as maps name it: ``grid`` is the layout of its positions, ``heads`` their number."""
@@ -130,13 +133,14 @@ class Attribution:
                 + ("" if i in read else ", given, and read by no call that was captured")
                 for i, r in enumerate(self.references)
             ),
+            *(note for note in self.notes if note.startswith(STEERED)),
             f"kept: {detail} x {len(self.layers)} layers x {'each head' if self.heads_kept else 'mean of heads'}, "
             f"{self.nbytes / 2**20:.1f} MB",
             f"pair maps: {', '.join(self.layers[n].name for n in paired) or 'none'}",
             f"attention calls: {self.captured_calls} captured, {sum(self.skipped.values())} skipped",
             *(f"  {count} x {reason}" for reason, count in self.skipped.items()),
             *(f"row sums of {count} calls: {name}" for name, count in self.row_sums.items()),
-            *self.notes,
+            *(note for note in self.notes if not note.startswith(STEERED)),
             "layers:",
             *(f"  {i}: {x.name}, grid {x.grid}, {x.heads} heads" for i, x in enumerate(self.layers)),
         ]

@@ -5,7 +5,8 @@ that does not exist: ``check`` says so, when all has been read once.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn, get_args
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from ...i2am_core.attention.steering import Change
 from ...i2am_core.attribution import Layer, Reference
+from ...i2am_core.errors import AttributionError
 from ...i2am_core.recording.references import References
 from ...i2am_core.regions import has_aspect_of
 from ...i2am_core.selection import Selection, parse_selection, selects
@@ -23,7 +25,7 @@ from .consumers.base import LocatedIn
 from .located import Located
 from .tags import is_fingerprint
 
-__all__ = ["THROUGH", "WAYS", "By", "Choice", "Settings", "refuse"]
+__all__ = ["THROUGH", "WAYS", "By", "Choice", "Settings", "named", "refuse"]
 
 By = Literal["attention", "output"]
 WAYS: tuple[By, ...] = get_args(By)
@@ -45,7 +47,8 @@ NO_PLACES = (
 )
 OTHER_ASPECT = (
     "reference_region is {} wide and {} high, but reference {} ('{}') as the model sees it has {} tokens: another "
-    "aspect. Crop or paint the mask as the model sees the reference, and choose its number in reference"
+    "aspect. Scale and crop the mask in the same way as the reference; where several references have different "
+    "aspects, choose one in reference"
 )
 
 
@@ -67,7 +70,7 @@ class Settings:
         what = "all references" if self.reference < 0 else f"reference {self.reference}"
         chosen = {"steps": self.selection.steps, "layers": self.selection.layers, "heads": self.selection.heads}
         parts = [
-            f"{what}{', a region of it,' if self.reference_region is not None else ''} counts {self.strength:g} times "
+            f"strength {self.strength:g} on {'a region of ' if self.reference_region is not None else ''}{what}",
             f"by {self.by}",
             "in a region of the picture" if self.generated_region is not None else f"through {self.through}",
             f"{self.branch} branch{'es' if self.branch == 'both' else ''}",
@@ -117,7 +120,9 @@ class Choice:
             there = ", ".join(f"{number} ('{reference.name}')" for number, reference in enumerate(counted))
             raise ValueError(NO_SUCH_REFERENCE.format(settings.reference, there))
         if self._layers:
-            parse_selection(settings.selection.layers, len(self._layers), "layers", [x.name for x in self._layers])
+            with named():
+                names = [layer.name for layer in self._layers]
+                parse_selection(settings.selection.layers, len(names), "layers", names)
 
     # What of it is chosen
 
@@ -196,7 +201,8 @@ class Choice:
         if self.settings.selection.all_heads:
             return None
         heads = torch.zeros(layer.heads, dtype=torch.bool)
-        heads[self.settings.selection.head_numbers(layer.name, layer.heads)] = True
+        with named():
+            heads[self.settings.selection.head_numbers(layer.name, layer.heads)] = True
         return None if heads.all() else heads
 
 
@@ -221,6 +227,15 @@ def _same_reference(reference: Reference, others: Sequence[Reference]) -> int | 
         if (other.name, other.key) == (reference.name, reference.key):
             return number
     return next((n for n, x in enumerate(others) if x.key == reference.key and is_fingerprint(x.key)), None)
+
+
+@contextmanager
+def named() -> Iterator[None]:
+    """Errors of a selection become a ValueError that names the node: ComfyUI marks the sampler, where they turn up."""
+    try:
+        yield
+    except AttributionError as error:
+        raise ValueError(f"I2AM Steer: {error}") from error
 
 
 def refuse(reason: str) -> NoReturn:

@@ -15,7 +15,7 @@ from .mechanisms import chosen
 from .mechanisms.canvas_regions import CanvasRegions
 from .model_calls import ModelCalls, conditionings_of, grid_of
 from .run import Part, Sampling, Watch, watched
-from .steer_choice import Choice, Settings, refuse
+from .steer_choice import Choice, Settings, named, refuse
 
 NO_REGION = (
     "I2AM Steer on a canvas needs reference_region: paint the part of the canvas that shows the reference. Without "
@@ -43,7 +43,8 @@ class SteerWatch(Watch):
     def begin(self, sampling: Sampling) -> Part:
         """Raises ValueError where the settings do not fit the run, or the run cannot be steered."""
         settings = self.settings
-        steps = frozenset(settings.selection.step_numbers(max(0, len(sampling.sigmas) - 1)))
+        with named():
+            steps = frozenset(settings.selection.step_numbers(max(0, len(sampling.sigmas) - 1)))
         if settings.strength == 1:
             return Part()
         for name in _caches(sampling):
@@ -98,14 +99,15 @@ def _check_fits(region: Tensor, sampling: Sampling) -> None:
     """Raises ValueError where a region cannot be of the pictures that are made."""
     if len(region) not in (1, len(sampling.noise)):
         raise ValueError(
-            f"got {len(region)} masks as generated_region for {len(sampling.noise)} picture(s): give one, which is "
-            "used for all, or one for each."
+            f"I2AM Steer: got {len(region)} masks as generated_region for {len(sampling.noise)} picture(s): give one, "
+            "which is used for all, or one for each."
         )
     grid = grid_of(sampling.noise)
     if not has_aspect_of(region, grid):
         raise ValueError(
-            f"generated_region is {region.shape[-1]} wide and {region.shape[-2]} high, but the latent has {grid.width} "
-            f"by {grid.height} cells: another aspect. Paint the mask on a picture of the size that is sampled."
+            f"I2AM Steer: generated_region is {region.shape[-1]} wide and {region.shape[-2]} high, but the latent has "
+            f"{grid.width} by {grid.height} cells: another aspect. Paint the mask on a picture of the size that is "
+            "sampled."
         )
 
 

@@ -63,6 +63,14 @@ def test_counts_are_what_was_reported():
     assert r.freeze(grid=FINE, mechanism="auto").mechanism == "auto"
 
 
+def test_how_a_run_was_steered_comes_right_after_its_references():
+    recorder = Recorder(torch.linspace(1, 0, 3), 1, 2**20)
+    recorder.note("a guess", "steered by something")
+    lines = recorder.freeze(grid=TokenGrid(1, 1), branch="positive").summary().splitlines()
+    assert lines.index("steered by something") == 2 < lines.index("a guess")
+
+
+
 @pytest.mark.parametrize("verdict", [None, YES])
 def test_what_fails_leaves_no_trace(verdict):
     """Between calls that hold: some that do not, in the same step and layer, and in ones of their own."""

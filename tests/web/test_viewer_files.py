@@ -91,7 +91,7 @@ def several() -> Attribution:
             for number, marginals in zip(numbers, attribute(q, k, groups), strict=True):
                 recorder.add(Place(layer, step, number), marginals)
     recorder.skip("text attention", calls=7)
-    recorder.note("the place of the tokens is a guess")
+    recorder.note("the place of the tokens is a guess", "steered by I2AM Steer: strength 0 on all references")
     for _ in range(10):
         recorder.captured("a layer")
     return recorder.freeze(grid=FINE, mechanism="test", branch="positive")
@@ -126,12 +126,12 @@ def test_heads_are_named_within_their_layers(viewer: Viewer, load: Callable[...,
     assert label.inner_text() == f"head {HEADS - 1} of {HEADS}"
 
 
-def test_notes_say_what_was_skipped_and_what_is_a_guess(viewer: Viewer, load: Callable[..., None]) -> None:
+def test_notes_say_what_was_skipped_or_steered_and_what_is_a_guess(viewer: Viewer, load: Callable[..., None]) -> None:
     load(several(), "notes")
     notes = viewer.part("details.notes")
     assert (
         notes.locator("summary").inner_text()
-        == "notes \u00b7 7 of 17 attention calls skipped \u00b7 a guess \u00b7 approximate"
+        == "notes \u00b7 7 of 17 attention calls skipped \u00b7 a guess \u00b7 steered \u00b7 approximate"
     )
     notes.locator("summary").click()
     assert "7 x text attention" in notes.locator("pre").inner_text()

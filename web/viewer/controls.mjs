@@ -79,6 +79,7 @@ export class Controls {
     const titles = [say("notes")];
     if (skipped) titles.push(say("{0} of {1} attention calls skipped", skipped, skipped + header.captured_calls));
     if (header.notes.some((note) => /guess/i.test(note))) titles.push(say("a guess"));
+    if (header.notes.some((note) => note.startsWith("steered"))) titles.push(say("steered"));
     if (header.references.some(({ approximate }) => approximate)) titles.push(say("approximate"));
     this.notesTitle.textContent = titles.join(" \u00b7 ");
     this.notesText.textContent = header.summary;

@@ -91,6 +91,7 @@ const ZH = {
   "The last run failed. Below is the result before it.": "上次运行失败。下面是之前的结果。",
   "The last run failed: its message says why.": "上次运行失败：错误信息说明了原因。",
   "The result could not be read: {0}": "无法读取结果：{0}",
+  "steered": "已调控",
   "notes": "说明",
   "{0} of {1} attention calls skipped": "跳过了 {1} 次注意力调用中的 {0} 次",
   "Viewer of I2AM": "I2AM 查看器",
