@@ -9,7 +9,6 @@ from .errors import UnknownItem, UnknownReference
 from .kinds import Direction
 from .tokens import TokenGrid, TokenGroup
 
-
 STEERED = "steered"  # what a note begins with that says how the run was steered: it comes first in the summary
 
 

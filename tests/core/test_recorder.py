@@ -70,7 +70,6 @@ def test_how_a_run_was_steered_comes_right_after_its_references():
     assert lines.index("steered by something") == 2 < lines.index("a guess")
 
 
-
 @pytest.mark.parametrize("verdict", [None, YES])
 def test_what_fails_leaves_no_trace(verdict):
     """Between calls that hold: some that do not, in the same step and layer, and in ones of their own."""

@@ -9,6 +9,8 @@ import torch
 from ip_adapter_standin import SETTINGS, StandIn, weights
 from mechanisms import steered
 
+from i2am_pack.nodes.comfy.tags import KEY, tag
+
 
 def close(one, other, rtol=1e-4):
     torch.testing.assert_close(one, other, rtol=rtol, atol=1e-5 * max(10, float(other.abs().max())))
@@ -54,6 +56,21 @@ def test_a_kernel_that_takes_no_mask_is_not_believed():
         assert "cannot steer this run" in str(error)
     else:
         differ(latent, plain)
+
+
+def test_a_region_that_is_all_of_a_reference_is_the_reference():
+    """One of two references in one context: without a region its attention goes to the other, with one nowhere."""
+    graph = tiny_graphs.sd15_text(lengths=(13, 13))
+    for conditioning in (graph.positive, graph.negative):
+        tokens = conditioning[0][0]
+        parts = ((0, (2, 2)), (4, (3, 3)))
+        conditioning[0][1][KEY] = [
+            tag(f"reference {n}", start, tokens[:, start : start + h * w], (h, w))
+            for n, (start, (h, w)) in enumerate(parts)
+        ]
+    whole = torch.ones(1, 24, 24)
+    without, with_region = (steered(graph.model, 0.5, reference=1, **x) for x in ({}, {"reference_region": whole}))
+    close(graph.sample(with_region)["samples"], graph.sample(without)["samples"])
 
 
 # Refused, though nothing is in the way
