@@ -13,7 +13,7 @@ from .engine import Engine
 from .located import Regions
 from .mechanisms import chosen
 from .mechanisms.canvas_regions import CanvasRegions
-from .model_calls import ModelCalls, grid_of
+from .model_calls import ModelCalls, conditionings_of, grid_of
 from .run import Part, Sampling, Watch, watched
 from .steer_choice import Choice, Settings, named, refuse
 
@@ -55,7 +55,8 @@ class SteerWatch(Watch):
         elif settings.generated_region is not None:
             _check_fits(settings.generated_region, sampling)
         branches = _branches(settings, sampling)
-        steer = Steer(Choice(settings, branches), steps)
+        own = (c for branch in branches for c in conditionings_of(sampling.guider, branch))
+        steer = Steer(Choice(settings, branches), steps, begins_late=any(c.get("start_percent") for c in own))
         engine = Engine(chosen(settings.mechanism), [steer])
         regions = canvas or Regions()
         calls = ModelCalls(sampling.guider, branches, sampling.noise, sampling.sigmas, regions, engine)

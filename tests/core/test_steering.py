@@ -158,3 +158,28 @@ def test_items_that_are_steered_alike_are_one_part():
         ([0, 1], [0, 1]),
         ([0, 1], [2, 3, 4, 5]),
     ]
+
+
+@pytest.mark.parametrize("heads", [None, torch.tensor([True, False, True])])
+@pytest.mark.parametrize("by", ["attention", "output"])
+def test_where_several_changes_leave_no_column_the_output_is_0(by, heads):
+    first, rest = torch.arange(3), torch.arange(3, K)
+    whole = slice(0, B)
+    steering = Steering((Change(whole, first, 0.0), Change(whole, rest, 0.0, by, heads=heads)))
+    hands = [ByHand(0.0, range(3)), ByHand(0.0, range(3, K), by, None, None if heads is None else [0, 2])]
+    logits = logits_of(*tensors(3))
+    (rows,) = steering.rows((B, H, N, K))
+    made = torch.zeros(H, N, K, dtype=torch.float64)
+    for softmax in rows.softmaxes:
+        bias = torch.zeros(1, K) if softmax.bias is None else softmax.bias
+        gain = torch.ones(1) if softmax.gain is None else softmax.gain
+        made += (logits[0] + bias[:, None]).softmax(-1) * gain[:, None, None]
+    for head in range(H):
+        expected = by_definition(logits, [lambda item, hand=hand: hand for hand in hands], 0, head)
+        torch.testing.assert_close(made[head], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_items_that_are_steered_in_other_heads_are_parts_of_their_own():
+    columns, heads = torch.tensor([3]), torch.eye(H, dtype=torch.bool)
+    steering = Steering(tuple(Change(slice(n, n + 1), columns, 0.3, heads=heads[n]) for n in range(B)))
+    assert [part.items.tolist() for part in steering.rows((B, H, N, K))] == [[0], [1]]

@@ -33,12 +33,15 @@ ROW_COUPLING = re.compile(r"(?<![A-Za-z])sage|Sage|SAGE|[Ss]parse|[Ss]parge|[Rr]
 
 
 class Steer(Consumer):
-    """In one run, with these ``steps`` of its schedule chosen."""
+    """In one run, with these ``steps`` of its schedule chosen.
+
+    ``begins_late``: a conditioning may begin after the first evaluation, which does not read all references then.
+    """
 
     acts = True
 
-    def __init__(self, choice: Choice, steps: Set[int]) -> None:
-        self.choice, self.steps = choice, steps
+    def __init__(self, choice: Choice, steps: Set[int], begins_late: bool = False) -> None:
+        self.choice, self.steps, self.begins_late = choice, steps, begins_late
         self._layers_run: dict[tuple, Set[str]] = {}  # at first, by the conditionings of a call of the denoiser
         self._evaluated: set[str] = set()  # branches
         self._without = 0  # evaluations before any of the first branch
@@ -50,11 +53,12 @@ class Steer(Consumer):
     def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
         numbered = [self.choice.numbered(one) for one in located]
         _check_certain(call, located)
-        if call.model_call.step not in self.steps:
+        chosen = call.model_call.step in self.steps
+        if not chosen and self._evaluated:  # the first evaluation says what does not exist, whatever its step
             return None
         key = (self, call.steering, call.shape, *(one.signature for one in numbered))
         steering: Steering | None = call.model_call.once(key, lambda: self._steering(call, numbered))
-        return None if steering is None else call.steered(steering)
+        return call.steered(steering) if chosen and steering is not None else None
 
     def forward_ended(self, call: ModelCall, layers: Set[str]) -> None:
         if call.perturbed:  # guidance leaves blocks out on purpose
@@ -71,7 +75,7 @@ class Steer(Consumer):
             self._without += first not in self._evaluated
         if self._without > 1:
             raise ValueError(NOT_CALLED.format(first))
-        if is_new:
+        if is_new and not self.begins_late:
             self.choice.check()
 
     def finished(self) -> None:

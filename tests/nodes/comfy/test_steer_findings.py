@@ -1,0 +1,90 @@
+"""What a review of I2AM Steer found: each test says what should hold, and does not yet."""
+
+import comfy_extras.nodes_hypertile as nodes_hypertile
+import comfy_extras.nodes_sag as nodes_sag
+import comfy_extras.nodes_tomesd as nodes_tomesd
+import pytest
+import tiny_graphs
+import torch
+from ip_adapter_standin import SETTINGS, StandIn, weights
+from mechanisms import steered
+
+from i2am_pack.nodes.comfy.tags import KEY, tag
+
+
+def close(one, other, rtol=1e-4):
+    torch.testing.assert_close(one, other, rtol=rtol, atol=1e-5 * max(10, float(other.abs().max())))
+
+
+def differ(one, other):
+    assert (one - other).abs().max() > 0.01 * float(other.abs().max())
+
+
+def kontext(**shape):
+    return tiny_graphs.flux_kontext(**{"cfg": 3.0} | shape)
+
+
+def ip_adapter(**shape):
+    graph = tiny_graphs.sd15_text(**shape)
+    seen = [tiny_graphs.noise(base, 1, 16, 8) for base in (40, 60)]
+    graph.model = StandIn.apply(graph.model, weights(False, 0), *seen, False, **SETTINGS)
+    return graph
+
+
+# Wrong: the picture is another one than the strength says
+
+
+def test_a_muted_ip_adapter_is_the_run_without_it_under_guidance():
+    """Its image for the negative conditioning stays, so that guidance pushes away from that."""
+    graph, bare = ip_adapter(cfg=7.0), tiny_graphs.sd15_text(cfg=7.0)
+    close(graph.sample(steered(graph.model, 0.0))["samples"], bare.sample()["samples"])
+
+
+def test_a_kernel_that_takes_no_mask_is_not_believed():
+    """Weights are a mask; a pack's override that drops masks leaves the run as it is, and the summary says steered."""
+    graph = kontext()
+
+    def flash(attention, q, k, v, heads, mask=None, **kwargs):
+        return attention(q, k, v, heads, **kwargs)
+
+    graph.model = graph.model.clone()
+    graph.model.model_options["transformer_options"]["optimized_attention_override"] = flash
+    plain = graph.sample()["samples"]
+    try:
+        latent = graph.sample(steered(graph.model, 0.3))["samples"]
+    except ValueError as error:
+        assert "cannot steer this run" in str(error)
+    else:
+        differ(latent, plain)
+
+
+def test_a_region_that_is_all_of_a_reference_is_the_reference():
+    """One of two references in one context: without a region its attention goes to the other, with one nowhere."""
+    graph = tiny_graphs.sd15_text(lengths=(13, 13))
+    for conditioning in (graph.positive, graph.negative):
+        tokens = conditioning[0][0]
+        parts = ((0, (2, 2)), (4, (3, 3)))
+        conditioning[0][1][KEY] = [
+            tag(f"reference {n}", start, tokens[:, start : start + h * w], (h, w))
+            for n, (start, (h, w)) in enumerate(parts)
+        ]
+    whole = torch.ones(1, 24, 24)
+    without, with_region = (steered(graph.model, 0.5, reference=1, **x) for x in ({}, {"reference_region": whole}))
+    close(graph.sample(with_region)["samples"], graph.sample(without)["samples"])
+
+
+# Refused, though nothing is in the way
+
+
+BESIDE = {
+    "self-attention guidance": lambda model: nodes_sag.SelfAttentionGuidance.execute(model, 0.5, 2.0),
+    "token merging": lambda model: nodes_tomesd.TomePatchModel.execute(model, 0.5),
+    "hyper tiles": lambda model: nodes_hypertile.HyperTile.execute(model, 32, 2, 0, False),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_changes_self_attention_is_not_in_the_way_of_an_ip_adapter(name):
+    graph = ip_adapter(cfg=3.0)
+    model = BESIDE[name](graph.model)[0]
+    differ(graph.sample(steered(model, 0.0))["samples"], graph.sample(model)["samples"])
