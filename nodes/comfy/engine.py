@@ -12,6 +12,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from comfy.model_management import InterruptProcessingException
@@ -39,6 +41,7 @@ UNOBSERVED = (
     "attention that was not observed: it ran in {}, which does not pass the run's options on to ComfyUI's attention"
 )
 REPEATED = "a block that {} runs more than once in one call of the model: which run counts is not known"
+NEGATIVE = "attention of the negative conditioning to an IP-Adapter's negative image"
 NESTED = "attention inside the attention of another call"
 OUTSIDE_BLOCKS = "attention outside the model's blocks that I2AM knows"
 NOT_FOLLOWED = "I2AM could not follow the blocks of the model"
@@ -189,7 +192,8 @@ class Engine:
             if (skip := self._why_skipped(origin, forward, arguments)) is not None:
                 queries, keys = (x.shape[-2] for x in arguments.args[:2])
                 log.debug(SKIPPED, forward.call.step, origin.layer or "no known block", queries, keys, skip.reason)
-                self.skip(skip, len(forward.call.chunks))
+                may_read = by_model or self._may_be_read(origin.role, forward.call)
+                self.skip(replace(skip, absent=not may_read), len(forward.call.chunks))
                 return WatchedCall(arguments, forward)
             call = AttentionCall.read(forward.call, arguments)
             if located := self._locate(_site(origin, call, options), forward, mechanisms):
@@ -221,6 +225,8 @@ class Engine:
     ) -> LocatedIn | Skip:
         """What the mechanisms locate in the rows of one conditioning; else the reason of the first that skips."""
         answers = {mechanism.name: mechanism.locate(site, chunk, forward.call) for mechanism in mechanisms}
+        if not self.acts:
+            answers = {name: _without_negative(answer) for name, answer in answers.items()}
         located = {name: answer for name, answer in answers.items() if isinstance(answer, Located)}
         if not located:
             skips = [answer for answer in answers.values() if isinstance(answer, Skip)]
@@ -245,7 +251,7 @@ class Engine:
         blocks = Blocks(())
         with self.skipping("I2AM could not read the blocks of the model", calls=0):
             blocks = self._hooked_blocks(call)
-        return ForwardPass(call, blocks, lambda layer, function: self._report_unobserved(call, layer, function))
+        return ForwardPass(call, blocks, partial(self._report_unobserved, call))
 
     def _hooked_blocks(self, call: ModelCall) -> Blocks:
         """The blocks of the denoiser, listed and hooked once."""
@@ -256,13 +262,18 @@ class Engine:
                 self._hooks.put_on(self._blocks[key])
             return self._blocks[key]
 
-    def _report_unobserved(self, call: ModelCall, layer: str, function: Function) -> None:
+    def _may_be_read(self, role: str, call: ModelCall) -> bool:
+        """Whether references may be read in this attention of a block."""
+        return any(mechanism.may_be_read(role, call) for mechanism in self.mechanisms)
+
+    def _report_unobserved(self, call: ModelCall, layer: str, role: str, function: Function) -> None:
         """Consumers that act learn it at once. For the others the reason depends on the whole run: see ``finish``."""
         with self._lock:
             self._unobserved.setdefault(function, Counter())[layer] += len(call.chunks)
         for consumer in self.consumers:
             if consumer.acts:
-                self.notify(consumer, consumer.skip, Skip(UNOBSERVED.format(function)), len(call.chunks))
+                skip = Skip(UNOBSERVED.format(function), absent=not self._may_be_read(role, call))
+                self.notify(consumer, consumer.skip, skip, len(call.chunks))
 
 
 class Skipping:
@@ -287,6 +298,10 @@ class Skipping:
         log.warning("%s", self._what, exc_info=error)
         self._engine.skip(Skip(f"{self._what} ({type(error).__name__}: {error})"), self._calls)
         return True
+
+
+def _without_negative(answer: Located | Skip | None) -> Located | Skip | None:
+    return Skip(NEGATIVE, absent=True) if isinstance(answer, Located) and answer.of_negative else answer
 
 
 def _site(origin: CallOrigin, call: AttentionCall, options: Mapping[str, Any]) -> CallSite:

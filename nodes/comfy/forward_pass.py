@@ -18,8 +18,8 @@ from .blocks import Block, Blocks, Part
 from .callers import Function, calling_pack_function, function_of
 from .located import Chunk, Located, ModelCall
 
-ReportUnobserved = Callable[[str, Function], None]
-"""Takes the name of a layer, and the function in which its attention ran without a call that reached us."""
+ReportUnobserved = Callable[[str, str, Function], None]
+"""Takes the name of a layer, which of its attentions it was, and the function in which that ran without reaching us."""
 
 NOT_ANNOUNCED = ("", "", False)  # outside all hooks: layer, role, whether a pack has changed what is attended to
 
@@ -198,7 +198,9 @@ class ForwardPass:
         for part in block_run.unobserved(self._function):
             if self.call.perturbed.intersection((*part.replaced, *block_run.block.replaced)):
                 continue  # guidance takes this attention away on purpose
-            self._report_unobserved(block_run.layer or block_run.block.names[-1], self._function(block_run, part))
+            self._report_unobserved(
+                block_run.layer or block_run.block.names[-1], part.role, self._function(block_run, part)
+            )
 
     def _function(self, block_run: BlockRun, part: Part) -> Function:
         """In which function the attention of a part ran: of a pack, if any of those around it is."""

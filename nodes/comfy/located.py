@@ -99,7 +99,9 @@ class Located:
     broadcasts to ``[items, N]`` (see ``attention.attribute``). ``verdicts`` are what was assumed and can be
     proved on the device only: they are judged once a step. ``completed`` is called when the pack whose attention
     this is has gone on with its output, and what it returns takes the place of this: only then is the gain of an
-    IP-Adapter known. ``guessed``: the place of the references is inferred, not proved. ``placeless`` are columns that a
+    IP-Adapter known. ``guessed``: the place of the references is inferred, not proved. ``of_negative``: an
+    adapter's image for the negative conditioning, which is no reference, but counts as much as that: only those that
+    act take it. ``placeless`` are columns that a
     reference of this name has beside its group, without a place in the image: the class token of CLIP vision.
     """
 
@@ -112,6 +114,7 @@ class Located:
     verdicts: tuple[Verdict, ...] = ()
     completed: "Callable[[], Located | Skip] | None" = None
     guessed: bool = False
+    of_negative: bool = False
     placeless: Mapping[str, Index] = field(default_factory=dict)
 
     def columns(self, index: Index, keys: int) -> Tensor:

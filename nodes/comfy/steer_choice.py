@@ -5,33 +5,30 @@ that does not exist: ``check`` says so, when all has been read once.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NoReturn, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ...i2am_core.attention.steering import Change
 from ...i2am_core.attribution import Layer, Reference
-from ...i2am_core.errors import AttributionError
 from ...i2am_core.recording.references import References
 from ...i2am_core.regions import has_aspect_of
 from ...i2am_core.selection import Selection, parse_selection, selects
+from ...i2am_core.tokens import TokenGroup
 from .attention_call import AttentionCall
 from .chosen_tokens import columns_in, columns_of, is_alone, rows_of_picture
 from .consumers.base import LocatedIn
 from .located import Located
+from .refusal import named, refuse
 from .tags import is_fingerprint
-
-__all__ = ["THROUGH", "WAYS", "By", "Choice", "Settings", "named", "refuse"]
 
 By = Literal["attention", "output"]
 WAYS: tuple[By, ...] = get_args(By)
 THROUGH = ("everything", "directly")
 
-NOT_STEERED = "I2AM Steer cannot steer this run, and an unsteered picture would be a wrong one: {}"
 NO_REFERENCE = (
     "I2AM Steer found no reference that reaches the model through its attention (mechanism '{}', {} conditioning): "
     "connect a reference, or choose another mechanism. Tokens of a style model need I2AM Tag Reference after the style "
@@ -131,25 +128,26 @@ class Choice:
         one, settings = numbered.one, self.settings
         if not numbered.is_layer_chosen:
             return None
-        of_groups = [
-            columns
-            for match, numbers in zip(one.by_mechanism.values(), numbered.numbers, strict=True)
-            for columns in self._columns(match, numbers, one.chunk.branch, call.shape[3])
-        ]
-        columns = torch.cat(of_groups).unique() if of_groups else torch.empty(0)
+        keys, is_part = call.shape[3], False
+        columns: list[Tensor] = []
+        for match, numbers in zip(one.by_mechanism.values(), numbered.numbers, strict=True):
+            chosen = self._chosen_groups(match, numbers, one.chunk.branch)
+            groups = [group for group, _ in chosen]
+            of_match = columns_of(groups, match, keys)
+            if settings.reference_region is not None:
+                in_region = self._in_region(chosen, match, keys)
+                places = [match.columns(group.index, keys) for group in groups if group.grid is not None]
+                if sum(map(len, in_region)) < sum(map(len, places)):  # else it is the reference, and not a part of it
+                    of_match, is_part = in_region, True
+            columns += of_match
         positions = self._positions(one, call.shape[2])
-        if not len(columns) or (positions is not None and not positions.any()):
+        if not sum(map(len, columns)) or (positions is not None and not positions.any()):
             return None
-        by = self._way(one, call.shape[3])
+        # What a part of a reference loses must not go to the rest of it, where there is nothing else to look at: in the
+        # demo model, positions that had looked at a background that was left out painted the object.
+        by = "values" if is_part and settings.by == "attention" and is_alone(one, keys) else settings.by
         heads = self._heads(one.first.layer)
-        return Change(one.chunk.rows, columns, settings.strength, by, positions, heads, self._note)
-
-    def _way(self, one: LocatedIn, keys: int) -> Literal["attention", "output", "values"]:
-        """Where there is nothing to look at but references, what a part of one loses must not go to the rest of them:
-        in the demo model, positions that had looked at a background that was left out painted the object.
-        """
-        is_part = self.settings.reference_region is not None
-        return "values" if is_part and self.settings.by == "attention" and is_alone(one, keys) else self.settings.by
+        return Change(one.chunk.rows, torch.cat(columns).unique(), settings.strength, by, positions, heads, self._note)
 
     def _is_chosen(self, number: int, branch: str) -> bool:
         return self.settings.reference < 0 or self._chosen_number(branch) == number
@@ -169,23 +167,26 @@ class Choice:
             return in_place
         return None
 
-    def _columns(self, match: Located, numbers: Sequence[int], branch: str, keys: int) -> list[Tensor]:
-        """The chosen columns of what one mechanism located, in parts that may overlap."""
+    def _chosen_groups(self, match: Located, numbers: Sequence[int], branch: str) -> list[tuple[TokenGroup, int]]:
+        """The chosen ones of what one mechanism located, and their numbers as a person counts."""
+        counted = self._references[branch].counted
         pairs = zip(match.references, numbers, strict=True)
-        chosen = [(group, number) for group, number in pairs if self._is_chosen(number, branch)]
-        if (region := self.settings.reference_region) is None:
-            return columns_of([group for group, _ in chosen], match, keys)
+        return [(group, counted.index(number)) for group, number in pairs if self._is_chosen(number, branch)]
+
+    def _in_region(self, chosen: Sequence[tuple[TokenGroup, int]], match: Located, keys: int) -> list[Tensor]:
+        """The columns of these references in the region. Raises ValueError for those that have no places in it."""
+        region = self.settings.reference_region
+        assert region is not None
         columns = []
         for group, number in chosen:
-            counted = self._references[branch].counted.index(number)
             if group.grid is None:
                 if not any(other.key == group.key and other.grid is not None for other in match.references):
-                    refuse(NO_PLACES.format(counted, group.name))
+                    refuse(NO_PLACES.format(number, group.name))
                 continue
             if not has_aspect_of(region, group.grid):
                 height, width = region.shape[-2:]
                 tokens = f"{group.grid.width} by {group.grid.height}"
-                refuse(OTHER_ASPECT.format(width, height, counted, group.name, tokens))
+                refuse(OTHER_ASPECT.format(width, height, number, group.name, tokens))
             columns.append(columns_in(region[0], group, match, keys))
         return columns
 
@@ -227,17 +228,3 @@ def _same_reference(reference: Reference, others: Sequence[Reference]) -> int | 
         if (other.name, other.key) == (reference.name, reference.key):
             return number
     return next((n for n, x in enumerate(others) if x.key == reference.key and is_fingerprint(x.key)), None)
-
-
-@contextmanager
-def named() -> Iterator[None]:
-    """Errors of a selection become a ValueError that names the node: ComfyUI marks the sampler, where they turn up."""
-    try:
-        yield
-    except AttributionError as error:
-        raise ValueError(f"I2AM Steer: {error}") from error
-
-
-def refuse(reason: str) -> NoReturn:
-    """Raises ValueError: the run cannot be steered, for this reason."""
-    raise ValueError(NOT_STEERED.format(reason.rstrip(".") + "."))

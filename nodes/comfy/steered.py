@@ -14,8 +14,9 @@ from .located import Regions
 from .mechanisms import chosen
 from .mechanisms.canvas_regions import CanvasRegions
 from .model_calls import ModelCalls, conditionings_of, grid_of
+from .refusal import named, refuse
 from .run import Part, Sampling, Watch, watched
-from .steer_choice import Choice, Settings, named, refuse
+from .steer_choice import Choice, Settings
 
 NO_REGION = (
     "I2AM Steer on a canvas needs reference_region: paint the part of the canvas that shows the reference. Without "

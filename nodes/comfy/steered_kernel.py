@@ -86,6 +86,19 @@ def _sum_of_softmaxes(attention: Callable[..., Tensor], arguments: Arguments, so
     return output
 
 
+def takes_masks(attention: Callable[..., Tensor], arguments: Arguments) -> bool:
+    """Whether a kernel heeds masks, of a call like this one.
+
+    For one row, and a mask that leaves one column, it has to give the value of that column.
+    """
+    q, k, v = _joined(arguments).args[:3]
+    mask = torch.full((1, 1, 1, k.shape[-2]), -1e4, dtype=q.dtype, device=q.device)
+    mask[..., -1] = 0
+    one_row = q[..., :1, :]
+    masked, unmasked = (arguments.with_columns(one_row, k, v, x) for x in (mask, None))
+    return k.shape[-2] < 2 or not torch.equal(*(attention(*x.args, **x.kwargs) for x in (masked, unmasked)))
+
+
 def _with_values(arguments: Arguments, softmax: Softmax) -> Arguments:
     """The call with the values of columns counted as a softmax has it."""
     if softmax.factor is None:

@@ -7,19 +7,26 @@ was not would be a lie. What is changed: ``steer_choice``. What a change does to
 
 import re
 import threading
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
+from functools import partial
 
 from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attribution import Reference
-from ..attention_call import AttentionCall
+from ..attention_call import Arguments, AttentionCall
 from ..callers import function_of
 from ..located import ModelCall, Skip
-from ..steer_choice import Choice, Numbered, refuse
+from ..refusal import refuse
+from ..steer_choice import Choice, Numbered
+from ..steered_kernel import takes_masks
 from .base import Consumer, LocatedIn
 
 COUPLES_ROWS = (
     "attention runs in {}, whose kernel mixes rows that are to be steered with others. Sample without it (sage and "
     "sparse attention)"
+)
+NO_MASKS = (
+    "attention runs in {}, which takes no masks, so that columns cannot be weighed in it: only strength 0 works there, "
+    "of all heads. Sample without it"
 )
 CACHED = (
     "the model did not run {} in a later step, as caches (EasyCache, TeaCache and their kin) and packs that leave "
@@ -45,6 +52,7 @@ class Steer(Consumer):
         self._layers_run: dict[tuple, Set[str]] = {}  # at first, by the conditionings of a call of the denoiser
         self._evaluated: set[str] = set()  # branches
         self._without = 0  # evaluations before any of the first branch
+        self._take_masks: list[Callable] = []  # overrides of other packs that were tried
         self._lock = threading.Lock()
 
     def given(self, references: Sequence[Reference], branch: str) -> None:
@@ -58,7 +66,10 @@ class Steer(Consumer):
             return None
         key = (self, call.steering, call.shape, *(one.signature for one in numbered))
         steering: Steering | None = call.model_call.once(key, lambda: self._steering(call, numbered))
-        return call.steered(steering) if chosen and steering is not None else None
+        if not chosen or steering is None:
+            return None
+        self._check_takes_masks(call.arguments)
+        return call.steered(steering)
 
     def forward_ended(self, call: ModelCall, layers: Set[str]) -> None:
         if call.perturbed:  # guidance leaves blocks out on purpose
@@ -90,6 +101,16 @@ class Steer(Consumer):
 
     def retract(self, layers: Sequence[str], skip: Skip) -> None:
         refuse(skip.reason)
+
+    def _check_takes_masks(self, arguments: Arguments) -> None:
+        """Raises where another pack's override drops masks: weights of columns would be lost without a word."""
+        settings, override = self.choice.settings, arguments.override
+        weighs = (settings.by == "attention" and settings.strength > 0) or not settings.selection.all_heads
+        if override is None or arguments.function is None or not weighs or override in self._take_masks:
+            return
+        if not takes_masks(partial(override, arguments.function), arguments):
+            refuse(NO_MASKS.format(function_of(override)))
+        self._take_masks.append(override)
 
     def _steering(self, call: AttentionCall, numbered: Sequence[Numbered]) -> Steering | None:
         """The changes that the call has, and ours; None where there is nothing to change."""

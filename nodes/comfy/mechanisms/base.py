@@ -41,6 +41,13 @@ class Mechanism:
         """
         raise NotImplementedError
 
+    def may_be_read(self, role: str, call: ModelCall) -> bool:
+        """Whether its references may be in this attention of a block, of those that come through ComfyUI's override.
+
+        Where they cannot be, attention that could not be read is nothing that a consumer that acts has missed.
+        """
+        return True
+
     def given(self, run: Given) -> Sequence[Reference]:
         """The references that the run was given, in order, as far as that is known before they are read."""
         return ()

@@ -32,6 +32,9 @@ class CanvasRegions(Mechanism):
         ),
     )
 
+    def may_be_read(self, role: str, call: ModelCall) -> bool:
+        return call.regions.reference is not None and ("UNetModel" not in call.family or role != "attn2")
+
     def given(self, run: Given) -> list[Reference]:
         """A reference of 0 tokens: how many cells the region has depends on the grid of each layer."""
         return [] if run.regions.reference is None else [Reference(NAME, 0, TokenGrid(0, 0), KEY)]

@@ -24,6 +24,9 @@ class CrossAttention(Mechanism):
         ),
     )
 
+    def may_be_read(self, role: str, call: ModelCall) -> bool:
+        return "UNetModel" in call.family and role != "attn1"
+
     def given(self, run: Given) -> list[Reference]:
         return tagged_references(run) if "UNetModel" in run.family else []
 

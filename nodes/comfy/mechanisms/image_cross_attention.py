@@ -30,6 +30,9 @@ class ImageCrossAttention(Mechanism):
         ),
     )
 
+    def may_be_read(self, role: str, call: ModelCall) -> bool:
+        return "UNetModel" not in call.family
+
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         features = call.conditions.get("clip_fea")
         if features is None or "WanModel" not in call.family or getattr(call.denoiser, "img_emb", None) is None:

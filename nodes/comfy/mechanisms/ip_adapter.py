@@ -40,7 +40,6 @@ SECOND = (", composition image", " composition")  # what name and key of a secon
 TEXT = "cross-attention to the text, beside which IP-Adapter has its own"
 UNOBSERVED = "an IP-Adapter of a kind that I2AM cannot capture: maps of it are missing"
 NO_MULTIPLE = "an IP-Adapter that does more with its attention than to weight and mask it"
-NEGATIVE = "attention of the negative conditioning to an IP-Adapter's negative image"
 NO_IMAGE = (
     "an IP-Adapter that has no image for this conditioning in this layer: with the 'precise' weight types it is given "
     "to the negative conditioning instead"
@@ -82,6 +81,9 @@ class IPAdapter(Mechanism):
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         """None: no attention of an adapter comes through ComfyUI's override. An ``_Adapter`` locates it."""
         return None
+
+    def may_be_read(self, role: str, call: ModelCall) -> bool:
+        return False
 
     def given(self, run: Given) -> list[Reference]:
         """Those of every adapter whose tokens are known, also if it starts late or has a weight of 0.
@@ -244,8 +246,6 @@ class _Adapter(IPAdapter):
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:
         rows = chunk.rows
-        if self.options["cond_or_uncond"][rows.start // chunk.items] == 1:  # the pack chooses the image by this
-            return Skip(NEGATIVE, absent=True)
         if site.grid is None or site.grid.cells != site.queries:
             return Skip(NOT_THE_FEATURE_MAP.format(site.queries, site.grid))
         tokens = self.attention[1].shape[1]
@@ -254,8 +254,10 @@ class _Adapter(IPAdapter):
         name, key = self.reference + second[0], self.key + second[1]
         groups = _groups(name, key, images, tokens, self._embeds(images, tokens))
         layer, keys = Layer(site.layer, site.grid, site.heads), site.k[rows]
-        verdicts = (Verdict((keys != keys[:, :, :1]).any(), NO_IMAGE),) if site.keys > 1 else ()
-        located = Located(layer, slice(None), site.keys, groups, verdicts=verdicts)
+        negative = self.options["cond_or_uncond"][rows.start // chunk.items] == 1  # the pack chooses the image by this
+        varies = site.keys > 1 and not negative
+        verdicts = (Verdict((keys != keys[:, :, :1]).any(), NO_IMAGE),) if varies else ()
+        located = Located(layer, slice(None), site.keys, groups, verdicts=verdicts, of_negative=negative)
         return replace(located, completed=lambda: self._with_gain(located, chunk))
 
     def _with_gain(self, located: Located, chunk: Chunk) -> Located | Skip:

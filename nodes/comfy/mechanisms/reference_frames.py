@@ -51,6 +51,9 @@ class ReferenceFrames(Mechanism):
         ),
     )
 
+    def may_be_read(self, role: str, call: ModelCall) -> bool:
+        return "UNetModel" not in call.family
+
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         conditions = call.conditions
         of_vace = "VaceWanModel" in call.family

@@ -37,6 +37,9 @@ class ReferenceLatents(Mechanism):
         ),
     )
 
+    def may_be_read(self, role: str, call: ModelCall) -> bool:
+        return "UNetModel" not in call.family
+
     def given(self, run: Given) -> list[Reference]:
         """Those beside the picture; of each latent in a batch, the first item's."""
         order = order_of(run.family)

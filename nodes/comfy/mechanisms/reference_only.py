@@ -37,13 +37,13 @@ class ReferenceOnly(Mechanism):
 
     def given(self, run: Given) -> list[Reference]:
         """One of 0 tokens, where a pack changes self-attention: it may be this. Each layer has as many as its grid."""
-        patches = run.options.get("patches", {}).get("attn1_patch", ()) if "UNetModel" in run.family else ()
-        functions = [function_of(patch) for patch in patches]
-        changed = any(x.is_of_another_pack and x.pack != "comfy_extras" for x in functions)
-        return [Reference(NAME, 0, TokenGrid(0, 0))] if changed else []
+        return [Reference(NAME, 0, TokenGrid(0, 0))] if _is_changed(run) else []
+
+    def may_be_read(self, role: str, call: ModelCall) -> bool:
+        return role != "attn2" and _is_changed(call)
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
-        if site.role != "attn1" or site.keys != 2 * site.queries:
+        if site.role != "attn1" or site.keys != 2 * site.queries or not _is_changed(call):
             return None
         k = site.k[chunk.rows]
         if len(k) == 1:
@@ -56,6 +56,13 @@ class ReferenceOnly(Mechanism):
         layer = Layer(site.layer, site.grid, site.heads)
         verdicts = (Verdict(_ends_with_the_first(k), OTHER),)
         return Located(layer, slice(None), site.keys, (reference,), made, FIRST, verdicts)
+
+
+def _is_changed(run: Given | ModelCall) -> bool:
+    """Whether a pack changes the self-attention of a U-Net."""
+    patches = run.options.get("patches", {}).get("attn1_patch", ()) if "UNetModel" in run.family else ()
+    functions = [function_of(patch) for patch in patches]
+    return any(x.is_of_another_pack and x.pack != "comfy_extras" for x in functions)
 
 
 def _ends_with_the_first(k: Tensor) -> Tensor:

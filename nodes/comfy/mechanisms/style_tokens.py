@@ -36,6 +36,9 @@ class StyleTokens(Mechanism):
         ),
     )
 
+    def may_be_read(self, role: str, call: ModelCall) -> bool:
+        return "UNetModel" not in call.family
+
     def given(self, run: Given) -> list[Reference]:
         if {"UNetModel", "WanModel"} & run.family:
             return []

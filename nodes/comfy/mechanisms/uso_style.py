@@ -24,6 +24,9 @@ class UsoStyle(Mechanism):
         ),
     )
 
+    def may_be_read(self, role: str, call: ModelCall) -> bool:
+        return "UNetModel" not in call.family
+
     def given(self, run: Given) -> list[Reference]:
         return [Reference.of(group) for group in uso_styles(run)]
 

@@ -19,6 +19,9 @@ class VisionTokens(Mechanism):
         ),
     )
 
+    def may_be_read(self, role: str, call: ModelCall) -> bool:
+        return "UNetModel" not in call.family
+
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         if "HunyuanVideo" not in call.family or not (count := vision_tokens(call)):
             return None

@@ -1,4 +1,4 @@
-"""What a review of I2AM Steer found: each test says what should hold, and does not yet."""
+"""What a review of I2AM Steer brought up."""
 
 import comfy_extras.nodes_hypertile as nodes_hypertile
 import comfy_extras.nodes_sag as nodes_sag
@@ -29,9 +29,6 @@ def ip_adapter(**shape):
     seen = [tiny_graphs.noise(base, 1, 16, 8) for base in (40, 60)]
     graph.model = StandIn.apply(graph.model, weights(False, 0), *seen, False, **SETTINGS)
     return graph
-
-
-# Wrong: the picture is another one than the strength says
 
 
 def test_a_muted_ip_adapter_is_the_run_without_it_under_guidance():
@@ -73,9 +70,6 @@ def test_a_region_that_is_all_of_a_reference_is_the_reference():
     close(graph.sample(with_region)["samples"], graph.sample(without)["samples"])
 
 
-# Refused, though nothing is in the way
-
-
 BESIDE = {
     "self-attention guidance": lambda model: nodes_sag.SelfAttentionGuidance.execute(model, 0.5, 2.0),
     "token merging": lambda model: nodes_tomesd.TomePatchModel.execute(model, 0.5),
@@ -87,4 +81,5 @@ BESIDE = {
 def test_what_changes_self_attention_is_not_in_the_way_of_an_ip_adapter(name):
     graph = ip_adapter(cfg=3.0)
     model = BESIDE[name](graph.model)[0]
-    differ(graph.sample(steered(model, 0.0))["samples"], graph.sample(model)["samples"])
+    latent = graph.sample(steered(model, 0.0))["samples"]
+    differ(latent, graph.sample(model)["samples"])

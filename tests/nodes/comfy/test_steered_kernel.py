@@ -48,19 +48,16 @@ MASKS = {
 
 
 def by_hand(steering):
-    def steers(item, head, row):
+    def steers(item, head):
         applied = []
         for change in steering:
-            if not change.items.start <= item < change.items.stop:
-                continue
-            if change.heads is not None and not change.heads[head]:
-                continue
-            rows = change.of_item(item)
-            if rows is None or rows[row]:
-                applied.append(hands[id(change)])
+            here = change.items.start <= item < change.items.stop
+            if here and (change.heads is None or change.heads[head]):
+                rows = change.of_item(item)
+                rows = None if rows is None else rows.nonzero().flatten().tolist()
+                applied.append(ByHand(change.strength, change.columns.tolist(), change.by, rows))
         return applied
 
-    hands = {id(x): ByHand(x.strength, x.columns.tolist(), x.by) for x in steering}
     return steers
 
 
