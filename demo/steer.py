@@ -28,8 +28,7 @@ import comfy.sample  # isort: skip
 import nodes as comfyui_nodes  # isort: skip
 from safetensors.torch import load_file, save_file
 
-from ..i2am_core import TokenGrid
-from ..i2am_core.regions import cells_of
+from ..i2am_core import TokenGrid, cells_of
 from ..nodes.comfy.tags import KEY, tag
 from ..nodes.steer import I2AMSteer
 from ..nodes.tag_reference import I2AMTagReference

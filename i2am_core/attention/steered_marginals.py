@@ -43,7 +43,7 @@ class SteeredItems:
             terms = []
             for term in _terms(self, heads, k.shape[2]):
                 of_term = dataclasses.replace(logits, bias=_sum(logits.bias, term.bias, heads, q.dtype), total=total)
-                terms.append(_of_term(q[:, heads], k[:, heads], references, of_term, positions, term, chunk_bytes))
+                terms.append(term.attribute(q[:, heads], k[:, heads], references, of_term, positions, chunk_bytes))
             by_class.append((heads, [_added(list(maps)) for maps in zip(*terms, strict=True)]))
         return [_joined([(heads, maps[n]) for heads, maps in by_class], q.shape[1]) for n in range(len(references))]
 
@@ -59,31 +59,33 @@ class _Term:
     gain: Tensor | None
     factor: Tensor | None
 
+    def attribute(
+        self,
+        q: Tensor,
+        k: Tensor,
+        references: Sequence[TokenGroup],
+        logits: Logits,
+        positions: Positions,
+        chunk_bytes: int,
+    ) -> list[Marginals]:
+        """The maps of this softmax. Where values of some columns count otherwise, shares of these have their own gain.
 
-def _of_term(
-    q: Tensor,
-    k: Tensor,
-    references: Sequence[TokenGroup],
-    logits: Logits,
-    positions: Positions,
-    term: _Term,
-    chunk_bytes: int,
-) -> list[Marginals]:
-    """The maps of one softmax. Where values of some columns count otherwise, their shares have a gain of their own."""
-    gain = _product(positions, term.gain, q.shape[2])
-    maps = attribute(q, k, references, logits, dataclasses.replace(positions, gain=gain), chunk_bytes)
-    if term.factor is None:
-        return maps
-    changed = []
-    for group, of_group in zip(references, maps, strict=True):
-        by_part = []
-        for part, factor in _alike(group, term.factor):
-            of_rows = factor if term.gain is None else term.gain * factor
-            where = dataclasses.replace(positions, gain=_product(positions, of_rows, q.shape[2]), pair_rows=None)
-            by_part += attribute(q, k, [part], logits, where, chunk_bytes)
-        shares = {name: getattr(_added(by_part), name) for name in SHARES}
-        changed.append(dataclasses.replace(of_group, **shares))
-    return changed
+        ``logits`` have this bias already.
+        """
+        gain = _product(positions, self.gain, q.shape[2])
+        maps = attribute(q, k, references, logits, dataclasses.replace(positions, gain=gain), chunk_bytes)
+        if self.factor is None:
+            return maps
+        changed = []
+        for group, of_group in zip(references, maps, strict=True):
+            by_part = []
+            for part, factor in _alike(group, self.factor):
+                of_rows = factor if self.gain is None else self.gain * factor
+                where = dataclasses.replace(positions, gain=_product(positions, of_rows, q.shape[2]), pair_rows=None)
+                by_part += attribute(q, k, [part], logits, where, chunk_bytes)
+            shares = {name: getattr(_added(by_part), name) for name in SHARES}
+            changed.append(dataclasses.replace(of_group, **shares))
+        return changed
 
 
 def _alike(group: TokenGroup, factor: Tensor) -> Iterator[tuple[TokenGroup, Tensor]]:
