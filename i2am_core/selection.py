@@ -133,9 +133,8 @@ def parse_selection(text: str, count: int, what: str, names: Sequence[str] = ())
 
 
 def _parse_part(part: str, count: int, what: str, names: Sequence[str]) -> list[int]:
-    first, dash, last = (x.strip() for x in part.partition("-"))
-    if first.isdecimal() and (last.isdecimal() or not dash):
-        low, high = int(first), int(last or first)
+    if (ends := _ends(part)) is not None:
+        low, high = ends
         if low > high:
             raise BadSelection(what, part, count, "backwards", names)
         if high >= count:
@@ -155,13 +154,18 @@ def selects(text: str, number: int, name: str) -> bool:
     if is_all(text):
         return True
     for part in (part.strip() for part in text.split(",")):
-        first, dash, last = (x.strip() for x in part.partition("-"))
-        if first.isdecimal() and (last.isdecimal() or not dash):
-            if int(first) <= number <= int(last or first):
+        if (ends := _ends(part)) is not None:
+            if ends[0] <= number <= ends[1]:
                 return True
         elif fnmatchcase(name.lower(), part.lower()):
             return True
     return False
+
+
+def _ends(part: str) -> tuple[int, int] | None:
+    """The first and last number of a part such as '3' or '0-4'; None where it is a name."""
+    first, dash, last = (x.strip() for x in part.partition("-"))
+    return (int(first), int(last or first)) if first.isdecimal() and (last.isdecimal() or not dash) else None
 
 
 def numbers_text(numbers: Iterable[int]) -> str:

@@ -50,12 +50,12 @@ class SteerWatch(Watch):
             return Part()
         for name in _caches(sampling):
             refuse(CACHE.format(name))
-        canvas = _canvas(settings, sampling)
+        branches = _branches(settings, sampling)
+        canvas = _canvas(settings, branches[0], sampling)
         if canvas is not None:  # the regions say what the reference is, so that no part of it is meant
             settings = replace(settings, reference_region=None, generated_region=None)
         elif settings.generated_region is not None:
             _check_fits(settings.generated_region, sampling)
-        branches = _branches(settings, sampling)
         own = (c for branch in branches for c in conditionings_of(sampling.guider, branch))
         steer = Steer(Choice(settings, branches), steps, begins_late=any(c.get("start_percent") for c in own))
         engine = Engine(chosen(settings.mechanism), [steer])
@@ -84,7 +84,7 @@ def _branches(settings: Settings, sampling: Sampling) -> list[str]:
     return ["positive", *(name for name in given if name != "positive")]
 
 
-def _canvas(settings: Settings, sampling: Sampling) -> Regions | None:
+def _canvas(settings: Settings, branch: str, sampling: Sampling) -> Regions | None:
     """What is marked on a canvas that reference and picture share; None where the reference is not on it."""
     if settings.mechanism != CanvasRegions.name:
         return None
@@ -92,7 +92,7 @@ def _canvas(settings: Settings, sampling: Sampling) -> Regions | None:
         raise ValueError(NO_REGION)
     generated = settings.generated_region
     if generated is None:
-        generated = mask_of(sampling.guider, _branches(settings, sampling)[0], sampling.denoise_mask, sampling.noise)
+        generated = mask_of(sampling.guider, branch, sampling.denoise_mask, sampling.noise)
     return Regions(generated, settings.reference_region)
 
 

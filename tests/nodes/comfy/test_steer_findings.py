@@ -6,29 +6,10 @@ import comfy_extras.nodes_tomesd as nodes_tomesd
 import pytest
 import tiny_graphs
 import torch
-from ip_adapter_standin import SETTINGS, StandIn, weights
 from mechanisms import steered
+from steered_graphs import close, differ, ip_adapter, kontext
 
 from i2am_pack.nodes.comfy.tags import KEY, tag
-
-
-def close(one, other, rtol=1e-4):
-    torch.testing.assert_close(one, other, rtol=rtol, atol=1e-5 * max(10, float(other.abs().max())))
-
-
-def differ(one, other):
-    assert (one - other).abs().max() > 0.01 * float(other.abs().max())
-
-
-def kontext(**shape):
-    return tiny_graphs.flux_kontext(**{"cfg": 3.0} | shape)
-
-
-def ip_adapter(**shape):
-    graph = tiny_graphs.sd15_text(**shape)
-    seen = [tiny_graphs.noise(base, 1, 16, 8) for base in (40, 60)]
-    graph.model = StandIn.apply(graph.model, weights(False, 0), *seen, False, **SETTINGS)
-    return graph
 
 
 def test_a_muted_ip_adapter_is_the_run_without_it_under_guidance():

@@ -8,19 +8,8 @@ import torch.nn.functional as F
 from by_hand import ByHand
 from comfy.patcher_extension import WrappersMP
 from mechanisms import steered
+from steered_graphs import close, differ, kontext
 from steered_oracle import Run
-
-
-def close(one, other, rtol=1e-4):
-    torch.testing.assert_close(one, other, rtol=rtol, atol=1e-5 * max(10, float(other.abs().max())))
-
-
-def differ(one, other):
-    assert (one - other).abs().max() > 0.01 * float(other.abs().max())
-
-
-def kontext(**shape):
-    return tiny_graphs.flux_kontext(**{"cfg": 3.0} | shape)
 
 
 def left(height, width):
