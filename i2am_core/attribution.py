@@ -2,14 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from torch import Tensor
 
 from .errors import UnknownItem, UnknownReference
+from .half import ROUNDING, Half, Precise
 from .kinds import Direction
 from .tokens import TokenGrid, TokenGroup
 
 STEERED = "steered"  # what a note begins with that says how the run was steered: it comes first in the summary
+
+HeadDetail = Literal["in each step", "over steps", "over steps and frames", "merged"]
+"""In what detail heads are kept apart: their maps of each time bin, their means, or not at all."""
+HEAD_DETAILS: tuple[HeadDetail, ...] = get_args(HeadDetail)
 
 
 @dataclass(frozen=True)
@@ -47,20 +53,28 @@ class Reference:
 
 @dataclass(frozen=True)
 class LayerMaps:
-    """Maps of one layer for one reference, each ``[items, bins, heads, cells]`` float32.
+    """Maps of one layer for one reference, each ``[items, bins, heads, cells]``, in float32 or with half its precision.
 
     ``maps`` is keyed by ``MapKind.key``, whose normalization says the unit. ``seen [bins]`` counts the steps of each
-    bin in which the layer was captured: it is the weight of that bin in a mean over time. Where heads were merged, the
-    head axis has length 1. ``pairs`` is keyed by ``kinds.PAIR_KEYS``, each ``[items, A, M]`` and a mean over heads and
+    bin in which the layer was captured: it is the weight of that bin in a mean over time. Where heads are not kept
+    apart in each step, the head axis has length 1. ``head_maps`` are then the means over all steps, of each head
+    (``[items, 1, heads, cells]``), if these are kept; ``HeadDetail`` says whether they are means over the frames of a
+    video, too. ``pairs`` is keyed by ``kinds.PAIR_KEYS``, each ``[items, A, M]`` float32 and a mean over heads and
     steps, for the positions ``pair_rows [A]``; it is empty where no pair maps were kept. ``reference_grid`` is the
     reference's grid in this layer.
     """
 
-    maps: Mapping[str, Tensor]
+    maps: Mapping[str, Precise]
     seen: Tensor
     pair_rows: Tensor | None = None
     pairs: Mapping[str, Tensor] = field(default_factory=dict)
     reference_grid: TokenGrid | None = None
+    head_maps: Mapping[str, Precise] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all maps and pair maps."""
+        return sum(x.nbytes for maps in (self.maps, self.head_maps, self.pairs) for x in maps.values())
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,7 @@ class Attribution:
     bins: tuple[range, ...]  # the steps that each time bin holds
     sigmas: tuple[float, ...]  # one more than there are steps
     items: int  # pictures in the batch
-    heads_kept: bool  # each on its own; otherwise their mean
+    heads: HeadDetail
     grid: TokenGrid  # of the whole latent
     denoise_mask: Tensor | None = None  # [items, h, w] on ``grid``, above 0 where the picture is painted
     mechanism: str = ""
@@ -114,11 +128,10 @@ class Attribution:
     @property
     def nbytes(self) -> int:
         """Bytes of all maps and pair maps."""
-        return sum(x.nbytes for entry in self.entries.values() for x in (*entry.maps.values(), *entry.pairs.values()))
+        return sum(entry.nbytes for entry in self.entries.values())
 
     def summary(self) -> str:
         """A few lines of text for a person: what was captured, how finely, and what was skipped and why."""
-        detail = f"each of {self.steps} steps" if len(self.bins) == self.steps else f"{len(self.bins)} groups of steps"
         paired = sorted({layer for (_, layer), entry in self.entries.items() if entry.pairs})
         read = {reference for reference, _ in self.entries}
         lines = [
@@ -133,8 +146,7 @@ class Attribution:
                 for i, r in enumerate(self.references)
             ),
             *(note for note in self.notes if note.startswith(STEERED)),
-            f"kept: {detail} x {len(self.layers)} layers x {'each head' if self.heads_kept else 'mean of heads'}, "
-            f"{self.nbytes / 2**20:.1f} MB",
+            f"kept: {self._detail()}, {self.nbytes / 2**20:.1f} MB",
             f"pair maps: {', '.join(self.layers[n].name for n in paired) or 'none'}",
             f"attention calls: {self.captured_calls} captured, {sum(self.skipped.values())} skipped",
             *(f"  {count} x {reason}" for reason, count in self.skipped.items()),
@@ -144,3 +156,20 @@ class Attribution:
             *(f"  {i}: {x.name}, grid {x.grid}, {x.heads} heads" for i, x in enumerate(self.layers)),
         ]
         return "\n".join(lines)
+
+    def _detail(self) -> str:
+        """What is kept apart, in words; and what is not, where it could be."""
+        steps = f"each of {self.steps} steps" if len(self.bins) == self.steps else f"{len(self.bins)} groups of steps"
+        detail = (
+            f"{steps} x {len(self.layers)} layers x {'each head' if self.heads == 'in each step' else 'mean of heads'}"
+        )
+        if self.heads == "over steps":
+            detail += ", and each head x layer as the mean of all steps (a single head in a single step is not kept)"
+        elif self.heads == "over steps and frames":
+            detail += (
+                ", and each head x layer as the mean of all steps and frames (a single head in a single step or frame is "
+                "not kept)"
+            )
+        if any(isinstance(x, Half) for entry in self.entries.values() for x in entry.maps.values()):
+            detail += f"; in half precision, with a scale for each map (values are right to {100 * ROUNDING:.2f} %)"
+        return detail

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .attribution import Attribution, Layer, LayerMaps, Reference
+from .attribution import HEAD_DETAILS, Attribution, HeadDetail, Layer, LayerMaps, Reference
 from .errors import BadFile, MissingPackage
 from .kinds import KINDS, PAIR_KEYS, UNSCOPED
 from .tokens import TokenGrid
@@ -85,7 +85,7 @@ def _header(a: Attribution) -> dict[str, Any]:
         "bins": [[b.start, b.stop] for b in a.bins],
         "sigmas": a.sigmas,
         "items": a.items,
-        "heads_kept": a.heads_kept,
+        "heads": a.heads,
         "grid": _sides(a.grid),
         "mechanism": a.mechanism,
         "branch": a.branch,
@@ -136,7 +136,7 @@ def _attribution(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> At
         bins=tuple(range(_count(low, 0), _count(high)) for low, high in header["bins"]),
         sigmas=tuple(float(s) for s in header["sigmas"]),
         items=_count(header["items"]),
-        heads_kept=bool(header["heads_kept"]),
+        heads=_heads(header),
         grid=_required_grid(header["grid"]),
         denoise_mask=tensors.get("denoise_mask"),
         mechanism=str(header["mechanism"]),
@@ -156,6 +156,15 @@ def _attribution(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> At
     return Attribution(**vars(a) | {"entries": entries})
 
 
+def _heads(header: Mapping[str, Any]) -> HeadDetail:
+    """In what detail heads are kept; older files say only whether they are kept in each step."""
+    if "heads" not in header:
+        return "in each step" if header["heads_kept"] else "merged"
+    heads: HeadDetail = header["heads"]
+    _check(heads in HEAD_DETAILS, f"{heads!r} is no detail of heads")
+    return heads
+
+
 def _check_run(a: Attribution) -> None:
     steps = [step for b in a.bins for step in b]
     _check(steps == list(range(a.steps)) and all(len(b) for b in a.bins), "its time bins do not hold its steps")
@@ -168,7 +177,7 @@ def _check_run(a: Attribution) -> None:
 
 
 def _entry(a: Attribution, reference: Reference, layer: Layer, place: str, tensors: Mapping[str, Tensor]) -> LayerMaps:
-    heads = layer.heads if a.heads_kept else 1
+    heads = layer.heads if a.heads == "in each step" else 1
     maps, pairs = {}, {}
     for kind in KINDS:
         if (values := tensors.get(f"maps/{place}/{kind.key}")) is not None:

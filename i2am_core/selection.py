@@ -65,7 +65,7 @@ class Selection:
 
     def _heads(self, attribution: Attribution, number: int) -> list[int]:
         layer = attribution.layers[number]
-        if attribution.heads_kept:
+        if attribution.heads == "in each step":
             return self.head_numbers(layer.name, layer.heads)
         if not self.all_heads:
             raise UnresolvedAxis("heads", self.heads)

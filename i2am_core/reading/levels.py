@@ -144,7 +144,7 @@ def _time(reading: Reading, time_groups: int) -> Labelled:
 
 def _head(reading: Reading, time_groups: int) -> Labelled:
     """Heads are averaged over the layers that have the same number of heads: head 3 of 10 is not head 3 of 20."""
-    if not reading.attribution.heads_kept:
+    if reading.attribution.heads == "merged":
         raise UnresolvedAxis("heads")
     groups: dict[int, list[int]] = defaultdict(list)
     mean = MeanOfLayers()

@@ -217,7 +217,7 @@ class Recorder:
             "bins": tuple(self._bins or ()),
             "sigmas": tuple(self.sigmas.tolist()),
             "items": self.items,
-            "heads_kept": self._heads_kept,
+            "heads": "in each step" if self._heads_kept else "merged",
         }
 
     def _add_pairs(self, key: _Key, step: int, marginals: Marginals, rows: Tensor, holds: Holds) -> None:

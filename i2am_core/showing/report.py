@@ -85,7 +85,7 @@ def attribution_sheet(attribution: Attribution, path: Path, item: int = 0, refer
         frames = _frames(attribution, direction, reference)
         picture = attribution.picture(direction, reference, item)
         for level in LEVELS:
-            if (level == "head" and not attribution.heads_kept) or (level == "frame" and frames == 1):
+            if (level == "head" and attribution.heads == "merged") or (level == "frame" and frames == 1):
                 continue
             of_level = maps(attribution, MapKind(direction), level, Selection(reference=reference, item=item))
             pictures = list(_overlays(of_level.values, None if level == "frame" else picture))

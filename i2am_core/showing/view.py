@@ -127,7 +127,7 @@ def choose_detail(attribution: Attribution, budget_bytes: int) -> Detail:
 
     Heads in each step, or in ever fewer groups of steps; then steps and heads apart; then steps, in ever fewer groups.
     """
-    bins, heads = len(attribution.bins), attribution.heads_kept
+    bins, heads = len(attribution.bins), attribution.heads == "in each step"
     every = _groups(bins, bins)
 
     def fits(detail: Detail) -> bool:

@@ -128,14 +128,14 @@ def test_budget_merges_steps_then_heads_and_keeps_the_unified_map():
     pairs = sum(x.nbytes for x in full.layer_maps(0, 0).pairs.values())
     torch.manual_seed(0)
     binned, _ = record(layers, budget=2 * pairs + 2 * per_step)
-    assert len(binned.bins) < STEPS and binned.heads_kept
+    assert len(binned.bins) < STEPS and binned.heads == "in each step"
     torch.testing.assert_close(maps(binned, "r2g").values, maps(full, "r2g").values)
     torch.testing.assert_close(maps(binned, "r2g", "head").values, maps(full, "r2g", "head").values)
     with pytest.raises(ValueError, match="are not resolved"):
         maps(binned, "r2g", steps="0")
     torch.manual_seed(0)
     tiny, _ = record(layers, budget=per_step // 2)
-    assert len(tiny.bins) == 1 and not tiny.heads_kept
+    assert len(tiny.bins) == 1 and tiny.heads == "merged"
     assert tiny.layer_maps(0, 0).pairs == {} and "did not fit" in tiny.summary()
     torch.testing.assert_close(maps(tiny, "r2g").values, maps(full, "r2g").values)
     with pytest.raises(ValueError, match="heads are not resolved"):

@@ -57,7 +57,7 @@ def merged(attribution, bins=1, heads=False):
         seen = torch.stack([entry.seen[list(group)].sum() for group in groups])
         entries[place] = dataclasses.replace(entry, maps=made, seen=seen)
     joined = tuple(range(attribution.bins[g[0]].start, attribution.bins[g[-1]].stop) for g in groups)
-    return dataclasses.replace(attribution, entries=entries, bins=joined, heads_kept=not heads)
+    return dataclasses.replace(attribution, entries=entries, bins=joined, heads="merged" if heads else "in each step")
 
 
 @pytest.mark.parametrize("kind", UNSCOPED, ids=lambda kind: kind.key)

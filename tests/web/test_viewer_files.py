@@ -164,7 +164,7 @@ def large() -> Attribution:
         bins=tuple(range(step, step + 1) for step in range(steps)),
         sigmas=tuple(torch.linspace(14, 0, steps + 1).tolist()),
         items=1,
-        heads_kept=True,
+        heads="in each step",
         grid=TokenGrid(128, 128),
     )
 

@@ -1,0 +1,53 @@
+"""Maps in half precision with one scale a map: half the memory, and each value right to 0.05 %.
+
+Half precision alone would lose the maps of the paper: most of their values are smaller than its smallest normal number.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ROUNDING = 2.0**-11
+"""How far a value may be from what it was, relative to it; or ``SMALLEST`` of the largest value of its map."""
+SMALLEST = 2.0**-25
+
+
+@dataclass(frozen=True, eq=False)
+class Half:
+    """Maps ``[..., cells]`` of values at least 0: ``values`` float16 in [0, 1], times ``scale [..., 1]`` float32."""
+
+    values: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, maps: Tensor) -> "Half":
+        """Maps ``[..., cells]`` rounded to half precision. The scale of a map is its largest value."""
+        scale = maps.amax(-1, keepdim=True)
+        return cls((maps / torch.where(scale > 0, scale, 1)).half(), scale.float())
+
+    def float(self) -> Tensor:
+        """The maps in float32."""
+        return self.values.float() * self.scale
+
+    def __getitem__(self, index: Any) -> "Half":
+        """Some of the maps: an index of axes before the last."""
+        return Half(self.values[index], self.scale[index])
+
+    def __setitem__(self, index: Any, maps: Tensor) -> None:
+        """Put other maps in the place of some."""
+        rounded = Half.of(maps)
+        self.values[index], self.scale[index] = rounded.values, rounded.scale
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.values.shape
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes + self.scale.nbytes
+
+
+Precise = Tensor | Half
+"""Maps in float32, or in half precision with a scale; ``float()`` of both is float32."""
