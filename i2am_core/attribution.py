@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from .errors import UnknownItem, UnknownReference
-from .half import ROUNDING, Half, Precise
+from .half import Precise
 from .kinds import Direction
 from .tokens import TokenGrid, TokenGroup
 
@@ -164,12 +164,7 @@ class Attribution:
             f"{steps} x {len(self.layers)} layers x {'each head' if self.heads == 'in each step' else 'mean of heads'}"
         )
         if self.heads == "over steps":
-            detail += ", and each head x layer as the mean of all steps (a single head in a single step is not kept)"
+            detail += ", and each head x layer as the mean of all steps (of one step: not kept)"
         elif self.heads == "over steps and frames":
-            detail += (
-                ", and each head x layer as the mean of all steps and frames (a single head in a single step or frame is "
-                "not kept)"
-            )
-        if any(isinstance(x, Half) for entry in self.entries.values() for x in entry.maps.values()):
-            detail += f"; in half precision, with a scale for each map (values are right to {100 * ROUNDING:.2f} %)"
+            detail += ", and each head x layer as the mean of all steps and frames (of one step or frame: not kept)"
         return detail

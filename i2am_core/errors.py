@@ -100,13 +100,15 @@ class UnresolvedAxis(AttributionError):
     """Some steps or heads were selected which had been merged before.
 
     ``text`` is the selection, "" for the axis as a whole. ``groups`` are the steps that were merged, as they are typed
-    in a selection. ``pairs`` says that the selection is of pair maps, which are always means over both.
+    in a selection. ``pairs`` says that the selection is of pair maps, which are always means over both. ``within`` says
+    that heads are kept apart, but not in single steps, or not in single frames.
     """
 
     axis: Literal["steps", "heads"]
     text: str = ""
     groups: Sequence[str] = ()
     pairs: bool = False
+    within: Literal["", "steps", "frames"] = ""
 
     def __str__(self) -> str:
         selected = f"{self.axis} '{self.text}'" if self.text else self.axis
@@ -114,6 +116,11 @@ class UnresolvedAxis(AttributionError):
             return (
                 f"pair maps are kept as means over steps and heads, so {selected} are not resolved here: select "
                 "all of both. Layers can be chosen."
+            )
+        if self.within:
+            return (
+                f"{selected} are not resolved in single {self.within}: within its memory budget this attribution kept "
+                f"each head as the mean of all {self.within}. Select all {self.within}, or all heads."
             )
         if self.axis == "steps":
             return (

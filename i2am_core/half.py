@@ -40,6 +40,11 @@ class Half:
         rounded = Half.of(maps)
         self.values[index], self.scale[index] = rounded.values, rounded.scale
 
+    def div_(self, divisor: Tensor) -> "Half":
+        """Divide the maps in place: ``divisor`` broadcasts to ``[..., 1]``."""
+        self.scale.div_(divisor)
+        return self
+
     @property
     def shape(self) -> torch.Size:
         return self.values.shape
@@ -50,4 +55,9 @@ class Half:
 
 
 Precise = Tensor | Half
-"""Maps in float32, or in half precision with a scale; ``float()`` of both is float32."""
+"""Maps in full precision, or in half precision with a scale."""
+
+
+def full(maps: Precise) -> Tensor:
+    """The maps in full precision."""
+    return maps.float() if isinstance(maps, Half) else maps

@@ -27,16 +27,25 @@ class Selection:
     item: int = 0
     scope: str = "auto"
 
-    def of(self, attribution: Attribution) -> "Selected":
-        """What it selects there. Raises an AttributionError for what does not exist, or was merged."""
+    def of(self, attribution: Attribution, each_head: bool = False) -> "Selected":
+        """What it selects there; ``each_head`` says that their mean is not enough.
+
+        Raises an AttributionError for what does not exist, or was merged.
+        """
         attribution.check_item(self.item)
         attribution.check_reference(self.reference)
         scope = resolve_scope(attribution, self.scope, self.item)
         bins = self._bins(attribution)
         numbers = self.layer_numbers([layer.name for layer in attribution.layers])
         layers = tuple(n for n in numbers if attribution.layer_maps(self.reference, n) is not None)
-        heads = {n: self._heads(attribution, n) for n in layers}
-        return Selected(self, bins, layers, heads, self.reference, self.item, scope)
+        heads = {n: self.head_numbers(attribution.layers[n].name, attribution.layers[n].heads) for n in layers}
+        apart = each_head or any(len(heads[n]) < attribution.layers[n].heads for n in layers)
+        over_steps = apart and attribution.heads != "in each step"
+        if over_steps:
+            self._check_over_steps(attribution, bins)
+        elif attribution.heads != "in each step":
+            heads = {n: [0] for n in layers}
+        return Selected(self, bins, layers, heads, self.reference, self.item, scope, over_steps)
 
     def step_numbers(self, count: int) -> list[int]:
         """The selected ones of ``count`` steps, also before there is a run. Raises BadSelection."""
@@ -63,29 +72,31 @@ class Selection:
             raise UnresolvedAxis("steps", self.steps, [numbers_text(b) for b in attribution.bins])
         return bins
 
-    def _heads(self, attribution: Attribution, number: int) -> list[int]:
-        layer = attribution.layers[number]
-        if attribution.heads == "in each step":
-            return self.head_numbers(layer.name, layer.heads)
-        if not self.all_heads:
-            raise UnresolvedAxis("heads", self.heads)
-        return [0]
+    def _check_over_steps(self, attribution: Attribution, bins: tuple[int, ...]) -> None:
+        """Heads that are not kept apart in each step must be so over steps, and all steps be selected."""
+        text = "" if self.all_heads else self.heads
+        if attribution.heads == "merged":
+            raise UnresolvedAxis("heads", text)
+        if len(bins) < len(attribution.bins):
+            raise UnresolvedAxis("heads", text, within="steps")
 
 
 @dataclass(frozen=True)
 class Selected:
     """What a selection comes to in one attribution: numbers of its time bins, layers, heads, reference and item.
 
-    ``layers`` are those of the selected ones that read the reference, with the ``heads`` of each.
+    ``layers`` are those of the selected ones that read the reference, with the ``heads`` of each. ``over_steps`` says
+    that heads are apart as means over all steps: these are then one time bin.
     """
 
     selection: Selection
     bins: tuple[int, ...]
     layers: tuple[int, ...]
-    heads: Mapping[int, Sequence[int]]  # by layer; [0] where heads were merged
+    heads: Mapping[int, Sequence[int]]  # by layer; [0] where their mean is selected, and kept as such
     reference: int
     item: int
     scope: str  # 'whole image' or 'inpainting mask'
+    over_steps: bool = False
 
     def kind(self, kind: MapKind) -> MapKind:
         """The kind of map in the selected scope."""

@@ -38,6 +38,12 @@ def _axis(error: errors.UnresolvedAxis) -> str:
             f"pair maps are kept as means over steps and heads, so {error.axis} '{error.text}' are not resolved "
             "here: use 'all' for both. Layers can be chosen."
         )
+    if error.within:
+        heads = f"heads '{error.text}'" if error.text else "single heads"
+        return (
+            f"{heads} are not resolved in single {error.within}: budget_mb was enough for the mean of each head over "
+            f"all {error.within}. Select all {error.within}, or all heads, or raise budget_mb and sample again."
+        )
     if error.axis == "steps":
         return (
             f"steps '{error.text}' are not resolved: within budget_mb this attribution kept the groups "

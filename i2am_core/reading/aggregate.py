@@ -56,14 +56,20 @@ def layer_values(
 ) -> Tensor:
     """Maps of the selected heads in every time bin, ``[bins, heads, frames, h, w]`` on the layer's own grid.
 
-    There is one frame, the mean of all, unless ``by_frame`` keeps them apart.
+    There is one frame, the mean of all, unless ``by_frame`` keeps them apart. There is one time bin where the selection
+    is of heads ``over_steps``.
     """
-    grid = grid_of(attribution, kind, selected.reference, layer)
-    values = attribution.entries[selected.reference, layer].maps[kind.key][selected.item][:, selected.heads[layer]]
-    values = values.unflatten(-1, (grid.frames, grid.height, grid.width))
-    if grid.frames == 1 or by_frame:
-        return values
-    return values.mean(2, keepdim=True)
+    grid, entry = grid_of(attribution, kind, selected.reference, layer), attribution.entries[selected.reference, layer]
+    maps = entry.head_maps if selected.over_steps else entry.maps
+    chosen = full(maps[kind.key][selected.item][:, selected.heads[layer]])
+    values = chosen.unflatten(-1, (-1, grid.height, grid.width))
+    return values if by_frame else values.mean(2, keepdim=True)
+
+
+def seen_by(attribution: Attribution, selected: Selected, layer: int) -> Tensor:
+    """In how many steps the layer was captured, of each time bin of ``layer_values``: ``[bins]``."""
+    seen = attribution.entries[selected.reference, layer].seen
+    return seen.sum(0, keepdim=True) if selected.over_steps else seen
 
 
 def over_steps(values: Tensor, seen: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:

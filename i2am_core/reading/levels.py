@@ -18,7 +18,7 @@ from ..errors import BadCount, NoFrames, NoLayout, NothingCaptured, OnlyOnPictur
 from ..kinds import MapKind, Normalization
 from ..selection import Selected, Selection, numbers_text
 from ..tokens import TokenGrid
-from .aggregate import MeanOfLayers, clamped, grid_of, largest_of, layer_values, over_steps, resampled
+from .aggregate import MeanOfLayers, clamped, grid_of, largest_of, layer_values, over_steps, resampled, seen_by
 
 Level = Literal["unified", "time", "head", "layer", "reference", "frame"]
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -65,7 +65,7 @@ def unclamped(
         raise UnknownChoice("level", level, LEVELS)
     if level == "reference":
         return _reference_maps(attribution, kind, selection)
-    reading = Reading.of(attribution, kind, selection, level == "frame")
+    reading = Reading.of(attribution, kind, selection, by_frame=level == "frame", each_head=level == "head")
     values, labels = MAPS_OF[level](reading, time_groups)
     return Maps(values, labels, reading.selected.scope)
 
@@ -81,8 +81,17 @@ class Reading:
     layers: dict[int, Tensor]  # by number: [bins, heads, frames, h, w] on their own grids
 
     @classmethod
-    def of(cls, attribution: Attribution, kind: MapKind, selection: Selection, by_frame: bool) -> "Reading":
-        selected = selection.of(attribution)
+    def of(
+        cls,
+        attribution: Attribution,
+        kind: MapKind,
+        selection: Selection,
+        by_frame: bool = False,
+        each_head: bool = False,
+    ) -> "Reading":
+        selected = selection.of(attribution, each_head)
+        if by_frame and selected.over_steps and attribution.heads == "over steps and frames":
+            raise UnresolvedAxis("heads", selection.heads, within="frames")
         kind, reference = selected.kind(kind), attribution.references[selected.reference]
         if kind.on_reference and reference.grid is None:
             raise NoLayout(selected.reference, reference.name, reference.tokens)
@@ -98,7 +107,7 @@ class Reading:
 
     def of_layer(self, layer: int, groups: list[list[int]]) -> Tensor:
         """Means over each group of bins, of each head, on the largest grid: ``[groups, heads, frames, h, w]``."""
-        seen = self.attribution.entries[self.selected.reference, layer].seen
+        seen = seen_by(self.attribution, self.selected, layer)
         return resampled(over_steps(self.layers[layer], seen, groups), self.largest.height, self.largest.width)
 
     def mean(self, groups: list[list[int]]) -> Tensor:
@@ -111,7 +120,7 @@ class Reading:
     @property
     def all_bins(self) -> list[list[int]]:
         """All selected bins as one group."""
-        return [list(self.selected.bins)]
+        return [[0]] if self.selected.over_steps else [list(self.selected.bins)]
 
 
 Labelled = tuple[Tensor, list[str]]
@@ -131,8 +140,10 @@ def _time(reading: Reading, time_groups: int) -> Labelled:
     if time_groups < 0:
         raise BadCount("time_groups", time_groups, "each step apart")
     count = min(time_groups, len(reading.selected.bins)) or len(reading.selected.bins)
+    if reading.selected.over_steps and count > 1:
+        raise UnresolvedAxis("heads", reading.selected.selection.heads, within="steps")
     parts = [part.tolist() for part in np.array_split(reading.selected.bins, count)]
-    values = reading.mean(parts)[:, 0]
+    values = reading.mean(parts if count > 1 else reading.all_bins)[:, 0]
     labels = []
     for bins, captured in zip(parts, ~values.isnan().flatten(1).any(1), strict=True):
         steps = [step for b in bins for step in reading.attribution.bins[b]]
@@ -144,8 +155,6 @@ def _time(reading: Reading, time_groups: int) -> Labelled:
 
 def _head(reading: Reading, time_groups: int) -> Labelled:
     """Heads are averaged over the layers that have the same number of heads: head 3 of 10 is not head 3 of 20."""
-    if reading.attribution.heads == "merged":
-        raise UnresolvedAxis("heads")
     groups: dict[int, list[int]] = defaultdict(list)
     mean = MeanOfLayers()
     for layer in reading.layers:

@@ -9,18 +9,23 @@ import torch
 from torch import Tensor
 
 from ..attention.marginals import Marginals
-from ..attribution import Attribution, Layer, Reference
+from ..attribution import Attribution, HeadDetail, Layer, LayerMaps, Reference
+from ..half import ROUNDING
+from ..kinds import KIND_OF
 from ..tokens import TokenGrid
 from .account import Account, CapturedCall, Verdict
-from .budget import OPEN_STEPS, PAIR_SHARE, Budget, merged
+from .budget import PAIR_SHARE, Budget
+from .detail import Extent
 from .references import References
-from .sums import BinSums, Holds, PairSums, StepSums
+from .run_sums import RunSums
+from .sums import Holds, PairSums
 
 __all__ = ["PAIR_SHARE", "Place", "Recorder", "Verdict"]
 
 STEPS_REVISITED = (
-    "the sampler came back to steps that it had left: in pair maps, these weigh a little more than in the other maps"
+    "the sampler came back to steps that it had left: in {}, these weigh a little more than in the other maps"
 )
+HALF = "{} are in half precision, with a scale for each map: a value may be off by {:.2g} %"
 OVER_BUDGET = "the maps take more than their memory budget, although steps and heads were merged"
 
 _Key = tuple[int, Layer]  # the number of a reference, and a layer
@@ -42,28 +47,25 @@ class Recorder:
 
     ``sigmas [steps + 1]`` are the sampler's, ``items`` is the number of pictures, ``budget_bytes`` is for the sums.
 
-    Calls of one step are averaged, so that every step weighs the same, in maps and in pair maps. Sums of the last two
-    steps stay on the model's device (of pair maps, those of the last one), and older ones move to the CPU. Time is kept
-    as finely as fits the budget: each step apart, or else groups of steps, which are merged further if layers or
-    references turn up late. Where not even one group fits, heads are merged, too.
+    Calls of one step are averaged, so that every step weighs the same, in maps and in pair maps. Sums of the last steps
+    stay on the model's device, and older ones move to the CPU. What the whole run will take is known as soon as its
+    layers and references have turned up: the finest ``detail`` that fits the budget is kept.
     """
 
     def __init__(self, sigmas: Tensor, items: int, budget_bytes: int) -> None:
         # Attention without a sampler is of one step.
         self.sigmas = sigmas.float().cpu() if len(sigmas) > 1 else torch.zeros(2)
         self.items = items
-        self._budget = Budget(budget_bytes)
+        self._budget = Budget(budget_bytes, self.steps)
+        self._detail = self._budget.finest
+        self._sums = self._new_sums()
         self._lock = threading.RLock()
         self._references = References()
         self._account = Account()
         self._layers: dict[Layer, int] = {}
         self._grids: dict[_Key, TokenGrid | None] = {}
-        self._open_steps: dict[int, dict[_Key, StepSums]] = {}
-        self._closed: dict[_Key, BinSums] = {}
         self._pairs: dict[_Key, PairSums] = {}
         self._pair_step: int | None = None  # the step whose pair maps are summed on the device
-        self._bins: list[range] | None = None  # None until the first step is closed
-        self._heads_kept = True
 
     @property
     def chunk_bytes(self) -> int:
@@ -134,15 +136,13 @@ class Recorder:
                 return
             self._layers.setdefault(place.layer, len(self._layers))
             self._grids[key] = place.reference_grid
-            step_sums = self._open_steps.setdefault(place.step, {})
-            is_new = key not in step_sums
-            step_sums.setdefault(key, StepSums()).add(marginals, self._heads_kept, place.evaluation, holds)
+            if self._budget.add(key, _extent(place, marginals)):
+                self._fit_into_budget()
+            for sums in self._sums:
+                sums.add(key, place.step, marginals, place.evaluation, holds)
+                sums.close_old(self._account)
             if pair_rows is not None:
                 self._add_pairs(key, place.step, marginals, pair_rows, holds)
-            while len(self._open_steps) > OPEN_STEPS:
-                self._close(min(self._open_steps))
-            if is_new:
-                self._fit_into_budget()
 
     def captured(
         self,
@@ -168,10 +168,12 @@ class Recorder:
         """Forget what was captured in these layers, since it cannot be trusted: its calls count as skipped."""
         with self._lock:
             self._account.retract(layers, reason)
-            by_key: list[dict[_Key, Any]] = [self._closed, self._pairs, self._budget.pair_bytes]
-            for entries in (*by_key, *self._open_steps.values()):
-                for key in [key for key in entries if self._account.is_retracted(key[1].name)]:
-                    del entries[key]
+            keys = [key for key in self._grids if self._account.is_retracted(key[1].name)]
+            for key in keys:
+                self._pairs.pop(key, None)
+                self._budget.free(key)
+            for sums in self._sums:
+                sums.forget(keys)
 
     def note(self, *notes: str) -> None:
         """What a person should know of this run. A note that is empty, or was made before, adds nothing."""
@@ -185,40 +187,50 @@ class Recorder:
         the result's lists. Its mechanism, unless it is in ``about``, is the names of those that captured anything.
         """
         with self._lock:
-            for step in sorted(self._open_steps):
-                self._close(step)
+            for sums in self._sums:
+                for step in sorted(sums.open):
+                    sums.close(step, self._account)
             self._account.judge()
-            for sums in self._pairs.values():
-                sums.close()
-            if any(sums.revisited for sums in self._pairs.values()):
-                self.note(STEPS_REVISITED)
-            left_out = sorted({key[1].name for key in self._closed if self._budget.pair_bytes.get(key) == 0})
-            if left_out:
-                self.note(f"pair maps of {', '.join(left_out)} did not fit the memory budget")
+            for pairs in self._pairs.values():
+                pairs.close()
+            self.note(*self._notes_of_detail())
             return Attribution(**self._map_fields(), **self._run_fields() | about)
 
     def _map_fields(self) -> dict[str, Any]:
         """The fields of an attribution that hold maps, and what they are of."""
-        numbers, references = self._references.freeze({(r, self._grids[r, layer]) for r, layer in self._closed})
-        captured = {layer for _, layer in self._closed}
+        by_step, *by_head = self._sums
+        keys = list(by_step.closed)
+        numbers, references = self._references.freeze({(r, self._grids[r, layer]) for r, layer in keys})
+        captured = {layer for _, layer in keys}
         layers = [layer for layer in self._layers if layer in captured]
         layer_numbers = {layer: number for number, layer in enumerate(layers)}
-        entries = {
-            (numbers[r], layer_numbers[layer]): sums.freeze(
-                self._pairs.get((r, layer)), self._grids[r, layer] or references[numbers[r]].grid
+        entries = {}
+        for r, layer in keys:
+            pairs = self._pairs.get((r, layer))
+            means = {} if pairs is None else pairs.means()
+            entries[numbers[r], layer_numbers[layer]] = LayerMaps(
+                maps=by_step.means((r, layer)),
+                seen=by_step.closed[r, layer].seen,
+                pair_rows=pairs.rows if pairs is not None and means else None,
+                pairs=means,
+                reference_grid=self._grids[r, layer] or references[numbers[r]].grid,
+                head_maps=by_head[0].means((r, layer)) if by_head else {},
             )
-            for (r, layer), sums in self._closed.items()
-        }
         return {"references": tuple(references), "layers": tuple(layers), "entries": entries}
 
     def _run_fields(self) -> dict[str, Any]:
         """The other fields, as far as the recorder knows them."""
         return self._account.fields() | {
-            "bins": tuple(self._bins or ()),
+            "bins": tuple(self._sums[0].bins),
             "sigmas": tuple(self.sigmas.tolist()),
             "items": self.items,
-            "heads": "in each step" if self._heads_kept else "merged",
+            "heads": self._heads(),
         }
+
+    def _heads(self) -> HeadDetail:
+        """In what detail heads are kept: that of pictures, where there are no frames to be merged."""
+        merged = self._detail.heads == "over steps and frames"
+        return "over steps" if merged and not self._budget.has_frames else self._detail.heads
 
     def _add_pairs(self, key: _Key, step: int, marginals: Marginals, rows: Tensor, holds: Holds) -> None:
         if step != self._pair_step:  # also layers that get no more calls must free the device
@@ -227,41 +239,58 @@ class Recorder:
             self._pair_step = step
         self._pairs.setdefault(key, PairSums(rows)).add(step, marginals, holds)
 
-    def _close(self, step: int) -> None:
-        """Move the sums of a step to the CPU, into its bin."""
-        closing = self._open_steps.pop(step)
-        counts = self._account.judge([sums.evaluations for sums in closing.values()])
-        evaluations = dict(zip(closing, counts, strict=True))
-        if self._bins is None:
-            self._bins = self._budget.bins(self.steps, sum(sums.nbytes for sums in closing.values()))
-        for key in list(closing):
-            sums = closing.pop(key)  # its memory is free as soon as it is added
-            if evaluations[key]:
-                if key not in self._closed:
-                    self._closed[key] = BinSums(sums, self._bins)
-                self._closed[key].add(sums, self._bin_of(step), evaluations[key])
-
-    def _bin_of(self, step: int) -> int:
-        assert self._bins is not None
-        return next(number for number, steps in enumerate(self._bins) if step in steps)
-
-    def _all_sums(self) -> "list[StepSums | BinSums]":
-        return [*(sums for step in self._open_steps.values() for sums in step.values()), *self._closed.values()]
+    def _new_sums(self) -> list[RunSums]:
+        return [RunSums(self.steps, resolution, self._budget.extents) for resolution in self._detail.resolutions]
 
     def _fit_into_budget(self) -> None:
-        """Merge neighbouring bins two by two, then all heads, while the sums exceed the budget."""
-        while sum(sums.nbytes for sums in self._all_sums()) > self._budget.map_bytes:
-            if self._bins is not None and len(self._bins) > 1:
-                self._bins = merged(self._bins)
-                for bin_sums in self._closed.values():
-                    bin_sums.merge(self._bins)
-            elif self._heads_kept:
-                self._heads_kept = False
-                for sums in self._all_sums():
-                    sums.merge_heads()
-            else:
-                self.note(OVER_BUDGET)
-                return
+        """Bring the sums to the finest detail in which the whole run fits."""
+        by_step = self._sums[0]
+        detail = self._budget.detail(self._detail, len(by_step.bins) if by_step.closed else self.steps)
+        if detail is None:
+            self.note(OVER_BUDGET)
+            detail = self._budget.coarsest
+        if detail == self._detail:
+            return
+        # Sums that keep heads apart in each step become both: those by step, and those by head.
+        origins = [*self._sums, by_step][: len(detail.resolutions)]
+        sums = []
+        for n, (origin, resolution) in enumerate(zip(origins, detail.resolutions, strict=True)):
+            sums.append(origin.to(resolution, free=origin not in origins[n + 1 :]))
+        self._detail, self._sums = detail, sums
+        for one in sums:
+            one.close_old(self._account)
+
+    def _notes_of_detail(self) -> list[str]:
+        """What a person should know of the precision of maps, and of pair maps that are missing."""
+        notes = []
+        by_step, *by_head = self._sums
+        returned = ["pair maps"] if any(pairs.revisited for pairs in self._pairs.values()) else []
+        returned += ["maps of heads"] if any(sums.returned for sums in by_head) else []
+        if returned:
+            notes.append(STEPS_REVISITED.format(" and ".join(returned)))
+        names = ["maps of steps and layers", "maps of heads"] if by_head else ["maps"]
+        for sums, name in zip(self._sums, names, strict=True):
+            if sums.rounded:
+                additions = max(map(len, sums.bins), default=1)
+                error = ROUNDING * (additions + 1) / 2 + ROUNDING * sums.resolution.half_open
+                notes.append(HALF.format(name, 100 * error))
+        left_out = sorted({key[1].name for key in by_step.closed if self._budget.lacks_pairs(key)})
+        if left_out:
+            notes.append(f"pair maps of {', '.join(left_out)} did not fit the memory budget")
+        return notes
+
+
+def _extent(place: Place, marginals: Marginals) -> Extent:
+    """How large the maps of a call are."""
+    frames = {"r2g": place.layer.grid.frames, "g2r": place.reference_grid.frames if place.reference_grid else 1}
+    maps = {key: x for key in KIND_OF if (x := getattr(marginals, key)) is not None}
+    items, heads, _ = next(iter(maps.values())).shape
+    return Extent(
+        items,
+        heads,
+        {key: x.shape[-1] for key, x in maps.items()},
+        {key: frames[KIND_OF[key].direction] for key in maps},
+    )
 
 
 def _all_hold(verdicts: Sequence[Verdict]) -> Holds:

@@ -4,16 +4,18 @@ A call may count only if a verdict holds, which is a boolean on the device. To r
 so values are chosen there, and counts of such calls are tensors on the device, where other counts are numbers.
 """
 
-from collections import defaultdict
+import copy
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..attention.marginals import Marginals
-from ..attribution import LayerMaps
+from ..half import Half, Precise
 from ..kinds import KINDS, PAIR_KEYS
-from ..tokens import TokenGrid
+from .detail import Extent, Resolution
 
 Holds = bool | Tensor
 """Whether a call counts; a tensor is boolean and 0-dim."""
@@ -33,6 +35,28 @@ def either(one: Holds, other: Holds) -> Holds:
     return other if one is False else one | other
 
 
+@dataclass(frozen=True)
+class Axes:
+    """The axes that the maps of one layer and reference keep, and the precision in which their sums are stored."""
+
+    resolution: Resolution
+    extent: Extent
+
+    def merged(self, key: str, maps: Tensor) -> Tensor:
+        """Maps ``[..., heads, cells]`` as means over the axes that are not kept."""
+        if not self.resolution.heads and maps.shape[-2] > 1:
+            maps = maps.mean(-2, keepdim=True)
+        frames = self.extent.frames[key]
+        if not self.resolution.frames and frames > 1 and maps.shape[-1] == self.extent.cells[key]:
+            maps = maps.unflatten(-1, (frames, -1)).mean(-2)
+        return maps
+
+    def stored(self, maps: Tensor, is_open: bool = False) -> Precise:
+        """Sums of a step that is open, or of closed ones, in their precision."""
+        half = self.resolution.half_open if is_open else self.resolution.half
+        return Half.of(maps) if half else maps
+
+
 class StepSums:
     """Sums over the calls of one step, each ``[items, heads, cells]``, on the model's device.
 
@@ -42,20 +66,22 @@ class StepSums:
     """
 
     def __init__(self) -> None:
-        self.maps: dict[str, Tensor] = {}
+        self.maps: dict[str, Precise] = {}
         self._nonzero_calls: dict[str, Tensor] = {}  # [items], of each map in the paper's normalization
         self._past: Count = 0  # evaluations that count, without the last one
         self._last: Holds = False  # whether the last one does: if any of its calls does
         self._evaluation: int | None = None  # number of the last one
 
-    def add(self, marginals: Marginals, heads_kept: bool, evaluation: int | None, holds: Holds) -> None:
+    def add(self, marginals: Marginals, axes: Axes, evaluation: int | None, holds: Holds) -> None:
         """Add a call. ``evaluation`` is the number of the one it is part of, None where it is all of one."""
         sums, nonzero_calls = {}, {}
         for kind in KINDS:
             value = getattr(marginals, kind.key)
             if value is not None:
-                value = zero_unless(holds, (value if heads_kept else value.mean(1, keepdim=True)).float())
-                sums[kind.key] = self.maps[kind.key] + value if kind.key in self.maps else value
+                value = zero_unless(holds, axes.merged(kind.key, value.float()))
+                sums[kind.key] = axes.stored(
+                    self.maps[kind.key].float() + value if kind.key in self.maps else value, is_open=True
+                )
                 if kind.normalization == "paper":
                     nonzero_calls[kind.key] = value.flatten(1).any(1) + self._nonzero_calls.get(kind.key, 0)
         self.maps |= sums  # all or none: a shape that does not fit has raised before
@@ -73,16 +99,17 @@ class StepSums:
 
     def mean(self, key: str, evaluations: int) -> Tensor:
         """The mean of a map over the step; ``evaluations`` is the value of that property as a number, at least 1."""
+        total = self.maps[key].float()
         if key in self._nonzero_calls:
-            return self.maps[key] / self._nonzero_calls[key].clamp(min=1)[:, None, None]
-        return self.maps[key] / evaluations
+            return total / self._nonzero_calls[key].clamp(min=1)[:, None, None]
+        return total / evaluations
 
-    def merge_heads(self) -> None:
-        self.maps = {name: total.mean(1, keepdim=True) for name, total in self.maps.items()}
-
-    @property
-    def nbytes(self) -> int:
-        return sum(x.nbytes for x in self.maps.values())
+    def to(self, axes: Axes) -> "StepSums":
+        """The same sums with fewer axes."""
+        coarser = copy.copy(self)
+        coarser._nonzero_calls = dict(self._nonzero_calls)
+        coarser.maps = {key: axes.stored(axes.merged(key, x.float()), is_open=True) for key, x in self.maps.items()}
+        return coarser
 
 
 class PairSums:
@@ -144,43 +171,48 @@ def _ratio(count: Count, all_calls: Count) -> Count:
 
 
 class BinSums:
-    """Sums over the steps of each time bin, ``[items, bins, heads, cells]``, on the CPU."""
+    """Sums over the steps of each time bin, ``[items, bins, heads, cells]``, on the CPU.
 
-    def __init__(self, like: StepSums, bins: Sequence[range]) -> None:
-        self.lengths = torch.tensor([float(len(b)) for b in bins])  # in steps
-        self.seen = torch.zeros(len(bins))  # steps that were added
-        self.maps = {name: torch.zeros(x.shape[0], len(bins), x.shape[1], x.shape[2]) for name, x in like.maps.items()}
+    ``seen [bins]`` are the steps that were added to each. A step that the sampler returned to is added once more: in a
+    bin of several steps, with the part that its new evaluations are of all.
+    """
 
-    @property
-    def nbytes(self) -> int:
-        return sum(x.nbytes for x in self.maps.values())
+    def __init__(self, bins: Sequence[range]) -> None:
+        self.bins = bins
+        self.seen = torch.zeros(len(bins))
+        self.maps: dict[str, Precise] = {}
+        self._weight = torch.zeros(len(bins))
+        self._evaluations: Counter[int] = Counter()  # by step
 
-    def add(self, step: StepSums, bin_number: int, evaluations: int) -> None:
-        """Add the mean of a step to its bin; see ``StepSums.mean``."""
-        self.seen[bin_number] += 1
-        for name, total in self.maps.items():
-            total[:, bin_number] += step.mean(name, evaluations).cpu()
+    def add(self, number: int, step: StepSums, evaluations: int, axes: Axes) -> None:
+        """Add the mean of the step of this number to its bin; see ``StepSums.mean``."""
+        at = next(n for n, steps in enumerate(self.bins) if number in steps)
+        before = self._evaluations[number]
+        weight = 1.0 if len(self.bins[at]) == 1 else evaluations / (before + evaluations)
+        self._evaluations[number] += evaluations
+        self._weight[at] += weight
+        self.seen[at] += not before
+        for key in step.maps:
+            mean = step.mean(key, evaluations).cpu()
+            if key not in self.maps:
+                self.maps[key] = axes.stored(mean.new_zeros(mean.shape[0], len(self.bins), *mean.shape[1:]))
+            total = self.maps[key]
+            total[:, at] = total[:, at].float() + weight * mean
 
-    def merge(self, bins: Sequence[range]) -> None:
-        """Join neighbouring bins two by two; ``bins`` are the new ones."""
-        into = torch.arange(len(self.seen)) // 2
-        self.lengths = torch.tensor([float(len(b)) for b in bins])
-        self.seen = torch.zeros(len(bins)).index_add_(0, into, self.seen)
-        for name, total in self.maps.items():
-            shape = (total.shape[0], len(bins), *total.shape[2:])
-            self.maps[name] = torch.zeros(shape).index_add_(1, into, total)
+    def to(self, axes: Axes, bins: Sequence[range]) -> "BinSums":
+        """The same sums with fewer axes, and in fewer bins."""
+        into = torch.tensor([next(n for n, steps in enumerate(bins) if old.start in steps) for old in self.bins])
+        coarser = BinSums(bins)
+        coarser.seen.index_add_(0, into, self.seen)
+        coarser._weight.index_add_(0, into, self._weight)
+        coarser._evaluations = self._evaluations.copy()
+        for key, total in self.maps.items():
+            value = axes.merged(key, total.float())
+            by_bin = value.new_zeros(value.shape[0], len(bins), *value.shape[2:])
+            coarser.maps[key] = axes.stored(by_bin.index_add_(1, into, value))
+        return coarser
 
-    def merge_heads(self) -> None:
-        self.maps = {name: total.mean(2, keepdim=True) for name, total in self.maps.items()}
-
-    def freeze(self, pairs: PairSums | None, reference_grid: TokenGrid | None) -> LayerMaps:
+    def means(self) -> dict[str, Precise]:
         """The means; the sums are used up."""
-        weight = self.seen.clamp(min=1)[None, :, None, None]
-        means = {} if pairs is None else pairs.means()
-        return LayerMaps(
-            maps={name: total.div_(weight) for name, total in self.maps.items()},
-            seen=torch.minimum(self.seen, self.lengths),  # a step that was closed twice counts once
-            pair_rows=pairs.rows if pairs is not None and means else None,
-            pairs=means,
-            reference_grid=reference_grid,
-        )
+        weight = self._weight.clamp(min=1)[None, :, None, None]
+        return {key: total.div_(weight) for key, total in self.maps.items()}

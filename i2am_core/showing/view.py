@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..attribution import Attribution, Layer, LayerMaps
+from ..half import full
 from ..kinds import PAIR_KEY, UNSCOPED, MapKind
-from ..reading.aggregate import MeanOfLayers, clamped, grid_of, largest_of, layer_values, over_steps, resampled
+from ..reading.aggregate import MeanOfLayers, clamped, grid_of, largest_of, layer_values, over_steps, resampled, seen_by
 from ..reading.metrics import concentration, share_inside
 from ..regions import cells_of
 from ..selection import Selected, Selection, resolve_scope
@@ -127,18 +128,18 @@ def choose_detail(attribution: Attribution, budget_bytes: int) -> Detail:
 
     Heads in each step, or in ever fewer groups of steps; then steps and heads apart; then steps, in ever fewer groups.
     """
-    bins, heads = len(attribution.bins), attribution.heads == "in each step"
+    bins = len(attribution.bins)
     every = _groups(bins, bins)
 
     def fits(detail: Detail) -> bool:
         return _size(attribution, detail) <= budget_bytes
 
-    if heads:
+    if attribution.heads == "in each step":
         for count in range(bins, min(bins, FEWEST_GROUPS) - 1, -1):
             if fits(joint := Detail(every, True, _groups(bins, count))):
                 return joint
-        if fits(apart := Detail(every, True)):
-            return apart
+    if attribution.heads != "merged" and fits(apart := Detail(every, True)):
+        return apart
     for count in range(bins, 1, -1):
         if fits(means := Detail(_groups(bins, count), False)):
             return means
@@ -178,12 +179,15 @@ def _sheets(
     """``(layer, rows [n, h, w])`` of each layer, and last, with None, of the mean of all layers."""
     if not selected.layers:
         return
+    each_head = selected.selection.of(attribution, each_head=True) if detail.heads else selected
     kind = selected.kind(kind)
     largest = largest_of(grid_of(attribution, kind, selected.reference, n) for n in selected.layers)
     mean = MeanOfLayers()
     for n in selected.layers:
-        values = layer_values(attribution, kind, selected, n)[:, :, 0]
-        over_heads, by_head = _rows(values, attribution.entries[selected.reference, n].seen, detail)
+        over_heads = _rows(attribution, kind, selected, n, detail.steps).mean(1)
+        by_head = over_heads.new_zeros(1, 0, *over_heads.shape[1:])  # none, where they are not resolved
+        if detail.heads:
+            by_head = _rows(attribution, kind, each_head, n, detail.joint)
         yield n, clamped(_flat([over_heads, by_head]))
         mean.add("over heads", resampled(over_heads, largest.height, largest.width))
         if detail.heads:  # they count within the layers that share their number
@@ -192,15 +196,10 @@ def _sheets(
     yield None, clamped(_flat([over_all, torch.cat(by_count, 1)] if by_count else [over_all]))
 
 
-def _rows(values: Tensor, seen: Tensor, detail: Detail) -> tuple[Tensor, Tensor]:
-    """Means of ``[bins, heads, h, w]``: over heads ``[1 + steps, h, w]``, and of each head ``[1 + joint, heads, h, w]``
-    (no heads where they are not resolved). What was not seen is not a number.
-    """
-    every = (tuple(range(len(seen))),)
-    over_heads = over_steps(values.mean(1), seen, every + detail.steps)
-    if not detail.heads:
-        return over_heads, values.new_zeros(1, 0, *values.shape[2:])
-    return over_heads, over_steps(values, seen, every + detail.joint)
+def _rows(attribution: Attribution, kind: MapKind, selected: Selected, layer: int, groups: Groups) -> Tensor:
+    """Means over all steps, and over each of the groups: ``[1 + groups, heads, h, w]``. What was not seen is NaN."""
+    values, seen = layer_values(attribution, kind, selected, layer)[:, :, 0], seen_by(attribution, selected, layer)
+    return over_steps(values, seen, (tuple(range(len(seen))), *groups))
 
 
 def _flat(parts: Sequence[Tensor]) -> Tensor:
@@ -235,7 +234,7 @@ def _add_pairs(tensors: dict[str, Tensor], attribution: Attribution, place: Sele
     entries = {n: attribution.entries[place.reference, n] for n in _layers(attribution, place.reference)}
     paired = [n for n, entry in entries.items() if entry.pairs]
     included = []
-    for n in sorted(paired, key=lambda n: -entries[n].maps[SHARE_OF_PICTURE.key][place.item].mean().item()):
+    for n in sorted(paired, key=lambda n: -full(entries[n].maps[SHARE_OF_PICTURE.key][place.item]).mean().item()):
         grid = grid_of(attribution, MapKind("g2r"), place.reference, n)
         parts = dict(_pairs(entries[n], place.item, grid, f"{_name(place)}/{n}"))
         if (size := _nbytes(parts)) <= free_bytes:

@@ -120,27 +120,20 @@ def test_every_step_weighs_the_same_however_many_calls_it_has():
     torch.testing.assert_close(got, expected.flatten())
 
 
-def test_budget_merges_steps_then_heads_and_keeps_the_unified_map():
+def test_a_small_budget_keeps_the_unified_map():
     layers = [Layer("a", FINE, HEADS)]
     torch.manual_seed(0)
     full, _ = record(layers)
-    per_step = sum(x.nbytes for x in full.layer_maps(0, 0).maps.values()) // STEPS
-    pairs = sum(x.nbytes for x in full.layer_maps(0, 0).pairs.values())
+    per_step = full.nbytes // STEPS
     torch.manual_seed(0)
-    binned, _ = record(layers, budget=2 * pairs + 2 * per_step)
-    assert len(binned.bins) < STEPS and binned.heads == "in each step"
-    torch.testing.assert_close(maps(binned, "r2g").values, maps(full, "r2g").values)
-    torch.testing.assert_close(maps(binned, "r2g", "head").values, maps(full, "r2g", "head").values)
-    with pytest.raises(ValueError, match="are not resolved"):
-        maps(binned, "r2g", steps="0")
-    torch.manual_seed(0)
-    tiny, _ = record(layers, budget=per_step // 2)
+    tiny, _ = record(layers, budget=per_step // 20)
     assert len(tiny.bins) == 1 and tiny.heads == "merged"
     assert tiny.layer_maps(0, 0).pairs == {} and "did not fit" in tiny.summary()
-    torch.testing.assert_close(maps(tiny, "r2g").values, maps(full, "r2g").values)
+    torch.testing.assert_close(maps(tiny, "r2g").values, maps(full, "r2g").values, rtol=5e-3, atol=1e-6)
     with pytest.raises(ValueError, match="heads are not resolved"):
         maps(tiny, "r2g", "head")
-    assert tiny.nbytes <= binned.nbytes <= full.nbytes
+    with pytest.raises(ValueError, match="are not resolved"):
+        maps(tiny, "r2g", steps="0")
 
 
 def test_pair_maps_average_to_g2r(equal_grids):

@@ -68,7 +68,7 @@ def test_a_selection_of_an_attribution():
 
 
 def test_what_was_merged_cannot_be_selected_apart():
-    attribution, _ = record([Layer("a", FINE, 3)], budget=20_000)
+    attribution, _ = record([Layer("a", FINE, 3)], budget=6000)
     assert 1 < len(attribution.bins) < attribution.steps
     with pytest.raises(UnresolvedAxis) as caught:
         Selection(steps="0").of(attribution)

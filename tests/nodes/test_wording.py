@@ -8,6 +8,11 @@ from i2am_pack.nodes.wording import WORDS, in_words, words
 CASES = [
     (errors.UnresolvedAxis("steps", "0", ("0-4", "5-9")), "within budget_mb this attribution kept the groups 0-4, 5-9"),
     (errors.UnresolvedAxis("steps", "0", ("0-4",)), "raise budget_mb and sample again"),
+    (
+        errors.UnresolvedAxis("heads", "3", within="steps"),
+        "heads '3' are not resolved in single steps: budget_mb was enough",
+    ),
+    (errors.UnresolvedAxis("heads", within="frames"), "single heads are not resolved in single frames"),
     (errors.UnresolvedAxis("heads", "3"), "only their mean fitted budget_mb: write 'all', not '3'"),
     (errors.UnresolvedAxis("heads"), "only their mean fitted budget_mb. Raise it"),
     (errors.UnresolvedAxis("steps", "0", pairs=True), "use 'all' for both"),

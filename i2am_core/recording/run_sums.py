@@ -1,0 +1,81 @@
+"""The sums of all layers and references over the steps of a run, in one resolution."""
+
+from collections.abc import Hashable, Mapping, Sequence
+
+from ..attention.marginals import Marginals
+from ..half import Precise
+from .account import Account
+from .budget import merged
+from .detail import Extent, Resolution
+from .sums import Axes, BinSums, Holds, StepSums
+
+
+class RunSums:
+    """Sums by keys, each of a layer and a reference whose ``extents`` are known.
+
+    Sums of the last steps stay on the model's device; older steps are closed, and move to the CPU.
+    """
+
+    def __init__(self, steps: int, resolution: Resolution, extents: Mapping[Hashable, Extent]) -> None:
+        self.steps, self.resolution, self.extents = steps, resolution, extents
+        self.bins: Sequence[range] = [range(n, n + 1) for n in range(steps)]
+        while len(self.bins) > resolution.bins:
+            self.bins = merged(self.bins)
+        self.open: dict[int, dict[Hashable, StepSums]] = {}  # by step
+        self.closed: dict[Hashable, BinSums] = {}
+        self.rounded = False  # whether any value was stored in half precision
+        self.returned = False  # whether a step got calls after it was closed
+        self._were_closed: set[int] = set()
+
+    def add(self, key: Hashable, step: int, marginals: Marginals, evaluation: int | None, holds: Holds) -> None:
+        """Add a call; see ``StepSums``."""
+        self.returned |= step in self._were_closed
+        sums = self.open.setdefault(step, {}).setdefault(key, StepSums())
+        sums.add(marginals, self._axes(key), evaluation, holds)
+        self.rounded |= self.resolution.half_open
+
+    def close_old(self, account: Account) -> None:
+        """Close steps, the first ones, until there are no more open ones than the resolution says."""
+        while len(self.open) > self.resolution.open_steps:
+            self.close(min(self.open), account)
+
+    def close(self, step: int, account: Account) -> None:
+        """Move the sums of a step to the CPU, into its bin. Waits for the device."""
+        closing = self.open.pop(step)
+        self._were_closed.add(step)
+        counts = account.judge([sums.evaluations for sums in closing.values()])
+        for key, evaluations in zip(list(closing), counts, strict=True):
+            sums = closing.pop(key)  # its memory is free as soon as it is added
+            if evaluations:
+                self.closed.setdefault(key, BinSums(self.bins)).add(step, sums, evaluations, self._axes(key))
+                self.rounded |= self.resolution.half
+
+    def to(self, resolution: Resolution, free: bool) -> "RunSums":
+        """The same sums in a coarser resolution. ``free`` gives up these, one by one."""
+        coarser = RunSums(self.steps, resolution, self.extents)
+        coarser.rounded, coarser.returned = self.rounded, self.returned
+        coarser._were_closed = set(self._were_closed)
+        for step, sums_of_step in self.open.items():
+            coarser.open[step] = {}
+            for key in list(sums_of_step):
+                sums = sums_of_step.pop(key) if free else sums_of_step[key]
+                coarser.open[step][key] = sums.to(coarser._axes(key))
+                coarser.rounded |= resolution.half_open
+        for key in list(self.closed):
+            closed = self.closed.pop(key) if free else self.closed[key]
+            coarser.closed[key] = closed.to(coarser._axes(key), coarser.bins)
+            coarser.rounded |= resolution.half
+        return coarser
+
+    def forget(self, keys: Sequence[Hashable]) -> None:
+        """Give up what was summed of these keys."""
+        for sums in (self.closed, *self.open.values()):
+            for key in keys:
+                sums.pop(key, None)
+
+    def means(self, key: Hashable) -> dict[str, Precise]:
+        """The maps of a key, ``[items, bins, heads, cells]``; its sums are used up."""
+        return self.closed[key].means() if key in self.closed else {}
+
+    def _axes(self, key: Hashable) -> Axes:
+        return Axes(self.resolution, self.extents[key])
