@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..attribution import Attribution, LayerMaps
 from ..errors import BadAdapter
+from ..half import Half, Precise, full
 from ..kinds import PAIR_KEY, MapKind
 from ..tokens import TokenGrid
 
@@ -168,17 +169,24 @@ def spread(attribution: Attribution, reference: int, contributions: Tensor, pair
 
 def _spread(entry: LayerMaps, patches: Tensor, grid: TokenGrid) -> LayerMaps:
     """The maps of one layer on patches; ``patches [T, P]`` is what each contributed to each token."""
-    maps = dict(entry.maps)
-    for name, values in entry.maps.items():
-        kind = MapKind.parse(name)
-        if kind.on_reference:
-            maps[name] = values @ patches if kind.normalization == "share" else _to_one(values @ patches)
     pairs = {}
     if entry.pairs:
         g2r, r2g = PAIR_KEY["g2r"], PAIR_KEY["r2g"]
         pairs[g2r] = _to_one(entry.pairs[g2r] @ patches)
         pairs[r2g] = entry.pairs[r2g] @ _to_one(patches.mT).mT  # of each patch, the mean of the tokens it is in
-    return dataclasses.replace(entry, maps=maps, pairs=pairs, reference_grid=grid)
+    maps, head_maps = _on_patches(entry.maps, patches), _on_patches(entry.head_maps, patches)
+    return dataclasses.replace(entry, maps=maps, head_maps=head_maps, pairs=pairs, reference_grid=grid)
+
+
+def _on_patches(maps: Mapping[str, Precise], patches: Tensor) -> dict[str, Precise]:
+    moved = dict(maps)
+    for name, values in maps.items():
+        kind = MapKind.parse(name)
+        if kind.on_reference:
+            by_patch = full(values) @ patches
+            by_patch = by_patch if kind.normalization == "share" else _to_one(by_patch)
+            moved[name] = Half.of(by_patch) if isinstance(values, Half) else by_patch
+    return moved
 
 
 def _to_one(values: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..attribution import Attribution
+from ..half import full
 from ..kinds import MapKind
 from ..selection import Selected
 from ..tokens import TokenGrid

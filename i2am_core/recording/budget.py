@@ -1,11 +1,11 @@
 """How a run's budget of memory is divided: what is computed at a time, pair maps, and the maps."""
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 from ..attention.marginals import CHUNK_BYTES
 from ..kinds import PAIR_KEYS
-from .detail import Detail, Extent, Resolution, details
+from .detail import Detail, Extent, Key, Resolution, details
 
 UNCOUNTED = 34 * 2**20  # of a chunk of ``attribute`` are not counted: above 32 MB, glibc returns memory at once
 PAIR_SHARE = 0.5  # of the budget, at most, for pair maps
@@ -22,12 +22,12 @@ class Budget:
     def __init__(self, budget_bytes: int, steps: int) -> None:
         self.chunk_bytes = min(CHUNK_BYTES, UNCOUNTED + budget_bytes // 4)  # for ``attribute``
         self._bytes = budget_bytes - max(0, self.chunk_bytes - UNCOUNTED)
-        self._pair_bytes: dict[Hashable, int] = {}  # 0 where they do not fit
-        self.extents: dict[Hashable, Extent] = {}
+        self._pair_bytes: dict[Key, int] = {}  # 0 where they do not fit
+        self.extents: dict[Key, Extent] = {}
         self._values: Counter[tuple[bool, bool]] = Counter()  # of one step, with heads or not, with frames or not
         self._details = list(details(steps))
 
-    def pairs_fit(self, key: Hashable, values: int) -> bool:
+    def pairs_fit(self, key: Key, values: int) -> bool:
         """Whether pair maps of so many values each fit; if so, their bytes are taken. A second answer is the first."""
         if key not in self._pair_bytes:
             size = PAIR_SUMS * 4 * len(PAIR_KEYS) * values
@@ -36,11 +36,11 @@ class Budget:
             self._pair_bytes[key] = size if size <= free_bytes else 0
         return self._pair_bytes[key] > 0
 
-    def lacks_pairs(self, key: Hashable) -> bool:
+    def lacks_pairs(self, key: Key) -> bool:
         """Whether there were pair maps that did not fit."""
         return self._pair_bytes.get(key) == 0
 
-    def add(self, key: Hashable, extent: Extent) -> bool:
+    def add(self, key: Key, extent: Extent) -> bool:
         """Maps that will be summed; whether they are new."""
         if key in self.extents:
             return False
@@ -48,7 +48,7 @@ class Budget:
         self._count(extent, 1)
         return True
 
-    def free(self, key: Hashable) -> None:
+    def free(self, key: Key) -> None:
         """What this key takes is free again."""
         self._pair_bytes.pop(key, None)
         if (extent := self.extents.pop(key, None)) is not None:

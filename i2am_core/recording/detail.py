@@ -8,10 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ..attribution import HeadDetail
+from ..attribution import HeadDetail, Layer
 
 OPEN_STEPS = 2  # steps that may still get calls: second-order samplers evaluate one step ahead and return
 FEWEST_BINS = 4  # groups of steps, before heads are merged: fewer say nothing about time
+
+Key = tuple[int, Layer]
+"""The number of a reference, and a layer."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ..kinds import KIND_OF
 from ..tokens import TokenGrid
 from .account import Account, CapturedCall, Verdict
 from .budget import PAIR_SHARE, Budget
-from .detail import Extent
+from .detail import Extent, Key
 from .references import References
 from .run_sums import RunSums
 from .sums import Holds, PairSums
@@ -27,8 +27,6 @@ STEPS_REVISITED = (
 )
 HALF = "{} are in half precision, with a scale for each map: a value may be off by {:.2g} %"
 OVER_BUDGET = "the maps take more than their memory budget, although steps and heads were merged"
-
-_Key = tuple[int, Layer]  # the number of a reference, and a layer
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,8 @@ class Recorder:
         self._references = References()
         self._account = Account()
         self._layers: dict[Layer, int] = {}
-        self._grids: dict[_Key, TokenGrid | None] = {}
-        self._pairs: dict[_Key, PairSums] = {}
+        self._grids: dict[Key, TokenGrid | None] = {}
+        self._pairs: dict[Key, PairSums] = {}
         self._pair_step: int | None = None  # the step whose pair maps are summed on the device
 
     @property
@@ -232,7 +230,7 @@ class Recorder:
         merged = self._detail.heads == "over steps and frames"
         return "over steps" if merged and not self._budget.has_frames else self._detail.heads
 
-    def _add_pairs(self, key: _Key, step: int, marginals: Marginals, rows: Tensor, holds: Holds) -> None:
+    def _add_pairs(self, key: Key, step: int, marginals: Marginals, rows: Tensor, holds: Holds) -> None:
         if step != self._pair_step:  # also layers that get no more calls must free the device
             for sums in self._pairs.values():
                 sums.close()

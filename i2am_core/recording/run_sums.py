@@ -1,12 +1,12 @@
 """The sums of all layers and references over the steps of a run, in one resolution."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..attention.marginals import Marginals
 from ..half import Precise
 from .account import Account
 from .budget import merged
-from .detail import Extent, Resolution
+from .detail import Extent, Key, Resolution
 from .sums import Axes, BinSums, Holds, StepSums
 
 
@@ -16,18 +16,18 @@ class RunSums:
     Sums of the last steps stay on the model's device; older steps are closed, and move to the CPU.
     """
 
-    def __init__(self, steps: int, resolution: Resolution, extents: Mapping[Hashable, Extent]) -> None:
+    def __init__(self, steps: int, resolution: Resolution, extents: Mapping[Key, Extent]) -> None:
         self.steps, self.resolution, self.extents = steps, resolution, extents
         self.bins: Sequence[range] = [range(n, n + 1) for n in range(steps)]
         while len(self.bins) > resolution.bins:
             self.bins = merged(self.bins)
-        self.open: dict[int, dict[Hashable, StepSums]] = {}  # by step
-        self.closed: dict[Hashable, BinSums] = {}
+        self.open: dict[int, dict[Key, StepSums]] = {}  # by step
+        self.closed: dict[Key, BinSums] = {}
         self.rounded = False  # whether any value was stored in half precision
         self.returned = False  # whether a step got calls after it was closed
         self._were_closed: set[int] = set()
 
-    def add(self, key: Hashable, step: int, marginals: Marginals, evaluation: int | None, holds: Holds) -> None:
+    def add(self, key: Key, step: int, marginals: Marginals, evaluation: int | None, holds: Holds) -> None:
         """Add a call; see ``StepSums``."""
         self.returned |= step in self._were_closed
         sums = self.open.setdefault(step, {}).setdefault(key, StepSums())
@@ -67,15 +67,16 @@ class RunSums:
             coarser.rounded |= resolution.half
         return coarser
 
-    def forget(self, keys: Sequence[Hashable]) -> None:
+    def forget(self, keys: Sequence[Key]) -> None:
         """Give up what was summed of these keys."""
-        for sums in (self.closed, *self.open.values()):
-            for key in keys:
+        for key in keys:
+            self.closed.pop(key, None)
+            for sums in self.open.values():
                 sums.pop(key, None)
 
-    def means(self, key: Hashable) -> dict[str, Precise]:
+    def means(self, key: Key) -> dict[str, Precise]:
         """The maps of a key, ``[items, bins, heads, cells]``; its sums are used up."""
         return self.closed[key].means() if key in self.closed else {}
 
-    def _axes(self, key: Hashable) -> Axes:
+    def _axes(self, key: Key) -> Axes:
         return Axes(self.resolution, self.extents[key])
