@@ -154,7 +154,7 @@ def memory(what: str) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cases", nargs="*", default=list(CASES), choices=list(CASES), metavar="case")
+    parser.add_argument("cases", nargs="*", metavar="case", help=", ".join(CASES))
     parser.add_argument("--budget", type=int, default=512, help="in MB")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -162,9 +162,11 @@ if __name__ == "__main__":
         with torch.inference_mode():
             print(run(CASES[options.cases[0]], options.budget * MB), flush=True)
         sys.exit()
+    if unknown := set(options.cases) - set(CASES):
+        parser.error(f"no such case: {', '.join(unknown)}; choose from {', '.join(CASES)}")
     print("| run | all of it | kept | grown | detail | layers with pair maps | precision | largest error of a level |")
     print("|---|---|---|---|---|---|---|---|")
-    for name in options.cases:
+    for name in options.cases or CASES:
         command = [sys.executable, __file__, name, "--one", "--budget", str(options.budget)]
         print(
             f"| {name} {subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout}",

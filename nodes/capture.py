@@ -45,7 +45,8 @@ class I2AMCapture(io.ComfyNode):
                     default=512,
                     min=1,
                     max=65536,
-                    tooltip="Memory for the maps of one run. What does not fit is merged: first, single heads in single steps.",
+                    tooltip="Memory for the maps of one run. What does not fit is merged: first, single heads in "
+                    "single steps.",
                 ),
                 io.Mask.Input(
                     "generated_region",
