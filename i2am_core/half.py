@@ -10,21 +10,22 @@ import torch
 from torch import Tensor
 
 ROUNDING = 2.0**-11
-"""How far a value may be from what it was, relative to it; or ``SMALLEST`` of the largest value of its map."""
-SMALLEST = 2.0**-25
+"""How far a value may be from what it was, relative to it. Values below 2e-9 of the largest of their map lose more."""
+LARGEST = 2.0**15
+"""What the largest value of a map becomes: so the smaller ones stay in the range in which precision is full."""
 
 
 @dataclass(frozen=True, eq=False)
 class Half:
-    """Maps ``[..., cells]`` of values at least 0: ``values`` float16 in [0, 1], times ``scale [..., 1]`` float32."""
+    """Maps ``[..., cells]`` at least 0: ``values`` (float16, up to ``LARGEST``) times ``scale [..., 1]`` (float32)."""
 
     values: Tensor
     scale: Tensor
 
     @classmethod
     def of(cls, maps: Tensor) -> "Half":
-        """Maps ``[..., cells]`` rounded to half precision. The scale of a map is its largest value."""
-        scale = maps.amax(-1, keepdim=True)
+        """Maps ``[..., cells]`` rounded to half precision."""
+        scale = maps.amax(-1, keepdim=True) / LARGEST
         return cls((maps / torch.where(scale > 0, scale, 1)).half(), scale.float())
 
     def float(self) -> Tensor:
