@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..attention.marginals import Marginals
 from ..attribution import Attribution, HeadDetail, Layer, LayerMaps, Reference
-from ..half import ROUNDING
 from ..kinds import KIND_OF
 from ..tokens import TokenGrid
 from .account import Account, CapturedCall, Verdict
@@ -268,10 +267,8 @@ class Recorder:
             notes.append(STEPS_REVISITED.format(" and ".join(returned)))
         names = ["maps of steps and layers", "maps of heads"] if by_head else ["maps"]
         for sums, name in zip(self._sums, names, strict=True):
-            if sums.rounded:
-                additions = max(map(len, sums.bins), default=1)
-                error = ROUNDING * (additions + 1) / 2 + ROUNDING * sums.resolution.half_open
-                notes.append(HALF.format(name, 100 * error))
+            if sums.error:
+                notes.append(HALF.format(name, 100 * sums.error))
         left_out = sorted({key[1].name for key in by_step.closed if self._budget.lacks_pairs(key)})
         if left_out:
             notes.append(f"pair maps of {', '.join(left_out)} did not fit the memory budget")

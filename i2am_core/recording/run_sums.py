@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ..attention.marginals import Marginals
-from ..half import Precise
+from ..half import ROUNDING, Precise
 from .account import Account
 from .budget import merged
 from .detail import Extent, Key, Resolution
@@ -23,7 +23,8 @@ class RunSums:
             self.bins = merged(self.bins)
         self.open: dict[int, dict[Key, StepSums]] = {}  # by step
         self.closed: dict[Key, BinSums] = {}
-        self.rounded = False  # whether any value was stored in half precision
+        self.open_roundings = 0  # how often the sum of a step was rounded to half precision, at most
+        self.closed_roundings = 0  # and that of a time bin
         self.returned = False  # whether a step got calls after it was closed
         self._were_closed: set[int] = set()
 
@@ -32,7 +33,8 @@ class RunSums:
         self.returned |= step in self._were_closed
         sums = self.open.setdefault(step, {}).setdefault(key, StepSums())
         sums.add(marginals, self._axes(key), evaluation, holds)
-        self.rounded |= self.resolution.half_open
+        if self.resolution.half_open:
+            self.open_roundings = max(self.open_roundings, sums.calls)
 
     def close_old(self, account: Account) -> None:
         """Close steps, the first ones, until there are no more open ones than the resolution says."""
@@ -48,23 +50,24 @@ class RunSums:
             sums = closing.pop(key)  # its memory is free as soon as it is added
             if evaluations:
                 self.closed.setdefault(key, BinSums(self.bins)).add(step, sums, evaluations, self._axes(key))
-                self.rounded |= self.resolution.half
+                if self.resolution.half:
+                    self.closed_roundings = max(self.closed_roundings, *map(len, self.bins))
 
     def to(self, resolution: Resolution, free: bool) -> "RunSums":
         """The same sums in a coarser resolution. ``free`` gives up these, one by one."""
         coarser = RunSums(self.steps, resolution, self.extents)
-        coarser.rounded, coarser.returned = self.rounded, self.returned
+        coarser.returned = self.returned
+        coarser.open_roundings = self.open_roundings + (resolution.half_open and bool(self.open))
+        coarser.closed_roundings = self.closed_roundings + (resolution.half and bool(self.closed))
         coarser._were_closed = set(self._were_closed)
         for step, sums_of_step in self.open.items():
             coarser.open[step] = {}
             for key in list(sums_of_step):
                 sums = sums_of_step.pop(key) if free else sums_of_step[key]
                 coarser.open[step][key] = sums.to(coarser._axes(key))
-                coarser.rounded |= resolution.half_open
         for key in list(self.closed):
             closed = self.closed.pop(key) if free else self.closed[key]
             coarser.closed[key] = closed.to(coarser._axes(key), coarser.bins)
-            coarser.rounded |= resolution.half
         return coarser
 
     def forget(self, keys: Sequence[Key]) -> None:
@@ -73,6 +76,12 @@ class RunSums:
             self.closed.pop(key, None)
             for sums in self.open.values():
                 sums.pop(key, None)
+
+    @property
+    def error(self) -> float:
+        """How far a value may be off, relative to it: sums grow, and each rounding is of the sum by then."""
+        roundings = (n for n in (self.open_roundings, self.closed_roundings) if n)
+        return ROUNDING * sum((n + 1) / 2 for n in roundings)
 
     def means(self, key: Key) -> dict[str, Precise]:
         """The maps of a key, ``[items, bins, heads, cells]``; its sums are used up."""

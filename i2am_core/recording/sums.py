@@ -67,6 +67,7 @@ class StepSums:
 
     def __init__(self) -> None:
         self.maps: dict[str, Precise] = {}
+        self.calls = 0
         self._nonzero_calls: dict[str, Tensor] = {}  # [items], of each map in the paper's normalization
         self._past: Count = 0  # evaluations that count, without the last one
         self._last: Holds = False  # whether the last one does: if any of its calls does
@@ -84,6 +85,7 @@ class StepSums:
                 )
                 if kind.normalization == "paper":
                     nonzero_calls[kind.key] = value.flatten(1).any(1) + self._nonzero_calls.get(kind.key, 0)
+        self.calls += 1
         self.maps |= sums  # all or none: a shape that does not fit has raised before
         self._nonzero_calls |= nonzero_calls
         if evaluation is None or evaluation != self._evaluation:
