@@ -35,7 +35,7 @@ class Preferred:
 
 
 def taken(args):
-    return (*(x.take() if isinstance(x, Container) else x for x in args[:3]), *args[3:])
+    return (*(x.take() if hasattr(x, "take") and hasattr(x, "peek") else x for x in args[:3]), *args[3:])
 
 
 def of_newer_cores(func):
@@ -79,11 +79,11 @@ def of_a_core_to_come(func):
     return wrapper
 
 
-def called_with_containers(attention):
+def called_with_containers(attention, container=Container):
     """What a model calls with tensors, and hands them on in containers."""
 
     def attention_in_containers(q, k, v, *args, **kwargs):
-        return attention(Container(q), Container(k), Container(v), *args, **kwargs)
+        return attention(container(q), container(k), container(v), *args, **kwargs)
 
     return attention_in_containers
 

@@ -3,7 +3,7 @@
 TF32, bfloat16 in oneDNN, and autocast keep 8 to 11 bits of a float32: too few for logits, which are exponents.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -11,7 +11,6 @@ import torch
 
 FULL = "ieee"
 _AUTOCAST = ("cuda", "cpu", "xpu")  # device types that every PyTorch has it for
-_REDUCED_BY = {"cuda": lambda: torch.backends.cuda.matmul, "cpu": lambda: torch.backends.mkldnn.matmul}
 
 
 @contextmanager
@@ -23,33 +22,37 @@ def full_float32(device: torch.device) -> Iterator[None]:
     that the picture does not change, whatever the setting is; it is restored also after an error. Nested, it does
     nothing. Autocast is of the thread alone.
     """
-    with torch.autocast(device.type, enabled=False) if device.type in _AUTOCAST else nullcontext():
+    autocast: Any = torch.autocast
+    with autocast(device.type, enabled=False) if device.type in _AUTOCAST else nullcontext():
         restore = _switched_to_full(device.type)
         try:
             yield
         finally:
-            if restore is not None:
-                restore()
+            restore()
 
 
-def _switched_to_full(device: str) -> Any:
-    """What undoes the switch; None where nothing was to be switched."""
-    setting = _REDUCED_BY[device]() if device in _REDUCED_BY else None
-    if setting is None:
-        return None
-    if hasattr(setting, "fp32_precision"):  # since PyTorch 2.9, where the older functions raise if both are mixed
+def _switched_to_full(device: str) -> Callable[[], None]:
+    """Switch to float32; returns what undoes it."""
+    setting = _setting(device)
+    if hasattr(setting, "fp32_precision"):
         return _switched(setting)
     before = torch.get_float32_matmul_precision()
     if before == "highest":
-        return None
+        return _nothing
     torch.set_float32_matmul_precision("highest")
     return lambda: torch.set_float32_matmul_precision(before)
 
 
-def _switched(setting: Any) -> Any:
+def _setting(device: str) -> Any:
+    """What says since PyTorch 2.9 how a device multiplies; older functions raise where they are mixed with it."""
+    backends: dict[str, Any] = {"cuda": torch.backends.cuda, "cpu": torch.backends.mkldnn}
+    return getattr(backends.get(device), "matmul", None)
+
+
+def _switched(setting: Any) -> Callable[[], None]:
     before = setting.fp32_precision
     if before in (FULL, "none"):
-        return None
+        return _nothing
     setting.fp32_precision = FULL
 
     def restore() -> None:
@@ -59,3 +62,7 @@ def _switched(setting: Any) -> Any:
             setting.fp32_precision = before
 
     return restore
+
+
+def _nothing() -> None:
+    pass

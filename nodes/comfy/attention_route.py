@@ -39,13 +39,8 @@ class AttentionRoute:
     def of(cls, function: Callable | None, args: tuple, override: Callable | None) -> "AttentionRoute":
         """That of the call which the present override gets; ``function`` is None where it is not handed over."""
         container = None if not args or isinstance(args[0], Tensor) else type(args[0])
-        frame = _calling_frame()
-        variables = {} if frame is None else frame.f_locals
-        wrapped = variables.get("func", function)
-        wrapper = variables.get("wrapper") or _wrapper_of(wrapped)
-        if frame is not None and _is_of(frame, wrapper) and (function is None or function is wrapped):
-            taken = {name: variables.get(variable) for name, variable in _taken_out(frame.f_code).items()}
-            taken = {name: value for name, value in taken.items() if value is not None}
+        if (known := _running_wrapper(function)) is not None:
+            wrapper, wrapped, taken = known
             return cls(wrapped, wrapper, override, taken, container)
         if function is not None:
             return cls(function, None, override, container=container)
@@ -97,6 +92,22 @@ class _Handed(Proxy):
         return self.original(*args, **{**kwargs, "transformer_options": self._options})
 
 
+def _running_wrapper(function: Callable | None) -> tuple[Callable, Callable, dict[str, Any]] | None:
+    """The wrapper that has called the override, the ``function`` that it is around, and what it has taken out.
+
+    None where somebody else has: what their arguments are, and what they have left out, is then as they want it.
+    """
+    if (frame := _calling_frame()) is None:
+        return None
+    variables = frame.f_locals
+    wrapped: Any = variables.get("func", function)
+    wrapper = variables.get("wrapper") or _wrapper_of(wrapped)
+    if wrapper is None or function not in (None, wrapped) or not _runs_in(frame, wrapper):
+        return None
+    taken = {name: variables.get(variable) for name, variable in _taken_out(frame.f_code).items()}
+    return wrapper, wrapped, {name: value for name, value in taken.items() if value is not None}
+
+
 def _calling_frame() -> FrameType | None:
     """The one that called the override: the innermost that is neither ours nor PyTorch's."""
     frame: FrameType | None = sys._getframe(1)
@@ -105,18 +116,19 @@ def _calling_frame() -> FrameType | None:
     return frame
 
 
-def _is_of(frame: FrameType, function: Any) -> bool:
-    """Whether a function runs in a frame: by where its code is, which PyTorch's compiler keeps for what it makes."""
-    codes = frame.f_code, getattr(function, "__code__", None)
-    first, second = ((getattr(x, "co_filename", None), getattr(x, "co_firstlineno", None)) for x in codes)
-    return codes[1] is not None and first == second
-
-
 def _wrapper_of(function: Callable | None) -> Callable | None:
     """The wrapper around a function that is in the function's module, under its name."""
     module = sys.modules.get(getattr(function, "__module__", ""))
-    found: Callable | None = getattr(module, getattr(function, "__name__", ""), None)
-    return found if getattr(found, "__wrapped__", None) is function else None
+    wrapper: Callable | None = getattr(module, getattr(function, "__name__", ""), None)
+    return wrapper if getattr(wrapper, "__wrapped__", None) is function else None
+
+
+def _runs_in(frame: FrameType, function: Callable) -> bool:
+    """Whether a function runs in a frame: by where its code is, which PyTorch's compiler keeps in what it makes."""
+    code = getattr(function, "__code__", None)
+    return code is not None and all(
+        getattr(code, name) == getattr(frame.f_code, name) for name in ("co_filename", "co_firstlineno")
+    )
 
 
 @cache

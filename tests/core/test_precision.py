@@ -1,7 +1,5 @@
 """Products that must be in float32 are, whatever other packs have switched on; and their switches stay as they were."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -163,7 +161,7 @@ def test_functions_of_older_versions_answer_as_before(switched):
 
 @pytest.mark.parametrize("before", ["medium", "high", "highest"])
 def test_older_versions_have_one_switch(monkeypatch, before):
-    monkeypatch.setattr(precision, "_REDUCED_BY", {"cuda": SimpleNamespace})
+    monkeypatch.setattr(precision, "_setting", lambda device: None)
     torch.set_float32_matmul_precision(before)
     try:
         with pytest.raises(ValueError, match="of the body"), full_float32(CUDA):

@@ -36,6 +36,16 @@ def to_come():
     return partial(COMING, attention_of_this_layer=wrappers.with_values_times(PLAIN, 0.6))
 
 
+def of_this_core():
+    """Its own wrapper, with containers where it has them."""
+    wrapper = comfy.ldm.modules.attention.wrap_attn(PLAIN)
+    container = getattr(comfy.ldm.modules.attention, "AttentionTensorContainer", None)
+    if container is None:
+        return wrapper
+    wrapper.container_function = wrappers.with_values_times(PLAIN, 0.7)
+    return wrappers.called_with_containers(wrapper, container)
+
+
 OTHER = wrappers.with_values_times(PLAIN, 0.8)
 ATTENTIONS = {
     "plain": newer,
@@ -46,9 +56,12 @@ ATTENTIONS = {
     "a preferred attention in a wrapper": lambda: preferred(wrappers.of_newer_cores(OTHER)),
     "a preferred attention for containers": lambda: wrappers.called_with_containers(preferred(OTHER)),
     "an argument of a core to come": to_come,
+    "this core's own wrapper": of_this_core,
 }
 RUN_OTHERS = ("containers", "a preferred attention", "a preferred attention in a wrapper")
 RUN_OTHERS = (*RUN_OTHERS, "a preferred attention for containers", "an argument of a core to come")
+if hasattr(comfy.ldm.modules.attention, "AttentionTensorContainer"):
+    RUN_OTHERS = (*RUN_OTHERS, "this core's own wrapper")
 
 
 class Prefer(Consumer):
