@@ -67,6 +67,7 @@ class CudaKernels(TorchDispatchMode):
         check(query.shape[-1] <= 256, "FlashAttention forward only supports head dimension at most 256")
         for x in (query, key, value):
             check(x.stride(-1) == 1, "Input tensor must have contiguous last dimension")
+        key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
         nothing = torch.empty(())
         return (*plain(query, key, value, None, scale), nothing, nothing, 0, 0, nothing, nothing, nothing)
 

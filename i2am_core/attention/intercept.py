@@ -62,9 +62,11 @@ class Interceptor(TorchDispatchMode):
         q, k, bias = arguments["query"], arguments["key"], arguments.get("attn_mask", arguments.get("attn_bias"))
         if arguments.get("is_causal"):  # its mask is not among the arguments
             return
+        if q.shape[:2] != k.shape[:2]:  # keys that heads share: those of the call are repeated, which is other memory
+            return
         total = row_sums(returned, q)  # without gradients, some kernels are not asked for the sums
         if total is not None and is_trusted(Case.of(operation, q, k, bias)):
-            self._calls.append(_InterceptedCall(q, k, bias, arguments.get("scale") or q.shape[-1] ** -0.5, total))
+            self._calls.append(_InterceptedCall(q, k, bias, _scale(arguments.get("scale"), q), total))
 
     @property
     def intercepted(self) -> bool:
@@ -92,10 +94,14 @@ def _total(call: _InterceptedCall, q: Tensor, k: Tensor, scale: float | None, bi
     """That of a call, if it was made of exactly these."""
     if not (_same(q, call.q) and _same(k, call.k) and _same_memory(bias, call.bias)):
         return None
-    if (scale or q.shape[-1] ** -0.5) != call.scale:
+    if _scale(scale, q) != call.scale:
         return None
     # Where a row is masked as a whole, kernels do not agree about its sum, so that none of them is used.
     return call.total if bool(call.total.isfinite().all()) else None
+
+
+def _scale(scale: float | None, q: Tensor) -> float:
+    return q.shape[-1] ** -0.5 if scale is None else scale
 
 
 def _by_name(operation: Any, args: tuple) -> dict[str, Any]:

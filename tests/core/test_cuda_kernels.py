@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from i2am_core import Logits, Positions, attribute, span
-from i2am_core.attention import logsumexp
+from i2am_core.attention import logsumexp, marginals
 from i2am_core.attention.intercept import Interceptor
-from i2am_core.attention.logsumexp import PLAIN
+from i2am_core.attention.logsumexp import PLAIN, chunked
 
 aten = torch.ops.aten
 EFFICIENT, FLASH = "scaled_dot_product_efficient_attention", "scaled_dot_product_flash_attention"
@@ -184,7 +184,7 @@ def test_a_kernel_is_intercepted_where_it_gives_sums(cuda, kernel, masked, gradi
     if not gradients:
         assert total is None
     else:
-        torch.testing.assert_close(total, logsumexp.chunked(q, k, 64**-0.5, bias), atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(total, chunked(q, k, 64**-0.5, bias), atol=1e-4, rtol=1e-5)
 
 
 def test_a_kernel_with_wrong_sums_is_silent(cuda, monkeypatch):
@@ -200,6 +200,25 @@ def test_a_kernel_with_wrong_sums_is_silent(cuda, monkeypatch):
     with Interceptor() as interceptor:
         operation(q, k, k, None, True)
     assert not interceptor.intercepted
+
+
+def test_a_kernel_whose_keys_heads_share_is_silent(cuda):
+    """The call's own are repeated, which is other memory: to listen on would be in vain."""
+    q, k = call(torch.float16)
+    with Interceptor() as interceptor:
+        aten._scaled_dot_product_flash_attention(q, k[:, :1], k[:, :1])
+    assert not interceptor.intercepted
+
+
+@pytest.mark.parametrize("queries", [slice(5, 32), torch.arange(0, N, 2)], ids=["neighbours", "scattered"])
+@pytest.mark.parametrize(("shape", "size"), [((1, 1, 1, K), K), ((B, 1, N, K), B * N * K)])
+def test_the_bias_of_all_heads_is_never_made(monkeypatch, shape, size, queries):
+    q, k = call(torch.float16)
+    made = []
+    monkeypatch.setattr(marginals, "row_log_sum_exp", lambda *call: made.append(call[3]) or (chunked(*call), "plain"))
+    maps_of(q, k, allowed(*shape), queries)
+    assert made[0].shape == (B, H, len(range(N)[queries] if isinstance(queries, slice) else queries), K)
+    assert made[0].untyped_storage().nbytes() <= 2 * size
 
 
 def test_a_bias_that_is_repeated_takes_no_memory(cuda):
