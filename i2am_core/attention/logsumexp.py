@@ -87,6 +87,8 @@ def row_log_sum_exp(q: Tensor, k: Tensor, scale: float, bias: Tensor | None = No
 
 def _by_kernel(operation: Any, q: Tensor, k: Tensor, scale: float, bias: Tensor | None) -> Tensor | None:
     """The same from a kernel; None where it is not to be had, which must not lose the call."""
+    if bias is not None and operation in _TAKE_NO_BIAS:
+        return None
     taken = None if bias is None else kernel_bias(operation, q, k, bias)
     if bias is not None and taken is None:
         return None
@@ -123,11 +125,15 @@ def kernel_bias(operation: Any, q: Tensor, k: Tensor, bias: Tensor) -> Tensor | 
 
 
 def _in_dtype(bias: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """The bias in another dtype, where each value is the same there, or hides its column as well."""
+    """The bias in another dtype, where each value is the same there, or hides its column as well.
+
+    A row that finite numbers hide as a whole has a softmax, which it would lose.
+    """
     converted = bias.to(dtype)
     if torch.promote_types(bias.dtype, dtype) == dtype:
         return converted
-    return converted if bool(((converted == bias) | (bias < MASKED)).all()) else None
+    hidden = bias < MASKED
+    return converted if bool(((converted == bias) | hidden).all() & ~hidden.all(-1).any()) else None
 
 
 def _aligned(bias: Tensor, keys: int) -> bool:
@@ -173,6 +179,8 @@ def is_trusted(case: Case) -> bool:
     expected = chunked(q, k, scale, bias)
     try:
         taken = None if bias is None else kernel_bias(case.operation, q, k, bias)
+        if bias is not None and taken is None:
+            raise TypeError("the kernel takes no such bias")
         total = row_sums(KERNELS[case.operation](q, k, scale, taken), q)
     except (RuntimeError, NotImplementedError, AttributeError, TypeError) as error:
         log.debug("log-sum-exp: %s is not available: %s", case, error)
@@ -217,7 +225,7 @@ def _flash_on_cpu(q: Tensor, k: Tensor, scale: float, bias: Tensor | None) -> An
 
 def _flash_on_cuda(q: Tensor, k: Tensor, scale: float, bias: Tensor | None) -> Any:
     if bias is not None:
-        raise NotImplementedError("the flash kernel takes no bias")
+        raise NotImplementedError("this kernel takes no bias")
     if missing := -q.shape[-1] % ALIGNMENT:  # zeros add nothing to a product
         q, k = (F.pad(x, (0, missing)) for x in (q, k))
     return aten._scaled_dot_product_flash_attention(q, k, k, scale=scale)[1]
@@ -238,6 +246,6 @@ KERNELS: dict[Any, _Kernel] = {
     aten._scaled_dot_product_efficient_attention.default: _efficient_on_cuda,
 }
 _KERNELS_OF_DEVICE = {"cpu": tuple(KERNELS)[:1], "cuda": tuple(KERNELS)[1:]}
-_TAKE_FLOAT32 = tuple(KERNELS)[:1]
+_TAKE_FLOAT32, _TAKE_NO_BIAS = tuple(KERNELS)[:1], tuple(KERNELS)[1:2]
 if hasattr(aten, "_scaled_dot_product_cudnn_attention"):  # since PyTorch 2.4; only intercepted, never run for the sums
     KERNELS[aten._scaled_dot_product_cudnn_attention.default] = _cudnn

@@ -124,6 +124,17 @@ def test_rows_that_are_masked_as_a_whole_lose_no_call(cuda, monkeypatch):
     assert_same(maps, expected_of(monkeypatch, q, k, mask))
 
 
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_rows_that_finite_numbers_hide_as_a_whole_keep_their_softmax(cuda, monkeypatch, dtype):
+    q, k = call(dtype)
+    mask = allowed(1, 1, N, K)
+    mask[:, :, 5] = False
+    bias = as_bias(mask, torch.float32, torch.finfo(torch.float32).min)
+    maps = maps_of(q, k, bias)
+    assert maps.r2g_share[:, :, 5].gt(0).all()
+    assert_same(maps, expected_of(monkeypatch, q, k, bias))
+
+
 @pytest.mark.parametrize("dtype", [*HALVES, torch.float32], ids=str)
 @pytest.mark.parametrize("dim", [20, 72, 128, 320])
 def test_without_a_mask_the_best_kernel_serves(cuda, monkeypatch, dim, dtype):
