@@ -19,7 +19,7 @@ class ReferenceColumns:
     scale: float
     gain: Tensor  # [B, N]
     total: Tensor | None = None  # [B, H, N]: row log-sum-exp over all keys; None where ``k`` are all keys
-    bias: Tensor | None = None  # [B, H, N, M], additive
+    bias: Tensor | None = None  # [B, H, N, M], additive, in any dtype that float32 holds
     scope: Tensor | None = None  # [B, N], boolean
     pair_rows: Tensor | None = None  # [A]
 
@@ -49,3 +49,8 @@ class ReferenceColumns:
         return {
             name: torch.zeros(batch, *shape, dtype=self.dtype, device=self.q.device) for name, shape in shapes.items()
         }
+
+
+def unexpanded(x: Tensor) -> Tensor:
+    """With 1 in the place of each axis along which all values are one piece of memory: what is left takes memory."""
+    return x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.stride())]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .logsumexp import KERNELS, is_trusted
+from .logsumexp import KERNELS, Case, is_trusted, row_sums
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class _InterceptedCall:
     k: Tensor
     bias: Tensor | None
     scale: float
-    total: Tensor  # the row log-sum-exp, as the kernel returned it
+    total: Tensor  # [B, H, Nq]: the row log-sum-exp
 
 
 class Interceptor(TorchDispatchMode):
@@ -58,12 +58,15 @@ class Interceptor(TorchDispatchMode):
                 log.debug("%s could not be intercepted: %s", operation, error)
         return out
 
-    def _intercept(self, operation: Any, arguments: dict[str, Any], total: Tensor) -> None:
+    def _intercept(self, operation: Any, arguments: dict[str, Any], returned: Any) -> None:
         q, k, bias = arguments["query"], arguments["key"], arguments.get("attn_mask", arguments.get("attn_bias"))
         if arguments.get("is_causal"):  # its mask is not among the arguments
             return
-        if is_trusted(operation, q.device.type, q.dtype, q.shape[-1], bias is not None):
-            self._calls.append(_InterceptedCall(q, k, bias, arguments.get("scale") or q.shape[-1] ** -0.5, total))
+        if q.shape[:2] != k.shape[:2]:  # keys that heads share: those of the call are repeated, which is other memory
+            return
+        total = row_sums(returned, q)  # without gradients, some kernels are not asked for the sums
+        if total is not None and is_trusted(Case.of(operation, q, k, bias)):
+            self._calls.append(_InterceptedCall(q, k, bias, _scale(arguments.get("scale"), q), total))
 
     @property
     def intercepted(self) -> bool:
@@ -91,13 +94,14 @@ def _total(call: _InterceptedCall, q: Tensor, k: Tensor, scale: float | None, bi
     """That of a call, if it was made of exactly these."""
     if not (_same(q, call.q) and _same(k, call.k) and _same_memory(bias, call.bias)):
         return None
-    if (scale or q.shape[-1] ** -0.5) != call.scale:
-        return None
-    total = call.total[..., : q.shape[2]]  # some kernels pad it to a multiple of their tile
-    if total.shape != q.shape[:3]:  # the kernel was run without asking it for the sums
+    if _scale(scale, q) != call.scale:
         return None
     # Where a row is masked as a whole, kernels do not agree about its sum, so that none of them is used.
-    return total if bool(total.isfinite().all()) else None
+    return call.total if bool(call.total.isfinite().all()) else None
+
+
+def _scale(scale: float | None, q: Tensor) -> float:
+    return q.shape[-1] ** -0.5 if scale is None else scale
 
 
 def _by_name(operation: Any, args: tuple) -> dict[str, Any]:

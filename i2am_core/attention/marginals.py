@@ -27,8 +27,9 @@ from ..errors import BadAttention
 from ..kinds import KINDS, PAIR_KEYS
 from ..tokens import Index, TokenGroup
 from . import products, streaming
-from .columns import ReferenceColumns
+from .columns import ReferenceColumns, unexpanded
 from .logsumexp import chunked, row_log_sum_exp
+from .precision import full_float32
 
 # What is said of the row log-sum-exp in the summary of a run, beside the names of kernels.
 ROW_SUMS_NOT_NEEDED = "not needed: the reference's tokens are all keys of the call"
@@ -129,7 +130,14 @@ def attribute(
     whose gain is 0, does not count in the means of the paper; nor does a reference token that no position may attend
     to, in R2G. About ``chunk_bytes`` of memory are used at a time. Raises BadAttention for what cannot be attributed.
     """
-    call = _all_columns(q, k, logits, positions)
+    with full_float32(q.device):
+        return _attributed(k, references, _all_columns(q, k, logits, positions), chunk_bytes)
+
+
+def _attributed(
+    k: Tensor, references: Sequence[TokenGroup], call: ReferenceColumns, chunk_bytes: int
+) -> list[Marginals]:
+    """The same of the generated positions alone, which ``call`` has with all ``k`` as columns."""
     row_sums = ROW_SUMS_NOT_NEEDED if call.total is None else ROW_SUMS_INTERCEPTED
     all_keys = len(references) == 1 and references[0].count == k.shape[2] and call.bias is None
     if call.total is None and not (all_keys and call.head_size * call.dtype.itemsize <= chunk_bytes):
@@ -137,8 +145,9 @@ def attribute(
         call = dataclasses.replace(call, total=total)
     marginals = []
     for group in references:
-        bias = None if call.bias is None else call.bias[..., group.index]
-        columns = dataclasses.replace(call, k=_keys_of(group, k), bias=bias)
+        keys = _keys_of(group, k)
+        bias = None if call.bias is None else _at(call.bias, 3, group.index, group.count)
+        columns = dataclasses.replace(call, k=keys, bias=bias)
         marginals.append(_on_grid(_marginals(columns, chunk_bytes, row_sums), group))
     if any(maps.r2g_share.isnan().any() for maps in marginals):
         raise BadAttention("queries or keys hold values that are not numbers, so their attention has no maps.")
@@ -148,8 +157,7 @@ def attribute(
 def _all_columns(q: Tensor, k: Tensor, logits: Logits, positions: Positions) -> ReferenceColumns:
     """The generated positions of a call, with all its keys as columns: each reference takes its own from these."""
     queries, bias, total, gain = positions.queries, logits.bias, logits.total, positions.gain
-    if bias is not None:
-        bias = additive(bias, q.dtype).expand(*q.shape[:3], k.shape[2])[:, :, queries]  # a view takes no memory
+    all_rows = None if bias is None else additive(bias, q.dtype).expand(*q.shape[:3], k.shape[2])
     scale = q.shape[-1] ** -0.5 if logits.scale is None else logits.scale
     q = q[:, :, queries]
     if q.shape[2] == 0:
@@ -163,10 +171,18 @@ def _all_columns(q: Tensor, k: Tensor, logits: Logits, positions: Positions) -> 
         scale,
         gain=gain.to(q.device).expand(q.shape[0], q.shape[2]),
         total=None if total is None else total[:, :, queries],
-        bias=bias,
+        bias=None if all_rows is None else _at(all_rows, 2, queries, q.shape[2]),
         scope=None if positions.scope is None else positions.scope.to(q.device),
         pair_rows=None if positions.pair_rows is None else positions.pair_rows.to(q.device),
     )
+
+
+def _at(bias: Tensor, axis: int, index: Index, size: int) -> Tensor:
+    """So many rows or columns of a bias ``[B, H, N, K]``: where it is only repeated, they take no memory either."""
+    own = unexpanded(bias)
+    if own.shape[axis] == bias.shape[axis]:
+        own = own[(slice(None),) * axis + (index,)]
+    return own.expand(*bias.shape[:axis], size, *bias.shape[axis + 1 :])
 
 
 def _marginals(c: ReferenceColumns, chunk_bytes: int, row_sums: str) -> Marginals:
@@ -221,8 +237,13 @@ def _keys_of(group: TokenGroup, k: Tensor) -> Tensor:
 
 
 def additive(bias: Tensor, dtype: torch.dtype) -> Tensor:
-    """A bias or a boolean mask as what is added to logits, in float32, or in float64 where ``dtype`` is that."""
-    dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    """A bias, or a boolean mask, of logits in ``dtype``, as what is added to them, in a dtype that says it exactly.
+
+    That is the logits' own for a mask, so that kernels take it; else the bias's own, or float32 where only float64 or
+    a dtype that does not promote would hold it.
+    """
     if bias.dtype == torch.bool:
         return torch.zeros(bias.shape, dtype=dtype, device=bias.device).masked_fill(~bias, -torch.inf)
-    return bias.to(dtype)
+    if bias.dtype in (torch.float16, torch.bfloat16, torch.float32):
+        return bias
+    return bias.to(torch.float64 if dtype == torch.float64 else torch.float32)

@@ -20,6 +20,7 @@ from ..errors import BadAdapter
 from ..half import Half, Precise, full
 from ..kinds import PAIR_KEY, MapKind
 from ..tokens import TokenGrid
+from .precision import full_float32
 
 HEAD_DIM = 64  # of a Resampler: all that exist have it
 OTHER_ADAPTERS = {  # by a weight that only this kind of adapter has
@@ -51,7 +52,9 @@ def resample(weights: Mapping[str, Tensor], features: Tensor) -> Resampled:
         kind = next(kinds, "no IP-Adapter that I2AM knows")
         raise BadAdapter(f"this is {kind}: only an IP-Adapter Plus has tokens to be rolled out on to patches.", kind)
     try:
-        return _Resampler(weights, features.double() if features.dtype == torch.float64 else features.float()).run()
+        with full_float32(features.device):
+            features = features.double() if features.dtype == torch.float64 else features.float()
+            return _Resampler(weights, features).run()
     except KeyError as error:
         raise BadAdapter(f"this IP-Adapter Plus lacks the weights {error}: load a complete file.", error) from None
     except (RuntimeError, AttributeError, TypeError) as error:
@@ -111,9 +114,10 @@ def rollout(attentions: Sequence[Tensor]) -> Tensor:
     """
     count = attentions[0].shape[-2]
     contributions = torch.zeros_like(attentions[0][..., :-count])
-    for attention in attentions:
-        contributions = contributions + attention[..., -count:] @ contributions + attention[..., :-count]
-        contributions = contributions / contributions.sum(-1, keepdim=True)
+    with full_float32(contributions.device):
+        for attention in attentions:
+            contributions = contributions + attention[..., -count:] @ contributions + attention[..., :-count]
+            contributions = contributions / contributions.sum(-1, keepdim=True)
     return contributions
 
 
@@ -152,7 +156,8 @@ def spread(attribution: Attribution, reference: int, contributions: Tensor, pair
             pair_bytes += size
             left_out.append(attribution.layers[layer].name)
             entry = dataclasses.replace(entry, pairs={}, pair_rows=None)
-        entries[number, layer] = _spread(entry, patches, grid)
+        with full_float32(patches.device):
+            entries[number, layer] = _spread(entry, patches, grid)
     notes = [
         f"reference {reference} ('{before.name}'): where its {before.tokens} tokens lie is approximate, rolled out "
         f"through the IP-Adapter's layers; {contributions[:, 0].mean():.0%} of what they hold is of no patch, but of "

@@ -146,11 +146,12 @@ def _of_head(values: Tensor, head: int) -> Tensor:
 
 
 def _sum(own: Tensor | None, added: Tensor | None, heads: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """The bias of the call and that of a softmax, as the kernel got them: in the queries' dtype."""
     if own is not None:
         own = additive(own[:, heads] if own.shape[1] > 1 else own, dtype)
     if own is None or added is None:
-        return added if own is None else own
-    return own + added.to(own)
+        return own if added is None else added.to(dtype)
+    return (own + added.to(own.device)).to(dtype)
 
 
 def _product(positions: Positions, gain: Tensor | None, queries: int) -> Tensor | None:

@@ -10,7 +10,6 @@ ComfyUI *announces* the attentions of a U-Net's block: it calls the functions in
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import comfy.patcher_extension
@@ -19,6 +18,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from .attention_call import Arguments
+from .attention_route import OVERRIDE, AttentionRoute, tensors_of
 from .eager import eager
 from .engine import Engine
 from .model_calls import ModelCalls
@@ -38,7 +38,7 @@ def installed(guider: Any, engine: Engine, calls: ModelCalls) -> Iterator[None]:
     model_options = guider.model_options
     original = model_options["transformer_options"]
     options = comfy.patcher_extension.copy_nested_dicts(original)
-    options["optimized_attention_override"] = _Override(engine, options.get("optimized_attention_override"))
+    options[OVERRIDE] = _Override(engine, options.get(OVERRIDE))
     if isinstance(guider.model_patcher.model.diffusion_model, UNetModel):  # elsewhere these names mean other things
         _watch_announcements(engine, options.setdefault("patches", {}))
     _hook_replacements(engine, options.get("patches_replace", {}).get(DIT, {}))
@@ -78,9 +78,20 @@ class _Override:
         output: Tensor = self._call(attention, args, kwargs)
         return output
 
-    def _attend(self, attention: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
-        called = partial(self.of_pack, attention) if self.of_pack else attention
-        return self.attend(Arguments(kernel_of(called), args, kwargs, attention, self.of_pack))
+    def container_function(self, *args: Any, **kwargs: Any) -> Tensor:
+        """From ComfyUI 0.33: a call whose queries, keys and values are in containers, which comes without a function.
+
+        Without this attribute, ComfyUI would empty the containers for us, and not go the way that it has for them.
+        """
+        output: Tensor = self._call(None, args, kwargs)
+        return output
+
+    def _attend(self, attention: Callable | None, args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
+        route = AttentionRoute.of(attention, args, self.of_pack)
+        tensors = tensors_of(args)
+        if tensors is None:  # in a form that we do not know: the picture comes first
+            return replace(route, container=None)(*args, **kwargs)
+        return self.attend(Arguments(kernel_of(route), tensors, kwargs, route.kernel, self.of_pack))
 
     def attend(self, arguments: Arguments) -> Tensor:
         """Make a call, in this engine and in those inside it."""

@@ -183,3 +183,18 @@ def test_items_that_are_steered_in_other_heads_are_parts_of_their_own():
     columns, heads = torch.tensor([3]), torch.eye(H, dtype=torch.bool)
     steering = Steering(tuple(Change(slice(n, n + 1), columns, 0.3, heads=heads[n]) for n in range(B)))
     assert [part.items.tolist() for part in steering.rows((B, H, N, K))] == [[0], [1]]
+
+
+def test_maps_in_half_precision_are_of_the_bias_that_the_kernel_got():
+    """A strength of 3 is log 3 = 1.0986 on a column, which bfloat16 says as 1.1016."""
+    q, k = (x.bfloat16() for x in tensors(0))
+    columns = torch.tensor((1, 2, 5))
+    steering = Steering((Change(slice(0, B), columns, 3.0),))
+    group = TokenGroup("reference", columns, 3)
+    maps = SteeredItems(steering, slice(0, B), (B, H, N, K)).attribute(q, k, [group], Logits(), Positions())[0]
+    bias = torch.zeros(K, dtype=torch.float64)
+    bias[columns] = torch.tensor(3.0).log().bfloat16().double()
+    attention = (logits_of(q, k) + bias).softmax(-1)
+    torch.testing.assert_close(maps.r2g_share.double(), attention[..., columns].sum(-1), atol=1e-6, rtol=1e-4)
+    rounding = (logits_of(q, k) + bias * (torch.tensor(3.0).log().item() / bias.max())).softmax(-1)
+    assert ((attention - rounding).abs().max() / 1e-6) > 100, "else rounding would not show"

@@ -377,7 +377,7 @@ def test_the_row_sums_are_intercepted_where_the_host_runs_plain_attention(single
 
 
 def test_an_override_that_was_there_lends_ours_nothing(single):
-    """Newer ComfyUI cores call its ``container_function`` instead, if it has one: that could not be intercepted."""
+    """Newer ComfyUI cores call its ``container_function`` instead, if it has one: that one is ours, which observes."""
     seen = []
 
     def plain_attention(attention, *args, **kwargs):
@@ -388,12 +388,14 @@ def test_an_override_that_was_there_lends_ours_nothing(single):
         return executor(*args, **kwargs)
 
     plain_attention.container_function = None
+    plain_attention.of_their_own = True
     model = single.model.clone()
     model.model_options["transformer_options"]["optimized_attention_override"] = plain_attention
     model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "look", look)
     model, handle = workflow.I2AMCapture.execute(model, "auto", "positive", "off", 512).args
     assert handle.find(single.sample(model)["samples"]).captured_calls == 18
-    assert seen and not any(hasattr(override, "container_function") for override in seen)
+    assert seen and all(override.container_function.__self__ is override for override in seen)
+    assert not any(hasattr(override, "of_their_own") for override in seen)
 
 
 def test_a_compiled_model_is_captured_and_the_summary_says_what_that_means(single):
