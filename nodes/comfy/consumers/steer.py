@@ -36,7 +36,8 @@ NOT_CALLED = (
     "I2AM Steer is set to the {0} conditioning, but the model is not run with it: ComfyUI leaves the negative one out "
     "where guidance is off (cfg 1). Choose another branch, or raise cfg."
 )
-ROW_COUPLING = re.compile(r"(?<![A-Za-z])sage|Sage|SAGE|[Ss]parse|[Ss]parge|[Rr]adial|[Ii]nt8")  # of functions and modules
+# Of functions and modules. Also attention in int8 quantises blocks of rows.
+ROW_COUPLING = re.compile(r"(?<![A-Za-z])sage|Sage|SAGE|[Ss]parse|[Ss]parge|[Rr]adial|[Ii]nt8")
 
 
 class Steer(Consumer):

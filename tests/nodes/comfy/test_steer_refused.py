@@ -166,7 +166,13 @@ def test_masks_and_models_that_are_none():
 
 @pytest.mark.parametrize(
     ("name", "mixes"),
-    [("sage_attention", True), ("PatchSageAttention", True), ("block_sparse", True), ("message_of", False)],
+    [
+        ("sage_attention", True),
+        ("PatchSageAttention", True),
+        ("block_sparse", True),
+        ("attention_int8", True),
+        ("message_of", False),
+    ],
 )
 def test_kernels_that_mix_rows_are_known_by_their_names(name, mixes):
     assert bool(ROW_COUPLING.search(name)) == mixes
