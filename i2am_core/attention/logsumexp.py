@@ -79,14 +79,20 @@ def row_log_sum_exp(q: Tensor, k: Tensor, scale: float, bias: Tensor | None = No
     float64 for float64 inputs. A row whose keys are all masked gets -inf or 0: no map depends on it.
     """
     for operation in _KERNELS_OF_DEVICE.get(q.device.type, ()):
-        total = _by_kernel(operation, q, k, scale, bias)
+        try:
+            total = _by_kernel(operation, q, k, scale, bias)
+        except torch.cuda.OutOfMemoryError:  # the plain computation needs less; next time there may be more
+            continue
         if total is not None:
             return total, name_of(operation)
     return chunked(q, k, scale, bias), PLAIN
 
 
 def _by_kernel(operation: Any, q: Tensor, k: Tensor, scale: float, bias: Tensor | None) -> Tensor | None:
-    """The same from a kernel; None where it is not to be had, which must not lose the call."""
+    """The same from a kernel; None where it is not to be had, which must not lose the call.
+
+    Raises OutOfMemoryError.
+    """
     if bias is not None and operation in _TAKE_NO_BIAS:
         return None
     taken = None if bias is None else kernel_bias(operation, q, k, bias)
@@ -97,8 +103,8 @@ def _by_kernel(operation: Any, q: Tensor, k: Tensor, scale: float, bias: Tensor 
         return None
     try:
         total = row_sums(KERNELS[operation](q, k, scale, taken), q)
-    except torch.cuda.OutOfMemoryError:  # the plain computation needs less; next time there may be more
-        return None
+    except torch.cuda.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         log.warning("log-sum-exp: %s raised an error, and is not used any more: %s", case, error)
         _refused.add(case)
@@ -172,7 +178,7 @@ def is_trusted(case: Case) -> bool:
     """Whether a kernel's log-sum-exp agrees with ``chunked`` in a call that is as hard as any of this case.
 
     Heads lie side by side, as models have them; lengths fill no tile; logits are large in one item; of a bias, some
-    columns are masked, and rows as a whole.
+    columns are masked, and rows as a whole. Raises OutOfMemoryError, which says nothing of the kernel.
     """
     q, k, bias = _trial(case)
     scale = 0.7 * case.head_size**-0.5
@@ -182,6 +188,8 @@ def is_trusted(case: Case) -> bool:
         if bias is not None and taken is None:
             raise TypeError("the kernel takes no such bias")
         total = row_sums(KERNELS[case.operation](q, k, scale, taken), q)
+    except torch.cuda.OutOfMemoryError:
+        raise
     except (RuntimeError, NotImplementedError, AttributeError, TypeError) as error:
         log.debug("log-sum-exp: %s is not available: %s", case, error)
         return False

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..attention.marginals import CHUNK_BYTES
+from ..errors import BadAttention
 from ..kinds import PAIR_KEYS
 from .detail import Detail, Extent, Key, Resolution, details
 
@@ -41,8 +42,12 @@ class Budget:
         return self._pair_bytes.get(key) == 0
 
     def add(self, key: Key, extent: Extent) -> bool:
-        """Maps that will be summed; whether they are new."""
-        if key in self.extents:
+        """Maps that will be summed; whether they are new. Raises BadAttention where they are other ones than before."""
+        if (known := self.extents.get(key)) is not None:
+            if known != extent:  # sums of them would be lost with the whole step
+                raise BadAttention(
+                    f"maps of a reference in {key[1].name} have another size than in earlier calls", extent
+                )
             return False
         self.extents[key] = extent
         self._count(extent, 1)

@@ -93,7 +93,7 @@ def details(steps: int) -> Iterator[Detail]:
     yield Detail("over steps and frames", every_step, replace(every_head, frames=False))
     counts = list(_halvings(steps))
     for bins in counts:
-        if bins >= FEWEST_BINS:
+        if bins >= min(steps, FEWEST_BINS):
             yield Detail("over steps and frames", replace(every_step, bins=bins), replace(half_heads, frames=False))
     for bins in counts:
         yield Detail("merged", replace(every_step, bins=bins))

@@ -24,7 +24,10 @@ __all__ = ["PAIR_SHARE", "Place", "Recorder", "Verdict"]
 STEPS_REVISITED = (
     "the sampler came back to steps that it had left: in {}, these weigh a little more than in the other maps"
 )
-HALF = "{} are in half precision, with a scale for each map: a value may be off by {:.2g} %"
+HALF = (
+    "{} are in half precision, with a scale for each map: a value may be off by {:.2g} %, or by more if it is below "
+    "2e-9 of the largest of its map"
+)
 OVER_BUDGET = "the maps take more than their memory budget, although steps and heads were merged"
 
 
@@ -126,14 +129,16 @@ class Recorder:
         """Add the marginals of one call, of all items: ``[items, heads, ...]``.
 
         ``pair_rows [A]`` are the positions of its pair maps, if it has any. Where a verdict fails, nothing is added.
+        Raises BadAttention for maps of another size than earlier ones of this layer and reference.
         """
         key, holds = (place.reference, place.layer), _all_hold(verdicts)
         with self._lock:
             if self._account.is_retracted(place.layer.name):
                 return
+            is_new = self._budget.add(key, _extent(place, marginals))
             self._layers.setdefault(place.layer, len(self._layers))
             self._grids[key] = place.reference_grid
-            if self._budget.add(key, _extent(place, marginals)):
+            if is_new:
                 self._fit_into_budget()
             for sums in self._sums:
                 sums.add(key, place.step, marginals, place.evaluation, holds)

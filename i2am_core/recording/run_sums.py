@@ -23,8 +23,6 @@ class RunSums:
             self.bins = merged(self.bins)
         self.open: dict[int, dict[Key, StepSums]] = {}  # by step
         self.closed: dict[Key, BinSums] = {}
-        self.open_roundings = 0  # how often the sum of a step was rounded to half precision, at most
-        self.closed_roundings = 0  # and that of a time bin
         self.returned = False  # whether a step got calls after it was closed
         self._were_closed: set[int] = set()
 
@@ -33,8 +31,6 @@ class RunSums:
         self.returned |= step in self._were_closed
         sums = self.open.setdefault(step, {}).setdefault(key, StepSums())
         sums.add(marginals, self._axes(key), evaluation, holds)
-        if self.resolution.half_open:
-            self.open_roundings = max(self.open_roundings, sums.calls)
 
     def close_old(self, account: Account) -> None:
         """Close steps, the first ones, until there are no more open ones than the resolution says."""
@@ -50,15 +46,11 @@ class RunSums:
             sums = closing.pop(key)  # its memory is free as soon as it is added
             if evaluations:
                 self.closed.setdefault(key, BinSums(self.bins)).add(step, sums, evaluations, self._axes(key))
-                if self.resolution.half:
-                    self.closed_roundings = max(self.closed_roundings, *map(len, self.bins))
 
     def to(self, resolution: Resolution, free: bool) -> "RunSums":
         """The same sums in a coarser resolution. ``free`` gives up these, one by one."""
         coarser = RunSums(self.steps, resolution, self.extents)
         coarser.returned = self.returned
-        coarser.open_roundings = self.open_roundings + (resolution.half_open and bool(self.open))
-        coarser.closed_roundings = self.closed_roundings + (resolution.half and bool(self.closed))
         coarser._were_closed = set(self._were_closed)
         for step, sums_of_step in self.open.items():
             coarser.open[step] = {}
@@ -79,9 +71,8 @@ class RunSums:
 
     @property
     def error(self) -> float:
-        """How far a value may be off, relative to it: sums grow, and each rounding is of the sum by then."""
-        roundings = (n for n in (self.open_roundings, self.closed_roundings) if n)
-        return ROUNDING * sum((n + 1) / 2 for n in roundings)
+        """How far a value of what is closed may be off, relative to it: sums only grow, so no rounding is of more."""
+        return ROUNDING * max((n for sums in self.closed.values() for n in sums.roundings), default=0)
 
     def means(self, key: Key) -> dict[str, Precise]:
         """The maps of a key, ``[items, bins, heads, cells]``; its sums are used up."""

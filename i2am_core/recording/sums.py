@@ -67,7 +67,7 @@ class StepSums:
 
     def __init__(self) -> None:
         self.maps: dict[str, Precise] = {}
-        self.calls = 0
+        self.roundings = 0  # how often a sum was rounded to half precision, at most
         self._nonzero_calls: dict[str, Tensor] = {}  # [items], of each map in the paper's normalization
         self._past: Count = 0  # evaluations that count, without the last one
         self._last: Holds = False  # whether the last one does: if any of its calls does
@@ -85,7 +85,7 @@ class StepSums:
                 )
                 if kind.normalization == "paper":
                     nonzero_calls[kind.key] = value.flatten(1).any(1) + self._nonzero_calls.get(kind.key, 0)
-        self.calls += 1
+        self.roundings += axes.resolution.half_open
         self.maps |= sums  # all or none: a shape that does not fit has raised before
         self._nonzero_calls |= nonzero_calls
         if evaluation is None or evaluation != self._evaluation:
@@ -109,6 +109,7 @@ class StepSums:
     def to(self, axes: Axes) -> "StepSums":
         """The same sums with fewer axes."""
         coarser = copy.copy(self)
+        coarser.roundings += axes.resolution.half_open
         coarser._nonzero_calls = dict(self._nonzero_calls)
         coarser.maps = {key: axes.stored(axes.merged(key, x.float()), is_open=True) for key, x in self.maps.items()}
         return coarser
@@ -183,6 +184,7 @@ class BinSums:
         self.bins = bins
         self.seen = torch.zeros(len(bins))
         self.maps: dict[str, Precise] = {}
+        self.roundings = [0] * len(bins)  # how often a part of each sum was rounded to half precision, at most
         self._weight = torch.zeros(len(bins))
         self._evaluations: Counter[int] = Counter()  # by step
 
@@ -194,6 +196,7 @@ class BinSums:
         self._evaluations[number] += evaluations
         self._weight[at] += weight
         self.seen[at] += not before
+        self.roundings[at] = max(self.roundings[at], step.roundings) + axes.resolution.half
         for key in step.maps:
             mean = step.mean(key, evaluations).cpu()
             if key not in self.maps:
@@ -208,6 +211,8 @@ class BinSums:
         coarser.seen.index_add_(0, into, self.seen)
         coarser._weight.index_add_(0, into, self._weight)
         coarser._evaluations = self._evaluations.copy()
+        for at, roundings in zip(into.tolist(), self.roundings, strict=True):
+            coarser.roundings[at] = max(coarser.roundings[at], roundings + axes.resolution.half)
         for key, total in self.maps.items():
             value = axes.merged(key, total.float())
             by_bin = value.new_zeros(value.shape[0], len(bins), *value.shape[2:])

@@ -181,6 +181,40 @@ def test_a_kernel_for_which_memory_is_short_is_tried_again(cuda, monkeypatch):
     assert maps_of(q, k, None).row_sums == FLASH
 
 
+@pytest.mark.parametrize("where", ["_trial", "kernel_bias"])
+def test_where_memory_is_short_beside_the_kernel_no_call_is_lost_and_none_given_up(cuda, monkeypatch, where):
+    """ComfyUI fills the memory with models: of the self-test, too, that says nothing of the kernel."""
+    q, k = call(torch.float16)
+    mask, function, short = allowed(1, 1, 1, K), getattr(logsumexp, where), [1]
+
+    def out_of_memory(*args):
+        if short:
+            short.pop()
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return function(*args)
+
+    monkeypatch.setattr(logsumexp, where, out_of_memory)
+    first, second = maps_of(q, k, mask), maps_of(q, k, mask)
+    assert (first.row_sums, second.row_sums) == (PLAIN, EFFICIENT)
+    assert_same(first, second)
+
+
+def test_a_self_test_for_which_memory_is_short_is_made_again(cuda, monkeypatch):
+    q, k = call(torch.float16)
+    operation = aten._scaled_dot_product_flash_attention.default
+    flash, short = cuda.played[operation], [1]
+
+    def out_of_memory(query, key, *args, **kwargs):
+        if key.shape[2] != K and short:
+            short.pop()
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return flash(query, key, *args, **kwargs)
+
+    monkeypatch.setitem(cuda.played, operation, out_of_memory)
+    assert maps_of(q, k, None).row_sums == EFFICIENT
+    assert maps_of(q, k, None).row_sums == FLASH
+
+
 @pytest.mark.parametrize("kernel", ["efficient", "cudnn"])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("gradients", [False, True])

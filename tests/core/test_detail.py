@@ -9,7 +9,8 @@ import torch
 from selected import maps
 
 from i2am_core import LEVELS, Layer, Place, Positions, Recorder, Reference, Selection, TokenGrid, attribute, span
-from i2am_core.errors import UnresolvedAxis
+from i2am_core.attention.marginals import Marginals
+from i2am_core.errors import BadAttention, UnresolvedAxis
 from i2am_core.kinds import UNSCOPED
 from i2am_core.recording.detail import Resolution, details
 from i2am_core.recording.recorder import OVER_BUDGET
@@ -129,6 +130,60 @@ def test_details_take_ever_less():
             taken = [sum(x.bytes_a_value * (heads if x.heads else 1) for x in detail.resolutions) for detail in ladder]
             pictures = [x for x, detail in zip(taken, ladder, strict=True) if detail.heads != "over steps and frames"]
             assert all(a >= b for a, b in itertools.pairwise(pictures)), (steps, heads)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_heads_of_short_videos_are_in_half_precision_before_they_are_merged(steps):
+    *_, last = (detail for detail in details(steps) if detail.heads != "merged")
+    assert last.heads == "over steps and frames" and last.by_step.bins == steps and last.by_head.half
+
+
+@pytest.mark.parametrize("steps", [20, 50])
+def test_values_that_are_all_of_one_step_are_as_exact_as_is_said(steps):
+    """A sum that has grown at once is rounded again with each step; its map's largest, and so its scale, is another."""
+    g = torch.Generator().manual_seed(0)
+    grid = TokenGrid(16, 16)
+    values = [1e-4 * 10 ** (-3 * torch.rand(1, 4, grid.cells, generator=g)) for _ in range(steps)]
+    values[0] = torch.rand(1, 4, grid.cells, generator=g)
+    for later in values[1:]:
+        later[..., 0] = torch.rand(1, 4, generator=g)
+    mean = torch.stack(values).double().mean(0)
+
+    def run(budget):
+        recorder = Recorder(torch.linspace(1, 0, steps + 1), 1, budget)
+        number = recorder.reference(Reference("reference", grid.cells, grid))
+        for step, x in enumerate(values):
+            recorder.add(Place(Layer("a", grid, 4), step, number, step, grid), Marginals(x, x, x, x))
+        return recorder
+
+    budget, precisions = run(2**30)._budget, set()
+    for detail in details(steps):
+        a = run(budget._bytes_of(detail)).freeze(grid=grid)
+        for level, expected in (("unified", mean.mean(1)), ("head", mean[0])):
+            if level == "unified" or a.heads != "merged":
+                got = maps(a, "r2g", level, normalization="share").values.flatten(1).double()
+                assert ((got - expected).abs() / expected).max() <= tolerance(a), (level, a.notes)
+        precisions.add(tolerance(a))
+    assert len(precisions) > 3
+
+
+def test_maps_of_another_size_are_refused_before_anything_is_lost():
+    """Closing the step would fail, when its other maps are gone."""
+    recorder = Recorder(torch.linspace(1, 0, 4), 1, 2**20)
+    number = recorder.reference(Reference("reference", 4, TokenGrid(2, 2)))
+
+    def add(step, cells, scope=None):
+        maps_on = (torch.rand(1, 6, PICTURE.cells), torch.rand(1, 6, cells))
+        m = Marginals(*(x for x in maps_on for _ in range(2)), g2r_paper_scope=scope, g2r_share_scope=scope)
+        recorder.add(Place(LAYERS[PICTURE][0], step, number, step, TokenGrid(2, 2)), m)
+
+    add(0, 4)
+    for cells, scope in ((6, None), (4, torch.rand(1, 6, 4))):
+        with pytest.raises(BadAttention, match="another size"):
+            add(1, cells, scope)
+    add(1, 4)
+    (entry,) = recorder.freeze(grid=PICTURE).entries.values()
+    assert entry.seen.tolist() == [1, 1, 0]
 
 
 def only(condition, steps=EULER, grid=PICTURE):
