@@ -18,6 +18,7 @@ from typing import Any
 import comfy.ldm.modules.attention
 from torch import Tensor
 
+from .eager import keep_frames
 from .proxy import Proxy
 
 OVERRIDE = "optimized_attention_override"
@@ -67,6 +68,13 @@ class AttentionRoute:
         preferred = (getattr(value, "function", value) for value in self.taken.values())
         of_containers = getattr(self.wrapper, "container_function", None) if self.container is not None else None
         return next(filter(callable, (*preferred, of_containers)), self.function)
+
+
+def prepare() -> None:
+    """Before a run: see to it that what the wrapper takes out can be read, also where a model is compiled."""
+    wrapper = comfy.ldm.modules.attention.optimized_attention
+    if hasattr(wrapper, "__wrapped__"):  # all wrappers of a core are made by one function, so that their code is one
+        keep_frames(wrapper.__code__)
 
 
 def tensors_of(args: tuple) -> tuple | None:

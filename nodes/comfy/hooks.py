@@ -18,7 +18,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from .attention_call import Arguments
-from .attention_route import OVERRIDE, AttentionRoute, tensors_of
+from .attention_route import OVERRIDE, AttentionRoute, prepare, tensors_of
 from .eager import eager
 from .engine import Engine
 from .model_calls import ModelCalls
@@ -38,6 +38,7 @@ def installed(guider: Any, engine: Engine, calls: ModelCalls) -> Iterator[None]:
     model_options = guider.model_options
     original = model_options["transformer_options"]
     options = comfy.patcher_extension.copy_nested_dicts(original)
+    prepare()
     options[OVERRIDE] = _Override(engine, options.get(OVERRIDE))
     if isinstance(guider.model_patcher.model.diffusion_model, UNetModel):  # elsewhere these names mean other things
         _watch_announcements(engine, options.setdefault("patches", {}))

@@ -159,9 +159,10 @@ def test_values_that_are_all_of_one_step_are_as_exact_as_is_said(steps):
     budget, precisions = run(2**30)._budget, set()
     for detail in details(steps):
         a = run(budget._bytes_of(detail)).freeze(grid=grid)
-        for level, expected in (("unified", mean.mean(1)), ("head", mean[0])):
-            if level == "unified" or a.heads != "merged":
-                got = maps(a, "r2g", level, normalization="share").values.flatten(1).double()
+        by_bin = torch.stack([torch.cat(values[b.start : b.stop]).double().mean((0, 1)) for b in a.bins])
+        for level, expected in (("unified", mean.mean(1)), ("time", by_bin), ("head", mean[0])):
+            if level != "head" or a.heads != "merged":
+                got = maps(a, "r2g", level, normalization="share", time_groups=0).values.flatten(1).double()
                 assert ((got - expected).abs() / expected).max() <= tolerance(a), (level, a.notes)
         precisions.add(tolerance(a))
     assert len(precisions) > 3

@@ -8,6 +8,7 @@ import comfy.ldm.modules.attention
 import pytest
 import tiny_graphs
 import torch
+from comfy_api.torch_helpers import set_torch_compile_wrapper
 from mechanisms import with_strength_of
 
 from i2am_pack.nodes.comfy.captured import capture_with
@@ -105,6 +106,22 @@ def test_the_picture_is_the_same_with_capture_and_without(graph, monkeypatch, na
     attribution = handle.find(latent)
     assert attribution.captured_calls > 0 and not attribution.skipped
     assert set(attribution.row_sums) == {INTERCEPTED}
+
+
+@pytest.mark.parametrize("name", ["a preferred attention", "a preferred attention for containers"])
+def test_the_picture_is_the_same_where_the_model_is_compiled(graph, monkeypatch, name):
+    """The compiler keeps no variables that the wrapper has no more use for."""
+    use(monkeypatch, name)
+    monkeypatch.setattr(comfy.ldm.modules.attention, "optimized_attention", newer())
+    for used in ("taken", "Container"):  # the compiler looks for these where the wrapper says that it is
+        monkeypatch.setattr(comfy.ldm.modules.attention, used, getattr(wrappers, used), raising=False)
+    model = graph.model.clone()
+    set_torch_compile_wrapper(model, backend="eager")
+    alone = graph.sample(model)["samples"]
+    model, handle = capture(model)
+    latent = graph.sample(model)["samples"]
+    assert torch.equal(latent, alone)
+    assert handle.find(latent).captured_calls > 0
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)
