@@ -33,9 +33,8 @@ def full_float32(device: torch.device) -> Iterator[None]:
 
 def _switched_to_full(device: str) -> Callable[[], None]:
     """Switch to float32; returns what undoes it."""
-    setting = _setting(device)
-    if hasattr(setting, "fp32_precision"):
-        return _switched(setting)
+    if (settings := _settings()) is not None:
+        return _switched(settings[device]) if device in settings else _nothing
     before = torch.get_float32_matmul_precision()
     if before == "highest":
         return _nothing
@@ -43,10 +42,16 @@ def _switched_to_full(device: str) -> Callable[[], None]:
     return lambda: torch.set_float32_matmul_precision(before)
 
 
-def _setting(device: str) -> Any:
-    """What says since PyTorch 2.9 how a device multiplies; older functions raise where they are mixed with it."""
-    backends: dict[str, Any] = {"cuda": torch.backends.cuda, "cpu": torch.backends.mkldnn}
-    return getattr(backends.get(device), "matmul", None)
+def _settings() -> dict[str, Any] | None:
+    """What says since PyTorch 2.9 how devices multiply, of those that know less than float32; None before.
+
+    Older functions raise where other packs have used it, for any device.
+    """
+    cuda: Any = torch.backends.cuda.matmul
+    if not hasattr(cuda, "fp32_precision"):
+        return None
+    onednn: Any = torch.backends.mkldnn.matmul
+    return {"cuda": cuda, "cpu": onednn, "xpu": onednn}
 
 
 def _switched(setting: Any) -> Callable[[], None]:

@@ -134,6 +134,13 @@ def test_the_switches_are_restored_also_after_an_error(switched, device):
     assert settings() == switched
 
 
+@pytest.mark.parametrize("device", ["xpu", "mps", "privateuseone"])
+def test_other_devices_lose_no_call(switched, device):
+    with full_float32(torch.device(device)):
+        assert device != "xpu" or MATMUL["cpu"].fp32_precision == "ieee"  # Intel's GPUs multiply by oneDNN, too
+    assert settings() == switched
+
+
 def test_a_wider_switch_is_still_followed():
     torch.backends.fp32_precision = "tf32"
     try:
@@ -161,7 +168,7 @@ def test_functions_of_older_versions_answer_as_before(switched):
 
 @pytest.mark.parametrize("before", ["medium", "high", "highest"])
 def test_older_versions_have_one_switch(monkeypatch, before):
-    monkeypatch.setattr(precision, "_setting", lambda device: None)
+    monkeypatch.setattr(precision, "_settings", lambda: None)
     torch.set_float32_matmul_precision(before)
     try:
         with pytest.raises(ValueError, match="of the body"), full_float32(CUDA):
