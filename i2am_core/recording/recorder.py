@@ -139,10 +139,10 @@ class Recorder:
             self._layers.setdefault(place.layer, len(self._layers))
             self._grids[key] = place.reference_grid
             if is_new:
-                self._fit_into_budget()
+                self._fit_into_budget(place.step)
             for sums in self._sums:
                 sums.add(key, place.step, marginals, place.evaluation, holds)
-                sums.close_old(self._account)
+                sums.close_old(self._account, place.step)
             if pair_rows is not None:
                 self._add_pairs(key, place.step, marginals, pair_rows, holds)
 
@@ -244,8 +244,8 @@ class Recorder:
     def _new_sums(self) -> list[RunSums]:
         return [RunSums(self.steps, resolution, self._budget.extents) for resolution in self._detail.resolutions]
 
-    def _fit_into_budget(self) -> None:
-        """Bring the sums to the finest detail in which the whole run fits."""
+    def _fit_into_budget(self, step: int) -> None:
+        """Bring the sums to the finest detail in which the whole run fits; the next call is of this step."""
         by_step = self._sums[0]
         detail = self._budget.detail(self._detail, len(by_step.bins) if by_step.closed else self.steps)
         if detail is None:
@@ -260,7 +260,7 @@ class Recorder:
             sums.append(origin.to(resolution, free=origin not in origins[n + 1 :]))
         self._detail, self._sums = detail, sums
         for one in sums:
-            one.close_old(self._account)
+            one.close_old(self._account, step)
 
     def _notes_of_detail(self) -> list[str]:
         """What a person should know of the precision of maps, and of pair maps that are missing."""

@@ -122,6 +122,32 @@ def test_a_sampler_that_returns_to_steps_is_exact_or_said_to_be_not(grid):
     assert exact == {True, False}
 
 
+@pytest.mark.parametrize("steps", [HEUNPP2, (0, 1, 2, 0, 1, *EULER)], ids=["heunpp2", "two steps back"])
+def test_parts_of_an_evaluation_add_up_also_in_a_step_that_comes_back(steps):
+    """However much a step weighs: where each has the same share, that is the mean."""
+    grid, heads = TokenGrid(2, 2), 6
+
+    def run(budget):
+        recorder = Recorder(torch.linspace(1, 0, STEPS + 1), 1, budget)
+        number = recorder.reference(Reference("reference", grid.cells, grid))
+        for evaluation, step in enumerate(steps):
+            for part in (0.1, 0.2):
+                for layer in ("a", "b"):
+                    share, paper = torch.full((1, heads, 4), part), torch.full((1, heads, 4), 0.25)
+                    m = Marginals(paper, share, paper, share)
+                    recorder.add(Place(Layer(layer, grid, heads), step, number, evaluation, grid), m)
+        return recorder
+
+    budget, seen = run(2**30)._budget, set()
+    for detail in details(STEPS):
+        a = run(budget._bytes_of(detail)).freeze(grid=grid)
+        seen.add(a.heads)
+        for level in ("time", "head") if a.heads != "merged" else ("time",):
+            got = maps(a, "r2g", level, normalization="share", time_groups=0).values
+            torch.testing.assert_close(got, torch.full_like(got, 0.3), rtol=tolerance(a), atol=1e-6)
+    assert {"over steps", "merged"} <= seen
+
+
 def test_details_take_ever_less():
     for steps in (20, 50):
         ladder = list(details(steps))
