@@ -73,8 +73,9 @@ class AttentionRoute:
 def prepare() -> None:
     """Before a run: see to it that what the wrapper takes out can be read, also where a model is compiled."""
     wrapper = comfy.ldm.modules.attention.optimized_attention
-    if hasattr(wrapper, "__wrapped__"):  # all wrappers of a core are made by one function, so that their code is one
-        keep_frames(wrapper.__code__)
+    code = getattr(wrapper, "__code__", None)
+    if code is not None and hasattr(wrapper, "__wrapped__"):  # one function makes all wrappers of a core, of one code
+        keep_frames(code)
 
 
 def tensors_of(args: tuple) -> tuple | None:

@@ -1,5 +1,6 @@
 """An override of ours is neutral: ComfyUI goes the way that it would have gone without one, in newer cores as well."""
 
+import functools
 from functools import partial
 
 import attention_wrappers as wrappers
@@ -122,6 +123,16 @@ def test_the_picture_is_the_same_where_the_model_is_compiled(graph, monkeypatch,
     latent = graph.sample(model)["samples"]
     assert torch.equal(latent, alone)
     assert handle.find(latent).captured_calls > 0
+
+
+def test_a_replaced_attention_that_is_no_function_stops_no_run(graph, monkeypatch):
+    """As a pack does that puts an object with the wrapper's name and attributes in its place."""
+    use(monkeypatch, "plain")
+    original = comfy.ldm.modules.attention.optimized_attention
+    replaced = functools.update_wrapper(partial(original), original)
+    monkeypatch.setattr(comfy.ldm.modules.attention, "optimized_attention", replaced)
+    model, handle = capture(graph.model)
+    assert handle.find(graph.sample(model)["samples"]).captured_calls > 0
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)
