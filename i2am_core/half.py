@@ -1,4 +1,4 @@
-"""Maps in half precision with one scale a map: half the memory, and each value right to 0.05 %.
+"""Maps in half precision with one scale a map: half the memory, and each value rounded by 0.05 % at most.
 
 Half precision alone would lose the maps of the paper: most of their values are smaller than its smallest normal number.
 """
