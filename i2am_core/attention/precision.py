@@ -47,11 +47,10 @@ def _settings() -> dict[str, Any] | None:
 
     Older functions raise where other packs have used it, for any device.
     """
-    cuda: Any = torch.backends.cuda.matmul
-    if not hasattr(cuda, "fp32_precision"):
+    backends: Any = torch.backends
+    if not hasattr(backends.cuda.matmul, "fp32_precision"):
         return None
-    onednn: Any = torch.backends.mkldnn.matmul
-    return {"cuda": cuda, "cpu": onednn, "xpu": onednn}
+    return {"cuda": backends.cuda.matmul, "cpu": backends.mkldnn.matmul, "xpu": backends.mkldnn.matmul}
 
 
 def _switched(setting: Any) -> Callable[[], None]:
