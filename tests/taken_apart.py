@@ -1,11 +1,33 @@
 """A saved attribution, taken apart and put together again with a change that nobody who saves one would make."""
 
+import dataclasses
 import json
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, attribute, span
 from i2am_core.files.checksum import KEY, checksum
+
+GRID = TokenGrid(3, 4)
+
+
+def small():
+    """Two references, one without a grid, of which the first has pair maps; two pictures, four steps, a mask."""
+    recorder = Recorder(torch.linspace(4, 0, 5), 2, 2**30)
+    for name, tokens, grid in (("a", 6, TokenGrid(2, 3)), ("global", 4, None)):
+        number = recorder.reference(Reference(name, tokens, grid))
+        for step in range(4):
+            q, k = torch.randn(2, 3, 12, 8), torch.randn(2, 3, 9, 8)
+            rows = torch.tensor([1, 2]) if number == 0 else None
+            scope = torch.ones(2, 12, dtype=torch.bool)
+            (m,) = attribute(q, k, [span(name, 2, grid, tokens)], positions=Positions(scope=scope, pair_rows=rows))
+            recorder.add(Place(Layer("output 1.0", GRID, 3), step, number), m, rows)
+    recorder.skip("self-attention", calls=7)
+    made = recorder.freeze(grid=GRID, denoise_mask=torch.rand(2, 3, 4), mechanism="cross-attention", branch="positive")
+    picture = torch.randint(256, (8, 9, 3), dtype=torch.uint8)
+    return dataclasses.replace(made, notes=("a note",), pictures={"generated 0": picture})
 
 
 def rewrite(path, change, sealed=True):

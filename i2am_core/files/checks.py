@@ -47,9 +47,9 @@ def member(of: dict[str, Any], key: str, what: str) -> Any:
     return of[key]
 
 
-def text(value: Any, what: str) -> str:
+def text(value: Any, what: str, most: int = LETTERS) -> str:
     check(isinstance(value, str), f"{what} is {shown(value)}, where text is expected")
-    check(len(value) <= LETTERS, f"{what} has {len(value)} letters, where {LETTERS} are the most")
+    check(len(value) <= most, f"{what} has {len(value)} letters, where {most} are the most")
     return str(value)
 
 

@@ -4,8 +4,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-import numpy as np
+import torch
 from torch import Tensor
+
+from .container import type_of
 
 KEY = "i2am_checksum"  # in the metadata
 
@@ -17,8 +19,8 @@ def checksum(header: str, tensors: Mapping[str, Tensor]) -> str:
     and shapes say where a tensor ends, so that no two contents give the same bytes.
     """
     names = sorted(tensors)
-    parts = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in names]
+    parts = [[name, type_of(tensors[name]), list(tensors[name].shape)] for name in names]
     digest = hashlib.blake2b(json.dumps([header, parts]).encode() + b"\n", digest_size=32)
     for name in names:
-        digest.update(tensors[name].numpy().reshape(-1).view(np.uint8).data)
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

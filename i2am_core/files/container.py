@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import torch
 from torch import Tensor
 
 from ..errors import BadFile
@@ -19,7 +20,10 @@ from .checks import check, count, mapping, member, sequence, shown, text
 
 HEADER_BYTES = 16 * 2**20  # of a file's header: some five thousand layers and references
 DIGITS = 19  # of a whole number, so that reading one costs nothing
+TYPES = {torch.uint8: "U8", torch.int32: "I32", torch.int64: "I64", torch.float16: "F16", torch.float32: "F32"}
 BYTES = {"U8": 1, "I32": 4, "I64": 8, "F16": 2, "F32": 4}  # of one value of the types that an attribution has
+
+METADATA = "__metadata__"  # in safetensors' header
 
 Shape = tuple[int, ...]
 
@@ -44,11 +48,19 @@ class Container:
             raise BadFile(self.name, "damaged", str(error)) from None
 
 
-def read(path: Path) -> Container:
-    """Read a file. Raises BadFile where there is none, or what it says of itself does not fit what it has."""
+def type_of(tensor: Tensor) -> str:
+    """The name of a tensor's type in a file; PyTorch's, of one that no attribution has."""
+    return TYPES.get(tensor.dtype, str(tensor.dtype))
+
+
+def read(path: Path, key: str) -> Container:
+    """Read a file, in whose metadata there is this key.
+
+    Raises BadFile where there is none, or what it says of itself does not fit what it has.
+    """
     try:
         with _opened(path) as file:
-            return _read(file, path.name)
+            return _read(file, path.name, key)
     except FileNotFoundError:
         raise BadFile(path.name, "missing") from None
     except MemoryError:
@@ -71,7 +83,7 @@ def _opened(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _read(file: BinaryIO, name: str) -> Container:
+def _read(file: BinaryIO, name: str, key: str) -> Container:
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)
     length = int.from_bytes(start, "little")
@@ -79,11 +91,18 @@ def _read(file: BinaryIO, name: str) -> Container:
         raise BadFile(name, "damaged", f"it ends after {size} bytes, within its header")
     if length > HEADER_BYTES:
         raise BadFile(name, "damaged", f"its header has {length} bytes, where {HEADER_BYTES} are the most")
-    if size > (most := largest()):
-        raise BadFile(name, "too large", f"{size / 2**30:.1f} GB, where {most / 2**30:.1f} GB are the most")
     start += file.read(length)
     try:
-        metadata, parts = _parts(start[8:], size - 8 - length)
+        entries = parse(start[8:].decode(), "its header")
+        metadata = mapping(entries.pop(METADATA, {}), "its metadata")
+        metadata = {entry: text(value, "its metadata", HEADER_BYTES) for entry, value in metadata.items()}
+        if key not in metadata:
+            raise BadFile(name, "foreign")
+        if size > (most := largest()):
+            raise BadFile(name, "too large", f"{size / 2**30:.1f} GB, where {most / 2**30:.1f} GB are the most")
+        parts = _parts(entries, size - 8 - length)
+    except BadFile:
+        raise
     except ValueError as error:
         raise BadFile(name, "damaged", str(error)) from None
     file.seek(0)
@@ -101,10 +120,8 @@ def largest() -> int:
         return 16 * 2**30
 
 
-def _parts(header: bytes, size: int) -> tuple[dict[str, str], dict[str, tuple[str, Shape]]]:
-    """Metadata, and of each tensor type and shape, which together must take ``size`` bytes."""
-    entries = parse(header.decode(), "its header")
-    metadata = mapping(entries.pop("__metadata__", {}), "its metadata")
+def _parts(entries: Mapping[str, Any], size: int) -> dict[str, tuple[str, Shape]]:
+    """Of each tensor type and shape, which together must take ``size`` bytes."""
     parts, total = {}, 0
     for name, entry in entries.items():
         it = mapping(entry, f"tensor {shown(name)}")
@@ -118,7 +135,7 @@ def _parts(header: bytes, size: int) -> tuple[dict[str, str], dict[str, tuple[st
         total += product
         parts[name] = (dtype, tuple(shape))
     check(total == size, f"its tensors take {total} bytes, where it has {size}")
-    return {key: text(value, "its metadata") for key, value in metadata.items()}, parts
+    return parts
 
 
 def parse(header: str | bytes, what: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def load(path: Path) -> Attribution:
         import safetensors.torch  # noqa: F401  (so that a missing package is said before anything is read)
     except ImportError:
         raise MissingPackage("safetensors", "files", "loading an attribution") from None
-    file = read(path)
+    file = read(path, KEY)
     try:
         return _attribution(file)
     except BadFile:
@@ -41,8 +41,6 @@ def load(path: Path) -> Attribution:
 
 
 def _attribution(file: Container) -> Attribution:
-    if KEY not in file.metadata:
-        raise BadFile(file.name, "foreign")
     header = parse(file.metadata[KEY], "its header")
     version = header.get("version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -92,10 +90,8 @@ def _expected(about: Described, parts: Parts, version: int) -> Expected:
         for name in (f"pictures/{subject} {i}" for i in range(number)):
             if name in parts:
                 _, shape = parts[name]
-                check(
-                    len(shape) == 3 and shape[2] == 3 and min(shape) > 0,
-                    f"{shown(name)} has shape {shape}, no picture's",
-                )
+                fits = len(shape) == 3 and shape[2] == 3 and min(shape) > 0
+                check(fits, f"{shown(name)} has shape {shape}, which no picture has")
                 yield name, (("U8",), shape)
     for name, place in about:
         yield f"seen/{name}", (("F32",), (len(a.bins),))

@@ -9,7 +9,6 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ..attribution import Attribution
@@ -17,17 +16,9 @@ from ..errors import BadFile, MissingPackage
 from ..half import Half, Precise
 from . import checksum
 from .checks import check
-from .container import HEADER_BYTES, parse
+from .container import HEADER_BYTES, parse, type_of
 from .header import KEY, VERSION, described, header_text
 from .reading import built, check_parts
-
-TYPES = {
-    torch.uint8: "U8",
-    torch.int32: "I32",
-    torch.int64: "I64",
-    torch.float16: "F16",
-    torch.float32: "F32",
-}
 
 
 def save(attribution: Attribution, path: Path) -> None:
@@ -108,7 +99,7 @@ def _claim(path: Path, temporary: Path) -> None:
 
 def _check(name: str, header: str, tensors: Mapping[str, Tensor]) -> None:
     """Raises BadFile for what ``load`` would refuse, by what it refuses it for: a file that nobody can read is none."""
-    parts = {key: (TYPES.get(x.dtype, str(x.dtype)), tuple(x.shape)) for key, x in tensors.items()}
+    parts = {key: (type_of(x), tuple(x.shape)) for key, x in tensors.items()}
     try:
         size = len(json.dumps([header, parts]))  # more than it takes in the file
         check(size <= HEADER_BYTES, f"names and notes take {size} bytes, where {HEADER_BYTES} are the most")

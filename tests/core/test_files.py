@@ -17,32 +17,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from selected import maps
+from taken_apart import small
 
-from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, attribute, errors, span
+from i2am_core import TokenGrid, errors
 from i2am_core.files import SUFFIX, load, save, save_new
 from i2am_core.half import Half
 from i2am_core.showing.report import attribution_sheet
 
 ROOT = Path(__file__).resolve().parents[2]
-GRID = TokenGrid(3, 4)
 GROUPS = ("maps", "head_maps", "pairs")
 
 
 @pytest.fixture
 def attribution():
-    recorder = Recorder(torch.linspace(4, 0, 5), 2, 2**30)
-    for name, tokens, grid in (("a", 6, TokenGrid(2, 3)), ("global", 4, None)):
-        number = recorder.reference(Reference(name, tokens, grid))
-        for step in range(4):
-            q, k = torch.randn(2, 3, 12, 8), torch.randn(2, 3, 9, 8)
-            rows = torch.tensor([1, 2]) if number == 0 else None
-            scope = torch.ones(2, 12, dtype=torch.bool)
-            (m,) = attribute(q, k, [span(name, 2, grid, tokens)], positions=Positions(scope=scope, pair_rows=rows))
-            recorder.add(Place(Layer("output 1.0", GRID, 3), step, number), m, rows)
-    recorder.skip("self-attention", calls=7)
-    made = recorder.freeze(grid=GRID, denoise_mask=torch.rand(2, 3, 4), mechanism="cross-attention", branch="positive")
-    picture = torch.randint(256, (8, 9, 3), dtype=torch.uint8)
-    return dataclasses.replace(made, notes=("a note",), pictures={"generated 0": picture})
+    return small()
 
 
 def assert_equal(first, second):
