@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from selected import maps
 from taken_apart import small
 
-from i2am_core import TokenGrid, errors
+from i2am_core import Layer, TokenGrid, errors
 from i2am_core.files import SUFFIX, load, save, save_new
 from i2am_core.half import Half
 from i2am_core.showing.report import attribution_sheet
@@ -270,3 +270,49 @@ def test_the_command_line_prints_and_draws(attribution, tmp_path):
     path.write_bytes(b"nothing")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("run.i2am.safetensors is damaged")
+
+
+ODD = "\x1b]0;owned\x07\x1b[2J\u202e\ud800$\\frac{$" + "long" * 25_000
+
+
+def odd(attribution):
+    """Names as nobody would choose them, but for one who would like a terminal to obey them."""
+    return dataclasses.replace(
+        attribution,
+        references=tuple(dataclasses.replace(r, name=ODD) for r in attribution.references),
+        layers=tuple(dataclasses.replace(x, name=ODD) for x in attribution.layers),
+        notes=(ODD,),
+        skipped={ODD: 1},
+        mechanism=ODD,
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_the_command_line_obeys_no_name(attribution, tmp_path, encoding):
+    path = tmp_path / "run\x1b[2J.i2am.safetensors"
+    save(odd(attribution), path)
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "i2am_core", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=100, env=environment)
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode(encoding)
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "\\x1b]0;owned\\x07\\x1b[2J" in text and "contact sheet: " in text and r"run\x1b[2J.png" in text
+    assert (tmp_path / "run\x1b[2J.png").stat().st_size > 10_000
+    path.write_bytes(b"nothing")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.strip().isprintable() and r"run\x1b[2J.i2am" in done.stderr
+
+
+def test_a_sheet_of_large_things_is_as_large_as_any(attribution, tmp_path):
+    """A picture of many pixels, more heads than a page has places for, a grid that is one cell high."""
+    grid, heads = TokenGrid(1, 2000), 300
+    maps = {key: torch.rand(2, 4, heads, 2000 if key[:3] == "r2g" else 6) for key in attribution.entries[0, 0].maps}
+    entry = dataclasses.replace(attribution.entries[0, 0], maps=maps, pairs={}, pair_rows=None)
+    made = dataclasses.replace(
+        attribution, layers=(Layer("wide", grid, heads),), entries={(0, 0): entry}, grid=grid, denoise_mask=None
+    )
+    attribution_sheet(made, tmp_path / "wide.png")
+    picture = torch.zeros(3000, 3000, 3, dtype=torch.uint8)
+    attribution_sheet(dataclasses.replace(made, pictures={"generated 0": picture}), tmp_path / "picture.png")
+    assert all(0 < (tmp_path / name).stat().st_size < 2 * 2**20 for name in ("wide.png", "picture.png"))
