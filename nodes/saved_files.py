@@ -38,13 +38,13 @@ def find(file: object) -> Path:
     if not isinstance(file, str):
         raise ValueError("file is no text: choose a file from the list.")
     name, _, within = file.partition("/")
-    shown = printable(file, 200)
+    worded = printable(file, 200)
     if name not in FOLDERS:
-        raise ValueError(f"'{shown}' is not in ComfyUI's output or input folder: choose a file from the list.")
+        raise ValueError(f"'{worded}' is not in ComfyUI's output or input folder: choose a file from the list.")
     folder = Path(FOLDERS[name]())
     path = inside(folder, folder / within)
     if path is None or not path.name.endswith(SUFFIX):
-        raise ValueError(f"'{shown}' is no attribution in ComfyUI's {name} folder: choose a file from the list.")
+        raise ValueError(f"'{worded}' is no attribution in ComfyUI's {name} folder: choose a file from the list.")
     if not _is_file(path):
         within = printable(within, 200)
         raise ValueError(f"there is no file '{within}' in ComfyUI's {name} folder: choose one that I2AM Save wrote.")

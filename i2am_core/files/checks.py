@@ -20,7 +20,7 @@ def check(holds: bool, otherwise: str) -> None:
         raise ValueError(otherwise)
 
 
-def shown(value: Any) -> str:
+def worded(value: Any) -> str:
     """A value in an error's sentence: short, whatever it is."""
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
@@ -32,13 +32,13 @@ def shown(value: Any) -> str:
 
 
 def mapping(value: Any, what: str) -> dict[str, Any]:
-    check(isinstance(value, dict), f"{what} is {shown(value)}, where an object is expected")
+    check(isinstance(value, dict), f"{what} is {worded(value)}, where an object is expected")
     return dict(value)
 
 
 def sequence(value: Any, what: str, length: int | None = None) -> list[Any]:
-    check(isinstance(value, list), f"{what} is {shown(value)}, where a list is expected")
-    check(length is None or len(value) == length, f"{what} is {shown(value)}, where a list of {length} is expected")
+    check(isinstance(value, list), f"{what} is {worded(value)}, where a list is expected")
+    check(length is None or len(value) == length, f"{what} is {worded(value)}, where a list of {length} is expected")
     return list(value)
 
 
@@ -48,34 +48,34 @@ def member(of: dict[str, Any], key: str, what: str) -> Any:
 
 
 def text(value: Any, what: str, most: int = LETTERS) -> str:
-    check(isinstance(value, str), f"{what} is {shown(value)}, where text is expected")
+    check(isinstance(value, str), f"{what} is {worded(value)}, where text is expected")
     check(len(value) <= most, f"{what} has {len(value)} letters, where {most} are the most")
     return str(value)
 
 
 def boolean(value: Any, what: str) -> bool:
-    check(isinstance(value, bool), f"{what} is {shown(value)}, where true or false is expected")
+    check(isinstance(value, bool), f"{what} is {worded(value)}, where true or false is expected")
     return bool(value)
 
 
 def count(value: Any, what: str, least: int = 1, most: int = COUNT) -> int:
     whole = isinstance(value, int) and not isinstance(value, bool)
     check(
-        whole and least <= value <= most, f"{what} is {shown(value)}, where a count from {least} to {most} is expected"
+        whole and least <= value <= most, f"{what} is {worded(value)}, where a count from {least} to {most} is expected"
     )
     return int(value)
 
 
 def number(value: Any, what: str) -> float:
     real = isinstance(value, int | float) and not isinstance(value, bool)
-    check(real and math.isfinite(value), f"{what} is {shown(value)}, where a number is expected")
+    check(real and math.isfinite(value), f"{what} is {worded(value)}, where a number is expected")
     return float(value)
 
 
 def grid(value: Any, what: str) -> TokenGrid:
     """A grid from its height and width, and of a video the number of frames."""
     sides = sequence(value, what)
-    check(len(sides) in (2, 3), f"{what} is {shown(value)}, where height and width are expected")
+    check(len(sides) in (2, 3), f"{what} is {worded(value)}, where height and width are expected")
     height, width, *frames = (count(side, what) for side in sides)
     result = TokenGrid(height, width, *frames)
     check(result.cells <= CELLS, f"{what} has {result.cells} cells, where {CELLS} are the most")

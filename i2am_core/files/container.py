@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadFile
-from .checks import check, count, mapping, member, sequence, shown, text
+from .checks import check, count, mapping, member, sequence, text, worded
 
 HEADER_BYTES = 16 * 2**20  # of a file's header: some five thousand layers and references
 DIGITS = 19  # of a whole number, so that reading one costs nothing
@@ -124,14 +124,14 @@ def _parts(entries: Mapping[str, Any], size: int) -> dict[str, tuple[str, Shape]
     """Of each tensor type and shape, which together must take ``size`` bytes."""
     parts, total = {}, 0
     for name, entry in entries.items():
-        it = mapping(entry, f"tensor {shown(name)}")
+        it = mapping(entry, f"tensor {worded(name)}")
         dtype, shape = member(it, "dtype", "a tensor"), sequence(member(it, "shape", "a tensor"), "a shape")
         known = isinstance(dtype, str) and dtype in BYTES
-        check(known, f"tensor {shown(name)} has type {shown(dtype)}, where one of {', '.join(BYTES)} is expected")
+        check(known, f"tensor {worded(name)} has type {worded(dtype)}, where one of {', '.join(BYTES)} is expected")
         product = BYTES[dtype]
         for side in shape:
-            product *= count(side, f"a side of tensor {shown(name)}", 0)
-            check(product <= size, f"tensor {shown(name)} is larger than the file")
+            product *= count(side, f"a side of tensor {worded(name)}", 0)
+            check(product <= size, f"tensor {worded(name)} is larger than the file")
         total += product
         parts[name] = (dtype, tuple(shape))
     check(total == size, f"its tensors take {total} bytes, where it has {size}")
@@ -167,5 +167,5 @@ def _whole(digits: str) -> int:
 
 def _finite(digits: str) -> float:
     value = float(digits)
-    check(abs(value) < float("inf"), f"{shown(digits)} is no number")
+    check(abs(value) < float("inf"), f"{worded(digits)} is no number")
     return value

@@ -19,8 +19,8 @@ from .checks import (
     member,
     number,
     sequence,
-    shown,
     text,
+    worded,
 )
 
 SUFFIX = ".i2am.safetensors"
@@ -90,7 +90,7 @@ def described(header: dict[str, Any], version: int) -> Described:
     """
     notes = sequence(member(header, "notes", "it"), "notes")
     sigmas = sequence(member(header, "sigmas", "it"), "sigmas")
-    check(2 <= len(sigmas) <= STEPS, f"sigmas is {shown(sigmas)}, where one more than steps is expected")
+    check(2 <= len(sigmas) <= STEPS, f"sigmas is {worded(sigmas)}, where one more than steps is expected")
     a = Attribution(
         references=tuple(_reference(x) for x in sequence(member(header, "references", "it"), "references")),
         layers=tuple(_layer(x) for x in sequence(member(header, "layers", "it"), "layers")),
@@ -152,7 +152,7 @@ def _heads(header: dict[str, Any], version: int) -> HeadDetail:
     if version == 1:
         return "in each step" if boolean(member(header, "heads_kept", "it"), "heads_kept") else "merged"
     heads = member(header, "heads", "it")
-    check(isinstance(heads, str) and heads in HEAD_DETAILS, f"heads is {shown(heads)}, which is no detail of heads")
+    check(isinstance(heads, str) and heads in HEAD_DETAILS, f"heads is {worded(heads)}, which is no detail of heads")
     return next(detail for detail in HEAD_DETAILS if detail == heads)
 
 
@@ -177,7 +177,7 @@ def _reference_grids(a: Attribution, header: dict[str, Any], version: int) -> di
         own = grid_or_none(grids.get(f"{r}/{n}"), "a reference's grid in a layer")
         result[r, n] = own or a.references[r].grid
     others = grids.keys() - {f"{r}/{n}" for r, n in result}
-    check(not others, f"reference_grids has {shown(min(others, default=''))}, which is no entry")
+    check(not others, f"reference_grids has {worded(min(others, default=''))}, which is no entry")
     _check_grids(a, result)
     return result
 

@@ -12,10 +12,11 @@ from ..errors import BadFile, MissingPackage
 from ..half import Half, Precise
 from ..kinds import KINDS, PAIR_KEYS, UNSCOPED, MapKind
 from . import checksum
-from .checks import check, shown
+from .checks import check, worded
 from .container import Container, Shape, parse, read
 from .header import KEY, VERSION, Described, Place, described
 
+SCOPED = MapKind("g2r", scoped=True).key  # of the kinds with a scope, there are all or none
 LARGEST = 1e6  # of a value of a map: shares are parts of the attention, times a gain that a person has typed
 Parts = Mapping[str, tuple[str, Shape]]  # of each tensor type and shape
 
@@ -69,12 +70,12 @@ def check_parts(about: Described, parts: Parts, version: int) -> None:
     check(5 * len(about.reference_grids) <= len(parts), f"it has {len(parts)} tensors, too few for its entries")
     expected = dict(_expected(about, parts, version))
     missing, others = expected.keys() - parts.keys(), parts.keys() - expected.keys()
-    check(not missing, f"its tensor {shown(min(missing, default=''))} is missing")
-    check(not others, f"it has a tensor {shown(min(others, default=''))}, of which its header says nothing")
+    check(not missing, f"its tensor {worded(min(missing, default=''))} is missing")
+    check(not others, f"it has a tensor {worded(min(others, default=''))}, of which its header says nothing")
     for name, (dtypes, shape) in expected.items():
         dtype, got = parts[name]
-        check(dtype in dtypes, f"{shown(name)} has type {dtype} where {' or '.join(dtypes)} is expected")
-        check(got == shape, f"{shown(name)} has shape {got} where {shape} is expected")
+        check(dtype in dtypes, f"{worded(name)} has type {dtype} where {' or '.join(dtypes)} is expected")
+        check(got == shape, f"{worded(name)} has shape {got} where {shape} is expected")
 
 
 Expected = Iterator[tuple[str, tuple[tuple[str, ...], Shape]]]
@@ -91,7 +92,7 @@ def _expected(about: Described, parts: Parts, version: int) -> Expected:
             if name in parts:
                 _, shape = parts[name]
                 fits = len(shape) == 3 and shape[2] == 3 and min(shape) > 0
-                check(fits, f"{shown(name)} has shape {shape}, which no picture has")
+                check(fits, f"{worded(name)} has shape {shape}, which no picture has")
                 yield name, (("U8",), shape)
     for name, place in about:
         yield f"seen/{name}", (("F32",), (len(a.bins),))
@@ -145,6 +146,8 @@ def built(about: Described, tensors: Mapping[str, Tensor]) -> Attribution:
         mask = mask.clamp(0, 1)
     pictures = {name.removeprefix("pictures/"): x for name, x in tensors.items() if name.startswith("pictures/")}
     entries = {place: _entry(about, name, place, tensors) for name, place in about}
+    scoped = all(SCOPED in entry.maps for entry in entries.values())
+    check(scoped or mask is None or not mask.any(), "it has a mask, but no maps of what is in the mask")
     return dataclasses.replace(a, denoise_mask=mask, pictures=pictures, entries=entries)
 
 

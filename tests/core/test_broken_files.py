@@ -131,6 +131,7 @@ TENSORS = {
     "one scope alone": (without(SCOPED[0]), f"its tensor '{SCOPED[0]}' is missing"),
     "one pair map alone": (without("pairs/0/0/g2r_pairs"), "'pairs/0/0/g2r_pairs' is missing"),
     "pairs without positions": (without("pair_rows/0/0"), "a tensor 'pairs/0/0/"),
+    "a mask without maps of it": (without(*SCOPED[:2]), "a mask, but no maps of what is in the mask"),
     "another tensor": (lambda h, t: t.update(more=torch.zeros(1)), "a tensor 'more', of which its header says nothing"),
     "a picture of nothing": (lambda h, t: t.update({"pictures/a": torch.zeros(1, 1, 3).byte()}), "'pictures/a'"),
     "a picture of no item": (lambda h, t: t.update({"pictures/generated 2": torch.zeros(1, 1, 3).byte()}), "nothing"),

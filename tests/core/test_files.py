@@ -94,7 +94,7 @@ def test_videos_keep_their_frames(attribution, tmp_path):
         assert json.loads(file.metadata()["i2am"])["grid"] == [3, 4]
 
 
-def kept(attribution, heads, half):
+def in_detail(attribution, heads, half):
     """As the recorder keeps it: heads in this detail, maps in half precision or not."""
     precise = Half.of if half else torch.clone
 
@@ -120,7 +120,7 @@ def kept(attribution, heads, half):
 def test_every_detail_is_read_as_it_was_written(attribution, tmp_path, heads, half, frames):
     grid = TokenGrid(12 // frames, 1, frames)
     layers = tuple(dataclasses.replace(x, grid=grid) for x in attribution.layers)
-    made = kept(dataclasses.replace(attribution, layers=layers), heads, half)
+    made = in_detail(dataclasses.replace(attribution, layers=layers), heads, half)
     path = tmp_path / "run.i2am.safetensors"
     save(made, path)
     again = load(path)
