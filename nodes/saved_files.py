@@ -20,7 +20,7 @@ import folder_paths
 from ..i2am_core import SUFFIX, printable
 
 FOLDERS = {"output": folder_paths.get_output_directory, "input": folder_paths.get_input_directory}
-SECONDS = 2.0  # for looking for files, at most: a folder of a hundred thousand pictures takes a tenth of that
+SECONDS = 5.0  # for looking for files, at most: a folder of a hundred thousand pictures takes a quarter of one
 ENTRIES = 1_000_000  # looked at, at most
 
 

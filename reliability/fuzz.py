@@ -90,13 +90,16 @@ USES: tuple[Use, ...] = (read_summary, read_levels, make_view, save_again, draw_
 
 
 def possible(path: Path, attribution: Attribution) -> tuple[Use, ...]:
-    """What can be done with an attribution as it was saved: no more is asked of it when it was mutated."""
+    """What can be done with an attribution as it was saved: no more is asked of it when it was mutated.
+
+    Nothing is drawn for that, since drawing is slow, and needs what reading levels needs.
+    """
     result = []
     for use in USES:
         with contextlib.suppress(Exception):  # any: then it is not possible
-            use(attribution, path, 0)
+            use(attribution, path, 1)
             result.append(use)
-    return tuple(result)
+    return tuple(use for use in result if use is not draw_sheet or read_levels in result)
 
 
 def _read(attribution: Attribution, reference: int, item: int, number: int) -> None:

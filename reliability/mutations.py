@@ -123,7 +123,9 @@ def _saved(attribution: Attribution) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "seed.i2am.safetensors"
         save(attribution, path)
-        return path.read_bytes()
+        entries, tensors = taken_apart(path.read_bytes())
+    entries["__metadata__"] = dict(sorted(entries["__metadata__"].items()))  # safetensors writes it in any order
+    return put_together(entries, tensors)
 
 
 def _as_version_1(data: bytes) -> bytes:

@@ -46,7 +46,7 @@ def came_of(path):
     before = fuzz.content(load(path))
     entries, tensors = mutations.taken_apart(path.read_bytes())
     low, _ = entries["maps/0/0/r2g_paper"]["data_offsets"]
-    tensors[low : low + 4] = b"\x00\x00\xc0\x7f"  # not a number
+    tensors[low : low + 4] = b"\x00\x00\x80\x7f"  # infinity
     path.write_bytes(mutations.sealed(mutations.put_together(entries, tensors)))
     return fuzz.outcome(path, 0, before, fuzz.USES)[0]
 
