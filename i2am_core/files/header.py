@@ -27,7 +27,8 @@ SUFFIX = ".i2am.safetensors"
 VERSION = 2
 KEY = "i2am"  # in the metadata
 STEPS = 100_000  # more than any sampler takes
-ITEMS = 65_536  # of a batch
+ITEMS = 65_536  # of a batch, times references
+REFERENCES = 1024
 
 Place = tuple[int, int]
 """The numbers of a reference and of a layer."""
@@ -107,6 +108,7 @@ def described(header: dict[str, Any], version: int) -> Described:
         row_sums=_counts(header.get("row_sums", {}), "row_sums"),  # the first files had none
         notes=tuple(text(note, "a note") for note in notes),
     )
+    count(len(a.references), "its number of references", 0, REFERENCES)
     pictures = a.items * len(a.references)
     check(pictures <= ITEMS, f"it has {a.items} items of {len(a.references)} references, where {ITEMS} are the most")
     return Described(a, _reference_grids(a, header, version))

@@ -116,6 +116,10 @@ HEADERS = {
     "a count that is true": (header(captured_calls=True), "captured_calls is True"),
     "a mechanism in a list": (header(mechanism=[]), "mechanism is a list of 0"),
     "a list in the place of an object": (header(references=[[]]), "a reference is a list of 0"),
+    "more references than anybody gives": (
+        lambda h, t: h.update(references=h["references"] * 600),
+        "its number of references is 1200",
+    ),
     "more pictures than anybody makes": (header(items=50_000), "where 65536 are the most"),
     "layers of grids that no model has": (
         lambda h, t: h.update(
