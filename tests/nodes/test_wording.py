@@ -23,6 +23,8 @@ CASES = [
     (errors.OnlyOnPicture(), "use the direction 'reference to generated', or choose one reference"),
     (errors.BadFile("a.safetensors", "missing"), "choose one that I2AM Save wrote"),
     (errors.BadFile("a.safetensors", "foreign"), "choose one that I2AM Save wrote"),
+    (errors.BadFile("a\x1b.safetensors", "no file"), r"a\x1b.safetensors is a folder, a pipe or a device"),
+    (errors.BadFile("a.safetensors", "too large", "9 GB"), "(9 GB): lower budget_mb of I2AM Capture"),
     (errors.BadFile("a.safetensors", "damaged", "why"), "a.safetensors is damaged or not a safetensors file (why)"),
     (errors.UnknownItem(3, 2), "item 3 does not exist: this run made 2 picture(s)"),
 ]
