@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..i2am_core import patch_grid, resample, rollout
+from .checked import checked
 from .comfy.handle import Capture
 from .comfy.resampler_rollout import Image, RolledOut
 from .images import small
@@ -41,6 +42,7 @@ class I2AMIPAdapterReference(io.ComfyNode):
 
     @classmethod
     @in_words()
+    @checked
     def execute(
         cls, capture: Capture | RolledOut, ipadapter: Any, image: Tensor, clip_vision: Any = None
     ) -> io.NodeOutput:

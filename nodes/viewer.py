@@ -14,6 +14,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ..i2am_core import COLORMAPS, Attribution, FileHeader, HeaderPicture, TokenGrid, color_table, sheets, view
+from .checked import checked
 from .images import LONGEST_SIDE, choose, enlarge, generated_picture, painted_mask, reference_image, size_for, small
 from .schema import AttributionHandle, Schema
 from .temp_files import TempFiles
@@ -60,6 +61,7 @@ class I2AMViewer(io.ComfyNode):
 
     @classmethod
     @in_words()
+    @checked
     def execute(
         cls, attribution: Attribution, image: Tensor | None = None, reference: Tensor | None = None,
         mask: Tensor | None = None,

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..i2am_core import errors
+from .comfy.refusal import readable
 
 NO_PAIRS = (
     "no pair maps were kept for the selected layers: set pair_maps of I2AM Capture to 'inpainting mask' or "
@@ -29,7 +30,7 @@ def in_words() -> Iterator[None]:
 def words(error: errors.AttributionError) -> str:
     """One sentence or two: that of ``WORDS``, or the core's own where it names no widget."""
     word = WORDS.get(type(error))
-    return str(error) if word is None else word(error)
+    return readable(str(error) if word is None else word(error))
 
 
 def _axis(error: errors.UnresolvedAxis) -> str:

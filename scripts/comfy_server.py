@@ -116,6 +116,13 @@ class ComfyServer(ComfyClient):
             self._process.wait()
             self._process = None
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs, to look at its memory and files."""
+        self.check_alive()
+        assert self._process is not None
+        return self._process.pid
+
     def watch(self) -> None:
         """Stay until the server ends by itself, which is an error."""
         if self._process is not None:

@@ -17,6 +17,10 @@ from .tags import fingerprint
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
 BRANCHES = ("positive", "negative")  # names of conditionings in ComfyUI's guiders
 REMEMBERED = 256  # dropped runs, of which is known that they were: only their latents' hashes are kept
+SEVERAL = (
+    "these are several latents in one, as of a video with sound, and a run on several latents at once cannot be "
+    "captured: sample them one by one."
+)
 TENSOR_BYTES = 1024  # that a tensor takes beside its values, in Python's objects
 
 
@@ -66,6 +70,8 @@ class Capture:
 
     def find(self, samples: Tensor) -> Attribution:
         """The run that made a latent. Raises ValueError where there is none, saying what to do."""
+        if not isinstance(samples, Tensor):
+            raise ValueError(SEVERAL)
         digest = fingerprint(samples)
         with self._lock:
             for digests, attribution in reversed(self._runs):

@@ -15,7 +15,15 @@ def named() -> Iterator[None]:
     try:
         yield
     except AttributionError as error:
-        raise ValueError(f"I2AM Steer: {error}") from error
+        raise ValueError(f"I2AM Steer: {readable(str(error))}") from error
+
+
+def readable(text: str, longest: int = 600) -> str:
+    """A sentence in one line that repeats what someone typed: without what is no letter, cut in the middle if long."""
+    if len(text) > longest:
+        half = longest // 2 - 2
+        text = f"{text[:half]}...{text[-half:]}"
+    return "".join(letter if letter.isprintable() else "?" for letter in text.replace("\n", " "))
 
 
 def refuse(reason: str) -> NoReturn:

@@ -87,9 +87,9 @@ def test_what_is_known_of_dropped_runs_is_bounded():
 
 def test_latents_and_dropped_runs_are_freed():
     handle, run, made = capture(1), attribution(), latent(0)
-    kept = weakref.ref(made), weakref.ref(run)
+    references = weakref.ref(made), weakref.ref(run)
     handle.keep(run, [made])
     handle.keep(attribution(), [latent(1)])
     del run, made
     gc.collect()
-    assert [reference() for reference in kept] == [None, None]
+    assert [reference() for reference in references] == [None, None]
