@@ -82,7 +82,7 @@ def described(value: Any) -> str:
 
 
 def _is_text(value: Any) -> bool:
-    """Halves of characters can be in JSON, but not be printed: ComfyUI, which logs what went wrong, would end on one."""
+    """Half a character can be in JSON, but not be printed: ComfyUI, which logs what goes wrong, would end on one."""
     return isinstance(value, str) and len(value) <= LONGEST_TEXT and _is_whole(value)
 
 

@@ -258,11 +258,10 @@ def malformed(graph: Graph) -> Iterator[Attack]:
 def outcome_of(server: ComfyServer, attack: Attack) -> Outcome:
     """Queue it and wait for its end."""
     try:
-        prompt_id = json.loads(server._open("/prompt", _json({"prompt": attack.graph}), "application/json"))[
-            "prompt_id"
-        ]
+        answer = server.open("/prompt", json.dumps({"prompt": attack.graph}).encode(), "application/json")
     except urllib.error.HTTPError as error:
         return refused(error.code, error.read().decode(errors="replace"))
+    prompt_id = json.loads(answer)["prompt_id"]
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         server.check_alive()
@@ -272,10 +271,6 @@ def outcome_of(server: ComfyServer, attack: Attack) -> Outcome:
         time.sleep(0.005)
     server.interrupt()
     return Outcome("raw", f"no end within {SECONDS} s")
-
-
-def _json(body: Any) -> bytes:
-    return json.dumps(body).encode()
 
 
 def refused(code: int, body: str) -> Outcome:

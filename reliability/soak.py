@@ -1,10 +1,11 @@
 """Many queues on the real server, each with another seed: are memory, open files, threads and temp files flat?
 
-    .host/venv/bin/python -m reliability.soak [--queues 500] [--cache classic|lru|none]
+    .host/venv/bin/python -m reliability.soak [--queues 500] [--cache classic|lru|none] [--history]
 
 The graph is the demo's: Capture, KSampler, Collect, Viewer, Maps and IMACS. Two viewers, of which one is of a run that
-stays the same. Growth is the median of all slopes between two samples, over the last three quarters of the run. The
-exit code is 1 where something is not flat.
+stays the same. ComfyUI's own history, which keeps 10,000 prompts, is emptied unless --history is given. Growth is the
+median of all slopes between two samples, over the last three quarters of the run. The exit code is 1 where something
+is not flat.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Soak:
     every: int  # queues a sample
     batch: int = 4
     steps: int = 2
+    history: bool = False  # whether the server's history is kept
 
 
 def graph(seed: int, batch: int, steps: int) -> demo_graph.Graph:
@@ -88,6 +90,8 @@ def soak(server: ComfyServer, plan: Soak) -> Iterator[Sample]:
     """Queue, and look at the server now and then."""
     for queue in range(1, plan.queues + 1):
         server.run(graph(1000 + queue, plan.batch, plan.steps))
+        if not plan.history:
+            server.forget()
         if queue % plan.every == 0:
             yield sample(server, queue)
 
@@ -130,8 +134,9 @@ def main() -> int:
     parser.add_argument("--cache", choices=CACHES, default="classic")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--history", action="store_true")
     args = parser.parse_args()
-    plan = Soak(args.queues, max(1, args.queues // 40), args.batch, args.steps)
+    plan = Soak(args.queues, max(1, args.queues // 40), args.batch, args.steps, args.history)
     samples: list[Sample] = []
     with (
         one_sentence_errors(),

@@ -95,7 +95,7 @@ class ComfyServer(ComfyClient):
         while True:
             self.check_alive()
             with contextlib.suppress(OSError):
-                self._open("/system_stats")
+                self.open("/system_stats")
                 break
             if time.monotonic() > deadline:
                 raise ServerError(f"ComfyUI did not answer at {self.url} within {timeout:.0f} s; {self.tail()}")
