@@ -21,7 +21,7 @@ from .comfy.refusal import readable
 from .comfy.resampler_rollout import RolledOut
 
 LONGEST_TEXT = 10_000  # letters: of names of all layers it would be a tenth
-OPEN_LISTS = ("colormap",)  # which are longer than the page shows: the core knows all
+OF_CORE = ("colormap", "scope", "level")  # choices that the core checks: it knows more colours than the page lists
 
 Execute = TypeVar("Execute", bound=Callable[..., Any])
 
@@ -62,7 +62,7 @@ def _check(name: str, declared: Any, value: Any) -> None:
 
 def _check_choice(name: str, declared: Any, value: Any) -> None:
     options = declared.options or []
-    if not isinstance(value, str) or (value not in options and declared.id not in OPEN_LISTS):
+    if not isinstance(value, str) or (value not in options and declared.id not in OF_CORE):
         raise ValueError(f"{name} is {described(value)}: choose one of {', '.join(map(str, options))}.")
 
 
@@ -78,7 +78,8 @@ def described(value: Any) -> str:
         return f"'{readable(value, 40)}'" if len(value) <= LONGEST_TEXT else f"a text of {len(value)} letters"
     if isinstance(value, bool | int | float) and len(str(value)) < 30:
         return str(value)
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def _is_text(value: Any) -> bool:
