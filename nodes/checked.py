@@ -21,7 +21,7 @@ from .comfy.refusal import readable
 from .comfy.resampler_rollout import RolledOut
 
 LONGEST_TEXT = 10_000  # letters: of names of all layers it would be a tenth
-OF_CORE = ("colormap", "scope", "level")  # choices that the core checks: it knows more colours than the page lists
+CHECKED_LATER = ("colormap", "scope", "level", "file")  # choices that may be others than those that the page lists
 
 Execute = TypeVar("Execute", bound=Callable[..., Any])
 
@@ -62,7 +62,7 @@ def _check(name: str, declared: Any, value: Any) -> None:
 
 def _check_choice(name: str, declared: Any, value: Any) -> None:
     options = declared.options or []
-    if not isinstance(value, str) or (value not in options and declared.id not in OF_CORE):
+    if not isinstance(value, str) or (value not in options and declared.id not in CHECKED_LATER):
         raise ValueError(f"{name} is {described(value)}: choose one of {', '.join(map(str, options))}.")
 
 

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..i2am_core import SUFFIX, Attribution, load, save
+from .checked import checked, described
 from .images import choose, generated_picture, reference_image, small
 from .schema import AttributionHandle, Schema
 from .wording import in_words
@@ -36,6 +37,7 @@ class I2AMSave(io.ComfyNode):
 
     @classmethod
     @in_words()
+    @checked
     def execute(
         cls,
         attribution: Attribution,
@@ -51,7 +53,7 @@ class I2AMSave(io.ComfyNode):
             for number in range(len(attribution.references)):
                 pictures[f"reference {number}"] = small(choose(reference, reference_image(attribution, number, 0)))
         output = folder_paths.get_output_directory()
-        folder, name, counter, _, _ = folder_paths.get_save_image_path(filename_prefix, output)
+        folder, name, counter, _, _ = _place(filename_prefix, output)
         path = Path(folder) / f"{name}_{counter:05}{SUFFIX}"
         while path.exists():
             counter += 1
@@ -77,8 +79,13 @@ class I2AMLoad(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
-        """A file may be newer than the list that the page shows, but must lie in one of ComfyUI's folders."""
+    def validate_inputs(cls, file: str | None) -> bool | str:
+        """A file may be newer than the list that the page shows, but must lie in one of ComfyUI's folders.
+
+        Where another node gives the name, it is not known yet, and None.
+        """
+        if file is None:
+            return True
         try:
             find(file)
         except ValueError as error:
@@ -86,15 +93,29 @@ class I2AMLoad(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> tuple[float, int]:
+    def fingerprint_inputs(cls, file: str | None) -> tuple[float, int] | None:
+        if file is None:
+            return None
         stat = find(file).stat()
         return stat.st_mtime, stat.st_size
 
     @classmethod
     @in_words()
+    @checked
     def execute(cls, file: str) -> io.NodeOutput:
         attribution = load(find(file))
         return io.NodeOutput(attribution, attribution.summary())
+
+
+def _place(prefix: str, output: str) -> tuple[str, str, int, str, str]:
+    """Where Save Image would put a file: folder, name, number. Raises ValueError where it may not."""
+    try:
+        return folder_paths.get_save_image_path(prefix, output)
+    except Exception as error:  # ComfyUI raises no narrower one for a path that leads out
+        raise ValueError(
+            f"filename_prefix {described(prefix)} names no place in ComfyUI's output folder: write a name such as "
+            "'i2am/attribution'."
+        ) from error
 
 
 def saved_files() -> list[str]:
