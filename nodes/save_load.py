@@ -79,13 +79,15 @@ class I2AMLoad(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str | None) -> bool | str:
+    def validate_inputs(cls, file: object) -> bool | str:
         """A file may be newer than the list that the page shows, but must lie in one of ComfyUI's folders.
 
         Where another node gives the name, it is not known yet, and None.
         """
         if file is None:
             return True
+        if not isinstance(file, str):
+            return f"the file is {described(file)}: choose one from the list"
         try:
             find(file)
         except ValueError as error:

@@ -57,7 +57,7 @@ def vision() -> Any:
 def images() -> dict[str, Callable[[], Any]]:
     return {
         "image 1x1": lambda: torch.rand(1, 1, 1, 3),
-        "image 1x4096": lambda: torch.rand(1, 1, 4096, 3),
+        "image 2x512": lambda: torch.rand(1, 2, 512, 3),
         "image of 4 channels": lambda: torch.rand(1, 64, 64, 4),
         "image of 2 channels": lambda: torch.rand(1, 64, 64, 2),
         "image of 1 channel": lambda: torch.rand(1, 64, 64, 1),
