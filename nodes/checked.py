@@ -21,6 +21,7 @@ from .comfy.refusal import readable
 from .comfy.resampler_rollout import RolledOut
 
 LONGEST_TEXT = 10_000  # letters: of names of all layers it would be a tenth
+MOST_LISTED = 20  # choices in a sentence
 CHECKED_LATER = ("colormap", "scope", "level", "file")  # choices that may be others than those that the page lists
 
 Execute = TypeVar("Execute", bound=Callable[..., Any])
@@ -62,8 +63,9 @@ def _check(name: str, declared: Any, value: Any) -> None:
 
 def _check_choice(name: str, declared: Any, value: Any) -> None:
     options = declared.options or []
-    if not isinstance(value, str) or (value not in options and declared.id not in CHECKED_LATER):
-        raise ValueError(f"{name} is {described(value)}: choose one of {', '.join(map(str, options))}.")
+    listed = ", ".join(map(str, options[:MOST_LISTED])) + (", ..." if len(options) > MOST_LISTED else "")
+    if not _is_text(value) or (value not in options and declared.id not in CHECKED_LATER):
+        raise ValueError(f"{name} is {described(value)}: choose one of {listed}.")
 
 
 def described(value: Any) -> str:

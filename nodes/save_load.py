@@ -13,6 +13,7 @@ from .images import choose, generated_picture, reference_image, small
 from .schema import AttributionHandle, Schema
 from .wording import in_words
 
+LONGEST_NAME = 200  # bytes, without number and ending
 FOLDERS = {"output": folder_paths.get_output_directory, "input": folder_paths.get_input_directory}
 
 
@@ -112,12 +113,15 @@ class I2AMLoad(io.ComfyNode):
 def _place(prefix: str, output: str) -> tuple[str, str, int, str, str]:
     """Where Save Image would put a file: folder, name, number. Raises ValueError where it may not."""
     try:
-        return folder_paths.get_save_image_path(prefix, output)
+        place: tuple[str, str, int, str, str] = folder_paths.get_save_image_path(prefix, output)
+        if "\0" in prefix or len(place[1].encode()) > LONGEST_NAME:
+            raise ValueError("no file can have this name")
     except Exception as error:  # ComfyUI raises no narrower one for a path that leads out
         raise ValueError(
             f"filename_prefix {described(prefix)} names no place in ComfyUI's output folder: write a name such as "
             "'i2am/attribution'."
         ) from error
+    return place
 
 
 def saved_files() -> list[str]:
