@@ -22,7 +22,10 @@ from .comfy.resampler_rollout import RolledOut
 
 LONGEST_TEXT = 10_000  # letters: of names of all layers it would be a tenth
 MOST_LISTED = 20  # choices in a sentence
-CHECKED_LATER = ("colormap", "scope", "level", "file")  # choices that may be others than those that the page lists
+CHECKED_LATER = (  # what the core words itself: choices that the page does not list, numbers that a run may not have
+    *("colormap", "scope", "level", "file"),
+    *("reference", "item", "time_groups"),
+)
 
 Execute = TypeVar("Execute", bound=Callable[..., Any])
 
@@ -56,6 +59,8 @@ def _check(name: str, declared: Any, value: Any) -> None:
     io_type = declared.get_io_type()
     if io_type == "COMBO":
         _check_choice(name, declared, value)
+    if io_type == "INT":
+        _check_number(name, declared, value)
     kind = KINDS.get(io_type)
     if kind is not None and not kind.fits(value):
         raise ValueError(f"{name} is {described(value)}: {kind.wanted}.")
@@ -68,6 +73,14 @@ def _check_choice(name: str, declared: Any, value: Any) -> None:
         raise ValueError(f"{name} is {described(value)}: choose one of {listed}.")
 
 
+def _check_number(name: str, declared: Any, value: Any) -> None:
+    """ComfyUI holds to the range what is typed, not what comes from another node."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise ValueError(f"{name} is {described(value)}: give a whole number.")
+    if declared.id not in CHECKED_LATER and not declared.min <= value <= declared.max:
+        raise ValueError(f"{name} is {described(value)}: give a whole number from {declared.min} to {declared.max}.")
+
+
 def described(value: Any) -> str:
     """A value that is of a wrong kind, in a few words."""
     if isinstance(value, Tensor):
@@ -78,7 +91,7 @@ def described(value: Any) -> str:
         return "nothing"
     if isinstance(value, str):
         return f"'{readable(value, 40)}'" if len(value) <= LONGEST_TEXT else f"a text of {len(value)} letters"
-    if isinstance(value, bool | int | float) and len(str(value)) < 30:
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**64):
         return str(value)
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
@@ -128,7 +141,6 @@ def _is_entry(value: Any) -> bool:
 
 
 KINDS = {
-    "INT": Kind(lambda value: isinstance(value, Integral), "give a whole number"),
     "FLOAT": Kind(_is_number, "give a number"),
     "STRING": Kind(_is_text, f"give a text of at most {LONGEST_TEXT} whole letters"),
     "IMAGE": Kind(_is_image, "connect an IMAGE, pictures of three colours with at least one pixel"),
