@@ -1,6 +1,6 @@
 """Every input of every node of the pack at its edges, over HTTP, on the real server: is an error ever a raw one?
 
-    .host/venv/bin/python -m reliability.hostile [--only PART OF A NAME] [--sample N --seed S]
+    .host/venv/bin/python -m reliability.hostile [--only EXPRESSION] [--sample N --seed S]
 
 An attack is a working graph in which one input of one node is something else. It may be refused by ComfyUI (400), end
 in our sentence (a ValueError), or run. Anything else is raw: 500, another exception, a message that is no sentence, no
@@ -348,7 +348,7 @@ def selected(every: Sequence[Attack], count: int, seed: int) -> list[Attack]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="part of '<node>.<input> <- <what>'")
+    parser.add_argument("--only", default="", help="a regular expression, of '<node>.<input> <- <what>'")
     parser.add_argument("--sample", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--all", action="store_true", help="print what became of each")
@@ -356,7 +356,7 @@ def main() -> int:
     counts: collections.Counter[str] = collections.Counter()
     slowest = ("", 0.0)
     with one_sentence_errors(), hostile_server() as server:
-        every = [x for x in attacks(server.object_info(), names_of_objects()) if args.only in str(x)]
+        every = [x for x in attacks(server.object_info(), names_of_objects()) if re.search(args.only, str(x))]
         if args.sample:
             every = selected(every, args.sample, args.seed)
         start = last = time.monotonic()
