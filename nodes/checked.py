@@ -7,7 +7,6 @@ that are written as ours are, and its range of a number lets NaN pass.
 
 import functools
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -19,8 +18,10 @@ from ..i2am_core import Attribution
 from .comfy.handle import Capture
 from .comfy.refusal import readable
 from .comfy.resampler_rollout import RolledOut
+from .comfy.tags import KEY
 
 LONGEST_TEXT = 10_000  # letters: of names of all layers it would be a tenth
+LARGEST = 2.0**64  # of a number
 MOST_LISTED = 20  # choices in a sentence
 CHECKED_LATER = (  # what the core words itself: choices that the page does not list, numbers that a run may not have
     *("colormap", "scope", "level", "file"),
@@ -107,7 +108,8 @@ def _is_whole(text: str) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)
+    """Not NaN, and nothing that a tensor of numbers cannot hold."""
+    return isinstance(value, Real) and -LARGEST < value < LARGEST
 
 
 def _is_image(value: Any) -> bool:
@@ -137,7 +139,10 @@ def _is_conditioning(value: Any) -> bool:
 def _is_entry(value: Any) -> bool:
     if not isinstance(value, list | tuple) or len(value) < 2:
         return False
-    return isinstance(value[0], Tensor) and value[0].ndim == 3 and isinstance(value[1], Mapping)
+    tokens, about = value[:2]
+    if not isinstance(tokens, Tensor) or tokens.ndim != 3 or not isinstance(about, Mapping):
+        return False
+    return isinstance(about.get(KEY, []), list | tuple)
 
 
 KINDS = {

@@ -275,6 +275,8 @@ def outcome_of(server: ComfyServer, attack: Attack) -> Outcome:
 
 def refused(code: int, body: str) -> Outcome:
     """A graph that was not queued. Tracebacks in the answer say whose code failed."""
+    if "maximum recursion depth" in body:  # it follows rings until it cannot, wherever it is then
+        return Outcome("an exception of ComfyUI's own", f"{code}, a ring")
     ours = re.search(rf"File \\\"[^\"]*(?:custom_nodes/i2am/|{re.escape(str(places.ROOT))}/)(?!.host)[^\"]*", body)
     if ours:
         return Outcome("raw", f"{code}, in our code: {ours[0][-80:]}")

@@ -24,6 +24,7 @@ from typing import Any
 from reliability import comfyui_here  # noqa: F401  (before what it makes importable)
 
 import comfy.ldm.modules.attention  # isort: skip
+import comfy.utils  # isort: skip
 import latent_preview  # isort: skip
 import tiny_graphs  # isort: skip
 import torch  # isort: skip
@@ -209,6 +210,7 @@ def main() -> int:
     parser.add_argument("--moments", type=int, default=90, help="in all, in equal parts of each graph")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    comfy.utils.PROGRESS_BAR_ENABLED = False
     start, wrong, places = time.monotonic(), 0, Counter[str]()
     with torch.inference_mode():
         for name in GRAPHS:
