@@ -47,7 +47,7 @@ class I2AMIPAdapterReference(io.ComfyNode):
         cls, capture: Capture | RolledOut, ipadapter: Any, image: Tensor, clip_vision: Any = None
     ) -> io.NodeOutput:
         ipadapter, clip_vision = _parts(ipadapter, clip_vision)
-        features = clip_vision.encode_image(image).penultimate_hidden_states
+        features = clip_vision.encode_image(image.float()).penultimate_hidden_states
         resampled = resample(ipadapter["image_proj"], features.cpu())
         patch_grid(features.shape[1])  # raises now, not after sampling, where the patches are no square
         shares = rollout(resampled.attentions)
