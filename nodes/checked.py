@@ -109,7 +109,7 @@ def _is_whole(text: str) -> bool:
 
 def _is_number(value: Any) -> bool:
     """Not NaN, and nothing that a tensor of numbers cannot hold."""
-    return isinstance(value, Real) and -LARGEST < value < LARGEST
+    return isinstance(value, Real) and -LARGEST < value < LARGEST  # type: ignore[operator]
 
 
 def _is_image(value: Any) -> bool:
