@@ -10,9 +10,13 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2
 
 
 def printable(text: str, longest: int | None = None) -> str:
-    """The text on one line, each character that is no letter, sign or space as ``\\x1b``; cut after ``longest``."""
+    """The text on one line, each character that is no letter, sign or space as ``\\x1b``; cut in its middle.
+
+    So of a sentence that repeats a long text, its beginning and what to do are there. ``longest`` counts letters.
+    """
     if longest is not None and len(text) > longest:
-        text = text[: longest - 3] + "..."
+        half = (longest - 3) // 2
+        text = f"{text[:half]}...{text[len(text) - half :]}"
     return _UNPRINTABLE.sub(lambda match: _escaped(match[0]), text)
 
 

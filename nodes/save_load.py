@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..i2am_core import Attribution, load, save_new
+from .checked import checked
 from .images import choose, generated_picture, reference_image, small
 from .saved_files import find, new_names, saved_files
 from .schema import AttributionHandle, Schema
@@ -39,6 +40,7 @@ class I2AMSave(io.ComfyNode):
 
     @classmethod
     @in_words()
+    @checked
     def execute(
         cls,
         attribution: Attribution,
@@ -93,7 +95,7 @@ class I2AMLoad(io.ComfyNode):
             _listing.reset(before)
 
     @classmethod
-    def validate_inputs(cls, file: str | None) -> bool | str:
+    def validate_inputs(cls, file: object) -> bool | str:
         """A file may be newer than the list that the page shows, but must lie in one of ComfyUI's folders."""
         if file is None:  # another node gives it, which has not run yet
             return True
@@ -104,12 +106,15 @@ class I2AMLoad(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> tuple[int, int, int]:
+    def fingerprint_inputs(cls, file: object) -> tuple[int, int, int] | None:
+        if file is None:
+            return None
         stat = find(file).stat()
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
     @classmethod
     @in_words()
+    @checked
     def execute(cls, file: str) -> io.NodeOutput:
         attribution = load(find(file))
         return io.NodeOutput(attribution, attribution.summary())

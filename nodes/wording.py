@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..i2am_core import errors, printable
+from .comfy.refusal import LONGEST
 
 NO_PAIRS = (
     "no pair maps were kept for the selected layers: set pair_maps of I2AM Capture to 'inpainting mask' or "
@@ -40,7 +41,7 @@ def of_system_in_words(what: str) -> Iterator[None]:
 def words(error: errors.AttributionError) -> str:
     """One sentence or two: that of ``WORDS``, or the core's own where it names no widget."""
     word = WORDS.get(type(error))
-    return str(error) if word is None else word(error)
+    return printable(str(error) if word is None else word(error), LONGEST)
 
 
 def _axis(error: errors.UnresolvedAxis) -> str:

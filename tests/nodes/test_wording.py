@@ -43,6 +43,13 @@ def test_every_sentence_that_is_worded_is_tried():
     assert set(WORDS) <= {type(error) for error, _ in CASES}
 
 
+@pytest.mark.parametrize("text", ["x" * 100_000, "a\nb\x1b[31mc", "\ud800", "\u202e"])
+def test_what_someone_typed_does_not_spoil_the_sentence(text):
+    sentence = words(errors.BadSelection("steps", text, 4, "unreadable"))
+    assert sentence.isprintable() and len(sentence) <= 600
+    assert sentence.startswith("cannot read '") and sentence.endswith("write 'all', numbers such as '0-4,10'.")
+
+
 def test_other_errors_stay_as_they_are():
     with pytest.raises(KeyError), in_words():
         raise KeyError("a mistake")
