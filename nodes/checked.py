@@ -69,8 +69,9 @@ def _check(name: str, declared: Any, value: Any) -> None:
 def _check_choice(name: str, declared: Any, value: Any) -> None:
     options = declared.options or []
     listed = ", ".join(map(str, options[:MOST_LISTED])) + (", ..." if len(options) > MOST_LISTED else "")
+    advice = f"choose one of {listed}" if options else f"choose a {declared.id} from the list"
     if not _is_text(value) or (value not in options and declared.id not in CHECKED_LATER):
-        raise ValueError(f"{name} is {described(value)}: choose one of {listed}.")
+        raise ValueError(f"{name} is {described(value)}: {advice}.")
 
 
 def _check_number(name: str, declared: Any, value: Any) -> None:

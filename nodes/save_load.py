@@ -82,8 +82,8 @@ class I2AMLoad(io.ComfyNode):
             ],
         )
 
-    @classmethod
-    def GET_NODE_INFO_V1(cls) -> dict[str, Any]:  # type: ignore[misc]  # noqa: N802  (ComfyUI's name for it)
+    @classmethod  # type: ignore[misc]  # (ComfyUI calls it final, but what it says of a node's inputs is made here)
+    def GET_NODE_INFO_V1(cls) -> dict[str, Any]:  # noqa: N802  (ComfyUI's name for it)
         """What the page is told of this node: the one time that files are looked for.
 
         ComfyUI makes the schema anew whenever it starts, and for each prompt, where nobody reads the list.

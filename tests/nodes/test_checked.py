@@ -49,7 +49,7 @@ def attribution():
         ({"reference": 0.5}, "reference of I2AM Maps is 0.5: give a whole number."),
         ({"steps": 3}, "steps of I2AM Maps is 3: give a text"),
         ({"steps": "x" * 20_000}, "steps of I2AM Maps is a text of 20000 letters: give a text of at most 10000"),
-        ({"steps": "\ud800"}, r"steps of I2AM Maps is '\?': give a text"),
+        ({"steps": "\ud800"}, r"steps of I2AM Maps is '\\ud800': give a text"),
     ],
 )
 def test_the_sentence_names_the_input(attribution, changes, message):
