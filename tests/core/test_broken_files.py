@@ -193,14 +193,14 @@ def test_version_1_has_no_half_precision(path):
     refused(path, "has type F16 where F32 is expected")
 
 
-def test_half_precision_is_between_0_and_1(path):
+def test_half_precision_has_a_largest_value(path):
     def half(h, t):
         t[MAP], t[f"scale/{MAP}"] = t[MAP].half(), t[MAP].amax(-1, keepdim=True)
 
     rewrite(path, half)
     load(path)
     for name, value, message in (
-        (MAP, 2, "to 2, where 0 to 1 is expected"),
+        (MAP, 2.0**15 + 32, "where 0 to 32768 is expected"),
         (MAP, NAN, "not numbers"),
         (f"scale/{MAP}", -1, "goes from -1"),
     ):
