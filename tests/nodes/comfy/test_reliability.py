@@ -127,7 +127,7 @@ def test_hostile_graphs_end_in_sentences(server, every):
     outcomes = [(str(attack), outcome) for attack, outcome in hostile.run(server, chosen)]
     assert [(attack, outcome) for attack, outcome in outcomes if outcome.kind == "raw"] == []
     kinds = Counter(outcome.kind for _, outcome in outcomes)
-    assert kinds["refused in a sentence"] > 100 and kinds["ran"] > 5 and kinds["refused by ComfyUI"] > 20
+    assert kinds["refused in a sentence"] > 100 and kinds["ran"] > 2 and kinds["refused by ComfyUI"] > 20
 
 
 @pytest.mark.parametrize(
