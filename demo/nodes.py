@@ -4,6 +4,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..nodes.checked import checked, described
 from ..nodes.comfy.tags import KEY, tag
 from ..nodes.schema import Schema
 from . import data, sprites
@@ -55,7 +56,12 @@ class DemoReference(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, encoder: torch.nn.Module, image: Tensor) -> io.NodeOutput:
+        from .network import ReferenceEncoder
+
+        if not isinstance(encoder, ReferenceEncoder):
+            raise ValueError(f"encoder of I2AM Demo Reference is {described(encoder)}: connect I2AM Demo Model.")
         pixels = _square(image[..., :3].movedim(-1, 1).float())
         with torch.no_grad():
             tokens = encoder(data.to_latent(pixels))
@@ -108,6 +114,7 @@ class DemoScene(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, object: int, seed: int, batch: int) -> io.NodeOutput:
         held_out = sprites.held_out_sprites()
         chosen = held_out[(object + torch.arange(batch)) % len(held_out)]

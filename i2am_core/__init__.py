@@ -13,8 +13,9 @@ from .attention.marginals import Logits, Marginals, Positions, attribute, split_
 from .attention.rollout import Resampled, patch_grid, resample, rollout, spread
 from .attribution import Attribution, Layer, LayerMaps, Reference
 from .errors import AttributionError
-from .files import SUFFIX, load, save
+from .files import SUFFIX, load, save, save_new
 from .kinds import DIRECTIONS, NORMALIZATIONS, Direction, MapKind, Normalization
+from .printing import printable
 from .reading.aggregate import resize
 from .reading.levels import LEVELS, Level, Maps, maps
 from .reading.metrics import concentration, imacs, min_max, share_inside
@@ -80,10 +81,12 @@ __all__ = [
     "min_max",
     "overlay",
     "patch_grid",
+    "printable",
     "resample",
     "resize",
     "rollout",
     "save",
+    "save_new",
     "share_inside",
     "sheets",
     "span",

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from .files import SUFFIX, load
+from .printing import printable, printable_lines
 from .showing.report import attribution_sheet
 
 
@@ -16,12 +17,18 @@ def main() -> None:
     file: Path = arguments.file
     try:
         attribution = load(file)
-        sys.stdout.write(f"{attribution.summary()}\n")
+        _write(printable_lines(attribution.summary()))
         sheet: Path = arguments.out or file.with_name(file.name.removesuffix(SUFFIX) + ".png")
         attribution_sheet(attribution, sheet)
     except (ValueError, OSError) as error:
-        sys.exit(str(error))
-    sys.stdout.write(f"contact sheet: {sheet}\n")
+        sys.exit(printable(str(error)))
+    _write(f"contact sheet: {printable(str(sheet))}")
+
+
+def _write(text: str) -> None:
+    """A line, or several. What the terminal has no letter for is written as its number."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from .printing import printable
+
+DETAIL = 300
+"""How many letters of what a file says are in the sentence about it."""
+
 
 class AttributionError(ValueError):
     """The base of every error that the core raises on purpose. ``str`` of it is one sentence."""
@@ -246,19 +251,29 @@ class BadAttention(AttributionError):
 
 @dataclass(eq=False)
 class BadFile(AttributionError):
-    """A file ``name`` that is no attribution, or cannot be read; ``detail`` is the reason, or the format."""
+    """A file ``name`` that is no attribution, or cannot be read; ``detail`` is the reason, or the format.
+
+    It is 'not saved' where the attribution has what no file may have.
+    """
 
     name: str
-    problem: Literal["missing", "damaged", "foreign", "newer", "invalid"]
+    problem: Literal[
+        "missing", "no file", "unreadable", "too large", "damaged", "foreign", "newer", "invalid", "not saved"
+    ]
     detail: str = ""
 
     def __str__(self) -> str:
+        name, detail = printable(self.name, DETAIL), printable(self.detail, DETAIL).rstrip(".")
         return {
-            "missing": f"there is no file {self.name}: choose a saved attribution.",
-            "damaged": f"{self.name} is damaged or not a safetensors file ({self.detail}): save the attribution again.",
-            "foreign": f"{self.name} is a safetensors file, but not an I2AM attribution: choose a saved attribution.",
-            "newer": f"{self.name} was written by a newer I2AM ({self.detail}): update I2AM.",
-            "invalid": f"{self.name} is no valid I2AM attribution ({self.detail}): save the attribution again.",
+            "missing": f"there is no file {name}: choose a saved attribution.",
+            "no file": f"{name} is a folder, a pipe or a device, and not a file: choose a saved attribution.",
+            "unreadable": f"{name} cannot be read ({detail}): give it another name, or the right to read it.",
+            "too large": f"{name} is too large ({detail}): save an attribution with a smaller memory budget.",
+            "damaged": f"{name} is damaged or not a safetensors file ({detail}): save the attribution again.",
+            "foreign": f"{name} is a safetensors file, but not an I2AM attribution: choose a saved attribution.",
+            "newer": f"{name} was written by a newer I2AM ({detail}): update I2AM.",
+            "invalid": f"{name} is no valid I2AM attribution ({detail}): save the attribution again.",
+            "not saved": f"{name} was not saved, since nobody could load it ({detail}): sample again.",
         }[self.problem]
 
 

@@ -9,6 +9,7 @@ from .errors import BadSelection, NoMask, UnknownChoice, UnresolvedAxis
 from .kinds import MapKind
 
 SCOPES = ("auto", "whole image", "inpainting mask")
+MOST_DIGITS = 18  # of a number that anyone types
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,12 @@ def selects(text: str, number: int, name: str) -> bool:
 def _ends(part: str) -> tuple[int, int] | None:
     """The first and last number of a part such as '3' or '0-4'; None where it is a name."""
     first, dash, last = (x.strip() for x in part.partition("-"))
-    return (int(first), int(last or first)) if first.isdecimal() and (last.isdecimal() or not dash) else None
+    return (_number(first), _number(last or first)) if first.isdecimal() and (last.isdecimal() or not dash) else None
+
+
+def _number(digits: str) -> int:
+    """One of very many digits, which Python would refuse to read, is larger than any count anyway."""
+    return int(digits[-MOST_DIGITS:]) if len(digits.lstrip("0")) <= MOST_DIGITS else 10**MOST_DIGITS
 
 
 def numbers_text(numbers: Iterable[int]) -> str:

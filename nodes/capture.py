@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 from torch import Tensor
 
+from .checked import checked
 from .comfy.captured import capture_with
 from .comfy.handle import BRANCHES, PAIR_MAPS, Capture, Settings
 from .comfy.located import Regions
@@ -67,6 +68,7 @@ class I2AMCapture(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls, model: object, mechanism: str, branch: str, pair_maps: str, budget_mb: int,
         generated_region: Tensor | None = None, reference_region: Tensor | None = None,

@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from .checked import checked
 from .comfy.handle import Capture
 from .comfy.resampler_rollout import RolledOut
 from .schema import AttributionHandle, CaptureHandle, Latent, Schema
@@ -28,6 +29,7 @@ class I2AMCollect(io.ComfyNode):
 
     @classmethod
     @in_words()
+    @checked
     def execute(cls, capture: Capture | RolledOut, samples: Latent) -> io.NodeOutput:
         attribution = capture.find(samples["samples"])
         if not attribution.entries:

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..i2am_core import Attribution, Direction, MapKind, Selection, imacs, maps, resize, share_inside
+from .checked import checked
 from .images import LONGEST_SIDE, choose, enlarge, painted_mask, reference_image
 from .schema import AttributionHandle, Schema
 from .selections import number_inputs, scope_input, selection_inputs, selection_of
@@ -68,6 +69,7 @@ class I2AMIMACS(io.ComfyNode):
 
     @classmethod
     @in_words()
+    @checked
     def execute(
         cls, attribution: Attribution, scope: str, penalty: float, threshold: float, steps: str, layers: str,
         heads: str, reference: int, item: int, inpainting_mask: Tensor | None = None,

@@ -114,7 +114,7 @@ def size_of(picture: Tensor) -> tuple[int, int]:
 def size_for(grid: TokenGrid) -> tuple[int, int]:
     """Height and width of a heatmap in px, where no image gives them."""
     scale = LONGEST_SIDE / max(grid.height, grid.width)
-    return round(grid.height * scale), round(grid.width * scale)
+    return max(1, round(grid.height * scale)), max(1, round(grid.width * scale))
 
 
 def enlarge(mask: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..i2am_core import patch_grid, resample, rollout
+from .checked import checked
 from .comfy.handle import Capture
 from .comfy.resampler_rollout import Image, RolledOut
 from .images import small
@@ -41,11 +42,12 @@ class I2AMIPAdapterReference(io.ComfyNode):
 
     @classmethod
     @in_words()
+    @checked
     def execute(
         cls, capture: Capture | RolledOut, ipadapter: Any, image: Tensor, clip_vision: Any = None
     ) -> io.NodeOutput:
         ipadapter, clip_vision = _parts(ipadapter, clip_vision)
-        features = clip_vision.encode_image(image).penultimate_hidden_states
+        features = clip_vision.encode_image(image.float()).penultimate_hidden_states
         resampled = resample(ipadapter["image_proj"], features.cpu())
         patch_grid(features.shape[1])  # raises now, not after sampling, where the patches are no square
         shares = rollout(resampled.attentions)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from .. import i2am_core as core
 from ..i2am_core import NORMALIZATIONS, Attribution, MapKind, Normalization
+from .checked import checked
 from .images import Subject, as_batch, choose, choose_frames, generated_picture, reference_image, size_for, size_of
 from .schema import AttributionHandle, Schema
 from .selections import DIRECTIONS, number_inputs, scope_input, selection_inputs, selection_of
@@ -84,6 +85,7 @@ class I2AMMaps(io.ComfyNode):
 
     @classmethod
     @in_words()
+    @checked
     def execute(
         cls, attribution: Attribution, direction: str, level: core.Level, normalization: Normalization, scope: str,
         steps: str, layers: str, heads: str, time_groups: int, reference: int, item: int, colormap: str,

@@ -1,18 +1,21 @@
 """I2AM Save and I2AM Load: an attribution as a file, which is read again without sampling."""
 
+import contextvars
 import dataclasses
-from pathlib import Path
+from typing import Any
 
 import folder_paths
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..i2am_core import SUFFIX, Attribution, load, save
+from ..i2am_core import Attribution, load, save_new
+from .checked import checked
 from .images import choose, generated_picture, reference_image, small
+from .saved_files import find, new_names, saved_files
 from .schema import AttributionHandle, Schema
-from .wording import in_words
+from .wording import in_words, of_system_in_words
 
-FOLDERS = {"output": folder_paths.get_output_directory, "input": folder_paths.get_input_directory}
+_listing = contextvars.ContextVar("listing", default=False)  # whether the page asks which files there are
 
 
 class I2AMSave(io.ComfyNode):
@@ -32,10 +35,12 @@ class I2AMSave(io.ComfyNode):
                 io.Image.Input("reference", optional=True, tooltip="The reference image, to save with the maps."),
             ],
             outputs=[io.String.Output(display_name="path", tooltip="The file, within ComfyUI's output folder.")],
+            hidden=[io.Hidden.prompt],
         )
 
     @classmethod
     @in_words()
+    @checked
     def execute(
         cls,
         attribution: Attribution,
@@ -50,14 +55,11 @@ class I2AMSave(io.ComfyNode):
         if reference is not None:
             for number in range(len(attribution.references)):
                 pictures[f"reference {number}"] = small(choose(reference, reference_image(attribution, number, 0)))
-        output = folder_paths.get_output_directory()
-        folder, name, counter, _, _ = folder_paths.get_save_image_path(filename_prefix, output)
-        path = Path(folder) / f"{name}_{counter:05}{SUFFIX}"
-        while path.exists():
-            counter += 1
-            path = Path(folder) / f"{name}_{counter:05}{SUFFIX}"
-        save(dataclasses.replace(attribution, pictures=pictures), path)
-        return io.NodeOutput(str(path.relative_to(output)))
+        height, width = (0, 0) if image is None else image.shape[1:3]
+        with of_system_in_words(f"the attribution was not saved as '{filename_prefix}'"):
+            names = new_names(filename_prefix, width, height, cls.hidden.prompt if cls.hidden else None)
+            path = save_new(dataclasses.replace(attribution, pictures=pictures), names)
+        return io.NodeOutput(path.relative_to(folder_paths.get_output_directory()).as_posix())
 
 
 class I2AMLoad(io.ComfyNode):
@@ -68,7 +70,11 @@ class I2AMLoad(io.ComfyNode):
             display_name="I2AM Load",
             description="Reads an attribution that I2AM Save wrote, from ComfyUI's output or input folder.",
             inputs=[
-                io.Combo.Input("file", options=saved_files(), tooltip="Files of ComfyUI's output and input folders.")
+                io.Combo.Input(
+                    "file",
+                    options=saved_files() if _listing.get() else [],
+                    tooltip="Files of ComfyUI's output and input folders.",
+                )
             ],
             outputs=[
                 AttributionHandle.Output(display_name="attribution", tooltip="As it was when it was saved."),
@@ -76,9 +82,23 @@ class I2AMLoad(io.ComfyNode):
             ],
         )
 
+    @classmethod  # type: ignore[misc]  # (ComfyUI calls it final, but what it says of a node's inputs is made here)
+    def GET_NODE_INFO_V1(cls) -> dict[str, Any]:  # noqa: N802  (ComfyUI's name for it)
+        """What the page is told of this node: the one time that files are looked for.
+
+        ComfyUI makes the schema anew whenever it starts, and for each prompt, where nobody reads the list.
+        """
+        before = _listing.set(True)
+        try:
+            return super().GET_NODE_INFO_V1()
+        finally:
+            _listing.reset(before)
+
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
+    def validate_inputs(cls, file: object) -> bool | str:
         """A file may be newer than the list that the page shows, but must lie in one of ComfyUI's folders."""
+        if file is None:  # another node gives it, which has not run yet
+            return True
         try:
             find(file)
         except ValueError as error:
@@ -86,34 +106,15 @@ class I2AMLoad(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> tuple[float, int]:
+    def fingerprint_inputs(cls, file: object) -> tuple[int, int, int] | None:
+        if file is None:
+            return None
         stat = find(file).stat()
-        return stat.st_mtime, stat.st_size
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
     @classmethod
     @in_words()
+    @checked
     def execute(cls, file: str) -> io.NodeOutput:
         attribution = load(find(file))
         return io.NodeOutput(attribution, attribution.summary())
-
-
-def saved_files() -> list[str]:
-    """Every saved attribution, newest first, as ``<folder>/<path within it>``."""
-    folders = {name: Path(folder()) for name, folder in FOLDERS.items()}
-    files = [(path, name) for name, folder in folders.items() for path in folder.rglob(f"*{SUFFIX}")]
-    files.sort(key=lambda file: file[0].stat().st_mtime, reverse=True)
-    return [f"{name}/{path.relative_to(folders[name]).as_posix()}" for path, name in files]
-
-
-def find(file: str) -> Path:
-    """The file that an entry of the list names. Raises ValueError for one outside ComfyUI's folders, or missing."""
-    name, _, inside = file.partition("/")
-    if name not in FOLDERS:
-        raise ValueError(f"'{file}' is not in ComfyUI's output or input folder: choose a file from the list.")
-    folder = Path(FOLDERS[name]()).resolve()
-    path = (folder / inside).resolve()
-    if not path.is_relative_to(folder) or not path.name.endswith(SUFFIX):
-        raise ValueError(f"'{file}' is no attribution in ComfyUI's {name} folder: choose a file from the list.")
-    if not path.is_file():
-        raise ValueError(f"there is no file '{inside}' in ComfyUI's {name} folder: choose one that I2AM Save wrote.")
-    return path

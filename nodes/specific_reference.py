@@ -5,6 +5,7 @@ from torch import Tensor
 
 from .. import i2am_core as core
 from ..i2am_core import Attribution, specific
+from .checked import checked
 from .images import as_batch, choose, generated_picture, reference_image, size_for, size_of
 from .schema import AttributionHandle, Schema
 from .selections import DIRECTIONS, number_inputs, selection_inputs, selection_of
@@ -57,6 +58,7 @@ class I2AMSpecificReference(io.ComfyNode):
 
     @classmethod
     @in_words()
+    @checked
     def execute(
         cls, attribution: Attribution, region: Tensor, direction: str, steps: str, layers: str, heads: str,
         reference: int, item: int, colormap: str, opacity: float, image: Tensor | None = None,

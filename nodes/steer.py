@@ -4,6 +4,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..i2am_core import Selection
+from .checked import checked
 from .comfy.handle import BRANCHES
 from .comfy.mechanisms import MECHANISMS
 from .comfy.steer_choice import THROUGH, WAYS, By, Settings
@@ -95,6 +96,7 @@ class I2AMSteer(io.ComfyNode):
 
     @classmethod
     @in_words()
+    @checked
     def execute(
         cls, model: object, strength: float, by: By, reference: int, through: str, branch: str, steps: str,
         layers: str, heads: str, mechanism: str, reference_region: Tensor | None = None,

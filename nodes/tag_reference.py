@@ -5,6 +5,7 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from .checked import checked
 from .comfy.tags import KEY, tag
 from .images import small
 from .schema import Conditioning, Schema
@@ -31,6 +32,7 @@ class I2AMTagReference(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls, conditioning_before: Conditioning, conditioning_after: Conditioning, image: Tensor | None = None
     ) -> io.NodeOutput:

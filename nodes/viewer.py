@@ -2,27 +2,27 @@
 
 import io as streams
 import json
-import secrets
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import folder_paths
 import torch
 from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy.utils import ProgressBar
 from comfy_api.latest import io
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ..i2am_core import COLORMAPS, Attribution, FileHeader, HeaderPicture, TokenGrid, color_table, sheets, view
+from .checked import checked
 from .images import LONGEST_SIDE, choose, enlarge, generated_picture, painted_mask, reference_image, size_for, small
 from .schema import AttributionHandle, Schema
+from .temp_files import TempFiles
 from .wording import in_words
 
 FILE_BYTES = 60 * 2**20  # of the file that the page loads
 PICTURE_SIDE = 1024  # px, at most, of the pictures in it
+FILES = TempFiles("i2am_", ".safetensors")
 
 
 class I2AMViewer(io.ComfyNode):
@@ -55,7 +55,13 @@ class I2AMViewer(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **inputs: Any) -> int:
+        """ComfyUI answers for a cached node with the name of its old file: where files are gone, it is to run again."""
+        return FILES.count_gone()
+
+    @classmethod
     @in_words()
+    @checked
     def execute(
         cls, attribution: Attribution, image: Tensor | None = None, reference: Tensor | None = None,
         mask: Tensor | None = None,
@@ -151,9 +157,7 @@ def _mask(attribution: Attribution, mask: Tensor | None, item: int) -> Tensor | 
 
 
 def _write(tensors: dict[str, Tensor], header: FileHeader) -> dict[str, Any]:
-    """Write a file for the page and describe it. Its name cannot be guessed, since ``/view`` serves it to anyone."""
-    folder = Path(folder_paths.get_temp_directory())
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"i2am_{secrets.token_hex(16)}.safetensors"
-    save_file({name: x.contiguous() for name, x in tensors.items()}, path, metadata={"i2am_view": json.dumps(header)})
-    return {"filename": path.name, "subfolder": "", "type": "temp", "bytes": path.stat().st_size}
+    """Write a file for the page and describe it."""
+    data = to_bytes({name: x.contiguous() for name, x in tensors.items()}, metadata={"i2am_view": json.dumps(header)})
+    name = FILES.write(data)
+    return {"filename": name, "subfolder": "", "type": "temp", "bytes": len(data)}

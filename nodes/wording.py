@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..i2am_core import errors
+from ..i2am_core import errors, printable
+from .comfy.refusal import LONGEST
 
 NO_PAIRS = (
     "no pair maps were kept for the selected layers: set pair_maps of I2AM Capture to 'inpainting mask' or "
@@ -26,10 +27,21 @@ def in_words() -> Iterator[None]:
         raise ValueError(words(error)) from error
 
 
+@contextmanager
+def of_system_in_words(what: str) -> Iterator[None]:
+    """In a with statement: what the system says of files becomes a ValueError; ``what`` could not be done."""
+    try:
+        yield
+    except OSError as error:
+        reason = printable(error.strerror or str(error))
+        sentence = f"{printable(what)} ({reason}): see to that, or choose another place, and queue again."
+        raise ValueError(sentence) from error
+
+
 def words(error: errors.AttributionError) -> str:
     """One sentence or two: that of ``WORDS``, or the core's own where it names no widget."""
     word = WORDS.get(type(error))
-    return str(error) if word is None else word(error)
+    return printable(str(error) if word is None else word(error), LONGEST)
 
 
 def _axis(error: errors.UnresolvedAxis) -> str:
@@ -70,10 +82,15 @@ def _layout(error: errors.NoLayout) -> str:
 
 
 def _file(error: errors.BadFile) -> str:
+    name = printable(error.name)
     if error.problem == "missing":
-        return f"there is no file {error.name}: choose one that I2AM Save wrote."
+        return f"there is no file {name}: choose one that I2AM Save wrote."
     if error.problem == "foreign":
-        return f"{error.name} is a safetensors file, but not an I2AM attribution: choose one that I2AM Save wrote."
+        return f"{name} is a safetensors file, but not an I2AM attribution: choose one that I2AM Save wrote."
+    if error.problem == "no file":
+        return f"{name} is a folder, a pipe or a device, and not a file: choose one that I2AM Save wrote."
+    if error.problem == "too large":
+        return f"{name} is too large ({printable(error.detail)}): lower budget_mb of I2AM Capture, and sample again."
     return str(error)
 
 

@@ -82,6 +82,10 @@ class ComfyClient:
     def interrupt(self) -> None:
         self._post("/interrupt", {})
 
+    def forget(self) -> None:
+        """Empty the history, of which the server keeps 10,000 entries."""
+        self._post("/history", {"clear": True})
+
     def free(self) -> None:
         """Ask for models and cached results to be dropped; the server does it when it is idle next."""
         self._post("/free", {"unload_models": True, "free_memory": True})
@@ -95,14 +99,15 @@ class ComfyClient:
 
     def _send(self, path: str, body: bytes | None = None, kind: str | None = None) -> bytes:
         try:
-            return self._open(path, body, kind)
+            return self.open(path, body, kind)
         except urllib.error.HTTPError as error:
             raise ServerError(f"ComfyUI answered {error.code} ({error.reason}) to {path}.") from error
         except OSError as error:
             self.check_alive()
             raise ServerError(f"ComfyUI did not answer {path} ({error}).") from error
 
-    def _open(self, path: str, body: bytes | None = None, kind: str | None = None) -> bytes:
+    def open(self, path: str, body: bytes | None = None, kind: str | None = None) -> bytes:
+        """What the server answers, as it is. Raises urllib.error.HTTPError and OSError."""
         request = urllib.request.Request(self.url + path, body, {"Content-Type": kind} if kind else {})
         with self._opener.open(request, timeout=60) as answer:
             data: bytes = answer.read()

@@ -95,7 +95,7 @@ class ComfyServer(ComfyClient):
         while True:
             self.check_alive()
             with contextlib.suppress(OSError):
-                self._open("/system_stats")
+                self.open("/system_stats")
                 break
             if time.monotonic() > deadline:
                 raise ServerError(f"ComfyUI did not answer at {self.url} within {timeout:.0f} s; {self.tail()}")
@@ -115,6 +115,13 @@ class ComfyServer(ComfyClient):
             self._signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs, to look at its memory and files."""
+        self.check_alive()
+        assert self._process is not None
+        return self._process.pid
 
     def watch(self) -> None:
         """Stay until the server ends by itself, which is an error."""

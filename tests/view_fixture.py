@@ -15,7 +15,7 @@ from i2am_core import Layer, Place, Positions, Recorder, attribute, imacs, span
 from i2am_core.attribution import Attribution
 from i2am_core.reading.aggregate import resampled
 from i2am_core.regions import cells_of
-from i2am_core.showing.render import colorize, heat
+from i2am_core.showing.render import color_table, colorize, heat
 from i2am_core.showing.view import view
 
 FOLDER = Path(__file__).resolve().parent / "web" / "fixtures"
@@ -68,9 +68,12 @@ def build() -> tuple[bytes, str]:
     assert attribution.denoise_mask is not None
     mask = attribution.denoise_mask[0].repeat_interleave(4, 0).repeat_interleave(4, 1)
     seen = view(attribution, 2**20, [mask])
-    file = save(
-        {name: x.contiguous() for name, x in seen.tensors.items()}, metadata={"i2am_view": json.dumps(seen.header)}
-    )
+    table = (color_table("viridis")[None] * 255).round().to(torch.uint8)
+    tensors = seen.tensors | {"colormaps": table, "mask/0": mask.to(torch.uint8)}
+    places = [{"name": None, "canvas": canvas, "note": ""} for canvas in (CANVAS, REFERENCE_CANVAS)]
+    pictures = {"generated": places[:1], "reference": [places[1:]]}
+    header = {**seen.header, "pictures": pictures, "colormaps": ["viridis"], "masked": ["mask/0"]}
+    file = save({name: x.contiguous() for name, x in tensors.items()}, metadata={"i2am_view": json.dumps(header)})
     return file, json.dumps(expected(attribution, mask))
 
 

@@ -5,6 +5,7 @@ for everything, one for each group of steps, one for each head, and one for each
 what ``levels.maps`` gives for the same selection; so a viewer only looks up and colours.
 """
 
+import bisect
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -134,16 +135,24 @@ def choose_detail(attribution: Attribution, budget_bytes: int) -> Detail:
     def fits(detail: Detail) -> bool:
         return _size(attribution, detail) <= budget_bytes
 
-    if attribution.heads == "in each step":
-        for count in range(bins, min(bins, FEWEST_GROUPS) - 1, -1):
-            if fits(joint := Detail(every, True, _groups(bins, count))):
-                return joint
+    def joint(count: int) -> Detail:
+        return Detail(every, True, _groups(bins, count))
+
+    def means(count: int) -> Detail:
+        return Detail(_groups(bins, count), False)
+
+    if attribution.heads == "in each step" and fits(joint(fewest := min(bins, FEWEST_GROUPS))):
+        return joint(_most(fewest, bins, lambda count: fits(joint(count))))
     if attribution.heads != "merged" and fits(apart := Detail(every, True)):
         return apart
-    for count in range(bins, 1, -1):
-        if fits(means := Detail(_groups(bins, count), False)):
-            return means
-    return Detail(_groups(bins, 1), False)
+    return means(_most(1, bins, lambda count: fits(means(count))))
+
+
+def _most(least: int, most: int, fits: Callable[[int], bool]) -> int:
+    """The largest number that fits, or else the least: what fits in a number fits in any smaller one."""
+    numbers = range(most, least, -1)
+    first = bisect.bisect_left(numbers, True, key=fits)
+    return numbers[first] if first < len(numbers) else least
 
 
 def _groups(bins: int, count: int) -> Groups:

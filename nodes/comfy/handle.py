@@ -1,8 +1,11 @@
 """The live handle between I2AM Capture and I2AM Collect: which sampling run made which latent."""
 
+import dataclasses
 import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +16,12 @@ from .tags import fingerprint
 
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
 BRANCHES = ("positive", "negative")  # names of conditionings in ComfyUI's guiders
+REMEMBERED = 256  # dropped runs, of which is known that they were: only their latents' hashes are kept
+SEVERAL = (
+    "these are several latents in one, as of a video with sound, and a run on several latents at once cannot be "
+    "captured: sample them one by one."
+)
+TENSOR_BYTES = 1024  # that a tensor takes beside its values, in Python's objects
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Settings:
 
 @dataclass
 class Capture:
-    """Finished runs, newest last. Older ones are dropped once all together exceed twice the budget.
+    """Finished runs, newest last. Older ones are dropped while all together exceed the budget; the newest stays.
 
     ModelPatcher.clone() copies deeply what model_options holds; there must be one handle, so a copy of
     it is itself.
@@ -38,11 +47,16 @@ class Capture:
     started: int = 0
     failure: str = ""  # why the last run that could not be finished has no maps
     _runs: list[tuple[frozenset[str], Attribution]] = field(default_factory=list)
-    _dropped: set[str] = field(default_factory=set)
+    _dropped: deque[frozenset[str]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __deepcopy__(self, memo: dict) -> "Capture":
         return self
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all runs that are kept; what several share counts once."""
+        return _bytes_of(attribution for _, attribution in self._runs)
 
     def keep(self, attribution: Attribution, latents: Sequence[Tensor]) -> None:
         """Remember that this run made these latents: its output, and the last denoised one."""
@@ -51,20 +65,22 @@ class Capture:
             self._runs = [run for run in self._runs if not run[0] & digests]
             self._runs.append((digests, attribution))
             self.failure = ""
-            while len(self._runs) > 1 and sum(a.nbytes for _, a in self._runs) > 2 * self.settings.budget_bytes:
-                self._dropped |= self._runs.pop(0)[0]
+            while len(self._runs) > 1 and self.nbytes > self.settings.budget_bytes:
+                self._dropped.append(self._runs.pop(0)[0])
 
     def find(self, samples: Tensor) -> Attribution:
         """The run that made a latent. Raises ValueError where there is none, saying what to do."""
+        if not isinstance(samples, Tensor):
+            raise ValueError(SEVERAL)
         digest = fingerprint(samples)
         with self._lock:
             for digests, attribution in reversed(self._runs):
                 if digest in digests:
                     return attribution
-            if digest in self._dropped:
+            if any(digest in digests for digests in self._dropped):
                 raise ValueError(
                     "the maps of this latent were dropped to stay within budget_mb, because later runs of the same "
-                    "I2AM Capture needed the memory: raise budget_mb, or give each sampler a Capture of its own."
+                    "I2AM Capture needed the memory: give each sampler a Capture of its own, or raise budget_mb."
                 )
             finished = len(self._runs)
         if not self.started and not self.failure:
@@ -75,12 +91,34 @@ class Capture:
         if self.failure:
             raise ValueError(f"the maps of a run could not be finished ({self.failure}); the log says more.")
         raise ValueError(
-            f"none of the {finished} finished run(s) of this I2AM Capture made this latent: connect the LATENT output "
-            "of the sampler itself. A latent that was loaded, made in another ComfyUI session, or changed after "
-            "sampling has no maps here."
+            f"none of the {finished} finished run(s) that this I2AM Capture has kept made this latent: connect the "
+            "LATENT output of the sampler itself, and sample again where many runs came after it. A latent that was "
+            "loaded, made in another ComfyUI session, or changed after sampling has no maps here."
         )
 
 
 def _digests(output: Tensor) -> frozenset[str]:
     """Fingerprints of the latent as it is, and as it is after ComfyUI has stored it in half precision."""
     return frozenset(fingerprint(output.to(dtype)) for dtype in (torch.float32, torch.float16, torch.bfloat16))
+
+
+def _bytes_of(attributions: Iterable[Attribution]) -> int:
+    """Memory that attributions take: of each distinct storage all of it, for a view keeps the whole alive."""
+    tensors = {id(x): x for attribution in attributions for x in _tensors(attribution)}
+    storages = {(x.device, x.untyped_storage().data_ptr()): x.untyped_storage().nbytes() for x in tensors.values()}
+    return sum(storages.values()) + TENSOR_BYTES * len(tensors)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """All tensors in what is made of dataclasses, mappings and tuples, whatever an attribution comes to hold."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _tensors(part)
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _tensors(part)
+    elif dataclasses.is_dataclass(value):
+        for attribute in dataclasses.fields(value):
+            yield from _tensors(getattr(value, attribute.name))

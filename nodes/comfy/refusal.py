@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from ...i2am_core.errors import AttributionError
+from ...i2am_core.printing import printable
 
+LONGEST = 600  # letters of a sentence that repeats what someone typed
 NOT_STEERED = "I2AM Steer cannot steer this run, and an unsteered picture would be a wrong one: {}"
 
 
@@ -15,7 +17,7 @@ def named() -> Iterator[None]:
     try:
         yield
     except AttributionError as error:
-        raise ValueError(f"I2AM Steer: {error}") from error
+        raise ValueError(f"I2AM Steer: {printable(str(error), LONGEST)}") from error
 
 
 def refuse(reason: str) -> NoReturn:

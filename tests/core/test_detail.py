@@ -16,10 +16,10 @@ from i2am_core.recording.detail import Resolution, details
 from i2am_core.recording.recorder import OVER_BUDGET
 from i2am_core.showing.view import choose_detail, view
 
-STEPS = 9
+STEPS = 6
 EULER = tuple(range(STEPS))
 HEUN = (0, *(step for step in range(1, STEPS) for _ in range(2)))
-HEUNPP2 = (0, 1, 2, 1, 2, 3, 2, 3, 4, 3, 4, 5, 4, 5, 6, 5, 6, 7, 6, 7, 8, 7, 8, 8)
+HEUNPP2 = (0, 1, 2, 1, 2, 3, 2, 3, 4, 3, 4, 5, 4, 5, 5)
 PICTURE, VIDEO = TokenGrid(6, 4), TokenGrid(3, 4, 3)
 LAYERS = {PICTURE: [Layer("a", PICTURE, 6), Layer("b", TokenGrid(3, 2), 8)], VIDEO: [Layer(x, VIDEO, 6) for x in "ab"]}
 REFERENCES = {PICTURE: [TokenGrid(3, 4), TokenGrid(5, 5)], VIDEO: [TokenGrid(3, 4, 2), None]}

@@ -38,7 +38,8 @@ EXAMPLES = [
     errors.NoFrames("r2g", [2, 3]),
     errors.OnlyOnPicture(),
     errors.BadAttention("queries or keys hold values that are not numbers.", (2, 3)),
-    *(errors.BadFile("a.safetensors", p, "why") for p in ("missing", "damaged", "foreign", "newer", "invalid")),
+    *(errors.BadFile("a.safetensors", p, "why") for p in ("missing", "no file", "unreadable", "too large", "damaged")),
+    *(errors.BadFile("a.safetensors", p, "why") for p in ("foreign", "newer", "invalid", "not saved")),
     errors.BadAdapter("this is no adapter.", "plain"),
     errors.MissingPackage("safetensors", "files", "saving an attribution"),
 ]
@@ -63,6 +64,12 @@ def test_an_error_is_a_sentence_with_its_data(error):
         assert hasattr(error, field.name)
 
 
+def test_what_a_file_says_is_printed_and_not_obeyed():
+    """Nor does it fill the screen."""
+    text = str(errors.BadFile("a\x1b[2J\ud800.safetensors", "invalid", "\x07" + "long " * 1000))
+    assert text.isprintable() and "a\\x1b[2J\\ud800.safetensors" in text and len(text) < 2000
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_core_names_no_node_and_no_widget(path):
     named = [pattern for pattern in FOREIGN if re.search(pattern, path.read_text())]
@@ -70,16 +77,20 @@ def test_the_core_names_no_node_and_no_widget(path):
 
 
 def test_the_core_raises_its_own_errors():
-    """ValueError alone is for the parts of a file that do not fit, which ``files.load`` puts into one of its own."""
+    """ValueError alone is for the parts of a file that do not fit, which ``files.load`` puts into one of its own.
+
+    What the system says of a file that cannot be written stays what it is.
+    """
     raised = [
         (path.name, node.exc.func.id)
         for path in FILES
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name)
     ]
-    assert [place for place in raised if place[1] == "ValueError"] == [("files.py", "ValueError")]
+    assert [place for place in raised if place[1] == "ValueError"] == [("checks.py", "ValueError")]
     of_code = {"RuntimeError", "NotImplementedError", "AttributeError"}  # mistakes of code, not of what is requested
-    others = {name for _, name in raised} - {"ValueError"} - of_code
+    of_system = {"OSError", "FileExistsError"}
+    others = {name for _, name in raised} - {"ValueError"} - of_code - of_system
     assert others and all(issubclass(getattr(errors, name), AttributionError) for name in others)
 
 

@@ -67,7 +67,7 @@ def test_nodes_use_the_face_alone(path):
 
 def test_nodes_use_much_of_it():
     used = {name for path in USERS for name in used_of_the_core(path)}
-    assert {"maps", "LEVELS", "heat", "save", "SUFFIX", "errors", "cells_of", "view", "specific"} <= used
+    assert {"maps", "LEVELS", "heat", "save_new", "SUFFIX", "errors", "cells_of", "view", "specific"} <= used
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("i2am_core", "nodes", "demo", "scripts", "benchmarks", "tests")
+FOLDERS = ("i2am_core", "nodes", "demo", "scripts", "benchmarks", "reliability", "tests")
 ALONE = ("__init__.py", *(f"scripts/{name}" for name in ("check", "demo", "host", "pictures", "test")))
 PATHS = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 PATHS += [ROOT / name for name in ALONE]

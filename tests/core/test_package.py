@@ -22,7 +22,17 @@ def test_the_zip_is_small_and_holds_what_is_needed():
     names = shipped()
     for needed in ("__init__.py", "LICENSE", "demo/weights.safetensors", "demo/held_out.png", "requirements.txt"):
         assert needed in names
-    needless = (".", "tests/", "scripts/", "benchmarks/", "docs/images/", "demo/checkpoints/", "demo/train", "CONTRIB")
+    needless = (
+        ".",
+        "tests/",
+        "scripts/",
+        "benchmarks/",
+        "reliability/",
+        "docs/images/",
+        "demo/checkpoints/",
+        "demo/train",
+        "CONTRIB",
+    )
     assert not [name for name in names if name.startswith(needless)]
     assert [name for name in names if name.startswith("docs/")] == ["docs/mechanisms.md"]
     packed = io.BytesIO()

@@ -17,6 +17,7 @@ NAMES = ["input 1.0", "output 2.0", "output 3.0"]
         ("3", [3]),
         ("0-2,4", [0, 1, 2, 4]),
         ("4, 1 - 2, 1", [1, 2, 4]),
+        (f"{'0' * 5000}3", [3]),
     ],
 )
 def test_numbers(text, expected):
@@ -33,6 +34,8 @@ def test_names():
     [
         ("5", "there are 5 steps, numbered 0 to 4: '5' is out of range"),
         ("0-9", "out of range"),
+        ("9" * 5000, "out of range"),
+        (f"0-{'9' * 5000}", "out of range"),
         ("3-1", "runs backwards: write '1-3'"),
         ("abc", "cannot read 'abc'"),
         ("-1", "cannot read '-1'"),

@@ -38,4 +38,19 @@ def test_ids_begin_with_the_name_of_the_pack():
 
 @pytest.mark.parametrize("node", [node for node in LISTED if node not in DEMO_NODES], ids=lambda node: node.__name__)
 def test_every_node_that_reads_an_attribution_words_the_errors(node):
-    assert hasattr(node.execute.__func__, "__wrapped__") == (node.__name__ not in READS_NO_ATTRIBUTION)
+    in_words = any(name.endswith("contextlib.py") for name in written_in(node.execute.__func__))
+    assert in_words == (node.__name__ not in READS_NO_ATTRIBUTION)
+
+
+@pytest.mark.parametrize(
+    "node", [node for node in LISTED if node.define_schema().inputs], ids=lambda node: node.__name__
+)
+def test_every_node_checks_what_it_is_given(node):
+    assert any(name.endswith("nodes/checked.py") for name in written_in(node.execute.__func__))
+
+
+def written_in(function):
+    """The files of a function and of those that it is wrapped around."""
+    while function is not None:
+        yield function.__code__.co_filename
+        function = getattr(function, "__wrapped__", None)

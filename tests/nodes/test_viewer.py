@@ -51,9 +51,19 @@ def test_the_file_holds_the_maps_and_what_they_lie_on(attribution):
     torch.testing.assert_close(restored, maps(attribution, "r2g", item=1).values[0], rtol=0, atol=high / 500)
 
 
-def test_every_file_has_a_name_of_its_own(attribution):
-    names = {look(attribution)[2]["filename"] for _ in range(2)}
-    assert len(names) == 2 and all(len(name) > 32 for name in names)
+def test_every_result_has_a_file_of_its_own(attribution):
+    names = [look(attribution, image=torch.full((1, 64, 64, 3), value))[2]["filename"] for value in (0.1, 0.9, 0.1)]
+    assert names[0] == names[2] != names[1] and all(len(name) > 32 for name in names)
+
+
+def test_the_node_runs_again_where_a_file_is_gone(attribution):
+    """A cached node names its old file, and the page says to queue again: that must help."""
+    before = I2AMViewer.fingerprint_inputs(attribution=None)
+    entry = look(attribution)[2]
+    assert I2AMViewer.fingerprint_inputs(attribution=None) == before
+    (Path(folder_paths.get_temp_directory()) / entry["filename"]).unlink()
+    assert I2AMViewer.fingerprint_inputs(attribution=None) > before
+    assert look(attribution)[2] == entry
 
 
 def test_the_mask_is_the_one_given_or_the_samplers(attribution):

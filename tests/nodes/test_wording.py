@@ -23,6 +23,8 @@ CASES = [
     (errors.OnlyOnPicture(), "use the direction 'reference to generated', or choose one reference"),
     (errors.BadFile("a.safetensors", "missing"), "choose one that I2AM Save wrote"),
     (errors.BadFile("a.safetensors", "foreign"), "choose one that I2AM Save wrote"),
+    (errors.BadFile("a\x1b.safetensors", "no file"), r"a\x1b.safetensors is a folder, a pipe or a device"),
+    (errors.BadFile("a.safetensors", "too large", "9 GB"), "(9 GB): lower budget_mb of I2AM Capture"),
     (errors.BadFile("a.safetensors", "damaged", "why"), "a.safetensors is damaged or not a safetensors file (why)"),
     (errors.UnknownItem(3, 2), "item 3 does not exist: this run made 2 picture(s)"),
 ]
@@ -39,6 +41,13 @@ def test_users_read_what_to_do(error, text):
 
 def test_every_sentence_that_is_worded_is_tried():
     assert set(WORDS) <= {type(error) for error, _ in CASES}
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "a\nb\x1b[31mc", "\ud800", "\u202e"])
+def test_what_someone_typed_does_not_spoil_the_sentence(text):
+    sentence = words(errors.BadSelection("steps", text, 4, "unreadable"))
+    assert sentence.isprintable() and len(sentence) <= 600
+    assert sentence.startswith("cannot read '") and sentence.endswith("write 'all', numbers such as '0-4,10'.")
 
 
 def test_other_errors_stay_as_they_are():

@@ -18,6 +18,7 @@ from i2am_pack.i2am_core.attention.rollout import resample, rollout
 from i2am_pack.i2am_core.files import load, save
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
+from i2am_pack.nodes.comfy.handle import Capture, Settings
 from i2am_pack.nodes.imacs import I2AMIMACS
 from i2am_pack.nodes.ip_adapter_reference import I2AMIPAdapterReference
 from i2am_pack.nodes.maps import I2AMMaps
@@ -274,7 +275,7 @@ def test_the_unified_loader_gives_both(pack, vision):
 
 
 def test_what_is_no_plus_is_refused(vision):
-    image, handle = tiny_graphs.pixels(1, 1, 224, 224), object()
+    image, handle = tiny_graphs.pixels(1, 1, 224, 224), Capture(Settings("auto", "positive", "off", 1))
     plus = ip_adapter_standin.weights(plus=True)
     cases = [
         (ip_adapter_standin.weights(), vision, "'full face' adapter, whose maps lie on 16x16 patches"),

@@ -146,7 +146,7 @@ def test_tokens_without_places_have_no_region():
     [
         (-0.5, "attention", "strength -0.5 is outside the range of 'attention', 0 to 10: only 'output' goes below 0"),
         (7.0, "output", "strength 7 is outside the range of 'output', -2 to 5"),
-        (float("nan"), "attention", "strength nan is outside the range"),
+        (float("nan"), "attention", "strength of I2AM Steer is nan: give a number"),
     ],
 )
 def test_a_strength_outside_its_range(strength, by, message):
