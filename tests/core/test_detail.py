@@ -92,7 +92,8 @@ def compare(whole, attribution, approximate=False):
                 if approximate:
                     assert difference.mean() <= 0.15 * expected.values.mean(), (kind, level, of)
                     continue
-                allowed = tolerance(attribution) * expected.values + 1e-6 * scale
+                # Of a layer that is resized, a small value beside large ones is their difference: bicubic weights.
+                allowed = tolerance(attribution) * expected.values.maximum(0.1 * scale) + 1e-6 * scale
                 assert (difference <= 2 * allowed).all(), (kind, level, of)
     return unresolved
 
