@@ -3,7 +3,9 @@
     .host/venv/bin/python benchmarks/memory.py [--budget 512] [case ...]
 
 Each case is a process of its own that feeds the recorder maps of the shapes that the model gives, layer by layer and
-step by step, and then reads all levels of some layers. They are random, as steep as those of trained models: most of a
+step by step, and then reads all levels of some layers. *Sums* is the most that the recorder took, *process* the most
+that the process grew: PyTorch's memory on the CPU comes from the C library, which keeps gaps between tensors. Pair maps
+are so many layers', and the largest error is of each level. The maps are random, as steep as those of trained models: most of a
 map lies in few cells. The means that they are compared with are of float64.
 """
 
@@ -91,12 +93,12 @@ def run(case: Case, budget: int) -> str:
     numbers = [
         recorder.reference(Reference(f"{n}", grid.cells, grid, str(n))) for n, grid in enumerate(case.references)
     ]
-    before, most = memory("VmRSS"), 0
+    before, grown, most = memory("VmRSS"), 0, 0
     for step in range(case.steps):
         for n, layer in enumerate(feed.layers):
             for number, grid in zip(numbers, case.references, strict=True):
                 add(recorder, feed, Place(layer, step, number, step, grid), n)
-        most = max(most, memory("VmRSS"))
+        most, grown = max(most, recorder.nbytes), max(grown, memory("VmRSS") - before)
     attribution = recorder.freeze(grid=feed.layers[0].grid)
     on_reference = 4 if case.pair_rows else 2  # G2R maps, each head's
     values = sum(x.heads * (2 * x.grid.cells + on_reference * r.cells) for x in feed.layers for r in case.references)
@@ -105,7 +107,7 @@ def run(case: Case, budget: int) -> str:
     detail = attribution.summary().split("kept: ")[1].split("\n")[0].rsplit(", ", 1)[0]
     notes = "; ".join(note for note in attribution.notes if "half" in note) or "full precision"
     errors = ", ".join(f"{name} {100 * error:.2g} %" for name, error in compare(attribution, feed).items())
-    sizes = " | ".join(f"{size / MB:.0f} MB" for size in (whole, attribution.nbytes, most - before))
+    sizes = " | ".join(f"{size / MB:.0f} MB" for size in (whole, attribution.nbytes, most, grown))
     return f"| {sizes} | {detail} | {paired} | {notes} | {errors} |"
 
 
@@ -164,8 +166,8 @@ if __name__ == "__main__":
         sys.exit()
     if unknown := set(options.cases) - set(CASES):
         parser.error(f"no such case: {', '.join(unknown)}; choose from {', '.join(CASES)}")
-    print("| run | all of it | kept | grown | detail | layers with pair maps | precision | largest error of a level |")
-    print("|---|---|---|---|---|---|---|---|")
+    columns = ("run", "all of it", "kept", "sums", "process", "detail", "pair maps", "precision", "largest error")
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for name in options.cases or CASES:
         command = [sys.executable, __file__, name, "--one", "--budget", str(options.budget)]
         print(

@@ -21,6 +21,7 @@ import multiprocessing
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,7 +46,8 @@ from .mutations import mutated, seeds
 
 ROOT = Path(__file__).resolve().parents[1]
 MEMORY = 2**30  # that a case may take, in bytes: its file has some ten thousand
-SECONDS = 20  # that it may take
+SECONDS = 20  # of the processor that it may take: how busy the machine is does not matter
+PATIENCE = 15 * SECONDS  # by the clock: for what waits, and takes none
 SHEETS = 40  # one of so many that load is drawn: that takes a second
 OUTCOMES = ("refused", "equal", "other content", "late", "crash", "hang")
 FAILED = ("late", "crash", "hang")
@@ -152,6 +154,7 @@ def work(connection: Connection, seed: int) -> None:
         while (number := connection.recv()) is not None:
             file, mutation, data, seal = mutated(number, seed, files)
             path.write_bytes(data)
+            resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + SECONDS, resource.RLIM_INFINITY))
             connection.send((number, file, mutation, seal, *outcome(path, number, before[file], uses[file])))
 
 
@@ -183,13 +186,15 @@ class Worker:
                 return case
             except EOFError:
                 return self.replaced("crash")
-        return self.replaced("hang") if time.monotonic() - self.since > SECONDS else None
+        return self.replaced("hang") if time.monotonic() - self.since > PATIENCE else None
 
     def replaced(self, outcome: str) -> Case:
         number = self.number or 0
-        self.process.kill()
+        if outcome == "hang":
+            self.process.kill()
         self.process.join()
         reason = f"exit code {self.process.exitcode}"
+        outcome = "hang" if self.process.exitcode == -signal.SIGXCPU else outcome
         file, mutation, _, seal = mutated(number, self.seed, seeds())
         self.start()
         return number, file, mutation, seal, outcome, reason

@@ -73,6 +73,12 @@ class Recorder:
         return self._budget.chunk_bytes
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all sums at present, on any device."""
+        with self._lock:
+            return sum(sums.nbytes for sums in (*self._sums, *self._pairs.values()))
+
+    @property
     def steps(self) -> int:
         """How many steps the run has, at least 1."""
         return len(self.sigmas) - 1

@@ -76,6 +76,12 @@ class RunSums:
                 sums.pop(key, None)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all sums."""
+        sums = [*self.closed.values(), *(sums for by_key in self.open.values() for sums in by_key.values())]
+        return sum(x.nbytes for one in sums for x in one.maps.values())
+
+    @property
     def error(self) -> float:
         """How far a value of what is closed may be off, relative to it: sums only grow, so no rounding is of more."""
         return ROUNDING * max((n for sums in self.closed.values() for n in sums.roundings), default=0)

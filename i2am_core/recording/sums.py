@@ -161,6 +161,11 @@ class PairSums:
         self._calls_of_closed[self._step] = all_calls
         self._step, self._calls = None, 0
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both sums."""
+        return sum(x.nbytes for x in (*self._over_calls.values(), *self._over_steps.values()))
+
     def means(self) -> dict[str, Tensor]:
         """The pair maps by their keys; empty where no call counts. Waits for the device."""
         self.close()

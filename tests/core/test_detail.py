@@ -39,16 +39,9 @@ def run(steps, grid, budget, late=0):
                 (m,) = attribute(q, k, [group], positions=Positions(scope=scope))
                 known = recorder.reference(Reference.of(group))
                 recorder.add(Place(layer, step, known, n, its), m)
-                most = max(most, taken(recorder))
+                most = max(most, recorder.nbytes)
     mask = torch.ones(2, grid.height, grid.width) if grid.frames == 1 else None
     return recorder.freeze(grid=grid, denoise_mask=mask), most, recorder._budget
-
-
-def taken(recorder):
-    """Bytes of all sums."""
-    open_ = [sums for run in recorder._sums for by_key in run.open.values() for sums in by_key.values()]
-    closed = [sums for run in recorder._sums for sums in run.closed.values()]
-    return sum(x.nbytes for sums in (*open_, *closed) for x in sums.maps.values())
 
 
 @functools.cache
