@@ -4,9 +4,9 @@
 
 Each case is a process of its own that feeds the recorder maps of the shapes that the model gives, layer by layer and
 step by step, and then reads all levels of some layers. *Sums* is the most that the recorder took, *process* the most
-that the process grew: PyTorch's memory on the CPU comes from the C library, which keeps gaps between tensors. Pair maps
-are so many layers', and the largest error is of each level. The maps are random, as steep as those of trained models: most of a
-map lies in few cells. The means that they are compared with are of float64.
+that the process grew: PyTorch's memory on the CPU comes from the C library, which keeps gaps between tensors. *Pair
+maps* is in how many layers there are any. The maps are random, as steep as those of trained models: most of a map lies
+in few cells. The means that they are compared with are of float64.
 """
 
 import argparse
