@@ -76,7 +76,7 @@ class Recorder:
     def nbytes(self) -> int:
         """Bytes of all sums at present, on any device."""
         with self._lock:
-            return sum(sums.nbytes for sums in (*self._sums, *self._pairs.values()))
+            return sum(sums.nbytes for sums in self._sums) + sum(pairs.nbytes for pairs in self._pairs.values())
 
     @property
     def steps(self) -> int:

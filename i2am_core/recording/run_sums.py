@@ -78,8 +78,9 @@ class RunSums:
     @property
     def nbytes(self) -> int:
         """Bytes of all sums."""
-        sums = [*self.closed.values(), *(sums for by_key in self.open.values() for sums in by_key.values())]
-        return sum(x.nbytes for one in sums for x in one.maps.values())
+        maps = [sums.maps for sums in self.closed.values()]
+        maps += [sums.maps for sums_of_step in self.open.values() for sums in sums_of_step.values()]
+        return sum(x.nbytes for one in maps for x in one.values())
 
     @property
     def error(self) -> float:
