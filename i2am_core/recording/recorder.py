@@ -183,8 +183,9 @@ class Recorder:
             self._account.note(*notes)
 
     def freeze(self, **about: Any) -> Attribution:
-        """The finished attribution, once: the sums are used up. ``about`` fills its descriptive fields, such as ``grid`` and ``branch``.
+        """The finished attribution; ``about`` fills its descriptive fields, such as ``grid`` and ``branch``.
 
+        Once only, since the sums are used up.
         Layers and references of which nothing was captured are left out, but for given references: numbers are those of
         the result's lists. Its mechanism, unless it is in ``about``, is the names of those that captured anything.
         """
