@@ -188,17 +188,18 @@ def _reference_grids(a: Attribution, header: dict[str, Any], version: int) -> di
 
 def _check_grids(a: Attribution, grids: dict[Place, TokenGrid | None]) -> None:
     """Maps are resized to the largest grid among their kind, which must not be out of all proportion to the others."""
-    sizes: defaultdict[int | str, list[tuple[int, int]]] = defaultdict(list)
+    kinds: defaultdict[int | str, list[tuple[TokenGrid, int]]] = defaultdict(list)
     for (r, n), own in grids.items():
-        layer = a.layers[n]
-        sizes["of layers"].append((layer.grid.plane, layer.heads))
+        kinds["of layers"].append((a.layers[n].grid, a.layers[n].heads))
         if own is not None:
-            sizes[r].append((own.plane, layer.heads))
-    for of_kind in sizes.values():
-        planes, heads = ({*x} for x in zip(*of_kind, strict=True))
+            kinds[r].append((own, a.layers[n].heads))
+    for of_kind in kinds.values():
+        planes = {own.plane for own, _ in of_kind}
         least, most = min(planes), max(planes)
         check(most <= DETAIL * least, f"its grids have {least} to {most} cells, which no model has side by side")
+        heads = {count for _, count in of_kind}
         in_each = len(a.bins) * max(heads) if a.heads == "in each step" else len(a.bins)
         maps = max(len(of_kind), sum(heads), in_each)  # at once, of levels 'layer', 'head' and 'time'
-        fits = least == most or maps * most <= RESIZED
+        frames = max(own.frames for own, _ in of_kind)
+        fits = least == most or maps * frames * most <= RESIZED
         check(fits, f"{maps} of its maps would be resized from {least} to {most} cells, which is too much")
