@@ -276,6 +276,19 @@ def test_what_stands_between_percent_signs(monkeypatch, prefix, expected):
     assert expanded(prefix, 24, 40, PROMPT) == expected
 
 
+@pytest.mark.parametrize("other", [{"_meta": "title"}, {"_meta": ["title"]}, {"inputs": "text"}, {"inputs": None}, {}])
+def test_other_nodes_of_the_graph_may_be_anything(other):
+    """Only those that lead to an output were looked at by ComfyUI."""
+    assert expanded("%Other.seed%", 24, 40, {"1": {"class_type": "Other"} | other}) == "%Other.seed%"
+    assert expanded("%title.seed%", 24, 40, {"1": {"class_type": "Other"} | other}) == "%title.seed%"
+
+
+def test_folders_without_end_are_refused_and_none_is_made(attribution, folders):
+    with pytest.raises(ValueError, match="has 1200 folders, one within the other: choose a shorter one"):
+        I2AMSave.execute(attribution, "a/" * 1200 + "a")
+    assert not list((folders / "output").iterdir())
+
+
 @pytest.mark.parametrize("prefix", ["a\x1b[2J\nb", "a\0b"])
 def test_a_name_has_no_character_that_a_terminal_obeys(attribution, prefix):
     (name,) = I2AMSave.execute(attribution, prefix).args
