@@ -304,3 +304,9 @@ def test_what_is_no_name_of_a_file_is_refused_in_a_sentence(file):
 
 def test_a_long_name_is_refused_in_a_sentence():
     assert len(I2AMLoad.validate_inputs(f"output/{'a' * 5000}.i2am.safetensors")) < 500
+
+
+def test_a_name_that_is_too_long_is_cut_in_the_sentence(attribution):
+    with pytest.raises(ValueError, match="the attribution was not saved as") as caught:
+        I2AMSave.execute(attribution, "9" * 5000)
+    assert len(str(caught.value)) < 400 and str(caught.value).endswith("queue again.")
