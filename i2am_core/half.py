@@ -14,6 +14,9 @@ ROUNDING = 2.0**-11
 LARGEST = 2.0**15
 """What the largest value of a map becomes: so the smaller ones stay in the range in which precision is full."""
 
+SMALLEST_SCALE = 2.0**-126
+"""Smaller numbers are themselves rounded: what is divided by them could become larger than ``LARGEST``."""
+
 
 @dataclass(frozen=True, eq=False)
 class Half:
@@ -25,8 +28,8 @@ class Half:
     @classmethod
     def of(cls, maps: Tensor) -> "Half":
         """Maps ``[..., cells]`` rounded to half precision."""
-        scale = maps.amax(-1, keepdim=True) / LARGEST
-        return cls((maps / torch.where(scale > 0, scale, 1)).half(), scale.float())
+        scale = (maps.amax(-1, keepdim=True) / LARGEST).clamp(min=SMALLEST_SCALE)
+        return cls((maps / scale).half(), scale.float())
 
     def float(self) -> Tensor:
         """The maps in float32."""

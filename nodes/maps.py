@@ -1,5 +1,7 @@
 """I2AM Maps: where the reference acts, as pictures."""
 
+import torch
+from comfy.model_management import get_total_memory
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -10,6 +12,8 @@ from .images import Subject, as_batch, choose, choose_frames, generated_picture,
 from .schema import AttributionHandle, Schema
 from .selections import DIRECTIONS, number_inputs, scope_input, selection_inputs, selection_of
 from .wording import in_words
+
+BYTES = 28  # of the three outputs, for each pixel of a map: seven numbers
 
 
 class I2AMMaps(io.ComfyNode):
@@ -100,7 +104,9 @@ class I2AMMaps(io.ComfyNode):
         on_picture = kind.direction == "r2g"
         subject = generated_picture(attribution, item) if on_picture else reference_image(attribution, reference, item)
         pictures = None if image is None else _under(image, subject, level, len(maps.values))
-        heat = core.heat(maps.values, size_for(subject.grid) if pictures is None else size_of(pictures[0]), scale)
+        size = size_for(subject.grid) if pictures is None else size_of(pictures[0])
+        _check_memory(len(maps.values), *size)
+        heat = core.heat(maps.values, size, scale)
         colors = core.colorize(heat, colormap)
         overlay = colors if pictures is None else core.overlay(pictures, colors, opacity)
         approximate = not on_picture and attribution.references[reference].approximate
@@ -111,6 +117,16 @@ class I2AMMaps(io.ComfyNode):
 def _under(image: Tensor, subject: Subject, level: core.Level, count: int) -> Tensor:
     """What ``count`` maps are laid over, ``[count, H, W, 3]``: the pictures of a video, or one picture for all."""
     return choose_frames(image, subject, count) if level == "frame" else as_batch(choose(image, subject), count)
+
+
+def _check_memory(count: int, height: int, width: int) -> None:
+    """A system that has no memory left may end ComfyUI without a word."""
+    needed = count * height * width * BYTES
+    if needed > get_total_memory(torch.device("cpu")):
+        raise ValueError(
+            f"{count} maps of {width}x{height} would take {needed / 2**30:.0f} GB, more than this machine has: select "
+            "fewer steps, layers or heads, or connect a smaller image."
+        )
 
 
 def _labels(maps: core.Maps, direction: str, normalization: str, approximate: bool) -> list[str]:

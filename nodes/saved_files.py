@@ -22,6 +22,7 @@ from ..i2am_core import SUFFIX, printable
 FOLDERS = {"output": folder_paths.get_output_directory, "input": folder_paths.get_input_directory}
 SECONDS = 5.0  # for looking for files, at most: a folder of a hundred thousand pictures takes a quarter of one
 ENTRIES = 1_000_000  # looked at, at most
+FOLDERS_DEEP = 100  # of a new file, at most: Python makes folders one within the other, and ends on a thousand
 
 
 def inside(folder: Path, path: Path) -> Path | None:
@@ -112,6 +113,11 @@ def new_names(prefix: str, width: int, height: int, prompt: Mapping[str, Any] | 
         raise ValueError(
             f"filename_prefix '{printable(prefix, 200)}' names a file outside the output folder: choose one within it."
         )
+    if len(wanted.parts) > FOLDERS_DEEP:
+        raise ValueError(
+            f"filename_prefix '{printable(prefix, 200)}' has {len(wanted.parts) - 1} folders, one within the other: "
+            "choose a shorter one."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     number = last_number(folder, name)
     return (folder / f"{name}_{n:05}{SUFFIX}" for n in range(number + 1, number + 100_000))
@@ -161,9 +167,14 @@ def _date(form: str, now: datetime.datetime) -> str:
 
 def _typed(prompt: Mapping[str, Any], node: str, widget: str) -> str | None:
     """What a widget of a node of this name holds: the first node that is of this type, or has this title."""
-    nodes = list(prompt.values())
+    nodes = [x for x in prompt.values() if isinstance(x, Mapping)]
     named = [x for x in nodes if x.get("class_type") == node] or [
-        x for x in nodes if (x.get("_meta") or {}).get("title") == node
+        x for x in nodes if _mapping(x.get("_meta")).get("title") == node
     ]
-    typed = named[0].get("inputs", {}).get(widget) if named else None
+    typed = _mapping(named[0].get("inputs")).get(widget) if named else None
     return None if typed is None or isinstance(typed, list | dict) else str(typed)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """ComfyUI looks only at the nodes that it runs: the others of a graph are as a script has written them."""
+    return value if isinstance(value, Mapping) else {}

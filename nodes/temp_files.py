@@ -1,5 +1,6 @@
 """Files for the page in ComfyUI's temp folder, bounded: ComfyUI itself empties it only when it starts."""
 
+import contextlib
 import hashlib
 import secrets
 from pathlib import Path
@@ -39,8 +40,9 @@ class TempFiles:
         self._names.pop(name, None)
         self._names[name] = len(data)
         for old in self._surplus():
-            (_folder() / old).unlink(missing_ok=True)
-            self._forget(old)
+            with contextlib.suppress(OSError):  # Windows deletes no file that a page is just loading: the next time
+                (_folder() / old).unlink(missing_ok=True)
+                self._forget(old)
         return name
 
     def count_gone(self) -> int:

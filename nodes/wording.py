@@ -34,7 +34,7 @@ def of_system_in_words(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = printable(error.strerror or str(error))
-        sentence = f"{printable(what)} ({reason}): see to that, or choose another place, and queue again."
+        sentence = f"{printable(what, 200)} ({reason}): see to that, or choose another place, and queue again."
         raise ValueError(sentence) from error
 
 

@@ -186,7 +186,7 @@ def is_trusted(case: Case) -> bool:
     try:
         taken = None if bias is None else kernel_bias(case.operation, q, k, bias)
         if bias is not None and taken is None:
-            raise TypeError("the kernel takes no such bias")
+            raise NotImplementedError("the kernel takes no such bias")
         total = row_sums(KERNELS[case.operation](q, k, scale, taken), q)
     except torch.cuda.OutOfMemoryError:
         raise

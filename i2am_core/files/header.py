@@ -1,6 +1,7 @@
 """The header of a file: what an attribution is of, but for its tensors. Written, and read with all checks."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ KEY = "i2am"  # in the metadata
 STEPS = 100_000  # more than any sampler takes
 ITEMS = 65_536  # of a batch, times references
 REFERENCES = 1024
+RESIZED = 2**28  # cells of all maps of a level, where some are made larger than they are in the file
 
 Place = tuple[int, int]
 """The numbers of a reference and of a layer."""
@@ -186,9 +188,18 @@ def _reference_grids(a: Attribution, header: dict[str, Any], version: int) -> di
 
 def _check_grids(a: Attribution, grids: dict[Place, TokenGrid | None]) -> None:
     """Maps are resized to the largest grid among their kind, which must not be out of all proportion to the others."""
-    kinds = [[a.layers[n].grid for _, n in grids]]
-    kinds += [[own for (r, _), own in grids.items() if r == number and own] for number in {r for r, _ in grids}]
-    for kind in filter(None, kinds):
-        planes = [own.plane for own in kind]
-        fits = max(planes) <= DETAIL * min(planes)
-        check(fits, f"its grids have {min(planes)} to {max(planes)} cells, which no model has side by side")
+    kinds: defaultdict[int | str, list[tuple[TokenGrid, int]]] = defaultdict(list)
+    for (r, n), own in grids.items():
+        kinds["of layers"].append((a.layers[n].grid, a.layers[n].heads))
+        if own is not None:
+            kinds[r].append((own, a.layers[n].heads))
+    for of_kind in kinds.values():
+        planes = {own.plane for own, _ in of_kind}
+        least, most = min(planes), max(planes)
+        check(most <= DETAIL * least, f"its grids have {least} to {most} cells, which no model has side by side")
+        heads = {count for _, count in of_kind}
+        in_each = len(a.bins) * max(heads) if a.heads == "in each step" else len(a.bins)
+        maps = max(len(of_kind), sum(heads), in_each)  # at once, of levels 'layer', 'head' and 'time'
+        frames = max(own.frames for own, _ in of_kind)
+        fits = least == most or maps * frames * most <= RESIZED
+        check(fits, f"{maps} of its maps would be resized from {least} to {most} cells, which is too much")

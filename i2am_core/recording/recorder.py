@@ -15,19 +15,13 @@ from ..tokens import TokenGrid
 from .account import Account, CapturedCall, Verdict
 from .budget import PAIR_SHARE, Budget
 from .detail import Extent, Key
+from .notes import notes_of
 from .references import References
 from .run_sums import RunSums
 from .sums import Holds, PairSums
 
 __all__ = ["PAIR_SHARE", "Place", "Recorder", "Verdict"]
 
-STEPS_REVISITED = (
-    "the sampler came back to steps that it had left: in {}, these weigh a little more than in the other maps"
-)
-HALF = (
-    "{} are in half precision, with a scale for each map: a value may be off by {:.2g} %, or by more if it is below "
-    "2e-9 of the largest of its map"
-)
 OVER_BUDGET = "the maps take more than their memory budget, although steps and heads were merged"
 
 
@@ -191,6 +185,7 @@ class Recorder:
     def freeze(self, **about: Any) -> Attribution:
         """The finished attribution; ``about`` fills its descriptive fields, such as ``grid`` and ``branch``.
 
+        Once only, since the sums are used up.
         Layers and references of which nothing was captured are left out, but for given references: numbers are those of
         the result's lists. Its mechanism, unless it is in ``about``, is the names of those that captured anything.
         """
@@ -201,7 +196,8 @@ class Recorder:
             self._account.judge()
             for pairs in self._pairs.values():
                 pairs.close()
-            self.note(*self._notes_of_detail())
+            left_out = {key[1].name for key in self._sums[0].closed if self._budget.lacks_pairs(key)}
+            self.note(*notes_of(self._sums, list(self._pairs.values()), sorted(left_out)))
             return Attribution(**self._map_fields(), **self._run_fields() | about)
 
     def _map_fields(self) -> dict[str, Any]:
@@ -267,23 +263,6 @@ class Recorder:
         self._detail, self._sums = detail, sums
         for one in sums:
             one.close_old(self._account, step)
-
-    def _notes_of_detail(self) -> list[str]:
-        """What a person should know of the precision of maps, and of pair maps that are missing."""
-        notes = []
-        by_step, *by_head = self._sums
-        returned = ["pair maps"] if any(pairs.revisited for pairs in self._pairs.values()) else []
-        returned += ["maps of heads"] if any(sums.returned for sums in by_head) else []
-        if returned:
-            notes.append(STEPS_REVISITED.format(" and ".join(returned)))
-        names = ["maps of steps and layers", "maps of heads"] if by_head else ["maps"]
-        for sums, name in zip(self._sums, names, strict=True):
-            if sums.error:
-                notes.append(HALF.format(name, 100 * sums.error))
-        left_out = sorted({key[1].name for key in by_step.closed if self._budget.lacks_pairs(key)})
-        if left_out:
-            notes.append(f"pair maps of {', '.join(left_out)} did not fit the memory budget")
-        return notes
 
 
 def _extent(place: Place, marginals: Marginals) -> Extent:

@@ -107,7 +107,7 @@ HEADERS = {
     "an entry of three": (lambda h, t: h["entries"].append([0, 0, 0]), "an entry is a list of 3"),
     "an entry of an infinite layer": (lambda h, t: h["entries"].append([0, INF]), "Infinity is no number"),
     "entries in an object": (header(entries={"0": 0}), "entries is an object of 1"),
-    "many entries": (header(entries=[[0, 0]] * 100_000), "is there twice"),
+    "many entries": (header(entries=[[0, 0]] * 100_000), "too few for its entries"),
     "a name that is none": (first("layers", name=["a"]), "a layer's name is a list of 1"),
     "a name without end": (first("layers", name="a" * 1_000_001), "has 1000001 letters"),
     "a note that is none": (header(notes=[None]), "a note is None"),
@@ -305,6 +305,38 @@ def in_the_container(path, change):
     entries = json.loads(data[8 : 8 + length])
     change(entries)
     path.write_bytes(raw(entries, data[8 + length :]))
+
+
+def test_many_entries_of_many_references_are_refused_at_once(path):
+    """Nothing is done for each pair of the two."""
+
+    def change(h, t):
+        h.update(references=h["references"][:1] * 1000, layers=h["layers"][:1] * 1000, items=1, reference_grids={})
+        h["entries"] = [[r, n] for r in range(1000) for n in range(1000)]
+
+    rewrite(path, change)
+    refused(path, "too few for its entries")
+
+
+@pytest.mark.parametrize(("layers", "heads", "steps"), [(300, 1, 1), (1, 300, 1), (1, 30, 10)])
+def test_a_small_file_does_not_become_maps_beyond_memory(path, layers, heads, steps):
+    """Every map is resized to the largest grid: a level of many small ones beside one that is large."""
+    sizes = [(2**20, 1), *[(256, heads)] * layers]
+
+    def change(h, t):
+        t.clear()
+        h.update(items=1, bins=[[n, n + 1] for n in range(steps)], sigmas=[1.0] * (steps + 1), grid=[16, 16])
+        h.update(references=[{"name": "a", "tokens": 1, "grid": [1, 1], "key": ""}], entries=[], reference_grids={})
+        h["layers"] = [{"name": "a", "grid": [1, cells], "heads": heads} for cells, heads in sizes]
+        for n, (cells, heads_of_layer) in enumerate(sizes):
+            h["entries"].append([0, n])
+            t[f"seen/0/{n}"] = torch.ones(steps)
+            for kind in ("paper", "share"):
+                t[f"maps/0/{n}/r2g_{kind}"] = torch.zeros(1, steps, heads_of_layer, cells)
+                t[f"maps/0/{n}/g2r_{kind}"] = torch.zeros(1, steps, heads_of_layer, 1)
+
+    rewrite(path, change)
+    refused(path, "30[01] of its maps would be resized from 256 to 1048576 cells")
 
 
 def test_many_empty_tensors_are_refused_at_once(path):

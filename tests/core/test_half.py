@@ -20,6 +20,15 @@ def test_a_map_of_zeros_stays_one():
     assert torch.equal(Half.of(maps).float(), maps)
 
 
+@pytest.mark.parametrize("size", [1e-33, 1e-36, 1e-38, 1e-40, 6e-41, 2.5e-41, 1e-44])
+def test_maps_near_the_end_of_float32_are_not_above_the_largest(size):
+    """What a head that looks past a reference leaves to it: a file with larger values would be refused."""
+    maps = size * torch.tensor([[1.0, 0.5, 0.0]])
+    half = Half.of(maps)
+    assert half.values.max() <= LARGEST
+    torch.testing.assert_close(half.float(), maps, rtol=ROUNDING, atol=2.0**-126 * 2.0**-24)
+
+
 def test_parts_are_read_and_replaced():
     maps = torch.rand(2, 3, 4, 5)
     half = Half.of(maps)

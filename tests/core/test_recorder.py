@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, Verdict, attribute, span
 from i2am_core.recording import account
-from i2am_core.recording.recorder import STEPS_REVISITED
+from i2am_core.recording.notes import STEPS_REVISITED
 
 LAYER, ROWS = Layer("a", FINE, 2), torch.arange(FINE.cells)
 YES, NO = torch.tensor(True), torch.tensor(False)

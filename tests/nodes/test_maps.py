@@ -8,6 +8,7 @@ import workflow
 from selected import maps
 
 from i2am_pack.i2am_core.showing import render
+from i2am_pack.nodes import maps as module
 from i2am_pack.nodes.maps import I2AMMaps
 
 DEFAULTS = dict(
@@ -128,3 +129,15 @@ def test_each_frame_of_the_latent_lies_over_its_picture(videos, item):
 def test_a_picture_has_no_frames(attribution):
     with pytest.raises(ValueError, match="level 'frame' is for videos: the picture has a single frame"):
         show(attribution, level="frame")
+
+
+def test_more_maps_than_the_machine_has_memory_for_are_refused(attribution, monkeypatch):
+    """Of a large picture, each of 57 layers of Flux; here what there is, on a machine with less."""
+    image = torch.rand(1, 96, 96, 3)
+    needed = 6 * 96 * 96 * 7 * 4
+    monkeypatch.setattr(module, "get_total_memory", lambda device: needed)
+    assert len(show(attribution, level="layer", image=image)[0]) == 6
+    monkeypatch.setattr(module, "get_total_memory", lambda device: needed - 1)
+    with pytest.raises(ValueError, match=r"6 maps of 96x96 would take 0 GB, .* select fewer steps, layers or heads"):
+        show(attribution, level="layer", image=image)
+    assert len(show(attribution, image=image)[0]) == 1

@@ -276,6 +276,19 @@ def test_what_stands_between_percent_signs(monkeypatch, prefix, expected):
     assert expanded(prefix, 24, 40, PROMPT) == expected
 
 
+@pytest.mark.parametrize("other", [{"_meta": "title"}, {"_meta": ["title"]}, {"inputs": "text"}, {"inputs": None}, {}])
+def test_other_nodes_of_the_graph_may_be_anything(other):
+    """Only those that lead to an output were looked at by ComfyUI."""
+    assert expanded("%Other.seed%", 24, 40, {"1": {"class_type": "Other"} | other}) == "%Other.seed%"
+    assert expanded("%title.seed%", 24, 40, {"1": {"class_type": "Other"} | other}) == "%title.seed%"
+
+
+def test_folders_without_end_are_refused_and_none_is_made(attribution, folders):
+    with pytest.raises(ValueError, match="has 1200 folders, one within the other: choose a shorter one"):
+        I2AMSave.execute(attribution, "a/" * 1200 + "a")
+    assert not list((folders / "output").iterdir())
+
+
 @pytest.mark.parametrize("prefix", ["a\x1b[2J\nb", "a\0b"])
 def test_a_name_has_no_character_that_a_terminal_obeys(attribution, prefix):
     (name,) = I2AMSave.execute(attribution, prefix).args
@@ -291,3 +304,9 @@ def test_what_is_no_name_of_a_file_is_refused_in_a_sentence(file):
 
 def test_a_long_name_is_refused_in_a_sentence():
     assert len(I2AMLoad.validate_inputs(f"output/{'a' * 5000}.i2am.safetensors")) < 500
+
+
+def test_a_name_that_is_too_long_is_cut_in_the_sentence(attribution):
+    with pytest.raises(ValueError, match="the attribution was not saved as") as caught:
+        I2AMSave.execute(attribution, "9" * 5000)
+    assert len(str(caught.value)) < 400 and str(caught.value).endswith("queue again.")

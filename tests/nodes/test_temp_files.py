@@ -57,6 +57,22 @@ def test_the_last_files_stay_however_large(files, folder):
     assert there(folder) == set(names[-2:]) and files.count_gone() == 3
 
 
+def test_a_file_that_cannot_be_deleted_goes_the_next_time(files, folder, monkeypatch):
+    """Windows deletes none that a page is just loading."""
+    names = [files.write(bytes([number]) * 10) for number in range(4)]
+
+    def loading(path, missing_ok=False):
+        raise PermissionError(13, "in use")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", loading)
+        patched.setattr(temp_files, "_write_whole", lambda path, data: path.write_bytes(data))
+        names.append(files.write(b"x" * 10))
+    assert there(folder) == set(names) and files.count_gone() == 0
+    names.append(files.write(b"y" * 10))
+    assert there(folder) == set(names[2:]) and files.count_gone() == 2
+
+
 def test_a_file_that_someone_deleted_counts_once_and_is_written_again(files, folder):
     name = files.write(b"1")
     (folder / name).unlink()
