@@ -334,7 +334,7 @@ def test_pair_maps_are_those_of_the_mask(single):
 def test_the_budget_is_not_exceeded(single):
     attribution = single.attribution(10, budget_mb=1)
     assert attribution.nbytes <= 2**20
-    assert len(attribution.bins) < 10
+    assert attribution.heads != "in each step"
     assert "groups of steps" in attribution.summary()
 
 
