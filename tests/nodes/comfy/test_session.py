@@ -335,7 +335,7 @@ def test_the_budget_is_not_exceeded(single):
     attribution = single.attribution(10, budget_mb=1)
     assert attribution.nbytes <= 2**20
     assert attribution.heads != "in each step"
-    assert "groups of steps" in attribution.summary()
+    assert "mean of heads" in attribution.summary()
 
 
 def test_a_mask_that_the_host_has_prepared_already_is_the_same():
