@@ -2,7 +2,7 @@
 
 With ``<place>`` for ``<reference>/<layer>``, its tensors are (see ``LayerMaps``)
 
-* ``maps/<place>/<key>``, float32 ``[items, bins, heads, cells]``; or float16 in [0, 1], with the float32
+* ``maps/<place>/<key>``, float32 ``[items, bins, heads, cells]``; or float16, with the float32
   ``scale/maps/<place>/<key>`` ``[items, bins, heads, 1]`` (see ``Half``). Of the kinds with a scope: all or none;
 * ``head_maps/<place>/<key>`` of the same kinds, ``[items, 1, heads, cells]``, in either precision, where the header's
   ``heads`` is 'over steps' or 'over steps and frames', in which case ``cells`` are those of one frame;
