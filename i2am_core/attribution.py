@@ -1,14 +1,16 @@
 """The result of one run: frozen maps of every layer, step and head, and what is to be known of how they were made."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from torch import Tensor
 
+from .effect import Effects, owner_names
 from .errors import UnknownItem, UnknownReference
 from .half import Precise
 from .kinds import Direction
+from .regions import cells_of
 from .tokens import TokenGrid, TokenGroup
 
 STEERED = "steered"  # what a note begins with that says how the run was steered: it comes first in the summary
@@ -100,6 +102,7 @@ class Attribution:
     row_sums: Mapping[str, int] = field(default_factory=dict)  # what computed the row log-sum-exp -> calls
     notes: tuple[str, ...] = ()
     pictures: Mapping[str, Tensor] = field(default_factory=dict)  # "generated 0", "reference 0": [H, W, 3] uint8
+    effects: Effects | None = None  # what references caused, where that was measured
 
     @property
     def steps(self) -> int:
@@ -127,8 +130,9 @@ class Attribution:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all maps and pair maps."""
-        return sum(entry.nbytes for entry in self.entries.values())
+        """Bytes of all maps, pair maps and effects."""
+        effects = 0 if self.effects is None else self.effects.nbytes
+        return sum(entry.nbytes for entry in self.entries.values()) + effects
 
     def summary(self) -> str:
         """A few lines of text for a person: what was captured, how finely, and what was skipped and why."""
@@ -146,6 +150,7 @@ class Attribution:
                 for i, r in enumerate(self.references)
             ),
             *(note for note in self.notes if note.startswith(STEERED)),
+            *self._effects(),
             f"kept: {self._detail()}, {self.nbytes / 2**20:.1f} MB",
             f"pair maps: {', '.join(self.layers[n].name for n in paired) or 'none'}",
             f"attention calls: {self.captured_calls} captured, {sum(self.skipped.values())} skipped",
@@ -156,6 +161,17 @@ class Attribution:
             *(f"  {i}: {x.name}, grid {x.grid}, {x.heads} heads" for i, x in enumerate(self.layers)),
         ]
         return "\n".join(lines)
+
+    def mask_on_latent(self) -> Tensor | None:
+        """The inpainting mask on the latent's grid, ``[items, cells]``; None where there is none, or it is empty."""
+        if self.denoise_mask is None:
+            return None
+        inside = cells_of(self.denoise_mask, self.grid)
+        return inside.expand(self.items, -1) if inside.any() else None
+
+    def _effects(self) -> Iterator[str]:
+        if self.effects is not None:
+            yield from self.effects.lines(owner_names(x.name for x in self.references), self.mask_on_latent())
 
     def _detail(self) -> str:
         """What is kept apart, in words; and what is not, where it could be."""
