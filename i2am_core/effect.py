@@ -31,7 +31,7 @@ Cut = Literal["taken away", "only this left"]
 CUTS: tuple[Cut, ...] = get_args(Cut)
 
 Certainty = Literal["measured", "rough", "too small to measure", "none"]
-"""How an effect compares with the noise floor: at least ten times as large, at least three times, less, or exactly 0."""
+"""How an effect compares with the noise floor: ten times as large or more, three times or more, less, or exactly 0."""
 ROUGH, TOO_SMALL = 10.0, 3.0
 
 
@@ -144,7 +144,7 @@ def rms(values: Tensor, inside: Tensor | None = None) -> float:
 
 
 def effect_of(with_: Tensor, without: Tensor) -> Tensor:
-    """The effect at each position: root mean square over channels, ``[items, C, (frames,) h, w]`` to ``[items, cells]``."""
+    """The effect at each position ``[items, cells]`` of two predictions ``[items, C, (frames,) h, w]``."""
     difference = with_.float() - without.float()
     return difference.square().mean(1).sqrt().flatten(1)
 
