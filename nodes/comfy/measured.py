@@ -267,7 +267,7 @@ class Measuring:
             add(removed, prediction)
         elif consumer.owner == "text":
             self.recorder.why_not(owner_names([])["text"], NO_TEXT)
-        elif isinstance(removed, Removal):
+        else:
             self.recorder.no_effect(removed)
 
     def _compare(
