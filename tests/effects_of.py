@@ -10,6 +10,7 @@ from i2am_pack.i2am_core.attribution import Attribution
 from i2am_pack.nodes.comfy.captured import capture_with
 from i2am_pack.nodes.comfy.handle import Capture
 from i2am_pack.nodes.comfy.handle import Settings as CaptureSettings
+from i2am_pack.nodes.comfy.located import Regions
 from i2am_pack.nodes.comfy.measured import Settings, effect_with
 
 
@@ -19,13 +20,14 @@ def measured(
     branch: str = "positive",
     sampling: dict[str, Any] | None = None,
     plain: Tensor | None = None,
+    marked: Regions | None = None,
     **settings: Any,
 ) -> Attribution:
     """The attribution of a run with I2AM Effect, whose latent is that of a run without anything of ours (``plain``).
 
-    ``settings`` are those of the node, ``sampling`` what ``Graph.sample`` takes.
+    ``settings`` are those of the node, ``sampling`` what ``Graph.sample`` takes, ``marked`` is on I2AM Capture.
     """
-    handle = Capture(CaptureSettings(mechanism, branch, "off", 2**29))
+    handle = Capture(CaptureSettings(mechanism, branch, "off", 2**29, marked or Regions()))
     model = effect_with(capture_with(graph.model, handle), Settings(**settings))
     latent = graph.sample(model, **sampling or {})["samples"]
     plain = graph.sample(**sampling or {})["samples"] if plain is None else plain
