@@ -57,9 +57,10 @@ class _Step:
 
 
 class EffectRecorder:
-    """Effects of one run, on a latent of ``shape`` ``[items, C, (frames,) h, w]``, in at most ``budget_bytes``.
+    """Effects of one run, on a latent of ``shape`` ``[items, C, (frames,) h, w]``.
 
-    ``steps`` are how many are measured. ``as_latent`` makes of a prediction the latent that a VAE takes.
+    ``steps`` are how many are measured. ``as_latent`` makes of a prediction the latent that a VAE takes. Predictions
+    and regions are kept as long as there are ``budget_bytes``; maps, which take one channel of a latent each, always.
     """
 
     def __init__(
@@ -108,8 +109,8 @@ class EffectRecorder:
         if part is not None:
             self._step.add_part(removed, prediction, part, self.shape)
         elif removed is None:
-            self._step.with_ = prediction.clone()
-            self._keep_latent(step, None, prediction)
+            self._step.with_ = prediction.clone()  # the sampler may change its own in place
+            self._keep_latent(step, None, self._step.with_)
         else:
             self._compare(removed, prediction)
 
@@ -172,7 +173,7 @@ class EffectRecorder:
             self._maps[removed] = effect
             self._keep_latent(removed.step, removed.owner, prediction)
             if isinstance(removed.owner, int):
-                self._step.without[removed] = prediction.clone()
+                self._step.without[removed] = prediction
         else:
             self._floor = effect if self._floor is None else torch.maximum(self._floor, effect)
 

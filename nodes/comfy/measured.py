@@ -73,7 +73,9 @@ class Settings:
 def measured_steps(count: int, steps: int) -> list[int]:
     """In which of a run's ``steps`` so many are measured, the first always."""
     count = max(1, min(count, steps))
-    return sorted({n * steps // (2 * count) for n in range(count)} | set(range(count)))[:count] if steps else []
+    spread = {n * steps // (2 * count) for n in range(count)}  # over the first half
+    others = [n for n in range(steps) if n not in spread]
+    return sorted([*spread, *others[: count - len(spread)]]) if steps else []
 
 
 def effect_with(model: ModelPatcher, settings: Settings) -> ModelPatcher:
@@ -97,7 +99,8 @@ class EffectWatch(Watch):
         if (count := sum(isinstance(watch, EffectWatch) for watch in sampling.watches)) > 1:
             raise Misplaced(SEVERAL.format(count))
         without = self.settings.without
-        other = None if without is None else OtherConditioning(without, sampling.guider)
+        branches = [one.capture.settings.branch for one in captured]
+        other = None if without is None else OtherConditioning(without, sampling.guider, branches)
         return Measured([Measuring(self.settings, one, sampling, other) for one in captured], other)
 
 
