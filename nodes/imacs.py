@@ -8,12 +8,26 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..i2am_core import Attribution, Direction, MapKind, Selection, imacs, maps, resize, share_inside
+from ..i2am_core import (
+    Attribution,
+    AttributionError,
+    Direction,
+    Effects,
+    MapKind,
+    Owner,
+    Selection,
+    effect_inside,
+    errors,
+    imacs,
+    maps,
+    resize,
+    share_inside,
+)
 from .checked import checked
 from .images import LONGEST_SIDE, choose, enlarge, painted_mask, reference_image
 from .schema import AttributionHandle, Schema
-from .selections import number_inputs, scope_input, selection_inputs, selection_of
-from .wording import in_words
+from .selections import number_inputs, owner_of, scope_input, selection_inputs, selection_of
+from .wording import NO_ATTENTION, in_words, words
 
 
 class I2AMIMACS(io.ComfyNode):
@@ -63,7 +77,7 @@ class I2AMIMACS(io.ComfyNode):
                     display_name="g2r_score",
                     tooltip="Generated-to-reference map in the reference mask; not a number without that mask.",
                 ),
-                io.String.Output(display_name="report", tooltip="Scores and how they were taken, as JSON."),
+                io.String.Output(display_name="report", tooltip="Scores and how they were taken, and how much of the effect lies in the mask, as JSON."),
             ],
         )
 
@@ -79,16 +93,25 @@ class I2AMIMACS(io.ComfyNode):
         rule = {"penalty": penalty, "threshold": threshold}
         mask, origin = painted_mask(attribution, inpainting_mask, item)
         without_scope = dataclasses.replace(selection, scope="auto")  # a scope is for generated to reference only
-        r2g = _score(attribution, "r2g", mask, rule, without_scope) | {"mask": origin}
+        r2g = _r2g(attribution, mask, rule, without_scope) | {"mask": origin}
         g2r = _g2r(attribution, reference_mask, rule, selection)
         selected = dict(steps=steps, layers=layers, heads=heads, reference=reference, item=item)
-        report = {"r2g": r2g, "g2r": g2r, **rule, **selected}
-        g2r_score = math.nan if g2r["score"] is None else g2r["score"]
-        return io.NodeOutput(r2g["score"], g2r_score, json.dumps(report, indent=2))
+        report = {"r2g": r2g, "g2r": g2r, "effect": _effect(attribution, reference, mask, item), **rule, **selected}
+        scores = [math.nan if x["score"] is None else x["score"] for x in (r2g, g2r)]
+        return io.NodeOutput(*scores, json.dumps(report, indent=2))
+
+
+def _r2g(attribution: Attribution, mask: Tensor, rule: dict[str, float], selection: Selection) -> dict[str, Any]:
+    """The reference-to-generated score, or why there is none."""
+    if not attribution.entries:
+        return {"score": None, "reason": NO_ATTENTION}
+    return _score(attribution, "r2g", mask, rule, selection)
 
 
 def _g2r(attribution: Attribution, mask: Tensor | None, rule: dict[str, float], selection: Selection) -> dict[str, Any]:
     """The generated-to-reference score, or why there is none."""
+    if not attribution.entries:
+        return {"score": None, "reason": NO_ATTENTION}
     reference = attribution.check_reference(selection.reference)
     if mask is None:
         return {"score": None, "reason": "no reference_mask is connected"}
