@@ -12,11 +12,28 @@ from .attention.intercept import Interceptor
 from .attention.marginals import Logits, Marginals, Positions, attribute, split_heads
 from .attention.rollout import Resampled, patch_grid, resample, rollout, spread
 from .attribution import Attribution, Layer, LayerMaps, Reference
+from .effect import (
+    CUTS,
+    PARTS,
+    ROUTES,
+    Certainty,
+    Cut,
+    Effects,
+    Owner,
+    RegionEffects,
+    Removal,
+    Route,
+    effect_of,
+    owner_names,
+    region_grid,
+    regions_of,
+)
 from .errors import AttributionError
 from .files import SUFFIX, load, save, save_new
 from .kinds import DIRECTIONS, NORMALIZATIONS, Direction, MapKind, Normalization
 from .printing import printable
 from .reading.aggregate import resize
+from .reading.effect import EffectInside, effect_inside, effect_maps, specific_effect
 from .reading.levels import LEVELS, Level, Maps, maps
 from .reading.metrics import concentration, imacs, min_max, share_inside
 from .reading.specific import SpecificMap, specific
@@ -31,15 +48,22 @@ from .tokens import Index, TokenGrid, TokenGroup, span
 
 __all__ = [
     "COLORMAPS",
+    "CUTS",
     "DIRECTIONS",
     "LEVELS",
     "NORMALIZATIONS",
     "PAIR_SHARE",
+    "PARTS",
+    "ROUTES",
     "SCOPES",
     "SUFFIX",
     "Attribution",
     "AttributionError",
+    "Certainty",
+    "Cut",
     "Direction",
+    "EffectInside",
+    "Effects",
     "FileHeader",
     "Header",
     "HeaderPicture",
@@ -53,11 +77,15 @@ __all__ = [
     "Maps",
     "Marginals",
     "Normalization",
+    "Owner",
     "Place",
     "Positions",
     "Recorder",
     "Reference",
+    "RegionEffects",
+    "Removal",
     "Resampled",
+    "Route",
     "Row",
     "Scale",
     "Selection",
@@ -73,6 +101,9 @@ __all__ = [
     "colorize",
     "concentration",
     "contact_sheet",
+    "effect_inside",
+    "effect_maps",
+    "effect_of",
     "errors",
     "heat",
     "imacs",
@@ -80,8 +111,11 @@ __all__ = [
     "maps",
     "min_max",
     "overlay",
+    "owner_names",
     "patch_grid",
     "printable",
+    "region_grid",
+    "regions_of",
     "resample",
     "resize",
     "rollout",
@@ -91,6 +125,7 @@ __all__ = [
     "sheets",
     "span",
     "specific",
+    "specific_effect",
     "split_heads",
     "spread",
     "stretch",

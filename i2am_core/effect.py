@@ -104,12 +104,7 @@ class Effects:
 
     def certainty(self, owner: Owner, route: Route = "everything", inside: Tensor | None = None) -> Certainty:
         """How an owner's strength compares with that of the noise floor."""
-        strength, floor = self.strength(owner, route, inside), rms(self.floor, inside)
-        if strength == 0:
-            return "none"
-        if strength < TOO_SMALL * floor:
-            return "too small to measure"
-        return "rough" if strength < ROUGH * floor else "measured"
+        return certainty_of(self.strength(owner, route, inside), rms(self.floor, inside))
 
     def lines(self, names: Mapping[Owner, str], inside: Tensor | None = None) -> Iterator[str]:
         """What was measured, for a person. ``inside [items, cells]`` is the inpainting mask, where there is one."""
@@ -117,9 +112,9 @@ class Effects:
             for route in self.routes(owner):
                 where = "" if inside is None else f" in the mask ({self.strength(owner, route):.3g} everywhere)"
                 steps = ", ".join(map(str, self.steps(owner, route)))
-                way = ", by the picture's own positions alone" if route == "directly" else ""
+                what = f"{names.get(owner, owner)}{WAYS[route]}"
                 yield (
-                    f"effect of {names.get(owner, owner)}{way}: {self.strength(owner, route, inside):.3g}{where}, "
+                    f"effect of {what}: {self.strength(owner, route, inside):.3g}{where}, "
                     f"in steps {steps}: {WORDS[self.certainty(owner, route, inside)]}"
                 )
         for (reference, cut), regions in self.regions.items():
@@ -135,6 +130,16 @@ WORDS: dict[Certainty, str] = {
     "too small to measure": "too small to measure, less than three times the noise floor",
     "none": "none at all: not a digit changes",
 }
+WAYS: dict[Route, str] = {"everything": "", "directly": ", by the picture's own positions alone"}
+
+
+def certainty_of(strength: float, floor: float) -> Certainty:
+    """How an effect compares with the noise floor, both root mean squares of the same positions."""
+    if strength == 0:
+        return "none"
+    if strength < TOO_SMALL * floor:
+        return "too small to measure"
+    return "rough" if strength < ROUGH * floor else "measured"
 
 
 def rms(values: Tensor, inside: Tensor | None = None) -> float:

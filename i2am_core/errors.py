@@ -239,6 +239,108 @@ class OnlyOnPicture(AttributionError):
 
 
 @dataclass(eq=False)
+class NoEffects(AttributionError):
+    """Nothing was measured in this run of what references caused; ``reasons`` say why, where it was tried."""
+
+    reasons: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        why = f" ({'; '.join(self.reasons)})" if self.reasons else ""
+        return f"no effect was measured in this run{why}: measure effects while it samples."
+
+
+@dataclass(eq=False)
+class NotMeasured(AttributionError):
+    """The effect of this ``owner`` (a reference's number, or a word) was not measured by this ``route``.
+
+    ``name`` is what a person calls it. ``reason`` says why, where that is known; ``measured`` what there is, in words.
+    """
+
+    owner: int | str
+    name: str
+    route: str = "everything"
+    reason: str = ""
+    measured: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        way = ", by the picture's own positions alone," if self.route == "directly" else ""
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"the effect of {self.name}{way} was not measured{reason}: there is that of {'; '.join(self.measured)}."
+
+
+@dataclass(eq=False)
+class NoEffectInSteps(AttributionError):
+    """No effect of ``name`` was measured in the selected steps ``text``, but in the steps ``measured``."""
+
+    text: str
+    name: str
+    measured: Sequence[int]
+
+    def __str__(self) -> str:
+        steps = ",".join(map(str, self.measured))
+        return f"no effect of {self.name} was measured in the selected steps ({self.text}): select some of {steps}."
+
+
+@dataclass(eq=False)
+class NoRegions(AttributionError):
+    """No effects of regions of ``name`` were measured in this way.
+
+    ``requested`` is the way, "" for any. ``measured`` are those in which they were.
+    """
+
+    owner: int | str
+    name: str
+    requested: str = ""
+    measured: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        if self.measured:
+            return (
+                f"no effects of regions of {self.name} were measured in this way ({self.requested}): there are those "
+                f"of regions {'; '.join(self.measured)}."
+            )
+        return f"no effects of regions of {self.name} were measured in this run: measure regions, too."
+
+
+@dataclass(eq=False)
+class NoEffectLevel(AttributionError):
+    """Effects have no maps of this ``level``, or of some heads or layers alone; on a reference (``regions``), of none.
+
+    Its effects of regions are measured in one step.
+    """
+
+    level: str
+    regions: bool = False
+
+    def __str__(self) -> str:
+        if self.regions:
+            return f"effects of regions have no level '{self.level}', since they are of one step: choose unified."
+        return (
+            f"effects have no heads or layers, so that there is no '{self.level}' to choose: use all heads and all "
+            "layers, and level unified, time, reference or frame."
+        )
+
+
+@dataclass(eq=False)
+class EffectTooSmall(AttributionError):
+    """The effect of ``name`` is below ten times the noise floor, so that there is no map of it.
+
+    ``strength`` and ``floor`` are root mean squares.
+    """
+
+    owner: int | str
+    name: str
+    strength: float
+    floor: float
+
+    def __str__(self) -> str:
+        return (
+            f"the effect of {self.name} is too small for a map: {self.strength:.2g}, where {self.floor:.2g} is the "
+            "noise floor, of which it should be ten times."
+        )
+
+
+@dataclass(eq=False)
 class BadAttention(AttributionError):
     """Queries, keys or groups of tokens that cannot be attributed; ``got`` is the shape or count in question."""
 
