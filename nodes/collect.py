@@ -51,7 +51,8 @@ def _no_attention(attribution: Attribution, mechanism: str) -> str:
         return "I2AM observed no attention call: " + "; ".join(attribution.notes) + "."
     return (
         f"I2AM found no reference in the {attribution.branch} conditioning (mechanism '{mechanism}'). Attention calls: "
-        f"{reasons}. Condition on the reference in a way that I2AM knows (docs/mechanisms.md), or choose another branch."
+        f"{reasons}. "
+        "Condition on the reference in a way that I2AM knows (docs/mechanisms.md), or choose another branch."
     )
 
 

@@ -1,9 +1,10 @@
 """I2AM Counterfactual: what the model would paint without a reference, as seen from one step, as latents to decode."""
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..i2am_core import Attribution, Effects, Owner, Removal, Route, errors, owner_names
+from ..i2am_core import Attribution, Effects, Owner, Removal, errors, owner_names
 from .checked import checked
 from .schema import AttributionHandle, Schema
 from .selections import effect_of_input, owner_of
@@ -67,18 +68,71 @@ class I2AMCounterfactual(io.ComfyNode):
         cls, attribution: Attribution, step: int, reference: int, item: int, effect_of: str = "reference"
     ) -> io.NodeOutput:
         attribution.check_item(item)
-        effects = attribution.effects
-        if effects is None:
-            raise errors.NoEffects()
-        owner = owner_of(attribution, effect_of, reference)
-        route = _route(effects, owner)
-        number = _step(effects, owner, route, step, item)
-        label = _label(attribution, effects, Removal(number, owner, route), item)
-        return io.NodeOutput(
-            _latent(effects.predictions[number, None], item), _latent(effects.predictions[number, owner], item), label
+        effects, removals = _removals(attribution, owner_of(attribution, effect_of, reference))
+        inside = _positions(attribution, item)
+        removal = _chosen(effects, removals, step, inside)
+        predictions = [effects.predictions[removal.step, owner] for owner in (None, removal.owner)]
+        latents = [{"samples": x[item : item + 1].float()} for x in predictions]  # [1, C, (frames,) h, w]
+        return io.NodeOutput(*latents, _label(attribution, _alone(effects, removal), removal, inside))
+
+
+def _removals(attribution: Attribution, owner: Owner) -> tuple[Effects, list[Removal]]:
+    """What was measured, and in which steps of this owner: by the first of its ways, of which predictions are kept.
+
+    Raises errors.NoEffects and errors.NotMeasured.
+    """
+    effects = attribution.effects
+    if effects is None or not effects.maps:
+        unmeasured = {} if effects is None else effects.unmeasured
+        raise errors.NoEffects([f"{what}: {reason}" for what, reason in unmeasured.items()])
+    routes = effects.routes(owner)
+    if not routes:
+        names = owner_names(reference.name for reference in attribution.references)
+        reason = effects.unmeasured.get(names[owner], "")
+        raise errors.NotMeasured(owner, names[owner], reason=reason, measured=[names[x] for x in effects.owners])
+    return effects, [Removal(step, owner, routes[0]) for step in effects.steps(owner, routes[0])]
+
+
+def _chosen(effects: Effects, removals: list[Removal], step: int, inside: Tensor) -> Removal:
+    """The removal in this step, or the one in which most changes. Raises ValueError where there is none to decode."""
+    kept = {x.step: x for x in removals if {(x.step, None), (x.step, x.owner)} <= effects.predictions.keys()}
+    measured = [x.step for x in removals]
+    others = f"set step to one of {', '.join(map(str, kept))}, or to -1 for the one in which most changes"
+    raised = "raise budget_mb of I2AM Capture and sample again"
+    if not kept:
+        raise ValueError(f"what the model aimed at was not kept within budget_mb: {raised}.")
+    if step == STRONGEST:
+        return max(kept.values(), key=lambda x: _alone(effects, x).strength(x.owner, x.route, inside))
+    if step not in measured:
+        raise ValueError(f"I2AM Effect did not measure this in step {step}: {others}.")
+    if step not in kept:
+        raise ValueError(
+            f"of step {step}, what the model aimed at was not kept within budget_mb: {others}, or {raised}."
         )
+    return kept[step]
 
 
-def _latent(predictions: Tensor, item: int) -> dict[str, Tensor]:
-    """One item of predictions ``[items, C, (frames,) h, w]``, as VAE Decode takes it."""
-    return {"samples": predictions[item : item + 1].float()}
+def _alone(effects: Effects, removal: Removal) -> Effects:
+    """One removal of all that were measured, so that its strength is that of one step."""
+    return Effects({removal: effects.maps[removal]}, effects.floor)
+
+
+def _positions(attribution: Attribution, item: int) -> Tensor:
+    """The positions of one item, in its inpainting mask where it has one: ``[items, cells]`` boolean."""
+    inside = torch.zeros(attribution.items, attribution.grid.cells, dtype=torch.bool)
+    mask = attribution.mask_on_latent()
+    inside[item] = True if mask is None or not mask[item].any() else mask[item]
+    return inside
+
+
+def _label(attribution: Attribution, effect: Effects, removal: Removal, inside: Tensor) -> str:
+    """What was taken away, in which step, how much that changes, and whether this is more than rounding."""
+    step, owner, route = removal
+    name = owner_names(reference.name for reference in attribution.references)[owner]
+    way = ", by the picture's own positions alone" if route == "directly" else ""
+    where = "" if attribution.mask_on_latent() is None else " in the mask"
+    return (
+        f"without {name}{way}, as seen from step {step} of 0 to {attribution.steps - 1}, sigma "
+        f"{attribution.sigmas[step]:.3g}: changes {effect.strength(owner, route, inside):.3g} latent units{where}, "
+        f"{CERTAINTY[effect.certainty(owner, route, inside)]}"
+    )

@@ -5,21 +5,22 @@ import json
 import math
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..i2am_core import (
+    ROUTES,
     Attribution,
     AttributionError,
     Direction,
-    Effects,
     MapKind,
-    Owner,
     Selection,
     effect_inside,
     errors,
     imacs,
     maps,
+    owner_names,
     resize,
     share_inside,
 )
@@ -77,7 +78,10 @@ class I2AMIMACS(io.ComfyNode):
                     display_name="g2r_score",
                     tooltip="Generated-to-reference map in the reference mask; not a number without that mask.",
                 ),
-                io.String.Output(display_name="report", tooltip="Scores and how they were taken, and how much of the effect lies in the mask, as JSON."),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="Scores and how they were taken, and how much of the effect lies in the mask, as JSON.",
+                ),
             ],
         )
 
@@ -104,6 +108,9 @@ class I2AMIMACS(io.ComfyNode):
 def _r2g(attribution: Attribution, mask: Tensor, rule: dict[str, float], selection: Selection) -> dict[str, Any]:
     """The reference-to-generated score, or why there is none."""
     if not attribution.entries:
+        inside = mask > 0.5
+        if not inside.any() or inside.all():
+            raise errors.OneSidedMask(full=bool(inside.any()))
         return {"score": None, "reason": NO_ATTENTION}
     return _score(attribution, "r2g", mask, rule, selection)
 
@@ -143,3 +150,38 @@ def _score(
         scope = "the whole picture" if unified.scope == "whole image" else "the sampler's inpainting mask"
         result["asked_by"] = scope  # the report's names are read by other programs: they stay
     return result
+
+
+def _effect(attribution: Attribution, reference: int, mask: Tensor, item: int) -> dict[str, Any]:
+    """How much of what the reference changed is in the mask ``[H, W]``, in latent units; or why that is not known.
+
+    Of an effect that is not three times the noise floor, the part inside would be that of the noise: there is none.
+    """
+    effects = attribution.effects
+    if effects is None:
+        return {"reason": "no I2AM Effect was on the MODEL line of this run"}
+    owner = owner_of(attribution, "reference", reference)
+    through = (effects.routes(owner) or ROUTES)[0]
+    try:
+        inside = effect_inside(attribution, owner, through, mask, item)
+    except AttributionError as error:
+        return {"reason": words(error)}
+    of_item = torch.zeros_like(effects.floor, dtype=torch.bool)
+    of_item[item] = True
+    known = inside.certainty in ("measured", "rough")
+    return {
+        "of": owner_names(x.name for x in attribution.references)[owner],
+        "through": through,
+        "steps": effects.steps(owner, through),
+        "part_inside": round(inside.part, 4) if known else None,
+        "mask_area": round(inside.area, 4),
+        "strength_inside": _rounded(inside.strength),
+        "strength": _rounded(effects.strength(owner, through, of_item)),
+        "floor": _rounded(float(effects.floor[item].double().square().mean().sqrt())),
+        "certainty": inside.certainty,
+    }
+
+
+def _rounded(strength: float) -> float:
+    """Four digits that say something: strengths may be far below 1."""
+    return float(f"{strength:.4g}")

@@ -64,7 +64,8 @@ class I2AMMaps(io.ComfyNode):
                     default=5,
                     min=0,
                     max=1000,
-                    tooltip="At level 'time': into how many equal groups the steps are put. 0 shows each step.",
+                    tooltip="At level 'time': into how many equal groups the steps are put. 0 shows each step. "
+                    "'effect' has each step that was measured.",
                 ),
                 *number_inputs(),
                 io.Image.Input(
@@ -125,7 +126,7 @@ class I2AMMaps(io.ComfyNode):
         side = DIRECTIONS[direction]
         if normalization == EFFECT:
             owner = owner_of(attribution, effect_of, reference)
-            maps = core.effect_maps(attribution, side, level, selection, owner, effect_through, time_groups=time_groups)
+            maps = core.effect_maps(attribution, side, level, selection, owner, effect_through)
             about = _effect(attribution, level, owner, effect_through)
         else:
             check_attention(attribution)

@@ -1,11 +1,13 @@
 """Inputs that several nodes share, so that they have the same names, tooltips and meaning everywhere."""
 
+from typing import Final
+
 from comfy_api.latest import io
 
 from ..i2am_core import SCOPES, Attribution, Direction, Owner, Selection
 
 DIRECTIONS: dict[str, Direction] = {"reference to generated": "r2g", "generated to reference": "g2r"}
-EFFECT = "effect"  # the name of the maps of what a reference changed, beside the normalizations of attention
+EFFECT: Final = "effect"  # the name of the maps of what a reference changed, beside the normalizations of attention
 EFFECT_OF: dict[str, Owner | None] = {
     "reference": None,  # the one whose number is in the widget `reference`
     "all references": "all references",

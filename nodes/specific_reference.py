@@ -27,7 +27,9 @@ class I2AMSpecificReference(io.ComfyNode):
             description="Answers for one region: which parts of the reference made this part of the picture, or where "
             "this part of the reference went.",
             inputs=[
-                AttributionHandle.Input("attribution", tooltip="From I2AM Collect, captured with pair_maps or regions of I2AM Effect."),
+                AttributionHandle.Input(
+                    "attribution", tooltip="From I2AM Collect, captured with pair_maps or regions of I2AM Effect."
+                ),
                 io.Mask.Input(
                     "region",
                     tooltip="The part that the map is about: of the generated picture for 'generated to reference', of "
