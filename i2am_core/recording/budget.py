@@ -28,6 +28,10 @@ class Budget:
         self._values: Counter[tuple[bool, bool]] = Counter()  # of one step, with heads or not, with frames or not
         self._details = list(details(steps))
 
+    def reserve(self, nbytes: int) -> None:
+        """Leave so many bytes to something else of the run. Before any maps are known."""
+        self._bytes -= nbytes
+
     def pairs_fit(self, key: Key, values: int) -> bool:
         """Whether pair maps of so many values each fit; if so, their bytes are taken. A second answer is the first."""
         if key not in self._pair_bytes:

@@ -104,6 +104,22 @@ class Recorder:
             self._account.judge()
             return self._account.notes
 
+    def reserve(self, nbytes: int) -> None:
+        """Leave so many bytes of the budget to something else of the run, before its first call."""
+        with self._lock:
+            self._budget.reserve(nbytes)
+
+    def number_of(self, reference: Reference) -> int | None:
+        """The number of a reference, None where none like it is known. Nothing changes by it."""
+        with self._lock:
+            return self._references.find(reference)
+
+    @property
+    def counted(self) -> list[int]:
+        """The numbers of those references that would be in the attribution if it were frozen now."""
+        with self._lock:
+            return self._references.counted
+
     def given(self, references: Sequence[Reference]) -> None:
         """The given references of the run, before its first call: they are numbered first, in this order.
 

@@ -38,24 +38,28 @@ class References:
 
     def number(self, reference: Reference) -> int:
         """The number of a reference that a call reads, which may be new. The largest of its grids is kept."""
+        number = self.find(reference)
+        if number is None:
+            self._known.append(reference)
+            return len(self._known) - 1
+        if self._is_unread(number):
+            self._read.add(number)
+            self._known[number] = reference
+        else:
+            self._known[number] = max(self._known[number], reference, key=lambda r: r.tokens)
+        return number
+
+    def find(self, reference: Reference) -> int | None:
+        """The number of a reference that a call reads, None where none like it is known."""
+        unread = None
         for number, known in enumerate(self._known):
-            if self._is_unread(number):
+            if (known.name, known.key) != (reference.name, reference.key):
                 continue
-            same = (known.name, known.key, known.grid is None) == (
-                reference.name,
-                reference.key,
-                reference.grid is None,
-            )
-            if same and (reference.grid is not None or known.tokens == reference.tokens):
-                self._known[number] = max(known, reference, key=lambda r: r.tokens)
+            if self._is_unread(number):
+                unread = number if unread is None else unread
+            elif _is_same(known, reference):
                 return number
-        for number, known in enumerate(self._known):
-            if self._is_unread(number) and (known.name, known.key) == (reference.name, reference.key):
-                self._read.add(number)
-                self._known[number] = reference
-                return number
-        self._known.append(reference)
-        return len(self._known) - 1
+        return unread
 
     def _is_unread(self, number: int) -> bool:
         return number < len(self._given) and number not in self._read
@@ -70,6 +74,13 @@ class References:
         # A call that did not count may have changed a given reference: where none counted, it is as it was given.
         references = [_on_largest(self._known[n], grids[n]) if n in grids else self._given[n] for n in numbers]
         return {old: new for new, old in enumerate(numbers)}, references
+
+
+def _is_same(known: Reference, reference: Reference) -> bool:
+    """Whether two of one name and key are one reference."""
+    if known.grid is None or reference.grid is None:
+        return known.grid is reference.grid and known.tokens == reference.tokens
+    return True
 
 
 def _on_largest(reference: Reference, grids: AbstractSet[TokenGrid | None]) -> Reference:

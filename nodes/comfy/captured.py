@@ -1,5 +1,7 @@
 """What I2AM Capture wants of a run: an attribution of one branch, kept under the latents that the run gave."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import comfy.sampler_helpers
@@ -8,6 +10,7 @@ from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
 from torch import Tensor
 
 from ...i2am_core.attribution import Attribution
+from ...i2am_core.effect import Effects
 from ...i2am_core.recording.recorder import Recorder
 from .consumers import Record
 from .engine import Engine
@@ -60,6 +63,9 @@ class Captured(Part):
         self.record = Record(recorder, settings.pair_maps, grid_of(noise), mask)
         self.engine = Engine(chosen(settings.mechanism), [self.record])
         self.calls = ModelCalls(sampling.guider, [settings.branch], noise, recorder.sigmas, regions, self.engine)
+        self.measured: Callable[[Attribution], Effects] | None = (
+            None  # the effects of this run, where they are measured
+        )
         super().__init__((self.engine, self.calls))
         if sampling.denoise_mask is not None and noise.ndim == 5:
             self.engine.note(VIDEO_MASK)
@@ -69,7 +75,10 @@ class Captured(Part):
     def finish(self, sampling: Sampling, output: Tensor) -> None:
         """Hand the attribution to the capture."""
         super().finish(sampling, output)
-        self.capture.keep(self.finished(sampling), sampling.latents(output))
+        attribution = self.finished(sampling)
+        if self.measured is not None:
+            attribution = replace(attribution, effects=self.measured(attribution))
+        self.capture.keep(attribution, sampling.latents(output))
 
     def finished(self, sampling: Sampling) -> Attribution:
         """The attribution of the run."""

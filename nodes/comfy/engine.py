@@ -117,9 +117,10 @@ class Engine:
     def begin(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Mechanism) -> PendingCall:
         """Begin an attention call that ``mechanism`` has intercepted by itself, and that it alone can locate.
 
-        To be ended by ``run`` and ``end``.
+        One that is about the text is located by those that are about it, too. To be ended by ``run`` and ``end``.
         """
-        return self._begin(arguments, options, [mechanism], by_model=True)
+        of_text = [other for other in self.mechanisms if other.of_text and mechanism.of_text]
+        return self._begin(arguments, options, [mechanism, *of_text], by_model=True)
 
     def finish(self, why_unobservable: Callable[[], str]) -> None:
         """At the end of the run: report what was not observed. ``why_unobservable`` is the reason if nothing was.

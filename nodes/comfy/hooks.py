@@ -26,6 +26,7 @@ from .proxy import Proxy
 from .steered_kernel import kernel_of
 
 KEY = "i2am"
+LOOKING = "i2am look"  # the key of wrappers that only look
 DIT = "dit"  # the kind of ``patches_replace`` whose functions take the place of whole blocks
 
 AttentionInputs = tuple[Tensor, Any, Any]
@@ -34,28 +35,46 @@ AttentionInputs = tuple[Tensor, Any, Any]
 
 @contextmanager
 def installed(guider: Any, engine: Engine, calls: ModelCalls) -> Iterator[None]:
-    """Hand every attention call to the engine, while the body of the ``with`` runs."""
+    """Hand every attention call of the run to the engine, while the body of the ``with`` runs."""
     model_options = guider.model_options
     original = model_options["transformer_options"]
-    options = comfy.patcher_extension.copy_nested_dicts(original)
+    model_options["transformer_options"] = hooked(original, guider.model_patcher.model.diffusion_model, engine, calls)
+    try:
+        yield
+    finally:
+        model_options["transformer_options"] = original
+        engine.unhook()
+
+
+def hooked(options: dict[str, Any], denoiser: Any, engine: Engine, calls: ModelCalls) -> dict[str, Any]:
+    """A copy of ``transformer_options`` in which every attention call goes to the engine: ``Engine.unhook`` ends it."""
+    options = _copy(options)
     prepare()
     options[OVERRIDE] = _Override(engine, options.get(OVERRIDE))
-    if isinstance(guider.model_patcher.model.diffusion_model, UNetModel):  # elsewhere these names mean other things
+    if isinstance(denoiser, UNetModel):  # elsewhere these names mean other things
         _watch_announcements(engine, options.setdefault("patches", {}))
     _hook_replacements(engine, options.get("patches_replace", {}).get(DIT, {}))
     for kind, wrapper in (
         (WrappersMP.CALC_COND_BATCH, _conditionings(calls)),
         (WrappersMP.APPLY_MODEL, _model_call(engine, calls)),
     ):
-        comfy.patcher_extension.add_wrapper_with_key(kind, KEY, wrapper, options)
+        comfy.patcher_extension.add_wrapper_with_key(kind, KEY if engine.acts else LOOKING, wrapper, options)
     for mechanism in engine.mechanisms:
         mechanism.install(options, engine.begin)
-    model_options["transformer_options"] = options
-    try:
-        yield
-    finally:
-        model_options["transformer_options"] = original
-        engine.unhook()
+    return options
+
+
+def without_looking(options: dict[str, Any]) -> dict[str, Any]:
+    """A copy of ``transformer_options`` for a call that those that look are not to see; those that act do."""
+    options = _copy(options)
+    for by_key in options.get("wrappers", {}).values():
+        by_key.pop(LOOKING, None)
+    return options
+
+
+def _copy(options: dict[str, Any]) -> dict[str, Any]:
+    copy: dict[str, Any] = comfy.patcher_extension.copy_nested_dicts(options)
+    return copy
 
 
 class _Override:

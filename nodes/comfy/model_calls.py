@@ -38,8 +38,8 @@ class _Conditionings:
 
 
 @dataclass(frozen=True)
-class _Evaluation:
-    """What one calc_cond_batch works on; as it is here, one that is not watched."""
+class Present:
+    """The evaluation that one calc_cond_batch makes; as it is here, one that is not watched."""
 
     lists: tuple[_Conditionings | None, ...] = ()  # by their position; None where a list is of no watched branch
     window: Window | None = None
@@ -71,7 +71,7 @@ class ModelCalls:
         self._grid = grid_of(noise)
         self.branch_was_called = False  # whether the denoiser was called for a watched branch
         self.evaluation = 0  # the number of the present one: one result of the denoiser, from one or several calls
-        self._present = _Evaluation()
+        self._present = Present()
         self._step = 0
         self._lock = threading.Lock()
         self.replaced = _replaced(guider.model_options)  # blocks whose attention the graph replaces
@@ -84,18 +84,18 @@ class ModelCalls:
         self, model: BaseModel, conds: list, x: Tensor, timestep: Tensor, options: Mapping[str, Any]
     ) -> Iterator[None]:
         """While ``_calc_cond_batch`` (comfy/samplers.py) works on these lists of conditionings."""
-        before, self._present = self._present, _Evaluation()
+        before, self._present = self._present, Present()
         with self._engine.skipping("I2AM could not read the conditionings of a call"):
-            self._present = self._recognised(model, conds, x, timestep, options)
+            self._present = self.recognised(model, conds, x, timestep, options)
         try:
             yield
             self._engine.evaluation_ended(self._present.branches)
         finally:
             self._present = before
 
-    def _recognised(
+    def recognised(
         self, model: BaseModel, conds: list, x: Tensor, timestep: Tensor, options: Mapping[str, Any]
-    ) -> _Evaluation:
+    ) -> Present:
         """Which lists of conditionings hold a watched branch, and what else is known before the denoiser is called.
 
         Not by position: guiders and guidance patches order them as they like. The guider's own dictionaries
@@ -107,7 +107,7 @@ class ModelCalls:
         if perturbed and not self._engine.acts:
             if any(id(c) in branch_by_id for conditionings in conds for c in conditionings or ()):
                 self._skip(PERTURBED)
-            return _Evaluation()
+            return Present()
         if "context_window" in options["transformer_options"]:  # dictionaries are copies, but not of another branch
             by_uuid = {c.get("uuid"): branch for c, branch in own if "area" not in c}
             copies = [c for conditionings in conds for c in conditionings or () if c.get("uuid") in by_uuid]
@@ -115,7 +115,7 @@ class ModelCalls:
         lists = tuple(_watched(conditionings or (), branch_by_id, x, timestep) for conditionings in conds)
         window = window_of(model, x, self._shape, timestep, options)
         self.evaluation += window is None or window.is_first
-        return _Evaluation(lists, window, perturbed)
+        return Present(lists, window, perturbed)
 
     def read(
         self,

@@ -1,8 +1,9 @@
 """One run of a sampler: what our nodes on the MODEL line want of it is begun when it starts, and undone when it ends.
 
 Each node adds an OUTER_SAMPLE wrapper to a clone of the model, which holds its ``Watch``. When a run starts, the first
-wrapper begins all of them: those that look are installed first, and are so inside those that act, however the nodes
-stand on the line. Whatever goes wrong in one that looks costs its maps only, and says why: the picture comes first.
+wrapper begins all of them, in their ``order``, however the nodes stand on the line: those that look are installed
+first, and those that act are around them. Whatever goes wrong in one that looks costs its maps only, and says why: the
+picture comes first.
 """
 
 import logging
@@ -32,7 +33,9 @@ class Sampling:
     noise: Tensor
     sigmas: Tensor
     denoise_mask: Tensor | None
+    watches: "Sequence[Watch]" = ()
     last_denoised: Tensor | None = field(default=None, init=False)  # what the sampler's callback was given last
+    parts: "list[Part]" = field(default_factory=list, init=False)  # of the watches that have begun
 
     @property
     def denoiser(self) -> torch.nn.Module:
@@ -65,19 +68,29 @@ class Part:
     def __init__(self, *watched: tuple[Engine, ModelCalls]) -> None:
         self.watched = watched
 
+    def install(self, sampling: Sampling, stack: ExitStack) -> None:
+        """Put into the run's options what this needs, until ``stack`` is closed."""
+        for engine, calls in self.watched:
+            stack.enter_context(installed(sampling.guider, engine, calls))
+
     def finish(self, sampling: Sampling, output: Tensor) -> None:
         """When the run has given its ``output``, and nothing of ours is installed any more."""
         for engine, _ in self.watched:
             engine.finish(lambda: why_unobservable(sampling.denoiser))
 
 
+class Misplaced(ValueError):
+    """A graph that cannot be meant, in a sentence: the run does not begin."""
+
+
 class Watch:
     """What a node wants of every run of its model. A copy of it is itself: ``ModelPatcher.clone()`` copies deeply."""
 
     acts = False  # whether it changes the picture: where it cannot, the run ends with an error
+    order = 0  # those that need the parts of others begin after them, and finish before them
 
     def begin(self, sampling: Sampling) -> Part:
-        """Its part in a run that starts."""
+        """Its part in a run that starts. Raises Misplaced for a graph that cannot be meant."""
         raise NotImplementedError
 
     def fail(self, reason: str) -> None:
@@ -118,13 +131,13 @@ class OuterSample:
         watches = [wrapper.watch for wrapper in executor.wrappers if isinstance(wrapper, OuterSample)]
         if self.watch is not watches[0]:
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
-        sampling = Sampling(executor.class_obj, noise, sigmas, denoise_mask)
+        sampling = Sampling(executor.class_obj, noise, sigmas, denoise_mask, watches)
         with ExitStack() as stack:
             parts = _begun(watches, sampling, stack)
             if parts:
                 callback = sampling.remembering(callback)
             output = executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
-        for watch, part in parts:
+        for watch, part in reversed(parts):
             with _Failing(watch, "the maps of this run could not be finished"):
                 part.finish(sampling, output)
         return output
@@ -136,11 +149,11 @@ def _begun(watches: Sequence[Watch], sampling: Sampling, stack: ExitStack) -> li
         _refuse(watches, f"I2AM cannot capture a run on several latents at once ({type(sampling.noise).__name__})")
         return []
     begun = []
-    for watch in sorted(watches, key=lambda watch: watch.acts):
+    for watch in sorted(watches, key=lambda watch: (watch.acts, watch.order)):
         with _Failing(watch, "a run could not be watched"):
             part = watch.begin(sampling)
-            for engine, calls in part.watched:
-                stack.enter_context(installed(sampling.guider, engine, calls))
+            part.install(sampling, stack)
+            sampling.parts.append(part)
             begun.append((watch, part))
     return begun
 
@@ -163,7 +176,7 @@ class _Failing:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
-        if not isinstance(error, Exception) or self._watch.acts:
+        if not isinstance(error, Exception) or isinstance(error, Misplaced) or self._watch.acts:
             return False
         log.warning("%s", self._what, exc_info=error)
         self._watch.fail(f"{type(error).__name__}: {error}")

@@ -1,12 +1,12 @@
 """What I2AM Steer wants of a run: the references of one or both branches, counted otherwise."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...i2am_core.regions import has_aspect_of
+from .caches import caches_of
 from .captured import mask_of
 from .consumers.steer import Steer
 from .engine import Engine
@@ -48,7 +48,7 @@ class SteerWatch(Watch):
             steps = frozenset(settings.selection.step_numbers(max(0, len(sampling.sigmas) - 1)))
         if settings.strength == 1:  # not a bit is to change: the run is not even watched
             return Part()
-        for name in _caches(sampling):
+        for name in caches_of(sampling.guider.model_patcher.wrappers):
             refuse(CACHE.format(name))
         branches = _branches(settings, sampling)
         canvas = _canvas(settings, branches[0], sampling)
@@ -110,9 +110,3 @@ def _check_fits(region: Tensor, sampling: Sampling) -> None:
             f"{grid.width} by {grid.height} cells: another aspect. Paint the mask on a picture of the size that is "
             "sampled."
         )
-
-
-def _caches(sampling: Sampling) -> Iterator[str]:
-    """Names under which packs have put a cache around the model."""
-    for by_key in sampling.guider.model_patcher.wrappers.values():
-        yield from (str(key) for key in by_key if "cache" in str(key).lower())

@@ -33,6 +33,7 @@ class Mechanism:
     name: str
     priority: int
     documented: tuple[Documented, ...]
+    of_text = False  # whether it is about the text, and not about a reference
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         """Prove where the references are in this attention call, or say why it is skipped.

@@ -7,6 +7,7 @@ that the model has, and the attentions of each.
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ....i2am_core.attribution import Layer
@@ -47,6 +48,12 @@ class Sequence:
     text: slice  # the conditioning's own tokens among the columns; empty where they are elsewhere
     references: tuple[TokenGroup, ...] = ()  # reference latents among the columns
     styles: tuple[TokenGroup, ...] = ()  # tokens that USO puts before the text
+    other_text: tuple[slice, ...] = ()  # tokens of the text by further text encoders
+
+    @property
+    def all_text(self) -> Tensor:
+        """Columns of the text, by whichever encoder."""
+        return torch.cat([torch.arange(x.start, x.stop) for x in (self.text, *self.other_text)])
 
     @property
     def picture_span(self) -> slice:

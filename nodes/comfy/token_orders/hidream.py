@@ -1,5 +1,6 @@
 """HiDream-I1 and HiDream-E1."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import torch
@@ -40,7 +41,8 @@ class HiDream(TokenOrder):
             grid = TokenGrid(whole.height, whole.width - columns)
             references = (TokenGroup("reference latent 1", right, grid.cells, grid, "0"),)
         text = slice(whole.cells, whole.cells + call.text)
-        return Sequence(site.layer, TokenGrid(whole.height, columns), picture, picture, text, references)
+        own = Sequence(site.layer, TokenGrid(whole.height, columns), picture, picture, text, references)
+        return dataclasses.replace(own, other_text=(slice(text.stop, text.stop + llama),))
 
     def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         yield from listed(denoiser.double_stream_blocks, "block")

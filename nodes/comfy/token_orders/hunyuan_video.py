@@ -31,10 +31,12 @@ class HunyuanVideo(TokenOrder):
         first = 0 if video_first(call) else texts
         rows = slice(first + before, first + before + grid.cells)
         text = (rows.stop if video_first(call) else 0) + vision_tokens(call)
-        if getattr(model, "cond_type_embedding", None) is not None:
-            text += byt5_tokens(call)  # of 1.5, before the text; else behind it
+        byt5 = text + call.text
+        if getattr(model, "cond_type_embedding", None) is not None:  # of 1.5, before the text; else behind it
+            byt5, text = text, text + byt5_tokens(call)
         groups = [group for x in references for group in frame_groups(REFERENCE, first, x)]
-        return Sequence(site.layer, grid, rows, rows, slice(text, text + call.text), tuple(groups))
+        own, other = slice(text, text + call.text), (slice(byt5, byt5 + byt5_tokens(call)),)
+        return Sequence(site.layer, grid, rows, rows, own, tuple(groups), other_text=other)
 
     def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         refiner = getattr(getattr(denoiser, "txt_in", None), "individual_token_refiner", None)

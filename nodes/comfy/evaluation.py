@@ -1,0 +1,94 @@
+"""Evaluating the model once more, for the latent and the step that a run is at, so that nothing of the run notices.
+
+A run asks ``calc_cond_batch`` (comfy/samplers.py) for the predicted clean latents of each of its conditionings, in
+which areas, masks and strengths are put together already. A wrapper of ours around it may go on to it once more, with
+other conditionings, or with attention changed. Then caches have nothing to remember, random numbers are drawn from a
+fork of the generators, and those that look see nothing.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.patcher_extension
+import torch
+from comfy.model_base import BaseModel
+from comfy.model_management import throw_exception_if_processing_interrupted
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from .caches import without_caches
+from .engine import Engine
+from .hooks import hooked, without_looking
+from .model_calls import ModelCalls
+
+Conditionings = list[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``calc_cond_batch`` was called with in a run, or is to be called with once more.
+
+    ``x [items, C, (frames,) h, w]`` is the noisy latent, ``conds`` are lists of conditionings, or None.
+    """
+
+    executor: Callable[..., list[Tensor]]
+    model: BaseModel
+    conds: Sequence[Conditionings | None]
+    x: Tensor
+    timestep: Tensor
+    model_options: Mapping[str, Any]
+
+    def again(
+        self, watched: "Watched | None" = None, conds: Sequence[Conditionings | None] | None = None
+    ) -> list[Tensor]:
+        """The predicted clean latents of each list of ``conds``, by default the same; zeros where it is None.
+
+        ``watched`` changes the attention calls of it. Raises what its consumers raise, and ComfyUI's interrupt.
+        """
+        throw_exception_if_processing_interrupted()
+        options = without_caches(self.model_options)
+        options["transformer_options"] = without_looking(options["transformer_options"])
+        conds = self.conds if conds is None else conds
+        with ExitStack() as stack:
+            stack.enter_context(forked(self.x.device))
+            if watched is not None:
+                stack.enter_context(watched.installed(self.model, options))
+                arguments = self.model, list(conds), self.x, self.timestep, options
+                stack.enter_context(watched.calls.evaluating(*arguments))
+            return self.executor(self.model, list(conds), self.x, self.timestep, options)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """An engine that is told of the attention calls of one evaluation, and of nothing else in the run."""
+
+    engine: Engine
+    calls: ModelCalls
+
+    @contextmanager
+    def installed(self, model: BaseModel, options: dict[str, Any]) -> Iterator[None]:
+        """In these ``model_options``, which are those of the evaluation alone."""
+        try:
+            original = options["transformer_options"]
+            options["transformer_options"] = hooked(original, model.diffusion_model, self.engine, self.calls)
+            yield
+        finally:
+            self.engine.unhook()
+
+
+def around_evaluations(options: dict[str, Any], key: str, wrapper: Callable) -> None:
+    """Put a function around ``calc_cond_batch``, in the ``transformer_options`` of a run.
+
+    It is called with the executor and what an ``Evaluation`` holds, in that order.
+    """
+    comfy.patcher_extension.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, key, wrapper, options)
+
+
+@contextmanager
+def forked(device: torch.device) -> Iterator[None]:
+    """While what is drawn of random numbers leaves the generators as they were."""
+    devices = [device] if device.type in ("cuda", "xpu") else []
+    with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
+        yield

@@ -1,0 +1,336 @@
+"""What I2AM Effect wants of a run: at some of its steps, the model is evaluated once more for all that is taken away.
+
+The answer of the run itself is compared with those without a reference, a part of one, the text, or with another
+conditioning. Where a context window denoises some frames, the answers of all windows are put together first.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import comfy.patcher_extension
+from comfy.model_management import OOM_EXCEPTION, InterruptProcessingException
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ...i2am_core.attribution import Attribution, Reference
+from ...i2am_core.effect import Cut, Effects, Owner, Removal, Route, owner_names, region_grid
+from ...i2am_core.recording import effects
+from ...i2am_core.recording.effects import EffectRecorder, RegionRemoval, Removed
+from .caches import has_cache
+from .captured import Captured, CaptureWatch
+from .consumers.take_away import TakeAway
+from .engine import Engine
+from .evaluation import Evaluation, Watched, around_evaluations
+from .mechanisms import chosen
+from .mechanisms.text_tokens import TextTokens
+from .model_calls import ModelCalls
+from .other_conditioning import OtherConditioning, in_window
+from .run import Misplaced, Part, Sampling, Watch, watched
+from .steps import step_of
+from .windows import Window
+
+log = logging.getLogger(__name__)
+
+KEY = "i2am effect"
+SHARE = 4  # effects get one part in so many of the budget of Capture
+MOST_EACH_STEP = 4  # references; of more, each is taken away in the first of the measured steps alone
+
+NO_CAPTURE = (
+    "I2AM Effect measures for an I2AM Capture on the same MODEL line, and there is none: put I2AM Capture before or "
+    "behind it, between the model and the sampler."
+)
+SEVERAL = "there are {} I2AM Effect on one MODEL line: keep one."
+NOTHING_READ = (
+    "the model reads no reference through attention that I2AM knows: connect the same conditioning, made without the "
+    "reference, as `without`"
+)
+OUT_OF_MEMORY = "out of memory in the further evaluation: lower the size, or sample without I2AM Effect"
+NO_PLACES = "its tokens have no places in the image"
+IN_WINDOWS = "the video is denoised in context windows, for which regions are not measured"
+NO_BUDGET = "their maps do not fit a quarter of budget_mb of I2AM Capture"
+NOT_EVALUATED = "the model was not evaluated with the {} conditioning in these steps"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is set on I2AM Effect."""
+
+    probe_steps: int = 3
+    regions: int = 0  # on a side; 0 is none
+    cuts: tuple[Cut, ...] = ("taken away",)
+    routes: tuple[Route, ...] = ("everything",)
+    text: bool = False  # whether the text is an owner, too
+    without: list[Any] | None = None  # a conditioning, as nodes hand it on
+
+
+def measured_steps(count: int, steps: int) -> list[int]:
+    """In which of a run's ``steps`` so many are measured, the first always."""
+    count = max(1, min(count, steps))
+    return sorted({n * steps // (2 * count) for n in range(count)} | set(range(count)))[:count] if steps else []
+
+
+def effect_with(model: ModelPatcher, settings: Settings) -> ModelPatcher:
+    """A clone of the model whose every sampling run is measured."""
+    return watched(model, EffectWatch(settings))
+
+
+class EffectWatch(Watch):
+    """An Effect on the MODEL line."""
+
+    order = 1  # after Capture
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def begin(self, sampling: Sampling) -> "Measured":
+        """Raises Misplaced without a Capture, or where the conditioning to compare with does not fit the run."""
+        captured = [part for part in sampling.parts if isinstance(part, Captured)]
+        if not any(isinstance(watch, CaptureWatch) for watch in sampling.watches):
+            raise Misplaced(NO_CAPTURE)
+        if (count := sum(isinstance(watch, EffectWatch) for watch in sampling.watches)) > 1:
+            raise Misplaced(SEVERAL.format(count))
+        without = self.settings.without
+        other = None if without is None else OtherConditioning(without, sampling.guider)
+        return Measured([Measuring(self.settings, one, sampling, other) for one in captured], other)
+
+
+class Measured(Part):
+    """One run, measured for each Capture on the line."""
+
+    def __init__(self, measuring: Sequence["Measuring"], other: OtherConditioning | None) -> None:
+        super().__init__()
+        self.measuring, self.other = measuring, other
+
+    def install(self, sampling: Sampling, stack: ExitStack) -> None:
+        options = sampling.guider.model_options["transformer_options"]
+        around_evaluations(options, KEY, self._evaluated)
+        comfy.patcher_extension.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, self._sampled, options)
+        if self.other is not None:
+            stack.callback(self.other.clean_up)
+
+    def finish(self, sampling: Sampling, output: Tensor) -> None:
+        """Hand the effects to the captures."""
+        for one in self.measuring:
+            one.captured.measured = one.finished
+
+    def _evaluated(self, executor: Callable, *arguments: Any) -> list[Tensor]:
+        output: list[Tensor] = executor(*arguments)
+        for one in self.measuring:
+            one.evaluated(Evaluation(executor, *arguments), output)
+        return output
+
+    def _sampled(
+        self, executor: Callable, guider: Any, sigmas: Tensor, extra_args: Any, callback: Any, noise: Tensor,
+        latent_image: Tensor | None = None, denoise_mask: Tensor | None = None, *arguments: Any,
+    ) -> Any:  # fmt: skip
+        for one in self.measuring:
+            one.painted_on = (latent_image, denoise_mask)
+        if self.other is not None:
+            self.other.prepare(guider, noise, latent_image, denoise_mask, extra_args.get("seed"))
+        return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *arguments)
+
+
+class Measuring:
+    """The effects in one run, in the branch that a Capture watches."""
+
+    def __init__(
+        self, settings: Settings, captured: Captured, sampling: Sampling, other: OtherConditioning | None
+    ) -> None:
+        capture = captured.capture.settings
+        self.settings, self.captured, self.sampling, self.other = settings, captured, sampling, other
+        self.branch = capture.branch
+        self.painted_on: tuple[Tensor | None, Tensor | None] = (None, None)
+        noise, self.sigmas = sampling.noise, captured.record.recorder.sigmas
+        steps = measured_steps(settings.probe_steps, captured.record.recorder.steps)
+        budget = capture.budget_bytes // SHARE
+        captured.record.recorder.reserve(budget)
+        self.recorder = EffectRecorder(noise.shape, len(steps), budget, self._as_latent)
+        self._due, self._first = steps, True
+        self._step, self._in_windows = 0, False
+        self._moments = self._model_calls(Engine([], []))
+
+    def evaluated(self, evaluation: Evaluation, output: Sequence[Tensor]) -> None:
+        """Measure, where one of the steps is due: ``output`` is what the run got. Nothing of it stays on the device."""
+        try:
+            present = self._moments.recognised(
+                evaluation.model, list(evaluation.conds), evaluation.x, evaluation.timestep, evaluation.model_options
+            )
+            lists = [n for n, own in enumerate(present.lists) if own is not None]
+            if lists and self._is_due(float(evaluation.timestep.max()), present.window):
+                self._measure(evaluation, output, lists[0], present.window)
+        except InterruptProcessingException:
+            raise
+        except Exception as error:
+            log.warning("an effect could not be measured", exc_info=True)
+            self.recorder.why_not("references", f"{type(error).__name__}: {error}")
+
+    def finished(self, attribution: Attribution) -> Effects:
+        """The effects, whose references are numbered as in the attribution of the same run."""
+        if self._first:
+            self.recorder.why_not("references", NOT_EVALUATED.format(self.branch))
+        elif self.recorder.is_empty:
+            self.recorder.why_not("references", NOTHING_READ)
+        known = self.captured.record.recorder.references
+        numbers = {_identity(reference): number for number, reference in enumerate(attribution.references)}
+        return self.recorder.freeze({n: numbers[key] for n, x in enumerate(known) if (key := _identity(x)) in numbers})
+
+    # When
+
+    def _is_due(self, sigma: float, window: Window | None) -> bool:
+        """Whether to measure now: in the first evaluation of a step that is due, or in a further window of it."""
+        if window is not None and not window.is_first:
+            return self._in_windows
+        self._step = step_of(sigma, self.sigmas, self._step)
+        due = any(step <= self._step for step in self._due)
+        self._due = [step for step in self._due if step > self._step]
+        self._in_windows = due and window is not None
+        return due
+
+    # What
+
+    def _measure(self, evaluation: Evaluation, output: Sequence[Tensor], place: int, window: Window | None) -> None:
+        alone = [conds if n == place else None for n, conds in enumerate(evaluation.conds)]
+        others = any(conds for n, conds in enumerate(evaluation.conds) if n != place)
+        evaluation = replace(evaluation, conds=alone)
+        part = None if window is None else effects.Part(window.frames, window.weight)
+        add = partial(self.recorder.add, self._step, part=part)
+        if has_cache(evaluation.model_options):  # the run's answer may be one that a cache remembered
+            with self._evaluating("references"):
+                add(None, evaluation.again()[place])
+        else:
+            add(None, output[place])
+            if others and self._first:  # they were in one batch with it, perhaps, which is rounded otherwise
+                with self._evaluating("references"):
+                    add("nothing", evaluation.again()[place])
+        for name, removed in self._removals(window):
+            if not self.recorder.is_unmeasured(name):
+                with self._evaluating(name):
+                    self._add_without(removed, evaluation, place, add)
+        if self.other is not None:
+            self._compare(evaluation, place, window, add)
+        if window is None:
+            self.recorder.end_step()
+        self._first = False
+
+    def _removals(self, window: Window | None) -> Iterator[tuple[str, Removal | RegionRemoval]]:
+        """What is taken away in this step, each with its name for a person."""
+        references = self._references()
+        names = self._names()
+        owners: list[Owner] = list(references) if self._first or len(references) <= MOST_EACH_STEP else []
+        owners += ["all references"] if len(references) > 1 else []
+        owners += ["text"] if self.settings.text else []
+        for owner in owners:
+            for route in self.settings.routes:
+                yield names[owner], Removal(self._step, owner, route)
+        if self._first and self.settings.regions:
+            for number, reference in references.items():
+                yield from self._regions(number, reference, names[number], window)
+
+    def _regions(
+        self, number: int, reference: Reference, name: str, window: Window | None
+    ) -> Iterator[tuple[str, RegionRemoval]]:
+        name = f"regions of {name}"
+        grid = region_grid(reference.grid, self.settings.regions) if reference.grid is not None else None
+        if grid is None:
+            self.recorder.why_not(name, NO_PLACES)
+        elif window is not None:
+            self.recorder.why_not(name, IN_WINDOWS)
+        elif not self.recorder.regions_fit(len(self.settings.cuts) * grid.cells):
+            self.recorder.why_not(name, NO_BUDGET)
+        else:
+            route = self.settings.routes[0]
+            for cut in self.settings.cuts:
+                for region in range(grid.cells):
+                    yield name, RegionRemoval(self._step, route, number, cut, grid, region)
+
+    def _add_without(
+        self,
+        removed: Removal | RegionRemoval,
+        evaluation: Evaluation,
+        place: int,
+        add: Callable[[Removed, Tensor], None],
+    ) -> None:
+        """Evaluate without it."""
+        consumer = TakeAway(removed, self.captured.record.recorder.number_of)
+        mechanisms = chosen(self.captured.capture.settings.mechanism)
+        of_text = [TextTokens()] if consumer.owner == "text" else []
+        engine = Engine([*mechanisms, *of_text], [consumer])
+        prediction = evaluation.again(Watched(engine, self._model_calls(engine)))[place]
+        if consumer.changed:
+            add(removed, prediction)
+        elif isinstance(removed, Removal):
+            self.recorder.no_effect(removed)
+
+    def _compare(
+        self, evaluation: Evaluation, place: int, window: Window | None, add: Callable[[Removed, Tensor], None]
+    ) -> None:
+        """Evaluate with the other conditioning in the place of the run's own."""
+        assert self.other is not None
+        name = owner_names([])["conditioning"]
+        if self.recorder.is_unmeasured(name):
+            return
+        with self._evaluating(name), self.other.in_place(self.branch, self.sampling.guider) as conds:
+            if window is not None:
+                conds = in_window(conds, evaluation, self.sampling.noise.shape)
+            lists = [conds if n == place else None for n in range(len(evaluation.conds))]
+            add(Removal(self._step, "conditioning"), evaluation.again(conds=lists)[place])
+
+    # How
+
+    @contextmanager
+    def _evaluating(self, name: str) -> Iterator[None]:
+        """Around one more evaluation: what goes wrong in it is a reason why this is not measured."""
+        begun = time.perf_counter()
+        try:
+            yield
+        except InterruptProcessingException:
+            raise
+        except OOM_EXCEPTION:
+            self.recorder.why_not(name, OUT_OF_MEMORY)
+        except Exception as error:
+            log.info("the effect of %s was not measured", name, exc_info=True)
+            self.recorder.why_not(
+                name, str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            )
+        finally:
+            self.recorder.evaluations += 1
+            self.recorder.seconds += time.perf_counter() - begun
+
+    def _references(self) -> dict[int, Reference]:
+        """By number, without class tokens, which are taken away with their image."""
+        recorder = self.captured.record.recorder
+        known = {number: recorder.references[number] for number in recorder.counted}
+        images = {x.key for x in known.values() if x.grid is not None and x.key}
+        return {number: x for number, x in known.items() if x.grid is not None or x.key not in images}
+
+    def _names(self) -> dict[Owner, str]:
+        """What owners are called: references as a person counts them."""
+        recorder = self.captured.record.recorder
+        counted = recorder.counted
+        names = owner_names(recorder.references[number].name for number in counted)
+        by_number: dict[Owner, str] = {number: names[n] for n, number in enumerate(counted)}
+        return names | by_number
+
+    def _model_calls(self, engine: Engine) -> ModelCalls:
+        capture, sampling = self.captured, self.sampling
+        return ModelCalls(sampling.guider, [self.branch], sampling.noise, self.sigmas, capture.calls.regions, engine)
+
+    def _as_latent(self, prediction: Tensor) -> Tensor:
+        """The latent that a VAE takes: outside the inpainting mask of a run, it is the one that is painted on."""
+        image, mask = self.painted_on
+        if image is not None and mask is not None:
+            image, mask = (x.to(prediction) for x in (image, mask))
+            prediction = prediction * mask + image * (1 - mask)
+        latent: Tensor = self.sampling.guider.model_patcher.model.process_latent_out(prediction)
+        return latent
+
+
+def _identity(reference: Reference) -> tuple:
+    """What tells a reference from others of a run."""
+    return reference.name, reference.key, reference.grid is None, reference.grid is not None or reference.tokens

@@ -1,0 +1,54 @@
+"""The text, which is no reference: where it is in an attention call. For measuring what it caused.
+
+It is not among the mechanisms that a user can choose, and nothing of it is recorded.
+"""
+
+from ....i2am_core.attribution import Layer
+from ....i2am_core.tokens import Index, TokenGrid, TokenGroup
+from ..located import CallSite, Chunk, Located, ModelCall, Skip
+from ..token_orders import sequence_of
+from ..token_orders.wan import OTHER_ROLES, role_of, video_grid
+from .base import NOT_THE_FEATURE_MAP, Mechanism
+
+NAME = "text"
+NO_TEXT = "attention that holds no text"
+
+
+class TextTokens(Mechanism):
+    """The columns of the conditioning's text: what references have of these is theirs, see ``TakeAway``."""
+
+    name = NAME
+    priority = 0
+    documented = ()
+    of_text = True
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
+        if "UNetModel" in call.family:
+            return _in_unet(site)
+        if "WanModel" in call.family:
+            role = role_of(site, call)
+            if role != "text":
+                return Skip(OTHER_ROLES.get(role, "self-attention of the video"), absent=bool(role))
+            return _located(site, video_grid(call.x, call.denoiser.patch_size), slice(None), slice(0, site.keys))
+        sequence = sequence_of(site, call)
+        if isinstance(sequence, Skip):
+            return sequence
+        text = sequence.all_text
+        if len(text) == 0:
+            return Skip(NO_TEXT, absent=True)
+        return sequence.located(site, (TokenGroup(NAME, text, len(text)),))
+
+
+def _in_unet(site: CallSite) -> Located | Skip:
+    if site.role == "attn1":
+        return Skip(NO_TEXT, absent=True)
+    if site.role != "attn2" or site.changed:
+        return Skip("cross-attention that another pack has changed: whether it holds the text is not known")
+    if site.grid is None or site.grid.cells != site.queries:
+        return Skip(NOT_THE_FEATURE_MAP.format(site.queries, site.grid))
+    return _located(site, site.grid, slice(None), slice(0, site.keys))
+
+
+def _located(site: CallSite, grid: TokenGrid, rows: Index, columns: slice) -> Located:
+    group = TokenGroup(NAME, columns, columns.stop - columns.start)
+    return Located(Layer(site.layer, grid, site.heads), rows, site.keys, (group,))
