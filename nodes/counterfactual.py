@@ -71,8 +71,9 @@ class I2AMCounterfactual(io.ComfyNode):
         effects, removals = _removals(attribution, owner_of(attribution, effect_of, reference))
         inside = _positions(attribution, item)
         removal = _chosen(effects, removals, step, inside)
-        predictions = [effects.predictions[removal.step, owner] for owner in (None, removal.owner)]
-        latents = [{"samples": x[item : item + 1].float()} for x in predictions]  # [1, C, (frames,) h, w]
+        with_ = effects.predictions[removal.step, None]
+        without = effects.predictions.get((removal.step, removal.owner), with_)
+        latents = [{"samples": x[item : item + 1].float()} for x in (with_, without)]  # [1, C, (frames,) h, w]
         return io.NodeOutput(*latents, _label(attribution, _alone(effects, removal), removal, inside))
 
 
@@ -88,14 +89,16 @@ def _removals(attribution: Attribution, owner: Owner) -> tuple[Effects, list[Rem
     routes = effects.routes(owner)
     if not routes:
         names = owner_names(reference.name for reference in attribution.references)
-        reason = effects.unmeasured.get(names[owner], "")
+        reason = effects.unmeasured.get(
+            names[owner], "" if owner == "text" else effects.unmeasured.get("references", "")
+        )
         raise errors.NotMeasured(owner, names[owner], reason=reason, measured=[names[x] for x in effects.owners])
     return effects, [Removal(step, owner, routes[0]) for step in effects.steps(owner, routes[0])]
 
 
 def _chosen(effects: Effects, removals: list[Removal], step: int, inside: Tensor) -> Removal:
     """The removal in this step, or the one in which most changes. Raises ValueError where there is none to decode."""
-    kept = {x.step: x for x in removals if {(x.step, None), (x.step, x.owner)} <= effects.predictions.keys()}
+    kept = {x.step: x for x in removals if _is_kept(effects, x)}
     measured = [x.step for x in removals]
     others = f"set step to one of {', '.join(map(str, kept))}, or to -1 for the one in which most changes"
     raised = "raise budget_mb of I2AM Capture and sample again"
@@ -110,6 +113,14 @@ def _chosen(effects: Effects, removals: list[Removal], step: int, inside: Tensor
             f"of step {step}, what the model aimed at was not kept within budget_mb: {others}, or {raised}."
         )
     return kept[step]
+
+
+def _is_kept(effects: Effects, removal: Removal) -> bool:
+    """Whether both latents are there. Where nothing read what was taken away, they are one and the same."""
+    same = not effects.maps[removal].any()
+    return (removal.step, None) in effects.predictions and (
+        same or (removal.step, removal.owner) in effects.predictions
+    )
 
 
 def _alone(effects: Effects, removal: Removal) -> Effects:

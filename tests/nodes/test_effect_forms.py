@@ -433,6 +433,14 @@ class TestCounterfactual:
         with pytest.raises(ValueError, match=r"I2AM Effect measured nothing in this run \(the text: no tokens\)"):
             self.without(with_effects(one, maps={}, unmeasured={"the text": "no tokens"}))
 
+    def test_what_nothing_reads_has_one_latent(self, one):
+        """The effect is exactly 0, so that the model is not evaluated without it."""
+        zero = {Removal(step, "text"): torch.zeros_like(one.effects.floor) for step in MEASURED}
+        unread = with_effects(one, maps={**one.effects.maps, **zero})
+        with_, without, label = self.without(unread, 3, effect_of="text")
+        assert torch.equal(with_, without) and torch.equal(with_, self.without(one, 3)[0])
+        assert label.endswith("no effect: not a digit changes")
+
     def test_the_stock_vae_decodes_both(self, graph, one):
         import nodes as comfyui_nodes
 
