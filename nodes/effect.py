@@ -69,8 +69,8 @@ class I2AMEffect(io.ComfyNode):
                 io.Conditioning.Input(
                     "without",
                     optional=True,
-                    tooltip="The same conditioning, made without the reference: the wire before the node that adds it. For "
-                    "references that attention does not show.",
+                    tooltip="The same conditioning, made without the reference: the wire before the node that adds it. "
+                    "For references that attention does not show.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The same model, measured. Goes to any sampler.")],

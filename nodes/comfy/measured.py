@@ -51,6 +51,7 @@ NOTHING_READ = (
     "reference, as `without`"
 )
 OUT_OF_MEMORY = "out of memory in the further evaluation: lower the size, or sample without I2AM Effect"
+NO_TEXT = "the conditioning has no tokens of text in any attention that was observed"
 NO_PLACES = "its tokens have no places in the image"
 IN_WINDOWS = "the video is denoised in context windows, for which regions are not measured"
 NO_BUDGET = "their maps do not fit a quarter of budget_mb of I2AM Capture"
@@ -264,6 +265,8 @@ class Measuring:
         prediction = evaluation.again(Watched(engine, self._model_calls(engine)))[place]
         if consumer.changed:
             add(removed, prediction)
+        elif consumer.owner == "text":
+            self.recorder.why_not(owner_names([])["text"], NO_TEXT)
         elif isinstance(removed, Removal):
             self.recorder.no_effect(removed)
 
