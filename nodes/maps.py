@@ -22,7 +22,7 @@ from .selections import (
     selection_inputs,
     selection_of,
 )
-from .wording import check_attention, in_words
+from .wording import check_attention, check_regions, in_words
 
 BYTES = 28  # of the three outputs, for each pixel of a map: seven numbers
 
@@ -126,6 +126,8 @@ class I2AMMaps(io.ComfyNode):
         side = DIRECTIONS[direction]
         if normalization == EFFECT:
             owner = owner_of(attribution, effect_of, reference)
+            if side == "g2r" and isinstance(owner, int):
+                check_regions(attribution, owner)
             maps = core.effect_maps(attribution, side, level, selection, owner, effect_through)
             about = _effect(attribution, level, owner, effect_through)
         else:

@@ -9,7 +9,7 @@ from .checked import checked
 from .images import as_batch, choose, generated_picture, reference_image, size_for, size_of
 from .schema import AttributionHandle, Schema
 from .selections import DIRECTIONS, number_inputs, selection_inputs, selection_of
-from .wording import check_attention, in_words
+from .wording import check_attention, check_regions, in_words
 
 BY: dict[str, Cut | None] = {
     "attention": None,
@@ -90,6 +90,7 @@ class I2AMSpecificReference(io.ComfyNode):
             check_attention(attribution)
             result = specific(attribution, marked, DIRECTIONS[direction], selection)
         else:
+            check_regions(attribution, reference)
             result = specific_effect(attribution, marked, DIRECTIONS[direction], selection, cut)
         picture = None if image is None else choose(image, map_on)
         heat = core.heat(result.values[None], size_for(map_on.grid) if picture is None else size_of(picture))

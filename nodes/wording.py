@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..i2am_core import Attribution, Certainty, errors, printable
+from ..i2am_core import Attribution, Certainty, errors, owner_names, printable
 from .comfy.refusal import LONGEST
 
 NO_PAIRS = (
@@ -32,6 +32,15 @@ def check_attention(attribution: Attribution) -> None:
     """Raises ValueError where there are effects alone, whatever is selected of attention."""
     if not attribution.entries:
         raise ValueError(f"{NO_ATTENTION}.")
+
+
+def check_regions(attribution: Attribution, reference: int) -> None:
+    """Raises ValueError with the reason where regions of a reference were to be measured, and could not be."""
+    if attribution.effects is not None and 0 <= reference < len(attribution.references):
+        name = owner_names(x.name for x in attribution.references)[reference]
+        reason = attribution.effects.unmeasured.get(f"regions of {name}")
+        if reason and not any(number == reference for number, _ in attribution.effects.regions):
+            raise ValueError(f"regions of {name} were not measured: {reason}.")
 
 
 @contextmanager
@@ -133,6 +142,8 @@ def _not_measured(error: errors.NotMeasured) -> str:
         "text": "set owners of I2AM Effect to 'references and text' and sample again, or effect_of to one of these",
         "conditioning": "connect without of I2AM Effect and sample again, or set effect_of to one of these",
     }.get(str(error.owner), "choose one of these in effect_of and reference")
+    if error.reason:
+        advice = "see to that and sample again, or choose one of these in effect_of and reference"
     way = ""
     if any(measured.startswith(error.name) for measured in error.measured):
         way = " directly" if error.route == "directly" else " through everything"

@@ -25,9 +25,11 @@ from i2am_pack.i2am_core import Removal
 from i2am_pack.i2am_core.showing import render
 from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.counterfactual import I2AMCounterfactual
+from i2am_pack.nodes.effect import I2AMEffect
 from i2am_pack.nodes.imacs import I2AMIMACS
 from i2am_pack.nodes.maps import I2AMMaps
 from i2am_pack.nodes.specific_reference import I2AMSpecificReference
+from i2am_pack.nodes.steer import I2AMSteer
 
 SELECTION = dict(steps="all", layers="all", heads="all", reference=0, item=0)
 MAPS = SELECTION | dict(
@@ -486,6 +488,67 @@ class TestCollect:
         bare = dataclasses.replace(alone, effects=None, skipped={"cross-attention": 3})
         with pytest.raises(ValueError, match=r"or choose another branch\.$"):
             collect(bare)
+
+
+@pytest.fixture(scope="module")
+def run(graph):
+    model, handle = graph.capture()
+    out = graph.sample(I2AMEffect.execute(model, 1, 2, "both", "both", "references and text").args[0], steps=1)
+    return I2AMCollect.execute(handle, out).args[0], out["samples"]
+
+
+class TestARun:
+    """Of one step of Euler's, whose latent is what the model aims at."""
+
+    @pytest.mark.parametrize("item", [0, 1])
+    def test_the_latents_are_those_of_runs_with_and_without_it(self, graph, run, item):
+        attribution, samples = run
+        muted = I2AMSteer.execute(
+            graph.model, 0.0, "attention", -1, "everything", "both", "all", "all", "all", "auto"
+        ).args[0]
+        expected = samples, graph.sample(muted, steps=1)["samples"]
+        latents = I2AMCounterfactual.execute(attribution, 0, 0, item).args[:2]
+        for latent, whole in zip(latents, expected, strict=True):
+            torch.testing.assert_close(latent["samples"], whole[item : item + 1].cpu(), atol=1e-5, rtol=1e-5)
+        assert (expected[0] - expected[1]).abs().max() > 0.1
+
+    def test_the_map_is_their_difference(self, run):
+        attribution, _ = run
+        _, _, mask, (label,) = show(attribution)
+        with_, without = (x["samples"] for x in I2AMCounterfactual.execute(attribution, 0, 0, 0).args[:2])
+        inside = attribution.mask_on_latent()[0].view(16, 16)
+        difference = (with_ - without)[0].double().square().mean(0).sqrt().float()
+        torch.testing.assert_close(by_hand(attribution, steps=[0])[inside], difference[inside], atol=1e-5, rtol=1e-5)
+        same(mask, by_hand(attribution, steps=[0])[None])
+        assert label.endswith(" latent units, measured")
+
+    def test_what_could_not_be_measured_has_its_reason(self, run):
+        """The demo model has no text at all."""
+        why = r"of the text \(the conditioning has no tokens of text in .*\), but that of .*: see to that and sample again"
+        for use in (
+            lambda: I2AMCounterfactual.execute(run[0], 0, 0, 0, "text"),
+            lambda: show(run[0], effect_of="text"),
+        ):
+            with pytest.raises(ValueError, match=why):
+                use()
+
+    @pytest.mark.parametrize("cut", ["taken away", "only this left"])
+    def test_regions_answer(self, graph, run, cut):
+        region = torch.zeros(1, 64, 64)
+        region[:, 16:40, 8:32] = 1
+        mask = I2AMSpecificReference.execute(run[0], region, **SPECIFIC, by=f"effect: {cut}").args[2]
+        assert mask.max() == 1 and mask.min() == 0
+
+
+def test_regions_that_could_not_be_measured_have_their_reason(one):
+    reasons = {"regions of reference 0 ('demo reference')": "their maps do not fit"}
+    tried = with_effects(one, regions={}, unmeasured=reasons)
+    why = r"regions of reference 0 \('demo reference'\) were not measured: their maps do not fit\."
+    with pytest.raises(ValueError, match=why):
+        show(tried, **ON_REFERENCE)
+    with pytest.raises(ValueError, match=why):
+        I2AMSpecificReference.execute(tried, torch.ones(1, 64, 64), **SPECIFIC, by="effect: taken away")
+    assert "measured" in show(tried)[3][0]
 
 
 def test_a_reference_without_a_layout_has_no_regions(several):

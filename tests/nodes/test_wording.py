@@ -31,7 +31,10 @@ CASES = [
     (errors.NoEffects(), "place I2AM Effect beside I2AM Capture on the MODEL line, and sample again"),
     (errors.NoEffects(["the text: no tokens"]), "measured nothing in this run (the text: no tokens): see to that"),
     (errors.NotMeasured(2, "C", measured=["A", "B"]), "that of A; B: choose one of these in effect_of and ref"),
-    (errors.NotMeasured(2, "C", reason="why", measured=["A"]), "the effect of C (why), but that of A"),
+    (
+        errors.NotMeasured(2, "C", reason="why", measured=["A"]),
+        "of C (why), but that of A: see to that and sample again",
+    ),
     (errors.NotMeasured("text", "the text", measured=["A"]), "set owners of I2AM Effect to 'references and text'"),
     (errors.NotMeasured("conditioning", "all that", measured=["A"]), "connect without of I2AM Effect"),
     (errors.NotMeasured("all references", "all", measured=["A"]), "choose one of these in effect_of"),
