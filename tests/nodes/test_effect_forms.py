@@ -524,7 +524,7 @@ class TestARun:
 
     def test_what_could_not_be_measured_has_its_reason(self, run):
         """The demo model has no text at all."""
-        why = r"of the text \(the conditioning has no tokens of text in .*\), but that of .*: see to that and sample again"
+        why = r"of the text \(the conditioning has no tokens of text in .*\), but that of .*: see to that and sample"
         for use in (
             lambda: I2AMCounterfactual.execute(run[0], 0, 0, 0, "text"),
             lambda: show(run[0], effect_of="text"),
