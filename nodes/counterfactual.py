@@ -49,11 +49,11 @@ class I2AMCounterfactual(io.ComfyNode):
             outputs=[
                 io.Latent.Output(
                     display_name="with_reference",
-                    tooltip="What the model aimed at in this step, as the run went. For VAE Decode.",
+                    tooltip="The picture that the model predicted in this step, as the run went. For VAE Decode.",
                 ),
                 io.Latent.Output(
                     display_name="without_reference",
-                    tooltip="What it would have aimed at in the same step without it. For VAE Decode.",
+                    tooltip="What it would have predicted in the same step without it. For VAE Decode.",
                 ),
                 io.String.Output(
                     display_name="label", tooltip="What was taken away, in which step, and how much that changes."
@@ -103,14 +103,14 @@ def _chosen(effects: Effects, removals: list[Removal], step: int, inside: Tensor
     others = f"set step to one of {', '.join(map(str, kept))}, or to -1 for the one in which most changes"
     raised = "raise budget_mb of I2AM Capture and sample again"
     if not kept:
-        raise ValueError(f"what the model aimed at was not kept within budget_mb: {raised}.")
+        raise ValueError(f"the predictions with and without it were not kept within budget_mb: {raised}.")
     if step == STRONGEST:
         return max(kept.values(), key=lambda x: _alone(effects, x).strength(x.owner, x.route, inside))
     if step not in measured:
         raise ValueError(f"I2AM Effect did not measure this in step {step}: {others}.")
     if step not in kept:
         raise ValueError(
-            f"of step {step}, what the model aimed at was not kept within budget_mb: {others}, or {raised}."
+            f"the predictions of step {step} were not kept within budget_mb: {others}, or {raised}."
         )
     return kept[step]
 
