@@ -109,9 +109,7 @@ def _chosen(effects: Effects, removals: list[Removal], step: int, inside: Tensor
     if step not in measured:
         raise ValueError(f"I2AM Effect did not measure this in step {step}: {others}.")
     if step not in kept:
-        raise ValueError(
-            f"the predictions of step {step} were not kept within budget_mb: {others}, or {raised}."
-        )
+        raise ValueError(f"the predictions of step {step} were not kept within budget_mb: {others}, or {raised}.")
     return kept[step]
 
 

@@ -419,7 +419,9 @@ class TestCounterfactual:
             self.without(one, **given)
 
     def test_what_was_not_kept_is_said(self, plain, one):
-        with pytest.raises(ValueError, match=r"predictions with and without it were not kept .*: raise budget_mb of I2AM Capture"):
+        with pytest.raises(
+            ValueError, match=r"predictions with and without it were not kept .*: raise budget_mb of I2AM Capture"
+        ):
             self.without(measured(plain, predicted=()))
         with pytest.raises(
             ValueError, match="predictions of step 3 were not kept within budget_mb: set step to one of 0, 2"
