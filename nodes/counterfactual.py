@@ -98,19 +98,19 @@ def _removals(attribution: Attribution, owner: Owner) -> tuple[Effects, list[Rem
 
 def _chosen(effects: Effects, removals: list[Removal], step: int, inside: Tensor) -> Removal:
     """The removal in this step, or the one in which most changes. Raises ValueError where there is none to decode."""
-    kept = {x.step: x for x in removals if _is_kept(effects, x)}
+    decodable = {x.step: x for x in removals if _is_kept(effects, x)}
     measured = [x.step for x in removals]
-    others = f"set step to one of {', '.join(map(str, kept))}, or to -1 for the one in which most changes"
+    others = f"set step to one of {', '.join(map(str, decodable))}, or to -1 for the one in which most changes"
     raised = "raise budget_mb of I2AM Capture and sample again"
-    if not kept:
+    if not decodable:
         raise ValueError(f"the predictions with and without it were not kept within budget_mb: {raised}.")
     if step == STRONGEST:
-        return max(kept.values(), key=lambda x: _alone(effects, x).strength(x.owner, x.route, inside))
+        return max(decodable.values(), key=lambda x: _alone(effects, x).strength(x.owner, x.route, inside))
     if step not in measured:
         raise ValueError(f"I2AM Effect did not measure this in step {step}: {others}.")
-    if step not in kept:
+    if step not in decodable:
         raise ValueError(f"the predictions of step {step} were not kept within budget_mb: {others}, or {raised}.")
-    return kept[step]
+    return decodable[step]
 
 
 def _is_kept(effects: Effects, removal: Removal) -> bool:

@@ -378,8 +378,8 @@ class TestCounterfactual:
     def test_by_itself_it_takes_the_step_in_which_most_changes(self, one):
         assert max(LARGEST, key=LARGEST.get) == 2
         assert "as seen from step 2 " in self.without(one)[2]
-        kept = {key: x for key, x in one.effects.predictions.items() if key[0] != 2}
-        assert "as seen from step 0 " in self.without(with_effects(one, predictions=kept))[2]
+        others = {key: x for key, x in one.effects.predictions.items() if key[0] != 2}
+        assert "as seen from step 0 " in self.without(with_effects(one, predictions=others))[2]
 
     def test_the_first_of_its_ways(self, plain):
         directly = measured(plain, routes=("directly",))
