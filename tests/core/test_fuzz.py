@@ -55,7 +55,7 @@ def test_what_is_not_refused_is_noticed(path, monkeypatch):
     data = path.read_bytes()
     assert came_of(path) == "refused"
     path.write_bytes(data)
-    monkeypatch.setattr(reading, "_check_values", lambda name, values, low, high: values)
+    monkeypatch.setattr(reading, "check_values", lambda name, values, low, high: values)
     assert came_of(path) == "late"
 
 
