@@ -47,5 +47,5 @@ def without_attention(attribution, references=True):
         row_sums={},
         mechanism="",
         pictures={name: x for name, x in attribution.pictures.items() if references or "reference" not in name},
-        notes=("no attention was captured: no mechanism reads a reference in this model",),
+        notes=("no mechanism reads a reference in this model",),
     )
