@@ -194,21 +194,14 @@ def test_what_has_no_effects_is_written_as_ever(attribution, caused, tmp_path):
     path = tmp_path / "run.i2am.safetensors"
     save(attribution, path)
     header = written_as(path)
-    assert header["version"] == 2 and "effects" not in header
+    assert list(header) == [
+        *("version", "references", "layers", "entries", "reference_grids", "bins", "sigmas", "items", "heads", "grid"),
+        *("mechanism", "branch", "captured_calls", "skipped", "row_sums", "notes"),
+    ]
+    assert header["version"] == 2
     save(caused, path)
     header = written_as(path)
     assert header["version"] == 3 and header["effects"]["evaluations"] == 17
-
-
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "tests/fixtures/attributions").glob("*.safetensors")), ids=lambda p: p.name
-)
-def test_a_file_without_effects_is_saved_again_as_it_was(path, tmp_path):
-    if written_as(path)["version"] == 2:
-        save(load(path), tmp_path / "again.safetensors")
-        assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
-    else:
-        assert written_as(path)["version"] == 1
 
 
 def in_detail(attribution, heads, half):
