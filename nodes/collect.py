@@ -35,7 +35,7 @@ class I2AMCollect(io.ComfyNode):
         attribution = capture.find(samples["samples"])
         if not attribution.entries and not _was_measured(attribution.effects):
             why = _no_attention(attribution, capture.settings.mechanism)
-            raise ValueError(f"{why} {_no_effect(attribution.effects)}".strip())
+            raise ValueError(f"{why} {_no_effect(attribution.effects)}")
         return io.NodeOutput(attribution, samples, attribution.summary())
 
 
@@ -57,8 +57,8 @@ def _no_attention(attribution: Attribution, mechanism: str) -> str:
 
 
 def _no_effect(effects: Effects | None) -> str:
-    """Why nothing was measured, in a sentence; "" where nobody wanted it."""
+    """Why nothing was measured, or what to do for it, in a sentence."""
     if effects is None:
-        return ""
+        return "What a reference causes can be measured without attention: by I2AM Effect, with its input without."
     reasons = "; ".join(f"{what}: {reason}" for what, reason in effects.unmeasured.items())
     return "I2AM Effect measured nothing" + (f" ({reasons})." if reasons else ".")

@@ -486,9 +486,11 @@ class TestCollect:
         ):
             collect(unseen)
 
-    def test_without_effect_on_the_line_it_is_not_mentioned(self, collect, alone):
+    def test_without_effect_on_the_line_it_is_what_to_do(self, collect, alone):
         bare = dataclasses.replace(alone, effects=None, skipped={"cross-attention": 3})
-        with pytest.raises(ValueError, match=r"or choose another branch\.$"):
+        with pytest.raises(
+            ValueError, match=r"or choose another branch\. What .* by I2AM Effect, with its input without\.$"
+        ):
             collect(bare)
 
 
