@@ -26,7 +26,7 @@ NOT_TAKEN = "I2AM Effect: the model cannot take the conditioning `without` ({}):
 SAME = (
     "I2AM Effect: the conditioning `without` is the same as the run's own, so that nothing would be compared: connect "
     "the wire before the node that adds the reference. A reference that is part of the latent (a first frame, a "
-    "canvas) is in no conditioning."
+    "canvas) or of the model (an adapter) is in no conditioning."
 )
 EMPTY = "I2AM Effect: the conditioning `without` is empty: connect the run's own, made without the reference."
 

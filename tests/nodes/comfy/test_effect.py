@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Sequence
 
 import pytest
+import torch
 from by_hand import ByHand
 from effect_oracle import Counterfactuals, Steers
 from effects_of import close, measured
 from token_places import TOKENS, Tokens
 
 from i2am_pack.i2am_core.effect import Removal
+from i2am_pack.nodes.comfy.measured import measured_steps
 
 BOTH = ("everything", "directly")
 CUTS = ("taken away", "only this left")
@@ -101,3 +103,43 @@ def test_the_effect_of_each_region_by_both_cuts(name, route):
         for number in range(grid[0] * grid[1]):
             expected = by_hand.effect(0, (reference, cut, number), compared_with)
             close(regions.values[:, number], expected, by_hand.with_[0])
+
+
+@pytest.mark.parametrize(("sampler", "evaluations"), [("heun", [0, 1, 3]), ("dpmpp_2s_ancestral", [0, 2, 4])])
+def test_the_first_evaluation_of_a_step_is_measured(sampler, evaluations):
+    """Of its sigma, which says the step in all that is captured: heun corrects a step at the next one's."""
+    t = TOKENS["qwen"]()
+    by_hand = Counterfactuals(without(t, [0], strength=1.0), {0: without(t, t.references[0])})
+    sampling = {"sampler_name": sampler, "steps": 3}
+    plain = t.graph.sample(by_hand.on(t.graph.model), **sampling)["samples"]
+    assert len(by_hand.with_) == 5
+    effects = measured(t.graph, sampling=sampling, plain=plain, probe_steps=3).effects
+    assert effects.steps(0) == [0, 1, 2]
+    for step, evaluation in enumerate(evaluations):
+        close(effects.maps[Removal(step, 0)], by_hand.effect(evaluation, 0), by_hand.with_[evaluation])
+
+
+def test_measured_steps_are_spread_over_the_first_half():
+    assert measured_steps(3, 20) == [0, 3, 6]
+    assert measured_steps(1, 20) == [0]
+    assert measured_steps(4, 4) == measured_steps(9, 4) == [0, 1, 2, 3]
+    assert measured_steps(3, 4) == [0, 1, 2]
+    assert measured_steps(3, 0) == []
+    for steps in range(1, 30):
+        for count in range(1, steps + 1):
+            chosen = measured_steps(count, steps)
+            assert len(set(chosen)) == count and chosen[0] == 0 and chosen[-1] < steps
+
+
+def test_predictions_are_latents_with_and_without_each_owner():
+    """As a VAE takes them: each is of the run's own latent at that step."""
+    t = TOKENS["qwen"]()
+    removals = {owner: without(t, columns) for owner, columns in columns_of_owners(t).items()}
+    by_hand = Counterfactuals(without(t, [0], strength=1.0), removals)
+    plain = t.graph.sample(by_hand.on(t.graph.model))["samples"]
+    effects = measured(t.graph, plain=plain, probe_steps=2, routes=BOTH).effects
+    assert set(effects.predictions) == {(step, owner) for step in range(2) for owner in (None, *removals)}
+    as_latent = t.graph.model.model.process_latent_out
+    for (step, owner), latent in effects.predictions.items():
+        prediction = by_hand.with_[step] if owner is None else by_hand.without[step][owner]
+        torch.testing.assert_close(latent, as_latent(prediction), rtol=1e-5, atol=1e-5)

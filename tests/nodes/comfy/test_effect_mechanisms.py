@@ -13,7 +13,11 @@ from steered_graphs import tagged
 from tiny_graphs import TWO
 
 from i2am_pack.i2am_core.effect import Removal
+from i2am_pack.nodes.comfy.captured import capture_with
+from i2am_pack.nodes.comfy.handle import Capture
+from i2am_pack.nodes.comfy.handle import Settings as CaptureSettings
 from i2am_pack.nodes.comfy.located import Regions
+from i2am_pack.nodes.comfy.measured import Settings, effect_with
 from i2am_pack.nodes.comfy.tags import KEY
 from i2am_pack.nodes.comfy.tags import tag as make_tag
 
@@ -287,6 +291,17 @@ def test_a_canvas(name, shape):
         close(effects.maps[Removal(0, 0, route)], by_hand.effect(0, route), by_hand.with_[0])
 
 
+def test_the_latents_of_a_canvas_keep_what_is_not_painted():
+    """As the sampler's own: what the model predicts there is thrown away."""
+    graph = tiny_graphs.sd15_canvas(cfg=1.0)
+    effects = measured(graph, "canvas regions", marked=Regions(reference=LEFT), probe_steps=1).effects
+    kept = graph.latent["samples"][..., :4]
+    for latent in effects.predictions.values():
+        torch.testing.assert_close(latent[..., :4], kept, rtol=1e-4, atol=1e-4)
+    with_, without = effects.predictions[0, None], effects.predictions[0, 0]
+    assert not torch.allclose(with_[..., 4:], without[..., 4:], rtol=1e-2)
+
+
 def test_reference_only():
     graph = tiny_graphs.sd15_reference_only()
 
@@ -334,17 +349,41 @@ def test_conditionings_that_are_put_together(case):
     """The effect is of what ComfyUI makes of all of them: of an area, the call is for fewer tokens of the picture."""
     graph = with_entries(tiny_graphs.flux_kontext(sizes=TWO[:1]), *ENTRIES[case])
 
-    def steers(strength):
-        def by_hand(queries, keys):  # 7 of the text, the picture's, and 8 of the reference
-            return [ByHand(strength, range(keys - 8, keys))] if keys in (27, 19) else ()
+    def steers(strength, directly=False):
+        def by_hand(queries, keys):  # 7 of the text, the picture's 12, or 4 of an area, and 8 of the reference
+            rows = range(7, keys - 8) if directly else None
+            return [ByHand(strength, range(keys - 8, keys), rows=rows)] if keys in (27, 19) else ()
 
         return by_hand
 
-    by_hand, plain = evaluated(graph, removals={0: steers(0.0)}, everything=steers(1.0))
-    effects = measured(graph, plain=plain, probe_steps=2).effects
+    removals = {route: steers(0.0, route == "directly") for route in ("everything", "directly")}
+    by_hand, plain = evaluated(graph, removals=removals, everything=steers(1.0))
+    effects = measured(graph, plain=plain, probe_steps=2, routes=("everything", "directly")).effects
     assert not effects.unmeasured
     for step in range(2):
-        close(effects.maps[Removal(step, 0)], by_hand.effect(step, 0), by_hand.with_[step])
+        for route in removals:
+            close(effects.maps[Removal(step, 0, route)], by_hand.effect(step, route), by_hand.with_[step])
+
+
+def test_of_many_references_each_is_taken_away_in_the_first_step_alone():
+    effects = measured(tiny_graphs.flux_kontext(sizes=((2, 2),) * 5, cfg=1.0), probe_steps=2).effects
+    assert [effects.steps(owner) for owner in range(5)] == [[0]] * 5
+    assert effects.steps("all references") == [0, 1]
+
+
+def test_each_capture_on_the_line_has_the_effects_of_its_branch():
+    graph = tagged_context(4, cfg=3.0)
+    without = tiny_graphs.sd15_text(text=5).positive
+    handles = [Capture(CaptureSettings("auto", branch, "off", 2**29)) for branch in ("positive", "negative")]
+    model = graph.model
+    for handle in handles:
+        model = capture_with(model, handle)
+    latent = graph.sample(effect_with(model, Settings(2, without=without)))["samples"]
+    for handle in handles:
+        got = handle.find(latent).effects
+        alone = measured(graph, branch=handle.settings.branch, plain=latent, probe_steps=2, without=without).effects
+        assert got.maps.keys() == alone.maps.keys() and len(got.maps) == 8
+        assert all(torch.equal(got.maps[removal], alone.maps[removal]) for removal in got.maps)
 
 
 # The text
