@@ -32,8 +32,8 @@ class TextTokens(Mechanism):
             role = role_of(site, call)
             if role != "text":
                 return Skip(OTHER_ROLES.get(role, "self-attention of the video"), absent=bool(role))
-            grid, text = video_grid(call.x, call.denoiser.patch_size), TokenGroup(NAME, slice(0, site.keys), site.keys)
-            return Located(Layer(site.layer, grid, site.heads), slice(None), site.keys, (text,))
+            layer = Layer(site.layer, video_grid(call.x, call.denoiser.patch_size), site.heads)
+            return Located(layer, slice(None), site.keys, (TokenGroup(NAME, slice(0, site.keys), site.keys),))
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):
             return sequence

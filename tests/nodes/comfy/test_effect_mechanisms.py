@@ -442,6 +442,24 @@ def test_the_text(name):
         close(effects.maps[Removal(0, "text", route)], by_hand.effect(0, route), by_hand.with_[0])
 
 
+def test_a_shorter_text_that_comfyui_repeats_is_taken_away_in_all_its_copies():
+    """Two conditionings of 17 and 34 tokens, in one batch of 34. By hand, each alone: their mean is the prediction."""
+    graph = tagged_context(4)
+    ((tokens, about),) = graph.positive
+    entries = [[tokens, about], [tiny_graphs.noise(9, 1, 34, tokens.shape[2]), about]]
+    graph.positive = entries
+    own, plain = evaluated(graph, steps=1)
+    effects = measured(graph, sampling={"steps": 1}, plain=plain, probe_steps=1, text=True).effects
+    columns = {"text": ([*range(4)], [*range(4), *range(17, 34)]), "all references": (range(4, 17), range(4, 17))}
+    for owner, of_each in columns.items():
+        without = []
+        for entry, keys, chosen in zip(entries, (17, 34), of_each, strict=True):
+            graph.positive = [entry]
+            alone, _ = evaluated(graph, own.noisy, {owner: in_calls_of(keys, chosen)}, steps=1)
+            without.append(alone.without[0][owner])
+        close(effects.maps[Removal(0, owner)], rms(own.with_[0], sum(without) / 2), own.with_[0])
+
+
 class WithoutText(Replacement):
     """The pack's replacement, whose attention to the text counts 0."""
 
