@@ -295,9 +295,9 @@ def test_the_latents_of_a_canvas_keep_what_is_not_painted():
     """As the sampler's own: what the model predicts there is thrown away."""
     graph = tiny_graphs.sd15_canvas(cfg=1.0)
     effects = measured(graph, "canvas regions", marked=Regions(reference=LEFT), probe_steps=1).effects
-    kept = graph.latent["samples"][..., :4]
+    unpainted = graph.latent["samples"][..., :4]
     for latent in effects.predictions.values():
-        torch.testing.assert_close(latent[..., :4], kept, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(latent[..., :4], unpainted, rtol=1e-4, atol=1e-4)
     with_, without = effects.predictions[0, None], effects.predictions[0, 0]
     assert not torch.allclose(with_[..., 4:], without[..., 4:], rtol=1e-2)
 

@@ -18,8 +18,12 @@ from steered_graphs import tagged
 from tiny_graphs import Graph, TinyVAE
 
 import nodes as comfyui_nodes
+from i2am_pack.i2am_core import effect_maps
 from i2am_pack.i2am_core.effect import Removal
+from i2am_pack.nodes.capture import I2AMCapture
+from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.comfy.run import Misplaced
+from i2am_pack.nodes.effect import I2AMEffect
 
 
 def evaluated(graph, conditioning=None, at=(), branch=0, **sampling):
@@ -110,6 +114,19 @@ def test_effects_without_any_attention(case):
     assert attribution.references == () and attribution.entries == {}
     assert attribution.effects.owners == ["conditioning"]
     assert attribution.effects.certainty("conditioning") == "measured"
+
+
+def test_the_nodes_give_maps_of_a_model_whose_order_of_tokens_is_not_known():
+    """Capture, Effect, Collect: without any attention, the picture as it was."""
+    graph, without = ltxv()
+    model, handle = I2AMCapture.execute(graph.model, "auto", "positive", "off", 512).args
+    model = I2AMEffect.execute(model, 1, 0, "taken away", "everything", "references", without).args[0]
+    latent = graph.sample(model)
+    assert torch.equal(latent["samples"], graph.sample()["samples"])
+    attribution, _, summary = I2AMCollect.execute(handle, latent).args
+    assert "effect of what the conditioning to compare with lacks" in summary
+    effect = attribution.effects.maps[Removal(0, "conditioning")].view(2, 3, 4)  # frames of the latent
+    torch.testing.assert_close(effect_maps(attribution, "r2g").values[0], effect.mean(0))
 
 
 def test_both_parts_of_an_image_of_wan_or_all_of_it():
