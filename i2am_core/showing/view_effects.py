@@ -6,8 +6,8 @@ Tensors, for ``<place>`` = ``<item>/<owner>/<route>``, whose rows are the mean o
 * ``effect_measures/<place>`` float32 ``[4, 1 + steps]``: the strength in the scope of the item and everywhere, the part
   of the map inside the mask (not a number without one), and the noise floor in the scope.
 
-``effect_floor/<item>`` float32 ``[h, w]`` is the noise floor at each position. And for ``<place>`` = ``<item>/<reference>/<cut>``, of
-regions of a grid of ``[rows, columns]``:
+``effect_floor/<item>`` float32 ``[h, w]`` is the noise floor at each position. And for ``<place>`` =
+``<item>/<reference>/<cut>``, of regions of a grid of ``[rows, columns]``:
 
 * ``region_strengths/<place>`` float32 ``[rows, columns]``, of each in the scope;
 * ``regions/<place>`` uint8 ``[rows columns, h, w]`` and ``region_range/<place>``: where each changed the picture.

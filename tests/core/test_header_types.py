@@ -18,6 +18,10 @@ def test_every_field_of_both_headers_is_declared():
     assert [name for name in FileHeader.__annotations__ if f"  {name}: " not in declared] == []
 
 
+def test_what_may_be_missing_is_optional():
+    assert "  effects?: HeaderEffects;" in TARGET.read_text() and "  notes: Array<string>;" in TARGET.read_text()
+
+
 def test_types_become_those_that_json_holds():
     assert typescript(dict[str, list[tuple[int, bool]] | None]) == "Record<string, Array<[number, boolean]> | null>"
     assert typescript(tuple[float, ...]) == "Array<number>"

@@ -216,16 +216,16 @@ export class Controls {
     /** @param {EffectMeasure} name */
     const value = (name) => effectMeasure(opened, state, name);
     const masked = opened.header.items[state.item].scope === "inpainting mask";
-    const parts = masked
-      ? [say("effect {0} in the mask", small(value("strength"))), say("{0} everywhere", small(value("everywhere")))]
-      : [say("effect {0}", small(value("strength")))];
+    const parts = [
+      masked
+        ? say("effect {0} in the mask, {1} everywhere", small(value("strength")), small(value("everywhere")))
+        : say("effect {0}", small(value("strength"))),
+      say("noise floor {0}", small(value("floor"))),
+    ];
     if (Number.isFinite(value("inside")) && pictures.mask) {
       const area = Array.from(pictures.mask).reduce((sum, part) => sum + part, 0) / pictures.mask.length;
-      parts.push(
-        say("{0} of it inside the mask, which is {1} of the picture", percent(value("inside")), percent(area)),
-      );
+      parts.push(say("{0} in the mask ({1} of the area)", percent(value("inside")), percent(area)));
     }
-    parts.push(say("noise floor {0}", small(value("floor"))));
     return parts.join(" \u00b7 ");
   }
 

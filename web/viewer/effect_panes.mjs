@@ -63,7 +63,10 @@ export function selectedEffect(side, scene, canvas) {
 function onPicture({ file, state, say }, canvas) {
   const owner = ownerOf(state);
   const title = say(typeof owner === "number" ? "What the reference changed" : CHANGED[owner]);
-  const detail = [say("units of the latent"), ...(state.route === "directly" ? [say(DIRECTLY)] : [])].join(" \u00b7 ");
+  const detail = [
+    say("difference without it, in units of the latent"),
+    ...(state.route === "directly" ? [say(DIRECTLY)] : []),
+  ].join(" \u00b7 ");
   const map = effectMap(file, state);
   if (!map) return { title, detail, message: say("nothing was measured here"), heat: null, patches: [] };
   const certainty = certaintyOf(file.header, state);
@@ -81,7 +84,7 @@ const DIRECTLY = "directly: by the picture's own positions alone";
 function onReference(scene, canvas) {
   const title = scene.say("What each part of the reference changed");
   const { scope } = scene.file.header.items[scene.state.item];
-  const where = scene.say(scope === "whole image" ? "in the whole picture" : "in the inpainting mask");
+  const where = scene.say(scope === "whole image" ? "in the whole picture" : "in the mask");
   return inRegions(title, where, regionStrengths(scene.file, scene.state), scene, canvas);
 }
 
@@ -99,7 +102,7 @@ export function effectAnswer(question, scene, canvas) {
     return inRegions(say("Which parts changed the marked part"), "", answer, scene, canvas, true);
   }
   const title = say("What the marked part changed");
-  const detail = [say("units of the latent"), ...about(scene)].join(" \u00b7 ");
+  const detail = about(scene).join(" \u00b7 ");
   const message = reason(answer, say);
   if (message || "missing" in answer) return { title, detail, message, heat: null, patches: [] };
   return { title, detail, ...drawn(answer, canvas), patches: [] };
@@ -158,7 +161,7 @@ function about({ file, state, say }) {
   const regions = regionsOf(file.header, state);
   if (!regions) return [];
   const count = file.header.sigmas.length - 1;
-  const parts = [say("in step {0} of {1}", regions.step, count)];
+  const parts = [say("step {0} of {1}", regions.step, count)];
   if (cutsOf(file.header, state).length) parts.unshift(say(CUT_WORDS[regions.cut]));
   if (regions.route === "directly") parts.push(say(DIRECTLY));
   return parts;

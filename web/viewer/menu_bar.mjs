@@ -145,7 +145,7 @@ export class MenuBar {
   offerEffects(state) {
     const { opened, say } = this.viewer;
     const routes = { everything: say("by any way"), directly: say("directly") };
-    const cuts = { "taken away": say("a part taken away"), "only this left": say("only a part left") };
+    const cuts = { "taken away": say("part taken away"), "only this left": say("only part left") };
     /** @type {[HTMLSelectElement, Option[], string | number][]} */
     const menus = [
       [this.reference, this.references(state), isEffect(state) ? ownerOf(state) : state.reference],
