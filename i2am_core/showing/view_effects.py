@@ -94,7 +94,7 @@ class _Effect:
         item = inside.any(1, keepdim=True).expand_as(inside)
         parts = [math.nan] * len(self.steps)
         if mask is not None:
-            soft = F.adaptive_avg_pool2d(mask[None, None].float(), rows.shape[1:])[0, 0]
+            soft = F.adaptive_avg_pool2d(mask[None, None].float(), (rows.shape[1], rows.shape[2]))[0, 0]
             parts = [share_inside(row, soft) for row in rows[1:]]
         strengths = [[rms(x, where) for x in self.maps] for where in (inside, item)]
         values = torch.tensor([*strengths, parts, [rms(self.effects.floor, inside)] * len(parts)])

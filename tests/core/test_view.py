@@ -228,15 +228,15 @@ def caused(attribution, frames=1):
         ("text", "everything"): 2e-3,
         ("conditioning", "everything"): 0,
     }
-    found = {
+    by_removal = {
         Removal(step, owner, route): size * torch.rand(2, cells)
         for (owner, route), size in sizes.items()
         for step in PROBED
     }
-    found[Removal(4, "text")] *= 100
+    by_removal[Removal(4, "text")] *= 100
     regions = {(0, "taken away"): RegionEffects(1, "everything", TokenGrid(2, 2), torch.rand(2, 4, cells))}
     grid = TokenGrid(FINE.height, FINE.width, frames)
-    effects = Effects(found, 1e-3 * torch.rand(2, cells), regions, unmeasured={"reference 1": "no layout"})
+    effects = Effects(by_removal, 1e-3 * torch.rand(2, cells), regions, unmeasured={"reference 1": "no layout"})
     return replace(attribution, grid=grid, effects=effects)
 
 
@@ -331,7 +331,7 @@ def test_regions_are_those_of_the_core(attribution):
 
 
 def test_maps_of_regions_give_way_to_the_budget_and_their_strengths_stay(attribution):
-    v = view(caused(attribution), 1024)
+    v = view(caused(attribution), 512)
     assert v.header["effects"]["regions"][0]["in_file"] is False
     assert "regions/0/0/taken away" not in v.tensors and "region_strengths/0/0/taken away" in v.tensors
 
@@ -339,9 +339,9 @@ def test_maps_of_regions_give_way_to_the_budget_and_their_strengths_stay(attribu
 def test_effects_need_no_attention(attribution):
     """Neither references nor layers: there are effects of what another conditioning lacks."""
     one = caused(attribution)
-    found = {Removal(1, "conditioning"): one.effects.maps[Removal(1, 0)]}
+    by_removal = {Removal(1, "conditioning"): one.effects.maps[Removal(1, 0)]}
     recorder = Recorder(torch.linspace(10, 0, STEPS + 1), 2, BIG_BUDGET)
-    alone = replace(recorder.freeze(grid=FINE), effects=Effects(found, one.effects.floor))
+    alone = replace(recorder.freeze(grid=FINE), effects=Effects(by_removal, one.effects.floor))
     v = view(alone, BIG_BUDGET)
     assert sheets(alone) == 0 and v.header["references"] == v.header["layers"] == []
     same(

@@ -1,7 +1,7 @@
 /** What is around the panes: menus above; numbers, scrubbers, tables and notes below. */
 
 import { element, fill, menu } from "./dom.mjs";
-import { choicesOf, effectMeasure, effectOf, effectsOf, isEffect, regionsOf } from "./effects.mjs";
+import { certaintyOf, choicesOf, effectMeasure, effectOf, effectsOf, isEffect, regionsOf } from "./effects.mjs";
 import { iconButton, PAUSE, PLAY, setIcon } from "./icon.mjs";
 import { along, headsOf, measureOf, referenceOf, stepsOf, varies } from "./maps.mjs";
 import { MenuBar } from "./menu_bar.mjs";
@@ -222,9 +222,11 @@ export class Controls {
         : say("effect {0}", small(value("strength"))),
       say("noise floor {0}", small(value("floor"))),
     ];
-    if (Number.isFinite(value("inside")) && pictures.mask) {
+    const said = certaintyOf(opened.header, state) === "measured" && Number.isFinite(value("inside"));
+    if (said && pictures.mask) {
       const area = Array.from(pictures.mask).reduce((sum, part) => sum + part, 0) / pictures.mask.length;
-      parts.push(say("{0} in the mask ({1} of the area)", percent(value("inside")), percent(area)));
+      const [inside, of] = [value("inside"), area].map((one) => `${Math.round(100 * one)} %`);
+      parts.push(say("{0} in the mask ({1} of the area)", inside, of));
     }
     return parts.join(" \u00b7 ");
   }

@@ -20,7 +20,7 @@ import { otherSide } from "./state.mjs";
 import { small } from "./words.mjs";
 
 /** @import { Certainty, Effect, NoRegions } from "./effects.mjs" */
-/** @import { Grid, Place } from "./geometry.mjs" */
+/** @import { Box, Grid, Place } from "./geometry.mjs" */
 /** @import { Patch, PaneMap, Scene } from "./pane_maps.mjs" */
 /** @import { Part, Question, Side } from "./state.mjs" */
 /** @import { Say } from "./text.mjs" */
@@ -31,7 +31,7 @@ const PATCHES = 5;
 const CHANGED = {
   "all references": "What all references together changed",
   text: "What the text changed",
-  conditioning: "What changed by what 'without' lacks",
+  conditioning: "What differs from 'without'",
 };
 
 /** @type {Record<Exclude<Certainty, "measured">, string>} */
@@ -125,7 +125,7 @@ function inRegions(title, where, effect, scene, [tall, wide], numbered = false) 
   const message = reason(effect, say);
   if (message || "missing" in effect || !regions) return { title, detail, message, heat: null, patches: [] };
   const edges = regionEdges(file.header, regions);
-  const { values, width } = effect;
+  const { values, width, floor } = effect;
   /** @param {Place} place */
   const valueAt = ([u, v]) => values[regionAt(edges[0], v) * width + regionAt(edges[1], u)];
   const squares = new Float32Array(tall * wide);
@@ -135,9 +135,18 @@ function inRegions(title, where, effect, scene, [tall, wide], numbered = false) 
     for (let x = 0; x < wide; x++) squares[y * wide + x] = values[first + columns[x]];
   }
   const range = { low: 0, high: effect.strength };
-  const patches = numbered ? strongestRegions(values, width, edges) : [];
+  const patches = numbered
+    ? strongestRegions(values, width, edges).filter((one) => isAbove(one.effect ?? 0, floor))
+    : [];
   return { title, detail, heat: { values: squares, own: range, range }, patches, valueAt };
 }
+
+/**
+ * Whether there is anything to say of an effect, if only roughly.
+ * @param {number} strength
+ * @param {number} floor
+ */
+const isAbove = (strength, floor) => ["rough", "measured"].includes(certaintyFor(strength, floor));
 
 /**
  * @param {Float32Array} values
@@ -151,6 +160,21 @@ function strongestRegions(values, width, [rows, columns]) {
     const label = String(number + 1);
     return { box: [columns[x], rows[y], columns[x + 1], rows[y + 1]], share, effect: values[cell], label };
   });
+}
+
+/**
+ * What is asked about: of a click on the reference the whole region.
+ * @param {Question} question
+ * @param {Scene} scene
+ * @returns {Box}
+ */
+export function markedPart({ side, box }, { file, state }) {
+  const regions = regionsOf(file.header, state);
+  const [left, top, right, bottom] = box;
+  if (side === "generated" || !regions || left < right || top < bottom) return box;
+  const [rows, columns] = regionEdges(file.header, regions);
+  const [y, x] = [regionAt(rows, top), regionAt(columns, left)];
+  return [columns[x], rows[y], columns[x + 1], rows[y + 1]];
 }
 
 /**

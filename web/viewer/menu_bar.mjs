@@ -126,7 +126,7 @@ export class MenuBar {
     const words = {
       "all references": say("all references"),
       text: say("the text"),
-      conditioning: say("what 'without' lacks"),
+      conditioning: say("compared with 'without'"),
     };
     /** @type {Option[]} */
     const parts = PARTS.filter((part) => owners.includes(part)).map((part) => [part, words[part]]);

@@ -81,12 +81,12 @@ function sheetOf(viewer) {
       title: pane.title.textContent,
       detail: pane.detail.textContent,
       outline: viewer.pictures.outlines[side],
-      boxes: state.ask?.side === side ? [state.ask.box] : [],
+      boxes: state.ask?.side === side ? [viewer.marked(state.ask)] : [],
     };
   });
   const { name } = referenceOf(file.header, state.reference);
-  const whose = isEffect(state) && state.owner !== null ? [] : [name];
-  return drawSheet(panes, [viewer.controls.describe(), [...whose, viewer.controls.scores()].join(" \u00b7 ")]);
+  const names = isEffect(state) && state.owner !== null ? [] : [name];
+  return drawSheet(panes, [viewer.controls.describe(), [...names, viewer.controls.scores()].join(" \u00b7 ")]);
 }
 
 /** @param {Viewer} viewer */

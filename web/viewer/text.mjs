@@ -99,7 +99,7 @@ const ZH = {
   "What the reference changed": "参考图改变了什么",
   "What all references together changed": "所有参考图一起改变了什么",
   "What the text changed": "文本改变了什么",
-  "What changed by what 'without' lacks": "'without' 所缺少的内容改变了什么",
+  "What differs from 'without'": "与 'without' 的差别",
   "What each part of the reference changed": "参考图的每个部分改变了什么",
   "Which parts changed the marked part": "哪些部分改变了所选区域",
   "What the marked part changed": "所选部分改变了什么",
@@ -141,7 +141,7 @@ const ZH = {
   "only part left": "只留一个部分",
   "all references": "所有参考图",
   "the text": "文本",
-  "what 'without' lacks": "'without' 所缺少的",
+  "compared with 'without'": "与 'without' 比较",
   "{0}: {1} (not measured)": "{0}：{1}（未测量）",
 };
 

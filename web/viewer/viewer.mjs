@@ -5,7 +5,7 @@
 
 import { Controls, NO_AXIS } from "./controls.mjs";
 import { element } from "./dom.mjs";
-import { effectAnswer, selectedEffect } from "./effect_panes.mjs";
+import { effectAnswer, markedPart, selectedEffect } from "./effect_panes.mjs";
 import { choicesOf, isEffect, normalizationIn, regionsOf, settleEffect } from "./effects.mjs";
 import { download, Gone, readFile, tensorOf } from "./file.mjs";
 import { paint, paintContours, paletteOf } from "./heat.mjs";
@@ -351,9 +351,14 @@ export class Viewer {
       state.opacity,
     );
     pane.explain(table, heat && state.style !== "off" ? [small(heat.range.low), small(heat.range.high)] : null);
-    pane.mark(this.pictures.outlines[side], question?.side === side ? question.box : null, patches);
+    pane.mark(this.pictures.outlines[side], question?.side === side ? this.marked(question) : null, patches);
     pane.read(pointed?.side === side && valueAt ? this.say("effect {0}", small(valueAt(pointed.place))) : "");
     pane.move(state.views[side]);
+  }
+
+  /** What of a picture is marked by a question. @param {Question} question */
+  marked(question) {
+    return isEffect(this.state) ? markedPart(question, this.scene) : question.box;
   }
 
   /** @param {string} name of a colormap; the first is used for one that the file does not have */
