@@ -313,10 +313,8 @@ def test_a_click_on_a_part_shows_where_it_changed_the_picture(
     attribution = look()
     viewer.click("reference", 0.4, 0.4)
     viewer.shot(f"effect_part_{comfy.name}", artifacts)
-    assert [viewer.part(".pane.reference rect.asked").first.get_attribute(x) for x in ("x", "width")] == [
-        "0.25",
-        "0.25",
-    ]
+    marked = viewer.part(".pane.reference rect.asked").first
+    assert [marked.get_attribute(name) for name in ("x", "width")] == ["0.25", "0.25"]  # the whole region
     region = torch.zeros(64, 64)
     region[16:32, 16:32] = 1
     alike(viewer.levels("generated"), specific_effect(attribution, region, "r2g").values)
