@@ -383,6 +383,7 @@ def test_without_attention_there_is_one_picture(
     viewer.page.mouse.click(*viewer.place("generated", 0.5, 0.5))
     viewer.drawn()
     assert viewer("viewer.file.header.references.length") == 0 and viewer("viewer.state.step") is not None
+    assert viewer("viewer.state.ask") is None  # there is nothing that could answer
     save = viewer.part("details.save")
     save.locator("summary").click()
     with viewer.page.expect_download() as download:

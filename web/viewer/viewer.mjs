@@ -20,7 +20,7 @@ import { SIDES, stateFrom } from "./state.mjs";
 import { small } from "./words.mjs";
 
 /** @import { ViewFile } from "./file.mjs" */
-/** @import { Place, View } from "./geometry.mjs" */
+/** @import { Box, Place, View } from "./geometry.mjs" */
 /** @import { Axis, Measure } from "./maps.mjs" */
 /** @import { PaneMap, PaneMaps } from "./pane_maps.mjs" */
 /** @import { Question, Side, State } from "./state.mjs" */
@@ -72,7 +72,7 @@ export class Viewer {
   /** @param {Side} side */
   makePane(side) {
     return new Pane(side, {
-      ask: (box) => this.change({ ask: { side, box } }),
+      ask: (box) => this.ask(side, box),
       hover: (place) => this.hover(side, place),
       view: (view) => this.change({ views: this.viewsWith(side, view) }),
     });
@@ -249,6 +249,15 @@ export class Viewer {
     if (before.item !== this.state.item || before.reference !== this.state.reference) this.showPictures();
     this.draw();
     if (lasting) this.page.keep(this.state);
+  }
+
+  /**
+   * Ask about a part, where there is another picture to answer.
+   * @param {Side} side
+   * @param {Box} box
+   */
+  ask(side, box) {
+    if (this.file?.header.references.length) this.change({ ask: { side, box } });
   }
 
   /**
