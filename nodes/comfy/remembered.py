@@ -1,9 +1,9 @@
 """What other packs' functions remember from one call to the next, put back after a call that they are to forget.
 
 It is what can be reached from them, in their own pack: variables that they close over, global variables that they name,
-attributes of objects of its classes, and what is in lists, dictionaries and sets. ComfyUI's and PyTorch's own objects
-stay as they are: they know what is on the device, which a call may change. What is written *into* a tensor, and what is
-kept on a class, in a file or by code in C, is not put back.
+attributes of its classes and of their objects, and what is in lists, dictionaries and sets. ComfyUI's and PyTorch's own
+objects stay as they are: they know what is on the device, which a call may change. What is written *into* a tensor, and
+what is kept in a file or by code in C, is not put back.
 """
 
 import types
@@ -111,7 +111,9 @@ class _Reach:
             return self._inside_function(x)
         if isinstance(x, Proxy):
             return (x.original,)
-        return (vars(x),) if self._is_of_pack(x) else ()
+        if isinstance(x, type):
+            return self._inside_class(x) if self._is_in_pack(x) else ()
+        return (vars(x), type(x)) if self._is_of_pack(x) else ()
 
     def _keep(self, copy: Any, restore: Callable[[Any], None]) -> Iterable[Any]:
         self.restoring.append(partial(restore, copy))
@@ -131,14 +133,24 @@ class _Reach:
         if of_pack:
             named = _global_names(function.__code__) & function.__globals__.keys()
             kept = {name: function.__globals__[name] for name in named}
-            kept = {name: x for name, x in kept.items() if not isinstance(x, types.ModuleType | type)}
-            self.restoring.append(partial(function.__globals__.update, kept))
+            variables = {name: x for name, x in kept.items() if not isinstance(x, types.ModuleType | type)}
+            self.restoring.append(partial(function.__globals__.update, variables))
             yield from kept.values()
+
+    def _inside_class(self, of_pack: type) -> Iterable[Any]:
+        for name, value in list(vars(of_pack).items()):
+            if not name.startswith("__"):
+                self.restoring.append(partial(_reset, of_pack, name, value))
+            yield getattr(value, "__func__", value)
+        yield from of_pack.__bases__
 
     def _is_of_pack(self, x: Any) -> bool:
         if isinstance(x, type | types.ModuleType | torch.Tensor | torch.nn.Module) or not hasattr(x, "__dict__"):
             return False
-        return isinstance(x, types.SimpleNamespace) or function_of(type(x)).pack in self._packs
+        return isinstance(x, types.SimpleNamespace) or self._is_in_pack(type(x))
+
+    def _is_in_pack(self, of_pack: type) -> bool:
+        return function_of(of_pack).pack in self._packs
 
 
 def _cells(function: Any) -> Iterator[tuple[Any, Any]]:
@@ -174,6 +186,11 @@ def _refill_list(x: Any, copy: Any) -> None:
     if not _same(x, copy):
         x.clear()
         x.extend(copy)
+
+
+def _reset(of_pack: type, name: str, value: Any) -> None:
+    if vars(of_pack).get(name) is not value:
+        setattr(of_pack, name, value)
 
 
 def _refill_cell(cell: Any, contents: Any) -> None:
