@@ -24,7 +24,6 @@ from comfy import context_windows
 from effect_runs import captured, check, measured, strongest
 from remembering_packs import PLACES, TeaCacheStandIn, remembering
 from steered_graphs import ip_adapter, kontext
-from this_core import need
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from i2am_pack.nodes.comfy import caches, evaluation
@@ -50,20 +49,70 @@ def cached(model, node, threshold=0.9):
     return tiny_graphs.run(node, model, threshold, 0.0, 1.0, False)[0]
 
 
-@pytest.mark.parametrize("cfg", [1.0, 3.0])
-@pytest.mark.parametrize(
-    "node", [nodes_easycache.EasyCacheNode, nodes_easycache.LazyCacheNode], ids=lambda x: x.__name__
-)
-def test_the_caches_of_comfyui(node, cfg, caplog):
+def kontext_and_model(cfg, node):
     graph = one_reference(cfg=cfg)
+    return graph, cached(graph.model, node)
+
+
+def flux2_and_model():
+    """Of newer cores: the references' keys and values of the first step are those of all steps."""
+    graph = tiny_graphs.flux2_edit(sizes=((2, 4),), cfg=1.0)
+    return graph, tiny_graphs.run(nodes_flux.FluxKVCache, graph.model)[0]
+
+
+CACHES = {
+    "EasyCache": lambda: kontext_and_model(1.0, nodes_easycache.EasyCacheNode),
+    "EasyCache, guidance": lambda: kontext_and_model(3.0, nodes_easycache.EasyCacheNode),
+    "LazyCache": lambda: kontext_and_model(1.0, nodes_easycache.LazyCacheNode),
+    "LazyCache, guidance": lambda: kontext_and_model(3.0, nodes_easycache.LazyCacheNode),
+    **({"FluxKVCache": flux2_and_model} if hasattr(nodes_flux, "FluxKVCache") else {}),
+}
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_the_caches_of_comfyui(name):
+    graph, model = CACHES[name]()
     plain = graph.sample(steps=8)["samples"]
-    model = cached(graph.model, node)
     assert not torch.equal(graph.sample(model, steps=8)["samples"], plain)  # it does answer from memory
-    attribution = check(lambda model: graph.sample(model, steps=8), model, **SETTINGS)
-    expected = effects_without_cache(graph, steps=8)
-    first = attribution.effects.maps[0, 0, "everything"]
-    torch.testing.assert_close(first, expected.maps[0, 0, "everything"], atol=1e-5, rtol=1e-3)
+    attribution = check(lambda model: graph.sample(model, steps=8), model, maps=False, **SETTINGS)
     assert all(float(values.max()) > 0 for values in attribution.effects.maps.values())
+    assert not attribution.effects.unmeasured
+    if name != "FluxKVCache":  # which gives references another place in the first step, too
+        first = effects_without_cache(graph, steps=8).maps[0, 0, "everything"]
+        torch.testing.assert_close(attribution.effects.maps[0, 0, "everything"], first, atol=1e-5, rtol=1e-3)
+
+
+def test_what_is_left_out_by_its_name():
+    """Of patches by the function's own name alone: a pack with such a name may patch a reference into attention."""
+
+    def own(name, module):
+        def function():
+            pass
+
+        function.__qualname__, function.__module__ = name, module
+        return function
+
+    keys = type("KV_Attn_Input", (), {"__call__": lambda self: None})()
+    adapter = own("adapter", "/packs/ComfyUI-TeaCache.nodes")
+    options = {
+        "model_function_wrapper": own("wrapper", "/packs/ComfyUI-TeaCache.nodes"),
+        "transformer_options": {
+            "patches": {"attn1_patch": [keys, adapter], "post_input": [own("FluxKVCache.execute", "nodes_flux")]},
+            "patches_replace": {"dit": {("double_block", 0): adapter}},
+            "animate2_cache": object(),
+            "wrappers": {"diffusion_model": {"easycache": [adapter], "another": [adapter]}},
+        },
+    }
+    assert caches.has_cache(options)
+    assert caches.without_caches(options) == {
+        "transformer_options": {
+            "patches": {"attn1_patch": [adapter], "post_input": []},
+            "patches_replace": {"dit": {("double_block", 0): adapter}},
+            "wrappers": {"diffusion_model": {"another": [adapter]}},
+        }
+    }
+    in_a_folder = {"model_function_wrapper": own("wrapper", "/root/cache/packs/ComfyUI-Another.nodes")}
+    assert not caches.has_cache(in_a_folder)
 
 
 @pytest.fixture
@@ -156,19 +205,6 @@ def test_what_a_model_keeps_on_itself_is_put_back():
             check(sample, graph.model, maps=False, **SETTINGS)
         finally:
             vars(denoiser).pop("_kept", None), vars(denoiser).pop("_in_place", None)
-
-
-@pytest.mark.parametrize("lengths", [(7, 7), (7, 12)])
-def test_flux_kv_cache(lengths):
-    """Of newer cores: keys and values of references of the first step are those of all. Effect computes anew."""
-    node = need(nodes_flux, "FluxKVCache")
-    graph = one_reference(lengths=lengths)
-
-    def sample(model):
-        return graph.sample(tiny_graphs.run(node, model)[0], steps=3)
-
-    attribution = check(sample, graph.model, maps=False, **SETTINGS)
-    assert strongest(attribution) > 0
 
 
 # Context windows
