@@ -163,7 +163,7 @@ class Study(steer.Study):
 
     def _measured_in(self, reference: str, strength: float, part: Tensor) -> dict[str, Tensor]:
         """Effects ``[B, measured steps, cells]``, of regions by cut ``[B, regions, cells]``, maps of attention."""
-        samples, attribution = self.attribution(reference, strength, part, PER_SIDE if reference == "own" else 0)
+        samples, attribution = self.attribution(reference, strength, part, PER_SIDE if (reference, strength) == ("own", 1.0) else 0)
         effects = attribution.effects
         assert effects is not None
         assert not effects.unmeasured
@@ -298,7 +298,7 @@ def where_the_picture_changes(study: Study) -> str:
         "without the reference": study.change(study.pictures(WITHOUT), plain),
         "the same, from other noise": study.change(*other_noise),
         "a blank one in its place": study.change(study.measured("blank")["image"], plain),
-        "another one in its place": study.change(study.pictures(Trial("other")), plain),
+        "another one in its place": study.change(study.measured("other")["image"], plain),
     }
     steps = own["steps"][0].tolist()
     candidates = {
