@@ -103,15 +103,16 @@ class Study(steer.Study):
     """
 
     def __init__(
-        self, count: int = SCENES, steps: int = STEPS, seed: int = 1, cache: Path | None = None, weights: Path = WEIGHTS
-    ) -> None:
+        self, count: int = SCENES, steps: int = STEPS, seed: int = 1, cache: Path | None = None,
+        weights: Path = WEIGHTS, first: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(count, steps, seed, cache)
         self.model, _, self.encoder = load(weights)
         self.cache = None if self.cache is None else self.cache / weights.stem
-        self.conditionings = {}
+        self.conditionings = {"own": self._encoded("own")}
         self.in_mask = F.avg_pool2d(self.scenes.mask, data.PATCH).flatten(1) > 0.5  # [B, cells]
-        # Every part of this order is spread over all objects, so that tables of fewer scenes are, too.
-        self.order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+        # Every part of this order is spread over all objects, so that tables of the first few scenes are, too.
+        self.order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:first]
 
     def pictures(self, trial: Trial, count: int | None = None) -> Tensor:
         """Of the first ``count`` scenes in ``order``, the finished pictures ``[count, 3, IMAGE, IMAGE]``."""
@@ -163,7 +164,9 @@ class Study(steer.Study):
 
     def _measured_in(self, reference: str, strength: float, part: Tensor) -> dict[str, Tensor]:
         """Effects ``[B, measured steps, cells]``, of regions by cut ``[B, regions, cells]``, maps of attention."""
-        samples, attribution = self.attribution(reference, strength, part, PER_SIDE if (reference, strength) == ("own", 1.0) else 0)
+        samples, attribution = self.attribution(
+            reference, strength, part, PER_SIDE if (reference, strength) == ("own", 1.0) else 0
+        )
         effects = attribution.effects
         assert effects is not None
         assert not effects.unmeasured
@@ -195,9 +198,12 @@ class Study(steer.Study):
 
     def _conditioning(self, reference: str) -> steer.Conditioning:
         if reference not in self.conditionings:
-            images = reference_images(self.scenes, reference)
-            self.conditionings[reference] = DemoReference.execute(self.encoder, images.movedim(1, -1)).args[0]
+            self.conditionings[reference] = self._encoded(reference)
         return self.conditionings[reference]
+
+    def _encoded(self, reference: str) -> steer.Conditioning:
+        images = reference_images(self.scenes, reference)
+        return DemoReference.execute(self.encoder, images.movedim(1, -1)).args[0]
 
     # What is held against each other, all in the scenes of ``order``
 
@@ -318,7 +324,7 @@ def where_the_picture_changes(study: Study) -> str:
         [
             "### Where the picture changes: positions in the mask, Spearman",
             table(["map on the picture", *changes], rows),
-            f"{study.count} scenes. Share says nothing here: the reference is all there is to look at, so that its "
+            f"{len(study.order)} scenes. Share says nothing here: the reference is all there is to look at, and its "
             f"share is {flat.min():.3f} to {flat.max():.3f}.",
         ]
     )
@@ -326,7 +332,7 @@ def where_the_picture_changes(study: Study) -> str:
 
 def what_of_the_reference_counts(study: Study, count: int = REGION_SCENES) -> str:
     """Maps on the reference, by region, against what whole runs without the region change in the mask."""
-    count = min(count, study.count)
+    count = min(count, len(study.order))
     own = {name: values[:count] for name, values in study.measured().items()}
     cover = _by_region(study.scenes.reference_object_mask[study.order[:count]])
     changes = {
@@ -386,7 +392,7 @@ def tells_references_apart(study: Study) -> str:
         [
             "### Does the strength tell a good reference from one that says nothing?",
             table(heads, rows),
-            f"{study.count} scenes.",
+            f"{len(study.order)} scenes.",
         ]
     )
 
@@ -437,13 +443,14 @@ def _overlaid(image: Tensor, values: Tensor) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=SCENES)
+    parser.add_argument("--first", type=int, help="make the tables of the first of them alone, in an order by chance")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--cache", type=Path, help="a folder from which an interrupted run goes on")
     parser.add_argument("--picture", type=Path, help="draw this file instead")
     parser.add_argument("--scene", type=int, default=0, help="that is drawn")
     a = parser.parse_args()
-    study = Study(a.scenes, a.steps, cache=a.cache, weights=a.weights)
+    study = Study(a.scenes, a.steps, cache=a.cache, weights=a.weights, first=a.first)
     if a.picture is not None:
         draw(study, a.picture, a.scene)
         return
