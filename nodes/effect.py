@@ -2,8 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..i2am_core import CUTS, ROUTES
-from ..i2am_core.effect import Cut, Route
+from ..i2am_core import CUTS, ROUTES, Cut, Route
 from .checked import checked
 from .comfy.measured import Settings, effect_with
 from .model_inputs import diffusion_model
