@@ -119,7 +119,7 @@ class Study(steer.Study):
         if trial == PLAIN:  # that of the run which was measured: a test says that it is the same to the bit
             return self.measured()["image"][:count]
         parts = [
-            self._kept(f"{trial.key} {n}", lambda part=part: {"image": self._painted_in(trial, part)})["image"]
+            self._cached(f"{trial.key} {n}", lambda part=part: {"image": self._painted_in(trial, part)})["image"]
             for n, part in enumerate(self.order[:count].split(BATCH))
         ]
         return torch.cat(parts)
@@ -127,7 +127,7 @@ class Study(steer.Study):
     def measured(self, reference: str = "own", strength: float = 1.0) -> dict[str, Tensor]:
         """Of all scenes in ``order``, what one run of each gave (see ``_measured_in``)."""
         parts = [
-            self._kept(
+            self._cached(
                 f"measured, {reference} {strength:g} {n}",
                 lambda part=part: self._measured_in(reference, strength, part),
             )
@@ -151,12 +151,12 @@ class Study(steer.Study):
 
     def attribution(self, reference: str, strength: float, part: Tensor, regions: int) -> tuple[Tensor, Attribution]:
         """Latents of the scenes ``part``, and what was captured and measured meanwhile."""
-        model, kept = self.model, handle.Capture(handle.Settings("auto", "positive", "off", 2**32))
+        model, capture = self.model, handle.Capture(handle.Settings("auto", "positive", "off", 2**32))
         if strength != 1:
             (model,) = I2AMSteer.execute(model, **(steer.UNSTEERED | {"strength": strength})).args
-        model = effect_with(capture_with(model, kept), Settings(regions=regions, cuts=CUTS))
+        model = effect_with(capture_with(model, capture), Settings(regions=regions, cuts=CUTS))
         samples = self.run(model, reference, part)
-        return samples, kept.find(samples)
+        return samples, capture.find(samples)
 
     def _painted_in(self, trial: Trial, part: Tensor) -> Tensor:
         model, removed = self.model, trial.removed
@@ -187,7 +187,7 @@ class Study(steer.Study):
             result[key] = torch.stack([_map(attribution, key, n) for n in items])
         return result | {cut: x.values for (_, cut), x in effects.regions.items()}
 
-    def _kept(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def _cached(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         path = None if self.cache is None else self.cache / (re.sub(r"[^\w.,=-]+", "_", name) + ".safetensors")
         if path is not None and path.exists():
             return load_file(path)
@@ -367,7 +367,7 @@ def what_of_the_reference_counts(study: Study, count: int = REGION_SCENES) -> st
     return "\n\n".join(written)
 
 
-def tells_references_apart(study: Study) -> str:
+def strength_of_references(study: Study) -> str:
     """The strength of an effect in the mask: of the right reference, and of references that have little to give."""
     references = {
         "the right one": ("own", 1.0),
@@ -409,7 +409,7 @@ def _by_region(values: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(values, PER_SIDE).flatten(1)
 
 
-TABLES = [where_the_picture_changes, tells_references_apart, what_of_the_reference_counts]
+TABLES = [where_the_picture_changes, strength_of_references, what_of_the_reference_counts]
 
 
 # The picture

@@ -116,7 +116,7 @@ def test_a_part_of_the_scenes_are_the_first_in_order():
 
 
 def test_tables_are_written(study):
-    for make in (effect.where_the_picture_changes, effect.tells_references_apart):
+    for make in (effect.where_the_picture_changes, effect.strength_of_references):
         written = make(study)
         assert written.startswith("### ")
         assert "nan" not in written
