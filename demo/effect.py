@@ -66,7 +66,7 @@ STEPS = 10
 BATCH = 8  # scenes that are sampled together
 PER_SIDE = 4  # regions of the reference
 REGIONS = TokenGrid(PER_SIDE, PER_SIDE)
-REGION_SCENES = 32  # of the scenes, for which whole runs are made without each region
+REGION_SCENES = 16  # of the scenes, for which whole runs are made without each region
 HOLDS = 0.1  # of a region's pixels that show the object, where the region holds it
 MUTED = 0.25
 OTHER_NOISE = 1  # added to the seed
@@ -415,7 +415,7 @@ TABLES = [where_the_picture_changes, strength_of_references, what_of_the_referen
 # The picture
 
 
-def draw(study: Study, path: Path, scene: int = 0) -> None:
+def draw(study: Study, path: Path, scene: int) -> None:
     """One scene: what goes in, what comes out, what would without the reference, and both maps of the effect."""
     samples, attribution = study.attribution("own", 1.0, torch.tensor([scene]), PER_SIDE)
     scenes, result, effects = study.scenes, data.to_image(samples)[0], attribution.effects
@@ -428,10 +428,10 @@ def draw(study: Study, path: Path, scene: int = 0) -> None:
         "scene": scenes.masked_image[scene],
         "reference": reference,
         "painted": result,
-        "step 0: seen with it": with_,
-        "step 0: without it": without,
-        "Effect, on the picture": _overlaid(result, on_picture),
-        "4x4 regions of it": _overlaid(reference, regions),
+        "as seen from step 0": with_,
+        "the same, without it": without,
+        "Effect on the picture": _overlaid(result, on_picture),
+        "Effect of its regions": _overlaid(reference, regions),
     }
     images = [Image.fromarray((x.movedim(0, -1) * 255).round().byte().numpy()) for x in pictures.values()]
     images = [x.resize((4 * data.IMAGE, 4 * data.IMAGE), Image.Resampling.NEAREST) for x in images]
@@ -451,7 +451,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--cache", type=Path, help="a folder from which an interrupted run goes on")
     parser.add_argument("--picture", type=Path, help="draw this file instead")
-    parser.add_argument("--scene", type=int, default=0, help="that is drawn")
+    parser.add_argument("--scene", type=int, default=50, help="that is drawn")
     a = parser.parse_args()
     study = Study(a.scenes, a.steps, cache=a.cache, weights=a.weights, first=a.first)
     if a.picture is not None:

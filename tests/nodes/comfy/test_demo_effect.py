@@ -123,6 +123,6 @@ def test_tables_are_written(study):
 
 
 def test_a_picture_is_drawn(study, tmp_path):
-    effect.draw(study, tmp_path / "effect.png")
+    effect.draw(study, tmp_path / "effect.png", 1)
     with effect.Image.open(tmp_path / "effect.png") as image:
         assert image.width > 3 * image.height
