@@ -10,6 +10,7 @@ from .caches import caches_of
 from .captured import mask_of
 from .consumers.steer import Steer
 from .engine import Engine
+from .guided import Guided
 from .located import Regions
 from .mechanisms import chosen
 from .mechanisms.canvas_regions import CanvasRegions
@@ -40,6 +41,7 @@ class SteerWatch(Watch):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.order = int(settings.by == "guidance")  # inside those that steer attention, which act in its evaluations
 
     def begin(self, sampling: Sampling) -> Part:
         """Raises ValueError where the settings do not fit the run, or the run cannot be steered."""
@@ -52,14 +54,19 @@ class SteerWatch(Watch):
             refuse(CACHE.format(name))
         branches = _branches(settings, sampling)
         canvas = _canvas(settings, branches[0], sampling)
-        if canvas is not None:  # the regions say what the reference is, so that no part of it is meant
-            settings = replace(settings, reference_region=None, generated_region=None)
-        elif settings.generated_region is not None:
+        by_guidance = settings.by == "guidance"
+        if settings.generated_region is not None and (canvas is None or by_guidance):
             _check_fits(settings.generated_region, sampling)
+        if canvas is not None:  # the regions say what the reference is, so that no part of it is meant
+            generated = settings.generated_region if by_guidance else None
+            settings = replace(settings, reference_region=None, generated_region=generated)
         own = (c for branch in branches for c in conditionings_of(sampling.guider, branch))
-        steer = Steer(Choice(settings, branches), steps, begins_late=any(c.get("start_percent") for c in own))
-        engine = Engine(chosen(settings.mechanism), [steer])
+        begins_late = any(c.get("start_percent") for c in own)
         regions = canvas or Regions()
+        if by_guidance:
+            return Guided(settings, branches, steps, regions, begins_late, sampling)
+        steer = Steer(Choice(settings, branches), steps, begins_late)
+        engine = Engine(chosen(settings.mechanism), [steer])
         calls = ModelCalls(sampling.guider, branches, sampling.noise, sampling.sigmas, regions, engine)
         return Steered(steer, engine, calls)
 

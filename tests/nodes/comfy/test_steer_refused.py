@@ -144,8 +144,9 @@ def test_tokens_without_places_have_no_region():
 @pytest.mark.parametrize(
     ("strength", "by", "message"),
     [
-        (-0.5, "attention", "strength -0.5 is outside the range of 'attention', 0 to 10: only 'output' goes below 0"),
+        (-0.5, "attention", "range of 'attention', 0 to 10: only 'output' and 'guidance' go below 0"),
         (7.0, "output", "strength 7 is outside the range of 'output', -2 to 5"),
+        (5.5, "guidance", "strength 5.5 is outside the range of 'guidance', -2 to 5"),
         (float("nan"), "attention", "strength of I2AM Steer is nan: give a number"),
     ],
 )
