@@ -13,7 +13,10 @@ from mechanisms import steered
 from steered_graphs import captured, close, differ, in_windows, ip_adapter, kontext, region, skip_layers, tagged
 from steered_oracle import Run
 
+from i2am_pack.i2am_core.effect import Removal
 from i2am_pack.nodes.comfy.consumers.without import Without
+from i2am_pack.nodes.comfy.measured import Settings as EffectSettings
+from i2am_pack.nodes.comfy.measured import effect_with
 
 KONTEXT = [ByHand(0.0, range(19, 33))]  # both references
 
@@ -378,6 +381,21 @@ def test_capture_beside_it_records_the_runs_own_evaluation(capture_first):
             assert torch.equal(attribution.entries[key].maps[kind], values)
     (note,) = set(attribution.notes) - set(plain.notes)
     assert note.startswith("steered by I2AM Steer: strength 2 on all references, by guidance, through everything")
+
+
+@pytest.mark.parametrize("steer_first", [False, True])
+def test_effect_beside_it_measures_the_steered_reference(steer_first):
+    """D changes by ``strength`` times as much, where all that it mixes is taken away."""
+    graph = kontext()
+
+    def effect(model, is_steered=False):
+        model = steered(model, 2.5, "guidance") if is_steered and steer_first else model
+        model, handle = captured(model)
+        model = effect_with(model, EffectSettings(probe_steps=1))
+        model = steered(model, 2.5, "guidance") if is_steered and not steer_first else model
+        return handle.find(once(graph, model)).effects.maps[Removal(0, "all references")]
+
+    close(effect(graph.model, is_steered=True), 2.5 * effect(graph.model))
 
 
 def test_every_conditioning_of_a_guider_is_steered():
