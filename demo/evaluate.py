@@ -72,6 +72,7 @@ def measure(sampled: Sampled) -> dict[str, Any]:
         layer.name: correspondence_accuracy(attribution, scenes, number)
         for number, layer in enumerate(attribution.layers)
     }
+    result["correspondence by geometry alone"] = {str(grid): geometry_accuracy(scenes, grid) for grid in (16, 8)}
     return result
 
 
@@ -103,6 +104,33 @@ def correspondence_accuracy(attribution: Attribution, scenes: data.Scenes, layer
     truth = scenes.reference_position(grid.width).flatten(1, 2) / data.PATCH - 0.5
     on_object = F.adaptive_avg_pool2d(scenes.object_mask, (grid.height, grid.width)).flatten(1) > 0.5
     return ((attended - truth).abs().amax(-1) <= 1)[on_object].float().mean().item()
+
+
+def geometry_accuracy(scenes: data.Scenes, grid: int) -> float:
+    """The same of a guess that sees nothing of either picture: from the place in the painted square, on ``grid``.
+
+    For each scene, the guess is linear in that place, and fitted to all other scenes.
+    """
+    truth = scenes.reference_position(grid).flatten(1, 2) / data.PATCH - 0.5
+    on_object = F.adaptive_avg_pool2d(scenes.object_mask, (grid, grid)).flatten(1) > 0.5
+    places = torch.stack([_place_in_square(mask) for mask in F.adaptive_avg_pool2d(scenes.mask, (grid, grid))[:, 0]])
+    hits = []
+    for scene in range(len(truth)):
+        others = torch.arange(len(truth)) != scene
+        fitted = torch.linalg.lstsq(places[others][on_object[others]], truth[others][on_object[others]]).solution
+        guess = (places[scene] @ fitted).round()
+        hits.append(((guess - truth[scene]).abs().amax(-1) <= 1)[on_object[scene]])
+    return torch.cat(hits).float().mean().item()
+
+
+def _place_in_square(mask: Tensor) -> Tensor:
+    """Of each cell its place in the painted square, ``[cells, 3]``: x and y from 0 to 1 inside it, and 1."""
+    grid = len(mask)
+    low = torch.stack([(mask > 0.5).any(axis).float().argmax() for axis in (0, 1)])
+    side = (mask > 0.5).any(0).sum()
+    y, x = torch.meshgrid(*2 * [torch.arange(grid) + 0.5], indexing="ij")
+    inside = (torch.stack([x, y], -1).flatten(0, 1) - low) / side
+    return torch.cat([inside, torch.ones(grid * grid, 1)], 1)
 
 
 def main() -> None:

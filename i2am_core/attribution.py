@@ -136,19 +136,18 @@ class Attribution:
 
     def summary(self) -> str:
         """A few lines of text for a person: what was captured, how finely, and what was skipped and why."""
+        lines = self._of_attention() if self.entries or self.effects is None else self._of_effects_alone(self.effects)
+        return "\n".join(lines)
+
+    def _of_attention(self) -> list[str]:
         paired = sorted({layer for (_, layer), entry in self.entries.items() if entry.pairs})
         read = {reference for reference, _ in self.entries}
-        lines = [
+        unread = ", given, and read by no call that was captured"
+        return [
             f"{self.captured_calls} attention calls in {len(self.layers)} layers over {self.steps} steps tell how "
             f"{len(read)} reference(s) acted on {self.items} picture(s), on a latent grid of {self.grid}.",
             f"mechanism: {self.mechanism}; branch: {self.branch}",
-            *(
-                f"reference {i}: {r.name}, {r.tokens} tokens, "
-                + (f"grid {r.grid}" if r.grid else "no spatial layout")
-                + (", approximate" if r.approximate else "")
-                + ("" if i in read else ", given, and read by no call that was captured")
-                for i, r in enumerate(self.references)
-            ),
+            *(line + ("" if i in read else unread) for i, line in enumerate(self._references())),
             *(note for note in self.notes if note.startswith(STEERED)),
             *self._effects(),
             f"kept: {self._detail()}, {self.nbytes / 2**20:.1f} MB",
@@ -160,7 +159,32 @@ class Attribution:
             "layers:",
             *(f"  {i}: {x.name}, grid {x.grid}, {x.heads} heads" for i, x in enumerate(self.layers)),
         ]
-        return "\n".join(lines)
+
+    def _of_effects_alone(self, effects: Effects) -> list[str]:
+        """Nothing of attention, but why there is none: its reasons are those of the calls, or else what notes say."""
+        names = owner_names(x.name for x in self.references)
+        measured = len({removal.step for removal in effects.maps})
+        notes = [note for note in self.notes if not note.startswith(STEERED)]
+        skipped = [f"{count} x {reason}" for reason, count in self.skipped.items()]
+        by = f"mechanism: {self.mechanism}; " if self.mechanism else ""
+        return [
+            f"Effects of {', '.join(names[x] for x in effects.owners)} on {self.items} picture(s) were measured in "
+            f"{measured} of {self.steps} steps, on a latent grid of {self.grid}.",
+            f"no attention was captured: {'; '.join(skipped or notes) or 'no call reads a reference'}",
+            f"{by}branch: {self.branch}",
+            *self._references(),
+            *(note for note in self.notes if note.startswith(STEERED)),
+            *self._effects(),
+            f"kept: {len(effects.maps)} effects, {len(effects.regions)} of regions, {len(effects.predictions)} "
+            f"predictions, {self.nbytes / 2**20:.1f} MB",
+            *(notes if skipped else ()),
+        ]
+
+    def _references(self) -> Iterator[str]:
+        for i, reference in enumerate(self.references):
+            layout = f"grid {reference.grid}" if reference.grid else "no spatial layout"
+            approximate = ", approximate" if reference.approximate else ""
+            yield f"reference {i}: {reference.name}, {reference.tokens} tokens, {layout}{approximate}"
 
     def mask_on_latent(self) -> Tensor | None:
         """The inpainting mask on the latent's grid, ``[items, cells]``; None where there is none, or it is empty."""

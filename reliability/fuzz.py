@@ -1,6 +1,6 @@
 """Broken files by the ten thousand: each is refused in a sentence, or all that can be done with it works.
 
-``python -m reliability.fuzz --mutations 100000`` loads saved attributions of both versions, mutated by
+``python -m reliability.fuzz --mutations 100000`` loads saved attributions of all versions, mutated by
 ``mutations.py``, and uses what loads: its summary, maps of every level, the viewer's file, a contact sheet of some,
 saved and read again. Each is tried in a process of limited memory and time, so that a crash or a hang is seen.
 ``--page`` does the same with the viewer's file and the page's reader (``fuzz_page.mjs``). It prints a table, and its
@@ -33,7 +33,22 @@ from pathlib import Path
 
 import torch
 
-from i2am_core import Attribution, AttributionError, MapKind, Selection, errors, load, maps, save, specific, view
+from i2am_core import (
+    CUTS,
+    Attribution,
+    AttributionError,
+    MapKind,
+    Selection,
+    effect_inside,
+    effect_maps,
+    errors,
+    load,
+    maps,
+    save,
+    specific,
+    specific_effect,
+    view,
+)
 from i2am_core.files.checksum import checksum
 from i2am_core.files.header import header_text
 from i2am_core.files.writing import _tensors
@@ -42,7 +57,7 @@ from i2am_core.printing import printable, printable_lines
 from i2am_core.reading.levels import LEVELS
 from i2am_core.showing.report import attribution_sheet
 
-from .mutations import mutated, seeds
+from .mutations import EFFECTS, EFFECTS_ALONE, mutated, seeds
 
 ROOT = Path(__file__).resolve().parents[1]
 MEMORY = 2**30  # that a case may take, in bytes: its file has some ten thousand
@@ -72,6 +87,24 @@ def read_levels(attribution: Attribution, path: Path, number: int) -> None:
             _read(attribution, reference, item, number)
 
 
+def read_effects(attribution: Attribution, path: Path, number: int) -> None:
+    """Maps of all effects that there are; that one is not is said in a sentence."""
+    direction, region = DIRECTIONS[number % 2], torch.eye(4)
+    for item in range(min(2, attribution.items)):
+        for level in LEVELS:
+            with contextlib.suppress(AttributionError):
+                values = effect_maps(attribution, direction, level, Selection(item=item)).values
+                assert values.isfinite().all(), f"effects of level {level} are not finite"
+        for cut in CUTS:
+            with contextlib.suppress(AttributionError):
+                values = specific_effect(attribution, region, direction, Selection(item=item), cut).values
+                assert values.isfinite().all(), f"effects of regions, {cut}, are not finite"
+        for owner in attribution.effects.owners if attribution.effects else ():
+            with contextlib.suppress(AttributionError):
+                part = effect_inside(attribution, owner, "everything", region, item).part
+                assert 0 <= part <= 1 + 1e-6, f"a part of {part} is inside"
+
+
 def make_view(attribution: Attribution, path: Path, number: int) -> None:
     view(attribution, 2**20)
 
@@ -87,7 +120,7 @@ def draw_sheet(attribution: Attribution, path: Path, number: int) -> None:
 
 
 Use = Callable[[Attribution, Path, int], None]
-USES: tuple[Use, ...] = (read_summary, read_levels, make_view, save_again, draw_sheet)
+USES: tuple[Use, ...] = (read_summary, read_levels, read_effects, make_view, save_again, draw_sheet)
 """What can be done with an attribution; each raises what goes wrong."""
 
 
@@ -236,7 +269,7 @@ def table(cases: list[Case]) -> str:
     """How often what came of them, for each kind of file."""
     groups: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for _, file, _, seal, result, _ in cases:
-        version = "version 1" if file == "version 1" else "version 2"
+        version = {"version 1": "version 1", EFFECTS: "version 3", EFFECTS_ALONE: "version 3"}.get(file, "version 2")
         groups[version + (", checksum recomputed" if seal else "")][result] += 1
     lines = [f"| {len(cases)} files | {' | '.join(OUTCOMES)} |", "|---|" + "---:|" * len(OUTCOMES)]
     for name in sorted(groups):

@@ -4,6 +4,7 @@ Case n of a seed is the same on every machine. ``mutated`` gives its name, its b
 the checksum that its changed content has, as another program would that writes such files.
 """
 
+import dataclasses
 import json
 import random
 import tempfile
@@ -15,12 +16,24 @@ import safetensors
 import safetensors.torch
 import torch
 
-from i2am_core import Attribution, Layer, LayerMaps, Reference, TokenGrid, save
+from i2am_core import (
+    Attribution,
+    Effects,
+    Layer,
+    LayerMaps,
+    Owner,
+    Reference,
+    RegionEffects,
+    Removal,
+    TokenGrid,
+    save,
+)
 from i2am_core.attribution import HeadDetail
 from i2am_core.files import checksum
 from i2am_core.half import Half
 
 Draw = random.Random
+EFFECTS, EFFECTS_ALONE = "effects", "effects alone"  # the files of version 3
 KEYS = ("r2g_paper", "r2g_share", "g2r_paper", "g2r_share")
 HOSTILE: list[Any] = [
     *(None, True, False, 0, 1, -1, 2, 3, 7, 255, 4097, 10**6, 2**31, 2**53, 10**9, 10**18, 10**30, -(10**9)),
@@ -35,6 +48,8 @@ HOSTILE: list[Any] = [
         "merged",
         "over steps",
         "in each step",
+        "text",
+        "directly",
         "../..",
         "\0",
         "%s",
@@ -62,7 +77,7 @@ TYPES = ["F32", "F16", "BF16", "F64", "F8_E4M3", "U8", "I8", "I16", "I32", "I64"
 
 
 def seeds() -> dict[str, bytes]:
-    """Files of both versions, in every detail, each of a few kilobytes."""
+    """Files of all versions, in every detail, each of a few kilobytes; the last ones have effects."""
     torch.manual_seed(0)
     files = {
         "each step": _saved(_attribution("in each step")),
@@ -71,7 +86,31 @@ def seeds() -> dict[str, bytes]:
         "over steps and frames, half": _saved(_attribution("over steps and frames", frames=3, half=True)),
         "merged, half": _saved(_attribution("merged", half=True)),
     }
-    return files | {"version 1": _as_version_1(files["each step"])}
+    caused = dataclasses.replace(_attribution("merged", frames=3), effects=_effects(18))
+    alone = dataclasses.replace(
+        _attribution("merged"), references=(), layers=(), entries={}, pictures={}, effects=_effects(6, references=False)
+    )
+    return files | {
+        "version 1": _as_version_1(files["each step"]),
+        EFFECTS: _saved(caused),
+        EFFECTS_ALONE: _saved(alone),
+    }
+
+
+def _effects(cells: int, references: bool = True) -> Effects:
+    """Of two pictures on a grid of 2 x 3 cells, or of three frames of it."""
+    owners: list[Owner] = [0, "text"] if references else ["conditioning"]
+    frames = () if cells == 6 else (cells // 6,)
+    regions = RegionEffects(1, "everything", TokenGrid(2, 1), torch.rand(2, 2, cells))
+    return Effects(
+        maps={Removal(step, owner): torch.rand(2, cells) for step in (0, 1) for owner in owners},
+        floor=torch.rand(2, cells) * 1e-3,
+        regions={(0, "only this left"): regions} if references else {},
+        predictions={(1, owner): torch.randn(2, 3, *frames, 2, 3).half() for owner in (None, *owners)},
+        unmeasured={"all references together": "out of memory"},
+        evaluations=5,
+        seconds=0.5,
+    )
 
 
 def _attribution(heads: HeadDetail, frames: int = 1, half: bool = False) -> Attribution:

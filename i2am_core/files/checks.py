@@ -6,12 +6,15 @@
 import math
 from typing import Any
 
+from torch import Tensor
+
 from ..printing import NAME, printable
 from ..tokens import TokenGrid
 
 LETTERS = 1_000_000  # of a name or a note: nobody writes so much, and no more can harm
 COUNT = 2**53  # the largest whole number that every reader of JSON knows exactly
 CELLS = 2**26  # of a grid: eight thousand by eight thousand
+LARGEST = 1e6  # of a value of a map: shares are parts of the attention, times a gain that a person has typed
 DETAIL = 4096  # more heads, or pixels of one cell against another, than any model has
 
 
@@ -84,3 +87,13 @@ def grid(value: Any, what: str) -> TokenGrid:
 
 def grid_or_none(value: Any, what: str) -> TokenGrid | None:
     return None if value is None else grid(value, what)
+
+
+def check_values(name: str, values: Tensor, low: float, high: float) -> Tensor:
+    least, most = (end.item() for end in values.aminmax())  # one that is not a number makes both ends such
+    check(least == least, f"{name} holds values that are not numbers")
+    check(
+        low <= least and most <= high,
+        f"{name} goes from {least:.3g} to {most:.3g}, where {low:g} to {high:g} is expected",
+    )
+    return values

@@ -7,7 +7,7 @@ much it holds, and of which it gives no metadata where a file is read from memor
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +26,9 @@ BYTES = {"U8": 1, "I32": 4, "I64": 8, "F16": 2, "F32": 4}  # of one value of the
 METADATA = "__metadata__"  # in safetensors' header
 
 Shape = tuple[int, ...]
+Parts = Mapping[str, tuple[str, Shape]]  # of each tensor type and shape
+Expected = Iterator[tuple[str, tuple[tuple[str, ...], Shape]]]
+"""Names of tensors, each with the types that it may have, and its shape."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Container:
 
     name: str
     metadata: Mapping[str, str]
-    parts: Mapping[str, tuple[str, Shape]]
+    parts: Parts
     data: bytes
 
     def tensors(self) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """The header of a file: what an attribution is of, but for its tensors. Written, and read with all checks."""
 
+import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any
 
 from ..attribution import HEAD_DETAILS, Attribution, HeadDetail, Layer, Reference
 from ..tokens import TokenGrid
+from . import effects
 from .checks import (
     CELLS,
     DETAIL,
@@ -25,7 +27,8 @@ from .checks import (
 )
 
 SUFFIX = ".i2am.safetensors"
-VERSION = 2
+VERSION = 3
+WITHOUT_EFFECTS = 2  # is written where there are none, and the file is what it was before there were any
 KEY = "i2am"  # in the metadata
 STEPS = 100_000  # more than any sampler takes
 ITEMS = 65_536  # of a batch, times references
@@ -38,8 +41,8 @@ Place = tuple[int, int]
 
 def header_text(a: Attribution) -> str:
     """The header as JSON."""
-    header = {
-        "version": VERSION,
+    header: dict[str, Any] = {
+        "version": version_of(a),
         "references": [
             {"name": r.name, "tokens": r.tokens, "grid": _sides(r.grid), "key": r.key, "approximate": r.approximate}
             for r in a.references
@@ -59,7 +62,14 @@ def header_text(a: Attribution) -> str:
         "row_sums": dict(a.row_sums),
         "notes": a.notes,
     }
+    if a.effects is not None:
+        header["effects"] = effects.written(a.effects)
     return json.dumps(header)
+
+
+def version_of(a: Attribution) -> int:
+    """The version of the file that an attribution becomes."""
+    return WITHOUT_EFFECTS if a.effects is None else VERSION
 
 
 def _sides(grid: TokenGrid | None) -> list[int] | None:
@@ -113,6 +123,8 @@ def described(header: dict[str, Any], version: int) -> Described:
     count(len(a.references), "its number of references", 0, REFERENCES)
     pictures = a.items * len(a.references)
     check(pictures <= ITEMS, f"it has {a.items} items of {len(a.references)} references, where {ITEMS} are the most")
+    if version > WITHOUT_EFFECTS:
+        a = dataclasses.replace(a, effects=effects.described(member(header, "effects", "it"), a))
     return Described(a, _reference_grids(a, header, version))
 
 
@@ -168,7 +180,7 @@ def _counts(value: Any, what: str) -> dict[str, int]:
 def _reference_grids(a: Attribution, header: dict[str, Any], version: int) -> dict[Place, TokenGrid | None]:
     """Of each entry the grid that its reference has in its layer; the first files have one grid for all layers."""
     entries = sequence(member(header, "entries", "it"), "entries")
-    check(len(entries) > 0, "it has no maps at all")
+    check(len(entries) > 0 or (a.effects is not None and len(a.effects.maps) > 0), "it has no maps at all")
     if version == 1:
         header = {"reference_grids": {}} | header
     grids = mapping(member(header, "reference_grids", "it"), "reference_grids")

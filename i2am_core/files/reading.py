@@ -1,7 +1,7 @@
 """From a file to an attribution: everything that later code relies on is checked here, and nowhere else."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,14 +12,12 @@ from ..errors import BadFile, MissingPackage
 from ..half import LARGEST as LARGEST_HALF
 from ..half import Half, Precise
 from ..kinds import KINDS, PAIR_KEYS, UNSCOPED, MapKind
-from . import checksum
-from .checks import check, worded
-from .container import Container, Shape, parse, read
+from . import checksum, effects
+from .checks import LARGEST, check, check_values, worded
+from .container import Container, Expected, Parts, Shape, parse, read
 from .header import KEY, VERSION, Described, Place, described
 
 SCOPED = MapKind("g2r", scoped=True).key  # of the kinds with a scope, there are all or none
-LARGEST = 1e6  # of a value of a map: shares are parts of the attention, times a gain that a person has typed
-Parts = Mapping[str, tuple[str, Shape]]  # of each tensor type and shape
 
 
 def load(path: Path) -> Attribution:
@@ -81,10 +79,6 @@ def check_parts(about: Described, parts: Parts, version: int) -> None:
         check(got == shape, f"{worded(name)} has shape {got} where {shape} is expected")
 
 
-Expected = Iterator[tuple[str, tuple[tuple[str, ...], Shape]]]
-"""Names of tensors, each with the types that it may have, and its shape."""
-
-
 def _expected(about: Described, parts: Parts, version: int) -> Expected:
     """All tensors that there must be, given which optional ones there are."""
     a = about.attribution
@@ -101,6 +95,8 @@ def _expected(about: Described, parts: Parts, version: int) -> Expected:
         yield f"seen/{name}", (("F32",), (len(a.bins),))
         yield from _maps(about, name, place, parts, version)
         yield from _pairs(about, name, place, parts)
+    if a.effects is not None:
+        yield from effects.expected(a, a.effects, parts)
 
 
 def _maps(about: Described, name: str, place: Place, parts: Parts, version: int) -> Expected:
@@ -145,13 +141,14 @@ def built(about: Described, tensors: Mapping[str, Tensor]) -> Attribution:
     a = about.attribution
     mask = tensors.get("denoise_mask")
     if mask is not None:
-        _check_values("denoise_mask", mask, -LARGEST, LARGEST)  # of the first files, not all kept it within [0, 1]
+        check_values("denoise_mask", mask, -LARGEST, LARGEST)  # of the first files, not all kept it within [0, 1]
         mask = mask.clamp(0, 1)
     pictures = {name.removeprefix("pictures/"): x for name, x in tensors.items() if name.startswith("pictures/")}
     entries = {place: _entry(about, name, place, tensors) for name, place in about}
     scoped = all(SCOPED in entry.maps for entry in entries.values())
     check(scoped or mask is None or not mask.any(), "it has a mask, but no maps of what is in the mask")
-    return dataclasses.replace(a, denoise_mask=mask, pictures=pictures, entries=entries)
+    caused = None if a.effects is None else effects.built(a.effects, tensors)
+    return dataclasses.replace(a, denoise_mask=mask, pictures=pictures, entries=entries, effects=caused)
 
 
 def _entry(about: Described, name: str, place: Place, tensors: Mapping[str, Tensor]) -> LayerMaps:
@@ -175,22 +172,12 @@ def _entry(about: Described, name: str, place: Place, tensors: Mapping[str, Tens
     check(0 <= int(rows.min()) <= int(rows.max()) < cells, f"pair_rows/{name} leaves the grid of {cells} cells")
     pairs = {key: tensors[f"pairs/{name}/{key}"] for key in PAIR_KEYS}
     for key, values in pairs.items():
-        _check_values(f"pairs/{name}/{key}", values, 0, LARGEST)
+        check_values(f"pairs/{name}/{key}", values, 0, LARGEST)
     return LayerMaps(maps, seen, rows, pairs, about.reference_grids[place], head_maps)
 
 
 def _read_maps(name: str, tensors: Mapping[str, Tensor]) -> Precise:
     values, scale = tensors[name], tensors.get(f"scale/{name}")
     if scale is None:
-        return _check_values(name, values, 0, LARGEST)
-    return Half(_check_values(name, values, 0, LARGEST_HALF), _check_values(f"scale/{name}", scale, 0, LARGEST))
-
-
-def _check_values(name: str, values: Tensor, low: float, high: float) -> Tensor:
-    least, most = (end.item() for end in values.aminmax())  # one that is not a number makes both ends such
-    check(least == least, f"{name} holds values that are not numbers")
-    check(
-        low <= least and most <= high,
-        f"{name} goes from {least:.3g} to {most:.3g}, where {low:g} to {high:g} is expected",
-    )
-    return values
+        return check_values(name, values, 0, LARGEST)
+    return Half(check_values(name, values, 0, LARGEST_HALF), check_values(f"scale/{name}", scale, 0, LARGEST))

@@ -14,10 +14,10 @@ from torch import Tensor
 from ..attribution import Attribution
 from ..errors import BadFile, MissingPackage
 from ..half import Half, Precise
-from . import checksum
+from . import checksum, effects
 from .checks import check
 from .container import HEADER_BYTES, parse, type_of
-from .header import KEY, VERSION, described, header_text
+from .header import KEY, described, header_text, version_of
 from .reading import built, check_parts
 
 
@@ -59,7 +59,7 @@ def _written(attribution: Attribution, path: Path) -> Iterator[Path]:
     except ImportError:
         raise MissingPackage("safetensors", "files", "saving an attribution") from None
     header, tensors = header_text(attribution), _tensors(attribution)
-    _check(path.name, header, tensors)
+    _check(path.name, version_of(attribution), header, tensors)
     metadata = {KEY: header, checksum.KEY: checksum.checksum(header, tensors)}
     temporary = path.with_name(f".i2am-{secrets.token_hex(8)}.tmp")
     mode = _created(temporary)
@@ -97,14 +97,14 @@ def _claim(path: Path, temporary: Path) -> None:
         temporary.replace(path)
 
 
-def _check(name: str, header: str, tensors: Mapping[str, Tensor]) -> None:
+def _check(name: str, version: int, header: str, tensors: Mapping[str, Tensor]) -> None:
     """Raises BadFile for what ``load`` would refuse, by what it refuses it for: a file that nobody can read is none."""
     parts = {key: (type_of(x), tuple(x.shape)) for key, x in tensors.items()}
     try:
         size = len(json.dumps([header, parts]))  # more than it takes in the file
         check(size <= HEADER_BYTES, f"names and notes take {size} bytes, where {HEADER_BYTES} are the most")
-        about = described(parse(header, "its header"), VERSION)
-        check_parts(about, parts, VERSION)
+        about = described(parse(header, "its header"), version)
+        check_parts(about, parts, version)
         built(about, tensors)
     except ValueError as error:
         raise BadFile(name, "not saved", str(error)) from None
@@ -123,6 +123,8 @@ def _tensors(a: Attribution) -> dict[str, Tensor]:
         tensors |= {f"pairs/{place}/{key}": x for key, x in entry.pairs.items()}
         if entry.pair_rows is not None and entry.pairs:
             tensors[f"pair_rows/{place}"] = entry.pair_rows.clone()  # several layers may share theirs
+    if a.effects is not None:
+        tensors |= effects.tensors_of(a.effects)
     return {name: x.contiguous() for name, x in tensors.items()}
 
 

@@ -281,9 +281,10 @@ class _Reading:
 def _of_each_owner(reading: _Reading, route: Route) -> Maps:
     """A map of each owner that was measured in the selected steps, the strongest first."""
     selected = set(reading.selection.step_numbers(reading.attribution.steps))
-    owners = [owner for owner in reading.effects.owners if selected & set(reading.effects.steps(owner, route))]
-    if not owners:
-        reading.steps(reading.owner(None), route)
+    measured = reading.effects.owners
+    owners = [owner for owner in measured if selected & set(reading.effects.steps(owner, route))]
+    if not owners:  # which is said of one that was measured by this route, if there is any
+        reading.steps(max(measured, key=lambda owner: len(reading.effects.steps(owner, route))), route)
     maps = []
     for owner in owners:
         effect = reading.effect(owner, route, reading.steps(owner, route))

@@ -1,23 +1,27 @@
 """Contact sheets: rows of pictures with captions on one page, such as all levels of a run's maps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..attribution import Attribution
-from ..errors import MissingPackage
+from ..effect import CUTS, WAYS, WORDS, Effects, Owner, Route, owner_names
+from ..errors import EffectTooSmall, MissingPackage
 from ..kinds import Direction, MapKind
 from ..printing import printable
 from ..reading.aggregate import grid_of
-from ..reading.levels import Level, maps
+from ..reading.effect import NO_EFFECT, effect_maps, specific_effect
+from ..reading.levels import Level, Maps, maps
 from ..selection import Selection
-from .render import colorize, heat, overlay
+from .render import Scale, colorize, heat, overlay
 
 TILE = 1.7  # inches of one picture
+LETTER = 0.095  # inches of a heading's letter, about
 COLUMNS = 6
 CAPTION = 40  # letters, at most
 PICTURES = 60  # of one level, at most
@@ -27,6 +31,9 @@ TITLES: dict[Direction, str] = {
     "g2r": "Which parts of the reference the picture used",
 }
 LEVELS: tuple[Level, ...] = ("unified", "time", "layer", "head", "frame")
+OWNERS = 8  # whose effects are drawn, at most, each by each route
+STEPS = 2 * COLUMNS - 1  # of an effect, at most: with the unified map in two rows
+EFFECT_LEVELS: tuple[Level, ...] = ("unified", "time")
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ def contact_sheet(rows: Sequence[Row], path: Path, title: str = "") -> None:
     except ImportError:
         raise MissingPackage("matplotlib", "sheets", "a contact sheet") from None
 
-    columns = max(len(row.pictures) for row in rows)
+    columns = max(max(len(row.pictures), round(LETTER * len(_heading(row)) / TILE)) for row in rows)
     band = 0.35  # inches of a heading
     height = sum(TILE + 2 * band for _ in rows) + (band if title else 0)
     figure = Figure(figsize=(columns * TILE + 0.4, height), dpi=110, facecolor="white")
@@ -59,7 +66,7 @@ def contact_sheet(rows: Sequence[Row], path: Path, title: str = "") -> None:
     for row in rows:
         top -= band
         place = (0.2 / figure.get_figwidth(), (top + 0.08) / height)
-        figure.text(*place, _plain(row.heading, 2 * CAPTION), fontsize=10, weight="bold", parse_math=False)
+        figure.text(*place, _heading(row), fontsize=10, weight="bold", parse_math=False)
         for column, (picture, caption) in enumerate(zip(row.pictures, row.captions, strict=True)):
             left = 0.2 + column * TILE
             box = (
@@ -77,21 +84,36 @@ def contact_sheet(rows: Sequence[Row], path: Path, title: str = "") -> None:
     figure.savefig(path)
 
 
+def _heading(row: Row) -> str:
+    return _plain(row.heading, 2 * CAPTION)
+
+
 def _plain(text: str, longest: int = CAPTION) -> str:
     """A name as it may be drawn: matplotlib would lay out one without end, and stop at a control character."""
     return printable(text, longest)
 
 
 def attribution_sheet(attribution: Attribution, path: Path, item: int = 0, reference: int | None = None) -> None:
-    """Write a one-page PNG of every level in ``LEVELS`` in both directions, over the pictures that the attribution has.
+    """Write a one-page PNG of effects, where they were measured, and of every level of attention in both directions.
 
-    It is of one ``item`` and one ``reference``, by default the first that any call has read, and has the first
-    ``PICTURES`` maps of a level. Raises UnknownItem or
-    UnknownReference where there is no such, and MissingPackage without matplotlib.
+    Maps lie over the pictures that the attribution has. Effects are of all owners, at most ``OWNERS``. Attention is of
+    the levels in ``LEVELS``, of one ``item`` and one ``reference``, by default the first that any call has read, and
+    has the first ``PICTURES`` maps of a level. Raises UnknownItem or UnknownReference where there is no such, and
+    MissingPackage without matplotlib.
     """
+    effects = attribution.effects
+    caused = [] if effects is None or not effects.maps else _effects(attribution, effects, item)
     if reference is None:
         reference = min((number for number, _ in attribution.entries), default=0)
-    rows = []
+    elif caused:
+        attribution.check_reference(reference)
+    read = any(number == reference for number, _ in attribution.entries)
+    rows = [*caused, *(_attention(attribution, item, reference) if read or not caused else ())]
+    title = attribution.references[reference].name if attribution.references else "What was changed"
+    contact_sheet(rows, path, title)
+
+
+def _attention(attribution: Attribution, item: int, reference: int) -> Iterator[Row]:
     for direction, title in TITLES.items():
         if direction == "g2r" and attribution.check_reference(reference).grid is None:
             continue
@@ -102,14 +124,80 @@ def attribution_sheet(attribution: Attribution, path: Path, item: int = 0, refer
                 continue
             of_level = maps(attribution, MapKind(direction), level, Selection(reference=reference, item=item))
             pictures = list(_overlays(of_level.values[:PICTURES], None if level == "frame" else picture))
-            labels = of_level.labels[:PICTURES]
             heading = f"{title}: {level}"
             if len(of_level.labels) > PICTURES:
                 heading += f", the first {PICTURES} of {len(of_level.labels)}"
-            for start in range(0, len(pictures), COLUMNS):
-                part = slice(start, start + COLUMNS)
-                rows.append(Row(heading, pictures[part], labels[part]))
-    contact_sheet(rows, path, attribution.references[reference].name)
+            yield from _rows(heading, pictures, of_level.labels[:PICTURES])
+
+
+def _rows(heading: str, pictures: Sequence[Any], labels: Sequence[str]) -> Iterator[Row]:
+    """As many as it takes, with ``COLUMNS`` pictures each."""
+    for start in range(0, len(pictures), COLUMNS):
+        part = slice(start, start + COLUMNS)
+        yield Row(heading, pictures[part], labels[part])
+
+
+def _effects(attribution: Attribution, effects: Effects, item: int) -> list[Row]:
+    """What each owner changed, the strongest first; each owner has one scale for all of its maps."""
+    attribution.check_item(item)
+    names, inside = owner_names(x.name for x in attribution.references), attribution.mask_on_latent()
+    sizes = {
+        (owner, route): effects.strength(owner, route, inside)
+        for owner in effects.owners
+        for route in effects.routes(owner)
+    }
+    strongest = sorted(sizes, key=lambda key: -sizes[key])
+    rows: list[Row] = []
+    for owner, route in strongest[:OWNERS]:
+        result = _of_owner(attribution, owner, route, item)
+        picture = attribution.picture("r2g", 0, item)
+        heading = f"What it changed, {sizes[owner, route]:.3g}: {names[owner]}{WAYS[route]}"
+        rows += _rows(heading, list(_overlays(result.values, picture, "shared")), result.labels)
+    if len(strongest) > OWNERS:
+        last = rows[-1]
+        rows[-1] = Row(f"{last.heading}, the last of {OWNERS} drawn of {len(strongest)}", last.pictures, last.captions)
+    references = dict.fromkeys(reference for reference, _ in effects.regions)
+    for reference in list(references)[:OWNERS]:
+        rows.append(_of_regions(attribution, effects, reference, item))
+    return rows
+
+
+def _of_owner(attribution: Attribution, owner: Owner, route: Route, item: int) -> Maps:
+    """The unified map and those of the first ``STEPS`` steps. What is too small is drawn flat, and says so."""
+    values, labels = [], []
+    for level in EFFECT_LEVELS:
+        try:
+            result = effect_maps(attribution, "r2g", level, Selection(item=item), owner, route)
+            values.append(result.values[:STEPS])
+            labels += [_short(label) for label in result.labels[:STEPS]]
+        except EffectTooSmall:
+            if level == "unified":  # otherwise it was said already: not all steps are smaller than their mean
+                values.append(torch.zeros(1, attribution.grid.height, attribution.grid.width))
+                labels.append("too small to measure")
+    return Maps(torch.cat(values), labels, "")
+
+
+def _short(label: str) -> str:
+    for certainty, words in WORDS.items():
+        label = label.replace(words, certainty)
+    return label.replace(NO_EFFECT, "no effect")
+
+
+def _of_regions(attribution: Attribution, effects: Effects, reference: int, item: int) -> Row:
+    """What each region of a reference changed in the picture, or in the mask where there is one."""
+    mask = attribution.denoise_mask
+    region = torch.ones(1, 1) if mask is None or not (mask[item] > 0).any() else mask[item]
+    pictures: list[Tensor] = []
+    captions = []
+    for cut in (cut for cut in CUTS if (reference, cut) in effects.regions):
+        caption = f"{cut}, step {effects.regions[reference, cut].step}"
+        try:
+            values = specific_effect(attribution, region, "g2r", Selection(item=item, reference=reference), cut).values
+        except EffectTooSmall:
+            caption, values = f"{cut}: too small to measure", torch.zeros(1, 1)
+        pictures += _overlays(values[None], attribution.picture("g2r", reference, item))
+        captions.append(caption)
+    return Row(f"What its regions changed: {attribution.references[reference].name}", pictures, captions)
 
 
 def _frames(attribution: Attribution, direction: Direction, reference: int) -> int:
@@ -120,13 +208,12 @@ def _frames(attribution: Attribution, direction: Direction, reference: int) -> i
     return counts.pop() if len(counts) == 1 else 1
 
 
-def _overlays(values: Tensor, picture: Tensor | None) -> Tensor:
+def _overlays(values: Tensor, picture: Tensor | None, scale: Scale = "each map") -> Tensor:
     if picture is None:
-        scale = 256 / max(values.shape[-2:])
-        return colorize(
-            heat(values, (max(1, round(values.shape[-2] * scale)), max(1, round(values.shape[-1] * scale))))
-        )
+        times = 256 / max(values.shape[-2:])
+        height, width = (max(1, round(side * times)) for side in values.shape[-2:])
+        return colorize(heat(values, (height, width), scale))
     step = -(-max(picture.shape[:2]) // PICTURE_SIDE)
     picture = picture[::step, ::step]
     height, width = picture.shape[:2]
-    return overlay(picture[None].float() / 255, colorize(heat(values, (height, width))), 0.5)
+    return overlay(picture[None].float() / 255, colorize(heat(values, (height, width), scale)), 0.5)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from taken_apart import as_version_1, raw, rewrite, small, write
+from with_effects import with_effects
 
 from i2am_core.errors import BadFile
 from i2am_core.files import container, load, save
@@ -62,9 +63,10 @@ def filled(name, value):
 MAP = "maps/0/0/r2g_paper"
 SCOPED = [f"maps/{r}/0/g2r_{x}_scope" for r in (0, 1) for x in ("paper", "share")]
 HEADERS = {
-    "a newer version": (header(version=3), r"written by a newer I2AM \(format 3, this one reads 2\)"),
+    "a newer version": (header(version=4), r"written by a newer I2AM \(format 4, this one reads 3\)"),
     "no version": (lambda h, t: h.pop("version"), "not an I2AM attribution"),
     "version 0": (header(version=0), "not an I2AM attribution"),
+    "version 3 without its effects": (header(version=3), "it has no 'effects'"),
     "version true": (header(version=True), "not an I2AM attribution"),
     "version 1 without its heads": (header(version=1), "has no 'heads_kept'"),
     **{f"no {x}": (lambda h, t, x=x: h.pop(x), f"has no '{x}'") for x in ("layers", "bins", "heads", "notes")},
@@ -168,6 +170,140 @@ TENSORS = {
     "a picture in gray": (tensor("pictures/generated 0", lambda x: x[..., :1].contiguous()), "which no picture has"),
     "a flat picture": (tensor("pictures/generated 0", torch.flatten), "which no picture has"),
 }
+
+
+def effects(**fields):
+    return lambda h, t: h["effects"].update(fields)
+
+
+def appended(things, value):
+    return lambda h, t: h["effects"][things].append(value)
+
+
+def filled_effects(name, value):
+    return filled(f"effects/{name}", value)
+
+
+EFFECT = "effects/maps/0/0/everything"
+EFFECTS = {
+    "no effects": (lambda h, t: h.pop("effects"), "it has no 'effects'"),
+    "effects in a list": (header(effects=[]), "effects is a list of 0"),
+    **{
+        f"effects without {x}": (lambda h, t, x=x: h["effects"].pop(x), f"effects has no '{x}'")
+        for x in ("removals", "regions", "predictions", "unmeasured", "evaluations", "seconds")
+    },
+    "neither maps nor effects": (
+        lambda h, t: (h.update(entries=[], reference_grids={}), h["effects"].update(removals=[])),
+        "no maps at all",
+    ),
+    "effects of version 2": (header(version=2), "a tensor 'effects/floor', of which its header says nothing"),
+    "a removal of two": (appended("removals", [0, 1]), "a removal is a list of 2"),
+    "a removal twice": (appended("removals", [0, 1, "everything"]), "one effect is there twice"),
+    "a removal without a tensor": (
+        appended("removals", [1, 0, "everything"]),
+        "'effects/maps/1/0/everything' is missi",
+    ),
+    "a step that was not": (appended("removals", [4, 0, "everything"]), "a step of an effect is 4"),
+    "a step counted from the end": (appended("removals", [-1, 0, "everything"]), "a step of an effect is -1"),
+    "a step that is true": (appended("removals", [True, 0, "everything"]), "a step of an effect is True"),
+    "a step as text": (appended("predictions", ["0", 0]), "a step of an effect is '0'"),
+    "an owner that is none": (
+        appended("removals", [1, "music", "everything"]),
+        "an owner is 'music', where one of all",
+    ),
+    "an owner counted from the end": (appended("removals", [1, -1, "everything"]), "an owner is -1"),
+    "an owner beyond all": (appended("predictions", [1, 2]), "an owner is 2, where a count from 0 to 1 is expected"),
+    "an owner that is true": (appended("predictions", [1, True]), "an owner is True"),
+    "an owner that is nothing": (appended("removals", [1, None, "everything"]), "an owner is None"),
+    "a route that is none": (appended("removals", [1, 0, "around"]), "a removal's route is 'around'"),
+    "a route in a list": (appended("removals", [1, 0, ["directly"]]), "a removal's route is a list of 1"),
+    "regions twice": (appended("regions", [0, "taken away", 0, "directly", [1, 1]]), "one effect is there twice"),
+    "regions by no cut": (effects(regions=[[0, "cut", 0, "everything", [1, 1]]]), "a cut is 'cut'"),
+    "regions by no route": (effects(regions=[[0, "taken away", 0, 3, [1, 1]]]), "a route of regions is 3"),
+    "regions of the text": (effects(regions=[["text", "taken away", 0, "everything", [1, 1]]]), "an owner is 'text'"),
+    "regions of what has no grid": (effects(regions=[[1, "taken away", 0, "everything", [1, 1]]]), "which has no grid"),
+    "more regions than tokens": (
+        effects(regions=[[0, "taken away", 0, "everything", [3, 3]]]),
+        "a grid of 3x2 tokens is not divided into 3x3 regions",
+    ),
+    "regions of frames": (effects(regions=[[0, "taken away", 0, "everything", [1, 1, 2]]]), "is not divided into"),
+    "regions of nothing": (effects(regions=[[0, "taken away", 0, "everything", [0, 1]]]), "a grid of regions is 0"),
+    "another division": (effects(regions=[[0, "taken away", 0, "everything", [1, 1]]]), "nothing|has shape"),
+    "a prediction twice": (appended("predictions", [0, None]), "one effect is there twice"),
+    "a prediction without a tensor": (appended("predictions", [3, None]), "'effects/predictions/3/nothing' is missing"),
+    "evaluations below none": (effects(evaluations=-1), "evaluations of effects is -1"),
+    "seconds below none": (effects(seconds=-0.1), "seconds of effects is -0.1"),
+    "seconds without end": (effects(seconds=INF), "Infinity is no number"),
+    "a reason that is none": (effects(unmeasured={"the text": 1}), "why it was not measured is 1"),
+    "reasons in a list": (effects(unmeasured=["the text"]), "unmeasured is a list of 1"),
+    "effects of references that there are not": (
+        lambda h, t: h.update(references=[], entries=[], reference_grids={}),
+        "an effect is of a reference, where there is none",
+    ),
+    "no floor": (without("effects/floor"), "its tensor 'effects/floor' is missing"),
+    "an effect alone": (without(EFFECT), f"its tensor '{EFFECT}' is missing"),
+    "an effect of nothing": (lambda h, t: t.update({"effects/maps/3/0/directly": t[EFFECT].clone()}), "says nothing"),
+    "an effect in half precision": (tensor(EFFECT, torch.Tensor.half), "has type F16 where F32 is expected"),
+    "an effect of another shape": (tensor(EFFECT, lambda x: x[:, :-1].contiguous()), "has shape"),
+    "an effect of NaN": (filled_effects("maps/0/0/everything", NAN), "not numbers"),
+    "an effect below 0": (filled_effects("maps/0/0/everything", -0.5), "goes from -0.5"),
+    "an effect without end": (filled_effects("maps/0/0/everything", INF), "to inf"),
+    "a floor of NaN": (filled_effects("floor", NAN), "not numbers"),
+    "a floor below 0": (filled_effects("floor", -0.5), "goes from -0.5"),
+    "effects of regions of NaN": (filled_effects("regions/0/taken away", NAN), "not numbers"),
+    "effects of regions below 0": (filled_effects("regions/0/taken away", -1), "goes from -1"),
+    "effects of regions transposed": (
+        tensor("effects/regions/0/taken away", lambda x: x.mT.contiguous()),
+        "has shape",
+    ),
+    "a prediction of NaN": (filled_effects("predictions/0/nothing", NAN), "not numbers"),
+    "a prediction without end": (filled_effects("predictions/0/nothing", -INF), "goes from -inf"),
+    "a prediction of bytes": (tensor("effects/predictions/0/nothing", torch.Tensor.byte), "has type U8"),
+    "a prediction of other channels": (
+        tensor("effects/predictions/0/text", lambda x: x[:, :1].contiguous()),
+        "has shape",
+    ),
+    "a prediction without channels": (
+        tensor("effects/predictions/0/nothing", lambda x: x[:, :0].contiguous()),
+        "has shape .2, 0, 4, 3., where 1 to 4096 channels|has shape",
+    ),
+    "a prediction of one item": (tensor("effects/predictions/0/nothing", lambda x: x[:1].contiguous()), "has shape"),
+    "a flat prediction": (tensor("effects/predictions/0/nothing", torch.flatten), "1 to 4096 channels are expected"),
+    "predictions of many channels": (
+        lambda h, t: t.update({"effects/predictions/0/nothing": torch.zeros(2, 4097, 3, 4)}),
+        "1 to 4096 channels are expected",
+    ),
+}
+
+
+@pytest.fixture
+def caused(path):
+    """A small file with effects, as it was saved."""
+    save(with_effects(small()), path)
+    return path
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_effects_that_do_not_fit_are_refused(caused, name):
+    assert load(caused).effects.evaluations == 17
+    change, message = EFFECTS[name]
+    rewrite(caused, change)
+    refused(caused, message)
+
+
+def test_no_bit_can_be_flipped_in_effects(caused):
+    test_no_bit_can_be_flipped_in_maps(caused)
+
+
+def test_effects_of_many_owners_in_many_steps_are_refused_at_once(caused):
+    """To list what was measured is to look at all of it for each owner."""
+
+    def change(h, t):
+        h.update(references=h["references"][:1] * 1000, items=1, bins=[[0, 100]], sigmas=[1.0] * 101)
+        h["effects"]["removals"] = [[step, owner, "everything"] for step in range(100) for owner in range(1000)]
+
+    rewrite(caused, change)
+    refused(caused, "effects have 100000 removals of 1000 owners")
 
 
 @pytest.mark.parametrize("name", HEADERS | TENSORS)

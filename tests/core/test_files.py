@@ -18,10 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from selected import maps
 from taken_apart import small
+from with_effects import with_effects, without_attention
 
-from i2am_core import Layer, TokenGrid, errors
+from i2am_core import Effects, Layer, RegionEffects, Removal, TokenGrid, effect_maps, errors, specific_effect
 from i2am_core.files import SUFFIX, load, save, save_new
+from i2am_core.files.effects import tensors_of, written
 from i2am_core.half import Half
+from i2am_core.showing import report
 from i2am_core.showing.report import attribution_sheet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +43,8 @@ def assert_equal(first, second):
             assert torch.equal(a, b)
         elif field.name == "pictures":
             assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+        elif field.name == "effects":
+            assert_equal_effects(a, b)
         elif field.name == "entries":
             assert a.keys() == b.keys()
             for key in a:
@@ -53,6 +58,22 @@ def assert_equal(first, second):
                     assert all(torch.equal(x[k].float(), y[k].float()) for k in x)
         else:
             assert a == b, field.name
+
+
+def assert_equal_effects(first, second):
+    assert (first is None) == (second is None)
+    if first is None:
+        return
+    named, again = tensors_of(first), tensors_of(second)
+    assert named.keys() == again.keys()
+    assert all(named[name].dtype == again[name].dtype and torch.equal(named[name], again[name]) for name in named)
+    assert written(first) == written(second)
+    assert first.maps.keys() == second.maps.keys() and first.predictions.keys() == second.predictions.keys()
+
+
+def written_as(path):
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["i2am"])
 
 
 def test_what_is_read_is_what_was_written(attribution, tmp_path):
@@ -92,6 +113,95 @@ def test_videos_keep_their_frames(attribution, tmp_path):
     save(attribution, path)
     with safe_open(path, "pt") as file:
         assert json.loads(file.metadata()["i2am"])["grid"] == [3, 4]
+
+
+@pytest.fixture
+def caused(attribution):
+    return with_effects(attribution, routes=("everything", "directly"))
+
+
+def test_effects_are_read_as_they_were_written(caused, tmp_path):
+    path = tmp_path / "run.i2am.safetensors"
+    save(caused, path)
+    again = load(path)
+    assert_equal(caused, again)
+    assert again.summary() == caused.summary() and again.nbytes == caused.nbytes
+    for level in ("unified", "time", "reference"):
+        first, second = effect_maps(caused, "r2g", level), effect_maps(again, "r2g", level)
+        assert torch.equal(first.values, second.values) and first.labels == second.labels
+    region = torch.ones(2, 2)
+    assert torch.equal(specific_effect(again, region, "r2g").values, specific_effect(caused, region, "r2g").values)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("references", [True, False])
+def test_effects_alone_are_an_attribution(caused, tmp_path, references):
+    if not references:
+        caused = with_effects(caused, owners=("conditioning",), cuts=())
+    made = without_attention(caused, references)
+    path = tmp_path / "run.i2am.safetensors"
+    save(made, path)
+    again = load(path)
+    assert_equal(made, again)
+    assert not again.entries and not again.layers and again.nbytes == made.effects.nbytes > 0
+    lines = again.summary().split("\n")
+    named = "reference 0 ('a'), reference 1 ('global'), the text"
+    named = named if references else "what the conditioning to compare with lacks"
+    assert lines[0] == f"Effects of {named} on 2 picture(s) were measured in 2 of 4 steps, on a latent grid of 4x3."
+    assert lines[1] == "no attention was captured: no mechanism reads a reference in this model"
+    assert ("reference 0: a, 6 tokens, grid 3x2" in lines) == references
+    assert "attention calls" not in again.summary() and "layers" not in again.summary()
+    skipped = dataclasses.replace(made, skipped={"its block is not known": 3}, mechanism="canvas regions")
+    assert skipped.summary().split("\n")[1:3] == [
+        "no attention was captured: 3 x its block is not known",
+        "mechanism: canvas regions; branch: positive",
+    ]
+    assert skipped.summary().endswith("no mechanism reads a reference in this model")
+    attribution_sheet(again, tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("latent", ["of pictures", "of a video"])
+@pytest.mark.parametrize("precision", [torch.float32, torch.float16])
+def test_predictions_are_kept_in_their_form(attribution, tmp_path, frames, latent, precision):
+    grid = TokenGrid(3, 4, frames)
+    made = with_effects(without_attention(dataclasses.replace(attribution, grid=grid)), cuts=())
+    shape = (2, 16, 3, 4) if (frames, latent) == (1, "of pictures") else (2, 16, frames, 3, 4)
+    predictions = {key: torch.randn(shape).to(precision) for key in made.effects.predictions}
+    made = dataclasses.replace(made, effects=dataclasses.replace(made.effects, predictions=predictions))
+    path = tmp_path / "run.i2am.safetensors"
+    save(made, path)
+    assert_equal(made, load(path))
+
+
+def test_effects_that_share_memory_are_kept(attribution, tmp_path):
+    """As where several owners changed nothing, or predictions are parts of one tensor."""
+    nothing, both = torch.zeros(2, 12), torch.randn(2, 2, 4, 3, 4)
+    regions = {
+        (0, "taken away"): RegionEffects(1, "everything", TokenGrid(1, 2), torch.rand(1, 1, 12).expand(2, 2, 12))
+    }
+    maps = {Removal(1, owner): nothing for owner in (0, 1, "all references")}
+    made = Effects(maps, nothing, regions, {(1, None): both[0], (1, 0): both[1], (1, 1): both[1]})
+    made = dataclasses.replace(attribution, effects=made)
+    path = tmp_path / "run.i2am.safetensors"
+    save(made, path)
+    assert_equal(made, load(path))
+
+
+def test_what_has_no_effects_is_written_as_ever(attribution, caused, tmp_path):
+    """So that older versions read it; and they say of one with effects that it is newer."""
+    path = tmp_path / "run.i2am.safetensors"
+    save(attribution, path)
+    header = written_as(path)
+    assert list(header) == [
+        *("version", "references", "layers", "entries", "reference_grids", "bins", "sigmas", "items", "heads", "grid"),
+        *("mechanism", "branch", "captured_calls", "skipped", "row_sums", "notes"),
+    ]
+    assert header["version"] == 2
+    save(caused, path)
+    header = written_as(path)
+    assert header["version"] == 3 and header["effects"]["evaluations"] == 17
 
 
 def in_detail(attribution, heads, half):
@@ -146,6 +256,10 @@ def test_what_nobody_could_load_is_not_saved(attribution, tmp_path):
     broken = {place: dataclasses.replace(entry, seen=entry.seen + 9) for place, entry in attribution.entries.items()}
     for change, message in (
         ({"entries": {}}, "no maps at all"),
+        ({"entries": {}, "effects": Effects({}, torch.zeros(2, 12))}, "no maps at all"),
+        ({"effects": Effects({Removal(0, 0): torch.full((2, 12), torch.nan)}, torch.zeros(2, 12))}, "not numbers"),
+        ({"effects": Effects({Removal(9, 0): torch.zeros(2, 12)}, torch.zeros(2, 12))}, "a step of an effect is 9"),
+        ({"effects": Effects({}, torch.zeros(2, 12).double())}, "has type torch.float64 where F32 is expected"),
         ({"entries": broken}, "no number of steps"),
         ({"pictures": {"a picture": torch.zeros(2, 2, 3, dtype=torch.uint8)}}, "a picture"),
         ({"notes": ("x" * 17 * 2**20,)}, "bytes, where 16777216 are the most"),
@@ -270,6 +384,58 @@ def test_the_command_line_prints_and_draws(attribution, tmp_path):
     path.write_bytes(b"nothing")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("run.i2am.safetensors is damaged")
+
+
+def test_the_sheet_begins_with_effects(caused, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(report, "contact_sheet", lambda rows, path, title: drawn.append((rows, title)))
+    maps = dict(caused.effects.maps)
+    maps[Removal(0, "text")] = maps[Removal(2, "text")] = caused.effects.floor * 2
+    maps[Removal(0, 0)] = maps[Removal(2, 0)] = torch.full((2, 12), 2.0)
+    maps[Removal(2, 0)] = torch.zeros(2, 12)
+    caused = dataclasses.replace(caused, effects=dataclasses.replace(caused.effects, maps=maps))
+    attribution_sheet(caused, tmp_path / "sheet.png", item=1)
+    rows, title = drawn.pop()
+    headings = [row.heading for row in rows]
+    assert title == "a" and headings[0] == "What it changed, 1: reference 0 ('a')"
+    assert rows[0].captions == ["unified", "step 0, sigma 4", "step 2, sigma 2, no effect"]
+    assert rows[5].captions == ["too small to measure"] and headings[5].endswith(": the text")
+    assert "What it changed, " in headings[1] and "by the picture's own positions alone" in "".join(headings[1:5])
+    assert headings[6] == "What its regions changed: a"
+    assert rows[6].captions == ["taken away, step 0", "only this left, step 0"]
+    assert headings[7] == "Where the reference acts in the picture: unified"
+    first, nothing = rows[0].pictures[1:]
+    assert not torch.equal(first, nothing)  # with one scale for all, or both flat maps would have one colour
+    attribution_sheet(without_attention(caused), tmp_path / "sheet.png")
+    rows, title = drawn.pop()
+    assert title == "a" and [row.heading for row in rows] == headings[:7]
+    with pytest.raises(errors.UnknownReference):
+        attribution_sheet(without_attention(caused), tmp_path / "sheet.png", reference=2)
+    with pytest.raises(errors.UnknownItem):
+        attribution_sheet(without_attention(caused), tmp_path / "sheet.png", item=2)
+
+
+def test_a_sheet_of_many_owners_has_the_strongest(attribution, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(report, "contact_sheet", lambda rows, path, title: drawn.append(rows))
+    references = attribution.references[:1] * 20
+    made = dataclasses.replace(without_attention(attribution), references=references, denoise_mask=None)
+    maps = {Removal(step, n): torch.full((2, 12), 1.0 + n) for n in range(20) for step in range(4)}
+    effects = Effects(maps, torch.zeros(2, 12))
+    attribution_sheet(dataclasses.replace(made, effects=effects), tmp_path / "sheet.png")
+    (rows,) = drawn
+    assert [row.heading.split(",")[1].split(":")[0].strip() for row in rows] == [str(n) for n in range(20, 12, -1)]
+    assert rows[-1].heading.endswith("the last of 8 drawn of 20")
+
+
+def test_the_command_line_prints_and_draws_effects(caused, tmp_path):
+    path = tmp_path / "run.i2am.safetensors"
+    save(without_attention(caused), path)
+    command = [sys.executable, "-m", "i2am_core", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert load(path).summary() in done.stdout
+    assert (tmp_path / "run.png").stat().st_size > 10_000
 
 
 ODD = "\x1b]0;owned\x07\x1b[2J\u202e\ud800$\\frac{$" + "long" * 25_000

@@ -31,6 +31,12 @@ def test_the_layers_differ(measured):
     assert accuracy["input 1.0"] < 0.2
 
 
+def test_a_layer_is_better_than_geometry(measured):
+    """A guess from the place in the painted square alone is a good one, so that it is the baseline."""
+    geometry = measured["correspondence by geometry alone"]
+    assert 0.5 < geometry["16"] < measured["correspondence"]["output 3.0"] - 0.05
+
+
 def test_the_truth_is_true():
     """Warping the reference by the stated correspondence gives the object in the scene."""
     scenes = data.draw_scenes(sprites.held_out_sprites()[:16], torch.Generator().manual_seed(0))
