@@ -7,10 +7,10 @@ before any function that combines the branches. Further evaluations that other n
 the same conditionings, and are compared with what is mixed here: they are mixed, too, or else the difference would hold
 the steering once more.
 
-It is inside all other Steers, which therefore act in both evaluations; two of this kind multiply.
+It is inside all Steers of attention, which therefore act in both evaluations; two by guidance multiply.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Set
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -20,84 +20,75 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .captured import Captured
-from .consumers.steer import Evaluated
+from .consumers.base import Consumer
+from .consumers.steer import Steer
 from .consumers.without import Without
 from .engine import Engine
 from .evaluation import Evaluation, Watched, around_evaluations
-from .hooks import KEY
-from .located import Regions
-from .mechanisms import chosen
-from .model_calls import ModelCalls, Present
+from .model_calls import ModelCalls
 from .run import Part, Sampling
-from .steer_choice import Choice, Settings
+from .steer_choice import Settings
 from .steps import step_of
 
-NOT_READ = "I2AM could not read the conditionings of a call"
+KEY = "i2am guidance"  # its functions are inside those of all engines: these see the run's own evaluations alone
 NOTE = (
     "steered by I2AM Steer: {}; maps are of the answer with the reference, before it was mixed with the answer without"
 )
 
 
+def left_out(settings: Settings) -> Settings:
+    """What is done to attention in the further evaluations."""
+    return replace(settings, strength=0.0, by="attention", generated_region=None)
+
+
 class Guided(Part):
-    """One run that is steered by guidance, in these ``branches`` and ``steps``; ``regions`` are those of a canvas."""
+    """One run that is steered by guidance in these ``steps``.
+
+    ``steer`` has what is ``left_out`` as its choice, and no steps: in the run's own evaluations it changes nothing, and
+    refuses what cannot be steered. ``watching`` gives a consumer the branches of the run.
+    """
 
     def __init__(
-        self, settings: Settings, branches: Sequence[str], steps: frozenset[int], regions: Regions, begins_late: bool,
-        sampling: Sampling,
-    ) -> None:  # fmt: skip
-        super().__init__()
-        self.settings, self.steps, self._sigmas = settings, steps, sampling.sigmas.float().cpu()
-        left_out = replace(settings, strength=0.0, by="attention", generated_region=None)
-        every_step = frozenset(range(len(sampling.sigmas)))  # in which there is a further evaluation
-        self.without = Without(Choice(left_out, branches), every_step, begins_late)
-        self.engine = Engine(chosen(settings.mechanism), [self.without])
-        calls, self._moments = (
-            ModelCalls(sampling.guider, branches, sampling.noise, sampling.sigmas, regions, self.engine)
-            for _ in range(2)
-        )
-        self._watched = Watched(self.engine, calls)
-        self._evaluated_branches = Evaluated(branches[0])
-        self._step, self._again = 0, False
+        self,
+        settings: Settings,
+        steps: Set[int],
+        steer: Steer,
+        watching: Callable[[Consumer], tuple[Engine, ModelCalls]],
+    ) -> None:
+        self.settings, self.steps, self.steer, self.without = settings, steps, steer, Without(steer.choice)
+        engine, self._calls = watching(steer)
+        self._further = Watched(*watching(self.without))
+        self._step = 0
+        super().__init__((engine, self._calls))
 
     def install(self, sampling: Sampling, stack: ExitStack) -> None:
-        options = sampling.guider.model_options["transformer_options"]
-        around_evaluations(options, KEY, self._evaluated)
+        super().install(sampling, stack)
+        self._sigmas = sampling.sigmas.float().cpu()
+        around_evaluations(sampling.guider.model_options["transformer_options"], KEY, self._evaluated)
         for part in sampling.parts:
             if isinstance(part, Captured):
                 part.engine.note(NOTE.format(self.settings))
 
     def finish(self, sampling: Sampling, output: Tensor) -> None:
-        """Raises ValueError where there was nothing to steer."""
-        self._evaluated_branches.check()
-        if self._again:
-            self.without.finished()
+        super().finish(sampling, output)
+        self.steer.finished()
 
     def _evaluated(self, executor: Callable, *arguments: Any) -> list[Tensor]:
-        evaluation = Evaluation(executor, *arguments)
-        present = Present()
-        with self.engine.skipping(NOT_READ):
-            present = self._moments.recognised(
-                evaluation.model, list(evaluation.conds), evaluation.x, evaluation.timestep, evaluation.model_options
-            )
         output: list[Tensor] = executor(*arguments)
-        self._evaluated_branches.add(present.branches)
+        evaluation = Evaluation(executor, *arguments)
+        branches = [None if mine is None else mine.branch for mine in self._calls.present.lists]
+        own = [None if branch is None else conds for branch, conds in zip(branches, evaluation.conds, strict=False)]
         self._step = step_of(float(evaluation.timestep.max()), self._sigmas, self._step)
-        if self._step in self.steps and present.branches:
-            return self._mixed(evaluation, output, present)
-        return output
-
-    def _mixed(self, evaluation: Evaluation, output: Sequence[Tensor], present: Present) -> list[Tensor]:
-        """The answers of the run, of which those of steered lists are mixed with the ones without what is chosen."""
-        own = [conds if mine is not None else None for conds, mine in zip(evaluation.conds, present.lists, strict=True)]
+        if self._step not in self.steps or not any(own):
+            return output
         self.without.changed.clear()
-        self._again = True
-        without = evaluation.again(self._watched, own)
+        without = evaluation.again(self._further, own)
         mask = self._mask(evaluation.x)
         return [
             mixed(with_it, without_it, self.settings.strength, mask)
-            if mine is not None and mine.branch in self.without.changed  # where nothing was left out, not a bit changes
+            if branch in self.without.changed  # where nothing was left out, not a bit changes
             else with_it
-            for with_it, without_it, mine in zip(output, without, present.lists, strict=True)
+            for branch, with_it, without_it in zip(branches, output, without, strict=True)
         ]
 
     def _mask(self, x: Tensor) -> Tensor | None:

@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence, Set
 from functools import partial
+from typing import Any
 
 from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attribution import Reference
@@ -40,31 +41,6 @@ NOT_CALLED = (
 ROW_COUPLING = re.compile(r"(?<![A-Za-z])sage|Sage|SAGE|[Ss]parse|[Ss]parge|[Rr]adial|[Ii]nt8")
 
 
-class Evaluated:
-    """The branches that a run has evaluated, of which the ``first`` is that whose references a person counts."""
-
-    def __init__(self, first: str) -> None:
-        self.first = first
-        self.branches: set[str] = set()
-        self._before = 0  # evaluations before any of the first branch
-        self._lock = threading.Lock()
-
-    def add(self, branches: Set[str]) -> bool:
-        """An evaluation of these; says whether it is the first branch's first. Raises ValueError where none comes."""
-        with self._lock:
-            is_new = self.first in branches and self.first not in self.branches
-            self.branches |= branches
-            self._before += self.first not in self.branches
-        if self._before > 1:
-            raise ValueError(NOT_CALLED.format(self.first))
-        return is_new
-
-    def check(self) -> None:
-        """At the end of the run. Raises ValueError where the first branch was not evaluated."""
-        if self.first not in self.branches:
-            raise ValueError(NOT_CALLED.format(self.first))
-
-
 class Steer(Consumer):
     """In one run, with these ``steps`` of its schedule chosen.
 
@@ -75,10 +51,15 @@ class Steer(Consumer):
 
     def __init__(self, choice: Choice, steps: Set[int], begins_late: bool = False) -> None:
         self.choice, self.steps, self.begins_late = choice, steps, begins_late
-        self._layers_run: dict[tuple, Set[str]] = {}  # at first, by the conditionings of a call of the denoiser
-        self._evaluated = Evaluated(choice.branches[0])
+        self._layers_run: dict[Any, Set[str]] = {}  # at first, by the uuid of a conditioning
+        self._evaluated: set[str] = set()  # branches
+        self._without = 0  # evaluations before any of the first branch
         self._take_masks: list[Callable] = []  # overrides of other packs that were tried
         self._lock = threading.Lock()
+
+    def is_chosen(self, call: ModelCall) -> bool:
+        """Whether it acts in a call of the denoiser."""
+        return call.step in self.steps
 
     def given(self, references: Sequence[Reference], branch: str) -> None:
         self.choice.give(references, branch)
@@ -86,8 +67,8 @@ class Steer(Consumer):
     def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
         numbered = [self.choice.numbered(one) for one in located]
         _check_certain(call, located)
-        chosen = call.model_call.step in self.steps
-        if not chosen and self._evaluated.branches:  # the first evaluation says what does not exist, whatever its step
+        chosen = self.is_chosen(call.model_call)
+        if not chosen and self._evaluated:  # the first evaluation says what does not exist, whatever its step
             return None
         key = (self, call.steering, call.shape, *(one.signature for one in numbered))
         steering: Steering | None = call.model_call.once(key, lambda: self._steering(call, numbered))
@@ -99,17 +80,25 @@ class Steer(Consumer):
     def forward_ended(self, call: ModelCall, layers: Set[str]) -> None:
         if call.perturbed:  # guidance leaves blocks out on purpose
             return
-        at_first = self._layers_run.setdefault(tuple(call.options["uuids"]), frozenset(layers))
-        if missing := sorted(at_first - layers):
+        at_first = [self._layers_run.setdefault(uuid, frozenset(layers)) for uuid in call.options["uuids"]]
+        if missing := sorted(frozenset().union(*at_first) - layers):
             refuse(CACHED.format(missing[0] if len(missing) == 1 else f"{len(missing)} of its blocks"))
 
     def evaluation_ended(self, branches: Set[str]) -> None:
-        if self._evaluated.add(branches) and not self.begins_late:
+        first = self.choice.branches[0]
+        with self._lock:
+            is_new = first in branches and first not in self._evaluated
+            self._evaluated |= branches
+            self._without += first not in self._evaluated
+        if self._without > 1:
+            raise ValueError(NOT_CALLED.format(first))
+        if is_new and not self.begins_late:
             self.choice.check()
 
     def finished(self) -> None:
         """At the end of the run. Raises ValueError where there was nothing to steer."""
-        self._evaluated.check()
+        if (first := self.choice.branches[0]) not in self._evaluated:
+            raise ValueError(NOT_CALLED.format(first))
         self.choice.check()  # once more: references that begin late are in other layers
 
     def skip(self, skip: Skip, calls: int = 1) -> None:

@@ -3,33 +3,33 @@
 from collections.abc import Sequence, Set
 
 from ....i2am_core.attention.steering import Steering
+from ....i2am_core.attribution import Reference
 from ..attention_call import AttentionCall
+from ..located import ModelCall
 from ..steer_choice import Choice, Numbered
 from .steer import Steer
 
 
 class Without(Steer):
-    """A Steer that is told of further evaluations alone: ``choice`` is set to strength 0, by attention.
+    """A Steer of further evaluations alone, in all of which it acts. ``choice`` is set to strength 0, by attention.
 
-    It acts in all of them. Whether the run evaluates the branches at all, others know.
+    A Steer with the same choice watches the run's own evaluations: it says what does not exist.
     """
 
-    def __init__(self, choice: Choice, steps: Set[int], begins_late: bool = False) -> None:
-        super().__init__(choice, steps, begins_late)
+    def __init__(self, choice: Choice) -> None:
+        super().__init__(choice, frozenset())
         self.changed: set[str] = set()  # branches in which anything was left out, since it was emptied last
-        self._is_checked = begins_late
+
+    def is_chosen(self, call: ModelCall) -> bool:
+        return True
+
+    def given(self, references: Sequence[Reference], branch: str) -> None:
+        """The other Steer has numbered them."""
 
     def evaluation_ended(self, branches: Set[str]) -> None:
-        if self.choice.branches[0] in branches and not self._is_checked:
-            self.choice.check()
-            self._is_checked = True
-
-    def finished(self) -> None:
-        """At the end of a run in which there was a further evaluation. Raises as ``Choice.check``."""
-        self.choice.check()
+        """The other Steer has checked what there is."""
 
     def _steering(self, call: AttentionCall, numbered: Sequence[Numbered]) -> Steering | None:
-        changes = [(one.one.chunk.branch, self.choice.change(call, one)) for one in numbered]
-        self.changed |= {branch for branch, change in changes if change is not None}
-        own = [change for _, change in changes if change is not None]
-        return call.changed(*own).steering if own else None
+        chosen = [(one.one.chunk.branch, change) for one in numbered if (change := self.choice.change(call, one))]
+        self.changed |= {branch for branch, _ in chosen}
+        return call.changed(*(change for _, change in chosen)).steering if chosen else None

@@ -343,10 +343,11 @@ def test_those_that_steer_attention_act_in_both_evaluations(guidance_first):
     close(once(graph, model), expected)
 
 
-def test_one_that_steers_the_negative_alone_waits_for_it():
+@pytest.mark.parametrize("by", ["attention", "guidance"])
+def test_one_that_steers_the_negative_alone_waits_for_it(by):
     """Its own evaluations are not counted for another: that would say that the negative never comes."""
     graph = kontext()
-    model = steered(steered(graph.model, 2.0, "guidance", branch="positive"), 0.5, branch="negative")
+    model = steered(steered(graph.model, 2.0, "guidance", branch="positive"), 0.5, by, branch="negative")
     one_by_one = Answers(model)
     one_by_one.model.set_model_sampler_calc_cond_batch_function(
         lambda args: [
@@ -455,35 +456,18 @@ def test_further_evaluations_for_guidance_are_mixed_too(name):
 # What stops a run
 
 
-def test_no_reference():
-    graph = tiny_graphs.flux_text()
-    with pytest.raises(ValueError, match="I2AM Steer found no reference that reaches the model"):
-        graph.sample(steered(graph.model, 2.0, "guidance"))
-
-
-def test_a_reference_that_does_not_exist():
-    graph = kontext()
-    with pytest.raises(ValueError, match="reference 5 does not exist: I2AM Steer found 0 "):
-        graph.sample(steered(graph.model, 2.0, "guidance", reference=5))
-
-
-def test_a_branch_that_is_not_evaluated():
-    graph = kontext(cfg=1.0)
-    for steps in (1, 3):
-        with pytest.raises(ValueError, match="is set to the negative conditioning, but the model is not run with it"):
-            graph.sample(steered(graph.model, 2.0, "guidance", branch="negative"), steps=steps)
-
-
 @pytest.mark.parametrize("chosen", [{"layers": "0"}, {"heads": "1"}])
 def test_layers_and_heads(chosen):
     with pytest.raises(ValueError, match="which has no layers and heads: leave layers and heads on 'all'"):
         steered(kontext().model, 2.0, "guidance", **chosen)
 
 
-def test_a_region_of_another_aspect():
+def test_what_does_not_exist_is_said_before_the_first_chosen_step():
     graph = kontext()
-    with pytest.raises(ValueError, match="generated_region is 40 wide and 4 high, but the latent has 6 by 8 cells"):
-        graph.sample(steered(graph.model, 2.0, "guidance", generated_region=torch.ones(1, 4, 40)))
+    model = Answers(steered(graph.model, 2.0, "guidance", reference=5, steps="2"))
+    with pytest.raises(ValueError, match="reference 5 does not exist: I2AM Steer found 0 "):
+        graph.sample(model.model, steps=3)
+    assert model.forwards == 1
 
 
 @pytest.mark.parametrize("error", ["OOM_EXCEPTION", "InterruptProcessingException"])
