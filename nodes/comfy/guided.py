@@ -96,8 +96,9 @@ class Guided(Part):
         region = self.settings.generated_region
         if region is None:
             return None
-        mask = F.adaptive_avg_pool2d(region[:, None].float(), tuple(x.shape[-2:])).clamp(0, 1).to(x)
-        return mask.reshape(len(mask), *[1] * (x.ndim - 3), *x.shape[-2:])
+        height, width = x.shape[-2:]
+        mask = F.adaptive_avg_pool2d(region[:, None], (height, width)).clamp(0, 1).to(x)
+        return mask.reshape(len(mask), *[1] * (x.ndim - 3), height, width)
 
 
 def mixed(with_it: Tensor, without_it: Tensor, strength: float, mask: Tensor | None) -> Tensor:
