@@ -2,10 +2,10 @@
 
     scripts/demo --steer
 
-Prints Markdown tables: two references in one context; strengths for a full and for a weakened reference; parts of the
-reference and of the picture; parts of the run. A distance is the rms over the pixels inside the inpainting mask, of
-colours in [0, 1]; PSNR is that inside the mask, against the truth. Both are means over the scenes, and brackets are
-95 % of a bootstrap over scenes.
+Prints Markdown tables: two references in one context; strengths for a full and for a weakened reference, by output and
+by guidance; parts of the reference and of the picture; parts of the run. A distance is the rms over the pixels inside
+the inpainting mask, of colours in [0, 1]; PSNR is that inside the mask, against the truth. Both are means over the
+scenes, and brackets are 95 % of a bootstrap over scenes.
 """
 
 # ComfyUI's own nodes have no types.
@@ -43,6 +43,7 @@ BATCH = 16  # scenes that are sampled together
 RESAMPLES = 4000
 CHOICES = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 10.0]  # of one of two references, by attention
 STRENGTHS = [0.0, 0.5, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0]  # by output
+GUIDED = [0.0, 0.5, 1.0, 1.25, 1.5, 2.0, 3.0]  # by guidance
 WEAKENED = {"half": 0.5, "quarter": 0.25}  # what is left of how far a token is from the mean of all
 STRENGTHENED = {"attention": [0.0, 1.0, 2.0, 4.0, 10.0], "output": [2.0, 5.0]}  # the weakened one of two
 COMPARED = [0.0, 0.5, 5.0]  # strengths at which both ways are compared
@@ -210,26 +211,37 @@ def two_references(study: Study) -> str:
 
 def strengths(study: Study) -> str:
     """One reference, full or weakened, that counts less or more: PSNR, and what is recovered of what was lost."""
+    return "\n\n".join(
+        ["### One reference: strength by output, PSNR in dB", *_scored(study, "output", STRENGTHS), _both_ways(study)]
+    )
+
+
+def strengths_by_guidance(study: Study) -> str:
+    """The same by guidance, and how the picture differs from one that is muted by output."""
+    by_guidance, by_output = (study.paint("own", strength=0.0, by=by) for by in ("guidance", "output"))
+    return "\n\n".join(
+        [
+            "### One reference: strength by guidance, PSNR in dB",
+            *_scored(study, "guidance", GUIDED),
+            f"The full reference at 0: the picture by guidance differs from that by output "
+            f"{differs(by_guidance, by_output)}.",
+        ]
+    )
+
+
+def _scored(study: Study, by: str, chosen: Sequence[float]) -> list[str]:
     names = {"full": "own"} | {name: f"own, {name}" for name in WEAKENED}
     scores = {
-        name: {s: study.psnr(_alone(study, conditioning, s)) for s in STRENGTHS} for name, conditioning in names.items()
+        name: {s: study.psnr(_alone(study, conditioning, s, by)) for s in chosen}
+        for name, conditioning in names.items()
     }
-    heads = ["reference", *(f"{s:g}" for s in STRENGTHS)]
+    heads = ["reference", *(f"{s:g}" for s in chosen)]
     means = [[name, *emphasized([x.mean().item() for x in of.values()])] for name, of in scores.items()]
     changes = [
         [name, *("" if s == 1 else bracketed(x - of[1.0], 1, sign=True) for s, x in of.items())]
         for name, of in scores.items()
     ]
-    return "\n\n".join(
-        [
-            "### One reference: strength by output, PSNR in dB",
-            table(heads, means),
-            "Change against strength 1, in dB:",
-            table(heads, changes),
-            _recovered(scores),
-            _both_ways(study),
-        ]
-    )
+    return [table(heads, means), "Change against strength 1, in dB:", table(heads, changes), _recovered(scores)]
 
 
 def _recovered(scores: dict[str, dict[float, Tensor]]) -> str:
@@ -350,9 +362,9 @@ def _two(study: Study, context: str, strength: float, reference: int) -> Tensor:
     return study.paint(context, **({} if strength == 1 else dict(strength=strength, reference=reference)))
 
 
-def _alone(study: Study, conditioning: str, strength: float) -> Tensor:
-    """One reference that is all of its context counts otherwise, by output."""
-    return study.paint(conditioning, **({} if strength == 1 else dict(strength=strength, by="output")))
+def _alone(study: Study, conditioning: str, strength: float, by: str = "output") -> Tensor:
+    """One reference that is all of its context counts otherwise."""
+    return study.paint(conditioning, **({} if strength == 1 else dict(strength=strength, by=by)))
 
 
 def _muted(study: Study, plain: Tensor, **steered: Any) -> list[str]:
@@ -397,7 +409,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 TABLES = [
-    two_references, strengths, parts_of_the_reference, parts_of_the_picture, parts_of_the_run, weakened_beside_another,
+    two_references, strengths, strengths_by_guidance, parts_of_the_reference, parts_of_the_picture, parts_of_the_run,
+    weakened_beside_another,
 ]  # fmt: skip
 
 

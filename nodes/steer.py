@@ -4,6 +4,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..i2am_core import Selection
+from ..i2am_core.selection import is_all
 from .checked import checked
 from .comfy.handle import BRANCHES
 from .comfy.mechanisms import MECHANISMS
@@ -18,7 +19,11 @@ SEARCH_ALIASES = [
     "reference strength", "reference weight", "mute reference", "mask reference", "drop background", "Kontext strength",
     "Redux strength", "IPAdapter weight", "regional", "attention control", "I2AM",
 ]  # fmt: skip
-RANGES: dict[By, tuple[float, float]] = {"attention": (0.0, 10.0), "output": (-2.0, 5.0)}
+RANGES: dict[By, tuple[float, float]] = {"attention": (0.0, 10.0), "output": (-2.0, 5.0), "guidance": (-2.0, 5.0)}
+NO_LAYERS = (
+    "'guidance' weighs the answer of the whole model, which has no layers and heads: leave layers and heads on 'all', "
+    "or choose 'attention' or 'output'."
+)
 
 
 class I2AMSteer(io.ComfyNode):
@@ -46,7 +51,8 @@ class I2AMSteer(io.ComfyNode):
                     options=list[str](WAYS),
                     default="attention",
                     tooltip="'attention' weighs where the model looks (0 to 10). 'output' weighs what it took from "
-                    "there (-2 to 5), which costs a second attention.",
+                    "there (-2 to 5), which costs a second attention. 'guidance' weighs what the reference changes in "
+                    "the model's answer (-2 to 5): the model runs twice.",
                 ),
                 io.Int.Input(
                     "reference",
@@ -102,6 +108,8 @@ class I2AMSteer(io.ComfyNode):
         layers: str, heads: str, mechanism: str, reference_region: Tensor | None = None,
         generated_region: Tensor | None = None,
     ) -> io.NodeOutput:  # fmt: skip
+        if by == "guidance" and not (is_all(layers) and is_all(heads)):
+            raise ValueError(NO_LAYERS)
         settings = Settings(
             strength=_checked(strength, by),
             by=by,
@@ -122,6 +130,6 @@ def _checked(strength: float, by: By) -> float:
     if not low <= strength <= high:  # NaN is in no range
         raise ValueError(
             f"strength {strength:g} is outside the range of '{by}', {low:g} to {high:g}: "
-            + ("only 'output' goes below 0." if strength < 0 else "choose a number in it.")
+            + ("only 'output' and 'guidance' go below 0." if strength < 0 else "choose a number in it.")
         )
     return strength

@@ -1,7 +1,9 @@
 """Small graphs to steer, and how near latents must be: shared by the tests of I2AM Steer."""
 
+import comfy_extras.nodes_slg as nodes_slg
 import tiny_graphs
 import torch
+from comfy import context_windows
 from ip_adapter_standin import SETTINGS, StandIn, weights
 
 from i2am_pack.nodes.comfy.captured import capture_with
@@ -45,6 +47,28 @@ def ip_adapter(with_it=True, **shape):
         seen = [tiny_graphs.noise(base, 1, 16, 8) for base in (40, 60)]
         graph.model = StandIn.apply(graph.model, weights(False, 0), *seen, False, **SETTINGS)
     return graph
+
+
+def in_windows(graph):
+    """A video of 5 frames in its latent, denoised in context windows of 3."""
+    graph.latent = {"samples": torch.zeros(1, 16, 5, *graph.latent["samples"].shape[-2:])}
+    handler = context_windows.IndexListContextHandler(
+        context_windows.get_matching_context_schedule("standard_static"),
+        context_windows.get_matching_fuse_method("pyramid"),
+        context_length=3,
+        context_overlap=1,
+        dim=2,
+    )
+    graph.model = graph.model.clone()
+    graph.model.model_options["context_handler"] = handler
+    context_windows.create_prepare_sampling_wrapper(graph.model)
+    return graph
+
+
+def skip_layers(model):
+    scale = {"scale": 3.0, "start_percent": 0.0, "end_percent": 1.0}
+    node = nodes_slg.SkipLayerGuidanceDiT
+    return tiny_graphs.run(node, model, **scale, double_layers="0", single_layers="1")[0]
 
 
 def captured(model, mechanism="auto"):

@@ -79,6 +79,11 @@ class ModelCalls:
     def _skip(self, reason: str) -> None:
         self._engine.skip(Skip(reason))
 
+    @property
+    def present(self) -> Present:
+        """The evaluation that is under way."""
+        return self._present
+
     @contextmanager
     def evaluating(
         self, model: BaseModel, conds: list, x: Tensor, timestep: Tensor, options: Mapping[str, Any]

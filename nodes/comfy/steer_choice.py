@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from ...i2am_core.attention.steering import By as ChangedBy
 from ...i2am_core.attention.steering import Change
 from ...i2am_core.attribution import Layer, Reference
 from ...i2am_core.recording.references import References
@@ -25,7 +26,7 @@ from .located import Located
 from .refusal import named, refuse
 from .tags import is_fingerprint
 
-By = Literal["attention", "output"]
+By = Literal["attention", "output", "guidance"]
 WAYS: tuple[By, ...] = get_args(By)
 THROUGH = ("everything", "directly")
 
@@ -69,11 +70,16 @@ class Settings:
         parts = [
             f"strength {self.strength:g} on {'a region of ' if self.reference_region is not None else ''}{what}",
             f"by {self.by}",
-            "in a region of the picture" if self.generated_region is not None else f"through {self.through}",
+            *self._where(),
             f"{self.branch} branch{'es' if self.branch == 'both' else ''}",
             *(f"{name} {text}" for name, text in chosen.items() if text != "all"),
         ]
         return ", ".join(parts)
+
+    def _where(self) -> list[str]:
+        """Guidance leaves out as ``through`` says, and mixes in the region; the others steer the region's rows."""
+        region = ["in a region of the picture"] if self.generated_region is not None else []
+        return region if region and self.by != "guidance" else [f"through {self.through}", *region]
 
 
 class Choice:
@@ -145,7 +151,9 @@ class Choice:
             return None
         # What a part of a reference loses must not go to the rest of it, where there is nothing else to look at: in the
         # demo model, positions that had looked at a background that was left out painted the object.
-        by = "values" if is_part and settings.by == "attention" and is_alone(one, keys) else settings.by
+        by: ChangedBy = "output" if settings.by == "output" else "attention"
+        if is_part and by == "attention" and is_alone(one, keys):
+            by = "values"
         heads = self._heads(one.first.layer)
         return Change(one.chunk.rows, torch.cat(columns).unique(), settings.strength, by, positions, heads, self._note)
 

@@ -8,8 +8,10 @@ from torch import Tensor
 from ...i2am_core.regions import has_aspect_of
 from .caches import caches_of
 from .captured import mask_of
+from .consumers.base import Consumer
 from .consumers.steer import Steer
 from .engine import Engine
+from .guided import Guided, left_out
 from .located import Regions
 from .mechanisms import chosen
 from .mechanisms.canvas_regions import CanvasRegions
@@ -40,6 +42,7 @@ class SteerWatch(Watch):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.order = int(settings.by == "guidance")  # inside those that steer attention, which act in its evaluations
 
     def begin(self, sampling: Sampling) -> Part:
         """Raises ValueError where the settings do not fit the run, or the run cannot be steered."""
@@ -52,16 +55,26 @@ class SteerWatch(Watch):
             refuse(CACHE.format(name))
         branches = _branches(settings, sampling)
         canvas = _canvas(settings, branches[0], sampling)
-        if canvas is not None:  # the regions say what the reference is, so that no part of it is meant
-            settings = replace(settings, reference_region=None, generated_region=None)
-        elif settings.generated_region is not None:
+        mixes_in_region = settings.by == "guidance"
+        if settings.generated_region is not None and (canvas is None or mixes_in_region):
             _check_fits(settings.generated_region, sampling)
+        if canvas is not None:  # the regions say what the reference is, so that no part of it is meant
+            generated = settings.generated_region if mixes_in_region else None
+            settings = replace(settings, reference_region=None, generated_region=generated)
         own = (c for branch in branches for c in conditionings_of(sampling.guider, branch))
-        steer = Steer(Choice(settings, branches), steps, begins_late=any(c.get("start_percent") for c in own))
-        engine = Engine(chosen(settings.mechanism), [steer])
-        regions = canvas or Regions()
-        calls = ModelCalls(sampling.guider, branches, sampling.noise, sampling.sigmas, regions, engine)
-        return Steered(steer, engine, calls)
+        begins_late = any(c.get("start_percent") for c in own)
+
+        def watching(consumer: Consumer) -> tuple[Engine, ModelCalls]:
+            engine = Engine(chosen(settings.mechanism), [consumer])
+            regions = canvas or Regions()
+            return engine, ModelCalls(sampling.guider, branches, sampling.noise, sampling.sigmas, regions, engine)
+
+        if settings.by == "guidance":
+            choice = Choice(left_out(settings), branches)
+            steer = Steer(choice, frozenset(), begins_late)
+            return Guided(settings, steps, steer, watching)
+        steer = Steer(Choice(settings, branches), steps, begins_late)
+        return Steered(steer, *watching(steer))
 
 
 class Steered(Part):

@@ -95,7 +95,7 @@ def test_steer_checks():
              "branch": "both", "steps": "all", "layers": "all", "heads": "all", "mechanism": "auto"}  # fmt: skip
     with pytest.raises(ValueError, match="reference_region of I2AM Steer is 'm': connect a MASK"):
         I2AMSteer.execute(**given, reference_region="m")
-    with pytest.raises(ValueError, match="by of I2AM Steer is 'magic': choose one of attention, output"):
+    with pytest.raises(ValueError, match="by of I2AM Steer is 'magic': choose one of attention, output, guidance"):
         I2AMSteer.execute(**given | {"by": "magic"})
 
 

@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence, Set
 from functools import partial
+from typing import Any
 
 from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attribution import Reference
@@ -50,11 +51,15 @@ class Steer(Consumer):
 
     def __init__(self, choice: Choice, steps: Set[int], begins_late: bool = False) -> None:
         self.choice, self.steps, self.begins_late = choice, steps, begins_late
-        self._layers_run: dict[tuple, Set[str]] = {}  # at first, by the conditionings of a call of the denoiser
+        self._layers_run: dict[Any, Set[str]] = {}  # at first, by the uuid of a conditioning
         self._evaluated: set[str] = set()  # branches
         self._without = 0  # evaluations before any of the first branch
         self._take_masks: list[Callable] = []  # overrides of other packs that were tried
         self._lock = threading.Lock()
+
+    def is_chosen(self, call: ModelCall) -> bool:
+        """Whether it acts in a call of the denoiser."""
+        return call.step in self.steps
 
     def given(self, references: Sequence[Reference], branch: str) -> None:
         self.choice.give(references, branch)
@@ -62,7 +67,7 @@ class Steer(Consumer):
     def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
         numbered = [self.choice.numbered(one) for one in located]
         _check_certain(call, located)
-        chosen = call.model_call.step in self.steps
+        chosen = self.is_chosen(call.model_call)
         if not chosen and self._evaluated:  # the first evaluation says what does not exist, whatever its step
             return None
         key = (self, call.steering, call.shape, *(one.signature for one in numbered))
@@ -75,8 +80,8 @@ class Steer(Consumer):
     def forward_ended(self, call: ModelCall, layers: Set[str]) -> None:
         if call.perturbed:  # guidance leaves blocks out on purpose
             return
-        at_first = self._layers_run.setdefault(tuple(call.options["uuids"]), frozenset(layers))
-        if missing := sorted(at_first - layers):
+        at_first = [self._layers_run.setdefault(uuid, frozenset(layers)) for uuid in call.options["uuids"]]
+        if missing := sorted(frozenset().union(*at_first) - layers):
             refuse(CACHED.format(missing[0] if len(missing) == 1 else f"{len(missing)} of its blocks"))
 
     def evaluation_ended(self, branches: Set[str]) -> None:

@@ -104,28 +104,34 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_run_that_cannot_be_steered_ends_with_a_sentence(name):
+WAYS = [("attention", name) for name in REFUSED]
+WAYS += [("guidance", name) for name in REFUSED if not name.startswith(("layers", "heads"))]
+
+
+@pytest.mark.parametrize(("by", "name"), WAYS)
+def test_a_run_that_cannot_be_steered_ends_with_a_sentence(by, name):
     patch, settings, message = REFUSED[name]
     graph = kontext()
     plain = graph.sample()["samples"]
-    model = steered(patch(graph.model) if patch else graph.model, 0.5, **settings)
+    model = steered(patch(graph.model) if patch else graph.model, 0.5, by, **settings)
     with pytest.raises(ValueError, match=message):
         graph.sample(model, steps=4 if "cache" in name else 2)
     untouched(graph, plain)
 
 
-def test_without_a_reference_there_is_nothing_to_steer():
+@pytest.mark.parametrize("by", ["attention", "guidance"])
+def test_without_a_reference_there_is_nothing_to_steer(by):
     graph = tiny_graphs.flux_text(cfg=3.0)
     with pytest.raises(ValueError, match=r"found no reference .*positive and negative conditioning"):
-        graph.sample(steered(graph.model, 0.0))
+        graph.sample(steered(graph.model, 0.0, by))
 
 
-def test_the_negative_conditioning_is_not_run_without_guidance():
+@pytest.mark.parametrize("by", ["attention", "guidance"])
+def test_the_negative_conditioning_is_not_run_without_guidance(by):
     graph = kontext(cfg=1.0)
     for steps in (1, 3):
         with pytest.raises(ValueError, match="set to the negative conditioning, but the model is not run with it"):
-            graph.sample(steered(graph.model, 0.0, branch="negative"), steps=steps)
+            graph.sample(steered(graph.model, 0.0, by, branch="negative"), steps=steps)
 
 
 def test_a_guess_is_not_steered():
@@ -144,8 +150,9 @@ def test_tokens_without_places_have_no_region():
 @pytest.mark.parametrize(
     ("strength", "by", "message"),
     [
-        (-0.5, "attention", "strength -0.5 is outside the range of 'attention', 0 to 10: only 'output' goes below 0"),
+        (-0.5, "attention", "range of 'attention', 0 to 10: only 'output' and 'guidance' go below 0"),
         (7.0, "output", "strength 7 is outside the range of 'output', -2 to 5"),
+        (5.5, "guidance", "strength 5.5 is outside the range of 'guidance', -2 to 5"),
         (float("nan"), "attention", "strength of I2AM Steer is nan: give a number"),
     ],
 )

@@ -4,15 +4,13 @@ import copy
 
 import comfy.samplers
 import comfy_extras.nodes_pag as nodes_pag
-import comfy_extras.nodes_slg as nodes_slg
 import pytest
 import tiny_graphs
 import torch
 from by_hand import ByHand
-from comfy import context_windows
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 from mechanisms import steered, with_strength_of
-from steered_graphs import close, differ, ip_adapter, kontext, region, tagged
+from steered_graphs import close, differ, in_windows, ip_adapter, kontext, region, skip_layers, tagged
 from steered_oracle import Run
 
 from i2am_pack.nodes.comfy.consumer_watch import ConsumerWatch
@@ -201,18 +199,7 @@ def test_an_area_has_its_part_of_the_region():
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
 def test_context_windows(cfg):
-    graph = tiny_graphs.wan_phantom(cfg=cfg)
-    graph.latent = {"samples": torch.zeros(1, 16, 5, *graph.latent["samples"].shape[-2:])}
-    handler = context_windows.IndexListContextHandler(
-        context_windows.get_matching_context_schedule("standard_static"),
-        context_windows.get_matching_fuse_method("pyramid"),
-        context_length=3,
-        context_overlap=1,
-        dim=2,
-    )
-    graph.model = graph.model.clone()
-    graph.model.model_options["context_handler"] = handler
-    context_windows.create_prepare_sampling_wrapper(graph.model)
+    graph = in_windows(tiny_graphs.wan_phantom(cfg=cfg))
     mask = region(2, 3, (0, 1), (1, 2))
 
     def by_hand(queries, keys):
@@ -277,12 +264,6 @@ def on_a_canvas(queries, keys):
     side = {64: 8, 16: 4}.get(keys) if queries == keys else None
     cells = [y * side + x for y in range(side) for x in range(side // 2)] if side else []
     return [ByHand(0.3, cells)] if cells else ()
-
-
-def skip_layers(model):
-    scale = {"scale": 3.0, "start_percent": 0.0, "end_percent": 1.0}
-    node = nodes_slg.SkipLayerGuidanceDiT
-    return tiny_graphs.run(node, model, **scale, double_layers="0", single_layers="1")[0]
 
 
 FURTHER = {
