@@ -53,7 +53,8 @@ from ..nodes.comfy import handle
 from ..nodes.comfy.captured import capture_with
 from ..nodes.comfy.consumer_watch import ConsumerWatch
 from ..nodes.comfy.consumers.take_away import TakeAway
-from ..nodes.comfy.measured import Settings, effect_with
+from ..nodes.comfy.measured import effect_with
+from ..nodes.comfy.removals import Settings
 from ..nodes.comfy.run import watched
 from ..nodes.steer import I2AMSteer
 from . import data, steer
