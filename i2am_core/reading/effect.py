@@ -25,7 +25,6 @@ from ..effect import (
     Removal,
     Route,
     certainty_of,
-    owner_names,
     regions_of,
 )
 from ..errors import (
@@ -199,8 +198,7 @@ class _Reading:
         mask = attribution.mask_on_latent() if scope == "inpainting mask" else None
         everywhere = torch.ones(attribution.grid.cells, dtype=torch.bool)
         inside = everywhere if mask is None else mask[selection.item]
-        names = owner_names(reference.name for reference in attribution.references)
-        return cls(attribution, effects, selection, scope, inside, names)
+        return cls(attribution, effects, selection, scope, inside, attribution.owner_names)
 
     def owner(self, owner: Owner | None) -> Owner:
         """Whose effect is requested; a reference must exist."""
