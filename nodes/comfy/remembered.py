@@ -57,7 +57,7 @@ class _Reach:
     """All that may change in reach of some functions, with what puts it back."""
 
     def __init__(self) -> None:
-        self.restoring: list[Callable[[], None]] = []
+        self.restoring: list[Callable[[], Any]] = []
         self._known: dict[int, Any] = {}
         self._packs: set[str] = set()
 
@@ -122,7 +122,7 @@ class _Reach:
 
     def _inside_function(self, function: types.FunctionType) -> Iterable[Any]:
         if function.__module__ is None or function.__module__.startswith(OUR_PACKAGE):
-            return ()
+            return
         of_pack = function_of(function).pack in self._packs
         for cell, contents in _cells(function):
             if of_pack:
@@ -218,7 +218,7 @@ def functions_of(model_options: Mapping[str, Any], kinds: Iterable[str]) -> Iter
             waiting += x.values()
         elif isinstance(x, list | tuple):
             waiting += x
-        elif isinstance(getattr(x, "of_pack", None), Callable):  # our override, around another
+        elif callable(getattr(x, "of_pack", None)):  # our override, around another
             yield x.of_pack
         elif x is not None and not isinstance(x, str | int | float | torch.Tensor | type):
             yield x
