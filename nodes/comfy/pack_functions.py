@@ -1,6 +1,6 @@
 """Functions that nodes of packs have put into a run: where they are in its options, and what they close over."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ def functions_of(model_options: Mapping[str, Any], kinds: Iterable[str]) -> Iter
     yield from (x for kind in kinds for some in wrappers.get(kind, {}).values() for x in some)
     others = [x for key, x in options.items() if key != "wrappers"]
     for x in functions_in([model_options.get(WRAPPER), *others]):
-        if isinstance(getattr(x, "of_pack", None), Callable):  # our override, around another
+        if callable(getattr(x, "of_pack", None)):  # our override, around another
             yield x.of_pack
         elif x is not None and not isinstance(x, str | int | float | torch.Tensor | type):
             yield x

@@ -43,11 +43,11 @@ def test_an_object_that_another_pack_reaches_first(reverse):
 def test_an_object_of_a_pack_in_what_the_denoiser_keeps():
     counter, _, inner = functions_of_two_packs()
     denoiser = torch.nn.Module()
-    denoiser.kept_by_pack = {"memory": counter}
+    denoiser.of_pack = {"memory": counter}
     with put_back([inner], [denoiser]):
-        denoiser.kept_by_pack["memory"].count += 1
-        denoiser.kept_by_pack["more"] = 1
-    assert counter.count == 0 and denoiser.kept_by_pack == {"memory": counter}
+        denoiser.of_pack["memory"].count += 1
+        denoiser.of_pack["more"] = 1
+    assert counter.count == 0 and denoiser.of_pack == {"memory": counter}
 
 
 def test_what_is_of_no_pack_of_the_run_stays_as_it_is():
