@@ -83,8 +83,7 @@ def _removals(attribution: Attribution, owner: Owner) -> tuple[Effects, list[Rem
     """
     effects = attribution.effects
     if effects is None or not effects.maps:
-        unmeasured = {} if effects is None else effects.unmeasured
-        raise errors.NoEffects([f"{what}: {reason}" for what, reason in unmeasured.items()])
+        raise errors.NoEffects(() if effects is None else effects.reasons)
     routes = effects.routes(owner)
     if not routes:
         names = attribution.owner_names

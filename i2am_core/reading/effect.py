@@ -192,8 +192,7 @@ class _Reading:
                 raise NoEffectLevel(level)
         effects = attribution.effects
         if effects is None or not effects.maps:
-            reasons = () if effects is None else [f"{what}: {why}" for what, why in effects.unmeasured.items()]
-            raise NoEffects(reasons)
+            raise NoEffects(() if effects is None else effects.reasons)
         scope = resolve_scope(attribution, selection.scope, selection.item)
         mask = attribution.mask_on_latent() if scope == "inpainting mask" else None
         everywhere = torch.ones(attribution.grid.cells, dtype=torch.bool)
