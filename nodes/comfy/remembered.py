@@ -57,7 +57,7 @@ class _Reach:
     """All that may change in reach of some functions, with what puts it back."""
 
     def __init__(self) -> None:
-        self.restoring: list[Callable[[], None]] = []
+        self.restoring: list[Callable[[], Any]] = []
         self._known: dict[int, Any] = {}
         self._packs: set[str] = set()
 
@@ -70,16 +70,16 @@ class _Reach:
 
     def add_attributes(self, denoiser: torch.nn.Module) -> None:
         """What was put on the denoiser beside its parts."""
-        kept = {name: x for name, x in vars(denoiser).items() if name not in OF_MODULES}
+        before = {name: x for name, x in vars(denoiser).items() if name not in OF_MODULES}
 
         def restore() -> None:
             present = vars(denoiser)
-            for name in [name for name in present if name not in OF_MODULES and name not in kept]:
+            for name in [name for name in present if name not in OF_MODULES and name not in before]:
                 del present[name]
-            present.update(kept)
+            present.update(before)
 
         self.restoring.append(restore)
-        for value in kept.values():
+        for value in before.values():
             if isinstance(value, dict | list | set | deque):
                 self._add(value)
 
@@ -122,7 +122,7 @@ class _Reach:
 
     def _inside_function(self, function: types.FunctionType) -> Iterable[Any]:
         if function.__module__ is None or function.__module__.startswith(OUR_PACKAGE):
-            return ()
+            return
         of_pack = function_of(function).pack in self._packs
         for cell, contents in _cells(function):
             if of_pack:
@@ -132,10 +132,10 @@ class _Reach:
         yield from (function.__defaults__ or (), function.__kwdefaults__ or {})
         if of_pack:
             named = _global_names(function.__code__) & function.__globals__.keys()
-            kept = {name: function.__globals__[name] for name in named}
-            variables = {name: x for name, x in kept.items() if not isinstance(x, types.ModuleType | type)}
+            before = {name: function.__globals__[name] for name in named}
+            variables = {name: x for name, x in before.items() if not isinstance(x, types.ModuleType | type)}
             self.restoring.append(partial(function.__globals__.update, variables))
-            yield from kept.values()
+            yield from before.values()
 
     def _inside_class(self, of_pack: type) -> Iterable[Any]:
         for name, value in list(vars(of_pack).items()):
@@ -218,7 +218,7 @@ def functions_of(model_options: Mapping[str, Any], kinds: Iterable[str]) -> Iter
             waiting += x.values()
         elif isinstance(x, list | tuple):
             waiting += x
-        elif isinstance(getattr(x, "of_pack", None), Callable):  # our override, around another
+        elif callable(getattr(x, "of_pack", None)):  # our override, around another
             yield x.of_pack
         elif x is not None and not isinstance(x, str | int | float | torch.Tensor | type):
             yield x

@@ -191,20 +191,20 @@ def test_what_a_model_keeps_on_itself_is_put_back():
     original = type(denoiser).forward
 
     def forward(self, x, *args, **kwargs):
-        self._kept = [*getattr(self, "_kept", []), tuple(x.shape)][-2:]
+        self._prompts = [*getattr(self, "_prompts", []), tuple(x.shape)][-2:]
         self._in_place = getattr(self, "_in_place", {})
         self._in_place[len(self._in_place)] = 1
-        return original(self, x, *args, **kwargs) * (1 + 0.1 * len(set(self._kept)) + 0.01 * len(self._in_place))
+        return original(self, x, *args, **kwargs) * (1 + 0.1 * len(set(self._prompts)) + 0.01 * len(self._in_place))
 
     def sample(model):
-        vars(denoiser).pop("_kept", None), vars(denoiser).pop("_in_place", None)
+        vars(denoiser).pop("_prompts", None), vars(denoiser).pop("_in_place", None)
         return graph.sample(model, steps=3)
 
     with patch.object(type(denoiser), "forward", forward):
         try:
             check(sample, graph.model, maps=False, **SETTINGS)
         finally:
-            vars(denoiser).pop("_kept", None), vars(denoiser).pop("_in_place", None)
+            vars(denoiser).pop("_prompts", None), vars(denoiser).pop("_in_place", None)
 
 
 # Context windows
