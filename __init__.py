@@ -10,6 +10,7 @@ class I2AMExtension(ComfyExtension):
         from .demo.nodes import DEMO_NODES
         from .nodes.capture import I2AMCapture
         from .nodes.collect import I2AMCollect
+        from .nodes.counterfactual import I2AMCounterfactual
         from .nodes.effect import I2AMEffect
         from .nodes.imacs import I2AMIMACS
         from .nodes.ip_adapter_reference import I2AMIPAdapterReference
@@ -22,7 +23,7 @@ class I2AMExtension(ComfyExtension):
 
         capture: list[type[io.ComfyNode]] = [I2AMCapture, I2AMTagReference, I2AMIPAdapterReference, I2AMCollect]
         look: list[type[io.ComfyNode]] = [I2AMViewer, I2AMMaps, I2AMSpecificReference, I2AMIMACS]
-        measure: list[type[io.ComfyNode]] = [I2AMEffect]
+        measure: list[type[io.ComfyNode]] = [I2AMEffect, I2AMCounterfactual]
         change: list[type[io.ComfyNode]] = [I2AMSteer]
         files: list[type[io.ComfyNode]] = [I2AMSave, I2AMLoad]
         return [*capture, *look, *measure, *change, *files, *DEMO_NODES]

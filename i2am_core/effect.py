@@ -27,7 +27,8 @@ Route = Literal["everything", "directly"]
 ROUTES: tuple[Route, ...] = get_args(Route)
 
 Cut = Literal["taken away", "only this left"]
-"""How the effect of a region is measured: without it, or without all other regions."""
+"""How the effect of a region is measured: by what is lost without it, or by what it alone does, without all others of
+its reference: that is compared with the prediction without the reference."""
 CUTS: tuple[Cut, ...] = get_args(Cut)
 
 Certainty = Literal["measured", "rough", "too small to measure", "none"]

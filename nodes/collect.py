@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..i2am_core import Attribution, Effects
 from .checked import checked
 from .comfy.handle import Capture
 from .comfy.resampler_rollout import RolledOut
@@ -32,13 +33,32 @@ class I2AMCollect(io.ComfyNode):
     @checked
     def execute(cls, capture: Capture | RolledOut, samples: Latent) -> io.NodeOutput:
         attribution = capture.find(samples["samples"])
-        if not attribution.entries:
-            reasons = "; ".join(f"{count} x {reason}" for reason, count in attribution.skipped.items())
-            if not reasons:
-                raise ValueError("I2AM observed no attention call: " + "; ".join(attribution.notes) + ".")
-            raise ValueError(
-                f"I2AM found no reference in the {attribution.branch} conditioning "
-                f"(mechanism '{capture.settings.mechanism}'). Attention calls: {reasons}. "
-                "Condition on the reference in a way that I2AM knows (docs/mechanisms.md), or choose another branch."
-            )
+        if not attribution.entries and not _was_measured(attribution.effects):
+            why = _no_attention(attribution, capture.settings.mechanism)
+            raise ValueError(f"{why} {_no_effect(attribution.effects)}")
         return io.NodeOutput(attribution, samples, attribution.summary())
+
+
+def _was_measured(effects: Effects | None) -> bool:
+    """Whether anything was taken away in the run: where nothing changed then, that is a measurement, too."""
+    return effects is not None and bool(effects.maps or effects.regions)
+
+
+def _no_attention(attribution: Attribution, mechanism: str) -> str:
+    """Why there is no map of attention, in sentences."""
+    reasons = "; ".join(f"{count} x {reason}" for reason, count in attribution.skipped.items())
+    if not reasons:
+        return "I2AM observed no attention call: " + "; ".join(attribution.notes) + "."
+    return (
+        f"I2AM found no reference in the {attribution.branch} conditioning (mechanism '{mechanism}'). Attention calls: "
+        f"{reasons}. "
+        "Condition on the reference in a way that I2AM knows (docs/mechanisms.md), or choose another branch."
+    )
+
+
+def _no_effect(effects: Effects | None) -> str:
+    """Why nothing was measured, or what to do for it, in a sentence."""
+    if effects is None:
+        return "What a reference causes can be measured without attention: by I2AM Effect, with its input without."
+    reasons = "; ".join(f"{what}: {reason}" for what, reason in effects.unmeasured.items())
+    return "I2AM Effect measured nothing" + (f" ({reasons})." if reasons else ".")

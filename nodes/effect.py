@@ -2,8 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..i2am_core import CUTS, ROUTES
-from ..i2am_core.effect import Cut, Route
+from ..i2am_core import CUTS, ROUTES, Cut, Route
 from .checked import checked
 from .comfy.measured import Settings, effect_with
 from .model_inputs import diffusion_model
@@ -35,8 +34,8 @@ class I2AMEffect(io.ComfyNode):
                     default=3,
                     min=1,
                     max=1000,
-                    tooltip="In how many steps the model is evaluated again. Early steps say most, and the first is "
-                    "always one of them. Each costs one evaluation for each reference.",
+                    tooltip="In how many steps the model is evaluated again: the first, and others spread over the "
+                    "first half of the run, since late steps say little. Each costs one evaluation for each reference.",
                 ),
                 io.Int.Input(
                     "regions",

@@ -5,15 +5,30 @@ import json
 import math
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..i2am_core import Attribution, Direction, MapKind, Selection, imacs, maps, resize, share_inside
+from ..i2am_core import (
+    ROUTES,
+    Attribution,
+    AttributionError,
+    Direction,
+    MapKind,
+    Selection,
+    effect_inside,
+    errors,
+    imacs,
+    maps,
+    owner_names,
+    resize,
+    share_inside,
+)
 from .checked import checked
 from .images import LONGEST_SIDE, choose, enlarge, painted_mask, reference_image
 from .schema import AttributionHandle, Schema
-from .selections import number_inputs, scope_input, selection_inputs, selection_of
-from .wording import in_words
+from .selections import number_inputs, owner_of, scope_input, selection_inputs, selection_of
+from .wording import NO_ATTENTION, in_words, words
 
 
 class I2AMIMACS(io.ComfyNode):
@@ -63,7 +78,10 @@ class I2AMIMACS(io.ComfyNode):
                     display_name="g2r_score",
                     tooltip="Generated-to-reference map in the reference mask; not a number without that mask.",
                 ),
-                io.String.Output(display_name="report", tooltip="Scores and how they were taken, as JSON."),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="Scores and how they were taken, and how much of the effect lies in the mask, as JSON.",
+                ),
             ],
         )
 
@@ -79,16 +97,28 @@ class I2AMIMACS(io.ComfyNode):
         rule = {"penalty": penalty, "threshold": threshold}
         mask, origin = painted_mask(attribution, inpainting_mask, item)
         without_scope = dataclasses.replace(selection, scope="auto")  # a scope is for generated to reference only
-        r2g = _score(attribution, "r2g", mask, rule, without_scope) | {"mask": origin}
+        r2g = _r2g(attribution, mask, rule, without_scope) | {"mask": origin}
         g2r = _g2r(attribution, reference_mask, rule, selection)
         selected = dict(steps=steps, layers=layers, heads=heads, reference=reference, item=item)
-        report = {"r2g": r2g, "g2r": g2r, **rule, **selected}
-        g2r_score = math.nan if g2r["score"] is None else g2r["score"]
-        return io.NodeOutput(r2g["score"], g2r_score, json.dumps(report, indent=2))
+        report = {"r2g": r2g, "g2r": g2r, "effect": _effect(attribution, reference, mask, item), **rule, **selected}
+        scores = [math.nan if x["score"] is None else x["score"] for x in (r2g, g2r)]
+        return io.NodeOutput(*scores, json.dumps(report, indent=2))
+
+
+def _r2g(attribution: Attribution, mask: Tensor, rule: dict[str, float], selection: Selection) -> dict[str, Any]:
+    """The reference-to-generated score, or why there is none."""
+    if not attribution.entries:
+        inside = mask > 0.5
+        if not inside.any() or inside.all():
+            raise errors.OneSidedMask(full=bool(inside.any()))
+        return {"score": None, "reason": NO_ATTENTION}
+    return _score(attribution, "r2g", mask, rule, selection)
 
 
 def _g2r(attribution: Attribution, mask: Tensor | None, rule: dict[str, float], selection: Selection) -> dict[str, Any]:
     """The generated-to-reference score, or why there is none."""
+    if not attribution.entries:
+        return {"score": None, "reason": NO_ATTENTION}
     reference = attribution.check_reference(selection.reference)
     if mask is None:
         return {"score": None, "reason": "no reference_mask is connected"}
@@ -120,3 +150,38 @@ def _score(
         scope = "the whole picture" if unified.scope == "whole image" else "the sampler's inpainting mask"
         result["asked_by"] = scope  # the report's names are read by other programs: they stay
     return result
+
+
+def _effect(attribution: Attribution, reference: int, mask: Tensor, item: int) -> dict[str, Any]:
+    """How much of what the reference changed is in the mask ``[H, W]``, in latent units; or why that is not known.
+
+    Of an effect that is not three times the noise floor, the part inside would be that of the noise: there is none.
+    """
+    effects = attribution.effects
+    if effects is None:
+        return {"reason": "no I2AM Effect was on the MODEL line of this run"}
+    owner = owner_of(attribution, "reference", reference)
+    through = (effects.routes(owner) or ROUTES)[0]
+    try:
+        inside = effect_inside(attribution, owner, through, mask, item)
+    except AttributionError as error:
+        return {"reason": words(error)}
+    of_item = torch.zeros_like(effects.floor, dtype=torch.bool)
+    of_item[item] = True
+    known = inside.certainty in ("measured", "rough")
+    return {
+        "of": owner_names(x.name for x in attribution.references)[owner],
+        "through": through,
+        "steps": effects.steps(owner, through),
+        "part_inside": round(inside.part, 4) if known else None,
+        "mask_area": round(inside.area, 4),
+        "strength_inside": _rounded(inside.strength),
+        "strength": _rounded(effects.strength(owner, through, of_item)),
+        "floor": _rounded(float(effects.floor[item].double().square().mean().sqrt())),
+        "certainty": inside.certainty,
+    }
+
+
+def _rounded(strength: float) -> float:
+    """Four digits that say something: strengths may be far below 1."""
+    return float(f"{strength:.4g}")

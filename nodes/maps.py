@@ -1,17 +1,28 @@
 """I2AM Maps: where the reference acts, as pictures."""
 
+from typing import Literal
+
 import torch
 from comfy.model_management import get_total_memory
 from comfy_api.latest import io
 from torch import Tensor
 
 from .. import i2am_core as core
-from ..i2am_core import NORMALIZATIONS, Attribution, MapKind, Normalization
+from ..i2am_core import NORMALIZATIONS, ROUTES, Attribution, MapKind, Normalization, Owner, Route, owner_names
 from .checked import checked
 from .images import Subject, as_batch, choose, choose_frames, generated_picture, reference_image, size_for, size_of
 from .schema import AttributionHandle, Schema
-from .selections import DIRECTIONS, number_inputs, scope_input, selection_inputs, selection_of
-from .wording import in_words
+from .selections import (
+    DIRECTIONS,
+    EFFECT,
+    effect_of_input,
+    number_inputs,
+    owner_of,
+    scope_input,
+    selection_inputs,
+    selection_of,
+)
+from .wording import check_attention, check_regions, in_words
 
 BYTES = 28  # of the three outputs, for each pixel of a map: seven numbers
 
@@ -41,9 +52,10 @@ class I2AMMaps(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "normalization",
-                    options=list[str](NORMALIZATIONS),
+                    options=[*NORMALIZATIONS, EFFECT],
                     tooltip="'paper' says where: each layer's map sums to 1 on its own grid. 'share' says how much: "
-                    "the part of the attention that went to the reference, of all that the model looked at.",
+                    "the part of the attention that went to the reference, of all that the model looked at. 'effect' "
+                    "says what changes without it, where I2AM Effect measured.",
                 ),
                 scope_input(),
                 *selection_inputs(),
@@ -52,7 +64,8 @@ class I2AMMaps(io.ComfyNode):
                     default=5,
                     min=0,
                     max=1000,
-                    tooltip="At level 'time': into how many equal groups the steps are put. 0 shows each step.",
+                    tooltip="At level 'time': into how many equal groups the steps are put. 0 shows each step. "
+                    "'effect' has each step that was measured.",
                 ),
                 *number_inputs(),
                 io.Image.Input(
@@ -78,6 +91,18 @@ class I2AMMaps(io.ComfyNode):
                     step=0.05,
                     tooltip="Strength of the heat over the image. 0.5 is the paper's 0.7 image + 0.5 heat.",
                 ),
+                effect_of_input(
+                    "For 'effect': of what. The reference of that number, all references together, the text, or what "
+                    "the run's conditioning has and 'without' of I2AM Effect lacks."
+                ),
+                io.Combo.Input(
+                    "effect_through",
+                    options=list[str](ROUTES),
+                    default="everything",
+                    optional=True,
+                    tooltip="For 'effect': by whatever way it reaches the picture, or 'directly', not by way of the "
+                    "text, which also looks at it and hands it on.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="overlay", tooltip="The maps over the image (or alone, without one)."),
@@ -91,17 +116,28 @@ class I2AMMaps(io.ComfyNode):
     @in_words()
     @checked
     def execute(
-        cls, attribution: Attribution, direction: str, level: core.Level, normalization: Normalization, scope: str,
+        cls, attribution: Attribution, direction: str, level: core.Level,
+        normalization: Normalization | Literal["effect"], scope: str,
         steps: str, layers: str, heads: str, time_groups: int, reference: int, item: int, colormap: str,
-        scale: core.Scale, opacity: float, image: Tensor | None = None,
+        scale: core.Scale, opacity: float, image: Tensor | None = None, effect_of: str = "reference",
+        effect_through: Route = "everything",
     ) -> io.NodeOutput:  # fmt: skip
-        kind = MapKind(DIRECTIONS[direction], normalization)
         selection = selection_of(steps, layers, heads, reference, item, scope)
-        maps = core.maps(attribution, kind, level, selection, time_groups)
+        side = DIRECTIONS[direction]
+        if normalization == EFFECT:
+            owner = owner_of(attribution, effect_of, reference)
+            if side == "g2r" and isinstance(owner, int):
+                check_regions(attribution, owner)
+            maps = core.effect_maps(attribution, side, level, selection, owner, effect_through)
+            about = _effect(attribution, level, owner, effect_through)
+        else:
+            check_attention(attribution)
+            maps = core.maps(attribution, MapKind(side, normalization), level, selection, time_groups)
+            about = normalization
         if image is None and level != "frame":
-            saved = attribution.picture(kind.direction, reference, item)
+            saved = attribution.picture(side, reference, item)
             image = None if saved is None else saved[None].float() / 255
-        on_picture = kind.direction == "r2g"
+        on_picture = side == "r2g"
         subject = generated_picture(attribution, item) if on_picture else reference_image(attribution, reference, item)
         pictures = None if image is None else _under(image, subject, level, len(maps.values))
         size = size_for(subject.grid) if pictures is None else size_of(pictures[0])
@@ -109,9 +145,12 @@ class I2AMMaps(io.ComfyNode):
         heat = core.heat(maps.values, size, scale)
         colors = core.colorize(heat, colormap)
         overlay = colors if pictures is None else core.overlay(pictures, colors, opacity)
-        approximate = not on_picture and attribution.references[reference].approximate
-        labels = _labels(maps, direction, normalization, approximate)
-        return io.NodeOutput(overlay, colors, heat, "\n".join(labels))
+        about = f"{direction}, {about}"
+        if not on_picture:
+            approximate = ", approximate" if attribution.references[reference].approximate else ""
+            about += f", scope {maps.scope}{approximate}"
+        labels = _labels_of_effects if normalization == EFFECT else _labels
+        return io.NodeOutput(overlay, colors, heat, "\n".join(labels(maps, about)))
 
 
 def _under(image: Tensor, subject: Subject, level: core.Level, count: int) -> Tensor:
@@ -129,11 +168,28 @@ def _check_memory(count: int, height: int, width: int) -> None:
         )
 
 
-def _labels(maps: core.Maps, direction: str, normalization: str, approximate: bool) -> list[str]:
+def _effect(attribution: Attribution, level: core.Level, owner: Owner, route: Route) -> str:
+    """Which effect maps are of; at level 'reference' they are of all, and their own labels name them."""
+    name = owner_names(x.name for x in attribution.references)[owner]
+    return EFFECT + ("" if level == "reference" else f" of {name}") + (", directly" if route == "directly" else "")
+
+
+def _labels(maps: core.Maps, about: str) -> list[str]:
     """What each picture shows, and the range that its colours stand for."""
-    details = f", scope {maps.scope}" if direction == "generated to reference" else ""
-    details += ", approximate" if approximate else ""
     return [
-        f"{label} | {direction}, {normalization}{details} | {values.min():.3g} to {values.max():.3g}"
+        f"{label} | {about} | {values.min():.3g} to {values.max():.3g}"
         for label, values in zip(maps.labels, maps.values, strict=True)
+    ]
+
+
+def _labels_of_effects(maps: core.Maps, about: str) -> list[str]:
+    """The same with the unit, and whether the map was measured: of those that were not, the core says why.
+
+    Frames are judged as a whole, so that one of them alone may be 0.
+    """
+    whole = maps.values.any() if maps.labels[0].startswith("frame ") else None
+    measured = [bool(values.any() if whole is None else whole) for values in maps.values]
+    return [
+        f"{label} latent units" + (", measured" if certain else "")
+        for label, certain in zip(_labels(maps, about), measured, strict=True)
     ]

@@ -4,12 +4,18 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import i2am_core as core
-from ..i2am_core import Attribution, specific
+from ..i2am_core import Attribution, Cut, specific, specific_effect
 from .checked import checked
 from .images import as_batch, choose, generated_picture, reference_image, size_for, size_of
 from .schema import AttributionHandle, Schema
 from .selections import DIRECTIONS, number_inputs, selection_inputs, selection_of
-from .wording import in_words
+from .wording import check_attention, check_regions, in_words
+
+BY: dict[str, Cut | None] = {
+    "attention": None,
+    "effect: taken away": "taken away",
+    "effect: only this left": "only this left",
+}
 
 
 class I2AMSpecificReference(io.ComfyNode):
@@ -21,7 +27,9 @@ class I2AMSpecificReference(io.ComfyNode):
             description="Answers for one region: which parts of the reference made this part of the picture, or where "
             "this part of the reference went.",
             inputs=[
-                AttributionHandle.Input("attribution", tooltip="From I2AM Collect, captured with pair_maps."),
+                AttributionHandle.Input(
+                    "attribution", tooltip="From I2AM Collect, captured with pair_maps or regions of I2AM Effect."
+                ),
                 io.Mask.Input(
                     "region",
                     tooltip="The part that the map is about: of the generated picture for 'generated to reference', of "
@@ -48,6 +56,14 @@ class I2AMSpecificReference(io.ComfyNode):
                 io.Float.Input(
                     "opacity", default=0.5, min=0.0, max=1.0, step=0.05, tooltip="Strength of the heat over the image."
                 ),
+                io.Combo.Input(
+                    "by",
+                    options=list(BY),
+                    default="attention",
+                    optional=True,  # its widget comes last: saved workflows give values to widgets by their order
+                    tooltip="'attention': by where the model looked. 'effect': by what changes where a region of the "
+                    "reference is taken away, or all regions but one ('only this left'); needs regions of I2AM Effect.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="overlay", tooltip="The map over the image (or alone, without one)."),
@@ -62,13 +78,20 @@ class I2AMSpecificReference(io.ComfyNode):
     def execute(
         cls, attribution: Attribution, region: Tensor, direction: str, steps: str, layers: str, heads: str,
         reference: int, item: int, colormap: str, opacity: float, image: Tensor | None = None,
+        by: str = "attention",
     ) -> io.NodeOutput:  # fmt: skip
         subjects = [generated_picture(attribution, item), reference_image(attribution, reference, item)]
         if DIRECTIONS[direction] == "r2g":  # from a region of the reference to a map on the picture
             subjects.reverse()
         region_on, map_on = subjects
         selection = selection_of(steps, layers, heads, reference, item)
-        result = specific(attribution, choose(region, region_on), DIRECTIONS[direction], selection)
+        marked, cut = choose(region, region_on), BY[by]
+        if cut is None:
+            check_attention(attribution)
+            result = specific(attribution, marked, DIRECTIONS[direction], selection)
+        else:
+            check_regions(attribution, reference)
+            result = specific_effect(attribution, marked, DIRECTIONS[direction], selection, cut)
         picture = None if image is None else choose(image, map_on)
         heat = core.heat(result.values[None], size_for(map_on.grid) if picture is None else size_of(picture))
         colors = core.colorize(heat, colormap)

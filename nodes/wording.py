@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..i2am_core import errors, printable
+from ..i2am_core import Attribution, Certainty, errors, owner_names, printable
 from .comfy.refusal import LONGEST
 
 NO_PAIRS = (
@@ -16,6 +16,31 @@ OUTSIDE = (
     "no pair maps were kept for this region: it lies outside the inpainting mask. Choose a region inside it, or set "
     "pair_maps of I2AM Capture to 'everywhere' and sample again."
 )
+NO_ATTENTION = (
+    "no attention to a reference was captured in this run, and the summary of I2AM Collect says why: what was measured "
+    "are effects, which I2AM Maps shows with normalization 'effect'"
+)
+CERTAINTY: dict[Certainty, str] = {
+    "measured": "measured",
+    "rough": "rough, since it is not ten times the noise floor",
+    "too small to measure": "too small to measure, less than three times the noise floor",
+    "none": "no effect: not a digit changes",
+}
+
+
+def check_attention(attribution: Attribution) -> None:
+    """Raises ValueError where there are effects alone, whatever is selected of attention."""
+    if not attribution.entries:
+        raise ValueError(f"{NO_ATTENTION}.")
+
+
+def check_regions(attribution: Attribution, reference: int) -> None:
+    """Raises ValueError with the reason where regions of a reference were to be measured, and could not be."""
+    if attribution.effects is not None and 0 <= reference < len(attribution.references):
+        name = owner_names(x.name for x in attribution.references)[reference]
+        reason = attribution.effects.unmeasured.get(f"regions of {name}")
+        if reason and not any(number == reference for number, _ in attribution.effects.regions):
+            raise ValueError(f"regions of {name} were not measured: {reason}.")
 
 
 @contextmanager
@@ -94,6 +119,70 @@ def _file(error: errors.BadFile) -> str:
     return str(error)
 
 
+def _reference(error: errors.UnknownReference) -> str:
+    if error.count:
+        return str(error)
+    return (
+        f"reference {error.reference} does not exist: no attention to a reference was captured in this run. Effects on "
+        "the picture remain: normalization 'effect' with the direction 'reference to generated', and reference 0."
+    )
+
+
+def _no_effects(error: errors.NoEffects) -> str:
+    if error.reasons:
+        return f"I2AM Effect measured nothing in this run ({'; '.join(error.reasons)}): see to that, and sample again."
+    return (
+        "no effect was measured in this run: place I2AM Effect beside I2AM Capture on the MODEL line, and sample again."
+    )
+
+
+def _not_measured(error: errors.NotMeasured) -> str:
+    advice = {
+        "all references": "choose one of these in effect_of",
+        "text": "set owners of I2AM Effect to 'references and text' and sample again, or effect_of to one of these",
+        "conditioning": "connect without of I2AM Effect and sample again, or set effect_of to one of these",
+    }.get(str(error.owner), "choose one of these in effect_of and reference")
+    if error.reason:
+        advice = "see to that and sample again, or choose one of these in effect_of and reference"
+    way = ""
+    if any(measured.startswith(error.name) for measured in error.measured):
+        way = " directly" if error.route == "directly" else " through everything"
+        other = "everything" if error.route == "directly" else "directly"
+        advice = f"set effect_through to '{other}', or through of I2AM Effect to 'both' and sample again"
+    why = f" ({error.reason})" if error.reason else ""
+    there_is = "; ".join(error.measured)
+    return f"I2AM Effect did not measure the effect of {error.name}{way}{why}, but that of {there_is}: {advice}."
+
+
+def _no_regions(error: errors.NoRegions) -> str:
+    if not isinstance(error.owner, int):
+        return (
+            f"the effect of {error.name} is not measured in regions: set effect_of to 'reference', or the direction to "
+            "'reference to generated'."
+        )
+    if error.measured:
+        return (
+            f"I2AM Effect did not measure regions of {error.name} in this way, but {'; '.join(error.measured)}: choose "
+            "that (in by, or in effect_through), or set regions_by and through of I2AM Effect and sample again."
+        )
+    return (
+        f"no regions of {error.name} were measured: set regions of I2AM Effect, to 4 for example, and sample again. "
+        "A reference without a spatial layout has none."
+    )
+
+
+def _effect_level(error: errors.NoEffectLevel) -> str:
+    if error.regions:
+        return (
+            f"effects on the reference have no level '{error.level}', since regions are measured in one step: set "
+            "level to 'unified'."
+        )
+    return (
+        "effects have no heads and no layers: set heads and layers to 'all', and level to 'unified', 'time', "
+        "'reference' or 'frame'."
+    )
+
+
 WORDS: dict[type[errors.AttributionError], Callable[[Any], str]] = {
     errors.UnresolvedAxis: _axis,
     errors.NoLayout: _layout,
@@ -104,4 +193,18 @@ WORDS: dict[type[errors.AttributionError], Callable[[Any], str]] = {
         "'reference to generated', or choose one reference and another level."
     ),
     errors.BadFile: _file,
+    errors.UnknownReference: _reference,
+    errors.NoEffects: _no_effects,
+    errors.NotMeasured: _not_measured,
+    errors.NoEffectInSteps: lambda error: (
+        f"I2AM Effect did not measure the effect of {error.name} in steps '{error.text}', but in "
+        f"{', '.join(map(str, error.measured))}: set steps to some of these, or to 'all'."
+    ),
+    errors.NoRegions: _no_regions,
+    errors.NoEffectLevel: _effect_level,
+    errors.EffectTooSmall: lambda error: (
+        f"the effect of {error.name} is too small for a map: {error.strength:.2g} latent units, and the noise floor is "
+        f"{error.floor:.2g}, of which it should be ten times. So it changes next to nothing here, or that cannot be "
+        "told from rounding: choose another reference, effect_of or steps."
+    ),
 }

@@ -7,12 +7,24 @@ import { readFileSync } from "node:fs";
 import { argv, exit, stderr } from "node:process";
 import { fileURLToPath } from "node:url";
 
+import {
+  certaintyOf,
+  effectMap,
+  effectMeasure,
+  largestOverSteps,
+  normalizationIn,
+  regionStrengths,
+  settleEffect,
+  specificEffect,
+} from "../web/viewer/effects.mjs";
 import { readFile } from "../web/viewer/file.mjs";
 import { along, choices, headsOf, mapOf, measureOf, rangeOverSteps, settle, varies } from "../web/viewer/maps.mjs";
 import { specific } from "../web/viewer/specific.mjs";
 import { START } from "../web/viewer/state.mjs";
 
-const FILE = new URL("../tests/web/fixtures/view.safetensors", import.meta.url);
+const FILES = ["view", "effects", "effects_alone"].map(
+  (name) => new URL(`../tests/web/fixtures/${name}.safetensors`, import.meta.url),
+);
 const SLOW_MS = 2000;
 const SENTENCE = /^(the file is damaged|this is no file of|this file has format) ?.*[:.] ?.*\.$/su;
 const BOX = [0.1, 0.1, 0.9, 0.9];
@@ -162,6 +174,24 @@ function use(file, draw) {
     headsOf(header, selection.reference, selection.layer);
     choices(header, selection, "head");
     for (const side of ["generated", "reference"]) specific(file, selection, side, BOX);
+    useEffects(file, draw, { ...wanted, normalization: "effect" });
+  }
+}
+
+/** What it looks up of effects, where the file has any. */
+function useEffects(file, draw, wanted) {
+  if (normalizationIn(file.header, wanted) !== "effect") return;
+  for (const owner of [null, "text", "conditioning", "all references"]) {
+    const cut = draw.choice(["taken away", "only this left"]);
+    const route = draw.choice(["everything", "directly"]);
+    const selection = settleEffect(file.header, { ...wanted, owner, cut, route });
+    const map = effectMap(file, selection);
+    if (map && map.levels.length !== map.height * map.width) throw new Error("a map has another size than it says");
+    if (typeof effectMeasure(file, selection, "floor") !== "number") throw new Error("a measure is no number");
+    certaintyOf(file.header, selection).length;
+    largestOverSteps(file, selection);
+    regionStrengths(file, selection);
+    for (const side of ["generated", "reference"]) specificEffect(file, selection, side, BOX);
   }
 }
 
@@ -170,13 +200,13 @@ function use(file, draw) {
  * @returns {{outcomes: Record<string, number>, failures: string[]}} of a failure what it was
  */
 export function fuzz(mutations, seed, first = 0) {
-  const original = new Uint8Array(readFileSync(FILE));
+  const originals = FILES.map((file) => new Uint8Array(readFileSync(file)));
   const outcomes = { refused: 0, read: 0, "raw error": 0, late: 0, slow: 0 };
   const failures = [];
   for (let number = first; number < first + mutations; number++) {
     const draw = generator(seed * 1_000_003 + number);
     const name = draw.choice(Object.keys(MUTATIONS));
-    const bytes = MUTATIONS[name](draw, new Uint8Array(original));
+    const bytes = MUTATIONS[name](draw, new Uint8Array(draw.choice(originals)));
     const start = performance.now();
     let [outcome, reason, file] = ["read", "", null];
     try {

@@ -29,7 +29,9 @@ def _interface(typed_dict: type) -> Iterator[str]:
     yield from (f" * {line}".rstrip() for line in lines)
     yield " */"
     yield f"export interface {typed_dict.__name__} {{"
-    yield from (f"  {name}: {typescript(kind)};" for name, kind in get_type_hints(typed_dict).items())
+    optional: frozenset[str] = getattr(typed_dict, "__optional_keys__", frozenset())
+    for name, kind in sorted(get_type_hints(typed_dict).items(), key=lambda field: field[0] in optional):
+        yield f"  {name}{'?' if name in optional else ''}: {typescript(kind)};"
     yield "}"
 
 

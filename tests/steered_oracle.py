@@ -42,7 +42,7 @@ class Run:
     def _override(self) -> Callable:
         def override(function: Callable, *args: Any, **kwargs: Any) -> Tensor:
             heads = args[3] if len(args) > 3 else kwargs["heads"]
-            q, k, v = (_split(x, heads, len(args[0])) for x in args[:3])
+            q, k, v = (_split(x if x.ndim == args[0].ndim else x.flatten(2), heads, len(args[0])) for x in args[:3])
             options = kwargs.get("transformer_options") or {}
             of_call = self.steers(q.shape[2], k.shape[2]) if "sigmas" in options else ()
             if not of_call:

@@ -9,7 +9,10 @@ import dataclasses
 import math
 from typing import Any
 
+import comfy.cldm.cldm
+import comfy.controlnet
 import comfy.model_detection
+import comfy.ops
 import comfy.supported_models
 import torch
 from comfy.ldm.chroma.model import ChromaParams
@@ -231,6 +234,79 @@ def hunyuan_video_15() -> ModelPatcher:
         vision_in_dim=1152,
         meanflow_sum=True,
     )
+
+
+def svd() -> ModelPatcher:
+    """Stable Video Diffusion: the image as one token of text, and as channels beside each frame, 4 + 4."""
+    tiny = UNET | {
+        "in_channels": 8,
+        "model_channels": 64,
+        "use_linear_in_transformer": True,
+        "num_classes": "sequential",
+        "adm_in_channels": 3 * 256,
+        "use_temporal_attention": True,
+        "use_temporal_resblock": True,
+        "extra_ff_mix_layer": True,
+        "use_spatial_context": True,
+        "merge_strategy": "learned_with_images",
+        "merge_factor": 0.0,
+        "video_kernel_size": [3, 1, 1],
+        "disable_temporal_crossattention": False,
+    }
+    return build(tiny, comfy.supported_models.SVD_img2vid)
+
+
+def ltxv() -> ModelPatcher:
+    """LTX Video, whose order of tokens I2AM does not know (comfy/ldm/lightricks/model.py)."""
+    tiny = {
+        "image_model": "ltxv",
+        "cross_attention_dim": 32,
+        "attention_head_dim": 16,
+        "num_attention_heads": 2,
+        "caption_channels": TEXT_WIDTH,
+        "num_layers": 2,
+    }
+    return build(tiny)
+
+
+def cosmos() -> ModelPatcher:
+    """Cosmos image to video, whose order of tokens I2AM does not know (comfy/ldm/cosmos/model.py)."""
+    tiny = {
+        "image_model": "cosmos",
+        "max_img_h": 240,
+        "max_img_w": 240,
+        "max_frames": 128,
+        "in_channels": 17,
+        "out_channels": 16,
+        "patch_spatial": 2,
+        "patch_temporal": 1,
+        "model_channels": 64,
+        "block_config": "FA-CA-MLP",
+        "num_blocks": 2,
+        "num_heads": 2,
+        "mlp_ratio": 2.0,
+        "crossattn_emb_channels": TEXT_WIDTH,
+        "block_x_format": "THWBD",
+        "pos_emb_cls": "rope3d",
+        "affline_emb_norm": True,
+        "extra_per_block_abs_pos_emb": True,
+        "extra_per_block_abs_pos_emb_type": "learnable",
+        "use_adaln_lora": True,
+        "adaln_lora_dim": 16,
+    }
+    return build(tiny)
+
+
+def control_net() -> comfy.controlnet.ControlNet:
+    """A ControlNet for ``sd15``: a copy of the U-Net's first half, whose hint is a picture (comfy/cldm/cldm.py)."""
+    tiny = UNET | {"use_linear_in_transformer": False, "num_heads": 8, "hint_channels": 3}
+    outputs = ("out_channels", "transformer_depth_output", "use_temporal_attention")
+    model = comfy.cldm.cldm.ControlNet(
+        **{name: value for name, value in tiny.items() if name not in outputs}, operations=comfy.ops.manual_cast
+    ).eval()
+    fill(model)
+    cpu = torch.device("cpu")
+    return comfy.controlnet.ControlNet(model, load_device=cpu)
 
 
 FLUX = {

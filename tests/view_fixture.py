@@ -1,9 +1,10 @@
-"""A small file of the viewer, and what the core says for selections of it: what the JavaScript is checked against.
+"""Small files of the viewer, and what the core says for selections of them: what the JavaScript is checked against.
 
-``PYTHONPATH=. python tests/view_fixture.py`` writes both anew; a test holds that they are what this would write.
+``PYTHONPATH=. python tests/view_fixture.py`` writes them anew; a test holds that they are what this would write.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,9 +12,11 @@ from recorded import COARSE, FINE, HEADS, REFERENCE
 from safetensors.torch import save
 from selected import maps, specific
 
-from i2am_core import Layer, Place, Positions, Recorder, attribute, imacs, span
+from i2am_core import Layer, Place, Positions, Recorder, Selection, attribute, imacs, span
 from i2am_core.attribution import Attribution
+from i2am_core.effect import Effects, RegionEffects, Removal, region_grid
 from i2am_core.reading.aggregate import resampled
+from i2am_core.reading.effect import effect_maps, specific_effect
 from i2am_core.regions import cells_of
 from i2am_core.showing.render import color_table, colorize, heat
 from i2am_core.showing.view import view
@@ -67,14 +70,17 @@ def build() -> tuple[bytes, str]:
     attribution = make()
     assert attribution.denoise_mask is not None
     mask = attribution.denoise_mask[0].repeat_interleave(4, 0).repeat_interleave(4, 1)
+    return _file(attribution, mask), json.dumps(expected(attribution, mask))
+
+
+def _file(attribution: Attribution, mask: torch.Tensor) -> bytes:
     seen = view(attribution, 2**20, [mask])
     table = (color_table("viridis")[None] * 255).round().to(torch.uint8)
     tensors = seen.tensors | {"colormaps": table, "mask/0": mask.to(torch.uint8)}
     places = [{"name": None, "canvas": canvas, "note": ""} for canvas in (CANVAS, REFERENCE_CANVAS)]
-    pictures = {"generated": places[:1], "reference": [places[1:]]}
+    pictures = {"generated": places[:1], "reference": [places[1:]] * len(attribution.references)}
     header = {**seen.header, "pictures": pictures, "colormaps": ["viridis"], "masked": ["mask/0"]}
-    file = save({name: x.contiguous() for name, x in tensors.items()}, metadata={"i2am_view": json.dumps(header)})
-    return file, json.dumps(expected(attribution, mask))
+    return save({name: x.contiguous() for name, x in tensors.items()}, metadata={"i2am_view": json.dumps(header)})
 
 
 def expected(attribution: Attribution, mask: torch.Tensor) -> dict:
@@ -130,8 +136,93 @@ def _requested(attribution: Attribution, side: str, box: tuple[float, ...]) -> d
     return {"side": side, "box": box, "values": answer.values.flatten().tolist(), "shape": list(answer.values.shape)}
 
 
+# Effects, of a run whose attention was captured as well, and of one in which there is no attention.
+
+MEASURED = [0, 2]  # steps
+
+
+def make_effects(attribution: Attribution | None = None) -> Attribution:
+    """The run with effects of each certainty: strong in its mask, tiny, rough, and exactly none."""
+    attribution = make() if attribution is None else attribution
+    inside = cells_of(attribution.denoise_mask, FINE)
+    floor = torch.full((1, FINE.cells), 1e-3)
+    strong = {(0, "everything"): 0.3, (0, "directly"): 0.2}
+    weak = {("all references", "everything"): 5e-3, ("text", "everything"): 1e-3, ("conditioning", "everything"): 0}
+    effects = {
+        Removal(step, owner, route): inside * size * (2 + _numbers((1, FINE.cells), step) / 4) / 2 + (size > 0) * 1e-4
+        for (owner, route), size in (strong | weak).items()
+        for step in MEASURED
+    }
+    grid = region_grid(REFERENCE.grid, 2)
+    regions = {
+        (0, cut): RegionEffects(0, "everything", grid, inside * (2 + _numbers((1, 4, FINE.cells), seed)) / 10)
+        for seed, cut in enumerate(("taken away", "only this left"))
+    }
+    unmeasured = {"the negative": "the model takes no image there"}
+    return replace(attribution, effects=Effects(effects, floor, regions, unmeasured=unmeasured, evaluations=19))
+
+
+def make_without_attention() -> Attribution:
+    """No reference and no attention: what another conditioning lacks, in one step."""
+    recorder = Recorder(torch.linspace(8, 0, STEPS + 1), 1, 2**30)
+    mask = make().denoise_mask
+    attribution = recorder.freeze(grid=FINE, denoise_mask=mask, mechanism="", branch="positive")
+    effects = make_effects(attribution).effects
+    assert effects is not None
+    maps = {Removal(1, "conditioning"): effects.maps[Removal(0, 0)]}
+    return replace(attribution, effects=Effects(maps, effects.floor))
+
+
+def build_effects() -> tuple[bytes, bytes, str]:
+    """Both files, and what the core says of the first, as JSON."""
+    files = []
+    for attribution in (make_effects(), make_without_attention()):
+        assert attribution.denoise_mask is not None
+        mask = attribution.denoise_mask[0].repeat_interleave(4, 0).repeat_interleave(4, 1)
+        files.append(_file(attribution, mask))
+    return files[0], files[1], json.dumps(expected_effects(make_effects()))
+
+
+def expected_effects(attribution: Attribution) -> dict:
+    unified, by_step = effect_maps(attribution, "r2g"), effect_maps(attribution, "r2g", "time")
+    directly = effect_maps(attribution, "r2g", route="directly")
+    effects = attribution.effects
+    assert effects is not None and attribution.denoise_mask is not None
+    return {
+        "unified": unified.values[0].flatten().tolist(),
+        "steps": [values.flatten().tolist() for values in by_step.values],
+        "directly": directly.values[0].flatten().tolist(),
+        "strength": effects.strength(0, "everything", cells_of(attribution.denoise_mask, FINE)),
+        "everywhere": effects.strength(0),
+        "regions": effect_maps(attribution, "g2r").values[0].flatten().tolist(),
+        "asked": [
+            _effect_requested(attribution, side, box, cut)
+            for cut in ("taken away", "only this left")
+            for side, box in (("generated", BOX), ("generated", POINT), ("reference", BOX), ("reference", REGION))
+        ],
+    }
+
+
+REGION = (0.5, 0, 1, 2 / 3)  # the second region of the reference, whose two rows of tokens are of the first regions
+
+
+def _effect_requested(attribution: Attribution, side: str, box: tuple[float, ...], cut: str) -> dict:
+    grid = FINE if side == "generated" else REFERENCE.grid
+    assert grid is not None
+    requested = region(box, grid.height * 24, grid.width * 24)
+    if box[0] == box[2]:
+        requested[int(box[1] * len(requested)), int(box[0] * requested.shape[1])] = 1
+    direction = "g2r" if side == "generated" else "r2g"
+    answer = specific_effect(attribution, requested, direction, Selection(), cut).values
+    return {"side": side, "box": box, "cut": cut, "values": answer.flatten().tolist()}
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     file, text = build()
     (FOLDER / "view.safetensors").write_bytes(file)
     (FOLDER / "view.json").write_text(text + "\n")
+    effects, alone, text = build_effects()
+    (FOLDER / "effects.safetensors").write_bytes(effects)
+    (FOLDER / "effects_alone.safetensors").write_bytes(alone)
+    (FOLDER / "effects.json").write_text(text + "\n")

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from comfy_page import NOWHERE, ComfyPage
 from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
 
-from i2am_core.showing.render import color_table
+from i2am_core.attribution import Attribution
+from i2am_core.showing.render import COLORMAPS, color_table
+from i2am_core.showing.view import view
 
 NODE = "I2AM_Viewer"
 VIEWERS = """() => {
@@ -83,9 +89,62 @@ class Viewer:
         self.page.mouse.move(*NOWHERE)
         self.drawn()
 
+    def open(self, attribution: Attribution, name: str, **given: Any) -> None:
+        """Show an attribution, whose file lies where the node would have put it; ``given`` as ``write_view`` says."""
+        folder = self.comfy.server.work / "temp" / "temp"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{name}.safetensors"
+        write_view(attribution, path, **given)
+        self.load(path.name, path.stat().st_size)
+        self.until("viewer.result?.filename === arg && viewer.file && viewer.status.hidden", path.name)
+
+    def load(self, name: str, size: int) -> None:
+        """Show a file that lies there."""
+        self("viewer.load(arg)", {"filename": name, "subfolder": "", "type": "temp", "bytes": size})
+
     def part(self, selector: str) -> Any:
         return self.page.locator(f".i2am-viewer {selector}")
 
     def shot(self, name: str, folder: Path) -> None:
         self.drawn()
         self.page.screenshot(path=folder / f"viewer_{name}.png")
+
+
+BUDGET = 60 * 2**20
+BLANK = {"name": None, "canvas": [384, 256], "note": ""}
+
+
+def write_view(
+    attribution: Attribution, path: Path, mask: Tensor | None = None, pictures: dict[str, np.ndarray] | None = None
+) -> None:
+    """The viewer's file of an attribution.
+
+    ``mask [H, W]`` is that of all items, at the size of the heat. ``pictures [H, W, 3]`` are 'generated' and
+    'reference', for all items and references; without them there is only heat, of 384 x 256 px.
+    """
+    items = range(attribution.items)
+    seen = view(attribution, BUDGET, [] if mask is None else [mask for _ in items])
+    places = {name: {"name": name, "canvas": x.shape[:2], "note": ""} for name, x in (pictures or {}).items()}
+    generated, reference = (places.get(name, BLANK) for name in ("generated", "reference"))
+    about = {
+        "pictures": {
+            "generated": [generated for _ in items],
+            "reference": [[reference for _ in items] for _ in attribution.references],
+        },
+        "colormaps": list(COLORMAPS),
+    }
+    tables = torch.stack([color_table(name) for name in COLORMAPS])
+    tensors = seen.tensors | {"colormaps": (tables * 255).round().to(torch.uint8)}
+    tensors |= {f"mask/{item}": mask.to(torch.uint8) for item in items if mask is not None}
+    tensors |= {name: _png(x) for name, x in (pictures or {}).items()}
+    save_file(
+        {key: x.contiguous() for key, x in tensors.items()},
+        path,
+        metadata={"i2am_view": json.dumps(seen.header | about)},
+    )
+
+
+def _png(picture: np.ndarray) -> Tensor:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG")
+    return torch.frombuffer(bytearray(stream.getvalue()), dtype=torch.uint8)

@@ -14,6 +14,7 @@ from ..effect import Cut, Effects, Owner, RegionEffects, Removal, Route, effect_
 from ..tokens import TokenGrid
 
 NO_MEMORY = "the memory budget is used up"
+NO_WHOLE = "what the whole reference does was not measured, with which it is compared"
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,11 @@ Removed = Removal | RegionRemoval | Literal["nothing"] | None
 
 @dataclass
 class _Step:
-    """The step that is under way, on the CPU: the prediction with everything, or sums over parts of predictions."""
+    """The step that is under way, on the CPU: whole predictions, or sums over parts of them."""
 
     number: int
     with_: Tensor | None = None
+    without: dict[Removal, Tensor] = field(default_factory=dict)  # references, to compare their regions with
     sums: dict[Removed, Tensor] = field(default_factory=dict)
 
     def add_part(self, removed: Removed, prediction: Tensor, part: Part, shape: torch.Size) -> None:
@@ -55,9 +57,10 @@ class _Step:
 
 
 class EffectRecorder:
-    """Effects of one run, on a latent of ``shape`` ``[items, C, (frames,) h, w]``, in at most ``budget_bytes``.
+    """Effects of one run, on a latent of ``shape`` ``[items, C, (frames,) h, w]``.
 
-    ``steps`` are how many are measured. ``as_latent`` makes of a prediction the latent that a VAE takes.
+    ``steps`` are how many are measured. ``as_latent`` makes of a prediction the latent that a VAE takes. Predictions
+    and regions are kept as long as there are ``budget_bytes``; maps, which take one channel of a latent each, always.
     """
 
     def __init__(
@@ -106,8 +109,8 @@ class EffectRecorder:
         if part is not None:
             self._step.add_part(removed, prediction, part, self.shape)
         elif removed is None:
-            self._step.with_ = prediction.clone()
-            self._keep_latent(step, None, prediction)
+            self._step.with_ = prediction.clone()  # the sampler may change its own in place
+            self._keep_latent(step, None, self._step.with_)
         else:
             self._compare(removed, prediction)
 
@@ -123,9 +126,15 @@ class EffectRecorder:
             self._compare(removed, prediction)
         self._step = None
 
-    def no_effect(self, removal: Removal) -> None:
-        """What is taken away there is read by nothing: its effect is 0."""
-        self._maps[removal] = torch.zeros(self.shape[0], self.shape[2:].numel())
+    def no_effect(self, removed: Removal | RegionRemoval) -> None:
+        """What is taken away there is read by nothing: the prediction is that with everything."""
+        with_ = None if self._step is None else self._step.with_
+        if isinstance(removed, Removal):
+            self._maps[removed] = torch.zeros(self.shape[0], self.shape[2:].numel())
+            if self._step is not None and with_ is not None:
+                self._step.without[removed] = with_
+        elif with_ is not None:
+            self._add_region(removed, with_)
 
     def freeze(self, numbers: Mapping[int, int]) -> Effects:
         """The effects, whose references get other ``numbers``; those of references without one are left out."""
@@ -156,12 +165,15 @@ class EffectRecorder:
     def _compare(self, removed: Removed, prediction: Tensor) -> None:
         """What an evaluation changed becomes a map."""
         assert self._step is not None and self._step.with_ is not None
+        if isinstance(removed, RegionRemoval):
+            self._add_region(removed, prediction)
+            return
         effect = effect_of(self._step.with_, prediction)
         if isinstance(removed, Removal):
             self._maps[removed] = effect
             self._keep_latent(removed.step, removed.owner, prediction)
-        elif isinstance(removed, RegionRemoval):
-            self._add_region(removed, effect)
+            if isinstance(removed.owner, int):
+                self._step.without[removed] = prediction
         else:
             self._floor = effect if self._floor is None else torch.maximum(self._floor, effect)
 
@@ -176,7 +188,15 @@ class EffectRecorder:
             return
         self._latents[key] = latent
 
-    def _add_region(self, removed: RegionRemoval, effect: Tensor) -> None:
+    def _add_region(self, removed: RegionRemoval, prediction: Tensor) -> None:
+        """What is left alone is compared with nothing left: that is what it does by itself."""
+        assert self._step is not None and self._step.with_ is not None
+        other: Tensor | None = self._step.with_
+        if removed.cut == "only this left":
+            other = self._step.without.get(Removal(removed.step, removed.reference, removed.route))
+        if other is None:
+            raise ValueError(NO_WHOLE)
+        effect = effect_of(other, prediction)
         key = removed.reference, removed.cut
         if key not in self._regions:
             values = torch.zeros(effect.shape[0], removed.grid.cells, effect.shape[1])

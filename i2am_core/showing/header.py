@@ -6,7 +6,10 @@ of ``web/viewer/header.d.ts``, which ``scripts/header_types.py`` writes from her
 
 from typing import Literal, TypedDict
 
+from ..effect import Certainty, Cut, Owner, Route
+
 Measure = Literal["share", "inside", "concentration"]
+EffectMeasure = Literal["strength", "everywhere", "inside", "floor"]
 
 
 class HeaderItem(TypedDict):
@@ -40,13 +43,57 @@ class HeaderReference(TypedDict):
     pairs_captured: list[int]
 
 
-class Header(TypedDict):
+class HeaderEffect(TypedDict):
+    """The effect of what was taken away by one route, in ``steps``.
+
+    ``certainty`` is, for each item and in its scope, that of the mean of all steps and of each of them.
+    """
+
+    owner: Owner
+    route: Route
+    steps: list[int]
+    certainty: list[list[Certainty]]
+
+
+class HeaderRegions(TypedDict):
+    """The effects of the regions of a reference, in one ``step``.
+
+    ``grid`` is ``[rows, columns]`` of regions; ``in_file`` says whether the map of each on the picture is in this file.
+    """
+
+    reference: int
+    cut: Cut
+    route: Route
+    step: int
+    grid: tuple[int, int]
+    in_file: bool
+
+
+class HeaderEffects(TypedDict):
+    """What was measured of effects. ``measures`` are the names of the rows of the tensors of measures.
+
+    ``unmeasured`` says in words why for what was not measured.
+    """
+
+    maps: list[HeaderEffect]
+    regions: list[HeaderRegions]
+    measures: list[EffectMeasure]
+    unmeasured: dict[str, str]
+
+
+class WithEffects(TypedDict, total=False):
+    """What is there only where effects were measured."""
+
+    effects: HeaderEffects
+
+
+class Header(WithEffects):
     """What ``view`` says of its maps.
 
     ``sigmas`` are one more than there are steps. ``steps`` and ``joint`` are groups of steps, ``[first, one after the
     last]``: those that maps resolve, and those in which heads are resolved, if ``heads`` are at all.
     ``pairs`` are, for ``<item>/<reference>``, the layers whose pair maps are in this file. ``skipped`` counts attention
-    calls by the reason why they were not captured.
+    calls by the reason why they were not captured. ``effects`` are there only where they were measured.
     """
 
     version: int
@@ -98,4 +145,7 @@ class FileHeader(Header):
     masked: list[str]
 
 
-TYPES = (HeaderItem, HeaderLayer, HeaderReference, Header, HeaderPicture, HeaderPictures, FileHeader)
+TYPES = (
+    *(HeaderItem, HeaderLayer, HeaderReference, HeaderEffect, HeaderRegions, HeaderEffects),
+    *(Header, HeaderPicture, HeaderPictures, FileHeader),
+)

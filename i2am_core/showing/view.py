@@ -8,7 +8,7 @@ what ``levels.maps`` gives for the same selection; so a viewer only looks up and
 import bisect
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,11 +25,14 @@ from ..regions import cells_of
 from ..selection import Selected, Selection, resolve_scope
 from ..tokens import TokenGrid
 from .header import Header, HeaderItem, HeaderLayer, HeaderReference, Measure
+from .quantized import nbytes, quantize
+from .view_effects import add_effects
 
 SHARE_OF_PICTURE = MapKind("r2g", "share")
 MEASURES: tuple[Measure, ...] = ("share", "inside", "concentration")
 BYTES_BESIDE_MAP = 4 * (2 + len(MEASURES))  # its range and its measures, as float32
 PAIRS_OF_FILE = 0.5  # of the bytes of the view, at most, for pair maps
+REGIONS_OF_FILE = 0.25  # and for the maps of regions
 FEWEST_GROUPS = 4  # of steps, in which heads are resolved; fewer say nothing about time
 
 Groups = tuple[tuple[int, ...], ...]  # each of some of the attribution's time bins
@@ -60,6 +63,8 @@ class View:
       the reference; and ``pairs/<place>/r2g`` ``[h' w', A]``: of each reference token, its map on these positions.
       Ranges as above: ``pair_range/<place>/g2r`` and ``pair_range/<place>/r2g``.
 
+    Of effects, where they were measured: see ``view_effects``.
+
     Videos are means over their frames, on the reference as on the picture.
     """
 
@@ -79,13 +84,17 @@ def view(
     ``sheets``.
     """
     tensors: dict[str, Tensor] = {}
+    effects = None
+    if attribution.effects is not None:
+        region_bytes = int(budget_bytes * REGIONS_OF_FILE)
+        effects = add_effects(tensors, attribution, attribution.effects, masks, region_bytes)
     pairs = {}
     places = [
         Selection(item=i, reference=r) for i in range(attribution.items) for r in range(len(attribution.references))
     ]
     for place in places:
         pairs[_name(place)] = _add_pairs(tensors, attribution, place, int(budget_bytes * PAIRS_OF_FILE / len(places)))
-    detail = choose_detail(attribution, budget_bytes - _nbytes(tensors))
+    detail = choose_detail(attribution, budget_bytes - nbytes(tensors))
     for place in places:
         selected = place.of(attribution)
         for kind in _kinds(attribution, place.reference):
@@ -99,7 +108,10 @@ def view(
                     else:
                         _measure_place(measured, rows, masks[place.item] if masks else None)
                 tick()
-    return View(_header(attribution, detail, pairs), tensors)
+    header = _header(attribution, detail, pairs)
+    if effects is not None:
+        header["effects"] = effects
+    return View(header, tensors)
 
 
 def _name(place: Selection) -> str:
@@ -113,15 +125,6 @@ def sheets(attribution: Attribution) -> int:
         layers = sum(r == reference for r, _ in attribution.entries)
         count += len(_kinds(attribution, reference)) * (layers + 1)
     return count * attribution.items
-
-
-def quantize(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps ``[n, h, w]`` as bytes, and the range ``[n, 2]`` of each."""
-    flat = rows.flatten(1)
-    low, high = flat.amin(1), flat.amax(1)
-    spread = torch.where(high > low, high - low, 1.0)
-    levels = ((flat - low[:, None]) / spread[:, None] * 255).nan_to_num_(0).round_()
-    return levels.to(torch.uint8).view(rows.shape), torch.stack([low, high], 1)
 
 
 def choose_detail(attribution: Attribution, budget_bytes: int) -> Detail:
@@ -246,7 +249,7 @@ def _add_pairs(tensors: dict[str, Tensor], attribution: Attribution, place: Sele
     for n in sorted(paired, key=lambda n: -full(entries[n].maps[SHARE_OF_PICTURE.key][place.item]).mean().item()):
         grid = grid_of(attribution, MapKind("g2r"), place.reference, n)
         parts = dict(_pairs(entries[n], place.item, grid, f"{_name(place)}/{n}"))
-        if (size := _nbytes(parts)) <= free_bytes:
+        if (size := nbytes(parts)) <= free_bytes:
             free_bytes -= size
             tensors |= parts
             included.append(n)
@@ -267,10 +270,6 @@ def _pairs(entry: LayerMaps, item: int, grid: TokenGrid, place: str) -> Iterator
     levels, ranges = quantize(by_token[..., None])
     yield f"pairs/{place}/r2g", levels[..., 0]
     yield f"pair_range/{place}/r2g", ranges
-
-
-def _nbytes(tensors: Mapping[str, Tensor]) -> int:
-    return sum(x.nbytes for x in tensors.values())
 
 
 def _header(attribution: Attribution, detail: Detail, pairs: dict[str, list[int]]) -> Header:

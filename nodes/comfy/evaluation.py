@@ -2,16 +2,18 @@
 
 A run asks ``calc_cond_batch`` (comfy/samplers.py) for the predicted clean latents of each of its conditionings, in
 which areas, masks and strengths are put together already. A wrapper of ours around it may go on to it once more, with
-other conditionings, or with attention changed. Then caches have nothing to remember, random numbers are drawn from a
-fork of the generators, and those that look see nothing.
+other conditionings, or with attention changed. Then caches are left out, what other packs remember is put back, random
+numbers are drawn from forks of the generators, and those that look see nothing.
 """
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import comfy.patcher_extension
+import numpy as np
 import torch
 from comfy.model_base import BaseModel
 from comfy.model_management import throw_exception_if_processing_interrupted
@@ -22,6 +24,9 @@ from .caches import without_caches
 from .engine import Engine
 from .hooks import hooked, without_looking
 from .model_calls import ModelCalls
+from .remembered import functions_of, put_back
+
+KINDS = (WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL)  # wrappers of an evaluation
 
 Conditionings = list[Mapping[str, Any]]
 
@@ -53,11 +58,18 @@ class Evaluation:
         conds = self.conds if conds is None else conds
         with ExitStack() as stack:
             stack.enter_context(forked(self.x.device))
+            stack.enter_context(put_back(functions_of(options, KINDS), self._denoisers))
             if watched is not None:
                 stack.enter_context(watched.installed(self.model, options))
                 arguments = self.model, list(conds), self.x, self.timestep, options
                 stack.enter_context(watched.calls.evaluating(*arguments))
             return self.executor(self.model, list(conds), self.x, self.timestep, options)
+
+    @property
+    def _denoisers(self) -> list[torch.nn.Module]:
+        """That of the model, and those of its copies on other devices."""
+        copies = self.model_options.get("multigpu_clones", {}).values()
+        return [self.model.diffusion_model, *(copy.model.diffusion_model for copy in copies)]
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,15 @@ def around_evaluations(options: dict[str, Any], key: str, wrapper: Callable) -> 
 
 @contextmanager
 def forked(device: torch.device) -> Iterator[None]:
-    """While what is drawn of random numbers leaves the generators as they were."""
+    """While what is drawn of random numbers leaves the generators as they were: PyTorch's, numpy's and Python's."""
     devices = [device] if device.type in ("cuda", "xpu") else []
-    with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
-        yield
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    of_mps = torch.mps.get_rng_state() if device.type == "mps" else None
+    try:
+        with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
+        if of_mps is not None:
+            torch.mps.set_rng_state(of_mps)

@@ -6,14 +6,16 @@ conditioning. Where a context window denoises some frames, the answers of all wi
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import comfy.model_management
 import comfy.patcher_extension
-from comfy.model_management import OOM_EXCEPTION, InterruptProcessingException
+import torch
+from comfy.model_management import InterruptProcessingException
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
@@ -24,15 +26,33 @@ from ...i2am_core.recording import effects
 from ...i2am_core.recording.effects import EffectRecorder, RegionRemoval, Removed
 from .caches import has_cache
 from .captured import Captured, CaptureWatch
+from .consumers.observed import Observed
 from .consumers.take_away import TakeAway
 from .engine import Engine
 from .evaluation import Evaluation, Watched, around_evaluations
+from .measured_windows import MeasuredWindows
 from .mechanisms import chosen
 from .mechanisms.text_tokens import TextTokens
 from .model_calls import ModelCalls
 from .other_conditioning import OtherConditioning, in_window
 from .run import Misplaced, Part, Sampling, Watch, watched
 from .steps import step_of
+from .unmeasured import (
+    AUTOREGRESSIVE,
+    EVERYTHING,
+    FLOOR,
+    IN_WINDOWS,
+    NO_BUDGET,
+    NO_PICTURE,
+    NO_PLACES,
+    NO_TEXT,
+    NOT_COMPUTED,
+    NOT_EVALUATED,
+    NOTHING_READ,
+    PART_OF_LATENT,
+    forget_frames,
+    reason_of,
+)  # fmt: skip
 from .windows import Window
 
 log = logging.getLogger(__name__)
@@ -46,16 +66,6 @@ NO_CAPTURE = (
     "behind it, between the model and the sampler."
 )
 SEVERAL = "there are {} I2AM Effect on one MODEL line: keep one."
-NOTHING_READ = (
-    "the model reads no reference through attention that I2AM knows: connect the same conditioning, made without the "
-    "reference, as `without`"
-)
-OUT_OF_MEMORY = "out of memory in the further evaluation: lower the size, or sample without I2AM Effect"
-NO_TEXT = "the conditioning has no tokens of text in any attention that was observed"
-NO_PLACES = "its tokens have no places in the image"
-IN_WINDOWS = "the video is denoised in context windows, for which regions are not measured"
-NO_BUDGET = "their maps do not fit a quarter of budget_mb of I2AM Capture"
-NOT_EVALUATED = "the model was not evaluated with the {} conditioning in these steps"
 
 
 @dataclass(frozen=True)
@@ -71,14 +81,28 @@ class Settings:
 
 
 def measured_steps(count: int, steps: int) -> list[int]:
-    """In which of a run's ``steps`` so many are measured, the first always."""
-    count = max(1, min(count, steps))
-    return sorted({n * steps // (2 * count) for n in range(count)} | set(range(count)))[:count] if steps else []
+    """In which of a run's ``steps`` so many are measured: the first always, and others as far apart in its first half.
+
+    Where the half has too few steps, they are the first of the run. Chosen on 32 held-out scenes of the demo model, 10
+    and 20 steps of euler. What one step says of the finished picture's change by a whole run without the reference
+    (Spearman over the positions in the mask) falls with the step: 0.90 and 0.88 in the first, 0.67 in the middle, 0.45
+    in the last. Three steps, and how well the strength tells the right reference from a blank one (AUC):
+
+    * the first three: 0.91 and 0.89, AUC 0.99 and 0.98
+    * these: 0.91 and 0.89, AUC 0.99 and 0.99
+    * over two thirds of the run: 0.89 and 0.88, AUC 1.00 and 1.00
+    * all steps: 0.86 and 0.85, AUC 1.00 and 1.00
+    """
+    count = min(count, steps)
+    return [n * max(steps, 2 * count) // (2 * count) for n in range(count)]
 
 
 def effect_with(model: ModelPatcher, settings: Settings) -> ModelPatcher:
     """A clone of the model whose every sampling run is measured."""
     return watched(model, EffectWatch(settings))
+
+
+PICTURE_OR_VIDEO = (4, 5)  # dimensions of their latents
 
 
 class EffectWatch(Watch):
@@ -96,9 +120,22 @@ class EffectWatch(Watch):
             raise Misplaced(NO_CAPTURE)
         if (count := sum(isinstance(watch, EffectWatch) for watch in sampling.watches)) > 1:
             raise Misplaced(SEVERAL.format(count))
+        if sampling.noise.ndim not in PICTURE_OR_VIDEO:
+            for one in captured:
+                one.engine.note(NO_PICTURE.format(sampling.noise.ndim))
+            return Measured((), None)
         without = self.settings.without
-        other = None if without is None else OtherConditioning(without, sampling.guider)
-        return Measured([Measuring(self.settings, one, sampling, other) for one in captured], other)
+        branches = [one.capture.settings.branch for one in captured]
+        other = None if without is None else OtherConditioning(without, sampling.guider, branches)
+        return Measured([x for one in captured if (x := self._measuring(one, sampling, other))], other)
+
+    def _measuring(self, captured: Captured, sampling: Sampling, other: OtherConditioning | None) -> "Measuring | None":
+        try:
+            return Measuring(self.settings, captured, sampling, other)
+        except Exception as error:
+            log.warning("the effects of a run cannot be measured", exc_info=True)
+            captured.engine.note(f"effects are not measured: {type(error).__name__}: {error}")
+            return None
 
 
 class Measured(Part):
@@ -109,7 +146,12 @@ class Measured(Part):
         self.measuring, self.other = measuring, other
 
     def install(self, sampling: Sampling, stack: ExitStack) -> None:
-        options = sampling.guider.model_options["transformer_options"]
+        if not self.measuring:
+            return
+        model_options = sampling.guider.model_options
+        original = model_options["transformer_options"]
+        model_options["transformer_options"] = options = comfy.patcher_extension.copy_nested_dicts(original)
+        stack.callback(model_options.__setitem__, "transformer_options", original)
         around_evaluations(options, KEY, self._evaluated)
         comfy.patcher_extension.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, self._sampled, options)
         if self.other is not None:
@@ -120,21 +162,21 @@ class Measured(Part):
         for one in self.measuring:
             one.captured.measured = one.finished
 
-    def _evaluated(self, executor: Callable, *arguments: Any) -> list[Tensor]:
-        output: list[Tensor] = executor(*arguments)
+    def _evaluated(self, executor: Callable, *arguments: Any, **further: Any) -> list[Tensor]:
+        output: list[Tensor] = executor(*arguments, **further)
         for one in self.measuring:
-            one.evaluated(Evaluation(executor, *arguments), output)
+            one.evaluated(executor, arguments, further, output)
         return output
 
     def _sampled(
         self, executor: Callable, guider: Any, sigmas: Tensor, extra_args: Any, callback: Any, noise: Tensor,
-        latent_image: Tensor | None = None, denoise_mask: Tensor | None = None, *arguments: Any,
+        latent_image: Tensor | None = None, denoise_mask: Tensor | None = None, *arguments: Any, **further: Any,
     ) -> Any:  # fmt: skip
         for one in self.measuring:
             one.painted_on = (latent_image, denoise_mask)
         if self.other is not None:
             self.other.prepare(guider, noise, latent_image, denoise_mask, extra_args.get("seed"))
-        return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *arguments)
+        return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *arguments, **further)
 
 
 class Measuring:
@@ -152,34 +194,53 @@ class Measuring:
         budget = capture.budget_bytes // SHARE
         captured.record.recorder.reserve(budget)
         self.recorder = EffectRecorder(noise.shape, len(steps), budget, self._as_latent)
-        self._due, self._first = steps, True
+        self._due = steps
+        self._first_step: int | None = None  # of those that were measured
         self._step, self._in_windows = 0, False
+        self._windows = MeasuredWindows()
         self._moments = self._model_calls(Engine([], []))
 
-    def evaluated(self, evaluation: Evaluation, output: Sequence[Tensor]) -> None:
+    def evaluated(
+        self, executor: Callable, arguments: Sequence[Any], further: Mapping[str, Any], output: Sequence[Tensor]
+    ) -> None:
         """Measure, where one of the steps is due: ``output`` is what the run got. Nothing of it stays on the device."""
         try:
+            evaluation = Evaluation(executor, *arguments, **further)
             present = self._moments.recognised(
                 evaluation.model, list(evaluation.conds), evaluation.x, evaluation.timestep, evaluation.model_options
             )
             lists = [n for n, own in enumerate(present.lists) if own is not None]
-            if lists and self._is_due(float(evaluation.timestep.max()), present.window):
+            if not lists or not self._is_due(float(evaluation.timestep.max()), present.window):
+                return
+            if reason := self._why_not(evaluation, present.window):
+                self.recorder.why_not(EVERYTHING, reason)
+            if not self.recorder.is_unmeasured(EVERYTHING):
                 self._measure(evaluation, output, lists[0], present.window)
         except InterruptProcessingException:
             raise
         except Exception as error:
             log.warning("an effect could not be measured", exc_info=True)
-            self.recorder.why_not("references", f"{type(error).__name__}: {error}")
+            self.recorder.why_not(EVERYTHING, f"{type(error).__name__}: {error}")
+            forget_frames(error)
 
     def finished(self, attribution: Attribution) -> Effects:
         """The effects, whose references are numbered as in the attribution of the same run."""
-        if self._first:
-            self.recorder.why_not("references", NOT_EVALUATED.format(self.branch))
+        try:
+            return self._finished(attribution)
+        except Exception as error:  # the maps of the Capture are not lost with them
+            log.warning("the effects could not be finished", exc_info=True)
+            floor = torch.zeros(self.recorder.shape[0], self.recorder.shape[2:].numel())
+            return Effects({}, floor, unmeasured={EVERYTHING: f"{type(error).__name__}: {error}"})
+
+    def _finished(self, attribution: Attribution) -> Effects:
+        if self._first_step is None:
+            self.recorder.why_not(EVERYTHING, NOT_EVALUATED.format(self.branch))
         elif self.recorder.is_empty:
-            self.recorder.why_not("references", NOTHING_READ)
+            self.recorder.why_not(EVERYTHING, NOTHING_READ)
         known = self.captured.record.recorder.references
         numbers = {_identity(reference): number for number, reference in enumerate(attribution.references)}
-        return self.recorder.freeze({n: numbers[key] for n, x in enumerate(known) if (key := _identity(x)) in numbers})
+        by_number = {n: numbers[key] for n, x in enumerate(known) if (key := _identity(x)) in numbers}
+        return self._windows.complete(self.recorder.freeze(by_number), by_number)
 
     # When
 
@@ -193,43 +254,65 @@ class Measuring:
         self._in_windows = due and window is not None
         return due
 
+    def _why_not(self, evaluation: Evaluation, window: Window | None) -> str:
+        """Why nothing can be measured in an evaluation; "" where it can."""
+        if "ar_state" in evaluation.model_options.get("transformer_options", {}):
+            return AUTOREGRESSIVE
+        if window is None and evaluation.x.shape != self.sampling.noise.shape:
+            return PART_OF_LATENT.format(*("x".join(map(str, x.shape)) for x in (evaluation.x, self.sampling.noise)))
+        return ""
+
     # What
 
     def _measure(self, evaluation: Evaluation, output: Sequence[Tensor], place: int, window: Window | None) -> None:
+        self._first_step = self._step if self._first_step is None else self._first_step
         alone = [conds if n == place else None for n, conds in enumerate(evaluation.conds)]
         others = any(conds for n, conds in enumerate(evaluation.conds) if n != place)
         evaluation = replace(evaluation, conds=alone)
-        part = None if window is None else effects.Part(window.frames, window.weight)
-        add = partial(self.recorder.add, self._step, part=part)
+        add = partial(self._add, window)
+        self._windows.begin(self._step, window)
+        everything: Tensor | None = output[place]
         if has_cache(evaluation.model_options):  # the run's answer may be one that a cache remembered
-            with self._evaluating("references"):
-                add(None, evaluation.again()[place])
-        else:
-            add(None, output[place])
-            if others and self._first:  # they were in one batch with it, perhaps, which is rounded otherwise
-                with self._evaluating("references"):
-                    add("nothing", evaluation.again()[place])
+            everything = None
+            with self._evaluating(EVERYTHING):
+                everything = evaluation.again()[place]
+        if everything is None:
+            return
+        add(None, everything)
+        in_batch = others and everything is output[place]  # which is rounded otherwise, perhaps
+        if in_batch and self._is_first:
+            with self._evaluating(FLOOR):
+                add("nothing", evaluation.again()[place])
         for name, removed in self._removals(window):
             if not self.recorder.is_unmeasured(name):
                 with self._evaluating(name):
-                    self._add_without(removed, evaluation, place, add)
+                    self._add_without(removed, evaluation, place, add, everything if window else None)
         if self.other is not None:
             self._compare(evaluation, place, window, add)
         if window is None:
             self.recorder.end_step()
-        self._first = False
+
+    @property
+    def _is_first(self) -> bool:
+        """Whether the present step is the first that is measured."""
+        return self._step == self._first_step
+
+    def _add(self, window: Window | None, removed: Removed, prediction: Tensor) -> None:
+        part = None if window is None else effects.Part(window.frames, window.weight)
+        self.recorder.add(self._step, removed, prediction, part)
+        self._windows.add(self._step, removed)
 
     def _removals(self, window: Window | None) -> Iterator[tuple[str, Removal | RegionRemoval]]:
         """What is taken away in this step, each with its name for a person."""
         references = self._references()
         names = self._names()
-        owners: list[Owner] = list(references) if self._first or len(references) <= MOST_EACH_STEP else []
+        owners: list[Owner] = list(references) if self._is_first or len(references) <= MOST_EACH_STEP else []
         owners += ["all references"] if len(references) > 1 else []
         owners += ["text"] if self.settings.text else []
         for owner in owners:
             for route in self.settings.routes:
                 yield names[owner], Removal(self._step, owner, route)
-        if self._first and self.settings.regions:
+        if self._is_first and self.settings.regions:
             for number, reference in references.items():
                 yield from self._regions(number, reference, names[number], window)
 
@@ -256,18 +339,23 @@ class Measuring:
         evaluation: Evaluation,
         place: int,
         add: Callable[[Removed, Tensor], None],
+        everything: Tensor | None,
     ) -> None:
-        """Evaluate without it."""
-        consumer = TakeAway(removed, self.captured.record.recorder.number_of)
+        """Evaluate without it. In a window that does not read it, the prediction is the one with ``everything``."""
+        consumer, observed = TakeAway(removed, self.captured.record.recorder.number_of), Observed()
         mechanisms = chosen(self.captured.capture.settings.mechanism)
         of_text = [TextTokens()] if consumer.owner == "text" else []
-        engine = Engine([*mechanisms, *of_text], [consumer])
+        engine = Engine([*mechanisms, *of_text], [consumer, observed])
         prediction = evaluation.again(Watched(engine, self._model_calls(engine)))[place]
         if consumer.changed:
             add(removed, prediction)
+        elif not observed.calls:
+            raise ValueError(NOT_COMPUTED)
+        elif everything is not None:
+            add(removed, everything)
         elif consumer.owner == "text":
             self.recorder.why_not(owner_names([])["text"], NO_TEXT)
-        elif isinstance(removed, Removal):
+        else:
             self.recorder.no_effect(removed)
 
     def _compare(
@@ -294,13 +382,10 @@ class Measuring:
             yield
         except InterruptProcessingException:
             raise
-        except OOM_EXCEPTION:
-            self.recorder.why_not(name, OUT_OF_MEMORY)
         except Exception as error:
             log.info("the effect of %s was not measured", name, exc_info=True)
-            self.recorder.why_not(
-                name, str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            )
+            self.recorder.why_not(name, reason_of(error))
+            forget_frames(error)
         finally:
             self.recorder.evaluations += 1
             self.recorder.seconds += time.perf_counter() - begun
@@ -331,7 +416,7 @@ class Measuring:
             image, mask = (x.to(prediction) for x in (image, mask))
             prediction = prediction * mask + image * (1 - mask)
         latent: Tensor = self.sampling.guider.model_patcher.model.process_latent_out(prediction)
-        return latent
+        return latent.clone()  # a format may give what it is given, which the run goes on with
 
 
 def _identity(reference: Reference) -> tuple:

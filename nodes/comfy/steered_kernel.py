@@ -50,10 +50,13 @@ def _steered(attention: Callable[..., Tensor], arguments: Arguments, steering: S
 
 
 def _joined(arguments: Arguments) -> Arguments:
-    """Further rows of keys and values, which are further tokens of the same item, are joined into a longer list."""
+    """Further rows of keys and values, which are further tokens of the same item, are joined into a longer list.
+
+    So are heads, where they are apart in one of the three alone: Stable Diffusion 3 has values ``[B, K, H, D]``.
+    """
     q, k, v = arguments.args[:3]
-    if q.ndim == 3 and k.shape[0] != q.shape[0]:
-        k, v = (x.reshape(q.shape[0], -1, x.shape[-1]) for x in (k, v))
+    if q.ndim == 3 and (k.shape[0] != q.shape[0] or v.ndim != q.ndim):
+        k, v = (x.flatten(2).reshape(q.shape[0], -1, x[0, 0].numel()) for x in (k, v))
         return replace(arguments, args=(q, k, v, *arguments.args[3:]))
     return arguments
 

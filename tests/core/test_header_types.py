@@ -1,5 +1,7 @@
 """The types of the viewer file's header are written once: the page's are made from the core's."""
 
+import re
+
 import pytest
 from header_types import TARGET, declarations, typescript
 
@@ -15,7 +17,11 @@ def test_every_field_of_both_headers_is_declared():
     text = TARGET.read_text()
     declared = text[text.index("export interface FileHeader {") :]
     assert Header.__annotations__.keys() < FileHeader.__annotations__.keys()
-    assert [name for name in FileHeader.__annotations__ if f"  {name}: " not in declared] == []
+    assert [name for name in FileHeader.__annotations__ if not re.search(rf"  {name}\??: ", declared)] == []
+
+
+def test_what_may_be_missing_is_optional():
+    assert "  effects?: HeaderEffects;" in TARGET.read_text() and "  notes: Array<string>;" in TARGET.read_text()
 
 
 def test_types_become_those_that_json_holds():

@@ -1,15 +1,19 @@
 """What a viewer reads is what the levels say, for every selection that it can make."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from recorded import BIG_BUDGET, COARSE, FINE, HEADS, REFERENCE, STEPS, record
 from selected import maps, specific
 
-from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, attribute, span
+from i2am_core import Layer, Place, Positions, Recorder, Reference, Selection, TokenGrid, attribute, span
+from i2am_core.effect import Effects, RegionEffects, Removal
+from i2am_core.reading.effect import effect_inside, effect_maps
 from i2am_core.reading.metrics import concentration, share_inside
 from i2am_core.showing.view import MEASURES, choose_detail, sheets, view
+from i2am_core.showing.view_effects import EFFECT_MEASURES
 
 LAYERS = [Layer("a", FINE, HEADS), Layer("b", COARSE, HEADS), Layer("c", FINE, 2)]
 DIRECTIONS = ("r2g", "g2r")
@@ -210,3 +214,136 @@ def test_a_video_is_the_mean_of_its_frames():
     v = view(attribution, BIG_BUDGET)
     same(row(v, "0/0/0", "r2g_paper", 0), maps(attribution, "r2g").values[0])
     assert v.header["layers"][0] == {"name": "a", "grid": (2, 3), "frames": 2, "heads": 2}
+
+
+PROBED = (1, 4)  # steps
+
+
+def caused(attribution, frames=1):
+    """The run with effects of two items: of the reference by both routes, of the text, and of regions."""
+    cells = FINE.cells * frames
+    sizes = {
+        (0, "everything"): 1.0,
+        (0, "directly"): 0.5,
+        ("text", "everything"): 2e-3,
+        ("conditioning", "everything"): 0,
+    }
+    by_removal = {
+        Removal(step, owner, route): size * torch.rand(2, cells)
+        for (owner, route), size in sizes.items()
+        for step in PROBED
+    }
+    by_removal[Removal(4, "text")] *= 100
+    regions = {(0, "taken away"): RegionEffects(1, "everything", TokenGrid(2, 2), torch.rand(2, 4, cells))}
+    grid = TokenGrid(FINE.height, FINE.width, frames)
+    effects = Effects(by_removal, 1e-3 * torch.rand(2, cells), regions, unmeasured={"reference 1": "no layout"})
+    return replace(attribution, grid=grid, effects=effects)
+
+
+def test_a_run_without_effects_has_the_file_that_it_had(attribution, seen):
+    assert attribution.effects is None and "effects" not in seen.header
+    assert {name.partition("/")[0] for name in seen.tensors} == {
+        *("maps", "range", "measures", "pairs", "pair_rows", "pair_range"),
+    }
+    with_effects = view(caused(attribution), BIG_BUDGET)
+    for name, tensor in seen.tensors.items():
+        torch.testing.assert_close(with_effects.tensors[name], tensor, rtol=0, atol=0, equal_nan=True)
+    del with_effects.header["effects"]
+    assert {**with_effects.header, "summary": ""} == {**seen.header, "summary": ""}
+
+
+def effect_row(v, place, number, kind="effects", ranges="effect_range"):
+    low, high = v.tensors[f"{ranges}/{place}"][number]
+    return low + v.tensors[f"{kind}/{place}"][number].float() / 255 * (high - low)
+
+
+@pytest.mark.parametrize("route", ["everything", "directly"])
+def test_rows_of_effects_are_the_maps_of_their_selections(attribution, route):
+    one = caused(attribution)
+    v = view(one, BIG_BUDGET)
+    selection = Selection(item=1)
+    same(effect_row(v, f"1/0/{route}", 0), effect_maps(one, "r2g", selection=selection, route=route).values[0])
+    by_step = effect_maps(one, "r2g", "time", selection, route=route).values
+    assert len(v.tensors[f"effects/1/0/{route}"]) == 1 + len(by_step) == 3
+    for number, values in enumerate(by_step):
+        same(effect_row(v, f"1/0/{route}", 1 + number), values)
+
+
+def test_an_effect_of_a_video_is_the_mean_of_its_frames(attribution):
+    one = caused(attribution, frames=3)
+    v = view(one, BIG_BUDGET)
+    same(effect_row(v, "0/0/everything", 0), effect_maps(one, "r2g").values[0])
+    assert v.tensors["regions/0/0/taken away"].shape == (4, FINE.height, FINE.width)
+    floor = one.effects.floor[0].view(3, FINE.height, FINE.width).square().mean(0).sqrt()
+    torch.testing.assert_close(v.tensors["effect_floor/0"], floor)
+
+
+def test_the_header_says_what_was_measured_and_how_certainly(attribution):
+    header = json.loads(json.dumps(view(caused(attribution), BIG_BUDGET).header))["effects"]
+    measured = ["measured"] * 3
+    assert header["maps"][:2] == [
+        {"owner": 0, "route": route, "steps": [1, 4], "certainty": [measured] * 2}
+        for route in ("everything", "directly")
+    ]
+    text, lacking = header["maps"][2:]
+    assert text["owner"] == "text" and text["certainty"] == [["measured", "too small to measure", "measured"]] * 2
+    assert lacking == {
+        **{"owner": "conditioning", "route": "everything", "steps": [1, 4]},
+        **{"certainty": [["none"] * 3] * 2},
+    }
+    assert header["regions"] == [
+        {"reference": 0, "cut": "taken away", "route": "everything", "step": 1, "grid": [2, 2], "in_file": True}
+    ]
+    assert header["unmeasured"] == {"reference 1": "no layout"}
+
+
+def test_measures_of_effects_are_those_of_the_scope(attribution):
+    one = replace(caused(attribution), denoise_mask=torch.zeros(2, 6, 4))
+    one.denoise_mask[0, :3] = 1  # the second item has no mask
+    masks = [x.repeat_interleave(2, 0).repeat_interleave(2, 1) for x in one.denoise_mask]
+    v = view(one, BIG_BUDGET, masks)
+    values = dict(zip(EFFECT_MEASURES, v.tensors["effect_measures/0/0/everything"], strict=True))
+    exact = effect_inside(one, 0, "everything", one.denoise_mask[0])
+    inside = torch.zeros(2, FINE.cells, dtype=torch.bool)
+    inside[0, : FINE.cells // 2] = True
+    assert values["strength"][0] == pytest.approx(exact.strength, rel=1e-5)
+    assert values["strength"][0] == pytest.approx(one.effects.strength(0, inside=inside), rel=1e-5)
+    assert values["inside"][0] == pytest.approx(exact.part, rel=1e-5) and exact.part != pytest.approx(
+        exact.area, rel=1e-3
+    )
+    step = one.effects.maps[Removal(4, 0)][0]
+    assert values["strength"][2] == pytest.approx(step[: FINE.cells // 2].square().mean().sqrt().item(), rel=1e-5)
+    assert values["everywhere"][2] == pytest.approx(step.square().mean().sqrt().item(), rel=1e-5)
+    assert values["floor"][0] == pytest.approx(one.effects.floor[inside].square().mean().sqrt().item(), rel=1e-5)
+    strength, everywhere, part, _ = v.tensors["effect_measures/1/0/everything"]
+    torch.testing.assert_close(strength, everywhere)
+    assert part[0] == 0  # nothing is inside an empty mask
+    assert view(one, BIG_BUDGET).tensors["effect_measures/0/0/everything"][2].isnan().all()
+
+
+def test_regions_are_those_of_the_core(attribution):
+    one = caused(attribution)
+    v = view(one, BIG_BUDGET)
+    strengths = effect_maps(one, "g2r", selection=Selection(item=1)).values[0]
+    torch.testing.assert_close(v.tensors["region_strengths/1/0/taken away"], strengths)
+    for number, values in enumerate(one.effects.regions[0, "taken away"].values[1]):
+        same(effect_row(v, "1/0/taken away", number, "regions", "region_range"), values.view(6, 4))
+
+
+def test_maps_of_regions_give_way_to_the_budget_and_their_strengths_stay(attribution):
+    v = view(caused(attribution), 512)
+    assert v.header["effects"]["regions"][0]["in_file"] is False
+    assert "regions/0/0/taken away" not in v.tensors and "region_strengths/0/0/taken away" in v.tensors
+
+
+def test_effects_need_no_attention(attribution):
+    """Neither references nor layers: there are effects of what another conditioning lacks."""
+    one = caused(attribution)
+    by_removal = {Removal(1, "conditioning"): one.effects.maps[Removal(1, 0)]}
+    recorder = Recorder(torch.linspace(10, 0, STEPS + 1), 2, BIG_BUDGET)
+    alone = replace(recorder.freeze(grid=FINE), effects=Effects(by_removal, one.effects.floor))
+    v = view(alone, BIG_BUDGET)
+    assert sheets(alone) == 0 and v.header["references"] == v.header["layers"] == []
+    same(
+        effect_row(v, "1/conditioning/everything", 0), effect_maps(alone, "r2g", selection=Selection(item=1)).values[0]
+    )

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import folder_paths
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors import safe_open
 from selected import maps
 
+from i2am_pack.i2am_core.effect import Effects, Removal
 from i2am_pack.i2am_core.showing.render import COLORMAPS, color_table
 from i2am_pack.nodes.viewer import FILE_BYTES, I2AMViewer
 
@@ -76,6 +78,29 @@ def test_the_mask_is_the_one_given_or_the_samplers(attribution):
     _, tensors, _ = look(attribution, mask=mask)
     assert tensors["mask/1"].shape == (512, 512) and tensors["mask/1"][:256].all() and not tensors["mask/1"][256:].any()
     assert tensors["measures/1/0/all"].isfinite().all()
+
+
+def caused(attribution, owner):
+    """The run with an effect at one step."""
+    values = torch.rand(attribution.items, attribution.grid.cells)
+    return replace(attribution, effects=Effects({Removal(1, owner): values}, torch.zeros_like(values)))
+
+
+def test_effects_are_in_the_file(attribution):
+    header, tensors, _ = look(caused(attribution, 0))
+    (effect,) = header["effects"]["maps"]
+    assert effect["steps"] == [1] and effect["certainty"] == [["measured"] * 2] * 2
+    assert tensors["effects/1/0/everything"].shape == (2, attribution.grid.height, attribution.grid.width)
+    assert tensors["effect_measures/0/0/everything"].isfinite().all()
+    assert "maps/0/0/all/r2g_paper" in tensors
+
+
+def test_effects_without_attention_have_a_file_with_one_picture(attribution):
+    alone = replace(attribution, references=(), layers=(), entries={}, pictures={})
+    header, tensors, _ = look(caused(alone, "conditioning"), image=torch.rand(2, 96, 96, 3))
+    assert header["references"] == [] and header["pictures"]["reference"] == []
+    assert len([name for name in tensors if name.startswith("picture/")]) == 2
+    assert not any(name.startswith("maps/") for name in tensors)
 
 
 def test_colours_are_matplotlibs(attribution):

@@ -7,11 +7,13 @@ import { test } from "node:test";
 import { fuzz } from "../../reliability/fuzz_page.mjs";
 import { readFile } from "../../web/viewer/file.mjs";
 
-const original = new Uint8Array(readFileSync(new URL("./fixtures/view.safetensors", import.meta.url)));
+const fixture = (name) => new Uint8Array(readFileSync(new URL(`./fixtures/${name}`, import.meta.url)));
+const original = fixture("view.safetensors");
+const effects = fixture("effects.safetensors");
 
 /** The file with a change of its entries and its header, put together again. */
-function changed(change) {
-  const bytes = original.slice();
+function changed(change, file = original) {
+  const bytes = file.slice();
   const length = Number(new DataView(bytes.buffer).getBigUint64(0, true));
   const entries = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
   const header = JSON.parse(entries.__metadata__.i2am_view);
@@ -19,6 +21,9 @@ function changed(change) {
   if (typeof entries.__metadata__?.i2am_view === "string") entries.__metadata__.i2am_view = JSON.stringify(header);
   return raw(JSON.stringify(entries), bytes.subarray(8 + length));
 }
+
+/** The same, of a file with effects. */
+const caused = (change) => changed(change, effects);
 
 function raw(text, tensors = new Uint8Array(), length = null) {
   const header = new TextEncoder().encode(text);
@@ -88,6 +93,52 @@ const BROKEN = {
   "pairs in a list": [changed((header) => (header.pairs = [])), /pair maps are not listed/],
   "notes that are none": [changed((header) => (header.notes = [1])), /notes are no text/],
   "calls that are not counted": [changed((header) => (header.skipped = { text: -1 })), /calls are not counted/],
+  "effects of no reference": [
+    caused((header) => (header.references = [])),
+    /its reference pictures are not there|its effects are not described/,
+  ],
+  "no references and no effects": [
+    caused((header) => ([header.references, header.effects] = [[], undefined])),
+    /references are not described/,
+  ],
+  "effects that are none": [caused((header) => (header.effects = null)), /its effects are not described/],
+  "an owner that is none": [caused(({ effects }) => (effects.maps[0].owner = "toString")), /effects are not described/],
+  "another owner": [caused(({ effects }) => (effects.maps[0].owner = 1)), /effects are not described/],
+  "a route that is none": [caused(({ effects }) => (effects.maps[0].route = "sideways")), /effects are not described/],
+  "a step after the last": [caused(({ effects }) => (effects.maps[0].steps = [0, 4])), /effects are not described/],
+  "more measured steps": [caused(({ effects }) => effects.maps[0].steps.push(3)), /effects are not described/],
+  "measured steps without end": [
+    caused(({ effects }) => (effects.maps[0].steps = { length: HUGE })),
+    /effects are not described/,
+  ],
+  "a certainty of none": [caused(({ effects }) => (effects.maps[0].certainty = [])), /effects are not described/],
+  "certain beyond doubt": [
+    caused(({ effects }) => (effects.maps[0].certainty[0][0] = "proven")),
+    /effects are not described/,
+  ],
+  "measures of effects in another order": [
+    caused(({ effects }) => effects.measures.reverse()),
+    /its measures of effects are not known/,
+  ],
+  "reasons that are none": [caused(({ effects }) => (effects.unmeasured = { x: 1 })), /effects are not described/],
+  "a route that was not measured": [
+    caused(({ effects }) => (effects.maps[2].route = "directly")),
+    /it has no 'effects\/0\/all references\/directly'/,
+  ],
+  "regions without end": [
+    caused(({ effects }) => (effects.regions[0].grid = [65536, 65536])),
+    /'region_strengths\/0\/0\/taken away' has another shape/,
+  ],
+  "regions turned": [caused(({ effects }) => (effects.regions[0].grid = [4, 1])), /has another shape/],
+  "regions of no reference": [
+    caused(({ effects }) => (effects.regions[0].reference = 1)),
+    /effects of regions are not described/,
+  ],
+  "regions of another step": [
+    caused(({ effects }) => (effects.regions[0].step = -1)),
+    /effects of regions are not described/,
+  ],
+  "effects on another grid": [caused((header) => (header.grid = [6, 5])), /'effect_floor\/0' has another shape/],
 };
 
 for (const [name, [buffer, message]] of Object.entries(BROKEN)) {

@@ -4,6 +4,22 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
+import {
+  certaintyFor,
+  certaintyOf,
+  choicesOf,
+  cutsOf,
+  effectMap,
+  effectMeasure,
+  largestOverSteps,
+  normalizationIn,
+  ownersOf,
+  regionEdges,
+  regionsOf,
+  regionStrengths,
+  settleEffect,
+  specificEffect,
+} from "../../web/viewer/effects.mjs";
 import { specific, strongest } from "../../web/viewer/specific.mjs";
 import { download, Gone, readFile } from "../../web/viewer/file.mjs";
 import { boxOf, cellsOf, fit, pan, placeOf, transformOf, WHOLE, zoomAt } from "../../web/viewer/geometry.mjs";
@@ -183,6 +199,111 @@ test("where there is no answer, there is a reason", () => {
       missing: "left out",
     },
   );
+});
+
+const effects = readFile(new Uint8Array(readFileSync(at("effects.safetensors"))).buffer);
+const alone = readFile(new Uint8Array(readFileSync(at("effects_alone.safetensors"))).buffer);
+const caused = JSON.parse(readFileSync(at("effects.json")));
+const ofEffect = { ...START, normalization: "effect" };
+
+test("effects are those of i2am_core for the same selection", () => {
+  const check = (state, values) => {
+    near(restore(effectMap(effects, state)), values, spread(values) / 500 + 1e-7, `step ${state.step}`);
+  };
+  check(ofEffect, caused.unified);
+  caused.steps.forEach((values, step) => check({ ...ofEffect, step }, values));
+  check({ ...ofEffect, route: "directly" }, caused.directly);
+  assert.ok(Math.abs(effectMeasure(effects, ofEffect, "strength") - caused.strength) < 1e-6);
+  assert.ok(Math.abs(effectMeasure(effects, ofEffect, "everywhere") - caused.everywhere) < 1e-6);
+  assert.ok(Number.isNaN(effectMeasure(effects, { ...ofEffect, reference: 3 }, "strength")));
+  assert.equal(effectMap(effects, { ...ofEffect, reference: 3 }), null);
+  const largest = Math.max(...caused.steps.flat());
+  assert.ok(Math.abs(largestOverSteps(effects, ofEffect) - largest) < 1e-6);
+});
+
+test("questions about regions get the answers of i2am_core", () => {
+  near(regionStrengths(effects, ofEffect).values, caused.regions, 1e-6, "regions");
+  for (const { side, box, cut, values } of caused.asked) {
+    const answer = specificEffect(effects, { ...ofEffect, cut }, side, box);
+    near(answer.values, values, 0.003, `${side} ${box} ${cut}`);
+    assert.deepEqual([answer.height, answer.width], side === "generated" ? [2, 2] : [6, 4]);
+    assert.equal(certaintyFor(answer.strength, answer.floor), "measured");
+  }
+});
+
+test("a click on the reference is on a whole region, whose edges are those of its tokens", () => {
+  const [, , , region] = caused.asked; // two of three rows of tokens, two of four columns
+  const answer = specificEffect(effects, ofEffect, "reference", [0.75, 0.6, 0.75, 0.6]);
+  near(answer.values, region.values, 0.003, "clicked");
+  assert.deepEqual(regionEdges(effects.header, regionsOf(effects.header, ofEffect)), [
+    [0, 2 / 3, 1],
+    [0, 0.5, 1],
+  ]);
+  const corner = specificEffect(effects, ofEffect, "reference", [1, 1, 1, 1]);
+  const half = specificEffect(effects, ofEffect, "reference", [0.75, 2 / 3, 1, 1]);
+  assert.ok(Math.abs(half.strength - corner.strength * Math.sqrt(0.5)) < 1e-6); // of its squares, half count
+});
+
+test("where regions do not answer, there is a reason", () => {
+  const click = [0.5, 0.5, 0.5, 0.5];
+  assert.deepEqual(specificEffect(effects, { ...ofEffect, owner: "text" }, "generated", click), { missing: "owner" });
+  assert.deepEqual(regionStrengths(effects, { ...ofEffect, owner: "text" }), { missing: "owner" });
+  assert.deepEqual(specificEffect(effects, { ...ofEffect, reference: 1 }, "generated", click), { missing: "regions" });
+  const regions = effects.header.effects.regions.map((one) => ({ ...one, in_file: false }));
+  const smaller = { ...effects, header: { ...effects.header, effects: { ...effects.header.effects, regions } } };
+  assert.deepEqual(specificEffect(smaller, ofEffect, "generated", click), { missing: "left out" });
+  near(regionStrengths(smaller, ofEffect).values, caused.regions, 1e-6, "strengths stay");
+  const { strength, floor } = specificEffect(effects, ofEffect, "generated", [0, 0, 0, 0]);
+  assert.deepEqual([strength, certaintyFor(strength, floor)], [0, "none"]); // outside the mask
+});
+
+test("how certain an effect is", () => {
+  const of = (owner) => certaintyOf(effects.header, { ...ofEffect, owner });
+  assert.deepEqual([null, "all references", "text", "conditioning"].map(of), [
+    "measured",
+    "rough",
+    "too small to measure",
+    "none",
+  ]);
+  assert.deepEqual(
+    [0, 2.9, 3, 9.9, 10].map((strength) => certaintyFor(strength, 1)),
+    ["none", "too small to measure", "rough", "rough", "measured"],
+  );
+  assert.equal(certaintyFor(1e-30, 0), "measured");
+});
+
+test("effects offer what was measured", () => {
+  assert.deepEqual(ownersOf(effects.header), [0, "all references", "text", "conditioning"]);
+  assert.deepEqual(choicesOf(effects.header, ofEffect, "step"), [0, 1]);
+  assert.deepEqual(choicesOf(effects.header, ofEffect, "layer"), []);
+  assert.deepEqual(choicesOf(effects.header, START, "layer"), [0, 1]);
+  assert.deepEqual(cutsOf(effects.header, ofEffect), ["taken away", "only this left"]);
+  assert.deepEqual(cutsOf(effects.header, { ...ofEffect, owner: "text" }), []);
+});
+
+test("a selection of effects becomes one that exists", () => {
+  const settled = (wanted, { header } = effects) => settleEffect(header, { ...ofEffect, ...wanted });
+  assert.deepEqual(settled({}), ofEffect);
+  const far = settled({ item: 7, reference: 9, step: 99, layer: 1 });
+  assert.deepEqual([far.item, far.reference, far.owner, far.step, far.layer], [0, 0, null, 1, 1]);
+  assert.equal(settled({ owner: "text", route: "directly" }).route, "everything");
+  const conditioning = settled({ step: 5, cut: "only this left" }, alone);
+  assert.deepEqual([conditioning.owner, conditioning.reference, conditioning.step], ["conditioning", 0, 0]);
+});
+
+test("effects are first only where there is no attention, and never where there are none", () => {
+  assert.equal(normalizationIn(effects.header, START), "paper");
+  assert.equal(normalizationIn(effects.header, ofEffect), "effect");
+  assert.equal(normalizationIn(file.header, ofEffect), "paper");
+  assert.equal(normalizationIn(alone.header, START), "effect");
+});
+
+test("a file without references can be asked anything", () => {
+  assert.deepEqual(alone.header.references, []);
+  assert.deepEqual(specific(alone, START, "generated", [0, 0, 1, 1]), { missing: "pairs" });
+  assert.deepEqual(choices(alone.header, START, "layer"), []);
+  assert.equal(settle(alone.header, { ...START, step: 1, head: 2 }).head, null);
+  assert.ok(!varies(alone, START, "share") && Number.isNaN(measureOf(alone, START, "share")));
 });
 
 test("the strongest patches come first, with their share", () => {

@@ -13,18 +13,14 @@ import pytest
 import torch
 from comfy_page import ComfyPage
 from recorded import COARSE, FINE, HEADS, REFERENCE
-from safetensors.torch import save_file
 from selected import maps
 from viewer_page import NODE, Viewer
 
 from i2am_core import Layer, Place, Recorder, Reference, TokenGrid, attribute, span
 from i2am_core.attribution import Attribution, LayerMaps
-from i2am_core.showing.render import COLORMAPS, color_table, heat
-from i2am_core.showing.view import view
+from i2am_core.showing.render import heat
 
 pytestmark = pytest.mark.timeout(300)
-
-BUDGET = 60 * 2**20
 
 
 @pytest.fixture(scope="module", params=["canvas", "vue"])
@@ -45,38 +41,8 @@ def viewer(comfy: ComfyPage) -> Viewer:
 
 
 @pytest.fixture
-def load(viewer: Viewer, tmp_path: Path) -> Callable[..., None]:
-    """Show an attribution, whose file lies where the node would have put it."""
-
-    def load(attribution: Attribution, name: str) -> None:
-        seen = view(attribution, BUDGET)
-        place = {"name": None, "canvas": [384, 256], "note": ""}
-        items = range(attribution.items)
-        about = {
-            "pictures": {
-                "generated": [place for _ in items],
-                "reference": [[place for _ in items] for _ in attribution.references],
-            },
-            "colormaps": list(COLORMAPS),
-        }
-        tables = torch.stack([color_table(name) for name in COLORMAPS])
-        tensors = seen.tensors | {"colormaps": (tables * 255).round().to(torch.uint8)}
-        folder = viewer.comfy.server.work / "temp" / "temp"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{name}.safetensors"
-        save_file(
-            {key: x.contiguous() for key, x in tensors.items()},
-            path,
-            metadata={"i2am_view": json.dumps(seen.header | about)},
-        )
-        show(viewer, path.name, path.stat().st_size)
-        viewer.until("viewer.result?.filename === arg && viewer.file && viewer.status.hidden", path.name)
-
-    return load
-
-
-def show(viewer: Viewer, name: str, size: int) -> None:
-    viewer("viewer.load(arg)", {"filename": name, "subfolder": "", "type": "temp", "bytes": size})
+def load(viewer: Viewer) -> Callable[..., None]:
+    return viewer.open
 
 
 def several() -> Attribution:
@@ -241,7 +207,7 @@ def test_a_damaged_file_is_an_error_that_leaves_the_last_result(
     load(several(), "whole")
     path = viewer.comfy.server.work / "temp" / "temp" / "whole.safetensors"
     path.with_stem("half").write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    show(viewer, "half.safetensors", 1)
+    viewer.load("half.safetensors", 1)
     viewer.until("viewer.status.textContent.startsWith('The result could not be read: the file is damaged')")
     assert viewer("Boolean(viewer.file)") and viewer.part(".panes").is_visible()
     viewer.shot(f"damaged_{viewer.comfy.name}", artifacts)
@@ -255,7 +221,7 @@ def test_in_chinese_and_in_light(servers: Any, browser: Any, artifacts: Path) ->
     )
     comfy.add(NODE)
     viewer = Viewer(comfy)
-    show(viewer, "several.safetensors", 1)
+    viewer.load("several.safetensors", 1)
     viewer.until("viewer.file")
     viewer.shot("chinese_light", artifacts)
     assert viewer.part(".pane.generated strong").inner_text() == "\u53c2\u8003\u56fe\u4f5c\u7528\u5728\u4f55\u5904"

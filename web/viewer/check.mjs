@@ -3,6 +3,8 @@
  * Nothing is made that is as large as the header says before it is known to be so large.
  */
 
+import { CUTS, PARTS, ROUTES } from "./state.mjs";
+
 /** @import { Tensor } from "./file.mjs" */
 
 /** @typedef {Map<string, Tensor>} Tensors */
@@ -11,6 +13,8 @@ const SIDE = 65536; // of a grid, at most
 const CANVAS = 4096; // px of a heat's side, at most
 const MEASURES = ["share", "inside", "concentration"];
 const SCOPES = ["whole image", "inpainting mask"];
+const EFFECT_MEASURES = ["strength", "everywhere", "inside", "floor"];
+const CERTAINTIES = ["measured", "rough", "too small to measure", "none"];
 
 /**
  * @param {boolean} holds
@@ -48,6 +52,7 @@ export function checkHeader(header, tensors) {
   checkPictures(header, tensors);
   checkSheets(header, tensors);
   checkPairs(header, tensors);
+  if (header.effects !== undefined) checkEffects(header, tensors);
 }
 
 /** @param {any} header */
@@ -90,7 +95,7 @@ function divides(groups, steps) {
  * Items, layers and references.
  * @param {any} header
  */
-function checkParts({ items, layers, references }) {
+function checkParts({ items, layers, references, effects }) {
   check(
     isList(items, (item) => isObject(item) && SCOPES.includes(item.scope), 1),
     "its items have no scope",
@@ -110,7 +115,8 @@ function checkParts({ items, layers, references }) {
     isList(x.layers, isNumber) &&
     isList(x.heads, (group) => isList(group, (count) => isCount(count, 1)) && group.length === 2) &&
     isList(x.pairs_captured, isNumber);
-  check(isList(references, isReference, 1), "its references are not described");
+  const fewest = effects === undefined ? 1 : 0; // a run may have effects without any reference that I2AM can read
+  check(isList(references, isReference, fewest), "its references are not described");
 }
 
 /**
@@ -219,4 +225,73 @@ function checkPairsOf(tensors, place, { grid, frames }) {
   checkTensor(tensors, `pairs/${place}/r2g`, Uint8Array, [height * width, count]);
   checkTensor(tensors, `pair_range/${place}/g2r`, Float32Array, [count, 2]);
   checkTensor(tensors, `pair_range/${place}/r2g`, Float32Array, [height * width, 2]);
+}
+
+/**
+ * What was measured of effects, with a map and measures for each picture.
+ * @param {any} header
+ * @param {Tensors} tensors
+ */
+function checkEffects({ effects, items, references, sigmas, grid }, tensors) {
+  check(isObject(effects) && isList(effects.measures, isText), "its effects are not described");
+  check(effects.measures.join() === EFFECT_MEASURES.join(), "its measures of effects are not known");
+  check(
+    isObject(effects.unmeasured) && Object.values(effects.unmeasured).every(isText),
+    "its effects are not described",
+  );
+  /** @param {any} step */
+  const isStep = (step) => isCount(step, 0, sigmas.length - 2);
+  /** @param {any} number */
+  const isReference = (number) => isCount(number, 0, references.length - 1);
+  /** @param {any} x */
+  const isEffect = (x) =>
+    isObject(x) &&
+    (isReference(x.owner) || PARTS.includes(x.owner)) &&
+    ROUTES.includes(x.route) &&
+    isList(x.steps, isStep, 1) &&
+    isList(x.certainty, (list) => isList(list, (one) => CERTAINTIES.includes(one))) &&
+    x.certainty.length === items.length &&
+    x.certainty.every((/** @type {any} */ list) => list.length === 1 + x.steps.length);
+  check(isList(effects.maps, isEffect), "its effects are not described");
+  /** @param {any} x */
+  const isRegions = (x) =>
+    isObject(x) &&
+    isReference(x.reference) &&
+    CUTS.includes(x.cut) &&
+    ROUTES.includes(x.route) &&
+    isStep(x.step) &&
+    isSize(x.grid) &&
+    typeof x.in_file === "boolean";
+  check(isList(effects.regions, isRegions), "its effects of regions are not described");
+  for (let item = 0; item < items.length; item++) {
+    checkTensor(tensors, `effect_floor/${item}`, Float32Array, grid);
+    for (const one of effects.maps)
+      checkEffect(tensors, `${item}/${one.owner}/${one.route}`, 1 + one.steps.length, grid);
+    for (const one of effects.regions) checkRegions(tensors, `${item}/${one.reference}/${one.cut}`, one, grid);
+  }
+}
+
+/**
+ * @param {Tensors} tensors
+ * @param {string} place in the names of tensors
+ * @param {number} rows
+ * @param {number[]} grid
+ */
+function checkEffect(tensors, place, rows, grid) {
+  checkTensor(tensors, `effects/${place}`, Uint8Array, [rows, ...grid]);
+  checkTensor(tensors, `effect_range/${place}`, Float32Array, [rows, 2]);
+  checkTensor(tensors, `effect_measures/${place}`, Float32Array, [EFFECT_MEASURES.length, rows]);
+}
+
+/**
+ * @param {Tensors} tensors
+ * @param {string} place in the names of tensors
+ * @param {any} regions
+ * @param {number[]} grid
+ */
+function checkRegions(tensors, place, { grid: [rows, columns], in_file: inFile }, grid) {
+  checkTensor(tensors, `region_strengths/${place}`, Float32Array, [rows, columns]);
+  if (!inFile) return;
+  checkTensor(tensors, `regions/${place}`, Uint8Array, [rows * columns, ...grid]);
+  checkTensor(tensors, `region_range/${place}`, Float32Array, [rows * columns, 2]);
 }

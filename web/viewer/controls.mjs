@@ -1,20 +1,24 @@
 /** What is around the panes: menus above; numbers, scrubbers, tables and notes below. */
 
 import { element, fill, menu } from "./dom.mjs";
+import { certaintyOf, choicesOf, effectMeasure, effectOf, effectsOf, isEffect, regionsOf } from "./effects.mjs";
 import { iconButton, PAUSE, PLAY, setIcon } from "./icon.mjs";
-import { along, choices, headsOf, measureOf, stepsOf, varies } from "./maps.mjs";
+import { along, headsOf, measureOf, referenceOf, stepsOf, varies } from "./maps.mjs";
 import { MenuBar } from "./menu_bar.mjs";
 import { Scrubber } from "./scrubber.mjs";
 import { otherSide, stateFrom } from "./state.mjs";
 import { Tables } from "./tables.mjs";
 import { percent, small } from "./words.mjs";
 
+/** @import { EffectMeasure } from "./effects.mjs" */
 /** @import { Axis, Measure } from "./maps.mjs" */
 /** @import { PaneMaps } from "./pane_maps.mjs" */
 /** @import { Viewer } from "./viewer.mjs" */
 
 /** @type {Record<Measure, string>} */
 const MEASURES = { share: "share of attention", concentration: "concentration", inside: "inside the mask" };
+/** Why an effect cannot be scrubbed through layers and heads. */
+export const NO_AXIS = "An effect is of the whole model: nothing is taken away from one layer or head alone.";
 const FLASH_MS = 2500;
 /** @type {readonly Axis[]} */
 const AXES = ["step", "layer", "head"];
@@ -62,7 +66,7 @@ export class Controls {
     const { viewer } = this;
     const scrubber = new Scrubber({ name, all: viewer.say("all") }, (number) => {
       if (axis === "step") viewer.play(false);
-      viewer.change({ [axis]: number === null ? null : choices(viewer.opened.header, viewer.state, axis)[number] });
+      viewer.change({ [axis]: number === null ? null : choicesOf(viewer.opened.header, viewer.state, axis)[number] });
     });
     scrubber.root.dataset.axis = axis;
     return scrubber;
@@ -80,6 +84,7 @@ export class Controls {
     if (skipped) titles.push(say("{0} of {1} attention calls skipped", skipped, skipped + header.captured_calls));
     if (header.notes.some((note) => /guess/i.test(note))) titles.push(say("a guess"));
     if (header.notes.some((note) => note.startsWith("steered"))) titles.push(say("steered"));
+    if (Object.keys(effectsOf(header).unmeasured).length) titles.push(say("not every effect was measured"));
     if (header.references.some(({ approximate }) => approximate)) titles.push(say("approximate"));
     this.notesTitle.textContent = titles.join(" \u00b7 ");
     this.notesText.textContent = header.summary;
@@ -96,7 +101,9 @@ export class Controls {
     this.numbers.textContent = this.flashed ?? this.scores(maps.generated);
     this.showQuestion(maps);
     this.offerMeasures(measure);
-    this.tables.show(measure);
+    this.measure.hidden = isEffect(state) || this.measure.options.length < 2;
+    this.tables.root.hidden = isEffect(state);
+    if (!isEffect(state)) this.tables.show(measure);
   }
 
   /**
@@ -124,9 +131,20 @@ export class Controls {
    */
   showScrubber(axis, measure) {
     const { state, opened } = this.viewer;
+    if (isEffect(state)) return this.showEffectScrubber(axis);
     const value = state[axis];
-    const at = value === null ? null : choices(opened.header, state, axis).indexOf(value);
-    this.scrubbers[axis].set(along(opened, state, axis, measure), at, this.label(axis));
+    const at = value === null ? null : choicesOf(opened.header, state, axis).indexOf(value);
+    return this.scrubbers[axis].set(along(opened, state, axis, measure), at, this.label(axis));
+  }
+
+  /** @param {Axis} axis */
+  showEffectScrubber(axis) {
+    const { state, opened, say } = this.viewer;
+    const heights = choicesOf(opened.header, state, axis).map((step) =>
+      effectMeasure(opened, { ...state, step }, "strength"),
+    );
+    const isStep = axis === "step";
+    this.scrubbers[axis].set(heights, isStep ? state.step : null, this.label(axis), isStep ? "" : say(NO_AXIS));
   }
 
   /**
@@ -134,6 +152,8 @@ export class Controls {
    * @param {Axis} axis
    */
   label(axis) {
+    const { state, say } = this.viewer;
+    if (isEffect(state) && axis !== "step") return say(axis === "layer" ? "effect: no layers" : "effect: no heads");
     if (axis === "step") return this.stepLabel();
     return axis === "layer" ? this.layerLabel() : this.headLabel();
   }
@@ -142,8 +162,11 @@ export class Controls {
     const { state, opened, say } = this.viewer;
     const { header } = opened;
     const count = header.sigmas.length - 1;
-    if (state.step === null) return say("mean of {0} steps", count);
-    const [first, end] = stepsOf(header, state);
+    const measured = isEffect(state) ? (effectOf(header, state)?.steps ?? []) : null;
+    if (state.step === null) {
+      return measured ? say("mean of the {0} measured steps", measured.length) : say("mean of {0} steps", count);
+    }
+    const [first, end] = measured ? [measured[state.step], measured[state.step] + 1] : stepsOf(header, state);
     const words =
       end - first === 1 ? say("step {0} of {1}", first, count) : say("steps {0} to {1} of {2}", first, end - 1, count);
     return `${words} \u00b7 \u03c3 ${small(header.sigmas[first])}`;
@@ -152,7 +175,7 @@ export class Controls {
   layerLabel() {
     const { state, opened, say } = this.viewer;
     const { header } = opened;
-    if (state.layer === null) return say("mean of {0} layers", header.references[state.reference].layers.length);
+    if (state.layer === null) return say("mean of {0} layers", referenceOf(header, state.reference).layers.length);
     const { name, grid } = header.layers[state.layer];
     return `${name} \u00b7 ${grid[1]}\u00d7${grid[0]}`;
   }
@@ -167,7 +190,8 @@ export class Controls {
 
   /** The selection in one line. */
   describe() {
-    return AXES.map((axis) => this.label(axis)).join(" \u00b7 ");
+    const axes = isEffect(this.viewer.state) ? AXES.slice(0, 1) : AXES;
+    return axes.map((axis) => this.label(axis)).join(" \u00b7 ");
   }
 
   /**
@@ -176,6 +200,7 @@ export class Controls {
    */
   scores(map = this.viewer.selectedMap("generated")) {
     const { state, opened, say, question } = this.viewer;
+    if (isEffect(state)) return this.effectScores();
     const score = question?.side === "reference" ? this.viewer.score() : this.viewer.score(map);
     const parts = varies(opened, state, "share") ? [say("share {0}", percent(measureOf(opened, state, "share")))] : [];
     if (score !== null) parts.push(say("IMACS {0}", score.toFixed(2)));
@@ -185,24 +210,57 @@ export class Controls {
     return parts.join(" \u00b7 ");
   }
 
+  /** How large the effect is, and where. */
+  effectScores() {
+    const { state, opened, say, pictures } = this.viewer;
+    /** @param {EffectMeasure} name */
+    const value = (name) => effectMeasure(opened, state, name);
+    const masked = opened.header.items[state.item].scope === "inpainting mask";
+    const parts = [
+      masked
+        ? say("effect {0} in the mask, {1} everywhere", small(value("strength")), small(value("everywhere")))
+        : say("effect {0}", small(value("strength"))),
+      say("noise floor {0}", small(value("floor"))),
+    ];
+    const said = certaintyOf(opened.header, state) === "measured" && Number.isFinite(value("inside"));
+    if (said && pictures.mask) {
+      const area = Array.from(pictures.mask).reduce((sum, part) => sum + part, 0) / pictures.mask.length;
+      const [inside, of] = [value("inside"), area].map((one) => `${Math.round(100 * one)} %`);
+      parts.push(say("{0} in the mask ({1} of the area)", inside, of));
+    }
+    return parts.join(" \u00b7 ");
+  }
+
   /**
    * The shares of the patches that answer a question, or how to ask one.
    * @param {PaneMaps} maps
    */
   showQuestion(maps) {
-    const { state, opened, say, question } = this.viewer;
+    const { state, question } = this.viewer;
     const patches = question ? maps[otherSide(question.side)].patches : [];
-    this.patches.replaceChildren(...patches.map(({ share }) => element("li", {}, percent(share))));
+    const words = patches.map(({ share, effect }) => (effect === undefined ? percent(share) : small(effect)));
+    this.patches.replaceChildren(...words.map((text) => element("li", {}, text)));
     this.patches.hidden = !patches.length;
-    const captured = opened.header.references[state.reference].pairs_captured.length;
-    const hint = captured
+    this.hint.textContent = state.ask ? "" : isEffect(state) ? this.effectHint() : this.hintOfAttention();
+    this.hint.hidden = Boolean(question);
+    this.clear.hidden = !state.ask;
+  }
+
+  hintOfAttention() {
+    const { state, opened, say } = this.viewer;
+    const captured = referenceOf(opened.header, state.reference).pairs_captured.length;
+    return captured
       ? say("Click a picture, or draw a box on it, to ask about that part.")
       : say(
           "To ask about a part, set pair_maps of I2AM Capture to 'inpainting mask' or 'everywhere', and queue again.",
         );
-    this.hint.textContent = state.ask ? "" : hint;
-    this.hint.hidden = Boolean(question);
-    this.clear.hidden = !state.ask;
+  }
+
+  effectHint() {
+    const { state, opened, say } = this.viewer;
+    return regionsOf(opened.header, state)
+      ? say("Click the picture: which parts changed that spot? Click the reference: where did that part change it?")
+      : "";
   }
 
   /** @param {boolean} on */

@@ -34,12 +34,50 @@ export interface HeaderReference {
 }
 
 /**
+ * The effect of what was taken away by one route, in `steps`.
+ *
+ * `certainty` is, for each item and in its scope, that of the mean of all steps and of each of them.
+ */
+export interface HeaderEffect {
+  owner: number | "all references" | "text" | "conditioning";
+  route: "everything" | "directly";
+  steps: Array<number>;
+  certainty: Array<Array<"measured" | "rough" | "too small to measure" | "none">>;
+}
+
+/**
+ * The effects of the regions of a reference, in one `step`.
+ *
+ * `grid` is `[rows, columns]` of regions; `in_file` says whether the map of each on the picture is in this file.
+ */
+export interface HeaderRegions {
+  reference: number;
+  cut: "taken away" | "only this left";
+  route: "everything" | "directly";
+  step: number;
+  grid: [number, number];
+  in_file: boolean;
+}
+
+/**
+ * What was measured of effects. `measures` are the names of the rows of the tensors of measures.
+ *
+ * `unmeasured` says in words why for what was not measured.
+ */
+export interface HeaderEffects {
+  maps: Array<HeaderEffect>;
+  regions: Array<HeaderRegions>;
+  measures: Array<"strength" | "everywhere" | "inside" | "floor">;
+  unmeasured: Record<string, string>;
+}
+
+/**
  * What `view` says of its maps.
  *
  * `sigmas` are one more than there are steps. `steps` and `joint` are groups of steps, `[first, one after the
  * last]`: those that maps resolve, and those in which heads are resolved, if `heads` are at all.
  * `pairs` are, for `<item>/<reference>`, the layers whose pair maps are in this file. `skipped` counts attention
- * calls by the reason why they were not captured.
+ * calls by the reason why they were not captured. `effects` are there only where they were measured.
  */
 export interface Header {
   version: number;
@@ -60,6 +98,7 @@ export interface Header {
   skipped: Record<string, number>;
   notes: Array<string>;
   summary: string;
+  effects?: HeaderEffects;
 }
 
 /**
@@ -108,4 +147,5 @@ export interface FileHeader {
   pictures: HeaderPictures;
   colormaps: Array<string>;
   masked: Array<string>;
+  effects?: HeaderEffects;
 }

@@ -5,9 +5,9 @@
 
 import { tensorOf } from "./file.mjs";
 
-/** @import { ViewFile } from "./file.mjs" */
+/** @import { Tensor, ViewFile } from "./file.mjs" */
 /** @import { Range } from "./heat.mjs" */
-/** @import { FileHeader, Header } from "./header.d.ts" */
+/** @import { FileHeader, Header, HeaderReference } from "./header.d.ts" */
 
 /**
  * @typedef {object} Selection
@@ -32,6 +32,18 @@ import { tensorOf } from "./file.mjs";
  * @property {number} width
  */
 
+/** @type {HeaderReference} */
+const NO_REFERENCE = { name: "", tokens: 0, grid: null, approximate: false, layers: [], heads: [], pairs_captured: [] };
+
+/**
+ * A reference, or one without anything where the run has none.
+ * @param {Header} header
+ * @param {number} number
+ */
+export function referenceOf(header, number) {
+  return header.references[number] ?? NO_REFERENCE;
+}
+
 /**
  * Heads that a sheet resolves: each is number `head` of `of`, in so many `layers`.
  * @param {Header} header
@@ -42,7 +54,7 @@ import { tensorOf } from "./file.mjs";
 export function headsOf(header, reference, layer) {
   if (!header.heads) return [];
   /** @type {[of: number, layers: number][]} */
-  const groups = layer === null ? header.references[reference].heads : [[header.layers[layer].heads, 1]];
+  const groups = layer === null ? referenceOf(header, reference).heads : [[header.layers[layer].heads, 1]];
   return groups.flatMap(([of, layers]) => Array.from({ length: of }, (_, head) => ({ head, of, layers })));
 }
 
@@ -55,7 +67,7 @@ export function headsOf(header, reference, layer) {
 export function headCount(header, reference, layer) {
   if (!header.heads) return 0;
   if (layer !== null) return header.layers[layer].heads;
-  return header.references[reference].heads.reduce((sum, [of]) => sum + of, 0);
+  return referenceOf(header, reference).heads.reduce((sum, [of]) => sum + of, 0);
 }
 
 /**
@@ -108,7 +120,7 @@ export function settle(header, wanted, changed = "step") {
   const within = (value, count) => Math.max(0, Math.min(count - 1, Math.round(value) || 0));
   const item = within(wanted.item, header.items.length);
   const reference = readBy(header, within(wanted.reference, header.references.length));
-  const layers = header.references[reference].layers;
+  const layers = referenceOf(header, reference).layers;
   const layer = wanted.layer !== null && layers.includes(wanted.layer) ? wanted.layer : null;
   const heads = headCount(header, reference, layer);
   let step = wanted.step === null ? null : within(wanted.step, header.steps.length);
@@ -126,7 +138,7 @@ export function settle(header, wanted, changed = "step") {
  * @param {number} reference
  */
 function readBy(header, reference) {
-  if (header.references[reference].layers.length) return reference;
+  if (referenceOf(header, reference).layers.length) return reference;
   return Math.max(
     0,
     header.references.findIndex(({ layers }) => layers.length),
@@ -146,9 +158,19 @@ export function mapOf(file, selection, field) {
   const { header, tensors } = file;
   const maps = tensors.get(`maps/${sheet(selection)}/${field}`);
   const row = rowOf(header, selection);
-  if (!maps || row === null) return null;
+  return maps && row !== null ? mapIn(maps, tensorOf(file, `range/${sheet(selection)}/${field}`), row) : null;
+}
+
+/**
+ * One of several maps; null where its range is not a number.
+ * @param {Tensor} maps
+ * @param {Tensor} ranges
+ * @param {number} row
+ * @returns {MapRow | null}
+ */
+export function mapIn(maps, ranges, row) {
   const [, height, width] = maps.shape;
-  const [low, high] = tensorOf(file, `range/${sheet(selection)}/${field}`).data.subarray(2 * row, 2 * row + 2);
+  const [low, high] = ranges.data.subarray(2 * row, 2 * row + 2);
   if (Number.isNaN(low)) return null;
   return { levels: maps.data.subarray(row * height * width, (row + 1) * height * width), low, high, height, width };
 }
@@ -207,7 +229,7 @@ export function along(file, selection, axis, measure) {
  */
 export function choices(header, { reference, layer }, axis) {
   if (axis === "step") return header.steps.map((_, number) => number);
-  if (axis === "layer") return header.references[reference].layers;
+  if (axis === "layer") return referenceOf(header, reference).layers;
   return Array.from({ length: headCount(header, reference, layer) }, (_, number) => number);
 }
 
@@ -250,7 +272,7 @@ export function varies(file, { item, reference }, measure) {
  */
 function computeVaries(file, { item, reference }, measure) {
   const values = [];
-  for (const layer of [null, ...file.header.references[reference].layers]) {
+  for (const layer of [null, ...referenceOf(file.header, reference).layers]) {
     const whole = { item, reference, layer, step: null, head: null };
     values.push(measureOf(file, whole, measure), ...along(file, whole, "step", measure));
   }

@@ -1,15 +1,16 @@
 /** The menus above the panes: which map is shown, how it is drawn, and what is saved of it. */
 
 import { element, fill, menu } from "./dom.mjs";
+import { cutsOf, effectsOf, hasAttention, isEffect, ownerOf, ownersOf, routesOf } from "./effects.mjs";
 import { WHOLE } from "./geometry.mjs";
 import { FULL, iconButton, LINK, WHOLE_PICTURE } from "./icon.mjs";
 import { encodeReport } from "./report.mjs";
 import { reportOf, saveAnimation, savePicture } from "./saving.mjs";
-import { stateFrom } from "./state.mjs";
+import { PARTS, stateFrom } from "./state.mjs";
 
 /** @import { Option } from "./dom.mjs" */
 /** @import { HeaderReference } from "./header.d.ts" */
-/** @import { State } from "./state.mjs" */
+/** @import { Part, State } from "./state.mjs" */
 /** @import { Viewer } from "./viewer.mjs" */
 
 /** @typedef {(words: string) => void} Flash says something for a moment */
@@ -23,11 +24,15 @@ export class MenuBar {
     this.viewer = viewer;
     const { say } = viewer;
     this.item = menu(say("Picture of the batch"), [], (value) => viewer.change({ item: Number(value) }));
-    this.reference = menu(say("Reference"), [], (value) => viewer.change({ reference: Number(value) }));
-    this.normalization = this.menuOf("normalization", say("What a value says"), [
-      ["paper", say("where (paper)")],
-      ["share", say("how much (share)")],
-    ]);
+    this.reference = menu(say("Reference"), [], (value) => {
+      const { owner } = stateFrom({ owner: value });
+      viewer.change(owner ? { owner } : { reference: Number(value), owner: null });
+    });
+    this.normalization = this.menuOf("normalization", say("What a value says"), []);
+    this.route = this.menuOf("route", say("How it reaches the picture"), []);
+    this.cut = this.menuOf("cut", say("How the effect of a part was measured"), []);
+    /** @type {WeakMap<HTMLSelectElement, string>} what is in menus that change with the state */
+    this.offered = new WeakMap();
     this.scale = this.menuOf("scale", say("What the colours span"), [
       ["each map", say("scale: each map")],
       ["over time", say("scale: over time")],
@@ -47,13 +52,14 @@ export class MenuBar {
     this.root = element(
       "div",
       { class: "bar" },
-      ...[this.item, this.reference, this.normalization, this.scale, this.style, this.colormap, this.opacity],
+      ...[this.item, this.reference, this.normalization, this.route, this.cut, this.scale, this.style, this.colormap],
+      this.opacity,
       ...[this.linked, whole, makeSave(viewer, flash), full],
     );
   }
 
   /**
-   * @param {"normalization" | "scale" | "style" | "colormap"} key of the state
+   * @param {"normalization" | "route" | "cut" | "scale" | "style" | "colormap"} key of the state
    * @param {string} name
    * @param {Option[]} options
    */
@@ -82,15 +88,19 @@ export class MenuBar {
   offer() {
     const { opened, state, say } = this.viewer;
     const { header } = opened;
-    /** @type {(reference: HeaderReference, number: number) => Option} */
-    const optionOf = ({ name, layers }, number) =>
-      layers.length ? [number, `${number}: ${name}`] : [number, say("{0}: {1} (never read)", number, name), true];
     fill(
       this.item,
       header.items.map((_, number) => [number, say("picture {0}", number)]),
       state.item,
     );
-    fill(this.reference, header.references.map(optionOf), state.reference);
+    /** @type {Option[]} */
+    const attention = [
+      ["paper", say("where (paper)")],
+      ["share", say("how much (share)")],
+    ];
+    /** @type {Option[]} */
+    const effect = effectsOf(header).maps.length ? [["effect", say("what it changed (effect)")]] : [];
+    fill(this.normalization, hasAttention(header) || !effect.length ? [...attention, ...effect] : effect, "");
     fill(
       this.colormap,
       header.colormaps.map((name) => [name, name]),
@@ -98,10 +108,63 @@ export class MenuBar {
     );
   }
 
+  /**
+   * Whose map it is: one of the references, or of effects also what else was taken away.
+   * @param {State} state
+   * @returns {Option[]}
+   */
+  references(state) {
+    const { opened, say } = this.viewer;
+    const { references } = opened.header;
+    if (!isEffect(state)) {
+      return references.map(({ name, layers }, number) =>
+        layers.length ? [number, `${number}: ${name}`] : [number, say("{0}: {1} (never read)", number, name), true],
+      );
+    }
+    const owners = ownersOf(opened.header);
+    /** @type {Record<Part, string>} */
+    const words = {
+      "all references": say("all references"),
+      text: say("the text"),
+      conditioning: say("compared with 'without'"),
+    };
+    /** @type {Option[]} */
+    const parts = PARTS.filter((part) => owners.includes(part)).map((part) => [part, words[part]]);
+    /** @type {(reference: HeaderReference, number: number) => Option} */
+    const optionOf = ({ name }, number) =>
+      owners.includes(number)
+        ? [number, `${number}: ${name}`]
+        : [number, say("{0}: {1} (not measured)", number, name), true];
+    return [...references.map(optionOf), ...parts];
+  }
+
+  /**
+   * The menus that offer other things in effects than in attention. One is made anew only if it has others.
+   * @param {State} state
+   */
+  offerEffects(state) {
+    const { opened, say } = this.viewer;
+    const routes = { everything: say("by any way"), directly: say("directly") };
+    const cuts = { "taken away": say("part taken away"), "only this left": say("only part left") };
+    /** @type {[HTMLSelectElement, Option[], string | number][]} */
+    const menus = [
+      [this.reference, this.references(state), isEffect(state) ? ownerOf(state) : state.reference],
+      [this.route, routesOf(opened.header, ownerOf(state)).map((one) => [one, routes[one]]), state.route],
+      [this.cut, cutsOf(opened.header, state).map((one) => [one, cuts[one]]), state.cut],
+    ];
+    for (const [select, options, value] of menus) {
+      const offered = JSON.stringify(options);
+      if (this.offered.get(select) !== offered) fill(select, options, value);
+      this.offered.set(select, offered);
+      select.value = String(value);
+    }
+    for (const select of [this.route, this.cut]) select.hidden = !isEffect(state) || select.options.length < 2;
+  }
+
   /** @param {State} state */
   show(state) {
+    this.offerEffects(state);
     this.item.value = String(state.item);
-    this.reference.value = String(state.reference);
     this.normalization.value = state.normalization;
     this.scale.value = state.scale;
     this.style.value = state.style;

@@ -50,7 +50,8 @@ export class Pane {
     this.labels = element("div", { class: "labels", "aria-hidden": "true" });
     this.stage = element("div", { class: "stage" }, this.picture, this.heat, this.marks, this.labels);
     this.message = element("p", { class: "message", hidden: true });
-    this.box = element("div", { class: "box", role: "img" }, this.stage, this.message);
+    this.value = element("span", { class: "value", hidden: true });
+    this.box = element("div", { class: "box", role: "img" }, this.stage, this.message, this.value);
     const caption = element("figcaption", {}, this.title, this.detail);
     this.root = element("figure", { class: `pane ${side}` }, caption, this.box, this.legend);
     this.listen();
@@ -134,6 +135,15 @@ export class Pane {
     this.box.setAttribute("aria-label", `${title}. ${detail}`);
     this.message.textContent = message;
     this.message.hidden = !message;
+  }
+
+  /**
+   * The value under the pointer, in words; without one there is none.
+   * @param {string} words
+   */
+  read(words) {
+    this.value.textContent = words;
+    this.value.hidden = !words;
   }
 
   /**

@@ -2,19 +2,25 @@
 
 import { specific, strongest } from "./specific.mjs";
 import { rangeOf, resize, restore } from "./heat.mjs";
-import { mapOf, rangeOverSteps } from "./maps.mjs";
+import { mapOf, rangeOverSteps, referenceOf } from "./maps.mjs";
 import { otherSide } from "./state.mjs";
 
 /** @import { Missing } from "./specific.mjs" */
 /** @import { ViewFile } from "./file.mjs" */
-/** @import { Box, Grid } from "./geometry.mjs" */
+/** @import { Box, Grid, Place } from "./geometry.mjs" */
 /** @import { Range } from "./heat.mjs" */
 /** @import { Question, Side, State } from "./state.mjs" */
 /** @import { Say } from "./text.mjs" */
 
 /** @typedef {{file: ViewFile, state: State, say: Say}} Scene what is looked at, and in whose words */
 
-/** @typedef {{box: Box, share: number, label: string}} Patch one of the strongest, with its share of the map */
+/**
+ * @typedef {object} Patch one of the strongest
+ * @property {Box} box
+ * @property {number} share of the map
+ * @property {number} [effect] where the map is one of effects
+ * @property {string} label
+ */
 
 /**
  * @typedef {object} Heat
@@ -30,6 +36,7 @@ import { otherSide } from "./state.mjs";
  * @property {string} [message] why there is no map
  * @property {Heat | null} heat
  * @property {Patch[]} patches
+ * @property {(place: Place) => number} [valueAt] the value at a place, where people are to read it
  */
 
 /** @typedef {Record<Side, PaneMap>} PaneMaps */
@@ -56,7 +63,7 @@ const MISSING = {
 export function selectedMap(side, scene, canvas) {
   const { file, state, say } = scene;
   const title = say(side === "generated" ? "Where the reference acts" : "Which parts were used");
-  if (side === "reference" && !file.header.references[state.reference].grid) {
+  if (side === "reference" && !referenceOf(file.header, state.reference).grid) {
     const message = say("This reference's tokens have no place in its image, so there is no map on it.");
     return { title, detail: "", message, heat: null, patches: [] };
   }
@@ -79,7 +86,7 @@ function describe(side, { file, state, say }) {
     say("generated to reference"),
     say(scope === "whole image" ? "scope: whole image" : "scope: inpainting mask"),
   ];
-  if (file.header.references[state.reference].approximate) details.push(say("approximate"));
+  if (referenceOf(file.header, state.reference).approximate) details.push(say("approximate"));
   return details.join(" \u00b7 ");
 }
 
@@ -102,7 +109,7 @@ export function answerTo(question, { file, state, say }, canvas) {
       ? say("of layer {0}, all steps and heads", file.header.layers[layers[0]].name)
       : say("mean of all steps and heads of {0} layers", layers.length),
   ];
-  if (file.header.references[state.reference].approximate) details.push(say("approximate"));
+  if (referenceOf(file.header, state.reference).approximate) details.push(say("approximate"));
   return {
     title,
     detail: details.join(" \u00b7 "),

@@ -4,6 +4,9 @@ import { tensorOf } from "./file.mjs";
 import { outlineOf } from "./outline.mjs";
 import { SIDES } from "./state.mjs";
 
+/** @type {HeaderPicture} that is shown where there is no reference */
+const NO_PICTURE = { name: null, canvas: [1, 1], note: "" };
+
 /** @import { ViewFile } from "./file.mjs" */
 /** @import { HeaderPicture } from "./header.d.ts" */
 /** @import { Selection } from "./maps.mjs" */
@@ -31,7 +34,10 @@ export class Pictures {
   show(panes, file, { item, reference }) {
     const { pictures } = file.header;
     /** @type {Record<Side, HeaderPicture>} */
-    const places = { generated: pictures.generated[item], reference: pictures.reference[reference][item] };
+    const places = {
+      generated: pictures.generated[item],
+      reference: pictures.reference[reference]?.[item] ?? NO_PICTURE,
+    };
     for (const side of SIDES) {
       const { name, canvas, note } = places[side];
       panes[side].show(name && this.urlOf(file, name), canvas);

@@ -1,10 +1,12 @@
 /** What one takes away from a viewer: a report of the selection, a picture of the view, an animation of all steps. */
 
-import { measureOf, stepsOf } from "./maps.mjs";
+import { certaintyOf, choicesOf, effectMeasure, effectOf, effectsOf, isEffect, ownerOf } from "./effects.mjs";
+import { measureOf, referenceOf, stepsOf } from "./maps.mjs";
 import { drawSheet, encode, save } from "./sheet.mjs";
 import { otherSide, SIDES } from "./state.mjs";
 import { animate } from "./webp.mjs";
 
+/** @import { Patch } from "./pane_maps.mjs" */
 /** @import { Viewer } from "./viewer.mjs" */
 
 export const STEP_MS = 250; // of a step that is played, in the page and in an animation
@@ -19,19 +21,45 @@ export function reportOf(viewer) {
   const maps = viewer.paneMaps();
   return {
     picture: state.item,
-    reference: { number: state.reference, name: header.references[state.reference].name },
-    steps: stepsOf(header, state),
+    reference: { number: state.reference, name: referenceOf(header, state.reference).name },
+    steps: isEffect(state) ? measuredSteps(viewer) : stepsOf(header, state),
     layer: state.layer === null ? "all" : header.layers[state.layer].name,
     head: state.head === null ? "all" : state.head,
     normalization: state.normalization,
     scope: header.items[state.item].scope,
     imacs: viewer.score(),
-    ...Object.fromEntries(header.measures.map((name) => [name, measureOf(file, state, name)])),
+    ...(isEffect(state)
+      ? { effect: effectReport(viewer) }
+      : Object.fromEntries(header.measures.map((name) => [name, measureOf(file, state, name)]))),
     ranges: { generated: maps.generated.heat?.range ?? null, reference: maps.reference.heat?.range ?? null },
     asked: state.ask && { on: state.ask.side, box: state.ask.box },
-    patches: state.ask ? maps[otherSide(state.ask.side)].patches.map(({ box, share }) => ({ box, share })) : [],
+    patches: state.ask ? maps[otherSide(state.ask.side)].patches.map(patchReport) : [],
     mechanism: header.mechanism,
     branch: header.branch,
+  };
+}
+
+/** @param {Patch} patch */
+const patchReport = ({ box, share, effect }) => (effect === undefined ? { box, share } : { box, effect });
+
+/**
+ * The steps that an effect was measured in, of those that are selected.
+ * @param {Viewer} viewer
+ */
+function measuredSteps({ state, opened }) {
+  const steps = effectOf(opened.header, state)?.steps ?? [];
+  return state.step === null ? steps : [steps[state.step]];
+}
+
+/** @param {Viewer} viewer */
+function effectReport({ state, opened }) {
+  const { measures } = effectsOf(opened.header);
+  return {
+    of: ownerOf(state),
+    route: state.route,
+    regions: state.cut,
+    certainty: certaintyOf(opened.header, state),
+    ...Object.fromEntries(measures.map((name) => [name, effectMeasure(opened, state, name)])),
   };
 }
 
@@ -41,7 +69,8 @@ export function reportOf(viewer) {
  */
 function sheetOf(viewer) {
   const { state, opened: file } = viewer;
-  const panes = SIDES.map((side) => {
+  const visible = SIDES.filter((side) => !viewer.panes[side].root.hidden);
+  const panes = visible.map((side) => {
     const pane = viewer.panes[side];
     return {
       picture: pane.picture.hidden ? null : pane.picture,
@@ -52,11 +81,12 @@ function sheetOf(viewer) {
       title: pane.title.textContent,
       detail: pane.detail.textContent,
       outline: viewer.pictures.outlines[side],
-      boxes: state.ask?.side === side ? [state.ask.box] : [],
+      boxes: state.ask?.side === side ? [viewer.marked(state.ask)] : [],
     };
   });
-  const { name } = file.header.references[state.reference];
-  return drawSheet(panes, [viewer.controls.describe(), `${name} \u00b7 ${viewer.controls.scores()}`]);
+  const { name } = referenceOf(file.header, state.reference);
+  const names = isEffect(state) && state.owner !== null ? [] : [name];
+  return drawSheet(panes, [viewer.controls.describe(), [...names, viewer.controls.scores()].join(" \u00b7 ")]);
 }
 
 /** @param {Viewer} viewer */
@@ -77,7 +107,7 @@ export async function saveAnimation(viewer) {
   let [width, height] = [0, 0];
   try {
     await viewer.ready();
-    for (let step = 0; step < viewer.opened.header.steps.length; step++) {
+    for (let step = 0; step < choicesOf(viewer.opened.header, before, "step").length; step++) {
       viewer.state = viewer.settled({ ...before, step, ask: null }, "step");
       viewer.drawNow();
       const canvas = sheetOf(viewer);

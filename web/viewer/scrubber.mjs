@@ -30,8 +30,9 @@ export class Scrubber {
    * @param {number[]} heights one for each value; not a number where nothing was captured
    * @param {number | null} value
    * @param {string} label what the value is, in words
+   * @param {string} [explained] why there is no such axis; it is then off
    */
-  set(heights, value, label) {
+  set(heights, value, label, explained = "") {
     this.value = value;
     const count = heights.length;
     const shapes = barsOf(heights);
@@ -41,6 +42,9 @@ export class Scrubber {
     this.input.max = String(Math.max(0, count - 1));
     this.input.value = String(value ?? 0);
     this.input.disabled = count === 0;
+    this.all.disabled = Boolean(explained);
+    this.label.title = explained;
+    this.root.classList.toggle("none", Boolean(explained));
     this.input.setAttribute("aria-valuetext", label);
     this.input.style.setProperty("--thumb", `${100 / Math.max(1, count)}cqw`);
     this.root.classList.toggle("mean", value === null);

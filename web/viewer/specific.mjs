@@ -3,6 +3,7 @@
 import { tensorOf } from "./file.mjs";
 import { cellsOf } from "./geometry.mjs";
 import { clamp, resampled } from "./heat.mjs";
+import { referenceOf } from "./maps.mjs";
 
 /** @import { ViewFile } from "./file.mjs" */
 /** @import { Box } from "./geometry.mjs" */
@@ -28,7 +29,7 @@ import { clamp, resampled } from "./heat.mjs";
 export function specific(file, { item, reference, layer }, side, box) {
   const { header } = file;
   const inFile = header.pairs[`${item}/${reference}`] ?? [];
-  const captured = header.references[reference].pairs_captured;
+  const captured = referenceOf(header, reference).pairs_captured;
   if (!captured.length) return { missing: "pairs" };
   const layers = layer === null ? inFile : inFile.filter((number) => number === layer);
   if (!layers.length) return { missing: layer === null || captured.includes(layer) ? "left out" : "layer" };

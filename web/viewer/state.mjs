@@ -5,13 +5,29 @@ import { WHOLE } from "./geometry.mjs";
 /** @import { Box, View } from "./geometry.mjs" */
 /** @import { Measure, Selection } from "./maps.mjs" */
 
+/** @import { HeaderEffect, HeaderRegions } from "./header.d.ts" */
+
+/** @typedef {Exclude<HeaderEffect["owner"], number>} Part what can be taken away beside single references */
+/** @typedef {HeaderEffect["route"]} Route */
+/** @typedef {HeaderRegions["cut"]} Cut */
+
+/** @type {Part[]} */
+export const PARTS = ["all references", "text", "conditioning"];
+/** @type {Route[]} */
+export const ROUTES = ["everything", "directly"];
+/** @type {Cut[]} */
+export const CUTS = ["taken away", "only this left"];
+
 /** @typedef {"generated" | "reference"} Side one of the two panes, and the picture in it */
 
 /** @typedef {{side: Side, box: Box}} Question about a part of one of the pictures, answered on the other */
 
 /**
  * @typedef {object} Looks how maps are drawn
- * @property {"paper" | "share"} normalization
+ * @property {"paper" | "share" | "effect"} normalization what maps are of: attention, in two ways, or effects
+ * @property {Part | null} owner whose effect: null is the selected reference
+ * @property {Route} route of an effect
+ * @property {Cut} cut how the effects of parts of a reference were measured
  * @property {"each map" | "over time"} scale
  * @property {"heat" | "contours" | "off"} style
  * @property {string} colormap
@@ -33,6 +49,9 @@ export const START = {
   step: null,
   head: null,
   normalization: "paper",
+  owner: null,
+  route: "everything",
+  cut: "taken away",
   scale: "each map",
   style: "heat",
   colormap: "jet",
@@ -65,7 +84,10 @@ export function stateFrom(saved) {
     layer: integer(from.layer, START.layer),
     step: integer(from.step, START.step),
     head: integer(from.head, START.head),
-    normalization: oneOf(from.normalization, ["paper", "share"], START.normalization),
+    normalization: oneOf(from.normalization, ["paper", "share", "effect"], START.normalization),
+    owner: oneOf(from.owner, [null, ...PARTS], START.owner),
+    route: oneOf(from.route, ROUTES, START.route),
+    cut: oneOf(from.cut, CUTS, START.cut),
     scale: oneOf(from.scale, ["each map", "over time"], START.scale),
     style: oneOf(from.style, ["heat", "contours", "off"], START.style),
     colormap: typeof from.colormap === "string" ? from.colormap : START.colormap,

@@ -96,6 +96,53 @@ const ZH = {
   "{0} of {1} attention calls skipped": "跳过了 {1} 次注意力调用中的 {0} 次",
   "Viewer of I2AM": "I2AM 查看器",
   "strongest patches": "最强的图块",
+  "What the reference changed": "参考图改变了什么",
+  "What all references together changed": "所有参考图一起改变了什么",
+  "What the text changed": "文本改变了什么",
+  "What differs from 'without'": "与 'without' 的差别",
+  "What each part of the reference changed": "参考图的每个部分改变了什么",
+  "Which parts changed the marked part": "哪些部分改变了所选区域",
+  "What the marked part changed": "所选部分改变了什么",
+  "difference without it, in units of the latent": "没有它时的差异，以潜空间的单位计",
+  "directly: by the picture's own positions alone": "直接：仅经由图片自身的位置",
+  "in the whole picture": "在整张图片中",
+  "in the mask": "在遮罩内",
+  "each part taken away alone": "逐个拿掉每个部分",
+  "only this part left": "只留下这个部分",
+  "Too weak for a map: its effect of {0} is less than ten times the noise floor, {1}.":
+    "太弱，无法成图：效果为 {0}，不到噪声底 {1} 的十倍。",
+  "Too small to measure: its effect of {0} is less than three times the noise floor, {1}.":
+    "太小，无法测量：效果为 {0}，不到噪声底 {1} 的三倍。",
+  "No effect at all: not a digit changes.": "完全没有效果：没有一个数字改变。",
+  "nothing was measured here": "此处没有测量数据",
+  "To see what each part of the reference changed, set regions of I2AM Effect, and queue again.":
+    "要查看参考图每个部分改变了什么，请设置 I2AM Effect 的 regions，然后重新运行。",
+  "Only a single reference has parts: choose one above.": "只有单个参考图才分部分：请在上方选择一个。",
+  "The maps of these parts did not fit into the viewer's file: use I2AM Specific Reference.":
+    "这些部分的图未能放入查看器文件：请使用 I2AM Specific Reference。",
+  "An effect is of the whole model: nothing is taken away from one layer or head alone.":
+    "效果属于整个模型：不会只从某一层或某个头拿掉什么。",
+  "effect: no layers": "效果不分层",
+  "effect: no heads": "效果不分头",
+  "mean of the {0} measured steps": "{0} 个测量步的平均",
+  "effect {0}": "效果 {0}",
+  "effect {0} in the mask, {1} everywhere": "遮罩内效果 {0}，整体 {1}",
+  "{0} in the mask ({1} of the area)": "{0} 在遮罩内（占面积 {1}）",
+  "noise floor {0}": "噪声底 {0}",
+  "not every effect was measured": "并非所有效果都已测量",
+  "Click the picture: which parts changed that spot? Click the reference: where did that part change it?":
+    "点击图片：哪些部分改变了该处？点击参考图：该部分改变了何处？",
+  "what it changed (effect)": "改变了什么（效果）",
+  "How it reaches the picture": "经由何种途径到达图片",
+  "How the effect of a part was measured": "部分的效果如何测量",
+  "by any way": "经任何途径",
+  "directly": "直接",
+  "part taken away": "拿掉一个部分",
+  "only part left": "只留一个部分",
+  "all references": "所有参考图",
+  "the text": "文本",
+  "compared with 'without'": "与 'without' 比较",
+  "{0}: {1} (not measured)": "{0}：{1}（未测量）",
 };
 
 /**

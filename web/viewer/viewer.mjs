@@ -3,12 +3,14 @@
  * once for each frame at most; changes of the state go through `change`.
  */
 
-import { Controls } from "./controls.mjs";
+import { Controls, NO_AXIS } from "./controls.mjs";
 import { element } from "./dom.mjs";
+import { effectAnswer, markedPart, selectedEffect } from "./effect_panes.mjs";
+import { choicesOf, isEffect, normalizationIn, regionsOf, settleEffect } from "./effects.mjs";
 import { download, Gone, readFile, tensorOf } from "./file.mjs";
 import { paint, paintContours, paletteOf } from "./heat.mjs";
 import { pressKey } from "./keys.mjs";
-import { choices, settle, varies } from "./maps.mjs";
+import { settle, varies } from "./maps.mjs";
 import { Pane } from "./pane.mjs";
 import { answerTo, selectedMap } from "./pane_maps.mjs";
 import { Pictures } from "./pictures.mjs";
@@ -18,7 +20,7 @@ import { SIDES, stateFrom } from "./state.mjs";
 import { small } from "./words.mjs";
 
 /** @import { ViewFile } from "./file.mjs" */
-/** @import { Place, View } from "./geometry.mjs" */
+/** @import { Box, Place, View } from "./geometry.mjs" */
 /** @import { Axis, Measure } from "./maps.mjs" */
 /** @import { PaneMap, PaneMaps } from "./pane_maps.mjs" */
 /** @import { Question, Side, State } from "./state.mjs" */
@@ -49,6 +51,8 @@ export class Viewer {
     this.result = null;
     /** @type {Question | null} */
     this.hovered = null;
+    /** @type {{side: Side, place: Place} | null} where the pointer reads a value */
+    this.pointed = null;
     this.pictures = new Pictures();
     /** @type {number | null} */
     this.frame = null;
@@ -57,6 +61,7 @@ export class Viewer {
     this.panes = { generated: this.makePane("generated"), reference: this.makePane("reference") };
     this.status = element("p", { class: "status", role: "status" });
     this.controls = new Controls(this);
+    this.pair = element("div", { class: "panes" }, this.panes.generated.root, this.panes.reference.root);
     this.body = this.makeBody();
     this.root = this.makeRoot();
     this.observer = new ResizeObserver(() => SIDES.forEach((side) => this.panes[side].layout()));
@@ -67,15 +72,14 @@ export class Viewer {
   /** @param {Side} side */
   makePane(side) {
     return new Pane(side, {
-      ask: (box) => this.change({ ask: { side, box } }),
+      ask: (box) => this.ask(side, box),
       hover: (place) => this.hover(side, place),
       view: (view) => this.change({ views: this.viewsWith(side, view) }),
     });
   }
 
   makeBody() {
-    const panes = element("div", { class: "panes" }, this.panes.generated.root, this.panes.reference.root);
-    return element("div", { class: "body", hidden: true }, this.controls.bar.root, panes, this.controls.root);
+    return element("div", { class: "body", hidden: true }, this.controls.bar.root, this.pair, this.controls.root);
   }
 
   makeRoot() {
@@ -157,6 +161,9 @@ export class Viewer {
     this.pictures.revoke();
     this.state = this.settled(this.state);
     this.body.hidden = false;
+    const alone = !file.header.references.length;
+    this.panes.reference.root.hidden = alone;
+    this.pair.classList.toggle("alone", alone);
     this.controls.offer();
     this.showPictures();
     this.draw();
@@ -188,8 +195,10 @@ export class Viewer {
    * @param {string} [changed] what of it was changed last
    */
   settled(state, changed) {
-    const file = this.opened;
-    const settled = settle(file.header, state, changed);
+    const { header } = this.opened;
+    const wanted = { ...state, normalization: normalizationIn(header, state) };
+    if (isEffect(wanted)) return settleEffect(header, wanted);
+    const settled = settle(header, wanted, changed);
     if (settled.measure && !this.measuresFor(settled).includes(settled.measure)) settled.measure = null;
     return settled;
   }
@@ -226,17 +235,29 @@ export class Viewer {
    */
   change(parts, lasting = true) {
     if (!this.file) return;
-    const wanted = { ...this.state, ...parts };
+    const before = this.state;
+    const wanted = { ...before, ...parts };
+    // Steps of effects are those in which they were measured: what another number means there is not the same.
+    if (isEffect(wanted) !== isEffect(before) && !("step" in parts)) wanted.step = null;
     this.state = this.settled(wanted, Object.keys(parts)[0]);
     this.hovered = null;
-    if (wanted.step !== null && wanted.head !== null && !this.file.header.joint.length) {
+    if (!isEffect(wanted) && wanted.step !== null && wanted.head !== null && !this.file.header.joint.length) {
       this.controls.flash(
         this.say("One head in one step did not fit into the viewer's file: the other is set to all."),
       );
     }
-    if ("item" in parts || "reference" in parts) this.showPictures();
+    if (before.item !== this.state.item || before.reference !== this.state.reference) this.showPictures();
     this.draw();
     if (lasting) this.page.keep(this.state);
+  }
+
+  /**
+   * Ask about a part, where there is another picture to answer.
+   * @param {Side} side
+   * @param {Box} box
+   */
+  ask(side, box) {
+    if (this.file?.header.references.length) this.change({ ask: { side, box } });
   }
 
   /**
@@ -244,11 +265,21 @@ export class Viewer {
    * @param {Place | null} place
    */
   hover(side, place) {
-    const { ask, item, reference } = this.state;
-    const answers = this.file && !ask && this.file.header.pairs[`${item}/${reference}`]?.length;
-    if (!answers && !this.hovered) return;
+    const reads = Boolean(this.file) && isEffect(this.state);
+    const answers = !this.state.ask && this.answers();
+    if (!answers && !this.hovered && !reads) return;
+    this.pointed = reads && place ? { side, place } : null;
     this.hovered = answers && place ? { side, box: [...place, ...place] } : null;
     this.draw();
+  }
+
+  /** Whether questions about a part have answers. */
+  answers() {
+    if (!this.file) return false;
+    const { header } = this.file;
+    const { item, reference } = this.state;
+    if (isEffect(this.state)) return Boolean(regionsOf(header, this.state)?.in_file);
+    return header.pairs[`${item}/${reference}`]?.length > 0;
   }
 
   /**
@@ -290,12 +321,14 @@ export class Viewer {
   paneMap(side) {
     const { question } = this;
     if (!question || question.side === side) return this.selectedMap(side);
-    return answerTo(question, this.scene, this.canvasOf(side));
+    const answer = isEffect(this.state) ? effectAnswer : answerTo;
+    return answer(question, this.scene, this.canvasOf(side));
   }
 
   /** @param {Side} side */
   selectedMap(side) {
-    return selectedMap(side, this.scene, this.canvasOf(side));
+    const selected = isEffect(this.state) ? selectedEffect : selectedMap;
+    return selected(side, this.scene, this.canvasOf(side));
   }
 
   get scene() {
@@ -315,8 +348,8 @@ export class Viewer {
    * @param {Side} side
    * @param {PaneMap} map
    */
-  drawPane(side, { title, detail, message, heat, patches }) {
-    const { state, question } = this;
+  drawPane(side, { title, detail, message, heat, patches, valueAt }) {
+    const { state, question, pointed } = this;
     const pane = this.panes[side];
     const table = this.colors(state.colormap);
     const draw = state.style === "contours" ? paintContours : paint;
@@ -327,8 +360,14 @@ export class Viewer {
       state.opacity,
     );
     pane.explain(table, heat && state.style !== "off" ? [small(heat.range.low), small(heat.range.high)] : null);
-    pane.mark(this.pictures.outlines[side], question?.side === side ? question.box : null, patches);
+    pane.mark(this.pictures.outlines[side], question?.side === side ? this.marked(question) : null, patches);
+    pane.read(pointed?.side === side && valueAt ? this.say("effect {0}", small(valueAt(pointed.place))) : "");
     pane.move(state.views[side]);
+  }
+
+  /** What of a picture is marked by a question. @param {Question} question */
+  marked(question) {
+    return isEffect(this.state) ? markedPart(question, this.scene) : question.box;
   }
 
   /** @param {string} name of a colormap; the first is used for one that the file does not have */
@@ -337,10 +376,10 @@ export class Viewer {
     return tensorOf(this.opened, "colormaps").data.subarray(768 * number, 768 * (number + 1));
   }
 
-  /** IMACS of the selection against the mask; null where there is no mask, or nothing to score. */
+  /** IMACS of the selection against the mask; null where there is no mask, or nothing to score, as in an effect. */
   score(map = this.selectedMap("generated")) {
     const { mask } = this.pictures;
-    return mask && map.heat ? imacs(map.heat.values, map.heat.own, mask) : null;
+    return mask && map.heat && !isEffect(this.state) ? imacs(map.heat.values, map.heat.own, mask) : null;
   }
 
   // Moving along an axis
@@ -352,7 +391,8 @@ export class Viewer {
    */
   moveAlong(axis, by) {
     if (!this.file) return;
-    const values = choices(this.file.header, this.state, axis);
+    const values = choicesOf(this.file.header, this.state, axis);
+    if (isEffect(this.state) && axis !== "step") return this.controls.flash(this.say(NO_AXIS));
     const now = this.state[axis];
     const at = now === null ? (by > 0 ? -1 : values.length) : values.indexOf(now);
     this.change({ [axis]: values[at + by] ?? null });
@@ -366,8 +406,8 @@ export class Viewer {
 
   advance() {
     if (!this.root.isConnected) return this.play(false);
-    const { steps } = this.opened.header;
-    return this.change({ step: ((this.state.step ?? -1) + 1) % steps.length }, false);
+    const steps = choicesOf(this.opened.header, this.state, "step").length;
+    return this.change({ step: ((this.state.step ?? -1) + 1) % steps }, false);
   }
 
   fullScreen() {

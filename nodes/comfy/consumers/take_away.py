@@ -84,11 +84,12 @@ class TakeAway(Consumer):
 
     def _in_region(self, group: TokenGroup, match: Located, keys: int, removed: RegionRemoval) -> Tensor:
         assert group.grid is not None
-        regions = regions_of(group.grid, removed.grid)
-        inside = regions == removed.number
-        chosen = inside if removed.cut == "taken away" else ~inside
-        chosen = chosen if group.cells is None else chosen[group.cells]
-        return match.columns(torch.arange(match.keys)[group.index][chosen], keys)
+        inside = regions_of(group.grid, removed.grid) == removed.number
+        inside = inside if group.cells is None else inside[group.cells]
+        region = match.columns(torch.arange(match.keys)[group.index][inside], keys)
+        if removed.cut == "taken away":
+            return region
+        return _without(_joined([columns_of([group], match, keys)]), region)  # and without what has no place
 
 
 def _is_text(match: Located, one: LocatedIn) -> bool:

@@ -3,9 +3,12 @@
 It is not among the mechanisms that a user can choose, and nothing of it is recorded.
 """
 
+import torch
+
 from ....i2am_core.attribution import Layer
-from ....i2am_core.tokens import Index, TokenGrid, TokenGroup
+from ....i2am_core.tokens import TokenGroup
 from ..located import CallSite, Chunk, Located, ModelCall, Skip
+from ..tags import columns_of, tagged
 from ..token_orders import sequence_of
 from ..token_orders.wan import OTHER_ROLES, role_of, video_grid
 from .base import NOT_THE_FEATURE_MAP, Mechanism
@@ -24,12 +27,13 @@ class TextTokens(Mechanism):
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         if "UNetModel" in call.family:
-            return _in_unet(site)
+            return _in_unet(site, chunk)
         if "WanModel" in call.family:
             role = role_of(site, call)
             if role != "text":
                 return Skip(OTHER_ROLES.get(role, "self-attention of the video"), absent=bool(role))
-            return _located(site, video_grid(call.x, call.denoiser.patch_size), slice(None), slice(0, site.keys))
+            layer = Layer(site.layer, video_grid(call.x, call.denoiser.patch_size), site.heads)
+            return Located(layer, slice(None), site.keys, (TokenGroup(NAME, slice(0, site.keys), site.keys),))
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):
             return sequence
@@ -39,16 +43,22 @@ class TextTokens(Mechanism):
         return sequence.located(site, (TokenGroup(NAME, text, len(text)),))
 
 
-def _in_unet(site: CallSite) -> Located | Skip:
+def _in_unet(site: CallSite, chunk: Chunk) -> Located | Skip:
     if site.role == "attn1":
         return Skip(NO_TEXT, absent=True)
     if site.role != "attn2" or site.changed:
         return Skip("cross-attention that another pack has changed: whether it holds the text is not known")
     if site.grid is None or site.grid.cells != site.queries:
         return Skip(NOT_THE_FEATURE_MAP.format(site.queries, site.grid))
-    return _located(site, site.grid, slice(None), slice(0, site.keys))
-
-
-def _located(site: CallSite, grid: TokenGrid, rows: Index, columns: slice) -> Located:
-    group = TokenGroup(NAME, columns, columns.stop - columns.start)
-    return Located(Layer(site.layer, grid, site.heads), rows, site.keys, (group,))
+    context = chunk.conditioning.get("cross_attn")
+    tokens = 0 if context is None else context.shape[1]
+    if tokens == 0 or site.keys % tokens:  # where it is shorter than others of the batch, ComfyUI repeats it
+        return Skip(f"cross-attention over {site.keys} tokens, where the conditioning has {tokens}")
+    text = torch.ones(tokens, dtype=torch.bool)
+    for group in tagged(chunk.conditioning):  # beside an adapter, the mechanism of those is not asked
+        text[columns_of(group)] = False
+    if not text.any():
+        return Skip(NO_TEXT, absent=True)
+    columns = text.nonzero().flatten()
+    layer = Layer(site.layer, site.grid, site.heads)
+    return Located(layer, slice(None), tokens, (TokenGroup(NAME, columns, len(columns)),))

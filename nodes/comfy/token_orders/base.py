@@ -48,7 +48,7 @@ class Sequence:
     text: slice  # the conditioning's own tokens among the columns; empty where they are elsewhere
     references: tuple[TokenGroup, ...] = ()  # reference latents among the columns
     styles: tuple[TokenGroup, ...] = ()  # tokens that USO puts before the text
-    other_text: tuple[slice, ...] = ()  # tokens of the text by further text encoders
+    other_text: tuple[slice, ...] = ()  # tokens of the text by further text encoders, and of its padding
 
     @property
     def all_text(self) -> Tensor:

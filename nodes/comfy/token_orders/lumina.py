@@ -19,8 +19,8 @@ class Lumina(TokenOrder):
         multiple = getattr(call.denoiser, "pad_tokens_multiple", None) or 1
         text, padded = (-(-count // multiple) * multiple for count in (call.text, grid.cells))
         if site.queries == site.keys == text + padded:
-            picture = slice(text, text + grid.cells)
-            return Sequence(site.layer, grid, picture, picture, slice(0, call.text))
+            picture, padding = slice(text, text + grid.cells), slice(call.text, text)  # the refiner fills it with text
+            return Sequence(site.layer, grid, picture, picture, slice(0, call.text), other_text=(padding,))
         if site.queries == site.keys and site.keys in (text, padded):
             return Skip(REFINER, absent=True)
         return other_lengths(site, text=text, the_picture=padded)

@@ -93,3 +93,16 @@ def test_every_layout_and_mask(name, function, mask, boolean, four_axes):
     output = output.transpose(1, 2).flatten(2) if four_axes else output
     expected = attention(logits, v, by_hand(steering))
     torch.testing.assert_close(output.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", STEERINGS)
+def test_values_whose_heads_are_apart(name):
+    """Stable Diffusion 3 has queries and keys ``[B, N, H * D]``, and values ``[B, K, H, D]``."""
+    g = torch.Generator().manual_seed(3)
+    q, k, v = (torch.randn(B, H, n, D, generator=g) for n in (N, K, K))
+    joined = (x.transpose(1, 2).flatten(2) for x in (q, k))
+    steering = STEERINGS[name]
+    kernel = kernel_of(kernels.attention_pytorch)
+    output = Arguments(kernel, (*joined, v.transpose(1, 2), H), {}, steering=Steering(steering)).run()
+    logits = q.double() @ k.double().transpose(-1, -2) * D**-0.5
+    torch.testing.assert_close(output.double(), attention(logits, v, by_hand(steering)), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,466 @@
+"""Measure I2AM Effect on held-out scenes of the demo model: does it say what a reference really changed?
+
+    scripts/demo --effect
+
+Effect is measured within one run. What it is held against is the finished picture of *whole* runs: without the
+reference, without one of 16 regions of it, with only this region left, with the region's pixels painted over, with
+another reference, from another noise. Prints Markdown tables: the Spearman correlation in each scene, as the mean over
+scenes; brackets are 95 % of a bootstrap over scenes. Beside Effect stand the maps of attention of the same run, and
+where the object is.
+"""
+
+# ComfyUI's own nodes have no types.
+# mypy: allow-untyped-calls
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import cpu  # noqa: F401  (must come before ComfyUI's other modules)
+
+import comfy.sample  # isort: skip
+from comfy.model_patcher import ModelPatcher
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from ..i2am_core import (
+    CUTS,
+    Attribution,
+    Cut,
+    MapKind,
+    Row,
+    Selection,
+    TokenGrid,
+    colorize,
+    contact_sheet,
+    effect_maps,
+    heat,
+    imacs,
+    maps,
+    overlay,
+    regions_of,
+)
+from ..i2am_core.effect import Removal
+from ..i2am_core.recording.effects import RegionRemoval
+from ..nodes.comfy import handle
+from ..nodes.comfy.captured import capture_with
+from ..nodes.comfy.consumer_watch import ConsumerWatch
+from ..nodes.comfy.consumers.take_away import TakeAway
+from ..nodes.comfy.measured import Settings, effect_with
+from ..nodes.comfy.run import watched
+from ..nodes.steer import I2AMSteer
+from . import data, steer
+from .evaluate import SAMPLER, SCENES, SCHEDULER
+from .model import WEIGHTS, load
+from .nodes import DemoReference
+from .steer import bracketed, table
+
+STEPS = 10
+BATCH = 8  # scenes that are sampled together
+PER_SIDE = 4  # regions of the reference
+REGIONS = TokenGrid(PER_SIDE, PER_SIDE)
+REGION_SCENES = 16  # of the scenes, for which whole runs are made without each region
+HOLDS = 0.1  # of a region's pixels that show the object, where the region holds it
+MUTED = 0.25
+OTHER_NOISE = 1  # added to the seed
+RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One way to paint the scenes: with which reference, from which noise, and what is taken away in all steps."""
+
+    reference: str = "own"
+    removed: Removal | RegionRemoval | None = None
+    noise: int = 0  # added to the seed
+
+    @property
+    def key(self) -> str:
+        """A name for a file."""
+        removed = self.removed
+        what = f"without {removed.owner}" if isinstance(removed, Removal) else "plain"
+        if isinstance(removed, RegionRemoval):
+            what = f"{removed.number} {removed.cut}"
+        return f"{self.reference}, {what}, noise {self.noise}"
+
+
+PLAIN = Trial()
+WITHOUT = Trial(removed=Removal(0, 0))
+
+
+class Study(steer.Study):
+    """Held-out scenes, what the demo model paints in them, and what I2AM Effect measured meanwhile.
+
+    ``cache`` is a folder for results: a run that was interrupted goes on from there. It has to be emptied where the
+    code has changed.
+    """
+
+    def __init__(
+        self, count: int = SCENES, steps: int = STEPS, seed: int = 1, cache: Path | None = None,
+        weights: Path = WEIGHTS, first: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(count, steps, seed, cache)
+        self.model, _, self.encoder = load(weights)
+        self.cache = None if self.cache is None else self.cache / weights.stem
+        self.conditionings = {"own": self._encoded("own")}
+        self.in_mask = F.avg_pool2d(self.scenes.mask, data.PATCH).flatten(1) > 0.5  # [B, cells]
+        # Every part of this order is spread over all objects, so that tables of the first few scenes are, too.
+        self.order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:first]
+
+    def pictures(self, trial: Trial, count: int | None = None) -> Tensor:
+        """Of the first ``count`` scenes in ``order``, the finished pictures ``[count, 3, IMAGE, IMAGE]``."""
+        if trial == PLAIN:  # that of the run which was measured: a test says that it is the same to the bit
+            return self.measured()["image"][:count]
+        parts = [
+            self._cached(f"{trial.key} {n}", lambda part=part: {"image": self._painted_in(trial, part)})["image"]
+            for n, part in enumerate(self.order[:count].split(BATCH))
+        ]
+        return torch.cat(parts)
+
+    def measured(self, reference: str = "own", strength: float = 1.0) -> dict[str, Tensor]:
+        """Of all scenes in ``order``, what one run of each gave (see ``_measured_in``)."""
+        parts = [
+            self._cached(
+                f"measured, {reference} {strength:g} {n}",
+                lambda part=part: self._measured_in(reference, strength, part),
+            )
+            for n, part in enumerate(self.order.split(BATCH))
+        ]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def run(self, model: ModelPatcher, reference: str, part: Tensor, noise: int = 0) -> Tensor:
+        """Latents of the scenes ``part``, by the stock sampler."""
+        ((tokens, about),) = self._conditioning(reference)
+        tokens = tokens[part]
+        seed = self.seed + noise
+        start = comfy.sample.prepare_noise(self.latent, seed)
+        with torch.inference_mode():
+            samples: Tensor = comfy.sample.sample(
+                model, start[part], self.steps, 1.0, SAMPLER, SCHEDULER, [[tokens, about]],
+                [[torch.zeros_like(tokens), {}]], self.latent[part], noise_mask=self.scenes.mask[part], seed=seed,
+                disable_pbar=True,
+            )  # fmt: skip
+        return samples
+
+    def attribution(self, reference: str, strength: float, part: Tensor, regions: int) -> tuple[Tensor, Attribution]:
+        """Latents of the scenes ``part``, and what was captured and measured meanwhile."""
+        model, capture = self.model, handle.Capture(handle.Settings("auto", "positive", "off", 2**32))
+        if strength != 1:
+            (model,) = I2AMSteer.execute(model, **(steer.UNSTEERED | {"strength": strength})).args
+        model = effect_with(capture_with(model, capture), Settings(regions=regions, cuts=CUTS))
+        samples = self.run(model, reference, part)
+        return samples, capture.find(samples)
+
+    def _painted_in(self, trial: Trial, part: Tensor) -> Tensor:
+        model, removed = self.model, trial.removed
+        if removed is not None:
+            model = watched(model, ConsumerWatch(lambda: [TakeAway(removed, lambda _: 0)], acts=True))
+        return data.to_image(self.run(model, trial.reference, part, trial.noise))
+
+    def _measured_in(self, reference: str, strength: float, part: Tensor) -> dict[str, Tensor]:
+        """Effects ``[B, measured steps, cells]``, of regions by cut ``[B, regions, cells]``, maps of attention."""
+        samples, attribution = self.attribution(
+            reference, strength, part, PER_SIDE if (reference, strength) == ("own", 1.0) else 0
+        )
+        effects = attribution.effects
+        assert effects is not None
+        assert not effects.unmeasured
+        steps = effects.steps(0)
+        items = range(attribution.items)
+        result = {
+            "image": data.to_image(samples),
+            "steps": torch.tensor([steps] * len(part)),
+            "effect": torch.stack([effects.maps[Removal(step, 0)] for step in steps], 1),
+            "floor": effects.floor,
+            "imacs": torch.tensor(
+                [imacs(_map(attribution, "r2g_paper", n), self.scenes.mask[part][n, 0]) for n in items]
+            ),
+        }
+        for key in ("r2g_paper", "r2g_share", "g2r_paper"):
+            result[key] = torch.stack([_map(attribution, key, n) for n in items])
+        return result | {cut: x.values for (_, cut), x in effects.regions.items()}
+
+    def _cached(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        path = None if self.cache is None else self.cache / (re.sub(r"[^\w.,=-]+", "_", name) + ".safetensors")
+        if path is not None and path.exists():
+            return load_file(path)
+        result = {key: value.contiguous() for key, value in make().items()}
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(result, path.with_suffix(".part"))
+            path.with_suffix(".part").rename(path)
+        return result
+
+    def _conditioning(self, reference: str) -> steer.Conditioning:
+        if reference not in self.conditionings:
+            self.conditionings[reference] = self._encoded(reference)
+        return self.conditionings[reference]
+
+    def _encoded(self, reference: str) -> steer.Conditioning:
+        images = reference_images(self.scenes, reference)
+        return DemoReference.execute(self.encoder, images.movedim(1, -1)).args[0]
+
+    # What is held against each other, all in the scenes of ``order``
+
+    def change(self, one: Tensor, other: Tensor) -> Tensor:
+        """What pictures differ by in each cell: ``[n, cells]``."""
+        return F.avg_pool2d((one - other).square().mean(1, keepdim=True), data.PATCH).sqrt().flatten(1)
+
+    def change_by_region(self, trials: Sequence[Trial], count: int, against: Trial = PLAIN) -> Tensor:
+        """What the picture of each differs by in the mask from that of another trial: ``[count, regions]``."""
+        other, where = self.pictures(against, count), self.scenes.mask[self.order[:count]]
+        return torch.stack([self.distance(self.pictures(trial, count), other, where) for trial in trials], 1)
+
+    def in_mask_of(self, values: Tensor) -> Tensor:
+        """The root mean square in the mask, of effects ``[n, ..., cells]``."""
+        inside = self.in_mask[self.order[: len(values)]].float()
+        inside = inside.view(len(values), *[1] * (values.ndim - 2), -1)
+        return ((values.square() * inside).sum(-1) / inside.sum(-1)).sqrt()
+
+
+def _map(attribution: Attribution, key: str, item: int) -> Tensor:
+    """A unified map of attention ``[h, w]``, on the grid of the latent; G2R is of the mask."""
+    return maps(attribution, MapKind.parse(key), selection=Selection(item=item)).values[0]
+
+
+def reference_images(scenes: data.Scenes, name: str) -> Tensor:
+    """Images ``[B, 3, IMAGE, IMAGE]``: the scene's own, another's, blank, noise, or the own with a region painted over.
+
+    A region is painted over with the 'background', or with its own 'mean' colour: 'background 5'.
+    """
+    own = scenes.reference
+    if name == "own":
+        return own
+    if name == "other":
+        return own.roll(len(own) // 2, 0)  # far off, since neighbours look alike
+    if name == "blank":
+        return torch.full_like(own, 0.5)
+    if name == "noise":
+        return torch.rand(own.shape, generator=torch.Generator().manual_seed(0))
+    how, number = name.split()
+    grid = regions_of(TokenGrid(data.GRID, data.GRID), REGIONS).view(data.GRID, data.GRID)
+    inside = F.interpolate((grid == int(number)).float()[None, None], scale_factor=data.PATCH)
+    mean = (own * inside).sum((2, 3), keepdim=True) / inside.sum()
+    return torch.where(inside > 0, background(own) if how == "background" else mean, own)
+
+
+def background(images: Tensor) -> Tensor:
+    """The field of colour that an object lies on: it follows from its corners, where no object is."""
+    return F.interpolate(images[:, :, :: data.IMAGE - 1, :: data.IMAGE - 1], images.shape[2:], mode="bilinear",
+                         align_corners=True)  # fmt: skip
+
+
+# Numbers
+
+
+def spearman(one: Tensor, other: Tensor, where: Tensor | None = None) -> Tensor:
+    """Of each row of ``[n, values]``, over its values ``where`` (None: all): ``[n]``. 0 where all are equal."""
+    where = torch.ones_like(one, dtype=torch.bool) if where is None else where
+    return torch.tensor([_spearman(a[w], b[w]) for a, b, w in zip(one, other, where, strict=True)])
+
+
+def _spearman(one: Tensor, other: Tensor) -> float:
+    a, b = (ranks(x) - ranks(x).mean() for x in (one, other))
+    both = a.norm() * b.norm()
+    return float(a @ b / both) if both > 0 else 0.0
+
+
+def ranks(values: Tensor) -> Tensor:
+    """Of values ``[n]``, in float64; equal ones share the mean of their ranks."""
+    _, place, count = values.unique(return_inverse=True, return_counts=True)
+    last = count.cumsum(0).double()
+    return (last - (count.double() - 1) / 2)[place]
+
+
+def auc(good: Tensor, bad: Tensor) -> float:
+    """How often a good one is above a bad one: 0.5 is chance."""
+    higher = (good[:, None] > bad).double() + (good[:, None] == bad).double() / 2
+    return float(higher.mean())
+
+
+def bracketed_auc(good: Tensor, bad: Tensor) -> str:
+    """With 95 % of those of as many scenes that are drawn from them."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(len(good), (RESAMPLES // 4, len(good)), generator=generator)
+    low, high = torch.tensor([auc(good[n], bad[n]) for n in drawn]).quantile(torch.tensor([0.025, 0.975])).tolist()
+    return f"{auc(good, bad):.2f} [{low:.2f}, {high:.2f}]"
+
+
+# The tables
+
+
+def where_the_picture_changes(study: Study) -> str:
+    """Maps on the picture against what whole runs change, over the positions in the mask."""
+    own = study.measured()
+    plain, inside = own["image"], study.in_mask[study.order]
+    cover = F.avg_pool2d(study.scenes.object_mask, data.PATCH).flatten(1)[study.order]
+    other_noise = [study.pictures(Trial(removed=x, noise=OTHER_NOISE)) for x in (None, Removal(0, 0))]
+    changes = {
+        "without the reference": study.change(study.pictures(WITHOUT), plain),
+        "the same, from other noise": study.change(*other_noise),
+        "a blank one in its place": study.change(study.measured("blank")["image"], plain),
+        "another one in its place": study.change(study.measured("other")["image"], plain),
+    }
+    steps = own["steps"][0].tolist()
+    candidates = {
+        f"Effect, steps {', '.join(map(str, steps))} of {study.steps}": own["effect"].mean(1),
+        f"Effect, step {steps[0]} alone": own["effect"][:, 0],
+        f"Effect, step {steps[-1]} alone": own["effect"][:, -1],
+        "R2G of the paper": own["r2g_paper"].flatten(1),
+        "R2G by share": own["r2g_share"].flatten(1),
+        "where the object is, in the truth": cover,
+    }
+    rows = [
+        [name, *(bracketed(spearman(values, x, inside), 2) for x in changes.values())]
+        for name, values in candidates.items()
+    ]
+    flat = own["r2g_share"].flatten(1)
+    return "\n\n".join(
+        [
+            "### Where the picture changes: positions in the mask, Spearman",
+            table(["map on the picture", *changes], rows),
+            f"{len(study.order)} scenes. Share says nothing here: the reference is all there is to look at, and its "
+            f"share is {flat.min():.3f} to {flat.max():.3f}.",
+        ]
+    )
+
+
+def what_of_the_reference_counts(study: Study, count: int = REGION_SCENES) -> str:
+    """Maps on the reference, by region, against what whole runs without the region change in the mask."""
+    count = min(count, len(study.order))
+    own = {name: values[:count] for name, values in study.measured().items()}
+    cover = _by_region(study.scenes.reference_object_mask[study.order[:count]])
+    numbers = range(REGIONS.cells)
+    changes = {
+        "without the region": study.change_by_region([_without(n, "taken away") for n in numbers], count),
+        "only it, against none": study.change_by_region(
+            [_without(n, "only this left") for n in numbers], count, against=WITHOUT
+        ),
+        "background over it": study.change_by_region([Trial(f"background {n}") for n in numbers], count),
+        "its mean colour over it": study.change_by_region([Trial(f"mean {n}") for n in numbers], count),
+    }
+    candidates = {
+        "Effect, taken away": study.in_mask_of(own["taken away"]),
+        "Effect, only this left": study.in_mask_of(own["only this left"]),
+        "G2R of the paper": _by_region(own["g2r_paper"][:, None]),
+        "the object's part of it": cover,
+    }
+    holds = cover > HOLDS
+    written = ["### What of the reference counts: 16 regions, Spearman"]
+    for where, title in ((None, "All 16:"), (holds, "Among those that hold the object:")):
+        rows = [
+            [name, *(bracketed(spearman(values, x, where), 2) for x in changes.values())]
+            for name, values in candidates.items()
+        ]
+        written += [title, table(["of each region", *changes], rows)]
+    written.append(
+        f"{count} scenes. Effect was measured in step 0 alone, the runs were changed in all {study.steps} steps. "
+        f"{holds.sum(1).float().mean():.1f} regions hold the object: a tenth of the region or more."
+    )
+    return "\n\n".join(written)
+
+
+def strength_of_references(study: Study) -> str:
+    """The strength of an effect in the mask: of the right reference, and of references that have little to give."""
+    references = {
+        "the right one": ("own", 1.0),
+        "blank": ("blank", 1.0),
+        "noise": ("noise", 1.0),
+        f"the right one, muted to {MUTED:g}": ("own", MUTED),
+        "that of another scene": ("other", 1.0),
+    }
+    results = {name: study.measured(*which) for name, which in references.items()}
+    scores = {name: study.in_mask_of(x["effect"]) for name, x in results.items()}
+    good, good_imacs = scores["the right one"], results["the right one"]["imacs"]
+    rows = []
+    for name, x in scores.items():
+        row = [name, bracketed(x.mean(1), 2)]
+        if name == "the right one":
+            row += ["", "", bracketed(good_imacs, 2), ""]
+        else:
+            other = results[name]["imacs"]
+            row += [bracketed_auc(good.mean(1), x.mean(1)), bracketed_auc(good[:, 0], x[:, 0])]
+            row += [bracketed(other, 2), bracketed_auc(good_imacs, other)]
+        rows.append(row)
+    heads = ["reference", "strength in the mask", "right one above it, AUC", "step 0 alone, AUC", "IMACS, R2G",
+             "right one above it, AUC"]  # fmt: skip
+    return "\n\n".join(
+        [
+            "### Does the strength tell a good reference from one that says nothing?",
+            table(heads, rows),
+            f"{len(study.order)} scenes.",
+        ]
+    )
+
+
+def _without(number: int, cut: Cut) -> Trial:
+    return Trial(removed=RegionRemoval(0, "everything", 0, cut, REGIONS, number))
+
+
+def _by_region(values: Tensor) -> Tensor:
+    """The mean in each region, of values on the reference ``[n, 1, h, w]``: ``[n, regions]``."""
+    return F.adaptive_avg_pool2d(values, PER_SIDE).flatten(1)
+
+
+TABLES = [where_the_picture_changes, strength_of_references, what_of_the_reference_counts]
+
+
+# The picture
+
+
+def draw(study: Study, path: Path, scene: int) -> None:
+    """One scene: what goes in, what comes out, what would without the reference, and both maps of the effect."""
+    samples, attribution = study.attribution("own", 1.0, torch.tensor([scene]), PER_SIDE)
+    scenes, result, effects = study.scenes, data.to_image(samples)[0], attribution.effects
+    assert effects is not None
+    with_, without = (data.to_image(effects.predictions[0, owner])[0] for owner in (None, 0))
+    on_picture, on_reference = (effect_maps(attribution, direction).values[0] for direction in ("r2g", "g2r"))
+    reference = scenes.reference[scene]
+    regions = on_reference.repeat_interleave(data.GRID // PER_SIDE, 0).repeat_interleave(data.GRID // PER_SIDE, 1)
+    pictures = {
+        "scene": scenes.masked_image[scene],
+        "reference": reference,
+        "painted": result,
+        "as seen from step 0": with_,
+        "the same, without it": without,
+        "Effect on the picture": _overlaid(result, on_picture),
+        "Effect of its regions": _overlaid(reference, regions),
+    }
+    images = [Image.fromarray((x.movedim(0, -1) * 255).round().byte().numpy()) for x in pictures.values()]
+    images = [x.resize((4 * data.IMAGE, 4 * data.IMAGE), Image.Resampling.NEAREST) for x in images]
+    contact_sheet([Row("What the reference caused", images, list(pictures))], path)
+
+
+def _overlaid(image: Tensor, values: Tensor) -> Tensor:
+    colors = colorize(heat(values[None], (data.IMAGE, data.IMAGE)))
+    return overlay(image.movedim(0, -1)[None], colors)[0].movedim(-1, 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", type=int, default=SCENES)
+    parser.add_argument("--first", type=int, help="make the tables of the first of them alone, in an order by chance")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--cache", type=Path, help="a folder from which an interrupted run goes on")
+    parser.add_argument("--picture", type=Path, help="draw this file instead")
+    parser.add_argument("--scene", type=int, default=50, help="that is drawn")
+    a = parser.parse_args()
+    study = Study(a.scenes, a.steps, cache=a.cache, weights=a.weights, first=a.first)
+    if a.picture is not None:
+        draw(study, a.picture, a.scene)
+        return
+    for make in TABLES:
+        sys.stdout.write(make(study) + "\n\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,312 @@
+/** What effects a file has, and what they say of a selection: `i2am_core/showing/view_effects.py`. */
+
+import { tensorOf } from "./file.mjs";
+import { cellsOf } from "./geometry.mjs";
+import { restore } from "./heat.mjs";
+import { choices, mapIn, referenceOf } from "./maps.mjs";
+import { CUTS, ROUTES } from "./state.mjs";
+
+/** @import { ViewFile } from "./file.mjs" */
+/** @import { Box } from "./geometry.mjs" */
+/** @import { Header, HeaderEffect, HeaderEffects, HeaderRegions } from "./header.d.ts" */
+/** @import { Axis, MapRow } from "./maps.mjs" */
+/** @import { Cut, Route, Side, State } from "./state.mjs" */
+
+/** @typedef {HeaderEffect["owner"]} Owner the number of a reference, or what else was taken away */
+/** @typedef {HeaderEffect["certainty"][number][number]} Certainty */
+/** @typedef {HeaderEffects["measures"][number]} EffectMeasure */
+
+/** What was measured of a run without effects: nothing. @type {HeaderEffects} */
+const NOTHING = { maps: [], regions: [], measures: [], unmeasured: {} };
+const [ROUGH, TOO_SMALL] = [10, 3]; // noise floors: `i2am_core/effect.py`
+
+/** @param {Pick<State, "normalization">} state */
+export const isEffect = ({ normalization }) => normalization === "effect";
+
+/** @param {Header} header */
+export const effectsOf = (header) => header.effects ?? NOTHING;
+
+/** Whether any attention was captured. @param {Header} header */
+export const hasAttention = (header) => header.references.some(({ layers }) => layers.length);
+
+/** What was taken away, each once. @param {Header} header @returns {Owner[]} */
+export const ownersOf = (header) => [...new Set(effectsOf(header).maps.map(({ owner }) => owner))];
+
+/** @param {Pick<State, "reference" | "owner">} state @returns {Owner} */
+export const ownerOf = ({ reference, owner }) => owner ?? reference;
+
+/** By which routes something was taken away. @param {Header} header @param {Owner} owner @returns {Route[]} */
+export function routesOf(header, owner) {
+  return ROUTES.filter((route) => effectsOf(header).maps.some((one) => one.owner === owner && one.route === route));
+}
+
+/** How the parts of what is selected were taken away. @param {Header} header @param {State} state @returns {Cut[]} */
+export function cutsOf(header, { reference, owner }) {
+  const measured = effectsOf(header).regions.filter((one) => owner === null && one.reference === reference);
+  return CUTS.filter((cut) => measured.some((one) => one.cut === cut));
+}
+
+/**
+ * The effect that is selected; none where nothing was measured.
+ * @param {Header} header
+ * @param {State} state
+ */
+export function effectOf(header, state) {
+  const owner = ownerOf(state);
+  return effectsOf(header).maps.find((one) => one.owner === owner && one.route === state.route);
+}
+
+/**
+ * The regions of the selected reference; none where they were not measured.
+ * @param {Header} header
+ * @param {State} state
+ */
+export function regionsOf(header, { reference, owner, cut }) {
+  return effectsOf(header).regions.find((one) => owner === null && one.reference === reference && one.cut === cut);
+}
+
+/**
+ * What an axis offers. Effects have neither layers nor heads, and only the steps in which they were measured.
+ * @param {Header} header
+ * @param {State} state
+ * @param {Axis} axis
+ */
+export function choicesOf(header, state, axis) {
+  if (!isEffect(state)) return choices(header, state, axis);
+  return axis === "step" ? (effectOf(header, state)?.steps ?? []).map((_, number) => number) : [];
+}
+
+/**
+ * A state whose effect exists in this file, as near as possible to the one wanted.
+ * @param {Header} header
+ * @param {State} wanted
+ * @returns {State}
+ */
+export function settleEffect(header, wanted) {
+  const owners = ownersOf(header);
+  const owner = owners.includes(ownerOf(wanted)) ? ownerOf(wanted) : owners[0];
+  const ofReference = typeof owner === "number";
+  const last = Math.max(0, header.references.length - 1);
+  /** @type {State} */
+  const state = {
+    ...wanted,
+    item: within(wanted.item, header.items.length - 1),
+    reference: ofReference ? owner : within(wanted.reference, last),
+    owner: ofReference ? null : owner,
+  };
+  const [routes, cuts] = [routesOf(header, owner), cutsOf(header, state)];
+  if (!routes.includes(state.route)) state.route = routes[0];
+  if (cuts.length && !cuts.includes(state.cut)) state.cut = cuts[0];
+  const steps = choicesOf(header, state, "step").length;
+  return { ...state, step: state.step === null ? null : within(state.step, steps - 1) };
+}
+
+/** @param {number} value @param {number} last */
+const within = (value, last) => Math.max(0, Math.min(last, Math.round(value) || 0));
+
+/**
+ * What maps a state shows in this file: effects are first only where there is no attention.
+ * @param {Header} header
+ * @param {State} state
+ * @returns {State["normalization"]}
+ */
+export function normalizationIn(header, { normalization }) {
+  const measured = effectsOf(header).maps.length > 0;
+  if (normalization === "effect" && !measured) return "paper";
+  return measured && !hasAttention(header) ? "effect" : normalization;
+}
+
+/** @param {State} state */
+const place = ({ item, reference, owner, route }) => `${item}/${owner ?? reference}/${route}`;
+
+/** @param {State} state */
+const row = ({ step }) => (step === null ? 0 : 1 + step);
+
+/**
+ * @param {ViewFile} file
+ * @param {State} state
+ * @returns {MapRow | null}
+ */
+export function effectMap(file, state) {
+  const maps = file.tensors.get(`effects/${place(state)}`);
+  return maps ? mapIn(maps, tensorOf(file, `effect_range/${place(state)}`), row(state)) : null;
+}
+
+/**
+ * The largest value over all measured steps: what a scale for comparing them ends with.
+ * @param {ViewFile} file
+ * @param {State} state
+ */
+export function largestOverSteps(file, state) {
+  const maps = choicesOf(file.header, state, "step").map((step) => effectMap(file, { ...state, step }));
+  return Math.max(0, ...maps.map((map) => map?.high ?? 0));
+}
+
+/**
+ * @param {ViewFile} file
+ * @param {State} state
+ * @param {EffectMeasure} measure
+ */
+export function effectMeasure({ header, tensors }, state, measure) {
+  const measures = tensors.get(`effect_measures/${place(state)}`);
+  if (!measures) return NaN;
+  return measures.data[effectsOf(header).measures.indexOf(measure) * measures.shape[1] + row(state)];
+}
+
+/**
+ * @param {Header} header
+ * @param {State} state
+ * @returns {Certainty}
+ */
+export function certaintyOf(header, state) {
+  return effectOf(header, state)?.certainty[state.item][row(state)] ?? "none";
+}
+
+/**
+ * How an effect compares with the noise floor, both root mean squares of the same positions.
+ * @param {number} strength
+ * @param {number} floor
+ * @returns {Certainty}
+ */
+export function certaintyFor(strength, floor) {
+  if (strength === 0) return "none";
+  if (strength < TOO_SMALL * floor) return "too small to measure";
+  return strength < ROUGH * floor ? "rough" : "measured";
+}
+
+/**
+ * Why regions do not answer: "regions" (none were measured), "owner" (not a reference) or "left out" (of the file).
+ * @typedef {"regions" | "owner" | "left out"} NoRegions
+ */
+
+/**
+ * Values with the strength and noise floor by which they are judged. Those of regions are row by row.
+ * @typedef {{values: Float32Array, height: number, width: number, strength: number, floor: number}} Effect
+ */
+
+/**
+ * How much each region of the selected reference changed the picture in its scope.
+ * @param {ViewFile} file
+ * @param {State} state
+ * @returns {Effect | {missing: NoRegions}}
+ */
+export function regionStrengths(file, state) {
+  const regions = regionsOf(file.header, state);
+  if (!regions) return { missing: state.owner === null ? "regions" : "owner" };
+  const { item, reference, cut } = state;
+  const values = Float32Array.from(tensorOf(file, `region_strengths/${item}/${reference}/${cut}`).data);
+  const [height, width] = regions.grid;
+  const floor = effectMeasure(file, { ...state, route: regions.route, step: null }, "floor");
+  return { values, height, width, strength: Math.max(...values), floor };
+}
+
+/**
+ * Which regions of the reference changed the part of the picture in a box, or where the part of the reference in it changed
+ * the picture: `specific_effect` of `i2am_core/reading/effect.py`. A click on the reference is on a whole region.
+ * @param {ViewFile} file
+ * @param {State} state
+ * @param {Side} side where the box is
+ * @param {Box} box from 0 to 1
+ * @returns {Effect | {missing: NoRegions}}
+ */
+export function specificEffect(file, state, side, box) {
+  const regions = regionsOf(file.header, state);
+  if (!regions) return { missing: state.owner === null ? "regions" : "owner" };
+  if (!regions.in_file) return { missing: "left out" };
+  const { item, reference, cut } = state;
+  const maps = tensorOf(file, `regions/${item}/${reference}/${cut}`);
+  const ranges = tensorOf(file, `region_range/${item}/${reference}/${cut}`);
+  const floor = tensorOf(file, `effect_floor/${item}`).data;
+  /** @param {number} region */
+  const effect = (region) => restore(mapIn(maps, ranges, region) ?? { levels: [], low: 0, high: 0 });
+  if (side === "reference")
+    return onPicture(file.header, coverOf(regionEdges(file.header, regions), box), effect, floor);
+  const cells = cellsOf(box, file.header.grid);
+  const [height, width] = regions.grid;
+  const values = Float32Array.from({ length: height * width }, (_, region) => rmsOf(effect(region), cells));
+  return { values, height, width, strength: Math.max(...values), floor: rmsOf(floor, cells) };
+}
+
+/**
+ * @param {Header} header
+ * @param {[region: number, weight: number][]} chosen
+ * @param {(region: number) => Float32Array} effect
+ * @param {ArrayLike<number>} floor
+ * @returns {Effect}
+ */
+function onPicture({ grid: [height, width] }, chosen, effect, floor) {
+  const values = new Float32Array(height * width);
+  for (const [region, weight] of chosen) {
+    effect(region).forEach((value, cell) => (values[cell] += weight * value ** 2));
+  }
+  values.forEach((sum, cell) => (values[cell] = Math.sqrt(sum)));
+  return { values, height, width, strength: rmsOf(values), floor: rmsOf(floor) };
+}
+
+/**
+ * The root mean square of some cells, or of all.
+ * @param {ArrayLike<number>} values
+ * @param {number[]} [cells]
+ */
+function rmsOf(values, cells) {
+  const chosen = cells ? cells.map((cell) => values[cell]) : Array.from(values);
+  return Math.sqrt(chosen.reduce((sum, value) => sum + value ** 2, 0) / chosen.length);
+}
+
+/**
+ * Where the rows and columns of regions begin and end, from 0 to 1: each has whole tokens of the reference.
+ * @param {Header} header
+ * @param {Pick<HeaderRegions, "reference" | "grid">} regions
+ * @returns {[rows: number[], columns: number[]]}
+ */
+export function regionEdges(header, { reference, grid }) {
+  const tokens = referenceOf(header, reference).grid ?? grid;
+  const [rows, columns] = grid.map((count, axis) =>
+    Array.from({ length: count + 1 }, (_, edge) => Math.ceil((edge * tokens[axis]) / count) / tokens[axis]),
+  );
+  return [rows, columns];
+}
+
+/**
+ * The regions that a box covers, and how much of each. A click is a box without size.
+ * @param {[rows: number[], columns: number[]]} edges
+ * @param {Box} box
+ */
+function coverOf([rows, columns], [left, top, right, bottom]) {
+  if (left === right && top === bottom) {
+    /** @type {[region: number, weight: number][]} */
+    const clicked = [[regionAt(rows, top) * (columns.length - 1) + regionAt(columns, left), 1]];
+    return clicked;
+  }
+  /** @type {[region: number, weight: number][]} */
+  const chosen = [];
+  for (let y = 0; y + 1 < rows.length; y++) {
+    for (let x = 0; x + 1 < columns.length; x++) {
+      const weight = overlap(rows, y, top, bottom) * overlap(columns, x, left, right);
+      if (weight > 0) chosen.push([y * (columns.length - 1) + x, weight]);
+    }
+  }
+  return chosen;
+}
+
+/**
+ * The number of the region at a place of one axis.
+ * @param {number[]} edges
+ * @param {number} at
+ */
+export function regionAt(edges, at) {
+  const beyond = edges.findIndex((edge) => edge > at);
+  return (beyond < 0 ? edges.length - 1 : beyond) - 1;
+}
+
+/**
+ * How much of a region lies between two places of one axis.
+ * @param {number[]} edges
+ * @param {number} region
+ * @param {number} low
+ * @param {number} high
+ */
+function overlap(edges, region, low, high) {
+  const [start, end] = [edges[region], edges[region + 1]];
+  return Math.max(0, Math.min(end, high) - Math.max(start, low)) / (end - start);
+}
