@@ -315,7 +315,6 @@ def where_the_picture_changes(study: Study) -> str:
         f"Effect, step {steps[0]} alone": own["effect"][:, 0],
         f"Effect, step {steps[-1]} alone": own["effect"][:, -1],
         "R2G of the paper": own["r2g_paper"].flatten(1),
-        "R2G by share": own["r2g_share"].flatten(1),
         "where the object is, in the truth": cover,
     }
     rows = [
@@ -327,7 +326,7 @@ def where_the_picture_changes(study: Study) -> str:
         [
             "### Where the picture changes: positions in the mask, Spearman",
             table(["map on the picture", *changes], rows),
-            f"{len(study.order)} scenes. Share says nothing here: the reference is all there is to look at, and its "
+            f"{len(study.order)} scenes. Share has no map here: the reference is all there is to look at, and its "
             f"share is {flat.min():.3f} to {flat.max():.3f}.",
         ]
     )
@@ -380,18 +379,15 @@ def strength_of_references(study: Study) -> str:
     results = {name: study.measured(*which) for name, which in references.items()}
     scores = {name: study.in_mask_of(x["effect"]) for name, x in results.items()}
     good, good_imacs = scores["the right one"], results["the right one"]["imacs"]
-    rows = []
-    for name, x in scores.items():
-        row = [name, bracketed(x.mean(1), 2)]
-        if name == "the right one":
-            row += ["", "", bracketed(good_imacs, 2), ""]
-        else:
-            other = results[name]["imacs"]
-            row += [bracketed_auc(good.mean(1), x.mean(1)), bracketed_auc(good[:, 0], x[:, 0])]
-            row += [bracketed(other, 2), bracketed_auc(good_imacs, other)]
-        rows.append(row)
-    heads = ["reference", "strength in the mask", "right one above it, AUC", "step 0 alone, AUC", "IMACS, R2G",
-             "right one above it, AUC"]  # fmt: skip
+    heads = ["reference", "strength in the mask", "right one above, same scene", "AUC, any scenes", "AUC, step 0 alone",
+             "IMACS of R2G", "AUC of it"]  # fmt: skip
+    rows = [[name, bracketed(x.mean(1), 2), "", "", "", bracketed(results[name]["imacs"], 2), ""]
+            for name, x in scores.items()]  # fmt: skip
+    for row in rows[1:]:
+        x, other_imacs = scores[row[0]], results[row[0]]["imacs"]
+        row[2] = steer.percent(good.mean(1) > x.mean(1))
+        row[3], row[4] = bracketed_auc(good.mean(1), x.mean(1)), bracketed_auc(good[:, 0], x[:, 0])
+        row[6] = bracketed_auc(good_imacs, other_imacs)
     return "\n\n".join(
         [
             "### Does the strength tell a good reference from one that says nothing?",

@@ -14,7 +14,11 @@ from ..effect import Cut, Effects, Owner, RegionEffects, Removal, Route, effect_
 from ..tokens import TokenGrid
 
 NO_MEMORY = "the memory budget is used up"
+NO_NUMBERS = "the prediction holds values that are not numbers"
 NO_WHOLE = "what the whole reference does was not measured, with which it is compared"
+
+
+OF_PREDICTIONS = 0.75  # of the budget, at most: the rest is for maps, which come after them
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class EffectRecorder:
     def add(self, step: int, removed: Removed, prediction: Tensor, part: Part | None = None) -> None:
         """The prediction of an evaluation in this step, on any device. The first of a step is with everything.
 
-        Regions are of whole predictions only.
+        Regions are of whole predictions only. Raises ValueError for what cannot be compared.
         """
         prediction = prediction.detach().to("cpu", torch.float32)
         if self._step is None or self._step.number != step:
@@ -123,7 +127,10 @@ class EffectRecorder:
         self._step = _Step(step.number, with_)
         self._keep_latent(step.number, None, with_)
         for removed, prediction in step.sums.items():
-            self._compare(removed, prediction)
+            try:
+                self._compare(removed, prediction)
+            except ValueError as error:
+                self.why_not(str(getattr(removed, "owner", removed)), str(error))
         self._step = None
 
     def no_effect(self, removed: Removal | RegionRemoval) -> None:
@@ -168,7 +175,7 @@ class EffectRecorder:
         if isinstance(removed, RegionRemoval):
             self._add_region(removed, prediction)
             return
-        effect = effect_of(self._step.with_, prediction)
+        effect = _finite(effect_of(self._step.with_, prediction))
         if isinstance(removed, Removal):
             self._maps[removed] = effect
             self._keep_latent(removed.step, removed.owner, prediction)
@@ -183,7 +190,7 @@ class EffectRecorder:
         if key in self._latents or (owner is not None and (step, None) not in self._latents):
             return
         latent = self.as_latent(prediction).to(self._precision)
-        if self.nbytes + latent.nbytes > self._bytes:
+        if self.nbytes + latent.nbytes > OF_PREDICTIONS * self._bytes:
             self.why_not("pictures with and without", NO_MEMORY)
             return
         self._latents[key] = latent
@@ -196,7 +203,7 @@ class EffectRecorder:
             other = self._step.without.get(Removal(removed.step, removed.reference, removed.route))
         if other is None:
             raise ValueError(NO_WHOLE)
-        effect = effect_of(other, prediction)
+        effect = _finite(effect_of(other, prediction))
         key = removed.reference, removed.cut
         if key not in self._regions:
             values = torch.zeros(effect.shape[0], removed.grid.cells, effect.shape[1])
@@ -206,3 +213,10 @@ class EffectRecorder:
     def regions_fit(self, regions: int) -> bool:
         """Whether the effects of so many regions fit the budget, beside what is kept and one step's predictions."""
         return self.nbytes + regions * 4 * self.shape[0] * self.shape[2:].numel() <= self._bytes
+
+
+def _finite(effect: Tensor) -> Tensor:
+    """The effect. Raises ValueError where it is no number somewhere: no file could hold it, nor would a map show it."""
+    if not effect.isfinite().all():
+        raise ValueError(NO_NUMBERS)
+    return effect

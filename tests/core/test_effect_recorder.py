@@ -191,3 +191,23 @@ def test_regions_that_do_not_fit_are_known_before():
     assert r.regions_fit(9) and not r.regions_fit(10)
     r.no_effect(Removal(0, 0))
     assert r.regions_fit(8) and not r.regions_fit(9)
+
+
+def test_what_is_no_number_is_no_effect():
+    r, (a, b) = recorder(), latents(2)
+    r.add(0, None, a)
+    with pytest.raises(ValueError, match="values that are not numbers"):
+        r.add(0, Removal(0, 0), b.clone().index_fill_(1, torch.tensor([1]), torch.nan))
+    r.add(0, Removal(0, "all references"), b)
+    assert set(r.freeze({0: 0}).maps) == {Removal(0, "all references")}
+
+
+def test_what_is_no_number_in_one_of_several_parts_is_a_reason():
+    r, (a, b) = recorder(VIDEO), latents(2, VIDEO)
+    whole = Part(torch.arange(5), torch.ones(5))
+    r.add(0, None, a, whole)
+    r.add(0, Removal(0, "text"), b * torch.inf, whole)
+    r.add(0, Removal(0, "all references"), b, whole)
+    effects = r.freeze({})
+    assert set(effects.maps) == {Removal(0, "all references")}
+    assert effects.unmeasured == {"text": "the prediction holds values that are not numbers"}
