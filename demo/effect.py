@@ -35,6 +35,8 @@ from ..i2am_core import (
     Attribution,
     Cut,
     MapKind,
+    RegionRemoval,
+    Removal,
     Row,
     Selection,
     TokenGrid,
@@ -47,8 +49,6 @@ from ..i2am_core import (
     overlay,
     regions_of,
 )
-from ..i2am_core.effect import Removal
-from ..i2am_core.recording.effects import RegionRemoval
 from ..nodes.comfy import handle
 from ..nodes.comfy.captured import capture_with
 from ..nodes.comfy.consumer_watch import ConsumerWatch
