@@ -10,13 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..effect import Cut, Effects, Owner, RegionEffects, Removal, Route, effect_of
+from ..effect import Cut, Effects, Owner, RegionEffects, Removal, Route, effect_of, owner_names
 from ..tokens import TokenGrid
 
 NO_MEMORY = "the memory budget is used up"
 NO_NUMBERS = "the prediction holds values that are not numbers"
 NO_WHOLE = "what the whole reference does was not measured, with which it is compared"
-
 
 OF_PREDICTIONS = 0.75  # of the budget, at most: the rest is for maps, which come after them
 
@@ -130,7 +129,7 @@ class EffectRecorder:
             try:
                 self._compare(removed, prediction)
             except ValueError as error:
-                self.why_not(str(getattr(removed, "owner", removed)), str(error))
+                self.why_not(_name_of(removed), str(error))
         self._step = None
 
     def no_effect(self, removed: Removal | RegionRemoval) -> None:
@@ -213,6 +212,13 @@ class EffectRecorder:
     def regions_fit(self, regions: int) -> bool:
         """Whether the effects of so many regions fit the budget, beside what is kept and one step's predictions."""
         return self.nbytes + regions * 4 * self.shape[0] * self.shape[2:].numel() <= self._bytes
+
+
+def _name_of(removed: Removed) -> str:
+    """What has come in parts, for a person; the names of references are not known here."""
+    if not isinstance(removed, Removal):
+        return "the noise floor"
+    return owner_names(()).get(removed.owner, f"reference {removed.owner}")
 
 
 def _finite(effect: Tensor) -> Tensor:

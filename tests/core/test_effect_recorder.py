@@ -210,4 +210,4 @@ def test_what_is_no_number_in_one_of_several_parts_is_a_reason():
     r.add(0, Removal(0, "all references"), b, whole)
     effects = r.freeze({})
     assert set(effects.maps) == {Removal(0, "all references")}
-    assert effects.unmeasured == {"text": "the prediction holds values that are not numbers"}
+    assert effects.unmeasured == {"the text": "the prediction holds values that are not numbers"}
