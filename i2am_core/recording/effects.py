@@ -1,6 +1,7 @@
 """Effects while a run lasts: pairs of predictions become maps, within a budget of memory. Only this makes ``Effects``.
 
-A prediction may come in parts, as the context windows of a video: each counts with its weights, and they add up.
+A prediction may come in parts, of some frames of a video each, as from context windows: they count with their weights,
+and add up.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,11 +22,11 @@ OF_PREDICTIONS = 0.75  # of the budget, at most: the rest is for maps, which com
 
 
 @dataclass(frozen=True)
-class Part:
-    """What of the latent a prediction ``[items, C, n, h, w]`` is: ``frames [n]`` of it, with a ``weight [n]`` each."""
+class Frames:
+    """What of the latent a prediction ``[items, C, n, h, w]`` is: frames ``[n]`` of it, with a weight ``[n]`` each."""
 
-    frames: Tensor
-    weight: Tensor
+    numbers: Tensor
+    weights: Tensor
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class _Step:
     without: dict[Removal, Tensor] = field(default_factory=dict)  # references, to compare their regions with
     sums: dict[Removed, Tensor] = field(default_factory=dict)
 
-    def add_part(self, removed: Removed, prediction: Tensor, part: Part, shape: torch.Size) -> None:
+    def add_frames(self, removed: Removed, prediction: Tensor, frames: Frames, shape: torch.Size) -> None:
         whole = self.sums.setdefault(removed, torch.zeros(shape))
-        whole.index_add_(2, part.frames, prediction * part.weight[None, None, :, None, None])
+        whole.index_add_(2, frames.numbers, prediction * frames.weights[None, None, :, None, None])
 
 
 class EffectRecorder:
@@ -100,7 +101,7 @@ class EffectRecorder:
         """Whether there is nothing to tell: neither an effect, nor a reason why there is none."""
         return not self._maps and not self._unmeasured
 
-    def add(self, step: int, removed: Removed, prediction: Tensor, part: Part | None = None) -> None:
+    def add(self, step: int, removed: Removed, prediction: Tensor, frames: Frames | None = None) -> None:
         """The prediction of an evaluation in this step, on any device. The first of a step is with everything.
 
         Regions are of whole predictions only. Raises ValueError for what cannot be compared.
@@ -109,8 +110,8 @@ class EffectRecorder:
         if self._step is None or self._step.number != step:
             self.end_step()
             self._step = _Step(step)
-        if part is not None:
-            self._step.add_part(removed, prediction, part, self.shape)
+        if frames is not None:
+            self._step.add_frames(removed, prediction, frames, self.shape)
         elif removed is None:
             self._step.with_ = prediction.clone()  # the sampler may change its own in place
             self._keep_latent(step, None, self._step.with_)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...i2am_core.attribution import Attribution
 from ...i2am_core.effect import Effects, Removal, owner_names
-from ...i2am_core.recording.effects import EffectRecorder, Part, RegionRemoval, Removed
+from ...i2am_core.recording.effects import EffectRecorder, Frames, RegionRemoval, Removed
 from .caches import has_cache
 from .captured import Captured
 from .consumers.observed import Observed
@@ -192,8 +192,9 @@ class Measuring:
             self._add(branch, Removal(self.steps.present, "conditioning"), branch.again(conds=conds))
 
     def _add(self, branch: BranchEvaluation, removed: Removed, prediction: Tensor) -> None:
-        part = None if branch.window is None else Part(branch.window.frames, branch.window.weight)
-        self.recorder.add(self.steps.present, removed, prediction, part)
+        window = branch.window
+        frames = None if window is None else Frames(window.frames, window.weight)
+        self.recorder.add(self.steps.present, removed, prediction, frames)
         self._windows.add(self.steps.present, removed)
 
     @contextmanager
