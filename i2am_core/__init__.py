@@ -41,9 +41,10 @@ from .recording.effects import RegionRemoval
 from .recording.recorder import PAIR_SHARE, Place, Recorder, Verdict
 from .regions import cells_of
 from .selection import SCOPES, Selection, is_all
+from .showing.contact_sheet import Row, contact_sheet
 from .showing.header import FileHeader, Header, HeaderPicture
 from .showing.render import COLORMAPS, Scale, color_table, colorize, heat, overlay, stretch
-from .showing.report import Row, attribution_sheet, contact_sheet
+from .showing.report import attribution_sheet
 from .showing.view import View, sheets, view
 from .tokens import Index, TokenGrid, TokenGroup, span
 

@@ -12,7 +12,8 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 from PIL import Image
 
 from demo_graph import LEVELS
-from i2am_core.showing.report import COLUMNS, TITLES, Row, contact_sheet
+from i2am_core.showing.contact_sheet import Row, contact_sheet
+from i2am_core.showing.report import COLUMNS, TITLES
 
 
 def read(path: Path) -> Image.Image:

@@ -1,29 +1,24 @@
-"""Contact sheets: rows of pictures with captions on one page, such as all levels of a run's maps."""
+"""All levels of a run's maps, and its effects, on one page."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..attribution import Attribution
 from ..effect import CUTS, WAYS, WORDS, Effects, Owner, Route
-from ..errors import EffectTooSmall, MissingPackage
+from ..errors import EffectTooSmall
 from ..kinds import Direction, MapKind
-from ..printing import printable
 from ..reading.aggregate import grid_of
 from ..reading.effect import NO_EFFECT, effect_maps, specific_effect
 from ..reading.levels import Level, Maps, maps
 from ..selection import Selection
+from .contact_sheet import Row, contact_sheet
 from .render import Scale, colorize, heat, overlay
 
-TILE = 1.7  # inches of one picture
-LETTER = 0.095  # inches of a heading's letter, about
 COLUMNS = 6
-CAPTION = 40  # letters, at most
 PICTURES = 60  # of one level, at most
 PICTURE_SIDE = 1024  # px, at most: a tile has fewer
 TITLES: dict[Direction, str] = {
@@ -34,63 +29,6 @@ LEVELS: tuple[Level, ...] = ("unified", "time", "layer", "head", "frame")
 OWNERS = 8  # whose effects are drawn, at most, each by each route
 STEPS = 2 * COLUMNS - 1  # of an effect, at most: with the unified map in two rows
 EFFECT_LEVELS: tuple[Level, ...] = ("unified", "time")
-
-
-@dataclass(frozen=True)
-class Row:
-    """Pictures ``[h, w, 3]`` in [0, 1] or uint8, with a caption each, under one heading."""
-
-    heading: str
-    pictures: Sequence[Any]
-    captions: Sequence[str]
-
-
-def contact_sheet(rows: Sequence[Row], path: Path, title: str = "") -> None:
-    """Write all rows, of which there is one at least, as a one-page PNG. Raises MissingPackage without matplotlib."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingPackage("matplotlib", "sheets", "a contact sheet") from None
-
-    columns = max(max(len(row.pictures), round(LETTER * len(_heading(row)) / TILE)) for row in rows)
-    band = 0.35  # inches of a heading
-    height = sum(TILE + 2 * band for _ in rows) + (band if title else 0)
-    figure = Figure(figsize=(columns * TILE + 0.4, height), dpi=110, facecolor="white")
-    FigureCanvasAgg(figure)
-    top = height
-    if title:
-        top -= band
-        place = (0.5, 1 - 0.6 * band / height)
-        figure.text(*place, _plain(title), ha="center", va="center", fontsize=12, weight="bold", parse_math=False)
-    for row in rows:
-        top -= band
-        place = (0.2 / figure.get_figwidth(), (top + 0.08) / height)
-        figure.text(*place, _heading(row), fontsize=10, weight="bold", parse_math=False)
-        for column, (picture, caption) in enumerate(zip(row.pictures, row.captions, strict=True)):
-            left = 0.2 + column * TILE
-            box = (
-                left / figure.get_figwidth(),
-                (top - TILE) / height,
-                0.95 * TILE / figure.get_figwidth(),
-                TILE / height,
-            )
-            axes = figure.add_axes(box)
-            axes.imshow(np.asarray(picture), interpolation="nearest")
-            axes.set_axis_off()
-            axes.set_anchor("N")
-            axes.set_title(_plain(caption), fontsize=7, y=-0.14, va="bottom", parse_math=False)
-        top -= TILE + band
-    figure.savefig(path)
-
-
-def _heading(row: Row) -> str:
-    return _plain(row.heading, 2 * CAPTION)
-
-
-def _plain(text: str, longest: int = CAPTION) -> str:
-    """A name as it may be drawn: matplotlib would lay out one without end, and stop at a control character."""
-    return printable(text, longest)
 
 
 def attribution_sheet(attribution: Attribution, path: Path, item: int = 0, reference: int | None = None) -> None:
