@@ -27,7 +27,8 @@ Route = Literal["everything", "directly"]
 ROUTES: tuple[Route, ...] = get_args(Route)
 
 Cut = Literal["taken away", "only this left"]
-"""How the effect of a region is measured: without it, or without all other regions."""
+"""How the effect of a region is measured: by what the prediction changes by without it; or by what it changes by with
+only this region left of the reference, compared with nothing left of it. Either way, more is a region that counts."""
 CUTS: tuple[Cut, ...] = get_args(Cut)
 
 Certainty = Literal["measured", "rough", "too small to measure", "none"]

@@ -34,8 +34,8 @@ class I2AMEffect(io.ComfyNode):
                     default=3,
                     min=1,
                     max=1000,
-                    tooltip="In how many steps the model is evaluated again: the first, and others spread over the first "
-                    "half of the run, since late steps say little. Each costs one evaluation for each reference.",
+                    tooltip="In how many steps the model is evaluated again: the first, and others spread over the "
+                    "first half of the run, since late steps say little. Each costs one evaluation for each reference.",
                 ),
                 io.Int.Input(
                     "regions",
@@ -49,8 +49,8 @@ class I2AMEffect(io.ComfyNode):
                     "regions_by",
                     options=[*CUTS, BOTH],
                     default="taken away",
-                    tooltip="'taken away': without this part. 'only this left': without all other parts. Where they "
-                    "disagree, parts of the reference repeat each other.",
+                    tooltip="'taken away': without this part. 'only this left': this part against nothing of the "
+                    "reference. Where they disagree, parts of the reference repeat each other.",
                 ),
                 io.Combo.Input(
                     "through",

@@ -14,6 +14,7 @@ from ..effect import Cut, Effects, Owner, RegionEffects, Removal, Route, effect_
 from ..tokens import TokenGrid
 
 NO_MEMORY = "the memory budget is used up"
+NOTHING_LEFT = "what only a region changes needs the prediction without its reference, which could not be had"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class RegionRemoval:
 
 Removed = Removal | RegionRemoval | Literal["nothing"] | None
 """What was taken away in an evaluation. None is the one with everything, to which the others are compared: with
-'nothing' taken away, only rounding changes."""
+'nothing' taken away, only rounding changes. One with a region alone is compared with that without its reference."""
 
 
 @dataclass
@@ -47,6 +48,7 @@ class _Step:
 
     number: int
     with_: Tensor | None = None
+    without: dict[tuple[Owner, Route], Tensor] = field(default_factory=dict)
     sums: dict[Removed, Tensor] = field(default_factory=dict)
 
     def add_part(self, removed: Removed, prediction: Tensor, part: Part, shape: torch.Size) -> None:
@@ -155,9 +157,18 @@ class EffectRecorder:
 
     def _compare(self, removed: Removed, prediction: Tensor) -> None:
         """What an evaluation changed becomes a map."""
-        assert self._step is not None and self._step.with_ is not None
-        effect = effect_of(self._step.with_, prediction)
+        step = self._step
+        assert step is not None and step.with_ is not None
+        if isinstance(removed, RegionRemoval) and removed.cut == "only this left":
+            # Against everything, a region that counts would differ from it as much as one that says something else.
+            nothing_left = step.without.get((removed.reference, removed.route))
+            if nothing_left is None:
+                raise ValueError(NOTHING_LEFT)
+            self._add_region(removed, effect_of(nothing_left, prediction))
+            return
+        effect = effect_of(step.with_, prediction)
         if isinstance(removed, Removal):
+            step.without[removed.owner, removed.route] = prediction
             self._maps[removed] = effect
             self._keep_latent(removed.step, removed.owner, prediction)
         elif isinstance(removed, RegionRemoval):
