@@ -66,7 +66,7 @@ STEPS = 10
 BATCH = 8  # scenes that are sampled together
 PER_SIDE = 4  # regions of the reference
 REGIONS = TokenGrid(PER_SIDE, PER_SIDE)
-REGION_SCENES = 32  # of the scenes, for which whole runs are made without each region
+REGION_SCENES = 16  # of the scenes, for which whole runs are made without each region
 HOLDS = 0.1  # of a region's pixels that show the object, where the region holds it
 MUTED = 0.25
 OTHER_NOISE = 1  # added to the seed
@@ -119,7 +119,7 @@ class Study(steer.Study):
         if trial == PLAIN:  # that of the run which was measured: a test says that it is the same to the bit
             return self.measured()["image"][:count]
         parts = [
-            self._kept(f"{trial.key} {n}", lambda part=part: {"image": self._painted_in(trial, part)})["image"]
+            self._cached(f"{trial.key} {n}", lambda part=part: {"image": self._painted_in(trial, part)})["image"]
             for n, part in enumerate(self.order[:count].split(BATCH))
         ]
         return torch.cat(parts)
@@ -127,7 +127,7 @@ class Study(steer.Study):
     def measured(self, reference: str = "own", strength: float = 1.0) -> dict[str, Tensor]:
         """Of all scenes in ``order``, what one run of each gave (see ``_measured_in``)."""
         parts = [
-            self._kept(
+            self._cached(
                 f"measured, {reference} {strength:g} {n}",
                 lambda part=part: self._measured_in(reference, strength, part),
             )
@@ -151,12 +151,12 @@ class Study(steer.Study):
 
     def attribution(self, reference: str, strength: float, part: Tensor, regions: int) -> tuple[Tensor, Attribution]:
         """Latents of the scenes ``part``, and what was captured and measured meanwhile."""
-        model, kept = self.model, handle.Capture(handle.Settings("auto", "positive", "off", 2**32))
+        model, capture = self.model, handle.Capture(handle.Settings("auto", "positive", "off", 2**32))
         if strength != 1:
             (model,) = I2AMSteer.execute(model, **(steer.UNSTEERED | {"strength": strength})).args
-        model = effect_with(capture_with(model, kept), Settings(regions=regions, cuts=CUTS))
+        model = effect_with(capture_with(model, capture), Settings(regions=regions, cuts=CUTS))
         samples = self.run(model, reference, part)
-        return samples, kept.find(samples)
+        return samples, capture.find(samples)
 
     def _painted_in(self, trial: Trial, part: Tensor) -> Tensor:
         model, removed = self.model, trial.removed
@@ -187,7 +187,7 @@ class Study(steer.Study):
             result[key] = torch.stack([_map(attribution, key, n) for n in items])
         return result | {cut: x.values for (_, cut), x in effects.regions.items()}
 
-    def _kept(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def _cached(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         path = None if self.cache is None else self.cache / (re.sub(r"[^\w.,=-]+", "_", name) + ".safetensors")
         if path is not None and path.exists():
             return load_file(path)
@@ -314,7 +314,6 @@ def where_the_picture_changes(study: Study) -> str:
         f"Effect, step {steps[0]} alone": own["effect"][:, 0],
         f"Effect, step {steps[-1]} alone": own["effect"][:, -1],
         "R2G of the paper": own["r2g_paper"].flatten(1),
-        "R2G by share": own["r2g_share"].flatten(1),
         "where the object is, in the truth": cover,
     }
     rows = [
@@ -326,7 +325,7 @@ def where_the_picture_changes(study: Study) -> str:
         [
             "### Where the picture changes: positions in the mask, Spearman",
             table(["map on the picture", *changes], rows),
-            f"{len(study.order)} scenes. Share says nothing here: the reference is all there is to look at, and its "
+            f"{len(study.order)} scenes. Share has no map here: the reference is all there is to look at, and its "
             f"share is {flat.min():.3f} to {flat.max():.3f}.",
         ]
     )
@@ -367,7 +366,7 @@ def what_of_the_reference_counts(study: Study, count: int = REGION_SCENES) -> st
     return "\n\n".join(written)
 
 
-def tells_references_apart(study: Study) -> str:
+def strength_of_references(study: Study) -> str:
     """The strength of an effect in the mask: of the right reference, and of references that have little to give."""
     references = {
         "the right one": ("own", 1.0),
@@ -379,18 +378,15 @@ def tells_references_apart(study: Study) -> str:
     results = {name: study.measured(*which) for name, which in references.items()}
     scores = {name: study.in_mask_of(x["effect"]) for name, x in results.items()}
     good, good_imacs = scores["the right one"], results["the right one"]["imacs"]
-    rows = []
-    for name, x in scores.items():
-        row = [name, bracketed(x.mean(1), 2)]
-        if name == "the right one":
-            row += ["", "", bracketed(good_imacs, 2), ""]
-        else:
-            other = results[name]["imacs"]
-            row += [bracketed_auc(good.mean(1), x.mean(1)), bracketed_auc(good[:, 0], x[:, 0])]
-            row += [bracketed(other, 2), bracketed_auc(good_imacs, other)]
-        rows.append(row)
-    heads = ["reference", "strength in the mask", "right one above it, AUC", "step 0 alone, AUC", "IMACS, R2G",
-             "right one above it, AUC"]  # fmt: skip
+    heads = ["reference", "strength in the mask", "right one above, same scene", "AUC, any scenes", "AUC, step 0 alone",
+             "IMACS of R2G", "AUC of it"]  # fmt: skip
+    rows = [[name, bracketed(x.mean(1), 2), "", "", "", bracketed(results[name]["imacs"], 2), ""]
+            for name, x in scores.items()]  # fmt: skip
+    for row in rows[1:]:
+        x, other_imacs = scores[row[0]], results[row[0]]["imacs"]
+        row[2] = steer.percent(good.mean(1) > x.mean(1))
+        row[3], row[4] = bracketed_auc(good.mean(1), x.mean(1)), bracketed_auc(good[:, 0], x[:, 0])
+        row[6] = bracketed_auc(good_imacs, other_imacs)
     return "\n\n".join(
         [
             "### Does the strength tell a good reference from one that says nothing?",
@@ -409,13 +405,13 @@ def _by_region(values: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(values, PER_SIDE).flatten(1)
 
 
-TABLES = [where_the_picture_changes, tells_references_apart, what_of_the_reference_counts]
+TABLES = [where_the_picture_changes, strength_of_references, what_of_the_reference_counts]
 
 
 # The picture
 
 
-def draw(study: Study, path: Path, scene: int = 0) -> None:
+def draw(study: Study, path: Path, scene: int) -> None:
     """One scene: what goes in, what comes out, what would without the reference, and both maps of the effect."""
     samples, attribution = study.attribution("own", 1.0, torch.tensor([scene]), PER_SIDE)
     scenes, result, effects = study.scenes, data.to_image(samples)[0], attribution.effects
@@ -428,10 +424,10 @@ def draw(study: Study, path: Path, scene: int = 0) -> None:
         "scene": scenes.masked_image[scene],
         "reference": reference,
         "painted": result,
-        "step 0: seen with it": with_,
-        "step 0: without it": without,
-        "Effect, on the picture": _overlaid(result, on_picture),
-        "4x4 regions of it": _overlaid(reference, regions),
+        "as seen from step 0": with_,
+        "the same, without it": without,
+        "Effect on the picture": _overlaid(result, on_picture),
+        "Effect of its regions": _overlaid(reference, regions),
     }
     images = [Image.fromarray((x.movedim(0, -1) * 255).round().byte().numpy()) for x in pictures.values()]
     images = [x.resize((4 * data.IMAGE, 4 * data.IMAGE), Image.Resampling.NEAREST) for x in images]
@@ -451,7 +447,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--cache", type=Path, help="a folder from which an interrupted run goes on")
     parser.add_argument("--picture", type=Path, help="draw this file instead")
-    parser.add_argument("--scene", type=int, default=0, help="that is drawn")
+    parser.add_argument("--scene", type=int, default=50, help="that is drawn")
     a = parser.parse_args()
     study = Study(a.scenes, a.steps, cache=a.cache, weights=a.weights, first=a.first)
     if a.picture is not None:

@@ -44,7 +44,7 @@ def test_the_effect_lies_in_the_mask_and_ranks_as_the_change_does(study):
     own, inside = study.measured(), study.in_mask[study.order]
     change = study.change(study.pictures(effect.WITHOUT), own["image"])
     assert (effect.spearman(own["effect"].mean(1), change, inside) > 0.7).all()
-    assert (study.in_mask_of(own["effect"]) > 0.05).all()
+    assert (study.in_mask_of(own["effect"]) > 0.02).all()
     assert own["effect"].shape == (SCENES, STEPS, data.GRID**2)
     assert own["steps"].tolist() == [[0, 1]] * SCENES
 
@@ -116,13 +116,13 @@ def test_a_part_of_the_scenes_are_the_first_in_order():
 
 
 def test_tables_are_written(study):
-    for make in (effect.where_the_picture_changes, effect.tells_references_apart):
+    for make in (effect.where_the_picture_changes, effect.strength_of_references):
         written = make(study)
         assert written.startswith("### ")
         assert "nan" not in written
 
 
 def test_a_picture_is_drawn(study, tmp_path):
-    effect.draw(study, tmp_path / "effect.png")
+    effect.draw(study, tmp_path / "effect.png", 1)
     with effect.Image.open(tmp_path / "effect.png") as image:
         assert image.width > 3 * image.height
