@@ -17,6 +17,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,6 +36,8 @@ from ..i2am_core import (
     Attribution,
     Cut,
     MapKind,
+    RegionRemoval,
+    Removal,
     Row,
     Selection,
     TokenGrid,
@@ -47,13 +50,12 @@ from ..i2am_core import (
     overlay,
     regions_of,
 )
-from ..i2am_core.effect import Removal
-from ..i2am_core.recording.effects import RegionRemoval
 from ..nodes.comfy import handle
 from ..nodes.comfy.captured import capture_with
 from ..nodes.comfy.consumer_watch import ConsumerWatch
 from ..nodes.comfy.consumers.take_away import TakeAway
-from ..nodes.comfy.measured import Settings, effect_with
+from ..nodes.comfy.measured import effect_with
+from ..nodes.comfy.removals import Settings
 from ..nodes.comfy.run import watched
 from ..nodes.steer import I2AMSteer
 from . import data, steer
@@ -119,7 +121,7 @@ class Study(steer.Study):
         if trial == PLAIN:  # that of the run which was measured: a test says that it is the same to the bit
             return self.measured()["image"][:count]
         parts = [
-            self._cached(f"{trial.key} {n}", lambda part=part: {"image": self._painted_in(trial, part)})["image"]
+            self._cached(f"{trial.key} {n}", partial(self._image_of, trial, part))["image"]
             for n, part in enumerate(self.order[:count].split(BATCH))
         ]
         return torch.cat(parts)
@@ -128,8 +130,7 @@ class Study(steer.Study):
         """Of all scenes in ``order``, what one run of each gave (see ``_measured_in``)."""
         parts = [
             self._cached(
-                f"measured, {reference} {strength:g} {n}",
-                lambda part=part: self._measured_in(reference, strength, part),
+                f"measured, {reference} {strength:g} {n}", partial(self._measured_in, reference, strength, part)
             )
             for n, part in enumerate(self.order.split(BATCH))
         ]
@@ -157,6 +158,9 @@ class Study(steer.Study):
         model = effect_with(capture_with(model, capture), Settings(regions=regions, cuts=CUTS))
         samples = self.run(model, reference, part)
         return samples, capture.find(samples)
+
+    def _image_of(self, trial: Trial, part: Tensor) -> dict[str, Tensor]:
+        return {"image": self._painted_in(trial, part)}
 
     def _painted_in(self, trial: Trial, part: Tensor) -> Tensor:
         model, removed = self.model, trial.removed

@@ -4,7 +4,8 @@ from comfy_api.latest import io
 
 from ..i2am_core import CUTS, ROUTES, Cut, Route
 from .checked import checked
-from .comfy.measured import Settings, effect_with
+from .comfy.measured import effect_with
+from .comfy.removals import Settings
 from .model_inputs import diffusion_model
 from .schema import Conditioning, Schema
 from .wording import in_words
