@@ -59,7 +59,7 @@ from ..nodes.comfy.removals import Settings
 from ..nodes.comfy.run import watched
 from ..nodes.steer import I2AMSteer
 from . import data, steer
-from .evaluate import SAMPLER, SCENES, SCHEDULER
+from .evaluate import SAMPLER, SCENES, SCHEDULER, correlation
 from .model import WEIGHTS, load
 from .nodes import DemoReference
 from .steer import bracketed, table
@@ -267,20 +267,7 @@ def background(images: Tensor) -> Tensor:
 def spearman(one: Tensor, other: Tensor, where: Tensor | None = None) -> Tensor:
     """Of each row of ``[n, values]``, over its values ``where`` (None: all): ``[n]``. 0 where all are equal."""
     where = torch.ones_like(one, dtype=torch.bool) if where is None else where
-    return torch.tensor([_spearman(a[w], b[w]) for a, b, w in zip(one, other, where, strict=True)])
-
-
-def _spearman(one: Tensor, other: Tensor) -> float:
-    a, b = (ranks(x) - ranks(x).mean() for x in (one, other))
-    both = a.norm() * b.norm()
-    return float(a @ b / both) if both > 0 else 0.0
-
-
-def ranks(values: Tensor) -> Tensor:
-    """Of values ``[n]``, in float64; equal ones share the mean of their ranks."""
-    _, place, count = values.unique(return_inverse=True, return_counts=True)
-    last = count.cumsum(0).double()
-    return (last - (count.double() - 1) / 2)[place]
+    return torch.tensor([correlation(a[w], b[w]) for a, b, w in zip(one, other, where, strict=True)])
 
 
 def auc(good: Tensor, bad: Tensor) -> float:

@@ -50,8 +50,8 @@ class I2AMEffect(io.ComfyNode):
                     "regions_by",
                     options=[*CUTS, BOTH],
                     default="taken away",
-                    tooltip="'taken away': without this part. 'only this left': without all other parts. Where they "
-                    "disagree, parts of the reference repeat each other.",
+                    tooltip="'taken away': without this part. 'only this left': this part against nothing of the "
+                    "reference. Where they disagree, parts of the reference repeat each other.",
                 ),
                 io.Combo.Input(
                     "through",
