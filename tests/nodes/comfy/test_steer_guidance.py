@@ -39,7 +39,8 @@ class Answers:
     """What ``calc_cond_batch`` returns to those outside all of ours, and how often the denoiser is called for it."""
 
     def __init__(self, model):
-        self.model, self.of_lists, self.forwards = model.clone(), [], 0
+        self.model, self.of_lists = model.clone(), []
+        self.count = torch.zeros((), dtype=torch.long)  # a number would be put back after a further evaluation
         self.model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "answers", self._answers())
         self.model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "forwards", self._forwards())
 
@@ -53,10 +54,14 @@ class Answers:
 
     def _forwards(self):
         def forwards(executor, *args, **kwargs):
-            self.forwards += 1
+            self.count += 1
             return executor(*args, **kwargs)
 
         return forwards
+
+    @property
+    def forwards(self):
+        return int(self.count)
 
 
 # What it is
