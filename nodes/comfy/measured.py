@@ -50,6 +50,7 @@ from .unmeasured import (
     NOT_EVALUATED,
     NOTHING_READ,
     PART_OF_LATENT,
+    READ_ELSEWHERE,
     forget_frames,
     reason_of,
 )  # fmt: skip
@@ -196,6 +197,9 @@ class Measuring:
         self.recorder = EffectRecorder(noise.shape, len(steps), budget, self._as_latent)
         self._due = steps
         self._first_step: int | None = None  # of those that were measured
+        self._read: set[Owner] = set()  # by the model, in a measured step
+        self._unread: set[Owner] = set()  # in a measured step
+        self._with_regions: set[int] = set()  # references whose regions had their turn
         self._step, self._in_windows = 0, False
         self._windows = MeasuredWindows()
         self._moments = self._model_calls(Engine([], []))
@@ -240,7 +244,16 @@ class Measuring:
         known = self.captured.record.recorder.references
         numbers = {_identity(reference): number for number, reference in enumerate(attribution.references)}
         by_number = {n: numbers[key] for n, x in enumerate(known) if (key := _identity(x)) in numbers}
+        self._name_what_is_read_elsewhere(attribution, by_number)
         return self._windows.complete(self.recorder.freeze(by_number), by_number)
+
+    def _name_what_is_read_elsewhere(self, attribution: Attribution, by_number: Mapping[int, int]) -> None:
+        """References that act in steps which were not measured alone: that they have no effect holds for these only."""
+        names = owner_names(reference.name for reference in attribution.references)
+        captured = {number for number, _ in attribution.entries}
+        for known, number in by_number.items():
+            if known in self._unread - self._read and number in captured:
+                self.recorder.why_not(f"{names[number]} in other steps", READ_ELSEWHERE)
 
     # When
 
@@ -306,14 +319,17 @@ class Measuring:
         """What is taken away in this step, each with its name for a person."""
         references = self._references()
         names = self._names()
-        owners: list[Owner] = list(references) if self._is_first or len(references) <= MOST_EACH_STEP else []
+        all_of_them = self._is_first or len(references) <= MOST_EACH_STEP
+        owners: list[Owner] = [number for number in references if all_of_them or number not in self._read]
         owners += ["all references"] if len(references) > 1 else []
         owners += ["text"] if self.settings.text else []
         for owner in owners:
             for route in self.settings.routes:
                 yield names[owner], Removal(self._step, owner, route)
-        if self._is_first and self.settings.regions:
-            for number, reference in references.items():
+        for number, reference in references.items() if self.settings.regions else ():
+            has_turn = number in self._read or not self._due  # where nothing reads it, no region of it changes anything
+            if has_turn and number not in self._with_regions:
+                self._with_regions.add(number)
                 yield from self._regions(number, reference, names[number], window)
 
     def _regions(
@@ -348,6 +364,7 @@ class Measuring:
         engine = Engine([*mechanisms, *of_text], [consumer, observed])
         prediction = evaluation.again(Watched(engine, self._model_calls(engine)))[place]
         if consumer.changed:
+            self._read.add(consumer.owner)
             add(removed, prediction)
         elif not observed.calls:
             raise ValueError(NOT_COMPUTED)
@@ -356,6 +373,7 @@ class Measuring:
         elif consumer.owner == "text":
             self.recorder.why_not(owner_names([])["text"], NO_TEXT)
         else:
+            self._unread.add(consumer.owner)
             self.recorder.no_effect(removed)
 
     def _compare(
