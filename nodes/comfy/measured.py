@@ -51,6 +51,7 @@ from .unmeasured import (
     NOTHING_READ,
     PART_OF_LATENT,
     READ_ELSEWHERE,
+    WITHOUT_NOTHING,
     forget_frames,
     reason_of,
 )  # fmt: skip
@@ -213,7 +214,7 @@ class Measuring:
             present = self._moments.recognised(
                 evaluation.model, list(evaluation.conds), evaluation.x, evaluation.timestep, evaluation.model_options
             )
-            lists = [n for n, own in enumerate(present.lists) if own is not None]
+            lists = [n for n, own in enumerate(present.lists) if own is not None and evaluation.predicts(n)]
             if not lists or not self._is_due(float(evaluation.timestep.max()), present.window):
                 return
             if reason := self._why_not(evaluation, present.window):
@@ -245,6 +246,9 @@ class Measuring:
         numbers = {_identity(reference): number for number, reference in enumerate(attribution.references)}
         by_number = {n: numbers[key] for n, x in enumerate(known) if (key := _identity(x)) in numbers}
         self._name_what_is_read_elsewhere(attribution, by_number)
+        if "conditioning" in self._unread:
+            name = owner_names([])["conditioning"]
+            self.recorder.why_not(f"{name} in some steps" if "conditioning" in self._read else name, WITHOUT_NOTHING)
         return self._windows.complete(self.recorder.freeze(by_number), by_number)
 
     def _name_what_is_read_elsewhere(self, attribution: Attribution, by_number: Mapping[int, int]) -> None:
@@ -387,8 +391,12 @@ class Measuring:
         with self._evaluating(name), self.other.in_place(self.branch, self.sampling.guider) as conds:
             if window is not None:
                 conds = in_window(conds, evaluation, self.sampling.noise.shape)
-            lists = [conds if n == place else None for n in range(len(evaluation.conds))]
-            add(Removal(self._step, "conditioning"), evaluation.again(conds=lists)[place])
+            compared = replace(evaluation, conds=[conds if n == place else None for n in range(len(evaluation.conds))])
+            if not compared.predicts(place):
+                self._unread.add("conditioning")
+                return
+            add(Removal(self._step, "conditioning"), compared.again()[place])
+            self._read.add("conditioning")
 
     # How
 
