@@ -19,7 +19,8 @@ from attention import peak
 from comfy.model_patcher import ModelPatcher
 from sampling import Run, flux, unet, watch
 
-from i2am_pack.nodes.comfy.measured import Settings, effect_with
+from i2am_pack.nodes.comfy.measured import effect_with
+from i2am_pack.nodes.comfy.removals import Settings
 
 sampling.STEPS = 20
 ROUNDS = 3

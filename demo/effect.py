@@ -17,6 +17,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,6 +36,8 @@ from ..i2am_core import (
     Attribution,
     Cut,
     MapKind,
+    RegionRemoval,
+    Removal,
     Row,
     Selection,
     TokenGrid,
@@ -47,17 +50,16 @@ from ..i2am_core import (
     overlay,
     regions_of,
 )
-from ..i2am_core.effect import Removal
-from ..i2am_core.recording.effects import RegionRemoval
 from ..nodes.comfy import handle
 from ..nodes.comfy.captured import capture_with
 from ..nodes.comfy.consumer_watch import ConsumerWatch
 from ..nodes.comfy.consumers.take_away import TakeAway
-from ..nodes.comfy.measured import Settings, effect_with
+from ..nodes.comfy.measured import effect_with
+from ..nodes.comfy.removals import Settings
 from ..nodes.comfy.run import watched
 from ..nodes.steer import I2AMSteer
 from . import data, steer
-from .evaluate import SAMPLER, SCENES, SCHEDULER
+from .evaluate import SAMPLER, SCENES, SCHEDULER, correlation
 from .model import WEIGHTS, load
 from .nodes import DemoReference
 from .steer import bracketed, table
@@ -119,7 +121,7 @@ class Study(steer.Study):
         if trial == PLAIN:  # that of the run which was measured: a test says that it is the same to the bit
             return self.measured()["image"][:count]
         parts = [
-            self._cached(f"{trial.key} {n}", lambda part=part: {"image": self._painted_in(trial, part)})["image"]
+            self._cached(f"{trial.key} {n}", partial(self._image_of, trial, part))["image"]
             for n, part in enumerate(self.order[:count].split(BATCH))
         ]
         return torch.cat(parts)
@@ -128,8 +130,7 @@ class Study(steer.Study):
         """Of all scenes in ``order``, what one run of each gave (see ``_measured_in``)."""
         parts = [
             self._cached(
-                f"measured, {reference} {strength:g} {n}",
-                lambda part=part: self._measured_in(reference, strength, part),
+                f"measured, {reference} {strength:g} {n}", partial(self._measured_in, reference, strength, part)
             )
             for n, part in enumerate(self.order.split(BATCH))
         ]
@@ -157,6 +158,9 @@ class Study(steer.Study):
         model = effect_with(capture_with(model, capture), Settings(regions=regions, cuts=CUTS))
         samples = self.run(model, reference, part)
         return samples, capture.find(samples)
+
+    def _image_of(self, trial: Trial, part: Tensor) -> dict[str, Tensor]:
+        return {"image": self._painted_in(trial, part)}
 
     def _painted_in(self, trial: Trial, part: Tensor) -> Tensor:
         model, removed = self.model, trial.removed
@@ -263,20 +267,7 @@ def background(images: Tensor) -> Tensor:
 def spearman(one: Tensor, other: Tensor, where: Tensor | None = None) -> Tensor:
     """Of each row of ``[n, values]``, over its values ``where`` (None: all): ``[n]``. 0 where all are equal."""
     where = torch.ones_like(one, dtype=torch.bool) if where is None else where
-    return torch.tensor([_spearman(a[w], b[w]) for a, b, w in zip(one, other, where, strict=True)])
-
-
-def _spearman(one: Tensor, other: Tensor) -> float:
-    a, b = (ranks(x) - ranks(x).mean() for x in (one, other))
-    both = a.norm() * b.norm()
-    return float(a @ b / both) if both > 0 else 0.0
-
-
-def ranks(values: Tensor) -> Tensor:
-    """Of values ``[n]``, in float64; equal ones share the mean of their ranks."""
-    _, place, count = values.unique(return_inverse=True, return_counts=True)
-    last = count.cumsum(0).double()
-    return (last - (count.double() - 1) / 2)[place]
+    return torch.tensor([correlation(a[w], b[w]) for a, b, w in zip(one, other, where, strict=True)])
 
 
 def auc(good: Tensor, bad: Tensor) -> float:
@@ -314,7 +305,6 @@ def where_the_picture_changes(study: Study) -> str:
         f"Effect, step {steps[0]} alone": own["effect"][:, 0],
         f"Effect, step {steps[-1]} alone": own["effect"][:, -1],
         "R2G of the paper": own["r2g_paper"].flatten(1),
-        "R2G by share": own["r2g_share"].flatten(1),
         "where the object is, in the truth": cover,
     }
     rows = [
@@ -326,7 +316,7 @@ def where_the_picture_changes(study: Study) -> str:
         [
             "### Where the picture changes: positions in the mask, Spearman",
             table(["map on the picture", *changes], rows),
-            f"{len(study.order)} scenes. Share says nothing here: the reference is all there is to look at, and its "
+            f"{len(study.order)} scenes. Share has no map here: the reference is all there is to look at, and its "
             f"share is {flat.min():.3f} to {flat.max():.3f}.",
         ]
     )
@@ -379,18 +369,15 @@ def strength_of_references(study: Study) -> str:
     results = {name: study.measured(*which) for name, which in references.items()}
     scores = {name: study.in_mask_of(x["effect"]) for name, x in results.items()}
     good, good_imacs = scores["the right one"], results["the right one"]["imacs"]
-    rows = []
-    for name, x in scores.items():
-        row = [name, bracketed(x.mean(1), 2)]
-        if name == "the right one":
-            row += ["", "", bracketed(good_imacs, 2), ""]
-        else:
-            other = results[name]["imacs"]
-            row += [bracketed_auc(good.mean(1), x.mean(1)), bracketed_auc(good[:, 0], x[:, 0])]
-            row += [bracketed(other, 2), bracketed_auc(good_imacs, other)]
-        rows.append(row)
-    heads = ["reference", "strength in the mask", "right one above it, AUC", "step 0 alone, AUC", "IMACS, R2G",
-             "right one above it, AUC"]  # fmt: skip
+    heads = ["reference", "strength in the mask", "right one above, same scene", "AUC, any scenes", "AUC, step 0 alone",
+             "IMACS of R2G", "AUC of it"]  # fmt: skip
+    rows = [[name, bracketed(x.mean(1), 2), "", "", "", bracketed(results[name]["imacs"], 2), ""]
+            for name, x in scores.items()]  # fmt: skip
+    for row in rows[1:]:
+        x, other_imacs = scores[row[0]], results[row[0]]["imacs"]
+        row[2] = steer.percent(good.mean(1) > x.mean(1))
+        row[3], row[4] = bracketed_auc(good.mean(1), x.mean(1)), bracketed_auc(good[:, 0], x[:, 0])
+        row[6] = bracketed_auc(good_imacs, other_imacs)
     return "\n\n".join(
         [
             "### Does the strength tell a good reference from one that says nothing?",

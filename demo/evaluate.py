@@ -65,9 +65,12 @@ def measure(sampled: Sampled) -> dict[str, Any]:
     scenes, attribution = sampled.scenes, sampled.attribution
     error = (sampled.image - scenes.image).square() * scenes.mask
     mse = error.flatten(1).sum(1) / (3 * scenes.mask.flatten(1).sum(1))
+    psnr = -10 * mse.log10()
     scores = [_scores(attribution, scenes, item) for item in range(attribution.items)]
-    result: dict[str, Any] = {"scenes": len(scores), "psnr": (-10 * mse.log10()).mean().item()}
+    result: dict[str, Any] = {"scenes": len(scores), "psnr": psnr.mean().item()}
     result |= {name: sum(s[name] for s in scores) / len(scores) for name in scores[0]}
+    imacs_scores = {name: torch.tensor([s[name] for s in scores]) for name in ("imacs_r2g", "imacs_g2r_mask")}
+    result["imacs with psnr, Spearman"] = {name: correlation(x, psnr) for name, x in imacs_scores.items()}
     result["correspondence"] = {
         layer.name: correspondence_accuracy(attribution, scenes, number)
         for number, layer in enumerate(attribution.layers)
@@ -131,6 +134,20 @@ def _place_in_square(mask: Tensor) -> Tensor:
     y, x = torch.meshgrid(*2 * [torch.arange(grid) + 0.5], indexing="ij")
     inside = (torch.stack([x, y], -1).flatten(0, 1) - low) / side
     return torch.cat([inside, torch.ones(grid * grid, 1)], 1)
+
+
+def correlation(one: Tensor, other: Tensor) -> float:
+    """Spearman's, of two rows of values; 0 where all of one are equal."""
+    a, b = (ranks(x) - ranks(x).mean() for x in (one, other))
+    both = a.norm() * b.norm()
+    return float(a @ b / both) if both > 0 else 0.0
+
+
+def ranks(values: Tensor) -> Tensor:
+    """Of values ``[n]``, in float64; equal ones share the mean of their ranks."""
+    _, place, count = values.unique(return_inverse=True, return_counts=True)
+    last = count.cumsum(0).double()
+    return (last - (count.double() - 1) / 2)[place]
 
 
 def main() -> None:

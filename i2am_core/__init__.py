@@ -37,9 +37,10 @@ from .reading.effect import EffectInside, effect_inside, effect_maps, specific_e
 from .reading.levels import LEVELS, Level, Maps, maps
 from .reading.metrics import concentration, imacs, min_max, share_inside
 from .reading.specific import SpecificMap, specific
+from .recording.effects import RegionRemoval
 from .recording.recorder import PAIR_SHARE, Place, Recorder, Verdict
 from .regions import cells_of
-from .selection import SCOPES, Selection
+from .selection import SCOPES, Selection, is_all
 from .showing.header import FileHeader, Header, HeaderPicture
 from .showing.render import COLORMAPS, Scale, color_table, colorize, heat, overlay, stretch
 from .showing.report import Row, attribution_sheet, contact_sheet
@@ -83,6 +84,7 @@ __all__ = [
     "Recorder",
     "Reference",
     "RegionEffects",
+    "RegionRemoval",
     "Removal",
     "Resampled",
     "Route",
@@ -107,6 +109,7 @@ __all__ = [
     "errors",
     "heat",
     "imacs",
+    "is_all",
     "load",
     "maps",
     "min_max",

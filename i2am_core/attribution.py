@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
-from .effect import Effects, owner_names
+from .effect import Effects, Owner, owner_names
 from .errors import UnknownItem, UnknownReference
 from .half import Precise
 from .kinds import Direction
@@ -117,6 +118,11 @@ class Attribution:
         """The picture (r2g) or the reference image (g2r) that maps lie on, ``[H, W, 3]`` uint8; None if not kept."""
         return self.pictures.get(f"generated {item}" if direction == "r2g" else f"reference {reference}")
 
+    @property
+    def owner_names(self) -> dict[Owner, str]:
+        """What the owners of effects are called, for a person."""
+        return owner_names(reference.name for reference in self.references)
+
     def check_reference(self, reference: int) -> Reference:
         """The reference of this number. Raises UnknownReference."""
         if not 0 <= reference < len(self.references):
@@ -162,7 +168,7 @@ class Attribution:
 
     def _of_effects_alone(self, effects: Effects) -> list[str]:
         """Nothing of attention, but why there is none: its reasons are those of the calls, or else what notes say."""
-        names = owner_names(x.name for x in self.references)
+        names = self.owner_names
         measured = len({removal.step for removal in effects.maps})
         notes = [note for note in self.notes if not note.startswith(STEERED)]
         skipped = [f"{count} x {reason}" for reason, count in self.skipped.items()]
@@ -193,9 +199,16 @@ class Attribution:
         inside = cells_of(self.denoise_mask, self.grid)
         return inside.expand(self.items, -1) if inside.any() else None
 
+    def scope_on_latent(self, item: int) -> Tensor:
+        """The positions of an item that count, among those of all: ``[items, cells]``. Its mask, where it has one."""
+        inside = torch.zeros(self.items, self.grid.cells, dtype=torch.bool)
+        mask = self.mask_on_latent()
+        inside[item] = True if mask is None or not mask[item].any() else mask[item]
+        return inside
+
     def _effects(self) -> Iterator[str]:
         if self.effects is not None:
-            yield from self.effects.lines(owner_names(x.name for x in self.references), self.mask_on_latent())
+            yield from self.effects.lines(self.owner_names, self.mask_on_latent())
 
     def _detail(self) -> str:
         """What is kept apart, in words; and what is not, where it could be."""

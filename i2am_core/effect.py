@@ -85,6 +85,11 @@ class Effects:
         return [*sorted(x for x in owners if isinstance(x, int)), *(part for part in PARTS if part in owners)]
 
     @property
+    def reasons(self) -> list[str]:
+        """Of all that was not measured the reason, for a person."""
+        return [f"{what}: {reason}" for what, reason in self.unmeasured.items()]
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
         tensors = (*self.maps.values(), self.floor, *(x.values for x in self.regions.values()))

@@ -60,5 +60,5 @@ def _no_effect(effects: Effects | None) -> str:
     """Why nothing was measured, or what to do for it, in a sentence."""
     if effects is None:
         return "What a reference causes can be measured without attention: by I2AM Effect, with its input without."
-    reasons = "; ".join(f"{what}: {reason}" for what, reason in effects.unmeasured.items())
+    reasons = "; ".join(effects.reasons)
     return "I2AM Effect measured nothing" + (f" ({reasons})." if reasons else ".")

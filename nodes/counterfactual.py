@@ -1,10 +1,9 @@
 """I2AM Counterfactual: what the model would paint without a reference, as seen from one step, as latents to decode."""
 
-import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..i2am_core import Attribution, Effects, Owner, Removal, errors, owner_names
+from ..i2am_core import Attribution, Effects, Owner, Removal, errors
 from .checked import checked
 from .schema import AttributionHandle, Schema
 from .selections import effect_of_input, owner_of
@@ -69,7 +68,7 @@ class I2AMCounterfactual(io.ComfyNode):
     ) -> io.NodeOutput:
         attribution.check_item(item)
         effects, removals = _removals(attribution, owner_of(attribution, effect_of, reference))
-        inside = _positions(attribution, item)
+        inside = attribution.scope_on_latent(item)
         removal = _chosen(effects, removals, step, inside)
         with_ = effects.predictions[removal.step, None]
         without = effects.predictions.get((removal.step, removal.owner), with_)
@@ -84,11 +83,10 @@ def _removals(attribution: Attribution, owner: Owner) -> tuple[Effects, list[Rem
     """
     effects = attribution.effects
     if effects is None or not effects.maps:
-        unmeasured = {} if effects is None else effects.unmeasured
-        raise errors.NoEffects([f"{what}: {reason}" for what, reason in unmeasured.items()])
+        raise errors.NoEffects(() if effects is None else effects.reasons)
     routes = effects.routes(owner)
     if not routes:
-        names = owner_names(reference.name for reference in attribution.references)
+        names = attribution.owner_names
         reason = effects.unmeasured.get(
             names[owner], "" if owner == "text" else effects.unmeasured.get("references", "")
         )
@@ -126,18 +124,10 @@ def _alone(effects: Effects, removal: Removal) -> Effects:
     return Effects({removal: effects.maps[removal]}, effects.floor)
 
 
-def _positions(attribution: Attribution, item: int) -> Tensor:
-    """The positions of one item, in its inpainting mask where it has one: ``[items, cells]`` boolean."""
-    inside = torch.zeros(attribution.items, attribution.grid.cells, dtype=torch.bool)
-    mask = attribution.mask_on_latent()
-    inside[item] = True if mask is None or not mask[item].any() else mask[item]
-    return inside
-
-
 def _label(attribution: Attribution, effect: Effects, removal: Removal, inside: Tensor) -> str:
     """What was taken away, in which step, how much that changes, and whether this is more than rounding."""
     step, owner, route = removal
-    name = owner_names(reference.name for reference in attribution.references)[owner]
+    name = attribution.owner_names[owner]
     way = ", by the picture's own positions alone" if route == "directly" else ""
     where = "" if attribution.mask_on_latent() is None else " in the mask"
     return (

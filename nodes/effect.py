@@ -4,7 +4,8 @@ from comfy_api.latest import io
 
 from ..i2am_core import CUTS, ROUTES, Cut, Route
 from .checked import checked
-from .comfy.measured import Settings, effect_with
+from .comfy.measured import effect_with
+from .comfy.removals import Settings
 from .model_inputs import diffusion_model
 from .schema import Conditioning, Schema
 from .wording import in_words
@@ -49,8 +50,8 @@ class I2AMEffect(io.ComfyNode):
                     "regions_by",
                     options=[*CUTS, BOTH],
                     default="taken away",
-                    tooltip="'taken away': without this part. 'only this left': without all other parts. Where they "
-                    "disagree, parts of the reference repeat each other.",
+                    tooltip="'taken away': without this part. 'only this left': this part against nothing of the "
+                    "reference. Where they disagree, parts of the reference repeat each other.",
                 ),
                 io.Combo.Input(
                     "through",

@@ -20,7 +20,6 @@ from ..i2am_core import (
     errors,
     imacs,
     maps,
-    owner_names,
     resize,
     share_inside,
 )
@@ -170,7 +169,7 @@ def _effect(attribution: Attribution, reference: int, mask: Tensor, item: int) -
     of_item[item] = True
     known = inside.certainty in ("measured", "rough")
     return {
-        "of": owner_names(x.name for x in attribution.references)[owner],
+        "of": attribution.owner_names[owner],
         "through": through,
         "steps": effects.steps(owner, through),
         "part_inside": round(inside.part, 4) if known else None,

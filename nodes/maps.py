@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import i2am_core as core
-from ..i2am_core import NORMALIZATIONS, ROUTES, Attribution, MapKind, Normalization, Owner, Route, owner_names
+from ..i2am_core import NORMALIZATIONS, ROUTES, Attribution, MapKind, Normalization, Owner, Route
 from .checked import checked
 from .images import Subject, as_batch, choose, choose_frames, generated_picture, reference_image, size_for, size_of
 from .schema import AttributionHandle, Schema
@@ -170,7 +170,7 @@ def _check_memory(count: int, height: int, width: int) -> None:
 
 def _effect(attribution: Attribution, level: core.Level, owner: Owner, route: Route) -> str:
     """Which effect maps are of; at level 'reference' they are of all, and their own labels name them."""
-    name = owner_names(x.name for x in attribution.references)[owner]
+    name = attribution.owner_names[owner]
     return EFFECT + ("" if level == "reference" else f" of {name}") + (", directly" if route == "directly" else "")
 
 

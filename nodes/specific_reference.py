@@ -62,7 +62,7 @@ class I2AMSpecificReference(io.ComfyNode):
                     default="attention",
                     optional=True,  # its widget comes last: saved workflows give values to widgets by their order
                     tooltip="'attention': by where the model looked. 'effect': by what changes where a region of the "
-                    "reference is taken away, or all regions but one ('only this left'); needs regions of I2AM Effect.",
+                    "reference is taken away, or comes alone ('only this left'); needs regions of I2AM Effect.",
                 ),
             ],
             outputs=[

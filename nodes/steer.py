@@ -3,8 +3,7 @@
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..i2am_core import Selection
-from ..i2am_core.selection import is_all
+from ..i2am_core import Selection, is_all
 from .checked import checked
 from .comfy.handle import BRANCHES
 from .comfy.mechanisms import MECHANISMS

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..i2am_core import Attribution, Certainty, errors, owner_names, printable
+from ..i2am_core import Attribution, Certainty, errors, printable
 from .comfy.refusal import LONGEST
 
 NO_PAIRS = (
@@ -37,7 +37,7 @@ def check_attention(attribution: Attribution) -> None:
 def check_regions(attribution: Attribution, reference: int) -> None:
     """Raises ValueError with the reason where regions of a reference were to be measured, and could not be."""
     if attribution.effects is not None and 0 <= reference < len(attribution.references):
-        name = owner_names(x.name for x in attribution.references)[reference]
+        name = attribution.owner_names[reference]
         reason = attribution.effects.unmeasured.get(f"regions of {name}")
         if reason and not any(number == reference for number, _ in attribution.effects.regions):
             raise ValueError(f"regions of {name} were not measured: {reason}.")

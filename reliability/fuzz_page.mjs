@@ -7,15 +7,14 @@ import { readFileSync } from "node:fs";
 import { argv, exit, stderr } from "node:process";
 import { fileURLToPath } from "node:url";
 
+import { regionStrengths, specificEffect } from "../web/viewer/effect_regions.mjs";
 import {
   certaintyOf,
   effectMap,
   effectMeasure,
   largestOverSteps,
   normalizationIn,
-  regionStrengths,
   settleEffect,
-  specificEffect,
 } from "../web/viewer/effects.mjs";
 import { readFile } from "../web/viewer/file.mjs";
 import { along, choices, headsOf, mapOf, measureOf, rangeOverSteps, settle, varies } from "../web/viewer/maps.mjs";

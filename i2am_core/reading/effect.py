@@ -25,7 +25,6 @@ from ..effect import (
     Removal,
     Route,
     certainty_of,
-    owner_names,
     regions_of,
 )
 from ..errors import (
@@ -193,14 +192,12 @@ class _Reading:
                 raise NoEffectLevel(level)
         effects = attribution.effects
         if effects is None or not effects.maps:
-            reasons = () if effects is None else [f"{what}: {why}" for what, why in effects.unmeasured.items()]
-            raise NoEffects(reasons)
+            raise NoEffects(() if effects is None else effects.reasons)
         scope = resolve_scope(attribution, selection.scope, selection.item)
         mask = attribution.mask_on_latent() if scope == "inpainting mask" else None
         everywhere = torch.ones(attribution.grid.cells, dtype=torch.bool)
         inside = everywhere if mask is None else mask[selection.item]
-        names = owner_names(reference.name for reference in attribution.references)
-        return cls(attribution, effects, selection, scope, inside, names)
+        return cls(attribution, effects, selection, scope, inside, attribution.owner_names)
 
     def owner(self, owner: Owner | None) -> Owner:
         """Whose effect is requested; a reference must exist."""

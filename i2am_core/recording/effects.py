@@ -1,6 +1,7 @@
 """Effects while a run lasts: pairs of predictions become maps, within a budget of memory. Only this makes ``Effects``.
 
-A prediction may come in parts, as the context windows of a video: each counts with its weights, and they add up.
+A prediction may come in parts, of some frames of a video each, as from context windows: they count with their weights,
+and add up.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,23 +11,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..effect import Cut, Effects, Owner, RegionEffects, Removal, Route, effect_of
+from ..effect import Cut, Effects, Owner, RegionEffects, Removal, Route, effect_of, owner_names
 from ..tokens import TokenGrid
 
 NO_MEMORY = "the memory budget is used up"
 NO_NUMBERS = "the prediction holds values that are not numbers"
 NO_WHOLE = "what the whole reference does was not measured, with which it is compared"
 
-
 OF_PREDICTIONS = 0.75  # of the budget, at most: the rest is for maps, which come after them
 
 
 @dataclass(frozen=True)
-class Part:
-    """What of the latent a prediction ``[items, C, n, h, w]`` is: ``frames [n]`` of it, with a ``weight [n]`` each."""
+class Frames:
+    """What of the latent a prediction ``[items, C, n, h, w]`` is: frames ``[n]`` of it, with a weight ``[n]`` each."""
 
-    frames: Tensor
-    weight: Tensor
+    numbers: Tensor
+    weights: Tensor
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class _Step:
     without: dict[Removal, Tensor] = field(default_factory=dict)  # references, to compare their regions with
     sums: dict[Removed, Tensor] = field(default_factory=dict)
 
-    def add_part(self, removed: Removed, prediction: Tensor, part: Part, shape: torch.Size) -> None:
+    def add_frames(self, removed: Removed, prediction: Tensor, frames: Frames, shape: torch.Size) -> None:
         whole = self.sums.setdefault(removed, torch.zeros(shape))
-        whole.index_add_(2, part.frames, prediction * part.weight[None, None, :, None, None])
+        whole.index_add_(2, frames.numbers, prediction * frames.weights[None, None, :, None, None])
 
 
 class EffectRecorder:
@@ -101,7 +101,7 @@ class EffectRecorder:
         """Whether there is nothing to tell: neither an effect, nor a reason why there is none."""
         return not self._maps and not self._unmeasured
 
-    def add(self, step: int, removed: Removed, prediction: Tensor, part: Part | None = None) -> None:
+    def add(self, step: int, removed: Removed, prediction: Tensor, frames: Frames | None = None) -> None:
         """The prediction of an evaluation in this step, on any device. The first of a step is with everything.
 
         Regions are of whole predictions only. Raises ValueError for what cannot be compared.
@@ -110,8 +110,8 @@ class EffectRecorder:
         if self._step is None or self._step.number != step:
             self.end_step()
             self._step = _Step(step)
-        if part is not None:
-            self._step.add_part(removed, prediction, part, self.shape)
+        if frames is not None:
+            self._step.add_frames(removed, prediction, frames, self.shape)
         elif removed is None:
             self._step.with_ = prediction.clone()  # the sampler may change its own in place
             self._keep_latent(step, None, self._step.with_)
@@ -130,7 +130,7 @@ class EffectRecorder:
             try:
                 self._compare(removed, prediction)
             except ValueError as error:
-                self.why_not(str(getattr(removed, "owner", removed)), str(error))
+                self.why_not(_name_of(removed), str(error))
         self._step = None
 
     def no_effect(self, removed: Removal | RegionRemoval) -> None:
@@ -213,6 +213,13 @@ class EffectRecorder:
     def regions_fit(self, regions: int) -> bool:
         """Whether the effects of so many regions fit the budget, beside what is kept and one step's predictions."""
         return self.nbytes + regions * 4 * self.shape[0] * self.shape[2:].numel() <= self._bytes
+
+
+def _name_of(removed: Removed) -> str:
+    """What has come in parts, for a person; the names of references are not known here."""
+    if not isinstance(removed, Removal):
+        return "the noise floor"
+    return owner_names(()).get(removed.owner, f"reference {removed.owner}")
 
 
 def _finite(effect: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..attribution import Attribution
-from ..effect import CUTS, WAYS, WORDS, Effects, Owner, Route, owner_names
+from ..effect import CUTS, WAYS, WORDS, Effects, Owner, Route
 from ..errors import EffectTooSmall, MissingPackage
 from ..kinds import Direction, MapKind
 from ..printing import printable
@@ -140,7 +140,7 @@ def _rows(heading: str, pictures: Sequence[Any], labels: Sequence[str]) -> Itera
 def _effects(attribution: Attribution, effects: Effects, item: int) -> list[Row]:
     """What each owner changed, the strongest first; each owner has one scale for all of its maps."""
     attribution.check_item(item)
-    names, inside = owner_names(x.name for x in attribution.references), attribution.mask_on_latent()
+    names, inside = attribution.owner_names, attribution.mask_on_latent()
     sizes = {
         (owner, route): effects.strength(owner, route, inside)
         for owner in effects.owners

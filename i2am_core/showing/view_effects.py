@@ -40,7 +40,7 @@ def add_effects(
     region_bytes: int,
 ) -> HeaderEffects:
     """Add all maps of effects, and those of regions as far as they fit into ``region_bytes``; what they are of."""
-    scopes = [scope_of(attribution, item) for item in range(attribution.items)]
+    scopes = [attribution.scope_on_latent(item) for item in range(attribution.items)]
     about: list[HeaderEffect] = []
     for owner in effects.owners:
         for route in effects.routes(owner):
@@ -56,14 +56,6 @@ def add_effects(
     regions = list(_add_regions(tensors, attribution, effects, scopes, region_bytes))
     unmeasured = dict(effects.unmeasured)
     return {"maps": about, "regions": regions, "measures": list(EFFECT_MEASURES), "unmeasured": unmeasured}
-
-
-def scope_of(attribution: Attribution, item: int) -> Tensor:
-    """The positions of an item that count, among those of all: ``[items, cells]``. Its mask, where it has one."""
-    inside = torch.zeros(attribution.items, attribution.grid.cells, dtype=torch.bool)
-    mask = attribution.mask_on_latent()
-    inside[item] = True if mask is None or not mask[item].any() else mask[item]
-    return inside
 
 
 @dataclass(frozen=True)

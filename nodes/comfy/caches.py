@@ -17,11 +17,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .callers import OUR_PACKAGE, function_of
-from .remembered import closed_over
+from .pack_functions import WRAPPER, closed_over, functions_in
 
 NAME = "cache"
 OTHER_NAMES = ("KV_Attn_Input",)  # of FluxKVCache, which patches attention
-WRAPPER = "model_function_wrapper"  # the one function that a node may put around every call of the model
 FUNCTIONS = ("patches", "patches_replace")  # keys of options that hold functions by their kind
 
 
@@ -38,7 +37,7 @@ def has_cache(model_options: Mapping[str, Any]) -> bool:
     return (
         any(caches_of(options.get("wrappers", {})))
         or any(_is_named(key) and value is not None for key, value in options.items())
-        or any(_is_named_cache(f) for key in FUNCTIONS for f in _functions(options.get(key, {})))
+        or any(_is_named_cache(f) for key in FUNCTIONS for f in functions_in(options.get(key, {})))
         or any(_is_cache(f) for f in closed_over(function))
     )
 
@@ -78,17 +77,6 @@ def _is_named_cache(function: Any) -> bool:
     """By its own name alone: what a pack with such a name patches into attention may be a reference."""
     name = function_of(function).name
     return _is_named(name) or name in OTHER_NAMES
-
-
-def _functions(of_kinds: Any) -> Iterator[Any]:
-    """All functions in lists and dictionaries of them."""
-    if isinstance(of_kinds, Mapping):
-        of_kinds = of_kinds.values()
-    elif not isinstance(of_kinds, list | tuple):
-        yield of_kinds
-        return
-    for functions in of_kinds:
-        yield from _functions(functions)
 
 
 def _without(of_kinds: Any) -> Any:

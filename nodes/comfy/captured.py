@@ -63,9 +63,7 @@ class Captured(Part):
         self.record = Record(recorder, settings.pair_maps, grid_of(noise), mask)
         self.engine = Engine(chosen(settings.mechanism), [self.record])
         self.calls = ModelCalls(sampling.guider, [settings.branch], noise, recorder.sigmas, regions, self.engine)
-        self.measured: Callable[[Attribution], Effects] | None = (
-            None  # the effects of this run, where they are measured
-        )
+        self.measured: Callable[[Attribution], Effects] | None = None  # gives the effects, where an Effect measures
         super().__init__((self.engine, self.calls))
         if sampling.denoise_mask is not None and noise.ndim == 5:
             self.engine.note(VIDEO_MASK)

@@ -24,7 +24,8 @@ from .caches import without_caches
 from .engine import Engine
 from .hooks import hooked, without_looking
 from .model_calls import ModelCalls
-from .remembered import functions_of, put_back
+from .pack_functions import functions_of
+from .remembered import put_back
 
 KINDS = (WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL)  # wrappers of an evaluation
 

@@ -8,7 +8,7 @@ what is kept in a file or by code in C, is not put back.
 
 import types
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -16,21 +16,22 @@ from typing import Any
 import torch
 
 from .callers import OUR_PACKAGE, function_of
+from .pack_functions import MOST, cells_of
 from .proxy import Proxy
 
-MOST = 20_000  # things that are looked at: more than any pack has in reach, but for one that keeps a library
-NOT_OF_PACKS = ("comfy", "comfy_api", "torch", "numpy", "builtins", "functools", "types", "typing", OUR_PACKAGE)
+NOT_OF_PACKS = ("comfy", "comfy_api", "torch", "numpy", "builtins", "functools", "types", "typing")
 OF_MODULES = frozenset(vars(torch.nn.Module()))  # what PyTorch keeps in each, such as its parts and hooks
 
 
 @contextmanager
 def put_back(functions: Iterable[Any], denoisers: Iterable[torch.nn.Module]) -> Iterator[None]:
     """Around a call that these functions of packs, and what they keep on the denoisers, are not to remember."""
-    reach = _Reach()
+    functions = list(functions)
+    reach = _Reach(_packs_of(functions))
     for denoiser in denoisers:
         reach.add_attributes(denoiser)
     for function in functions:
-        reach.add_function(function)
+        reach.add(function)
     try:
         yield
     finally:
@@ -38,35 +39,28 @@ def put_back(functions: Iterable[Any], denoisers: Iterable[torch.nn.Module]) -> 
             restore()
 
 
-def closed_over(function: Any) -> Iterator[Any]:
-    """A function, and those that it closes over: a pack may put one around another's."""
-    known: dict[int, Any] = {}
-    waiting = [function]
-    while waiting:
-        one = waiting.pop()
-        if not callable(one) or isinstance(one, type | torch.nn.Module) or id(one) in known or len(known) > MOST:
-            continue
-        known[id(one)] = one
-        yield one
-        waiting += [x for _, x in _cells(one)]
-        if isinstance(one, partial | Proxy):
-            waiting.append(one.func if isinstance(one, partial) else one.original)
+def _packs_of(functions: Iterable[Any]) -> set[str]:
+    """The packs that have put functions into the run."""
+    known = map(function_of, functions)
+    return {x.pack for x in known if x.pack not in NOT_OF_PACKS and not x.module.startswith(OUR_PACKAGE)}
 
 
 class _Reach:
-    """All that may change in reach of some functions, with what puts it back."""
+    """All that may change in reach of some things, with what puts it back: objects and classes of these ``packs``."""
 
-    def __init__(self) -> None:
+    def __init__(self, packs: Set[str]) -> None:
         self.restoring: list[Callable[[], Any]] = []
         self._known: dict[int, Any] = {}
-        self._packs: set[str] = set()
+        self._packs = packs
 
-    def add_function(self, function: Any) -> None:
-        """A function that a pack has put into the run."""
-        pack = function_of(function).pack
-        if pack not in NOT_OF_PACKS and not function_of(function).module.startswith(OUR_PACKAGE):
-            self._packs.add(pack)
-        self._add(function)
+    def add(self, first: Any) -> None:
+        """What is in reach of this."""
+        waiting = [first]
+        while waiting and len(self._known) < MOST:
+            x = waiting.pop()
+            if id(x) not in self._known:
+                self._known[id(x)] = x
+                waiting += self._inside(x)
 
     def add_attributes(self, denoiser: torch.nn.Module) -> None:
         """What was put on the denoiser beside its parts."""
@@ -81,15 +75,7 @@ class _Reach:
         self.restoring.append(restore)
         for value in before.values():
             if isinstance(value, dict | list | set | deque):
-                self._add(value)
-
-    def _add(self, first: Any) -> None:
-        waiting = [first]
-        while waiting and len(self._known) < MOST:
-            x = waiting.pop()
-            if id(x) not in self._known:
-                self._known[id(x)] = x
-                waiting += self._inside(x)
+                self.add(value)
 
     def _inside(self, x: Any) -> Iterable[Any]:
         """What is in it. That it may be put back is noted."""
@@ -124,7 +110,7 @@ class _Reach:
         if function.__module__ is None or function.__module__.startswith(OUR_PACKAGE):
             return
         of_pack = function_of(function).pack in self._packs
-        for cell, contents in _cells(function):
+        for cell, contents in cells_of(function):
             if of_pack:
                 self.restoring.append(partial(_refill_cell, cell, contents))
             yield contents
@@ -151,16 +137,6 @@ class _Reach:
 
     def _is_in_pack(self, of_pack: type) -> bool:
         return function_of(of_pack).pack in self._packs
-
-
-def _cells(function: Any) -> Iterator[tuple[Any, Any]]:
-    """The variables that a function closes over, each with what is in it."""
-    function = getattr(function, "__func__", function)
-    for cell in getattr(function, "__closure__", None) or ():
-        try:
-            yield cell, cell.cell_contents
-        except ValueError:  # a variable that has no value yet
-            continue
 
 
 def _global_names(code: types.CodeType) -> set[str]:
@@ -200,25 +176,3 @@ def _refill_cell(cell: Any, contents: Any) -> None:
     except ValueError:
         pass
     cell.cell_contents = contents
-
-
-def functions_of(model_options: Mapping[str, Any], kinds: Iterable[str]) -> Iterator[Any]:
-    """What packs have put into a run's options: around the model, into its patches, beside them.
-
-    ``kinds`` are those of the wrappers that count.
-    """
-    options = model_options.get("transformer_options", {})
-    wrappers = options.get("wrappers", {})
-    yield from (x for kind in kinds for some in wrappers.get(kind, {}).values() for x in some)
-    others = {key: x for key, x in options.items() if key != "wrappers"}
-    waiting: list[Any] = [model_options.get("model_function_wrapper"), *others.values()]
-    while waiting:
-        x = waiting.pop()
-        if isinstance(x, Mapping):
-            waiting += x.values()
-        elif isinstance(x, list | tuple):
-            waiting += x
-        elif callable(getattr(x, "of_pack", None)):  # our override, around another
-            yield x.of_pack
-        elif x is not None and not isinstance(x, str | int | float | torch.Tensor | type):
-            yield x

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from i2am_core.effect import Removal
-from i2am_core.recording.effects import NO_MEMORY, EffectRecorder, Part, RegionRemoval
+from i2am_core.recording.effects import NO_MEMORY, EffectRecorder, Frames, RegionRemoval
 from i2am_core.tokens import TokenGrid
 
 SHAPE = torch.Size((2, 3, 4, 5))
@@ -80,12 +80,12 @@ def test_parts_of_a_video_add_up_with_their_weights():
     """Two windows that share the frame in the middle; the effect is of the whole, not the sum of effects."""
     r, (a, b) = recorder(VIDEO), latents(2, VIDEO)
     windows = [
-        Part(torch.tensor([0, 1, 2]), torch.tensor([1.0, 1.0, 0.25])),
-        Part(torch.tensor([2, 3, 4]), torch.tensor([0.75, 1.0, 1.0])),
+        Frames(torch.tensor([0, 1, 2]), torch.tensor([1.0, 1.0, 0.25])),
+        Frames(torch.tensor([2, 3, 4]), torch.tensor([0.75, 1.0, 1.0])),
     ]
-    for part in windows:
+    for frames in windows:
         for removed, prediction in ((None, a), (Removal(0, "text"), b), ("nothing", a)):
-            r.add(0, removed, prediction[:, :, part.frames], part)
+            r.add(0, removed, prediction[:, :, frames.numbers], frames)
     r.add(1, None, b)
     effects = r.freeze({})
     close(effects.maps[Removal(0, "text")], rms(a, b))
@@ -204,10 +204,10 @@ def test_what_is_no_number_is_no_effect():
 
 def test_what_is_no_number_in_one_of_several_parts_is_a_reason():
     r, (a, b) = recorder(VIDEO), latents(2, VIDEO)
-    whole = Part(torch.arange(5), torch.ones(5))
+    whole = Frames(torch.arange(5), torch.ones(5))
     r.add(0, None, a, whole)
     r.add(0, Removal(0, "text"), b * torch.inf, whole)
     r.add(0, Removal(0, "all references"), b, whole)
     effects = r.freeze({})
     assert set(effects.maps) == {Removal(0, "all references")}
-    assert effects.unmeasured == {"text": "the prediction holds values that are not numbers"}
+    assert effects.unmeasured == {"the text": "the prediction holds values that are not numbers"}

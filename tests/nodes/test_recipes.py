@@ -69,6 +69,14 @@ def test_consumers(run):
     assert call_tests(run(test)) == 3
 
 
+def test_a_measurement(run):
+    _, halve, _ = blocks("Add a consumer")
+    code, test = blocks("Add a measurement")
+    run(halve, "i2am_pack.nodes.comfy.consumers.halve")
+    run(code, "i2am_pack.nodes.comfy.halved")
+    assert call_tests(run(test)) == 1
+
+
 def test_a_level(run, monkeypatch):
     (code,) = blocks("Add a level")
     half = run(code, **vars(levels))._half

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
+import { regionEdges, regionStrengths, specificEffect } from "../../web/viewer/effect_regions.mjs";
 import {
   certaintyFor,
   certaintyOf,
@@ -14,11 +15,8 @@ import {
   largestOverSteps,
   normalizationIn,
   ownersOf,
-  regionEdges,
   regionsOf,
-  regionStrengths,
   settleEffect,
-  specificEffect,
 } from "../../web/viewer/effects.mjs";
 import { specific, strongest } from "../../web/viewer/specific.mjs";
 import { download, Gone, readFile } from "../../web/viewer/file.mjs";

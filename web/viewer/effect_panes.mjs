@@ -1,5 +1,6 @@
 /** What each pane shows of effects: where something changed the picture, and which regions of a reference did. */
 
+import { regionAt, regionEdges, regionStrengths, specificEffect } from "./effect_regions.mjs";
 import {
   certaintyFor,
   certaintyOf,
@@ -8,18 +9,15 @@ import {
   effectMeasure,
   largestOverSteps,
   ownerOf,
-  regionAt,
-  regionEdges,
   regionsOf,
-  regionStrengths,
-  specificEffect,
 } from "./effects.mjs";
 import { restore, resize } from "./heat.mjs";
 import { strongest } from "./specific.mjs";
 import { otherSide } from "./state.mjs";
 import { small } from "./words.mjs";
 
-/** @import { Certainty, Effect, NoRegions } from "./effects.mjs" */
+/** @import { Effect, NoRegions } from "./effect_regions.mjs" */
+/** @import { Certainty } from "./effects.mjs" */
 /** @import { Box, Grid, Place } from "./geometry.mjs" */
 /** @import { Patch, PaneMap, Scene } from "./pane_maps.mjs" */
 /** @import { Part, Question, Side } from "./state.mjs" */

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from i2am_pack.demo import data, effect
+from i2am_pack.demo import data, effect, evaluate
 from i2am_pack.i2am_core.effect import Removal, effect_of
 
 pytestmark = pytest.mark.timeout(900)
@@ -81,7 +81,7 @@ def test_the_background_is_the_one_beside_the_object(study):
 
 
 def test_ranks_and_correlations():
-    assert effect.ranks(torch.tensor([3.0, 1.0, 3.0, 2.0])).tolist() == [3.5, 1.0, 3.5, 2.0]
+    assert evaluate.ranks(torch.tensor([3.0, 1.0, 3.0, 2.0])).tolist() == [3.5, 1.0, 3.5, 2.0]
     rows = torch.tensor([[1.0, 2.0, 4.0, 9.0], [9.0, 4.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
     to = torch.tensor([[0.0, 0.1, 0.2, 0.3]]).expand(3, -1)
     torch.testing.assert_close(effect.spearman(rows, to), torch.tensor([1.0, -1.0, 0.0]))

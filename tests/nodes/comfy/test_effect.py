@@ -10,7 +10,7 @@ from effects_of import close, measured
 from token_places import TOKENS, Tokens
 
 from i2am_pack.i2am_core.effect import Removal
-from i2am_pack.nodes.comfy.measured import measured_steps
+from i2am_pack.nodes.comfy.measured_steps import measured_steps
 
 BOTH = ("everything", "directly")
 CUTS = ("taken away", "only this left")

@@ -17,7 +17,8 @@ from i2am_pack.nodes.comfy.captured import capture_with
 from i2am_pack.nodes.comfy.handle import Capture
 from i2am_pack.nodes.comfy.handle import Settings as CaptureSettings
 from i2am_pack.nodes.comfy.located import Regions
-from i2am_pack.nodes.comfy.measured import Settings, effect_with
+from i2am_pack.nodes.comfy.measured import effect_with
+from i2am_pack.nodes.comfy.removals import Settings
 from i2am_pack.nodes.comfy.tags import KEY
 from i2am_pack.nodes.comfy.tags import tag as make_tag
 

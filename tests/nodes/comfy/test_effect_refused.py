@@ -16,10 +16,12 @@ from comfy_api.torch_helpers import set_torch_compile_wrapper
 from effect_runs import captured, check, measured, strongest
 from steered_graphs import ip_adapter, kontext
 
-from i2am_pack.nodes.comfy import measured as measured_module
 from i2am_pack.nodes.comfy.consumers.take_away import TakeAway
 from i2am_pack.nodes.comfy.evaluation import Evaluation
-from i2am_pack.nodes.comfy.measured import measured_steps
+from i2am_pack.nodes.comfy.measured import EffectWatch
+from i2am_pack.nodes.comfy.measured_steps import measured_steps
+from i2am_pack.nodes.comfy.measuring import Measuring
+from i2am_pack.nodes.comfy.removals import Removals, Settings
 from i2am_pack.nodes.comfy.run import Sampling
 from i2am_pack.nodes.comfy.unmeasured import AUTOREGRESSIVE, NO_BUDGET, OUT_OF_MEMORY
 
@@ -229,7 +231,7 @@ def test_where_effects_fail_the_maps_stay(where, monkeypatch):
     def fail(self, *args):
         raise StopError("bad luck")
 
-    monkeypatch.setattr(measured_module.Measuring, where, fail)
+    monkeypatch.setattr(Measuring, where, fail)
     graph = one_reference()
     model, handle = captured(graph.model)
     latent = graph.sample(measured(model, **SETTINGS))["samples"]
@@ -244,7 +246,7 @@ def test_an_error_while_it_is_found_out_what_is_to_be_measured_is_a_reason(monke
     def fail(self, *args):
         raise StopError("bad luck")
 
-    monkeypatch.setattr(measured_module.Measuring, "_removals", fail)
+    monkeypatch.setattr(Removals, "of_step", fail)
     graph = one_reference()
     assert effects_of(graph).unmeasured == {"references": "StopError: bad luck"}
 
@@ -270,7 +272,7 @@ def test_a_latent_that_is_no_picture_is_said():
     watches = [wrapper.watch for by_key in model.wrappers["outer_sample"].values() for wrapper in by_key]
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(graph.positive, graph.negative)
-    effect = measured_module.EffectWatch(measured_module.Settings())
+    effect = EffectWatch(Settings())
     sampling = Sampling(guider, torch.zeros(1, 8, 30), torch.tensor([1.0, 0.5, 0.0]), None, [*watches, effect])
     sampling.parts.extend(watch.begin(sampling) for watch in watches)
     part = effect.begin(sampling)

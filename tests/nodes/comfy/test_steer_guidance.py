@@ -15,8 +15,8 @@ from steered_oracle import Run
 
 from i2am_pack.i2am_core.effect import Removal
 from i2am_pack.nodes.comfy.consumers.without import Without
-from i2am_pack.nodes.comfy.measured import Settings as EffectSettings
 from i2am_pack.nodes.comfy.measured import effect_with
+from i2am_pack.nodes.comfy.removals import Settings as EffectSettings
 
 KONTEXT = [ByHand(0.0, range(19, 33))]  # both references
 
