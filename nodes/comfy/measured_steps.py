@@ -37,6 +37,11 @@ class MeasuredSteps:
         """Whether the present step is the first that is measured."""
         return self.present == self.first
 
+    @property
+    def is_last(self) -> bool:
+        """Whether no further step is to be measured."""
+        return not self._due
+
     def is_due(self, sigma: float, window: Window | None) -> bool:
         """Whether to measure now: in the first evaluation of a step that is due, or in a further window of it.
 

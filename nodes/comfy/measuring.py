@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -41,6 +41,8 @@ from .unmeasured import (
     NOT_EVALUATED,
     NOTHING_READ,
     PART_OF_LATENT,
+    READ_ELSEWHERE,
+    WITHOUT_NOTHING,
     forget_frames,
     reason_of,
 )
@@ -102,7 +104,7 @@ class Measuring:
             present = self._moments.recognised(
                 evaluation.model, list(evaluation.conds), evaluation.x, evaluation.timestep, evaluation.model_options
             )
-            lists = [n for n, own in enumerate(present.lists) if own is not None]
+            lists = [n for n, own in enumerate(present.lists) if own is not None and evaluation.predicts(n)]
             if not lists or not self.steps.is_due(float(evaluation.timestep.max()), present.window):
                 return
             if reason := self._why_not(evaluation, present.window):
@@ -132,7 +134,20 @@ class Measuring:
             self.recorder.why_not(EVERYTHING, NOTHING_READ)
         number_of = self.captured.record.recorder.number_of
         numbers = {n: number for number, x in enumerate(attribution.references) if (n := number_of(x)) is not None}
+        self._name_what_is_read_elsewhere(attribution, numbers)
         return self._windows.complete(self.recorder.freeze(numbers), numbers)
+
+    def _name_what_is_read_elsewhere(self, attribution: Attribution, numbers: Mapping[int, int]) -> None:
+        """Of what acts in other steps than those that were measured, no effect holds for these alone."""
+        read, unread = self._removals.read, self._removals.unread
+        names = owner_names(reference.name for reference in attribution.references)
+        captured = {number for number, _ in attribution.entries}
+        for known, number in numbers.items():
+            if known in unread - read and number in captured:
+                self.recorder.why_not(f"{names[number]} in other steps", READ_ELSEWHERE)
+        if "conditioning" in unread:
+            name = NAMES["conditioning"] + (" in some steps" if "conditioning" in read else "")
+            self.recorder.why_not(name, WITHOUT_NOTHING)
 
     def _why_not(self, evaluation: Evaluation, window: Window | None) -> str:
         """Why nothing can be measured in an evaluation; "" where it can."""
@@ -156,7 +171,7 @@ class Measuring:
         if self.steps.is_first and not branch.is_alone and not remembered:  # in a batch, it is rounded otherwise
             with self._evaluating(FLOOR):
                 self._add(branch, "nothing", branch.again())
-        for name, removed in self._removals.of_step(step, self.steps.is_first, in_windows):
+        for name, removed in self._removals.of_step(self.steps, in_windows):
             if not self.recorder.is_unmeasured(name):
                 with self._evaluating(name):
                     self._take_away(branch, removed, everything)
@@ -174,6 +189,7 @@ class Measuring:
         engine = Engine([*mechanisms, *of_text], [consumer, observed])
         prediction = branch.again(Watched(engine, self._model_calls(engine)))
         if consumer.changed:
+            self._removals.read.add(consumer.owner)
             self._add(branch, removed, prediction)
         elif not observed.calls:
             raise ValueError(NOT_COMPUTED)
@@ -182,6 +198,7 @@ class Measuring:
         elif consumer.owner == "text":
             self.recorder.why_not(NAMES["text"], NO_TEXT)
         else:
+            self._removals.unread.add(consumer.owner)
             self.recorder.no_effect(removed)
 
     def _compare(self, branch: BranchEvaluation, other: OtherConditioning) -> None:
@@ -189,7 +206,11 @@ class Measuring:
         with other.in_place(self.branch, self.sampling.guider) as conds:
             if branch.window is not None:
                 conds = in_window(conds, branch.evaluation, self.sampling.noise.shape)
+            if not replace(branch.evaluation, conds=[conds]).predicts(0):
+                self._removals.unread.add("conditioning")
+                return
             self._add(branch, Removal(self.steps.present, "conditioning"), branch.again(conds=conds))
+            self._removals.read.add("conditioning")
 
     def _add(self, branch: BranchEvaluation, removed: Removed, prediction: Tensor) -> None:
         window = branch.window

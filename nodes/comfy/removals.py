@@ -8,6 +8,7 @@ from ...i2am_core.attribution import Reference
 from ...i2am_core.effect import Cut, Owner, Removal, Route, owner_names, region_grid
 from ...i2am_core.recording.effects import EffectRecorder, RegionRemoval
 from ...i2am_core.recording.recorder import Recorder
+from .measured_steps import MeasuredSteps
 from .unmeasured import IN_WINDOWS, NO_BUDGET, NO_PLACES
 
 MOST_EACH_STEP = 4  # references; of more, each is taken away in the first of the measured steps alone
@@ -28,23 +29,34 @@ class Settings:
 class Removals:
     """What is taken away in a run, of the references that its ``recorder`` has located so far.
 
-    Why a region is not measured is noted in ``effects``.
+    Why a region is not measured is noted in ``effects``. Which owners the model read in a measured step, and which it
+    did not read in one, is noted in ``read`` and ``unread`` by who takes them away.
     """
 
     def __init__(self, settings: Settings, recorder: Recorder, effects: EffectRecorder) -> None:
         self._settings, self._recorder, self._effects = settings, recorder, effects
+        self.read: set[Owner] = set()
+        self.unread: set[Owner] = set()
+        self._with_regions: set[int] = set()  # references whose regions had their turn
 
-    def of_step(self, step: int, is_first: bool, in_windows: bool) -> Iterator[tuple[str, Removal | RegionRemoval]]:
-        """What is taken away in a measured step, each with its name for a person. Regions are of the first alone."""
-        references, names = self._references(), self._names()
-        owners: list[Owner] = list(references) if is_first or len(references) <= MOST_EACH_STEP else []
+    def of_step(self, steps: MeasuredSteps, in_windows: bool) -> Iterator[tuple[str, Removal | RegionRemoval]]:
+        """What is taken away in the present step, each with its name for a person.
+
+        Regions are of the first one that reads their reference, or of the last: where nothing reads it, no region of it
+        changes anything.
+        """
+        step, references, names = steps.present, self._references(), self._names()
+        all_of_them = steps.is_first or len(references) <= MOST_EACH_STEP
+        owners: list[Owner] = [number for number in references if all_of_them or number not in self.read]
         owners += ["all references"] if len(references) > 1 else []
         owners += ["text"] if self._settings.text else []
         for owner in owners:
             for route in self._settings.routes:
                 yield names[owner], Removal(step, owner, route)
-        if is_first and self._settings.regions:
-            for number, reference in references.items():
+        for number, reference in references.items() if self._settings.regions else ():
+            has_turn = number in self.read or steps.is_last
+            if has_turn and number not in self._with_regions:
+                self._with_regions.add(number)
                 yield from self._regions(step, number, reference, f"regions of {names[number]}", in_windows)
 
     def _regions(

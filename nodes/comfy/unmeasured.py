@@ -19,6 +19,11 @@ NOT_COMPUTED = (
     "the model made no attention call in the further evaluation: a node has answered it from memory, as caches do; "
     "remove that node"
 )
+READ_ELSEWHERE = "the model reads it in none of the steps that were measured: raise probe_steps of I2AM Effect"
+WITHOUT_NOTHING = (
+    "the conditioning `without` has nothing for these steps, which its start and end leave out: connect one for the "
+    "whole run"
+)
 NO_PICTURE = (
     "effects are not measured: the latent is of {} dimensions, and only those of pictures [items, channels, height, "
     "width] and of videos are known"

@@ -145,6 +145,44 @@ def test_a_reference_that_the_host_drops_has_no_effect():
     assert [bool(late.maps[Removal(step, 0)].any()) for step in range(4)] == [False, False, True, True]
 
 
+def test_of_a_reference_that_begins_late_it_is_said_that_it_acts_in_other_steps():
+    """The model reads it in steps 2 and 3 of 4: of the first two, no effect is no answer."""
+    graph = adapted(tiny_graphs.sd15_text(cfg=1.0), start_at=0.4)
+    first = measured(graph, sampling={"steps": 4}, probe_steps=2)
+    why = "the model reads it in none of the steps that were measured: raise probe_steps of I2AM Effect"
+    assert first.effects.unmeasured == {"reference 0 ('IP-Adapter') in other steps": why}
+    assert f"effect of reference 0 ('IP-Adapter') in other steps: not measured, {why}" in first.summary()
+    assert measured(graph, sampling={"steps": 4}, probe_steps=4).effects.unmeasured == {}
+
+
+def begins_late():
+    """Kontext, of whose two references the first half of the run knows nothing."""
+    graph = tiny_graphs.flux_kontext()
+    ((tokens, settings),) = graph.positive
+    bare = {name: value for name, value in settings.items() if name != "reference_latents"}
+    early, late = {"start_percent": 0.0, "end_percent": 0.5}, {"start_percent": 0.5, "end_percent": 1.0}
+    graph.positive = [[tokens, bare | early], [tokens, settings | late]]
+    return graph
+
+
+def test_regions_are_measured_in_the_first_measured_step_that_reads_their_reference():
+    settings = {"sampling": {"steps": 4}, "probe_steps": 4, "cuts": ("taken away",)}
+    effects = measured(begins_late(), regions=2, **settings).effects
+    first = next(step for step in range(4) if effects.maps[Removal(step, 0)].any())
+    assert first > 0
+    for reference in range(2):
+        regions = effects.regions[reference, "taken away"]
+        assert regions.step == first and regions.values.any(-1).all()
+    whole = measured(begins_late(), regions=1, **settings).effects
+    assert torch.equal(whole.regions[1, "taken away"].values[:, 0], whole.maps[Removal(first, 1)])
+
+
+def test_regions_of_a_reference_that_no_measured_step_reads_change_nothing():
+    effects = measured(begins_late(), sampling={"steps": 4}, probe_steps=1, regions=2, cuts=("taken away",)).effects
+    assert not effects.regions[0, "taken away"].values.any()
+    assert {f"reference {n} ('reference latent {n + 1}') in other steps" for n in range(2)} == set(effects.unmeasured)
+
+
 def test_an_adapter_without_weight_has_no_effect():
     graph = adapted(tiny_graphs.sd15_text(cfg=3.0), weight=0.0)
     effects = measured(graph, probe_steps=2).effects

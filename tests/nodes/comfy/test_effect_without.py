@@ -257,6 +257,38 @@ def test_the_runs_own_is_refused():
     refused(graph, copy, "`without` is the same as the run's own")
 
 
+def between(conditioning, start, end):
+    return [[tokens, about | {"start_percent": start, "end_percent": end}] for tokens, about in conditioning]
+
+
+NOTHING_THEN = "the conditioning `without` has nothing for these steps, which its start and end leave out"
+
+
+def test_steps_for_which_it_has_nothing_are_not_compared():
+    """ComfyUI predicts zeros there, which are not what the model would paint."""
+    graph, bare = tiny_graphs.flux_kontext(cfg=3.0), tiny_graphs.flux_text(cfg=3.0).positive
+    name = "what the conditioning to compare with lacks"
+    late = measured(graph, sampling={"steps": 4}, probe_steps=1, without=between(bare, 0.9, 1.0)).effects
+    assert "conditioning" not in late.owners and late.unmeasured[name].startswith(NOTHING_THEN)
+    early = measured(graph, sampling={"steps": 4}, probe_steps=4, without=between(bare, 0.0, 0.4)).effects
+    assert early.unmeasured[f"{name} in some steps"].startswith(NOTHING_THEN)
+    whole = measured(graph, sampling={"steps": 4}, probe_steps=4, without=bare).effects
+    assert 0 < len(early.steps("conditioning")) < 4
+    for step in early.steps("conditioning"):
+        removal = Removal(step, "conditioning")
+        assert torch.equal(early.maps[removal], whole.maps[removal])
+
+
+def test_a_run_whose_own_begins_late_is_measured_from_there():
+    graph, bare = tiny_graphs.flux_kontext(cfg=3.0), tiny_graphs.flux_text(cfg=3.0).positive
+    graph.positive = between(graph.positive, 0.5, 1.0)
+    effects = measured(graph, sampling={"steps": 4}, probe_steps=1, text=True, without=bare).effects
+    assert effects.owners == [0, 1, "all references", "text", "conditioning"] and not effects.unmeasured
+    (step,) = effects.steps("conditioning")
+    assert step > 0 and effects.steps(0) == effects.steps("text") == [step]
+    assert effects.certainty(0) == "measured"
+
+
 # Context windows
 
 
