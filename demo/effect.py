@@ -410,7 +410,6 @@ def draw(study: Study, path: Path, scene: int) -> None:
     with_, without = (data.to_image(effects.predictions[0, owner])[0] for owner in (None, 0))
     on_picture, on_reference = (effect_maps(attribution, direction).values[0] for direction in ("r2g", "g2r"))
     reference = scenes.reference[scene]
-    regions = on_reference.repeat_interleave(data.GRID // PER_SIDE, 0).repeat_interleave(data.GRID // PER_SIDE, 1)
     pictures = {
         "scene": scenes.masked_image[scene],
         "reference": reference,
@@ -418,15 +417,15 @@ def draw(study: Study, path: Path, scene: int) -> None:
         "as seen from step 0": with_,
         "the same, without it": without,
         "Effect on the picture": _overlaid(result, on_picture),
-        "Effect of its regions": _overlaid(reference, regions),
+        "Effect of its regions": _overlaid(reference, on_reference, blocks=True),
     }
     images = [Image.fromarray((x.movedim(0, -1) * 255).round().byte().numpy()) for x in pictures.values()]
     images = [x.resize((4 * data.IMAGE, 4 * data.IMAGE), Image.Resampling.NEAREST) for x in images]
     contact_sheet([Row("What the reference caused", images, list(pictures))], path)
 
 
-def _overlaid(image: Tensor, values: Tensor) -> Tensor:
-    colors = colorize(heat(values[None], (data.IMAGE, data.IMAGE)))
+def _overlaid(image: Tensor, values: Tensor, blocks: bool = False) -> Tensor:
+    colors = colorize(heat(values[None], (data.IMAGE, data.IMAGE), blocks=blocks))
     return overlay(image.movedim(0, -1)[None], colors)[0].movedim(-1, 0)
 
 

@@ -120,7 +120,7 @@ class Effects:
                 steps = ", ".join(map(str, self.steps(owner, route)))
                 what = f"{names.get(owner, owner)}{WAYS[route]}"
                 yield (
-                    f"effect of {what}: {self.strength(owner, route, inside):.3g}{where}, "
+                    f"effect of {what}: {self.strength(owner, route, inside):.3g} latent units{where}, "
                     f"in steps {steps}: {WORDS[self.certainty(owner, route, inside)]}"
                 )
         for (reference, cut), regions in self.regions.items():
@@ -179,5 +179,5 @@ def owner_names(references: Iterable[str]) -> dict[Owner, str]:
     return names | {
         "all references": "all references together",
         "text": "the text",
-        "conditioning": "what the conditioning to compare with lacks",
+        "conditioning": "what the conditioning 'without' lacks",
     }

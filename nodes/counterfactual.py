@@ -131,7 +131,7 @@ def _label(attribution: Attribution, effect: Effects, removal: Removal, inside: 
     way = ", by the picture's own positions alone" if route == "directly" else ""
     where = "" if attribution.mask_on_latent() is None else " in the mask"
     return (
-        f"without {name}{way}, as seen from step {step} of 0 to {attribution.steps - 1}, sigma "
+        f"without {name}{way}, as seen from step {step} of {attribution.steps} (from 0), sigma "
         f"{attribution.sigmas[step]:.3g}: changes {effect.strength(owner, route, inside):.3g} latent units{where}, "
         f"{CERTAINTY[effect.certainty(owner, route, inside)]}"
     )

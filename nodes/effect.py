@@ -29,7 +29,9 @@ class I2AMEffect(io.ComfyNode):
             "The picture does not change. Needs an I2AM Capture on the same MODEL line.",
             search_aliases=SEARCH_ALIASES,
             inputs=[
-                io.Model.Input("model", tooltip="The model to measure. Place this node anywhere before the sampler."),
+                io.Model.Input(
+                    "model", tooltip="The model to measure. Place this node beside an I2AM Capture, before the sampler."
+                ),
                 io.Int.Input(
                     "probe_steps",
                     default=3,

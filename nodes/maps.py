@@ -142,7 +142,7 @@ class I2AMMaps(io.ComfyNode):
         pictures = None if image is None else _under(image, subject, level, len(maps.values))
         size = size_for(subject.grid) if pictures is None else size_of(pictures[0])
         _check_memory(len(maps.values), *size)
-        heat = core.heat(maps.values, size, scale)
+        heat = core.heat(maps.values, size, scale, blocks=normalization == EFFECT and not on_picture)
         colors = core.colorize(heat, colormap)
         overlay = colors if pictures is None else core.overlay(pictures, colors, opacity)
         about = f"{direction}, {about}"

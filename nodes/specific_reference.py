@@ -93,7 +93,9 @@ class I2AMSpecificReference(io.ComfyNode):
             check_regions(attribution, reference)
             result = specific_effect(attribution, marked, DIRECTIONS[direction], selection, cut)
         picture = None if image is None else choose(image, map_on)
-        heat = core.heat(result.values[None], size_for(map_on.grid) if picture is None else size_of(picture))
+        size = size_for(map_on.grid) if picture is None else size_of(picture)
+        on_regions = cut is not None and DIRECTIONS[direction] == "g2r"
+        heat = core.heat(result.values[None], size, blocks=on_regions)
         colors = core.colorize(heat, colormap)
         overlay = colors if picture is None else core.overlay(as_batch(picture, 1), colors, opacity)
         return io.NodeOutput(overlay, colors, heat)

@@ -124,7 +124,7 @@ def _reference(error: errors.UnknownReference) -> str:
         return str(error)
     return (
         f"reference {error.reference} does not exist: no attention to a reference was captured in this run. Effects on "
-        "the picture remain: normalization 'effect' with the direction 'reference to generated', and reference 0."
+        "the picture remain: in I2AM Maps, normalization 'effect' with the direction 'reference to generated'."
     )
 
 
@@ -132,7 +132,8 @@ def _no_effects(error: errors.NoEffects) -> str:
     if error.reasons:
         return f"I2AM Effect measured nothing in this run ({'; '.join(error.reasons)}): see to that, and sample again."
     return (
-        "no effect was measured in this run: place I2AM Effect beside I2AM Capture on the MODEL line, and sample again."
+        "no effect was measured in this run: place I2AM Effect beside I2AM Capture on the MODEL line, connect its "
+        "model to the sampler, and sample again."
     )
 
 
@@ -140,18 +141,20 @@ def _not_measured(error: errors.NotMeasured) -> str:
     advice = {
         "all references": "choose one of these in effect_of",
         "text": "set owners of I2AM Effect to 'references and text' and sample again, or effect_of to one of these",
-        "conditioning": "connect without of I2AM Effect and sample again, or set effect_of to one of these",
+        "conditioning": "connect 'without' of I2AM Effect and sample again, or set effect_of to one of these",
     }.get(str(error.owner), "choose one of these in effect_of and reference")
     if error.reason:
-        advice = "see to that and sample again, or choose one of these in effect_of and reference"
+        advice = "choose one of these in effect_of and reference, or mend that and sample again"
     way = ""
     if any(measured.startswith(error.name) for measured in error.measured):
         way = " directly" if error.route == "directly" else " through everything"
         other = "everything" if error.route == "directly" else "directly"
         advice = f"set effect_through to '{other}', or through of I2AM Effect to 'both' and sample again"
     why = f" ({error.reason})" if error.reason else ""
-    there_is = "; ".join(error.measured)
-    return f"I2AM Effect did not measure the effect of {error.name}{way}{why}, but that of {there_is}: {advice}."
+    there_is = "that of " + "; ".join(error.measured)
+    if way:
+        there_is = "through everything" if error.route == "directly" else "directly"
+    return f"I2AM Effect did not measure the effect of {error.name}{way}{why}, but {there_is}: {advice}."
 
 
 def _no_regions(error: errors.NoRegions) -> str:

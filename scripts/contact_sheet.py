@@ -34,13 +34,26 @@ def level_rows(out: Path, direction: str, title: str, level: str) -> list[Row]:
 
 def first_row(out: Path) -> Row:
     names = ["scene", "reference", "generated", "truth", "r2g_unified_overlay", "g2r_unified_overlay"]
-    captions = ["scene to paint", "reference", "generated", "truth", "where the reference acts", "what of it is used"]
+    captions = [
+        "scene to paint",
+        "reference",
+        "generated",
+        "truth",
+        "where it was looked at",
+        "what of it was looked at",
+    ]
     return Row("The picture", [read(out / f"{name}.png") for name in names], captions)
+
+
+def effect_row(out: Path) -> Row:
+    names = ["with_reference", "without_reference", "r2g_effect_overlay", "g2r_effect_overlay"]
+    captions = ["as seen from step 0", "the same without it", "what it changed", "how much each part of it did"]
+    return Row("What the reference caused", [read(out / f"{name}.png") for name in names], captions)
 
 
 def main(out: Path) -> None:
     scores = json.loads((out / "imacs.json").read_text())
-    rows = [first_row(out)]
+    rows = [first_row(out), effect_row(out)]
     for direction, title in TITLES.items():
         for level in LEVELS[1:]:
             rows += level_rows(out, direction, title, level)

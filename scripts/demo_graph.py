@@ -35,9 +35,18 @@ def build(*, scene_object: int = 11, seed: int = 3, steps: int = 20) -> Graph:
             pair_maps="inpainting mask",
             budget_mb=512,
         ),
+        "effect": node(
+            "I2AM_Effect",
+            model=["capture", 0],
+            probe_steps=3,
+            regions=4,
+            regions_by="taken away",
+            through="everything",
+            owners="references",
+        ),
         "sampler": node(
             "KSampler",
-            model=["capture", 0],
+            model=["effect", 0],
             positive=["inpaint", 0],
             negative=["inpaint", 1],
             latent_image=["inpaint", 2],
@@ -69,21 +78,36 @@ def build(*, scene_object: int = 11, seed: int = 3, steps: int = 20) -> Graph:
             "ImageScale", image=output, upscale_method="bicubic", width=SIZE, height=SIZE, crop="disabled"
         )
         graph[f"save:{name}"] = save(name, [f"large:{name}", 0])
+    add_counterfactual(graph)
     for direction in DIRECTIONS:
+        add_maps(graph, direction, "unified", "effect")
         for level in LEVELS:
             add_maps(graph, direction, level)
     return graph
 
 
-def add_maps(graph: Graph, direction: str, level: str) -> None:
-    """Overlays, heatmaps and labels of one level, saved under ``<direction>_<level>``."""
-    name = f"{direction}_{level}"
+def add_counterfactual(graph: Graph) -> None:
+    """What the model would paint with and without the reference, as seen from the first measured step."""
+    graph["counterfactual"] = node("I2AM_Counterfactual", attribution=["collect", 0], step=0, reference=0, item=0)
+    for number, name in enumerate(("with", "without")):
+        graph[f"decode:{name}"] = node("VAEDecode", samples=["counterfactual", number], vae=["loader", 1])
+        graph[f"large:{name}"] = node(
+            "ImageScale", image=[f"decode:{name}", 0], upscale_method="bicubic", width=SIZE, height=SIZE,
+            crop="disabled",
+        )  # fmt: skip
+        graph[f"save:{name}_reference"] = save(f"{name}_reference", [f"large:{name}", 0])
+    graph["text:counterfactual"] = node("PreviewAny", source=["counterfactual", 2])
+
+
+def add_maps(graph: Graph, direction: str, level: str, normalization: str = "paper") -> None:
+    """Overlays, heatmaps and labels of one level, saved under ``<direction>_<level>``, or ``_effect``."""
+    name = f"{direction}_{'effect' if normalization == 'effect' else level}"
     graph[f"maps:{name}"] = node(
         "I2AM_Maps",
         attribution=["collect", 0],
         direction=DIRECTIONS[direction],
         level=level,
-        normalization="paper",
+        normalization=normalization,
         scope="auto",
         time_groups=5,
         image=["large:generated" if direction == "r2g" else "large:reference", 0],

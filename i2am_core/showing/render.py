@@ -6,6 +6,7 @@ matplotlib is imported when a colormap is used, so that the core can be used wit
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import MissingPackage, UnknownColormap
@@ -23,8 +24,13 @@ def stretch(values: Tensor, scale: Scale = "each map") -> Tensor:
     return min_max(values)
 
 
-def heat(values: Tensor, size: tuple[int, int], scale: Scale = "each map") -> Tensor:
-    """Maps ``[n, h, w]`` resized bicubically to ``size`` (height, width) and stretched to [0, 1]."""
+def heat(values: Tensor, size: tuple[int, int], scale: Scale = "each map", blocks: bool = False) -> Tensor:
+    """Maps ``[n, h, w]`` resized to ``size`` (height, width) and stretched to [0, 1].
+
+    Bicubically, or as ``blocks``: those of regions say nothing of what lies between.
+    """
+    if blocks:
+        return stretch(F.interpolate(values[:, None].float(), size, mode="nearest-exact")[:, 0], scale)
     return stretch(resize(values.float(), *size), scale)
 
 

@@ -133,7 +133,7 @@ def _of_regions(attribution: Attribution, effects: Effects, reference: int, item
             values = specific_effect(attribution, region, "g2r", Selection(item=item, reference=reference), cut).values
         except EffectTooSmall:
             caption, values = f"{cut}: too small to measure", torch.zeros(1, 1)
-        pictures += _overlays(values[None], attribution.picture("g2r", reference, item))
+        pictures += _overlays(values[None], attribution.picture("g2r", reference, item), blocks=True)
         captions.append(caption)
     return Row(f"What its regions changed: {attribution.references[reference].name}", pictures, captions)
 
@@ -146,12 +146,12 @@ def _frames(attribution: Attribution, direction: Direction, reference: int) -> i
     return counts.pop() if len(counts) == 1 else 1
 
 
-def _overlays(values: Tensor, picture: Tensor | None, scale: Scale = "each map") -> Tensor:
+def _overlays(values: Tensor, picture: Tensor | None, scale: Scale = "each map", blocks: bool = False) -> Tensor:
     if picture is None:
         times = 256 / max(values.shape[-2:])
         height, width = (max(1, round(side * times)) for side in values.shape[-2:])
-        return colorize(heat(values, (height, width), scale))
+        return colorize(heat(values, (height, width), scale, blocks))
     step = -(-max(picture.shape[:2]) // PICTURE_SIDE)
     picture = picture[::step, ::step]
     height, width = picture.shape[:2]
-    return overlay(picture[None].float() / 255, colorize(heat(values, (height, width), scale)), 0.5)
+    return overlay(picture[None].float() / 255, colorize(heat(values, (height, width), scale, blocks)), 0.5)

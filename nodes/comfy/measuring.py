@@ -130,7 +130,7 @@ class Measuring:
     def _finished(self, attribution: Attribution) -> Effects:
         if self.steps.first is None:
             self.recorder.why_not(EVERYTHING, NOT_EVALUATED.format(self.branch))
-        elif self.recorder.is_empty:
+        elif self.recorder.is_empty or (self.other is None and not self.captured.record.recorder.counted):
             self.recorder.why_not(EVERYTHING, NOTHING_READ)
         number_of = self.captured.record.recorder.number_of
         numbers = {n: number for number, x in enumerate(attribution.references) if (n := number_of(x)) is not None}

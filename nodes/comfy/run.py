@@ -132,11 +132,14 @@ class OuterSample:
         if self.watch is not watches[0]:
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
         sampling = Sampling(executor.class_obj, noise, sigmas, denoise_mask, watches)
-        with ExitStack() as stack:
-            parts = _begun(watches, sampling, stack)
-            if parts:
-                callback = sampling.remembering(callback)
-            output = executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
+        try:
+            with ExitStack() as stack:
+                parts = _begun(watches, sampling, stack)
+                if parts:
+                    callback = sampling.remembering(callback)
+                output = executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
+        except Misplaced as error:  # ComfyUI puts the name of an error's type above its sentence
+            raise ValueError(str(error)) from error
         for watch, part in reversed(parts):
             with _Failing(watch, "the maps of this run could not be finished"):
                 part.finish(sampling, output)

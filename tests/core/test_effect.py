@@ -326,7 +326,7 @@ def test_each_certainty_is_said():
         (dict(level="reference", selection=Selection("1,3")), "select some of 0,2"),
         (dict(direction="g2r", selection=Selection("2")), r"regions of reference 0 \('a'\).*\(2\): select some of 0\."),
         (dict(owner="all references"), r"all references together was not measured \(out of memory\).*; the text[;,.]"),
-        (dict(owner="conditioning"), "what the conditioning to compare with lacks was not measured: there is that of"),
+        (dict(owner="conditioning"), "what the conditioning 'without' lacks was not measured: there is that of"),
         (dict(level="frame"), "level 'frame' is for videos"),
         (dict(direction="g2r", level="time"), "no level 'time', since they are of one step"),
         (dict(direction="g2r", level="reference"), "compares references on the picture"),
@@ -387,7 +387,7 @@ def test_without_references_it_is_the_conditioning(run):
     torch.testing.assert_close(
         effect_maps(made, "r2g", "time", Selection("2")).values, as_map(values(made, 2, "conditioning"))
     )
-    assert effect_maps(made, "r2g", "reference").labels[0].startswith("what the conditioning to compare with lacks, ")
+    assert effect_maps(made, "r2g", "reference").labels[0].startswith("what the conditioning 'without' lacks, ")
     with pytest.raises(errors.NoRegions, match="measure regions, too"):
         effect_maps(made, "g2r")
     with pytest.raises(errors.UnknownReference):

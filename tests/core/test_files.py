@@ -146,7 +146,7 @@ def test_effects_alone_are_an_attribution(caused, tmp_path, references):
     assert not again.entries and not again.layers and again.nbytes == made.effects.nbytes > 0
     lines = again.summary().split("\n")
     named = "reference 0 ('a'), reference 1 ('global'), the text"
-    named = named if references else "what the conditioning to compare with lacks"
+    named = named if references else "what the conditioning 'without' lacks"
     assert lines[0] == f"Effects of {named} on 2 picture(s) were measured in 2 of 4 steps, on a latent grid of 4x3."
     assert lines[1] == "no attention was captured: no mechanism reads a reference in this model"
     assert ("reference 0: a, 6 tokens, grid 3x2" in lines) == references

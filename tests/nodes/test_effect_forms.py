@@ -83,8 +83,8 @@ def by_hand(attribution, owner=0, route="everything", steps=MEASURED, item=0):
     return (sum(maps) / len(maps)).view(grid.height, grid.width).float()
 
 
-def same(mask, values):
-    torch.testing.assert_close(mask, render.heat(values, mask.shape[-2:]), atol=1e-5, rtol=1e-5)
+def same(mask, values, blocks=False):
+    torch.testing.assert_close(mask, render.heat(values, mask.shape[-2:], blocks=blocks), atol=1e-5, rtol=1e-5)
 
 
 class TestMaps:
@@ -131,7 +131,7 @@ class TestMaps:
     def test_without_any_attention(self, alone):
         _, _, mask, (label,) = show(alone)
         same(mask, by_hand(alone, "conditioning")[None])
-        assert "effect of what the conditioning to compare with lacks | " in label
+        assert "effect of what the conditioning 'without' lacks | " in label
         same(show(alone, effect_of="what without lacks")[2], mask)
 
     def test_regions_on_the_reference(self, one, graph):
@@ -140,7 +140,7 @@ class TestMaps:
         for scope, positions in (("auto", one.mask_on_latent()[1]), ("whole image", slice(None))):
             _, _, mask, (label,) = show(one, **ON_REFERENCE, item=1, scope=scope, image=graph.scene["reference"])
             values = effects[:, positions].square().mean(1).sqrt().float()
-            same(mask, values.view(1, REGIONS.height, REGIONS.width))
+            same(mask, values.view(1, REGIONS.height, REGIONS.width), blocks=True)
             scope = "inpainting mask" if scope == "auto" else scope
             assert f" | generated to reference, effect of reference 0 ('demo reference'), scope {scope} | " in label
             assert label.startswith("regions, taken away, step 2, sigma") and label.endswith("latent units, measured")
@@ -179,8 +179,8 @@ class TestMaps:
             (dict(heads="1"), "effects have no heads and no layers"),
             (dict(steps="1,4"), "steps '1,4', but in 0, 2, 3: set steps to some of these, or to 'all'"),
             (dict(effect_of="text"), "not measure the effect of the text, but that of .* set owners of I2AM Effect"),
-            (dict(effect_of="what without lacks"), "connect without of I2AM Effect and sample again"),
-            (dict(effect_through="directly"), "directly, but that of .*: set effect_through to 'everything'"),
+            (dict(effect_of="what without lacks"), "connect 'without' of I2AM Effect and sample again"),
+            (dict(effect_through="directly"), "directly, but through everything: set effect_through to 'everything'"),
             (dict(reference=2), "reference 2 does not exist: this run has 1"),
             (dict(item=2), "item 2 does not exist"),
             (dict(level="frame"), "level 'frame' is for videos"),
@@ -213,7 +213,7 @@ class TestMaps:
             ValueError, match=r"no regions of reference 0 .* set regions of I2AM Effect, to 4 for example"
         ):
             show(with_effects(one, regions={}), **ON_REFERENCE)
-        with pytest.raises(ValueError, match="the conditioning to compare with lacks is not measured in regions"):
+        with pytest.raises(ValueError, match="the conditioning 'without' lacks is not measured in regions"):
             show(alone, **ON_REFERENCE)
 
     @pytest.mark.parametrize("normalization", ["paper", "share"])
@@ -238,7 +238,7 @@ class TestSpecificReference:
         _, _, mask = self.answer(several, region, item=1, by=f"effect: {cut}", image=torch.rand(1, 48, 48, 3))
         effects = several.effects.regions[0, cut].values[1].double()
         values = effects[:, region.flatten() > 0].square().mean(1).sqrt().float()
-        same(mask, values.view(1, REGIONS.height, REGIONS.width))
+        same(mask, values.view(1, REGIONS.height, REGIONS.width), blocks=True)
 
     def test_where_a_part_of_the_reference_changed_the_picture(self, several):
         """The left third of the reference is the first column of its regions."""
@@ -336,7 +336,7 @@ class TestIMACS:
         assert math.isnan(r2g) and math.isnan(g2r)
         for score in (report["r2g"], report["g2r"]):
             assert score["score"] is None and score["reason"].startswith("no attention to a reference was captured")
-        assert report["effect"]["of"] == "what the conditioning to compare with lacks"
+        assert report["effect"]["of"] == "what the conditioning 'without' lacks"
         assert 0 < report["effect"]["part_inside"] < 1
         for mask, problem in ((torch.zeros(1, 64, 64), "empty"), (torch.ones(1, 64, 64), "full")):
             with pytest.raises(ValueError, match=f"the mask is {problem}"):
@@ -364,7 +364,7 @@ class TestCounterfactual:
             with_, without, label = self.without(several, step, reference, item, **changes)
             assert torch.equal(with_, predictions[step, None][item : item + 1].float())
             assert torch.equal(without, predictions[step, owner][item : item + 1].float())
-            assert f"as seen from step {step} of 0 to 4, sigma " in label
+            assert f"as seen from step {step} of 5 (from 0), sigma " in label
 
     def test_the_label_says_how_much_changes(self, one):
         _, _, label = self.without(one, step=0, item=1)
@@ -392,7 +392,7 @@ class TestCounterfactual:
     def test_without_any_attention(self, alone):
         _, without, label = self.without(alone, 3)
         assert torch.equal(without, alone.effects.predictions[3, "conditioning"][:1].float())
-        assert label.startswith("without what the conditioning to compare with lacks, as seen from step 3")
+        assert label.startswith("without what the conditioning 'without' lacks, as seen from step 3")
 
     def test_a_video_stays_one(self):
         of_video = measured(video(), ("conditioning",), regions=())
@@ -468,7 +468,7 @@ class TestCollect:
     def test_effects_are_enough(self, collect, alone):
         attribution, _, summary = collect(alone)
         assert attribution is alone
-        assert "effect of what the conditioning to compare with lacks" in summary
+        assert "effect of what the conditioning 'without' lacks" in summary
 
     def test_an_effect_of_zero_is_a_measurement(self, collect, alone):
         nothing = with_effects(alone, maps={removal: 0 * x for removal, x in alone.effects.maps.items()})
@@ -528,7 +528,7 @@ class TestARun:
 
     def test_what_could_not_be_measured_has_its_reason(self, run):
         """The demo model has no text at all."""
-        why = r"of the text \(the conditioning has no tokens of text in .*\), but that of .*: see to that and sample"
+        why = r"of the text \(the conditioning has no tokens of text in .*\), but that of .*: choose one of these in"
         for use in (
             lambda: I2AMCounterfactual.execute(run[0], 0, 0, 0, "text"),
             lambda: show(run[0], effect_of="text"),

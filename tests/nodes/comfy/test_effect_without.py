@@ -22,7 +22,6 @@ from i2am_pack.i2am_core import effect_maps
 from i2am_pack.i2am_core.effect import Removal
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
-from i2am_pack.nodes.comfy.run import Misplaced
 from i2am_pack.nodes.effect import I2AMEffect
 
 
@@ -124,7 +123,7 @@ def test_the_nodes_give_maps_of_a_model_whose_order_of_tokens_is_not_known():
     latent = graph.sample(model)
     assert torch.equal(latent["samples"], graph.sample()["samples"])
     attribution, _, summary = I2AMCollect.execute(handle, latent).args
-    assert "effect of what the conditioning to compare with lacks" in summary
+    assert "effect of what the conditioning 'without' lacks" in summary
     effect = attribution.effects.maps[Removal(0, "conditioning")].view(2, 3, 4)  # frames of the latent
     torch.testing.assert_close(effect_maps(attribution, "r2g").values[0], effect.mean(0))
 
@@ -223,7 +222,7 @@ def refused(graph, without, reason):
     calls = []
     model = graph.model.clone()
     model.set_model_unet_function_wrapper(lambda apply_model, given: calls.append(1))
-    with pytest.raises(Misplaced, match=reason):
+    with pytest.raises(ValueError, match=reason):
         measured(Graph(model, graph.positive, graph.negative, graph.latent, graph.cfg), without=without)
     assert not calls
 
@@ -267,7 +266,7 @@ NOTHING_THEN = "the conditioning `without` has nothing for these steps, which it
 def test_steps_for_which_it_has_nothing_are_not_compared():
     """ComfyUI predicts zeros there, which are not what the model would paint."""
     graph, bare = tiny_graphs.flux_kontext(cfg=3.0), tiny_graphs.flux_text(cfg=3.0).positive
-    name = "what the conditioning to compare with lacks"
+    name = "what the conditioning 'without' lacks"
     late = measured(graph, sampling={"steps": 4}, probe_steps=1, without=between(bare, 0.9, 1.0)).effects
     assert "conditioning" not in late.owners and late.unmeasured[name].startswith(NOTHING_THEN)
     early = measured(graph, sampling={"steps": 4}, probe_steps=4, without=between(bare, 0.0, 0.4)).effects
