@@ -120,8 +120,10 @@ class Outcome:
 def working_graph() -> Graph:
     """A graph that runs, with every node of ours in it, by short names."""
     whole = demo_graph.build(steps=2)
-    names = ("scene", "loader", "positive", "negative", "inpaint", "capture", "sampler", "collect", "decode", "imacs")
+    inputs = ("scene", "loader", "positive", "negative", "inpaint")
+    names = (*inputs, "capture", "effect", "sampler", "collect", "decode", "imacs", "counterfactual")
     graph = {name: whole[name] for name in names}
+    graph["effect"]["inputs"]["regions"] = 2
     everything = demo_graph.selection()
     look = {"attribution": ["collect", 0], "colormap": "jet", "opacity": 0.5, "image": ["decode", 0]}
     graph["maps"] = node(
@@ -159,7 +161,7 @@ def working_graph() -> Graph:
 
 def with_ends(graph: Graph, target: str, info: Mapping[str, Any]) -> Graph:
     """What runs the node ``target`` and looks at all that it gives; of what goes into a sampler, also at its maps."""
-    ends = [target, "collect"] if target in ("capture", "steer", "positive") else [target]
+    ends = [target, "collect"] if target in ("capture", "effect", "steer", "positive") else [target]
     sinks = {}
     for name in ends:
         for number, kind in enumerate(info[graph[name]["class_type"]]["output"]):

@@ -43,7 +43,6 @@ def build() -> Graph:
     add_region_map(graph, "made", MADE, "generated to reference", "large:reference")
     add_region_map(graph, "went", WENT, "reference to generated", "large:generated")
     add_steered(graph)
-    add_measured(graph)
     return graph
 
 
@@ -67,28 +66,6 @@ def add_steered(graph: Graph) -> None:
     graph["left"] = node("InvertMask", mask=right)
     first = add_steer(graph, "first left", 0.0, reference=1, generated_region=["left", 0])
     add_run(graph, "split", add_steer(graph, "second right", 0.0, first, reference=0, generated_region=right), "both")
-
-
-def add_measured(graph: Graph) -> None:
-    """What the reference causes, measured in the demo's run, whose picture and maps stay as they are."""
-    graph["effect"] = node(
-        "I2AM_Effect",
-        model=["capture", 0],
-        probe_steps=3,
-        regions=4,
-        regions_by="taken away",
-        through="everything",
-        owners="references",
-    )
-    graph["sampler"]["inputs"]["model"] = ["effect", 0]
-    graph["counterfactual"] = node("I2AM_Counterfactual", attribution=["collect", 0], step=-1, reference=0, item=0)
-    for output, name in enumerate(("with", "without")):
-        graph[f"decode:{name}"] = node("VAEDecode", samples=["counterfactual", output], vae=["loader", 1])
-        show(graph, name, [f"decode:{name}", 0], "bicubic")
-    for direction in demo_graph.DIRECTIONS:
-        inputs = graph[f"maps:{direction}_unified"]["inputs"] | {"normalization": "effect"}
-        graph[f"maps:{direction}_effect"] = node("I2AM_Maps", **inputs)
-        graph[f"save:{direction}_effect"] = demo_graph.save(f"{direction}_effect", [f"maps:{direction}_effect", 0])
 
 
 def add_second_reference(graph: Graph) -> None:
@@ -170,8 +147,8 @@ def draw(read: Read) -> None:
     row("imacs", [outlined(r2g, one("mask")), outlined(g2r, one("reference_mask"))])
     row("steer", [squared(reference, MUTED), one("bare"), one("part")])
     row("steer_two", [*(one(f"second:{strength}") for strength in (0, 1, 10)), one("split")])
-    row("effect", [generated, one("r2g_effect"), reference, one("g2r_effect")])
-    row("counterfactual", [generated, one("with"), one("without")])
+    row("effect", [generated, one("r2g_effect_overlay"), reference, one("g2r_effect_overlay")])
+    row("counterfactual", [generated, one("with_reference"), one("without_reference")])
     row("specific", [squared(generated, MADE), one("made"), squared(reference, WENT), one("went")])
 
 
