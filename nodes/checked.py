@@ -45,12 +45,15 @@ def checked(execute: Execute) -> Execute:
     @functools.wraps(execute)
     def check_and_execute(cls: Any, *args: Any, **kwargs: Any) -> Any:
         schema = cls.define_schema()  # not remembered: ComfyUI makes a new class for every run
-        given = signature.bind(cls, *args, **kwargs).arguments
+        bound = signature.bind(cls, *args, **kwargs)
+        given = bound.arguments
         for declared in schema.inputs:
             value = given.get(declared.id)
             if value is not None or (declared.id in given and not declared.optional):
                 _check(f"{declared.id} of {schema.display_name}", declared, value)
-        return execute(cls, *args, **kwargs)
+            elif declared.id in given:  # an optional input that a script sends as null is one that is not there
+                del given[declared.id]
+        return execute(*bound.args, **bound.kwargs)
 
     return check_and_execute  # type: ignore[return-value]
 

@@ -89,6 +89,17 @@ def test_every_node_checks(node, given, message):
         node.execute(**given)
 
 
+def test_an_optional_input_that_is_null_is_not_there(attribution):
+    """A graph that a script sends may say so. Its default counts."""
+    left_out, null = (
+        I2AMMaps.execute(attribution, **MAPS, **changes).args
+        for changes in ({}, {"image": None, "effect_of": None, "effect_through": None})
+    )
+    assert torch.equal(left_out[0], null[0]) and left_out[3] == null[3]
+    with pytest.raises(ValueError, match="no effect was measured in this run"):
+        I2AMMaps.execute(attribution, **MAPS | {"normalization": "effect"}, effect_of=None)
+
+
 def test_steer_checks():
     model = workflow.make().model
     given = {"model": model, "strength": 1.0, "by": "attention", "reference": -1, "through": "everything",
