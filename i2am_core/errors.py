@@ -380,6 +380,16 @@ class BadFile(AttributionError):
 
 
 @dataclass(eq=False)
+class Incomparable(AttributionError):
+    """A prediction that cannot be compared with another, for this reason: so there is no effect."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}."
+
+
+@dataclass(eq=False)
 class BadAdapter(AttributionError):
     """An image adapter whose tokens cannot be rolled out; ``got`` is its kind, or the shape or number that is wrong."""
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..effect import Cut, Effects, Owner, RegionEffects, Removal, Route, effect_of, owner_names
+from ..errors import Incomparable
 from ..tokens import TokenGrid
 
 NO_MEMORY = "the memory budget is used up"
@@ -104,7 +105,7 @@ class EffectRecorder:
     def add(self, step: int, removed: Removed, prediction: Tensor, frames: Frames | None = None) -> None:
         """The prediction of an evaluation in this step, on any device. The first of a step is with everything.
 
-        Regions are of whole predictions only. Raises ValueError for what cannot be compared.
+        Regions are of whole predictions only. Raises Incomparable for what cannot be compared.
         """
         prediction = prediction.detach().to("cpu", torch.float32)
         if self._step is None or self._step.number != step:
@@ -129,8 +130,8 @@ class EffectRecorder:
         for removed, prediction in step.sums.items():
             try:
                 self._compare(removed, prediction)
-            except ValueError as error:
-                self.why_not(_name_of(removed), str(error))
+            except Incomparable as error:
+                self.why_not(_name_of(removed), error.reason)
         self._step = None
 
     def no_effect(self, removed: Removal | RegionRemoval) -> None:
@@ -202,7 +203,7 @@ class EffectRecorder:
         if removed.cut == "only this left":
             other = self._step.without.get(Removal(removed.step, removed.reference, removed.route))
         if other is None:
-            raise ValueError(NO_WHOLE)
+            raise Incomparable(NO_WHOLE)
         effect = _finite(effect_of(other, prediction))
         key = removed.reference, removed.cut
         if key not in self._regions:
@@ -223,7 +224,7 @@ def _name_of(removed: Removed) -> str:
 
 
 def _finite(effect: Tensor) -> Tensor:
-    """The effect. Raises ValueError where it is no number somewhere: no file could hold it, nor would a map show it."""
+    """The effect. Raises Incomparable where it is no number somewhere: no file could hold it, nor would a map show it."""
     if not effect.isfinite().all():
-        raise ValueError(NO_NUMBERS)
+        raise Incomparable(NO_NUMBERS)
     return effect

@@ -43,7 +43,7 @@ def reason_of(error: Exception) -> str:
     """Why something is not measured, in words."""
     if _is_out_of_memory(error):
         return OUT_OF_MEMORY
-    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    return str(error).rstrip(".") if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 def forget_frames(error: BaseException | None) -> None:

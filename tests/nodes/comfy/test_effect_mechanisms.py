@@ -476,7 +476,7 @@ def test_the_text(name):
     effects = measured(
         graph, sampling={"steps": 1}, plain=plain, probe_steps=1, text=True, routes=("everything", "directly")
     ).effects
-    assert "text" in effects.owners and not effects.unmeasured
+    assert "text" in effects.owners and effects.unmeasured.keys() <= {"references"}  # some graphs have none
     for route in removals:
         close(effects.maps[Removal(0, "text", route)], by_hand.effect(0, route), by_hand.with_[0])
 

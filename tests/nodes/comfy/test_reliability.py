@@ -14,6 +14,7 @@ from i2am_pack.i2am_core.attribution import Attribution
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.comfy.block_hooks import BlockHooks
+from i2am_pack.nodes.effect import I2AMEffect
 from i2am_pack.nodes.viewer import I2AMViewer
 from reliability import hostile, interrupts, soak, threads
 
@@ -53,7 +54,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def our_nodes():
-    ours = (I2AMCapture, I2AMCollect, I2AMViewer, *DEMO_NODES)
+    ours = (I2AMCapture, I2AMEffect, I2AMCollect, I2AMViewer, *DEMO_NODES)
     with pytest.MonkeyPatch.context() as patch:
         for node in ours:
             patch.setitem(comfyui_nodes.NODE_CLASS_MAPPINGS, node.define_schema().node_id, node)
