@@ -224,7 +224,7 @@ def _name_of(removed: Removed) -> str:
 
 
 def _finite(effect: Tensor) -> Tensor:
-    """The effect. Raises Incomparable where it is no number somewhere: no file could hold it, nor would a map show it."""
+    """The effect. Raises Incomparable where it is no number somewhere: no file could hold it, no map show it."""
     if not effect.isfinite().all():
         raise Incomparable(NO_NUMBERS)
     return effect

@@ -31,6 +31,7 @@ SIZE = (512, 512)
 def graph(seed: int = 3, mask: bool = True) -> dict[str, Any]:
     """The demo with a viewer at its end, in API format, and its attribution saved for the tests to read."""
     whole = demo_graph.build(steps=STEPS, seed=seed)
+    whole["sampler"]["inputs"]["model"] = ["capture", 0]  # without I2AM Effect
     names = ("scene", "loader", "positive", "negative", "inpaint", "capture", "sampler", "collect", "decode")
     nodes = {name: whole[name] for name in (*names, "large:generated", "large:reference")}
     given = {"image": ["large:generated", 0], "reference": ["large:reference", 0]} | (
