@@ -39,12 +39,12 @@ def patched(run: Run, settings: Settings | None) -> ModelPatcher:
     return captured if settings is None else effect_with(captured, settings)
 
 
-def row(name: str) -> str:
+def row(name: str, rounds: int) -> str:
     run = CASES[name]()
     ratios: dict[str, list[float]] = {setting: [] for setting in MEASURED}
     plain_seconds = []
     evaluations = 0
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         seconds, plain = run.sample(run.model)
         plain_seconds.append(seconds)
         for setting, settings in MEASURED.items():
@@ -76,6 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", nargs="?", default="", help="only cases whose name holds this")
     parser.add_argument("--peak", choices=["with", "without"], help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     if arguments.peak:
@@ -87,7 +88,7 @@ def main() -> None:
     print(f"| {' | '.join(HEAD)} |\n{'|---' * len(HEAD)}|")
     for name in CASES:
         if arguments.case in name:
-            print(row(name), flush=True)
+            print(row(name, arguments.rounds), flush=True)
 
 
 if __name__ == "__main__":
