@@ -68,7 +68,6 @@ STEPS = 10
 BATCH = 8  # scenes that are sampled together
 PER_SIDE = 4  # regions of the reference
 REGIONS = TokenGrid(PER_SIDE, PER_SIDE)
-REGION_SCENES = 16  # of the scenes, for which whole runs are made without each region
 HOLDS = 0.1  # of a region's pixels that show the object, where the region holds it
 MUTED = 0.25
 OTHER_NOISE = 1  # added to the seed
@@ -116,13 +115,13 @@ class Study(steer.Study):
         # Every part of this order is spread over all objects, so that tables of the first few scenes are, too.
         self.order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:first]
 
-    def pictures(self, trial: Trial, count: int | None = None) -> Tensor:
-        """Of the first ``count`` scenes in ``order``, the finished pictures ``[count, 3, IMAGE, IMAGE]``."""
+    def pictures(self, trial: Trial) -> Tensor:
+        """Of all scenes in ``order``, the finished pictures ``[n, 3, IMAGE, IMAGE]``."""
         if trial == PLAIN:  # that of the run which was measured: a test says that it is the same to the bit
-            return self.measured()["image"][:count]
+            return self.measured()["image"]
         parts = [
             self._cached(f"{trial.key} {n}", partial(self._image_of, trial, part))["image"]
-            for n, part in enumerate(self.order[:count].split(BATCH))
+            for n, part in enumerate(self.order.split(BATCH))
         ]
         return torch.cat(parts)
 
@@ -217,10 +216,10 @@ class Study(steer.Study):
         """What pictures differ by in each cell: ``[n, cells]``."""
         return F.avg_pool2d((one - other).square().mean(1, keepdim=True), data.PATCH).sqrt().flatten(1)
 
-    def change_by_region(self, trials: Sequence[Trial], count: int, against: Trial = PLAIN) -> Tensor:
-        """What the picture of each differs by in the mask from that of another trial: ``[count, regions]``."""
-        other, where = self.pictures(against, count), self.scenes.mask[self.order[:count]]
-        return torch.stack([self.distance(self.pictures(trial, count), other, where) for trial in trials], 1)
+    def change_by_region(self, trials: Sequence[Trial], against: Trial = PLAIN) -> Tensor:
+        """What the picture of each differs by in the mask from that of another trial: ``[n, regions]``."""
+        other, where = self.pictures(against), self.scenes.mask[self.order]
+        return torch.stack([self.distance(self.pictures(trial), other, where) for trial in trials], 1)
 
     def in_mask_of(self, values: Tensor) -> Tensor:
         """The root mean square in the mask, of effects ``[n, ..., cells]``."""
@@ -322,19 +321,18 @@ def where_the_picture_changes(study: Study) -> str:
     )
 
 
-def what_of_the_reference_counts(study: Study, count: int = REGION_SCENES) -> str:
+def what_of_the_reference_counts(study: Study) -> str:
     """Maps on the reference, by region, against what whole runs without the region change in the mask."""
-    count = min(count, len(study.order))
-    own = {name: values[:count] for name, values in study.measured().items()}
-    cover = _by_region(study.scenes.reference_object_mask[study.order[:count]])
+    own = study.measured()
+    cover = _by_region(study.scenes.reference_object_mask[study.order])
     numbers = range(REGIONS.cells)
     changes = {
-        "without the region": study.change_by_region([_without(n, "taken away") for n in numbers], count),
+        "without the region": study.change_by_region([_without(n, "taken away") for n in numbers]),
         "only it, against none": study.change_by_region(
-            [_without(n, "only this left") for n in numbers], count, against=WITHOUT
+            [_without(n, "only this left") for n in numbers], against=WITHOUT
         ),
-        "background over it": study.change_by_region([Trial(f"background {n}") for n in numbers], count),
-        "its mean colour over it": study.change_by_region([Trial(f"mean {n}") for n in numbers], count),
+        "background over it": study.change_by_region([Trial(f"background {n}") for n in numbers]),
+        "its mean colour over it": study.change_by_region([Trial(f"mean {n}") for n in numbers]),
     }
     candidates = {
         "Effect, taken away": study.in_mask_of(own["taken away"]),
@@ -351,7 +349,8 @@ def what_of_the_reference_counts(study: Study, count: int = REGION_SCENES) -> st
         ]
         written += [title, table(["of each region", *changes], rows)]
     written.append(
-        f"{count} scenes. Effect was measured in step 0 alone, the runs were changed in all {study.steps} steps. "
+        f"{len(study.order)} scenes. Effect was measured in step 0 alone, "
+        f"the runs were changed in all {study.steps} steps. "
         f"{holds.sum(1).float().mean():.1f} regions hold the object: a tenth of the region or more."
     )
     return "\n\n".join(written)
