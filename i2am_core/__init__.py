@@ -35,11 +35,11 @@ from .printing import printable
 from .reading.aggregate import resize
 from .reading.effect import EffectInside, effect_inside, effect_maps, specific_effect
 from .reading.levels import LEVELS, Level, Maps, maps
-from .reading.metrics import concentration, imacs, min_max, share_inside
+from .reading.metrics import check_sides, concentration, imacs, is_flat, min_max, share_inside
 from .reading.specific import SpecificMap, specific
 from .recording.effects import RegionRemoval
 from .recording.recorder import PAIR_SHARE, Place, Recorder, Verdict
-from .regions import cells_of
+from .regions import cells_of, inside_of, is_soft, level_of
 from .selection import SCOPES, Selection, is_all
 from .showing.contact_sheet import Row, contact_sheet
 from .showing.header import FileHeader, Header, HeaderPicture
@@ -100,6 +100,7 @@ __all__ = [
     "attribute",
     "attribution_sheet",
     "cells_of",
+    "check_sides",
     "color_table",
     "colorize",
     "concentration",
@@ -110,7 +111,11 @@ __all__ = [
     "errors",
     "heat",
     "imacs",
+    "inside_of",
     "is_all",
+    "is_flat",
+    "is_soft",
+    "level_of",
     "load",
     "maps",
     "min_max",

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..i2am_core import Attribution, TokenGrid, cells_of
+from ..i2am_core import Attribution, TokenGrid
 
 LONGEST_SIDE = 512  # px: of a heatmap where no image is connected, and at most of the pictures saved with maps
 
@@ -61,20 +61,6 @@ def choose(batch: Tensor, subject: Subject) -> Tensor:
     chosen = batch[number][..., :3] if kind == "image" else batch[number]
     check_aspect(chosen.shape[0], chosen.shape[1], subject.grid, f"the {subject.name}'s {kind}")
     return chosen
-
-
-def painted_mask(attribution: Attribution, mask: Tensor | None, item: int) -> tuple[Tensor, str]:
-    """The mask ``[H, W]`` of picture ``item``: the one that is connected, or the sampler's; and which of them it is."""
-    attribution.check_item(item)
-    if mask is not None:
-        return choose(mask, generated_picture(attribution, item)), "inpainting_mask"
-    if attribution.denoise_mask is None:
-        raise ValueError(
-            "this run had no inpainting mask, so there is nothing to score against: connect inpainting_mask, the part "
-            "of the picture where the reference should act."
-        )
-    cells = cells_of(attribution.denoise_mask[item], attribution.grid)
-    return cells.view(attribution.grid.height, attribution.grid.width).float(), "the sampler's"
 
 
 def choose_frames(batch: Tensor, subject: Subject, frames: int) -> Tensor:
