@@ -11,7 +11,7 @@ from . import errors
 from .attention.intercept import Interceptor
 from .attention.marginals import Logits, Marginals, Positions, attribute, split_heads
 from .attention.rollout import Resampled, patch_grid, resample, rollout, spread
-from .attribution import Attribution, Layer, LayerMaps, Reference
+from .attribution import ALONE, Attribution, Layer, LayerMaps, Reference
 from .effect import (
     CUTS,
     PARTS,
@@ -49,6 +49,7 @@ from .showing.view import View, sheets, view
 from .tokens import Index, TokenGrid, TokenGroup, span
 
 __all__ = [
+    "ALONE",
     "COLORMAPS",
     "CUTS",
     "DIRECTIONS",

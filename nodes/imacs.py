@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..i2am_core import (
+    ALONE,
     ROUTES,
     Attribution,
     AttributionError,
@@ -154,7 +155,9 @@ def _score(
         mask = enlarge(mask, (round(mask.shape[0] * scale), round(mask.shape[1] * scale)))
     unified = maps(attribution, MapKind(direction), "unified", selection)
     inside = inside_of(mask).float()
-    result: dict[str, Any] = _imacs(unified.values[0], mask, rule) | {
+    alone = direction == "r2g" and attribution.references[selection.reference].alone
+    scored = {"score": None, "reason": ALONE} if alone else _imacs(unified.values[0], mask, rule)
+    result: dict[str, Any] = scored | {
         "mass_inside": round(share_inside(resize(unified.values[0], *mask.shape), inside), 4),
         "mask_area": round(inside.mean().item(), 4),
     }

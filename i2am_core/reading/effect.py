@@ -116,8 +116,8 @@ def specific_effect(
     For 'g2r' the region is on the picture, and the map ``[g_h, g_w]`` says which regions of the reference changed it:
     the root mean square in it of the effect of each. For 'r2g' the region is on the reference, and the map ``[h, w]``
     on the latent's grid: the root of the sum of the squares of the effects of all regions, each weighted by how much of
-    it is in the region that was marked, whose values are weights, too. Of a video, the region is the same in all frames, and the map is the mean over
-    frames. Raises what ``effect_maps`` does, EmptyRegion and NoLayout.
+    it is in the region that was marked, whose values are weights, too. Of a video, the region is the same in all
+    frames, and the map is the mean over frames. Raises what ``effect_maps`` does, EmptyRegion and NoLayout.
     """
     _check(direction=direction, cut=cut)
     reading = _Reading.of(attribution, selection)
