@@ -43,11 +43,12 @@ def cover_of(region: Tensor, grid: TokenGrid) -> Tensor:
 def cells_of(region: Tensor, grid: TokenGrid) -> Tensor:
     """The cells that a region ``[..., H, W]`` in [0, 1] covers: ``[..., cells]`` boolean.
 
-    These are the cells over which its mean is above half of its largest value; where there are none, all that its
-    inside touches. An empty region has no cells. On the grid of a video, the region is the same in all frames.
+    These are the cells of which more than half is inside; where there are none, all that its inside touches. An empty
+    region has no cells. On the grid of a video, the region is the same in all frames.
     """
-    inside = means_over(region.float().clamp(0, 1), grid) > level_of(region).flatten(-2)
-    touched = (cover_of(region, grid) > 0) & ~inside.any(-1, keepdim=True)
+    cover = cover_of(region, grid)
+    inside = cover > 0.5
+    touched = (cover > 0) & ~inside.any(-1, keepdim=True)
     return (inside | touched).repeat(*(1,) * (region.ndim - 2), grid.frames)
 
 
