@@ -29,7 +29,8 @@ from ..i2am_core import (
 )
 from .checked import checked
 from .images import LONGEST_SIDE, choose, enlarge, reference_image
-from .masks import check_not_placeholder, painted_mask, soft_notes
+from .load_image import check_not_placeholder
+from .masks import painted_mask, soft_notes
 from .schema import AttributionHandle, Schema
 from .selections import number_inputs, owner_of, scope_input, selection_inputs, selection_of
 from .wording import NO_ATTENTION, in_words, words

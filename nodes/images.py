@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..i2am_core import Attribution, TokenGrid
+from .load_image import is_inverted_placeholder, placeholder_words
 
 LONGEST_SIDE = 512  # px: of a heatmap where no image is connected, and at most of the pictures saved with maps
 
@@ -59,7 +60,10 @@ def choose(batch: Tensor, subject: Subject) -> Tensor:
             f"got a batch of {batch.shape[0]} {kind}s for {counts} {subject.name}(s): give one, or one for each."
         )
     chosen = batch[number][..., :3] if kind == "image" else batch[number]
-    check_aspect(chosen.shape[0], chosen.shape[1], subject.grid, f"the {subject.name}'s {kind}")
+    name = f"the {subject.name}'s {kind}"
+    if kind == "mask" and is_inverted_placeholder(chosen) and not has_shape_of(*chosen.shape, subject.grid):
+        raise ValueError(f"{name} is {placeholder_words(inverted=True)}.")
+    check_aspect(chosen.shape[0], chosen.shape[1], subject.grid, name)
     return chosen
 
 
@@ -84,12 +88,17 @@ def _of_video(batch: Tensor, subject: Subject) -> Tensor:
 
 def check_aspect(height: int, width: int, grid: TokenGrid, name: str) -> None:
     """A picture may have any size, but the shape of the grid to within a cell: else ValueError."""
-    expected = width * grid.height / grid.width
-    if abs(height - expected) > max(1.0, 1.01 * height / grid.height, 1.01 * expected / grid.height):
+    if not has_shape_of(height, width, grid):
         raise ValueError(
             f"{name} is {width}x{height}, but its attention lies on a grid of {grid}, which has another shape: "
             "give the image that the model saw, cropped as the model saw it (any size will do)."
         )
+
+
+def has_shape_of(height: int, width: int, grid: TokenGrid) -> bool:
+    """Whether a picture of any size has the shape of the grid, to within a cell."""
+    expected = width * grid.height / grid.width
+    return abs(height - expected) <= max(1.0, 1.01 * height / grid.height, 1.01 * expected / grid.height)
 
 
 def size_of(picture: Tensor) -> tuple[int, int]:

@@ -7,9 +7,8 @@ from torch import Tensor
 
 from ..i2am_core import Attribution, TokenGrid, cells_of, inside_of, is_soft, level_of
 from .images import choose, generated_picture
+from .load_image import check_not_placeholder
 
-PLACEHOLDER = (64, 64)
-"""The mask that Load Image gives for a picture without transparency (``LoadImage.load_image``, ComfyUI's nodes.py)."""
 LEAST_SHARED = 0.5
 """Of what two masks cover together, the part that both cover: with less, they hardly are of one place.
 
@@ -47,26 +46,6 @@ def painted_mask(attribution: Attribution, mask: Tensor | None, item: int, name:
     own = attribution.denoise_mask[item]
     cells = cells_of(own, TokenGrid(attribution.grid.height, attribution.grid.width))
     return PaintedMask(cells.view(own.shape).float(), "the sampler's", soft_notes(own, "the sampler's mask"))
-
-
-def is_placeholder(mask: Tensor) -> bool:
-    """Whether a mask is what Load Image gives where a picture has no transparency."""
-    return tuple(mask.shape[-2:]) == PLACEHOLDER and not bool(mask.any())
-
-
-def placeholder_words(required: bool = False) -> str:
-    """What such a mask is, and what to do: an input that must be there cannot be disconnected."""
-    advice = "paint a mask" if required else "disconnect it, or paint a mask"
-    return (
-        "Load Image's empty mask (64 x 64, all zeros), which it gives for a picture without transparency: "
-        f"{advice} (right-click on Load Image, Open in MaskEditor)"
-    )
-
-
-def check_not_placeholder(mask: Tensor, name: str, what: str = "the mask", required: bool = False) -> None:
-    """Raises ValueError where the mask of the input ``name`` is Load Image's empty one."""
-    if is_placeholder(mask):
-        raise ValueError(f"{what} is empty: {name} is {placeholder_words(required)}.")
 
 
 def soft_notes(mask: Tensor, name: str) -> tuple[str, ...]:

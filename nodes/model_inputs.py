@@ -4,7 +4,7 @@ from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from .masks import is_placeholder, placeholder_words
+from .load_image import is_placeholder, placeholder_words
 
 
 def diffusion_model(model: object, node: str) -> ModelPatcher:

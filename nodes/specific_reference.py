@@ -7,7 +7,8 @@ from .. import i2am_core as core
 from ..i2am_core import Attribution, Cut, inside_of, specific, specific_effect
 from .checked import checked
 from .images import as_batch, choose, generated_picture, reference_image, size_for, size_of
-from .masks import check_not_placeholder, outside_notes
+from .load_image import check_not_placeholder
+from .masks import outside_notes
 from .schema import AttributionHandle, Schema
 from .selections import DIRECTIONS, number_inputs, selection_inputs, selection_of
 from .wording import check_attention, check_regions, in_words
