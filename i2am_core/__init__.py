@@ -11,7 +11,7 @@ from . import errors
 from .attention.intercept import Interceptor
 from .attention.marginals import Logits, Marginals, Positions, attribute, split_heads
 from .attention.rollout import Resampled, patch_grid, resample, rollout, spread
-from .attribution import Attribution, Layer, LayerMaps, Reference
+from .attribution import ALONE, Attribution, Layer, LayerMaps, Reference
 from .effect import (
     CUTS,
     PARTS,
@@ -35,11 +35,11 @@ from .printing import printable
 from .reading.aggregate import resize
 from .reading.effect import EffectInside, effect_inside, effect_maps, specific_effect
 from .reading.levels import LEVELS, Level, Maps, maps
-from .reading.metrics import concentration, imacs, min_max, share_inside
+from .reading.metrics import check_sides, concentration, imacs, is_flat, min_max, share_inside
 from .reading.specific import SpecificMap, specific
 from .recording.effects import RegionRemoval
 from .recording.recorder import PAIR_SHARE, Place, Recorder, Verdict
-from .regions import cells_of
+from .regions import cells_of, inside_of, is_soft, level_of
 from .selection import SCOPES, Selection, is_all
 from .showing.contact_sheet import Row, contact_sheet
 from .showing.header import FileHeader, Header, HeaderPicture
@@ -49,6 +49,7 @@ from .showing.view import View, sheets, view
 from .tokens import Index, TokenGrid, TokenGroup, span
 
 __all__ = [
+    "ALONE",
     "COLORMAPS",
     "CUTS",
     "DIRECTIONS",
@@ -100,6 +101,7 @@ __all__ = [
     "attribute",
     "attribution_sheet",
     "cells_of",
+    "check_sides",
     "color_table",
     "colorize",
     "concentration",
@@ -110,7 +112,11 @@ __all__ = [
     "errors",
     "heat",
     "imacs",
+    "inside_of",
     "is_all",
+    "is_flat",
+    "is_soft",
+    "level_of",
     "load",
     "maps",
     "min_max",

@@ -16,6 +16,9 @@ from .tokens import TokenGrid, TokenGroup
 
 STEERED = "steered"  # what a note begins with that says how the run was steered: it comes first in the summary
 
+ALONE = "one token alone in its softmax: its share is 1 by definition, whatever the picture shows"
+"""What is said of maps on the picture of a reference that is one token with nothing to compete with."""
+
 HeadDetail = Literal["in each step", "over steps", "over steps and frames", "merged"]
 """In what detail heads are kept apart: their maps of each time bin, their means, or not at all."""
 HEAD_DETAILS: tuple[HeadDetail, ...] = get_args(HeadDetail)
@@ -38,7 +41,8 @@ class Reference:
     ``key`` distinguishes references of one name. Where layers have it on grids of different size, ``grid`` is the
     largest, and the maps of each layer say which is theirs. ``approximate`` says that the place of its tokens on the
     grid is an estimate; maps on the picture do not depend on it. ``embeds [tokens, C]`` are the tokens themselves,
-    where they are known: their image is recognised by them. They are not saved.
+    where they are known: their image is recognised by them. They are not saved. ``alone`` says that it is one token,
+    which was all that there was to attend to: a softmax over one key is 1, so that its logits change nothing.
     """
 
     name: str
@@ -47,11 +51,12 @@ class Reference:
     key: str = ""
     approximate: bool = False
     embeds: Tensor | None = field(default=None, compare=False, repr=False)
+    alone: bool = False
 
     @classmethod
     def of(cls, group: TokenGroup) -> "Reference":
         """The reference that this group of tokens belongs to."""
-        return cls(group.name, group.places, group.grid, group.key, embeds=group.embeds)
+        return cls(group.name, group.places, group.grid, group.key, group.approximate, group.embeds)
 
 
 @dataclass(frozen=True)
@@ -190,7 +195,8 @@ class Attribution:
         for i, reference in enumerate(self.references):
             layout = f"grid {reference.grid}" if reference.grid else "no spatial layout"
             approximate = ", approximate" if reference.approximate else ""
-            yield f"reference {i}: {reference.name}, {reference.tokens} tokens, {layout}{approximate}"
+            alone = f", {ALONE}" if reference.alone else ""
+            yield f"reference {i}: {reference.name}, {reference.tokens} tokens, {layout}{approximate}{alone}"
 
     def mask_on_latent(self) -> Tensor | None:
         """The inpainting mask on the latent's grid, ``[items, cells]``; None where there is none, or it is empty."""

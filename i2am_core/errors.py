@@ -217,6 +217,17 @@ class OneSidedMask(AttributionError):
 
 
 @dataclass(eq=False)
+class FlatMap(AttributionError):
+    """A map that is the same everywhere but for rounding, so that it has no IMACS."""
+
+    def __str__(self) -> str:
+        return (
+            "the map is flat: its values differ by no more than rounding, so that none of them is strong or weak, "
+            "and there is nothing to score."
+        )
+
+
+@dataclass(eq=False)
 class NoFrames(AttributionError):
     """Level 'frame' where there is one frame (``counts`` is ``[1]``), or where layers have different ``counts``."""
 

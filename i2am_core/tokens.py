@@ -39,7 +39,8 @@ class TokenGroup:
     ``grid`` is None where the tokens have no place in an image (a global embedding). ``key`` distinguishes groups of
     one name, where a run has several. ``cells [count]`` are the cells of the tokens, where the grid has more cells than
     there are tokens; maps are 0 in the others. ``embeds [count, C]`` are the tokens themselves, before a layer makes
-    keys of them, where they are known. Raises BadAttention where the tokens do not fill their grid.
+    keys of them, where they are known. ``approximate`` says that the grid is a guess. Raises BadAttention where the
+    tokens do not fill their grid.
     """
 
     name: str
@@ -49,6 +50,7 @@ class TokenGroup:
     key: str = ""
     cells: Tensor | None = None
     embeds: Tensor | None = None
+    approximate: bool = False
 
     @property
     def places(self) -> int:

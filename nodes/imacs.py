@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,21 +11,26 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..i2am_core import (
+    ALONE,
     ROUTES,
     Attribution,
     AttributionError,
     Direction,
     MapKind,
     Selection,
+    check_sides,
     effect_inside,
     errors,
     imacs,
+    inside_of,
     maps,
     resize,
     share_inside,
 )
 from .checked import checked
-from .images import LONGEST_SIDE, choose, enlarge, painted_mask, reference_image
+from .images import LONGEST_SIDE, choose, enlarge, reference_image
+from .load_image import check_not_placeholder
+from .masks import painted_mask, soft_notes
 from .schema import AttributionHandle, Schema
 from .selections import number_inputs, owner_of, scope_input, selection_inputs, selection_of
 from .wording import NO_ATTENTION, in_words, words
@@ -94,12 +100,18 @@ class I2AMIMACS(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         selection = selection_of(steps, layers, heads, reference, item, scope)
         rule = {"penalty": penalty, "threshold": threshold}
-        mask, origin = painted_mask(attribution, inpainting_mask, item)
+        painted = painted_mask(attribution, inpainting_mask, item, "inpainting_mask")
         without_scope = dataclasses.replace(selection, scope="auto")  # a scope is for generated to reference only
-        r2g = _r2g(attribution, mask, rule, without_scope) | {"mask": origin}
+        r2g = _r2g(attribution, painted.inside, rule, without_scope) | {"mask": painted.origin} | _noted(painted.notes)
         g2r = _g2r(attribution, reference_mask, rule, selection)
         selected = dict(steps=steps, layers=layers, heads=heads, reference=reference, item=item)
-        report = {"r2g": r2g, "g2r": g2r, "effect": _effect(attribution, reference, mask, item), **rule, **selected}
+        report = {
+            "r2g": r2g,
+            "g2r": g2r,
+            "effect": _effect(attribution, reference, painted.inside, item),
+            **rule,
+            **selected,
+        }
         scores = [math.nan if x["score"] is None else x["score"] for x in (r2g, g2r)]
         return io.NodeOutput(*scores, json.dumps(report, indent=2))
 
@@ -107,9 +119,7 @@ class I2AMIMACS(io.ComfyNode):
 def _r2g(attribution: Attribution, mask: Tensor, rule: dict[str, float], selection: Selection) -> dict[str, Any]:
     """The reference-to-generated score, or why there is none."""
     if not attribution.entries:
-        inside = mask > 0.5
-        if not inside.any() or inside.all():
-            raise errors.OneSidedMask(full=bool(inside.any()))
+        check_sides(inside_of(mask))
         return {"score": None, "reason": NO_ATTENTION}
     return _score(attribution, "r2g", mask, rule, selection)
 
@@ -123,9 +133,15 @@ def _g2r(attribution: Attribution, mask: Tensor | None, rule: dict[str, float], 
         return {"score": None, "reason": "no reference_mask is connected"}
     if reference.grid is None:
         return {"score": None, "reason": f"reference '{reference.name}' has no spatial layout"}
+    check_not_placeholder(mask, "reference_mask")
     mask = choose(mask, reference_image(attribution, selection.reference, selection.item))
-    score = _score(attribution, "g2r", mask, rule, selection)
+    score = _score(attribution, "g2r", mask, rule, selection) | _noted(soft_notes(mask, "reference_mask"))
     return score | {"approximate": True} if reference.approximate else score
+
+
+def _noted(notes: Sequence[str]) -> dict[str, Any]:
+    """What is to be said of a mask, where there is anything."""
+    return {"mask_notes": list(notes)} if notes else {}
 
 
 def _score(
@@ -139,9 +155,10 @@ def _score(
         scale = LONGEST_SIDE / max(mask.shape)
         mask = enlarge(mask, (round(mask.shape[0] * scale), round(mask.shape[1] * scale)))
     unified = maps(attribution, MapKind(direction), "unified", selection)
-    inside = (mask > 0.5).float()
-    result: dict[str, Any] = {
-        "score": round(imacs(unified.values[0], mask, **rule), 4),
+    inside = inside_of(mask).float()
+    alone = direction == "r2g" and attribution.references[selection.reference].alone
+    scored = {"score": None, "reason": ALONE} if alone else _imacs(unified.values[0], mask, rule)
+    result: dict[str, Any] = scored | {
         "mass_inside": round(share_inside(resize(unified.values[0], *mask.shape), inside), 4),
         "mask_area": round(inside.mean().item(), 4),
     }
@@ -149,6 +166,14 @@ def _score(
         scope = "the whole picture" if unified.scope == "whole image" else "the sampler's inpainting mask"
         result["asked_by"] = scope  # the report's names are read by other programs: they stay
     return result
+
+
+def _imacs(values: Tensor, mask: Tensor, rule: dict[str, float]) -> dict[str, Any]:
+    """The score of a map ``[h, w]``, or why there is none."""
+    try:
+        return {"score": round(imacs(values, mask, **rule), 4)}
+    except errors.FlatMap as error:
+        return {"score": None, "reason": words(error)}
 
 
 def _effect(attribution: Attribution, reference: int, mask: Tensor, item: int) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..i2am_core import Attribution, TokenGrid, cells_of
+from ..i2am_core import Attribution, TokenGrid
+from .load_image import is_inverted_placeholder, placeholder_words
 
 LONGEST_SIDE = 512  # px: of a heatmap where no image is connected, and at most of the pictures saved with maps
 
@@ -59,22 +60,11 @@ def choose(batch: Tensor, subject: Subject) -> Tensor:
             f"got a batch of {batch.shape[0]} {kind}s for {counts} {subject.name}(s): give one, or one for each."
         )
     chosen = batch[number][..., :3] if kind == "image" else batch[number]
-    check_aspect(chosen.shape[0], chosen.shape[1], subject.grid, f"the {subject.name}'s {kind}")
+    name = f"the {subject.name}'s {kind}"
+    if kind == "mask" and is_inverted_placeholder(chosen) and not has_shape_of(*chosen.shape, subject.grid):
+        raise ValueError(f"{name} is {placeholder_words(inverted=True)}.")
+    check_aspect(chosen.shape[0], chosen.shape[1], subject.grid, name)
     return chosen
-
-
-def painted_mask(attribution: Attribution, mask: Tensor | None, item: int) -> tuple[Tensor, str]:
-    """The mask ``[H, W]`` of picture ``item``: the one that is connected, or the sampler's; and which of them it is."""
-    attribution.check_item(item)
-    if mask is not None:
-        return choose(mask, generated_picture(attribution, item)), "inpainting_mask"
-    if attribution.denoise_mask is None:
-        raise ValueError(
-            "this run had no inpainting mask, so there is nothing to score against: connect inpainting_mask, the part "
-            "of the picture where the reference should act."
-        )
-    cells = cells_of(attribution.denoise_mask[item], attribution.grid)
-    return cells.view(attribution.grid.height, attribution.grid.width).float(), "the sampler's"
 
 
 def choose_frames(batch: Tensor, subject: Subject, frames: int) -> Tensor:
@@ -98,12 +88,17 @@ def _of_video(batch: Tensor, subject: Subject) -> Tensor:
 
 def check_aspect(height: int, width: int, grid: TokenGrid, name: str) -> None:
     """A picture may have any size, but the shape of the grid to within a cell: else ValueError."""
-    expected = width * grid.height / grid.width
-    if abs(height - expected) > max(1.0, 1.01 * height / grid.height, 1.01 * expected / grid.height):
+    if not has_shape_of(height, width, grid):
         raise ValueError(
             f"{name} is {width}x{height}, but its attention lies on a grid of {grid}, which has another shape: "
             "give the image that the model saw, cropped as the model saw it (any size will do)."
         )
+
+
+def has_shape_of(height: int, width: int, grid: TokenGrid) -> bool:
+    """Whether a picture of any size has the shape of the grid, to within a cell."""
+    expected = width * grid.height / grid.width
+    return abs(height - expected) <= max(1.0, 1.01 * height / grid.height, 1.01 * expected / grid.height)
 
 
 def size_of(picture: Tensor) -> tuple[int, int]:

@@ -149,7 +149,7 @@ class I2AMMaps(io.ComfyNode):
         if not on_picture:
             approximate = ", approximate" if attribution.references[reference].approximate else ""
             about += f", scope {maps.scope}{approximate}"
-        labels = _labels_of_effects if normalization == EFFECT else _labels
+        labels = _labels_of_effects if normalization == EFFECT else _labels_of_attention
         return io.NodeOutput(overlay, colors, heat, "\n".join(labels(maps, about)))
 
 
@@ -179,6 +179,14 @@ def _labels(maps: core.Maps, about: str) -> list[str]:
     return [
         f"{label} | {about} | {values.min():.3g} to {values.max():.3g}"
         for label, values in zip(maps.labels, maps.values, strict=True)
+    ]
+
+
+def _labels_of_attention(maps: core.Maps, about: str) -> list[str]:
+    """The same, and whether the map is flat but for rounding: then it is dark, whatever its values are."""
+    return [
+        label + (", flat" if values.any() and core.is_flat(values) else "")
+        for label, values in zip(_labels(maps, about), maps.values, strict=True)
     ]
 
 

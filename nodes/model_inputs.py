@@ -4,6 +4,8 @@ from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from .load_image import is_placeholder, placeholder_words
+
 
 def diffusion_model(model: object, node: str) -> ModelPatcher:
     """The input ``model`` of a node. Raises ValueError where it is something else."""
@@ -17,7 +19,9 @@ def marked(name: str, mask: Tensor | None) -> Tensor | None:
     if mask is None:
         return None
     mask = mask[None] if mask.ndim == 2 else mask
-    if mask.ndim != 3 or not (mask > 0.5).any():
+    if is_placeholder(mask):
+        raise ValueError(f"{name} marks nothing: it is {placeholder_words()}.")
+    if mask.ndim != 3 or not (mask > 0).any():
         raise ValueError(
             f"{name} marks nothing (a mask of shape {tuple(mask.shape)}): paint the part that is meant, at any size, "
             "or disconnect the mask."

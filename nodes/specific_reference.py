@@ -1,12 +1,14 @@
 """I2AM Specific Reference: which part of the reference made this part of the picture, or where a part went."""
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 from torch import Tensor
 
 from .. import i2am_core as core
-from ..i2am_core import Attribution, Cut, specific, specific_effect
+from ..i2am_core import Attribution, Cut, inside_of, specific, specific_effect
 from .checked import checked
 from .images import as_batch, choose, generated_picture, reference_image, size_for, size_of
+from .load_image import check_not_placeholder
+from .masks import outside_notes
 from .schema import AttributionHandle, Schema
 from .selections import DIRECTIONS, number_inputs, selection_inputs, selection_of
 from .wording import check_attention, check_regions, in_words
@@ -85,7 +87,9 @@ class I2AMSpecificReference(io.ComfyNode):
             subjects.reverse()
         region_on, map_on = subjects
         selection = selection_of(steps, layers, heads, reference, item)
-        marked, cut = choose(region, region_on), BY[by]
+        check_not_placeholder(region, "region", "the region", required=True)
+        marked, cut = inside_of(choose(region, region_on)).float(), BY[by]
+        notes = () if DIRECTIONS[direction] == "r2g" else outside_notes(attribution, marked, item, "region")
         if cut is None:
             check_attention(attribution)
             result = specific(attribution, marked, DIRECTIONS[direction], selection)
@@ -98,4 +102,4 @@ class I2AMSpecificReference(io.ComfyNode):
         heat = core.heat(result.values[None], size, blocks=on_regions)
         colors = core.colorize(heat, colormap)
         overlay = colors if picture is None else core.overlay(as_batch(picture, 1), colors, opacity)
-        return io.NodeOutput(overlay, colors, heat)
+        return io.NodeOutput(overlay, colors, heat, ui=ui.PreviewText("\n".join(notes)) if notes else None)

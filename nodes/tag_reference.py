@@ -10,7 +10,14 @@ from .comfy.tags import KEY, tag
 from .images import small
 from .schema import Conditioning, Schema
 
-IMAGE_GRIDS = (27, 32)  # patches a side of SigLIP-384 and SigLIP2-512; a style node may append several images
+SIDES = (27, 32)
+"""Patches a side that SigLIP-384 and SigLIP-512 make of an image, which Apply Style Model appends as they are.
+
+A whole multiple of their number is so many images. Nothing smaller is proved by a number: packs resize the patches
+(AdvancedReflux), and leave out those outside a mask, so that any number may be left, squares among them.
+"""
+SMALLER = tuple(SIDES[0] // times for times in (2, 3, 4, 5))
+"""Patches a side after AdvancedReflux has made them fewer (its ``downsampling_factor``): likely, and no more."""
 
 
 class I2AMTagReference(io.ComfyNode):
@@ -60,14 +67,18 @@ def tags_of_added(before: Tensor, after: Tensor, image: Tensor | None) -> list[d
             f"conditioning_after ({tuple(after.shape)}) is not conditioning_before ({tuple(before.shape)}) with tokens "
             "added at its end: connect what went into the style node, and what came out of it."
         )
-    side = next((side for side in IMAGE_GRIDS if count % side**2 == 0), round(count**0.5))
-    size, grid = (side**2, (side, side)) if count % side**2 == 0 else (count, None)
+    known = next((side for side in SIDES if count % side**2 == 0), None)
+    guess = next((side for side in SMALLER if count == side**2), None)
+    side = known or guess
+    size, grid = (count, None) if side is None else (side**2, (side, side))
     starts = range(before.shape[1], after.shape[1], size)
     if image is not None and len(image) not in (1, len(starts)):
         raise ValueError(f"got {len(image)} images for {len(starts)} reference(s): give one, or one for each.")
     tags = []
     for number, start in enumerate(starts):
-        tags.append(tag("style tokens", start, after[:, start : start + size], grid))
+        tags.append(
+            tag("style tokens", start, after[:, start : start + size], grid, guessed=known is None and bool(guess))
+        )
         if image is not None:
             tags[-1]["picture"] = small(central_square(image[number % len(image)]) if grid else image[0])
     return tags

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..i2am_core import COLORMAPS, Attribution, FileHeader, HeaderPicture, TokenGrid, color_table, sheets, view
 from .checked import checked
-from .images import LONGEST_SIDE, choose, enlarge, generated_picture, painted_mask, reference_image, size_for, small
+from .images import LONGEST_SIDE, choose, enlarge, generated_picture, reference_image, size_for, small
+from .masks import PaintedMask, painted_mask
 from .schema import AttributionHandle, Schema
 from .temp_files import TempFiles
 from .wording import in_words
@@ -75,7 +76,7 @@ class I2AMViewer(io.ComfyNode):
             for number in range(len(attribution.references))
         ]
         masks = {
-            f"mask/{item}": enlarge(x, about["canvas"]).round().to(torch.uint8)
+            f"mask/{item}": enlarge(x.inside, about["canvas"]).round().to(torch.uint8)
             for item, (x, about) in enumerate(zip(painted, generated, strict=True))
             if x is not None
         }
@@ -87,12 +88,16 @@ class I2AMViewer(io.ComfyNode):
             throw_exception_if_processing_interrupted()
             progress.update(1)
 
-        maps = view(attribution, FILE_BYTES - sum(x.nbytes for x in tensors.values()), painted, tick)
+        insides = [None if x is None else x.inside for x in painted]
+        maps = view(attribution, FILE_BYTES - sum(x.nbytes for x in tensors.values()), insides, tick)
+        notes = list(dict.fromkeys(note for x in painted if x is not None for note in x.notes))
         header: FileHeader = {
             **maps.header,
             "pictures": {"generated": generated, "reference": references},
             "colormaps": list(COLORMAPS),
             "masked": sorted(masks),
+            "notes": [*maps.header["notes"], *notes],
+            "summary": "\n".join([*notes, maps.header["summary"]]),
         }
         return io.NodeOutput(ui={"i2am_view": [_write(tensors | maps.tensors, header)]})
 
@@ -149,11 +154,11 @@ def _reference(
     return pictures.add(small(chosen, PICTURE_SIDE), grid)
 
 
-def _mask(attribution: Attribution, mask: Tensor | None, item: int) -> Tensor | None:
-    """Where the picture was painted, ``[H, W]``, if that is known."""
+def _mask(attribution: Attribution, mask: Tensor | None, item: int) -> PaintedMask | None:
+    """Where the picture was painted, if that is known."""
     if mask is None and attribution.denoise_mask is None:
         return None
-    return painted_mask(attribution, mask, item)[0].float()
+    return painted_mask(attribution, mask, item, "mask")
 
 
 def _write(tensors: dict[str, Tensor], header: FileHeader) -> dict[str, Any]:

@@ -45,6 +45,7 @@ def header_text(a: Attribution) -> str:
         "version": version_of(a),
         "references": [
             {"name": r.name, "tokens": r.tokens, "grid": _sides(r.grid), "key": r.key, "approximate": r.approximate}
+            | ({"alone": True} if r.alone else {})
             for r in a.references
         ],
         "layers": [{"name": x.name, "grid": _sides(x.grid), "heads": x.heads} for x in a.layers],
@@ -136,6 +137,7 @@ def _reference(value: Any) -> Reference:
         grid_or_none(member(it, "grid", "a reference"), "a reference's grid"),
         text(member(it, "key", "a reference"), "a reference's key"),
         boolean(it.get("approximate", False), "a reference's 'approximate'"),
+        alone=boolean(it.get("alone", False), "a reference's 'alone'"),
     )
     fits = reference.grid is None or reference.grid.cells == reference.tokens
     check(fits, f"a reference does not fill its grid: {reference.tokens} tokens, {reference.grid}")

@@ -58,11 +58,16 @@ def layer_values(
     """Maps of the selected heads in every time bin, ``[bins, heads, frames, h, w]`` on the layer's own grid.
 
     There is one frame, the mean of all, unless ``by_frame`` keeps them apart. There is one time bin where the selection
-    is of heads ``over_steps``.
+    is of heads ``over_steps``. The paper's R2G of one token alone would be a softmax of logits that change nothing: it
+    is the share that it is given, made to sum to 1, which is flat but where its weight was not the same everywhere.
     """
     grid, entry = grid_of(attribution, kind, selected.reference, layer), attribution.entries[selected.reference, layer]
     maps = entry.head_maps if selected.over_steps else entry.maps
-    chosen = full(maps[kind.key][selected.item][:, selected.heads[layer]])
+    alone = attribution.references[selected.reference].alone and kind == MapKind("r2g", "paper")
+    key = MapKind("r2g", "share").key if alone else kind.key
+    chosen = full(maps[key][selected.item][:, selected.heads[layer]])
+    if alone:
+        chosen = chosen / chosen.sum(-1, keepdim=True).clamp(min=torch.finfo(chosen.dtype).tiny)
     values = chosen.unflatten(-1, (-1, grid.height, grid.width))
     return values if by_frame else values.mean(2, keepdim=True)
 

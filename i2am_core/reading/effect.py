@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..attribution import Attribution
@@ -41,7 +40,7 @@ from ..errors import (
     UnknownChoice,
 )
 from ..kinds import DIRECTIONS, Direction
-from ..regions import cells_of
+from ..regions import cells_of, cover_of, means_over
 from ..selection import Selection, is_all, resolve_scope
 from ..tokens import TokenGrid
 from .levels import EVERYTHING, LEVELS, Level, Maps
@@ -117,8 +116,8 @@ def specific_effect(
     For 'g2r' the region is on the picture, and the map ``[g_h, g_w]`` says which regions of the reference changed it:
     the root mean square in it of the effect of each. For 'r2g' the region is on the reference, and the map ``[h, w]``
     on the latent's grid: the root of the sum of the squares of the effects of all regions, each weighted by how much of
-    it is in the region that was marked. Of a video, the region is the same in all frames, and the map is the mean over
-    frames. Raises what ``effect_maps`` does, EmptyRegion and NoLayout.
+    it is in the region that was marked, whose values are weights, too. Of a video, the region is the same in all
+    frames, and the map is the mean over frames. Raises what ``effect_maps`` does, EmptyRegion and NoLayout.
     """
     _check(direction=direction, cut=cut)
     reading = _Reading.of(attribution, selection)
@@ -144,14 +143,14 @@ def specific_effect(
 def effect_inside(attribution: Attribution, owner: Owner, route: Route, mask: Tensor, item: int = 0) -> EffectInside:
     """How much of an owner's effect is inside a ``mask [H, W]`` in [0, 1], as means over all measured steps.
 
-    A cell of the latent counts as much as the mask covers of it. Of an effect of exactly 0, no part is inside.
-    Raises EmptyRegion, UnknownItem, and NoEffects or NotMeasured.
+    A cell of the latent counts as much as is inside the mask of it (``regions``). Of an effect of exactly 0, no part is
+    inside. Raises EmptyRegion, UnknownItem, and NoEffects or NotMeasured.
     """
     _check(route=route)
     reading = _Reading.of(attribution, Selection(item=item))
     owner = reading.owner(owner)
     steps = reading.steps(owner, route)
-    cover = _cover(mask, attribution.grid).repeat(attribution.grid.frames).double()
+    cover = cover_of(mask, attribution.grid).repeat(attribution.grid.frames).double()
     if not cover.any():
         raise EmptyRegion()
 
@@ -323,15 +322,9 @@ def _frames(values: Tensor, grid: TokenGrid) -> Tensor:
     return values.unflatten(-1, (grid.frames, grid.height, grid.width))
 
 
-def _cover(region: Tensor, grid: TokenGrid) -> Tensor:
-    """How much of each cell of one frame a region ``[H, W]`` covers: ``[plane]`` in [0, 1]."""
-    pixels = region.float().clamp(0, 1)[None, None]
-    return F.adaptive_avg_pool2d(pixels, (grid.height, grid.width)).flatten()
-
-
 def _cover_of_regions(region: Tensor, grid: TokenGrid, regions: TokenGrid) -> Tensor:
     """How much of each of a reference's regions is in a region ``[H, W]`` that a person marked: ``[regions]``."""
     plane = TokenGrid(grid.height, grid.width)
-    numbers, cover = regions_of(plane, regions), _cover(region, plane)
+    numbers, cover = regions_of(plane, regions), means_over(region.float().clamp(0, 1), plane)
     sums, cells = torch.zeros(2, regions.cells).index_add_(1, numbers, torch.stack([cover, torch.ones_like(cover)]))
     return sums / cells

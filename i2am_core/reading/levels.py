@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..attribution import Attribution
+from ..attribution import ALONE, Attribution
 from ..errors import BadCount, NoFrames, NoLayout, NothingCaptured, OnlyOnPicture, UnknownChoice, UnresolvedAxis
 from ..kinds import MapKind, Normalization
 from ..selection import Selected, Selection, numbers_text
@@ -67,6 +67,8 @@ def unclamped(
         return _reference_maps(attribution, kind, selection)
     reading = Reading.of(attribution, kind, selection, by_frame=level == "frame", each_head=level == "head")
     values, labels = MAPS_OF[level](reading, time_groups)
+    if attribution.references[reading.selected.reference].alone and not kind.on_reference:
+        labels = [f"{label}, {ALONE}" for label in labels]
     return Maps(values, labels, reading.selected.scope)
 
 
@@ -213,6 +215,7 @@ def _reference_maps(attribution: Attribution, kind: MapKind, selection: Selectio
     labels = [
         f"reference {numbers[n]}: {attribution.references[numbers[n]].name}, share {100 * strength[n]:.2g}%, "
         f"the strongest in {100 * (strongest == n).float().mean():.0f}% of the picture"
+        + (f", {ALONE}" if attribution.references[numbers[n]].alone else "")
         for n in order
     ]
     return Maps(requested.values[order], labels, requested.scope)

@@ -5,14 +5,32 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import OneSidedMask
+from ..errors import FlatMap, OneSidedMask
+from ..half import ROUNDING
+from ..regions import inside_of
 from .aggregate import resize
+
+FLAT = 2 * ROUNDING
+"""What the values of a map may differ by, relative to the largest, and still be equal but for rounding.
+
+Half precision moves each of two equal values by ``ROUNDING`` at most, in opposite directions. It is taken of maps in
+full precision, too, so that a map is flat or not whatever the memory budget was: there, a value is a sum over products
+of a head's D numbers, whose rounding is D times 6e-8 of the logit at the worst, 8e-6 for the usual 128, and with logits
+of 100 just below this. Stretching such a map to [0, 1] would show nothing but rounding.
+"""
+
+
+def is_flat(values: Tensor) -> Tensor:
+    """Which maps of ``[..., h, w]`` are the same everywhere, but for rounding: ``[..., 1, 1]`` boolean."""
+    low, high = values.amin((-2, -1), keepdim=True), values.amax((-2, -1), keepdim=True)
+    return high - low <= FLAT * torch.maximum(low.abs(), high.abs())
 
 
 def min_max(values: Tensor) -> Tensor:
-    """Each map of ``[..., h, w]`` stretched to [0, 1]; a flat map becomes 0."""
+    """Each map of ``[..., h, w]`` stretched to [0, 1]; one that is flat but for rounding becomes 0."""
     low, high = values.amin((-2, -1), keepdim=True), values.amax((-2, -1), keepdim=True)
-    return torch.where(high > low, (values - low) / (high - low).clamp(min=torch.finfo(values.dtype).tiny), 0.0)
+    stretched = (values - low) / (high - low).clamp(min=torch.finfo(values.dtype).tiny)
+    return torch.where(is_flat(values), 0.0, stretched)
 
 
 def imacs(values: Tensor, mask: Tensor, penalty: float = 3.0, threshold: float = 0.4) -> float:
@@ -20,14 +38,22 @@ def imacs(values: Tensor, mask: Tensor, penalty: float = 3.0, threshold: float =
 
     The map is resized to the mask, stretched to [0, 1], and values up to ``threshold`` are set to 0. The score
     is its mean inside the mask minus ``penalty`` times its mean outside: at most 1, and negative where the
-    attention falls outside. The mask is 1 inside, and cut at 0.5. Raises OneSidedMask where it is empty or full.
+    attention falls outside. What is inside a soft mask: see ``regions``. Raises OneSidedMask where it is empty or full,
+    and FlatMap where the map is the same everywhere but for rounding: what is stretched then would be the rounding.
     """
-    inside = mask > 0.5
-    if not inside.any() or inside.all():
-        raise OneSidedMask(full=bool(inside.any()))
+    inside = inside_of(mask)
+    check_sides(inside)
+    if is_flat(values):
+        raise FlatMap()
     stretched = min_max(resize(values.float(), *mask.shape))
     strong = torch.where(stretched > threshold, stretched, 0.0)
     return (strong[inside].mean() - penalty * strong[~inside].mean()).item()
+
+
+def check_sides(inside: Tensor) -> None:
+    """Raises OneSidedMask where the inside of a mask, boolean, is nothing or everything."""
+    if not inside.any() or inside.all():
+        raise OneSidedMask(full=bool(inside.any()))
 
 
 def share_inside(values: Tensor, mask: Tensor) -> float:

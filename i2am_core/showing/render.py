@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import MissingPackage, UnknownColormap
 from ..reading.aggregate import resize
-from ..reading.metrics import min_max
+from ..reading.metrics import is_flat, min_max
 
 COLORMAPS = ("jet", "turbo", "viridis", "inferno", "magma", "gray")
 Scale = Literal["each map", "shared"]
@@ -27,11 +27,14 @@ def stretch(values: Tensor, scale: Scale = "each map") -> Tensor:
 def heat(values: Tensor, size: tuple[int, int], scale: Scale = "each map", blocks: bool = False) -> Tensor:
     """Maps ``[n, h, w]`` resized to ``size`` (height, width) and stretched to [0, 1].
 
-    Bicubically, or as ``blocks``: those of regions say nothing of what lies between.
+    Bicubically, or as ``blocks``: those of regions say nothing of what lies between. A map that is flat but for
+    rounding has one colour: resizing would make its rounding larger, and stretching the whole range of it.
     """
+    values = values.float()
+    values = torch.where(is_flat(values), values.mean((-2, -1), keepdim=True), values)
     if blocks:
-        return stretch(F.interpolate(values[:, None].float(), size, mode="nearest-exact")[:, 0], scale)
-    return stretch(resize(values.float(), *size), scale)
+        return stretch(F.interpolate(values[:, None], size, mode="nearest-exact")[:, 0], scale)
+    return stretch(resize(values, *size), scale)
 
 
 def colorize(heat_values: Tensor, colormap: str = "jet") -> Tensor:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..attribution import Attribution, Layer, LayerMaps
@@ -21,7 +20,7 @@ from ..half import full
 from ..kinds import PAIR_KEY, UNSCOPED, MapKind
 from ..reading.aggregate import MeanOfLayers, clamped, grid_of, largest_of, layer_values, over_steps, resampled, seen_by
 from ..reading.metrics import concentration, share_inside
-from ..regions import cells_of
+from ..regions import cells_of, cover_of
 from ..selection import Selected, Selection, resolve_scope
 from ..tokens import TokenGrid
 from .header import Header, HeaderItem, HeaderLayer, HeaderReference, Measure
@@ -234,9 +233,8 @@ def _measure_place(measured: Tensor, rows: Tensor, mask: Tensor | None) -> None:
     """Fill in how concentrated maps are, and how much of each lies in the mask."""
     measured[MEASURES.index("concentration")] = concentration(rows)
     if mask is not None:
-        height, width = rows.shape[1:]
-        soft = F.adaptive_avg_pool2d(mask[None, None].float(), (height, width))[0, 0]
-        measured[MEASURES.index("inside")] = torch.tensor([share_inside(row, soft) for row in rows])
+        cover = cover_of(mask, TokenGrid(*rows.shape[1:])).view(rows.shape[1:])
+        measured[MEASURES.index("inside")] = torch.tensor([share_inside(row, cover) for row in rows])
 
 
 def _add_pairs(tensors: dict[str, Tensor], attribution: Attribution, place: Selection, free_bytes: int) -> list[int]:

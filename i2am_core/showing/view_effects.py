@@ -20,12 +20,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..attribution import Attribution
 from ..effect import Certainty, Effects, Owner, Removal, Route, certainty_of, rms
 from ..reading.metrics import share_inside
+from ..regions import cover_of
+from ..tokens import TokenGrid
 from .header import EffectMeasure, HeaderEffect, HeaderEffects, HeaderRegions
 from .quantized import nbytes, quantize
 
@@ -86,8 +87,8 @@ class _Effect:
         item = inside.any(1, keepdim=True).expand_as(inside)
         parts = [math.nan] * len(self.steps)
         if mask is not None:
-            soft = F.adaptive_avg_pool2d(mask[None, None].float(), (rows.shape[1], rows.shape[2]))[0, 0]
-            parts = [share_inside(row, soft) for row in rows[1:]]
+            cover = cover_of(mask, TokenGrid(*rows.shape[1:])).view(rows.shape[1:])
+            parts = [share_inside(row, cover) for row in rows[1:]]
         strengths = [[rms(x, where) for x in self.maps] for where in (inside, item)]
         values = torch.tensor([*strengths, parts, [rms(self.effects.floor, inside)] * len(parts)])
         return torch.cat([values.mean(1, keepdim=True), values], 1)

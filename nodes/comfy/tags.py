@@ -16,15 +16,29 @@ from ...i2am_core.tokens import TokenGrid, TokenGroup
 from .located import Given
 
 KEY = "i2am_references"
+GUESS = "guessed_grid"  # of a tag whose grid follows from the number of its tokens alone
 DIGEST_BYTES = 16  # of a fingerprint
+GUESSED_GRID = (
+    "a guess: the {count} tokens of '{name}' are laid out as {grid}, since that is what a style node leaves that makes "
+    "the tokens of an image fewer. If it was given a mask, they are what the mask has left over, and maps on the "
+    "reference mean nothing; maps on the picture are exact"
+)
 
 
-def tag(name: str, start: int, tokens: Tensor, grid: tuple[int, int] | None) -> dict[str, Any]:
+def tag(name: str, start: int, tokens: Tensor, grid: tuple[int, int] | None, guessed: bool = False) -> dict[str, Any]:
     """A tag for ``tokens [B, M, C]`` from ``start``, on ``grid`` (height, width): a dictionary, as conditionings hold.
 
-    Its key is a hash of the tokens: two references of one name stay apart, one that is used twice is one.
+    Its key is a hash of the tokens: two references of one name stay apart, one that is used twice is one. ``guessed``
+    says that the grid is only likely.
     """
-    return {"name": name, "start": start, "count": tokens.shape[1], "grid": grid, "key": fingerprint(tokens)}
+    about = {"name": name, "start": start, "count": tokens.shape[1], "grid": grid, "key": fingerprint(tokens)}
+    return about | {GUESS: True} if guessed else about
+
+
+def guessed_grids(groups: Iterable[TokenGroup]) -> str:
+    """What is to be said of references whose grid is a guess; "" where there is none."""
+    notes = [GUESSED_GRID.format(count=x.count, name=x.name, grid=x.grid) for x in groups if x.approximate]
+    return "; ".join(dict.fromkeys(notes))
 
 
 def fingerprint(values: Tensor) -> str:
@@ -63,5 +77,6 @@ def tagged(conditioning: Mapping[str, Any]) -> list[TokenGroup]:
         grid = None if t["grid"] is None else TokenGrid(*t["grid"])
         repeats = sum(group.key.startswith(t["key"]) for group in groups)
         key = f"{t['key']} again {repeats}" if repeats else t["key"]
-        groups.append(TokenGroup(t["name"], slice(t["start"], t["start"] + t["count"]), t["count"], grid, key))
+        place = slice(t["start"], t["start"] + t["count"])
+        groups.append(TokenGroup(t["name"], place, t["count"], grid, key, approximate=bool(t.get(GUESS))))
     return groups

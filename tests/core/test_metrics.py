@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from i2am_core import imacs, min_max, share_inside
+from i2am_core import errors, imacs, is_flat, min_max, share_inside
+from i2am_core.half import Half
 from i2am_core.showing.render import COLORMAPS, colorize, heat, overlay, stretch
 
 
@@ -44,6 +45,46 @@ def test_share_inside():
 
 def test_a_flat_map_is_dark():
     assert torch.equal(min_max(torch.full((1, 3, 3), 0.2)), torch.zeros(1, 3, 3))
+
+
+def planted(noise, size=16):
+    """A flat map with rounding: of float32, as the sums of another order have; of half precision; as maps are kept."""
+    flat = torch.full((size, size), 1 / size**2)
+    drawn = torch.rand(size, size, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    if noise == "kept":
+        return Half.of((flat * (1 + 2**-12 * drawn)).flatten()).float().view(size, size)
+    return flat * (1 + noise * drawn)
+
+
+@pytest.mark.parametrize("noise", [2**-24, 1e-6, 1e-4, 2**-11, "kept"])
+def test_rounding_is_not_stretched(noise):
+    values = planted(noise)
+    assert values.std() > 0 and is_flat(values)
+    assert torch.equal(min_max(values), torch.zeros(16, 16))
+    for blocks in (False, True):
+        assert torch.equal(heat(values[None], (64, 64), blocks=blocks), torch.zeros(1, 64, 64))
+    with pytest.raises(errors.FlatMap, match="the map is flat"):
+        imacs(values, square(64, 16, 48))
+
+
+@pytest.mark.parametrize("contrast", [2e-3, 0.02, 1.0])
+def test_a_faint_map_is_no_flat_one(contrast):
+    values = planted(1e-6) * (1 + contrast * square())
+    assert imacs(values, square()) == pytest.approx(1, abs=0.02)
+    assert heat(values[None], (64, 64)).amax() == 1
+
+
+def test_flat_maps_on_a_shared_scale_keep_their_place():
+    shared = heat(torch.stack([planted(1e-6), 2 * planted(1e-6), 3 * planted(1e-6)]), (32, 32), "shared")
+    torch.testing.assert_close(
+        shared, torch.tensor([0.0, 0.5, 1.0])[:, None, None].expand(3, 32, 32), atol=1e-3, rtol=0
+    )
+
+
+def test_a_soft_mask_has_the_score_of_what_is_above_half_of_it():
+    values = torch.rand(16, 16, generator=torch.Generator().manual_seed(1))
+    soft = 0.45 * (0.9 * square() + 0.1)
+    assert imacs(values, soft) == imacs(values, square())
 
 
 def test_scales():

@@ -421,6 +421,15 @@ test("a flat map is drawn as nothing", () => {
   assert.deepEqual(rangeOf([2, -1, 5]), { low: -1, high: 5 });
 });
 
+test("rounding is neither drawn nor scored, a faint map is", () => {
+  const rounded = Float32Array.from([1, 1.0004, 0.9997, 1]);
+  assert.deepEqual(parts(rounded), [0, 0, 0, 0]);
+  assert.equal(imacs(rounded, rangeOf(rounded), [1, 1, 0, 0]), null);
+  const faint = Float32Array.from([1.01, 1.01, 1, 1]);
+  assert.deepEqual(parts(faint).map(Math.round), [1, 1, 0, 0]);
+  assert.ok(Math.abs(imacs(faint, rangeOf(faint), [1, 1, 0, 0]) - 1) < 1e-3);
+});
+
 test("zooming keeps the place under the pointer, and never shows less than the picture", () => {
   const screen = (view, u) => 0.5 + (u - view.x) * view.zoom; // of a pane of width 1
   const nearer = zoomAt(WHOLE, [0.7, 0.4], 3);

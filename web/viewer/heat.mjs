@@ -134,13 +134,23 @@ export function rangeOf(values) {
   return { low, high };
 }
 
+const FLAT = 2 ** -10; // of the largest value: what rounding may make of equal ones, as in i2am_core/reading/metrics.py
+
+/**
+ * Whether all values of a range are the same, but for rounding.
+ * @param {Range} range
+ */
+export function isFlat({ low, high }) {
+  return !(high - low > FLAT * Math.max(Math.abs(low), Math.abs(high)));
+}
+
 /**
  * How strong a value is, from 0 to 1, in a range: `(value - low) * scale`, to be cut off at both ends. In a flat map
  * nothing is.
  * @param {Range} range
  */
-export function strength({ low, high }) {
-  return { low, scale: high > low ? 1 / (high - low) : 0 };
+export function strength(range) {
+  return { low: range.low, scale: isFlat(range) ? 0 : 1 / (range.high - range.low) };
 }
 
 /**

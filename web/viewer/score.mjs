@@ -1,6 +1,6 @@
 /** IMACS of a map, at the size of its mask: `i2am_core/reading/metrics.py`. */
 
-import { strength } from "./heat.mjs";
+import { isFlat, strength } from "./heat.mjs";
 
 /** @import { Range } from "./heat.mjs" */
 
@@ -8,7 +8,8 @@ export const PENALTY = 3;
 export const THRESHOLD = 0.4;
 
 /**
- * At most 1; negative where the attention falls outside; null for an empty or a full mask, which has no score.
+ * At most 1; negative where the attention falls outside; null for an empty or a full mask, and for a map that is flat
+ * but for rounding: these have no score.
  * @param {ArrayLike<number>} values
  * @param {Range} range
  * @param {ArrayLike<number>} mask 0 and 1
@@ -22,6 +23,6 @@ export function imacs(values, range, mask, penalty = PENALTY, threshold = THRESH
     if (part > threshold) sums[mask[i]] += part;
     area += mask[i];
   }
-  if (area === 0 || area === values.length) return null;
+  if (area === 0 || area === values.length || isFlat(range)) return null;
   return sums[1] / area - (penalty * sums[0]) / (values.length - area);
 }

@@ -108,7 +108,8 @@ class Record(Consumer):
         """Record what one mechanism located in a chunk. Returns what computed the row log-sum-exp, in words."""
         rows, placed = chunk.rows, chunk.placement.on(located.layer.grid)
         layer = replace(located.layer, grid=placed.grid)
-        numbers = [self.recorder.reference(Reference.of(group)) for group in located.references]
+        alone = located.keys == 1
+        numbers = [self.recorder.reference(replace(Reference.of(x), alone=alone)) for x in located.references]
         region = self._region(layer.grid)
         pair_rows = None if placed.cells is not None else self._pair_rows(numbers, layer, located, region)
         all_columns = located.keys == call.k.shape[2]  # which the intercepted sums are over

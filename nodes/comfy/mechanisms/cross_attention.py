@@ -8,7 +8,7 @@ added up: only the first copy is read.
 
 from ....i2am_core.attribution import Layer, Reference
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
-from ..tags import columns_of, tagged, tagged_references
+from ..tags import columns_of, guessed_grids, tagged, tagged_references
 from .base import NOT_THE_FEATURE_MAP, Documented, Mechanism
 
 
@@ -56,4 +56,5 @@ class CrossAttention(Mechanism):
             if untagged
             else ""
         )
+        note = "; ".join(x for x in (guessed_grids(references), note) if x)
         return Located(Layer(site.layer, site.grid, site.heads), slice(None), tokens, tuple(references), note=note)

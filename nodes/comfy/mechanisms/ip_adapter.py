@@ -338,7 +338,11 @@ def _images(tokens: Any) -> tuple[int, int] | None:
 
 
 def _groups(name: str, key: str, images: int, tokens: int, embeds: Tensor | None) -> tuple[TokenGroup, ...]:
-    """The images one after the other. 257 tokens are CLS, a reference of its own without a place, and a grid."""
+    """The images one after the other. 257 tokens are CLS, a reference of its own without a place, and a grid.
+
+    They are what an adapter with ``MLPProjModel`` (IPAdapter_plus) makes of CLIP, token by token, none left out; the
+    other kinds make 4, 6 or 16, also where an image is masked. No other number says anything of a layout.
+    """
     groups = []
     for image in range(images):
         label = f"{name}, image {image + 1}" if images > 1 else name

@@ -9,7 +9,7 @@ import dataclasses
 from ....i2am_core.attribution import Reference
 from ....i2am_core.tokens import TokenGrid, TokenGroup, span
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
-from ..tags import columns_of, tagged
+from ..tags import columns_of, guessed_grids, tagged
 from ..token_orders import sequence_of
 from .base import Documented, Mechanism
 
@@ -29,7 +29,8 @@ class StyleTokens(Mechanism):
             users="Flux Redux: `StyleModelApply` (`multiply`, `attn_bias`), several in a chain, AdvancedReflux; "
             "with or without Fill",
             captured="joint attention of the picture to the tokens after the text",
-            spatial="27x27 (Redux), other squares; else no",
+            spatial="27x27 (Redux), 32x32; 13x13, 9x9, 6x6 and 5x5 are a **guess** (AdvancedReflux makes these of"
+            " 27x27, and a mask may leave as many); else no",
             certainty="exact with *I2AM Tag Reference* after the style node; without it a **guess** for Flux.1, "
             "where the text is of the shortest length",
             limits="a longer prompt cannot be guessed; tokens that a mask has thinned out have no layout",
@@ -69,7 +70,7 @@ class StyleTokens(Mechanism):
             return Skip(f"a text of {tokens + padding} tokens, where the conditioning has {tokens}")
         first = sequence.text.start + padding
         references = tuple(_moved(group, first) for group in groups)
-        located = sequence.located(site, references, note=GUESS if guessed else "")
+        located = sequence.located(site, references, note=GUESS if guessed else guessed_grids(references))
         return dataclasses.replace(located, guessed=guessed)
 
 

@@ -6,6 +6,11 @@ from ..token_orders import sequence_of
 from ..token_orders.hunyuan_video import vision_start, vision_tokens
 from .base import Documented, Mechanism
 
+GRIDS = {grid.cells: grid for grid in (TokenGrid(27, 27), TokenGrid(32, 32))}
+"""Patches of SigLIP-384 and -512, whose last hidden state is taken whole (``HunyuanVideo15.extra_conds``, ComfyUI's
+comfy/model_base.py): no mask leaves any out, and there is no class token. Of other numbers nobody says what they are.
+"""
+
 
 class VisionTokens(Mechanism):
     name = "vision tokens"
@@ -28,7 +33,6 @@ class VisionTokens(Mechanism):
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):
             return sequence
-        side = round(count**0.5)
-        grid = TokenGrid(side, side) if side * side == count else None
+        grid = GRIDS.get(count)
         group = span("start image", vision_start(sequence, call), grid, count)
         return sequence.located(site, (group,))

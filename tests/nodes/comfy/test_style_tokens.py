@@ -62,16 +62,30 @@ def test_redux_beside_reference_latents():
     assert result.values.shape[0] == 2 and ", share " in result.labels[0]
 
 
-@pytest.mark.parametrize(("side", "grid"), [(13, TokenGrid(13, 13)), (5, TokenGrid(5, 5)), (None, None)])
-def test_other_numbers_of_tokens(side, grid):
-    """AdvancedReflux makes squares of other sizes, and packs what a mask leaves over."""
-    count = 30 if side is None else side**2
+@pytest.mark.parametrize(
+    ("count", "grid"),
+    [
+        *((13 * 13, TokenGrid(13, 13)), (9 * 9, TokenGrid(9, 9)), (5 * 5, TokenGrid(5, 5))),
+        *((30, None), (9 * 16, None), (14 * 14, None), (4, None), (1, None), (2 * 81, None)),
+    ],
+)
+def test_other_numbers_of_tokens(count, grid):
+    """AdvancedReflux makes fewer patches of an image, and packs what a mask leaves over: 9 x 16 are no 12 x 12."""
     graph = tiny_graphs.flux_text()
     text, about = graph.positive[0]
     graph.positive = [[torch.cat([text, tiny_graphs.noise(9, 1, count, text.shape[2])], 1), about]]
     attribution = capture(tag(graph))
-    assert [(r.tokens, r.grid) for r in attribution.references] == [(count, grid)]
+    assert [(r.tokens, r.grid, r.approximate) for r in attribution.references] == [(count, grid, grid is not None)]
+    guesses = [note for note in attribution.notes if note.startswith("a guess:")]
+    assert [str(grid) in note and "If it was given a mask" in note for note in guesses] == [True] * (grid is not None)
+    assert not attribution.references[0].alone
     assert_maps_equal(attribution, measure(graph, range(7 + count, 19 + count)), 0, range(7, 7 + count))
+
+
+def test_whole_images_are_no_guess():
+    attribution = capture(tag(tiny_graphs.flux_redux(images=2)))
+    assert [(r.grid, r.approximate) for r in attribution.references] == [(TokenGrid(27, 27), False)] * 2
+    assert not any("guess" in note for note in attribution.notes)
 
 
 def test_tags_survive_nodes_that_come_after():
