@@ -30,6 +30,7 @@ from .effect import (
 )
 from .errors import AttributionError
 from .files import SUFFIX, load, save, save_new
+from .given import FATES, Fate, GivenReference
 from .kinds import DIRECTIONS, NORMALIZATIONS, Direction, MapKind, Normalization
 from .printing import printable
 from .reading.aggregate import resize
@@ -52,6 +53,7 @@ __all__ = [
     "COLORMAPS",
     "CUTS",
     "DIRECTIONS",
+    "FATES",
     "LEVELS",
     "NORMALIZATIONS",
     "PAIR_SHARE",
@@ -66,7 +68,9 @@ __all__ = [
     "Direction",
     "EffectInside",
     "Effects",
+    "Fate",
     "FileHeader",
+    "GivenReference",
     "Header",
     "HeaderPicture",
     "Index",

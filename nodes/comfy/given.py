@@ -1,0 +1,268 @@
+"""What a run was given as a reference: everything in its conditioning and its latent is accounted for when it ends.
+
+Whether a model reads a key of the conditioning is proved, not looked up: ComfyUI makes what the model gets of a
+conditioning with ``BaseModel.extra_conds`` (``encode_model_conds``, comfy/samplers.py). It is made once more with the
+key and without it, on copies. Where the two are equal, the model ignores the key.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import comfy.sampler_helpers
+import comfy.samplers
+import torch
+from comfy.model_base import BaseModel
+from torch import Tensor
+
+from ...i2am_core.given import GivenReference
+from .conditioning_keys import NO_REFERENCES, READ_BY, REFERENCES, ROUTES
+from .evaluation import forked
+from .given_in_latent import given_in_latent
+from .given_in_text import given_in_text
+from .given_run import Conditioning, GivenRun, in_words
+from .other_conditioning import are_same
+from .tags import tagged
+
+log = logging.getLogger(__name__)
+
+NOT_HANDED = "ComfyUI hands nothing of it to this model"
+NO_PART = "this model has no part that reads it"
+NOT_COMPARED = "what the model gets with it and without it could not be compared: {}"
+CHANGES = "what the model gets is another one each time it is made"
+NOT_CHOSEN = "I2AM Capture looks for '{}' alone, and this is read by '{}'"
+CHOOSE = "Set mechanism of I2AM Capture to auto"
+NOT_CAPTURED = "no attention call that reads it was captured: the skipped calls say why"
+UNKNOWN_ROUTE = "the model gets it as '{}', and what it does with that I2AM does not know"
+OF_A_PACK = "ComfyUI hands nothing of it to the model; whether {} reads it by itself is not known"
+OF_PACK = "Sample once more without it, with the same seed, and compare the two"
+CONTROL = "through the ControlNet's own network, whose outputs are added inside the model"
+SMALL_PARTS = 3  # how deep tensors are looked for in what a pack has put into a conditioning
+COPIED_FROM_BATCH = ("reference_latents", "ref_latent", "time_dim_concat")  # one for each picture, from the first on
+CANVAS = (
+    "Where a part of it is a reference (side by side, as of ACE++ and IC-LoRA), mark it: reference_region of I2AM "
+    "Capture, and generated_region for what is painted"
+)
+
+
+def given_references(run: GivenRun, device: torch.device) -> tuple[GivenReference, ...]:
+    """All that the run was given, each with its fate. What cannot be read of it says so: it raises nothing."""
+    given: dict[GivenReference, None] = {}
+    for c in run.conditionings:
+        host = _Host(run, c, device)
+        for key, value in c.items():
+            if _is_given(key, value):
+                given.update(dict.fromkeys(_fates(run, host, key, value)))
+        given.update(dict.fromkeys(_tagged(run, c)))
+    given.update(dict.fromkeys(given_in_latent(run)))
+    given.update(dict.fromkeys(given_in_text(run)))
+    return tuple(given)
+
+
+def conditionings_given(guider: Any, branch: str) -> list[Conditioning]:
+    """Those of a branch that a person connected: not the copies that ComfyUI makes of another branch's areas."""
+    prepared = (getattr(guider, "conds", None) or {}).get(branch) or []
+    own = [c.get("uuid") for c in (getattr(guider, "original_conds", None) or {}).get(branch) or ()]
+    return [c for c in prepared if not own or c.get("uuid") in own]
+
+
+def _is_given(key: str, value: Any) -> bool:
+    if key in NO_REFERENCES or value is None:
+        return False
+    return key in REFERENCES or _holds_tensor(value, SMALL_PARTS)
+
+
+def _holds_tensor(value: Any, depth: int) -> bool:
+    """Whether there is a tensor, in whatever a pack has put into a conditioning."""
+    if isinstance(value, Tensor):
+        return value.ndim > 1
+    if depth == 0 or isinstance(value, str | int | float | type | torch.nn.Module):
+        return False
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    parts = parts or getattr(value, "__dict__", {}).values()
+    return any(_holds_tensor(part, depth - 1) for part in list(parts))
+
+
+class _Host:
+    """What ComfyUI makes for the model of one conditioning, with and without a part of it."""
+
+    def __init__(self, run: GivenRun, c: Conditioning, device: torch.device) -> None:
+        self._run, self._c, self._device = run, c, device
+        self._whole: list[dict[str, Any]] = []
+
+    def changed(self, key: str, value: Any = None) -> frozenset[str]:
+        """Names of what the model gets otherwise where ``key`` is ``value``; where that is None, it is not there.
+
+        Raises ValueError where it is another one in every try, and whatever ComfyUI's own code raises.
+        """
+        if not self._whole:
+            self._whole = [self._made(self._c), self._made(self._c)]
+        others = {name: x for name, x in self._c.items() if name != key}
+        other = self._made(others if value is None else others | {key: value})
+        names = _different(self._whole[0], other)
+        if names & _different(*self._whole):
+            raise ValueError(CHANGES)
+        return names
+
+    def _made(self, c: Conditioning) -> dict[str, Any]:
+        """On copies: some models write into what they are given. Random numbers of the run stay as they are."""
+        run = self._run
+        noise = run.noise.to(self._device)
+        latent = None if run.latent is None else run.latent.to(self._device)
+        if latent is not None and torch.count_nonzero(latent) > 0:  # as ``CFGGuider.inner_sample``
+            latent = run.model.process_latent_in(latent)
+        mask = run.mask
+        if mask is not None:
+            mask = comfy.sampler_helpers.prepare_mask(mask, noise.shape, self._device)
+        copied = [{name: _copied(x) for name, x in c.items() if name not in ("control", "hooks")} | {"model_conds": {}}]
+        with torch.no_grad(), forked(self._device):
+            (made,) = comfy.samplers.encode_model_conds(
+                run.model.extra_conds, copied, noise, self._device, run.branch, latent_image=latent,
+                denoise_mask=mask, seed=0, latent_shapes=[noise.shape],
+            )  # fmt: skip
+        result: dict[str, Any] = made["model_conds"]
+        return result
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _copied(x) for key, x in value.items()}
+    return type(value)(map(_copied, value)) if type(value) in (list, tuple) else value
+
+
+def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> frozenset[str]:
+    names = one.keys() | other.keys()
+    return frozenset(n for n in names if n not in one or n not in other or not are_same(one[n], other[n]))
+
+
+def _fates(run: GivenRun, host: _Host, key: str, value: Any) -> Iterator[GivenReference]:
+    if key == "control":
+        yield from _controls(run, value)
+        return
+    what = _what(run, key, value)
+    try:
+        names = host.changed(key)
+        how = [*_uses(run, host, key, value, names)]
+    except Exception as error:
+        log.debug("what the model gets of %s", key, exc_info=True)
+        reason = NOT_COMPARED.format(error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
+        yield GivenReference(what, "unknown", reason, run.measure, key)
+        return
+    yield from _by_what_it_changes(run, GivenReference(what, "unknown", key=key), names, how)
+
+
+def _what(run: GivenRun, key: str, value: Any) -> str:
+    name = REFERENCES.get(key, f"what the conditioning holds as '{key}'")
+    if _is_painted_into(run, key):
+        return "the picture that is painted into, in further channels"
+    return f"{len(value)} {name}" if key == "reference_latents" and len(value) > 1 else name
+
+
+def _uses(run: GivenRun, host: _Host, key: str, value: Any, names: frozenset[str]) -> Iterator[str]:
+    """Which of several the model uses, of a list and of a batch."""
+    latents = list(value) if isinstance(value, list | tuple) else [value]
+    if not names or key not in COPIED_FROM_BATCH or not all(isinstance(x, Tensor) for x in latents):
+        return
+    used = [n for n in range(len(latents)) if host.changed(key, [*latents[:n], *latents[n + 1 :]] or None)]
+    if len(latents) > 1 and len(used) < len(latents):
+        numbers = in_words(n + 1 for n in used)
+        yield f"of the {len(latents)}, the model uses {numbers or 'none alone'}"
+    batch = max((latents[n].shape[0] for n in used), default=1)
+    if batch > run.noise.shape[0]:
+        first = "the first" if run.noise.shape[0] == 1 else f"the first {run.noise.shape[0]}, one for each picture,"
+        yield f"the model uses {first} of the {batch} images"
+
+
+def _by_what_it_changes(
+    run: GivenRun, given: GivenReference, names: frozenset[str], uses: Sequence[str]
+) -> Iterator[GivenReference]:
+    """One for each way in which the model gets it."""
+
+    def with_fate(fate: Any, how: str, advice: str = "") -> GivenReference:
+        return GivenReference(given.what, fate, "; ".join([how, *uses]), advice, given.key)
+
+    unread = {name for name in names if _has_no_part(run.model, name)}
+    if not names and given.key not in REFERENCES and run.pack_functions:
+        yield with_fate("unknown", OF_A_PACK.format(" and ".join(run.pack_functions)), OF_PACK)
+        return
+    if not names - unread:
+        yield with_fate("ignored", NO_PART if unread else NOT_HANDED)
+        return
+    for name in sorted(names - unread):
+        readers = READ_BY.get(name, ())
+        captured = [reader for reader in readers if reader in run.captured]
+        if captured:
+            yield with_fate("captured", f"by {captured[0]}")
+        elif readers and run.mechanism not in ("auto", *readers):
+            yield with_fate("unknown", NOT_CHOSEN.format(run.mechanism, readers[0]), CHOOSE)
+        elif name in ROUTES:
+            yield with_fate("elsewhere", ROUTES[name] + _filled(run, given.key), _advice(run, given.key, name))
+        elif readers:
+            yield with_fate("unknown", NOT_CAPTURED, run.measure)
+        else:
+            yield with_fate("unknown", UNKNOWN_ROUTE.format(name), run.measure)
+
+
+def _has_no_part(model: BaseModel, name: str) -> bool:
+    """Whether the network, which takes whatever it is handed, has not got the layer that this would go into.
+
+    ``WanModel`` (comfy/ldm/wan/model.py); models made from it may read a reference latent otherwise.
+    """
+    denoiser = getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)
+    if name == "clip_fea":
+        return getattr(denoiser, "img_emb", denoiser) is None
+    is_plain = type(denoiser).__name__ == "WanModel"
+    return name == "reference_latent" and is_plain and getattr(denoiser, "ref_conv", denoiser) is None
+
+
+def _filled(run: GivenRun, key: str) -> str:
+    """Which frames of the video it fills, as the mask beside it says: they count as video in maps."""
+    if key != "concat_latent_image" or run.noise.ndim != 5:
+        return ""
+    masks = [c["concat_mask"] for c in run.conditionings if isinstance(c.get("concat_mask"), Tensor)]
+    if not masks or masks[0].ndim != 5:
+        return ""
+    kept = (masks[0].amax((0, 1, 3, 4)) == 0).nonzero().flatten().tolist()
+    if not kept:
+        return ""
+    frames = f"{in_words(n + 1 for n in kept)} of {run.noise.shape[2]}"
+    return f"; it fills frames {frames} of the latent, which count as video in maps"
+
+
+def _advice(run: GivenRun, key: str, name: str) -> str:
+    if name == "c_concat" and _is_painted_into(run, key):
+        return "" if run.has_regions else CANVAS
+    return run.measure
+
+
+def _is_painted_into(run: GivenRun, key: str) -> bool:
+    """Whether the image in further channels is the picture itself, as inpainting models get it."""
+    masked = any("concat_mask" in c for c in run.conditionings)
+    return key == "concat_latent_image" and run.noise.ndim == 4 and masked
+
+
+def _controls(run: GivenRun, control: Any) -> Iterator[GivenReference]:
+    """Each of a chain."""
+    known: list[Any] = []
+    while control is not None and control not in known:
+        known.append(control)
+        strength = getattr(control, "strength", 1.0)
+        what = f"{REFERENCES['control']} ({type(control).__name__})"
+        if strength == 0:
+            yield GivenReference(what, "ignored", "its strength is 0", key="control")
+        else:
+            yield GivenReference(what, "elsewhere", CONTROL, run.measure, "control")
+        control = getattr(control, "previous_controlnet", None)
+
+
+def _tagged(run: GivenRun, c: Conditioning) -> Iterator[GivenReference]:
+    """Tokens in the text that are tagged."""
+    by = sorted({"cross-attention tokens", "style tokens"} & run.captured)
+    for group in tagged(c):
+        what = f"{group.count} tokens of '{group.name}' in the text, tagged"
+        if by:
+            yield GivenReference(what, "captured", f"by {by[0]}", key="i2am_references")
+        else:
+            yield GivenReference(what, "unknown", NOT_CAPTURED, run.measure, "i2am_references")
