@@ -25,7 +25,8 @@ class GivenReference:
 
     ``what`` it is, as a person calls it; ``how`` it came to its fate: the mechanism that captured it, the route, or
     the reason. ``advice`` is what to do, in a sentence without its full stop, or "". ``key`` is where it was: a key of
-    ComfyUI's conditioning, or "samples" in the latent.
+    ComfyUI's conditioning, or "samples" in the latent. ``certain``: whether it was given at all; else it may be there,
+    and nothing says so.
     """
 
     what: str
@@ -33,13 +34,17 @@ class GivenReference:
     how: str = ""
     advice: str = ""
     key: str = ""
+    certain: bool = True
 
     @property
     def sentence(self) -> str:
-        """What became of it, without the advice and without a full stop."""
-        return f"{self.what}: {WORDS[self.fate]}" + (f" ({self.how})" if self.how else "")
+        """What became of it, without the advice and without a full stop; of what may not be there, only why it may."""
+        fate = f": {WORDS[self.fate]}" if self.certain else ""
+        return f"{self.what}{fate}" + (f" ({self.how})" if self.how else "")
 
     @property
     def line(self) -> str:
         """What became of it, and what to do: a line of the summary."""
-        return f"given: {self.sentence}" + (f". {self.advice}" if self.advice else "")
+        return f"{'given' if self.certain else 'perhaps given'}: {self.sentence}" + (
+            f". {self.advice}" if self.advice else ""
+        )

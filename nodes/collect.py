@@ -11,7 +11,7 @@ from .wording import in_words
 
 CONDITION = (
     "Condition on the reference in a way that I2AM knows (the help of I2AM Capture lists them), or choose another "
-    "branch. Where it is a part of the picture itself (side by side), mark it: reference_region of I2AM Capture"
+    "branch"
 )
 
 
@@ -53,7 +53,7 @@ def _was_measured(effects: Effects | None) -> bool:
 def _no_attention(attribution: Attribution, mechanism: str) -> str:
     """Why there is no map of attention, in sentences: what was given and its fate, and what to do."""
     reasons = "; ".join(f"{count} x {reason}" for reason, count in attribution.skipped.items())
-    given = "; ".join(given.sentence for given in attribution.given)
+    given, perhaps = ("; ".join(x.sentence for x in attribution.given if x.certain is c) for c in (True, False))
     advice = list(dict.fromkeys(given.advice for given in attribution.given if given.advice))
     where = f"in the {attribution.branch} conditioning (mechanism '{mechanism}')"
     if not reasons:
@@ -62,9 +62,9 @@ def _no_attention(attribution: Attribution, mechanism: str) -> str:
         sentences = [f"I2AM captured nothing of what was given {where}"]
     else:
         sentences = [f"I2AM found no reference {where}, nor in the latent"]
-        advice = [CONDITION]
-    if given:
-        sentences.append(f"Given: {given}")
+        advice.append(CONDITION)
+    sentences += [f"Given: {given}"] if given else []
+    sentences += [f"It may be that there are: {perhaps}"] if perhaps else []
     if reasons:
         sentences += [*attribution.notes, f"Attention calls: {reasons}"]
     return " ".join(f"{sentence}." for sentence in [*sentences, *advice])

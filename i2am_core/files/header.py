@@ -156,11 +156,10 @@ def _given(header: dict[str, Any]) -> tuple[GivenReference, ...]:
 def _given_reference(it: dict[str, Any]) -> GivenReference:
     what = "a given reference"
     fate = member(it, "fate", what)
-    check(
-        isinstance(fate, str) and fate in FATES, f"a fate is {worded(fate)}, expected is one of {', '.join(FATES)}"
-    )
+    check(isinstance(fate, str) and fate in FATES, f"a fate is {worded(fate)}, expected is one of {', '.join(FATES)}")
     texts = {name: text(member(it, name, what), f"{what}'s {name}") for name in ("what", "how", "advice", "key")}
-    return GivenReference(fate=next(known for known in FATES if known == fate), **texts)
+    certain = boolean(member(it, "certain", what), f"{what}'s 'certain'")
+    return GivenReference(fate=next(known for known in FATES if known == fate), certain=certain, **texts)
 
 
 def _layer(value: Any) -> Layer:

@@ -6,9 +6,9 @@ Keys of a conditioning are those that nodes set (``conditioning_set_values``, no
 
 REFERENCES = {  # key of a conditioning -> what a person calls what is there
     "reference_latents": "reference latents",
-    "concat_latent_image": "an image or video in further channels",
-    "concat_image": "an image in further channels",
-    "noise_concat": "an image in further channels",
+    "concat_latent_image": "an image or video beside the latent",
+    "concat_image": "an image beside the latent",
+    "noise_concat": "an image beside the latent",
     "clip_vision_output": "an image through CLIP vision",
     "clip_vision_outputs": "images through CLIP vision",
     "clip_vision_output_ref": "the reference image through CLIP vision",
@@ -42,6 +42,8 @@ NO_REFERENCES = frozenset({
     *("reference_latents_method", "ref_mask_28ch", "driving_mask_28ch", "guide_attention_entries"),
     "i2am_references",
 })  # fmt: skip
+
+COMPANIONS = frozenset({"ref_latents_method"})  # what the model gets only beside what a reference becomes
 
 READ_BY = {  # what the model gets -> the mechanisms that read it in attention
     "ref_latents": ("reference latents",),

@@ -16,7 +16,7 @@ from comfy.model_base import BaseModel
 from torch import Tensor
 
 from ...i2am_core.given import GivenReference
-from .conditioning_keys import NO_REFERENCES, READ_BY, REFERENCES, ROUTES
+from .conditioning_keys import COMPANIONS, NO_REFERENCES, READ_BY, REFERENCES, ROUTES
 from .evaluation import forked
 from .given_in_latent import given_in_latent
 from .given_in_text import given_in_text
@@ -26,7 +26,8 @@ from .tags import tagged
 
 log = logging.getLogger(__name__)
 
-NOT_HANDED = "ComfyUI hands nothing of it to this model"
+SAME = "what the model gets is the same with it and without it"
+ANOTHER_WAY = "Nothing of it reaches the picture: give the reference in a way that this model reads"
 NO_PART = "this model has no part that reads it"
 NOT_COMPARED = "what the model gets with it and without it could not be compared: {}"
 CHANGES = "what the model gets is another one each time it is made"
@@ -54,7 +55,8 @@ def given_references(run: GivenRun, device: torch.device) -> tuple[GivenReferenc
             if _is_given(key, value):
                 given.update(dict.fromkeys(_fates(run, host, key, value)))
         given.update(dict.fromkeys(_tagged(run, c)))
-    given.update(dict.fromkeys(given_in_latent(run)))
+    is_offered = any(x.advice == CANVAS for x in given)
+    given.update(dict.fromkeys(x for x in given_in_latent(run) if x.certain or not is_offered))
     given.update(dict.fromkeys(given_in_text(run)))
     return tuple(given)
 
@@ -102,7 +104,7 @@ class _Host:
         names = _different(self._whole[0], other)
         if names & _different(*self._whole):
             raise ValueError(CHANGES)
-        return names
+        return names - COMPANIONS or names
 
     def _made(self, c: Conditioning) -> dict[str, Any]:
         """On copies: some models write into what they are given. Random numbers of the run stay as they are."""
@@ -144,6 +146,8 @@ def _fates(run: GivenRun, host: _Host, key: str, value: Any) -> Iterator[GivenRe
     what = _what(run, key, value)
     try:
         names = host.changed(key)
+        if not names and host.changed(key, _otherwise(value)):
+            return  # it is as if nothing were there: some nodes put zeros where nothing is connected
         how = [*_uses(run, host, key, value, names)]
     except Exception as error:
         log.debug("what the model gets of %s", key, exc_info=True)
@@ -153,10 +157,17 @@ def _fates(run: GivenRun, host: _Host, key: str, value: Any) -> Iterator[GivenRe
     yield from _by_what_it_changes(run, GivenReference(what, "unknown", key=key), names, how)
 
 
+def _otherwise(value: Any) -> Any:
+    """The same with other numbers."""
+    if isinstance(value, Tensor):
+        return value + 1
+    return type(value)(map(_otherwise, value)) if type(value) in (list, tuple) else value
+
+
 def _what(run: GivenRun, key: str, value: Any) -> str:
     name = REFERENCES.get(key, f"what the conditioning holds as '{key}'")
     if _is_painted_into(run, key):
-        return "the picture that is painted into, in further channels"
+        return "the picture that is painted into, beside the latent"
     return f"{len(value)} {name}" if key == "reference_latents" and len(value) > 1 else name
 
 
@@ -188,7 +199,7 @@ def _by_what_it_changes(
         yield with_fate("unknown", OF_A_PACK.format(" and ".join(run.pack_functions)), OF_PACK)
         return
     if not names - unread:
-        yield with_fate("ignored", NO_PART if unread else NOT_HANDED)
+        yield with_fate("ignored", NO_PART if unread else SAME, ANOTHER_WAY)
         return
     for name in sorted(names - unread):
         readers = READ_BY.get(name, ())
@@ -224,11 +235,9 @@ def _filled(run: GivenRun, key: str) -> str:
     masks = [c["concat_mask"] for c in run.conditionings if isinstance(c.get("concat_mask"), Tensor)]
     if not masks or masks[0].ndim != 5:
         return ""
-    kept = (masks[0].amax((0, 1, 3, 4)) == 0).nonzero().flatten().tolist()
-    if not kept:
-        return ""
-    frames = f"{in_words(n + 1 for n in kept)} of {run.noise.shape[2]}"
-    return f"; it fills frames {frames} of the latent, which count as video in maps"
+    kept = (masks[0].amax((3, 4)) == 0).flatten(0, 1).any(0).nonzero().flatten().tolist()
+    frames = f"frame{'s' * (len(kept) > 1)} {in_words(n + 1 for n in kept)} of {masks[0].shape[2]}"
+    return f"; it fills {frames} of the latent, and counts as video there" if kept else ""
 
 
 def _advice(run: GivenRun, key: str, name: str) -> str:

@@ -8,7 +8,7 @@ from ...i2am_core.given import GivenReference
 from .given_run import GivenRun, in_words
 
 WHOLE = 0.999  # of a mask: a frame that is painted as much as that is not kept
-INSIDE = "inside the latent, where they are frames of the video itself, and count as video in maps"
+INSIDE = "inside the latent, as a part of the video, and it counts as video in maps"
 COMPARE = (
     "I2AM Effect cannot take away what is in the latent: sample once more with the same seed and without the image, "
     "and compare the two"
@@ -28,7 +28,7 @@ def given_in_latent(run: GivenRun) -> Iterator[GivenReference]:
     if run.noise.ndim == 5:
         yield from _frames(run, run.mask)
     elif run.noise.ndim == 4 and not run.captured and not run.has_regions and bool((run.mask < WHOLE).any()):
-        yield GivenReference(KEPT_PART, "unknown", ONLY_YOU, MARK, "samples")
+        yield GivenReference(KEPT_PART, "unknown", ONLY_YOU, MARK, "samples", certain=False)
 
 
 def _frames(run: GivenRun, mask: Tensor) -> Iterator[GivenReference]:
@@ -39,7 +39,8 @@ def _frames(run: GivenRun, mask: Tensor) -> Iterator[GivenReference]:
     kept = (painted < WHOLE).nonzero().flatten().tolist()
     if not kept or len(kept) == count:
         return
-    what = f"frames of the latent that its noise mask keeps: {in_words(n + 1 for n in kept)} of {count}"
+    frames = f"frame{'s' * (len(kept) > 1)} {in_words(n + 1 for n in kept)} of {count}"
+    what = f"{frames} of the latent, which its noise mask keeps"
     starts = any(c.get("guiding_frame_index") is not None for c in run.conditionings)
     if starts and "reference frames" in run.captured:
         yield GivenReference(what, "captured", "by reference frames", key="samples")

@@ -11,14 +11,14 @@ from .given_run import Conditioning, GivenRun
 from .mechanisms.style_tokens import SHORTEST_TEXT
 from .tags import tagged
 
-STYLE = "{} tokens of text, among which there may be those of a style model (Flux Redux)"
-STYLE_REASON = "the shortest text has {}, so that a long prompt has as many, or a style model has added some"
+STYLE = "tokens of a style model (Flux Redux), among the {} of the text"
+STYLE_REASON = "a prompt that is not long has {}: there is a longer one, or a style model has added its tokens"
 TAG = "If Apply Style Model is used, place I2AM Tag Reference after it"
 EYES = {  # class of the denoiser -> the node whose image may be in its text
     "QwenImageTransformer2DModel": "TextEncodeQwenImageEdit",
     "HunyuanVideo": "TextEncodeHunyuanVideo_ImageToVideo",
 }
-IN_TEXT = "{} tokens of text, among which there may be those of an image"
+IN_TEXT = "tokens of an image, among the {} of the text"
 IN_TEXT_REASON = "what the language model makes of an image of {} is part of the text, and nothing says which part"
 AS_LATENT = {
     "TextEncodeQwenImageEdit": "If an image is connected there, connect the VAE as well, so that it is a reference "
@@ -38,10 +38,10 @@ def given_in_text(run: GivenRun) -> Iterator[GivenReference]:
         by_style = "Flux" in family and type(run.model).__name__ != "Flux2" and "style tokens" not in run.captured
         if by_style and tokens > SHORTEST_TEXT:
             reason = STYLE_REASON.format(SHORTEST_TEXT)
-            yield GivenReference(STYLE.format(tokens), "unknown", reason, TAG, "cross_attn")
+            yield GivenReference(STYLE.format(tokens), "unknown", reason, TAG, "cross_attn", certain=False)
         for name in family & EYES.keys() if not run.captured else ():
             reason, advice = IN_TEXT_REASON.format(EYES[name]), AS_LATENT[EYES[name]]
-            yield GivenReference(IN_TEXT.format(tokens), "unknown", reason, advice, "cross_attn")
+            yield GivenReference(IN_TEXT.format(tokens), "unknown", reason, advice, "cross_attn", certain=False)
 
 
 def _tokens(c: Conditioning) -> int:
