@@ -6,6 +6,7 @@ key and without it, on copies. Where the two are equal, the model ignores the ke
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,10 @@ OF_PACK = "Sample once more without it, with the same seed, and compare the two"
 CONTROL = "through the ControlNet's own network, whose outputs are added inside the model"
 SMALL_PARTS = 3  # how deep tensors are looked for in what a pack has put into a conditioning
 COPIED_FROM_BATCH = ("reference_latents", "ref_latent", "time_dim_concat")  # one for each picture, from the first on
+PLACE_IN_TIME = (
+    "I2AM Effect, with `without` connected to the conditioning before the guide was added, measures what its place in "
+    "time causes; its frames stay in the latent"
+)
 CANVAS = (
     "Where a part of it is a reference (side by side, as of ACE++ and IC-LoRA), mark it: reference_region of I2AM "
     "Capture, and generated_region for what is painted"
@@ -146,22 +151,23 @@ def _fates(run: GivenRun, host: _Host, key: str, value: Any) -> Iterator[GivenRe
     what = _what(run, key, value)
     try:
         names = host.changed(key)
-        if not names and host.changed(key, _otherwise(value)):
-            return  # it is as if nothing were there: some nodes put zeros where nothing is connected
         how = [*_uses(run, host, key, value, names)]
     except Exception as error:
         log.debug("what the model gets of %s", key, exc_info=True)
         reason = NOT_COMPARED.format(error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
         yield GivenReference(what, "unknown", reason, run.measure, key)
         return
-    yield from _by_what_it_changes(run, GivenReference(what, "unknown", key=key), names, how)
+    fates = _by_what_it_changes(run, GivenReference(what, "unknown", key=key), names, how)
+    yield from (x for x in fates if x.fate == "captured" or not _is_blank(value))
 
 
-def _otherwise(value: Any) -> Any:
-    """The same with other numbers."""
-    if isinstance(value, Tensor):
-        return value + 1
-    return type(value)(map(_otherwise, value)) if type(value) in (list, tuple) else value
+def _is_blank(value: Any) -> bool:
+    """Whether latents hold no picture: one value a channel, as where a node fills in for what is not connected."""
+    latents = value if isinstance(value, list | tuple) else [value]
+    if not latents or not all(isinstance(x, Tensor) and x.ndim > 3 for x in latents):
+        return False
+    flat = [x.flatten(2) for x in latents]
+    return all(torch.equal(x.amax(2), x.amin(2)) for x in flat)
 
 
 def _what(run: GivenRun, key: str, value: Any) -> str:
@@ -177,9 +183,9 @@ def _uses(run: GivenRun, host: _Host, key: str, value: Any, names: frozenset[str
     if not names or key not in COPIED_FROM_BATCH or not all(isinstance(x, Tensor) for x in latents):
         return
     used = [n for n in range(len(latents)) if host.changed(key, [*latents[:n], *latents[n + 1 :]] or None)]
-    if len(latents) > 1 and len(used) < len(latents):
-        numbers = in_words(n + 1 for n in used)
-        yield f"of the {len(latents)}, the model uses {numbers or 'none alone'}"
+    if 0 < len(used) < len(latents):
+        number = "number" if len(used) == 1 else "numbers"
+        yield f"of the {len(latents)}, the model uses only {number} {in_words(n + 1 for n in used)}"
     batch = max((latents[n].shape[0] for n in used), default=1)
     if batch > run.noise.shape[0]:
         first = "the first" if run.noise.shape[0] == 1 else f"the first {run.noise.shape[0]}, one for each picture,"
@@ -199,7 +205,8 @@ def _by_what_it_changes(
         yield with_fate("unknown", OF_A_PACK.format(" and ".join(run.pack_functions)), OF_PACK)
         return
     if not names - unread:
-        yield with_fate("ignored", NO_PART if unread else SAME, ANOTHER_WAY)
+        is_canvas = _is_painted_into(run, given.key)  # which the model paints on all the same
+        yield with_fate("ignored", NO_PART if unread else SAME, "" if is_canvas else ANOTHER_WAY)
         return
     for name in sorted(names - unread):
         readers = READ_BY.get(name, ())
@@ -243,7 +250,7 @@ def _filled(run: GivenRun, key: str) -> str:
 def _advice(run: GivenRun, key: str, name: str) -> str:
     if name == "c_concat" and _is_painted_into(run, key):
         return "" if run.has_regions else CANVAS
-    return run.measure
+    return PLACE_IN_TIME if name == "keyframe_idxs" and not run.measured else run.measure
 
 
 def _is_painted_into(run: GivenRun, key: str) -> bool:
@@ -253,17 +260,18 @@ def _is_painted_into(run: GivenRun, key: str) -> bool:
 
 
 def _controls(run: GivenRun, control: Any) -> Iterator[GivenReference]:
-    """Each of a chain."""
-    known: list[Any] = []
-    while control is not None and control not in known:
-        known.append(control)
-        strength = getattr(control, "strength", 1.0)
-        what = f"{REFERENCES['control']} ({type(control).__name__})"
-        if strength == 0:
-            yield GivenReference(what, "ignored", "its strength is 0", key="control")
+    """Those of a chain."""
+    chain: list[Any] = []
+    while control is not None and control not in chain:
+        chain.append(control)
+        control = getattr(control, "previous_controlnet", None)
+    kinds = Counter((type(x).__name__, getattr(x, "strength", 1.0) == 0) for x in chain)
+    for (kind, is_off), count in kinds.items():
+        what = f"{REFERENCES['control']} ({kind})" if count == 1 else f"{count} ControlNets ({kind})"
+        if is_off:
+            yield GivenReference(what, "ignored", "the strength is 0", key="control")
         else:
             yield GivenReference(what, "elsewhere", CONTROL, run.measure, "control")
-        control = getattr(control, "previous_controlnet", None)
 
 
 def _tagged(run: GivenRun, c: Conditioning) -> Iterator[GivenReference]:
