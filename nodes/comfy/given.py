@@ -242,9 +242,9 @@ def _filled(run: GivenRun, key: str) -> str:
     masks = [c["concat_mask"] for c in run.conditionings if isinstance(c.get("concat_mask"), Tensor)]
     if not masks or masks[0].ndim != 5:
         return ""
-    kept = (masks[0].amax((3, 4)) == 0).flatten(0, 1).any(0).nonzero().flatten().tolist()
-    frames = f"frame{'s' * (len(kept) > 1)} {in_words(n + 1 for n in kept)} of {masks[0].shape[2]}"
-    return f"; it fills {frames} of the latent, and counts as video there" if kept else ""
+    filled = (masks[0].amax((3, 4)) == 0).flatten(0, 1).any(0).nonzero().flatten().tolist()
+    frames = f"frame{'s' * (len(filled) > 1)} {in_words(n + 1 for n in filled)} of {masks[0].shape[2]}"
+    return f"; it fills {frames} of the latent, and counts as video there" if filled else ""
 
 
 def _advice(run: GivenRun, key: str, name: str) -> str:

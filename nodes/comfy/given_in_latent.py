@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import comfy.sampler_helpers
 from torch import Tensor
 
 from ...i2am_core.given import GivenReference
@@ -33,13 +34,11 @@ def given_in_latent(run: GivenRun) -> Iterator[GivenReference]:
 
 def _frames(run: GivenRun, mask: Tensor) -> Iterator[GivenReference]:
     count = run.noise.shape[2]
-    if mask.ndim != 5 or mask.shape[2] != count:
+    painted = comfy.sampler_helpers.prepare_mask(mask.float(), run.noise.shape, "cpu").amax((0, 1, 3, 4))
+    left = (painted < WHOLE).nonzero().flatten().tolist()
+    if not left or len(left) == count:
         return
-    painted = mask.float().amax((0, 1, 3, 4))
-    kept = (painted < WHOLE).nonzero().flatten().tolist()
-    if not kept or len(kept) == count:
-        return
-    frames = f"frame{'s' * (len(kept) > 1)} {in_words(n + 1 for n in kept)} of {count}"
+    frames = f"frame{'s' * (len(left) > 1)} {in_words(n + 1 for n in left)} of {count}"
     what = f"{frames} of the latent, which its noise mask keeps"
     starts = any(c.get("guiding_frame_index") is not None for c in run.conditionings)
     if starts and "reference frames" in run.captured:

@@ -8,6 +8,7 @@ import torch
 
 from .callers import OUR_PACKAGE, Function, function_of
 from .evaluation import KINDS
+from .mechanisms.ip_adapter import NAMES as ADAPTERS
 from .pack_functions import functions_of
 
 OWN_KERNELS = (
@@ -71,7 +72,9 @@ def packs_in_the_way(denoiser: torch.nn.Module, model_options: Mapping[str, Any]
     owners = ((owner, _reason(owner, REASONS)) for owner in _owners(denoiser))
     named = [f"{owner} {reason}" for owner, reason in owners if reason]
     for function in pack_functions(model_options):
-        named.append(f"{function} {_reason(function.module, REASONS | IN_OPTIONS) or UNKNOWN_PACK}")
+        reason = _reason(function.module, REASONS | IN_OPTIONS)
+        if reason or function.name not in ADAPTERS:  # which are known: the skipped calls say what there is
+            named.append(f"{function} {reason or UNKNOWN_PACK}")
     return list(dict.fromkeys(named))
 
 

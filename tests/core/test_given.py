@@ -44,7 +44,7 @@ def test_each_has_a_line_in_the_summary(attribution):
 
 
 def test_also_where_effects_alone_were_measured():
-    attribution = dataclasses.replace(without_attention(), given=GIVEN)
+    attribution = dataclasses.replace(without_attention(small()), given=GIVEN)
     assert all(x.line in attribution.summary() for x in GIVEN)
 
 

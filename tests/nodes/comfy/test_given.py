@@ -155,7 +155,7 @@ IGNORED = {
 
 @pytest.mark.parametrize("case", IGNORED)
 def test_what_the_model_ignores_is_said(case):
-    """Each is proved: the picture is that of a run without it. Without guidance, so that rows of a batch are as many."""
+    """Each is proved: the picture is that of a run without it; without guidance, so that the rows are as many."""
     graph = IGNORED[case]()
     attribution, message = run(graph)
     assert [x.fate for x in attribution.given] == ["ignored"]
@@ -370,6 +370,8 @@ def test_frames_in_the_latent_need_others_that_are_painted():
     assert run(graph)[0].given == ()
     graph.latent["noise_mask"] = torch.tensor([0.3, 1.0]).view(1, 1, 2, 1, 1).expand(1, 1, 2, 4, 6)
     assert fates(run(graph)[0]) == {("samples", "elsewhere")}
+    graph.latent["noise_mask"] = torch.tensor([0.0, 1.0]).view(2, 1, 1).expand(2, 4, 6)  # as MASK wires hold it
+    assert "frame 1 of 2 of the latent" in run(graph)[1]
 
 
 def test_it_is_saved_and_loaded(tmp_path):
