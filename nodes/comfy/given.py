@@ -23,6 +23,7 @@ from .given_in_latent import given_in_latent
 from .given_in_text import given_in_text
 from .given_run import Conditioning, GivenRun, in_words
 from .other_conditioning import are_same
+from .tags import KEY as TAGS
 from .tags import tagged
 
 log = logging.getLogger(__name__)
@@ -276,10 +277,13 @@ def _controls(run: GivenRun, control: Any) -> Iterator[GivenReference]:
 
 def _tagged(run: GivenRun, c: Conditioning) -> Iterator[GivenReference]:
     """Tokens in the text that are tagged."""
-    by = sorted({"cross-attention tokens", "style tokens"} & run.captured)
+    is_unet = any(kind.__name__ == "UNetModel" for kind in type(run.model.diffusion_model).__mro__)
+    reader = "cross-attention tokens" if is_unet else "style tokens"
     for group in tagged(c):
         what = f"{group.count} tokens of '{group.name}' in the text, tagged"
-        if by:
-            yield GivenReference(what, "captured", f"by {by[0]}", key="i2am_references")
+        if reader in run.captured:
+            yield GivenReference(what, "captured", f"by {reader}", key=TAGS)
+        elif run.mechanism not in ("auto", reader):
+            yield GivenReference(what, "unknown", NOT_CHOSEN.format(run.mechanism, reader), CHOOSE, TAGS)
         else:
-            yield GivenReference(what, "unknown", NOT_CAPTURED, run.measure, "i2am_references")
+            yield GivenReference(what, "unknown", NOT_CAPTURED, run.measure, TAGS)

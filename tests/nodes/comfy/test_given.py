@@ -228,6 +228,7 @@ def test_tagged_and_guessed_tokens_are_captured():
 def test_tagged_tokens_that_no_call_reads_are_not_lost():
     attribution, message = run(tagged(tiny_graphs.flux_redux()), mechanism="IP-Adapter")
     assert fates(attribution) == {("i2am_references", "unknown")} and "729 tokens of 'style tokens'" in message
+    assert "looks for 'IP-Adapter' alone, and this is read by 'style tokens'" in message
 
 
 @pytest.mark.parametrize(
