@@ -1,8 +1,6 @@
 """What a run was given as a reference: everything in its conditioning and its latent is accounted for when it ends.
 
-Whether a model reads a key of the conditioning is proved, not looked up: ComfyUI makes what the model gets of a
-conditioning with ``BaseModel.extra_conds`` (``encode_model_conds``, comfy/samplers.py). It is made once more with the
-key and without it, on copies. Where the two are equal, the model ignores the key.
+Whether a model reads a key of the conditioning is proved, not looked up: see ``ModelConditions``.
 """
 
 import logging
@@ -10,19 +8,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import comfy.sampler_helpers
-import comfy.samplers
 import torch
 from comfy.model_base import BaseModel
 from torch import Tensor
 
 from ...i2am_core.given import GivenReference
-from .conditioning_keys import COMPANIONS, NO_REFERENCES, READ_BY, REFERENCES, ROUTES
-from .evaluation import forked
+from .conditioning_keys import NO_REFERENCES, READ_BY, REFERENCES, ROUTES
 from .given_in_latent import given_in_latent
 from .given_in_text import given_in_text
 from .given_run import Conditioning, GivenRun, in_words
-from .other_conditioning import are_same
+from .model_conditions import ModelConditions
 from .tags import KEY as TAGS
 from .tags import tagged
 
@@ -32,7 +27,6 @@ SAME = "what the model gets is the same with it and without it"
 ANOTHER_WAY = "Nothing of it reaches the picture: give the reference in a way that this model reads"
 NO_PART = "this model has no part that reads it"
 NOT_COMPARED = "what the model gets with it and without it could not be compared: {}"
-CHANGES = "what the model gets is another one each time it is made"
 NOT_CHOSEN = "I2AM Capture looks for '{}' alone, and this is read by '{}'"
 CHOOSE = "Set mechanism of I2AM Capture to auto"
 NOT_CAPTURED = "no attention call that reads it was captured: the skipped calls say why"
@@ -56,11 +50,12 @@ def given_references(run: GivenRun, device: torch.device) -> tuple[GivenReferenc
     """All that the run was given, each with its fate. What cannot be read of it says so: it raises nothing."""
     given: dict[GivenReference, None] = {}
     for c in run.conditionings:
-        host = _Host(run, c, device)
+        host = ModelConditions(run, c, device)
         for key, value in c.items():
             if _is_given(key, value):
                 given.update(dict.fromkeys(_fates(run, host, key, value)))
         given.update(dict.fromkeys(_tagged(run, c)))
+        given.update(dict.fromkeys(_handed_over(run, host)))
     is_offered = any(x.advice == CANVAS for x in given)
     given.update(dict.fromkeys(x for x in given_in_latent(run) if x.certain or not is_offered))
     given.update(dict.fromkeys(given_in_text(run)))
@@ -91,61 +86,7 @@ def _holds_tensor(value: Any, depth: int) -> bool:
     return any(_holds_tensor(part, depth - 1) for part in list(parts))
 
 
-class _Host:
-    """What ComfyUI makes for the model of one conditioning, with and without a part of it."""
-
-    def __init__(self, run: GivenRun, c: Conditioning, device: torch.device) -> None:
-        self._run, self._c, self._device = run, c, device
-        self._whole: list[dict[str, Any]] = []
-
-    def changed(self, key: str, value: Any = None) -> frozenset[str]:
-        """Names of what the model gets otherwise where ``key`` is ``value``; where that is None, it is not there.
-
-        Raises ValueError where it is another one in every try, and whatever ComfyUI's own code raises.
-        """
-        if not self._whole:
-            self._whole = [self._made(self._c), self._made(self._c)]
-        others = {name: x for name, x in self._c.items() if name != key}
-        other = self._made(others if value is None else others | {key: value})
-        names = _different(self._whole[0], other)
-        if names & _different(*self._whole):
-            raise ValueError(CHANGES)
-        return names - COMPANIONS or names
-
-    def _made(self, c: Conditioning) -> dict[str, Any]:
-        """On copies: some models write into what they are given. Random numbers of the run stay as they are."""
-        run = self._run
-        noise = run.noise.to(self._device)
-        latent = None if run.latent is None else run.latent.to(self._device)
-        if latent is not None and torch.count_nonzero(latent) > 0:  # as ``CFGGuider.inner_sample``
-            latent = run.model.process_latent_in(latent)
-        mask = run.mask
-        if mask is not None:
-            mask = comfy.sampler_helpers.prepare_mask(mask, noise.shape, self._device)
-        copied = [{name: _copied(x) for name, x in c.items() if name not in ("control", "hooks")} | {"model_conds": {}}]
-        with torch.no_grad(), forked(self._device):
-            (made,) = comfy.samplers.encode_model_conds(
-                run.model.extra_conds, copied, noise, self._device, run.branch, latent_image=latent,
-                denoise_mask=mask, seed=0, latent_shapes=[noise.shape],
-            )  # fmt: skip
-        result: dict[str, Any] = made["model_conds"]
-        return result
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.clone()
-    if isinstance(value, dict):
-        return {key: _copied(x) for key, x in value.items()}
-    return type(value)(map(_copied, value)) if type(value) in (list, tuple) else value
-
-
-def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> frozenset[str]:
-    names = one.keys() | other.keys()
-    return frozenset(n for n in names if n not in one or n not in other or not are_same(one[n], other[n]))
-
-
-def _fates(run: GivenRun, host: _Host, key: str, value: Any) -> Iterator[GivenReference]:
+def _fates(run: GivenRun, host: ModelConditions, key: str, value: Any) -> Iterator[GivenReference]:
     if key == "control":
         yield from _controls(run, value)
         return
@@ -178,7 +119,7 @@ def _what(run: GivenRun, key: str, value: Any) -> str:
     return f"{len(value)} {name}" if key == "reference_latents" and len(value) > 1 else name
 
 
-def _uses(run: GivenRun, host: _Host, key: str, value: Any, names: frozenset[str]) -> Iterator[str]:
+def _uses(run: GivenRun, host: ModelConditions, key: str, value: Any, names: frozenset[str]) -> Iterator[str]:
     """Which of several the model uses, of a list and of a batch."""
     latents = list(value) if isinstance(value, list | tuple) else [value]
     if not names or key not in COPIED_FROM_BATCH or not all(isinstance(x, Tensor) for x in latents):
@@ -273,6 +214,18 @@ def _controls(run: GivenRun, control: Any) -> Iterator[GivenReference]:
             yield GivenReference(what, "ignored", "the strength is 0", key="control")
         else:
             yield GivenReference(what, "elsewhere", CONTROL, run.measure, "control")
+
+
+def _handed_over(run: GivenRun, host: ModelConditions) -> Iterator[GivenReference]:
+    """What a pack hands to the model without a key of the conditioning."""
+    try:
+        names = host.beyond()
+    except Exception:  # said already, of each key that could not be compared; a conditioning without any has no more
+        log.debug("what the model gets of a conditioning", exc_info=True)
+        return
+    for name in names:
+        what = f"what a pack hands to the model as '{name}'"
+        yield GivenReference(what, "unknown", UNKNOWN_ROUTE.format(name), run.measure, "model_conds")
 
 
 def _tagged(run: GivenRun, c: Conditioning) -> Iterator[GivenReference]:

@@ -302,6 +302,13 @@ def test_a_key_that_i2am_does_not_know_is_named():
     assert "'of_2027'" in message and "the model gets it as 'tokens_of_2027'" in message and MEASURE in message
 
 
+def test_what_a_pack_hands_to_the_model_itself_is_named():
+    handed = {"tokens_of_a_pack": CONDRegular(tiny_graphs.noise(2, 1, 5, 4))}
+    attribution, message = run(given_graphs.with_values(tiny_graphs.wan_text(), model_conds=handed))
+    assert fates(attribution) == {("model_conds", "unknown")}
+    assert "what a pack hands to the model as 'tokens_of_a_pack'" in message and MEASURE in message
+
+
 def test_what_cannot_be_compared_says_so_and_costs_nothing_else():
     def fails(given):
         if "ref_latent" not in given:
