@@ -15,7 +15,9 @@ from i2am_pack.i2am_core import GivenReference, load, save
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.comfy import captured as captured_run
+from i2am_pack.nodes.comfy.conditioning_keys import NO_REFERENCES, READ_BY, REFERENCES
 from i2am_pack.nodes.comfy.given_run import MEASURE
+from i2am_pack.nodes.comfy.mechanisms import MECHANISMS
 
 
 def run(graph, branch="positive", mechanism="auto", **inputs):
@@ -380,6 +382,11 @@ def test_frames_in_the_latent_need_others_that_are_painted():
     assert fates(run(graph)[0]) == {("samples", "elsewhere")}
     graph.latent["noise_mask"] = torch.tensor([0.0, 1.0]).view(2, 1, 1).expand(2, 4, 6)  # as MASK wires hold it
     assert "frame 1 of 2 of the latent" in run(graph)[1]
+
+
+def test_the_mechanisms_of_the_keys_are_there():
+    assert {name for names in READ_BY.values() for name in names} <= MECHANISMS.keys()
+    assert not NO_REFERENCES & REFERENCES.keys()
 
 
 def test_it_is_saved_and_loaded(tmp_path):
