@@ -30,6 +30,7 @@ from .effect import (
 )
 from .errors import AttributionError
 from .files import SUFFIX, load, save, save_new
+from .given import FATES, Fate, GivenReference
 from .kinds import DIRECTIONS, NORMALIZATIONS, Direction, MapKind, Normalization
 from .printing import printable
 from .reading.aggregate import resize
@@ -53,6 +54,7 @@ __all__ = [
     "COLORMAPS",
     "CUTS",
     "DIRECTIONS",
+    "FATES",
     "LEVELS",
     "NORMALIZATIONS",
     "PAIR_SHARE",
@@ -67,7 +69,9 @@ __all__ = [
     "Direction",
     "EffectInside",
     "Effects",
+    "Fate",
     "FileHeader",
+    "GivenReference",
     "Header",
     "HeaderPicture",
     "Index",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .effect import Effects, Owner, owner_names
 from .errors import UnknownItem, UnknownReference
+from .given import GivenReference
 from .half import Precise
 from .kinds import Direction
 from .regions import cells_of
@@ -109,6 +110,7 @@ class Attribution:
     notes: tuple[str, ...] = ()
     pictures: Mapping[str, Tensor] = field(default_factory=dict)  # "generated 0", "reference 0": [H, W, 3] uint8
     effects: Effects | None = None  # what references caused, where that was measured
+    given: tuple[GivenReference, ...] = ()  # what the run was given as a reference, and what became of it
 
     @property
     def steps(self) -> int:
@@ -159,6 +161,7 @@ class Attribution:
             f"{len(read)} reference(s) acted on {self.items} picture(s), on a latent grid of {self.grid}.",
             f"mechanism: {self.mechanism}; branch: {self.branch}",
             *(line + ("" if i in read else unread) for i, line in enumerate(self._references())),
+            *(given.line for given in self.given),
             *(note for note in self.notes if note.startswith(STEERED)),
             *self._effects(),
             f"kept: {self._detail()}, {self.nbytes / 2**20:.1f} MB",
@@ -184,6 +187,7 @@ class Attribution:
             f"no attention was captured: {'; '.join(skipped or notes) or 'no call reads a reference'}",
             f"{by}branch: {self.branch}",
             *self._references(),
+            *(given.line for given in self.given),
             *(note for note in self.notes if note.startswith(STEERED)),
             *self._effects(),
             f"kept: {len(effects.maps)} effects, {len(effects.regions)} of regions, {len(effects.predictions)} "

@@ -9,6 +9,11 @@ from .comfy.resampler_rollout import RolledOut
 from .schema import AttributionHandle, CaptureHandle, Latent, Schema
 from .wording import in_words
 
+CONDITION = (
+    "Condition on the reference in a way that I2AM knows (the help of I2AM Capture lists them), or choose another "
+    "branch"
+)
+
 
 class I2AMCollect(io.ComfyNode):
     @classmethod
@@ -35,7 +40,8 @@ class I2AMCollect(io.ComfyNode):
         attribution = capture.find(samples["samples"])
         if not attribution.entries and not _was_measured(attribution.effects):
             why = _no_attention(attribution, capture.settings.mechanism)
-            raise ValueError(f"{why} {_no_effect(attribution.effects)}")
+            said = attribution.effects is None and "I2AM Effect" in why
+            raise ValueError(why if said else f"{why} {_no_effect(attribution.effects)}")
         return io.NodeOutput(attribution, samples, attribution.summary())
 
 
@@ -45,15 +51,23 @@ def _was_measured(effects: Effects | None) -> bool:
 
 
 def _no_attention(attribution: Attribution, mechanism: str) -> str:
-    """Why there is no map of attention, in sentences."""
+    """Why there is no map of attention, in sentences: what was given and its fate, and what to do."""
     reasons = "; ".join(f"{count} x {reason}" for reason, count in attribution.skipped.items())
+    given, perhaps = ("; ".join(x.sentence for x in attribution.given if x.certain is c) for c in (True, False))
+    advice = list(dict.fromkeys(given.advice for given in attribution.given if given.advice))
+    where = f"in the {attribution.branch} conditioning (mechanism '{mechanism}')"
     if not reasons:
-        return "I2AM observed no attention call: " + "; ".join(attribution.notes) + "."
-    return (
-        f"I2AM found no reference in the {attribution.branch} conditioning (mechanism '{mechanism}'). Attention calls: "
-        f"{reasons}. "
-        "Condition on the reference in a way that I2AM knows (docs/mechanisms.md), or choose another branch."
-    )
+        sentences = ["I2AM observed no attention call: " + "; ".join(attribution.notes)]
+    elif given:
+        sentences = [f"I2AM captured nothing of what was given {where}"]
+    else:
+        sentences = [f"I2AM found no reference {where}, nor in the latent"]
+        advice.append(CONDITION)
+    sentences += [f"Given: {given}"] if given else []
+    sentences += [f"It may be that there are: {perhaps}"] if perhaps else []
+    if reasons:
+        sentences += [*attribution.notes, f"Attention calls: {reasons}"]
+    return " ".join(f"{sentence}." for sentence in [*sentences, *advice])
 
 
 def _no_effect(effects: Effects | None) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..attribution import HEAD_DETAILS, Attribution, HeadDetail, Layer, Reference
+from ..given import FATES, GivenReference
 from ..tokens import TokenGrid
 from . import effects
 from .checks import (
@@ -65,6 +66,8 @@ def header_text(a: Attribution) -> str:
     }
     if a.effects is not None:
         header["effects"] = effects.written(a.effects)
+    if a.given:  # a file of a run that was given nothing is what it was before
+        header["given"] = [dataclasses.asdict(given) for given in a.given]
     return json.dumps(header)
 
 
@@ -120,6 +123,7 @@ def described(header: dict[str, Any], version: int) -> Described:
         skipped=_counts(member(header, "skipped", "it"), "skipped"),
         row_sums=_counts(header.get("row_sums", {}), "row_sums"),  # the first files had none
         notes=tuple(text(note, "a note") for note in notes),
+        given=_given(header),
     )
     count(len(a.references), "its number of references", 0, REFERENCES)
     pictures = a.items * len(a.references)
@@ -142,6 +146,22 @@ def _reference(value: Any) -> Reference:
     fits = reference.grid is None or reference.grid.cells == reference.tokens
     check(fits, f"a reference does not fill its grid: {reference.tokens} tokens, {reference.grid}")
     return reference
+
+
+def _given(header: dict[str, Any]) -> tuple[GivenReference, ...]:
+    """What the run was given; the first files do not say it."""
+    values = sequence(header.get("given", []), "given")
+    count(len(values), "how many things it was given", 0, REFERENCES)
+    return tuple(_given_reference(mapping(value, "a given reference")) for value in values)
+
+
+def _given_reference(it: dict[str, Any]) -> GivenReference:
+    what = "a given reference"
+    fate = member(it, "fate", what)
+    check(isinstance(fate, str) and fate in FATES, f"a fate is {worded(fate)}, expected is one of {', '.join(FATES)}")
+    texts = {name: text(member(it, name, what), f"{what}'s {name}") for name in ("what", "how", "advice", "key")}
+    certain = boolean(member(it, "certain", what), f"{what}'s 'certain'")
+    return GivenReference(fate=next(known for known in FATES if known == fate), certain=certain, **texts)
 
 
 def _layer(value: Any) -> Layer:

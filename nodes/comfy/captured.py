@@ -1,5 +1,6 @@
 """What I2AM Capture wants of a run: an attribution of one branch, kept under the latents that the run gave."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,17 +12,23 @@ from torch import Tensor
 
 from ...i2am_core.attribution import Attribution
 from ...i2am_core.effect import Effects
+from ...i2am_core.given import GivenReference
 from ...i2am_core.recording.recorder import Recorder
 from .consumers import Record
 from .engine import Engine
+from .given import conditionings_given, given_references
+from .given_run import GivenRun
 from .handle import Capture
 from .located import Regions
 from .mechanisms import chosen
 from .model_calls import ModelCalls, conditionings_of, grid_of
 from .run import Part, Sampling, Watch, watched
 from .tags import pictures
-from .unobservable import why_unobservable
+from .unobservable import pack_functions, packs_in_the_way, why_unobservable
 
+log = logging.getLogger(__name__)
+
+EVERYTHING = "what the conditioning and the latent hold"
 COMPILED = (
     "the model is compiled (torch.compile): its graph is broken at every attention call while it is captured, so that "
     "it is slower, and the picture may differ from one without capture in its last digits"
@@ -76,6 +83,7 @@ class Captured(Part):
         attribution = self.finished(sampling)
         if self.measured is not None:
             attribution = replace(attribution, effects=self.measured(attribution))
+        attribution = replace(attribution, given=self._given(sampling, attribution))
         self.capture.keep(attribution, sampling.latents(output))
 
     def finished(self, sampling: Sampling) -> Attribution:
@@ -83,8 +91,38 @@ class Captured(Part):
         branch = self.capture.settings.branch
         if self.record.is_empty:
             called = self.calls.branch_was_called
-            self.engine.note(why_unobservable(sampling.denoiser) if called else BRANCH_NOT_CALLED.format(branch))
+            why = why_unobservable(sampling.denoiser, sampling.guider.model_options)
+            self.engine.note(why if called else BRANCH_NOT_CALLED.format(branch))
+        elif not self.record.recorder.calls:
+            with self.engine.skipping("I2AM could not read which packs take part", calls=0):
+                self.engine.note(*packs_in_the_way(sampling.denoiser, sampling.guider.model_options))
         return self.record.finished(self.capture.settings, pictures(conditionings_of(sampling.guider, branch)))
+
+    def _given(self, sampling: Sampling, attribution: Attribution) -> tuple[GivenReference, ...]:
+        """What the run was given, and what became of it."""
+        if not self.calls.branch_was_called:  # which is said already
+            return ()
+        settings, options = self.capture.settings, sampling.guider.model_options
+        effects = attribution.effects
+        captured = attribution.mechanism.split(", ") if attribution.entries else ()
+        try:
+            run = GivenRun(
+                model=sampling.guider.model_patcher.model,
+                branch=settings.branch,
+                conditionings=conditionings_given(sampling.guider, settings.branch),
+                noise=sampling.noise,
+                latent=sampling.latent_image,
+                mask=sampling.denoise_mask,
+                captured=frozenset(captured),
+                mechanism=settings.mechanism,
+                has_regions=settings.regions.reference is not None,
+                measured=effects is not None and "conditioning" in effects.owners,
+                pack_functions=tuple(map(str, pack_functions(options))),
+            )
+            return given_references(run, sampling.guider.model_patcher.load_device)
+        except Exception as error:  # what a pack has put there may be of any form: maps are there nevertheless
+            log.warning("what the run was given could not be read", exc_info=True)
+            return (GivenReference(EVERYTHING, "unknown", f"{type(error).__name__}: {error}"),)
 
 
 def mask_of(guider: Any, branch: str, denoise_mask: Tensor | None, noise: Tensor) -> Tensor | None:

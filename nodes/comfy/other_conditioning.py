@@ -68,7 +68,7 @@ class OtherConditioning:
             except Exception as error:
                 raise Misplaced(NOT_TAKEN.format(f"{type(error).__name__}: {error}")) from error
             self._prepared[branch] = processed[branch]
-            if _are_same(self._prepared[branch], conditionings_of(guider, branch)):
+            if are_same(self._prepared[branch], conditionings_of(guider, branch)):
                 raise Misplaced(SAME)
 
     @contextmanager
@@ -110,15 +110,15 @@ def _gligen(c: Any) -> list[Any]:
     return [c["gligen"][1]] if "gligen" in c else []
 
 
-def _are_same(one: Any, other: Any) -> bool:
+def are_same(one: Any, other: Any) -> bool:
     """Whether two conditionings, or things in them, would give the same prediction."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and torch.equal(one, other.to(one))
     if isinstance(one, comfy.conds.CONDRegular) and type(one) is type(other):
-        return _are_same(one.cond, other.cond)
+        return are_same(one.cond, other.cond)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         keys = one.keys() - {"uuid"}
-        return keys == other.keys() - {"uuid"} and all(_are_same(one[key], other[key]) for key in keys)
+        return keys == other.keys() - {"uuid"} and all(are_same(one[key], other[key]) for key in keys)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_are_same, one, other))
+        return len(one) == len(other) and all(map(are_same, one, other))
     return one is other or (isinstance(one, int | float | str) and bool(one == other))

@@ -27,13 +27,17 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Sampling:
-    """What a sampler is called with: ``noise [items, C, (frames,) h, w]``, and a ``guider``, a ``CFGGuider`` or kin."""
+    """What a sampler is called with: ``noise [items, C, (frames,) h, w]``, and a ``guider``, a ``CFGGuider`` or kin.
+
+    ``latent_image`` is what is sampled from, of the noise's shape.
+    """
 
     guider: Any
     noise: Tensor
     sigmas: Tensor
     denoise_mask: Tensor | None
     watches: "Sequence[Watch]" = ()
+    latent_image: Tensor | None = None
     last_denoised: Tensor | None = field(default=None, init=False)  # what the sampler's callback was given last
     parts: "list[Part]" = field(default_factory=list, init=False)  # of the watches that have begun
 
@@ -76,7 +80,7 @@ class Part:
     def finish(self, sampling: Sampling, output: Tensor) -> None:
         """When the run has given its ``output``, and nothing of ours is installed any more."""
         for engine, _ in self.watched:
-            engine.finish(lambda: why_unobservable(sampling.denoiser))
+            engine.finish(lambda: why_unobservable(sampling.denoiser, sampling.guider.model_options))
 
 
 class Misplaced(ValueError):
@@ -131,7 +135,7 @@ class OuterSample:
         watches = [wrapper.watch for wrapper in executor.wrappers if isinstance(wrapper, OuterSample)]
         if self.watch is not watches[0]:
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
-        sampling = Sampling(executor.class_obj, noise, sigmas, denoise_mask, watches)
+        sampling = Sampling(executor.class_obj, noise, sigmas, denoise_mask, watches, latent_image)
         try:
             with ExitStack() as stack:
                 parts = _begun(watches, sampling, stack)

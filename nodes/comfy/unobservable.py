@@ -1,6 +1,15 @@
-"""Models whose attention does not pass through ComfyUI's: they are recognised by name, to give a reason."""
+"""Models and packs whose attention cannot be observed: they are recognised by name, to give a reason."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
+
+from .callers import OUR_PACKAGE, Function, function_of
+from .evaluation import KINDS
+from .mechanisms.ip_adapter import NAMES as ADAPTERS
+from .pack_functions import functions_of
 
 OWN_KERNELS = (
     "runs attention in kernels of its own, which cannot be opened: use the same model in a format that ComfyUI "
@@ -10,7 +19,19 @@ NO_OPTIONS = (
     "replaces the model's forward by its own, which calls attention without the options of the run: nothing can be "
     "observed while it is applied, so remove it for the run that you want to capture"
 )
-REASONS = {  # a part of the name of a module or class, in lower case
+OWN_ATTENTION = (
+    "makes attention of its own, beside the model's or in its place, which I2AM does not know: remove it for the run "
+    "that you want to capture"
+)
+CACHE = (
+    "replaces the model's forward while it answers some steps from memory: remove it for the run that you want to "
+    "capture"
+)
+ORTHOGONAL = (
+    "changes the attention to its image by more than a weight with the methods 'fidelity' and 'style': choose its "
+    "method 'neutral', or remove it for the run that you want to capture"
+)
+REASONS = {  # a part of the name of a pack, module or class, in lower case and without what is no letter or digit
     "nunchaku": OWN_KERNELS,
     "svdq": OWN_KERNELS,
     "diffusers": "runs the pipeline of another library inside ComfyUI, whose attention cannot be opened: use a "
@@ -18,19 +39,67 @@ REASONS = {  # a part of the name of a module or class, in lower case
     "pulid": NO_OPTIONS,
     "ipadapterflux": NO_OPTIONS,
     "ipaflux": NO_OPTIONS,
+    "teacache": CACHE,
+    "xflux": OWN_ATTENTION,
+    "xlabs": OWN_ATTENTION,
+    "pladis": OWN_ATTENTION,
 }
+IN_OPTIONS = {"pulid": ORTHOGONAL}  # where it is a function in the run's options, and not the model's forward
+UNKNOWN_PACK = (
+    "has been put around the model or its attention by another pack, and what it does there is not known. It may be "
+    "that it brings the reference: then sample once more without it, with the same seed, and compare the two"
+)
+OF_COMFYUI = ("comfy_extras", "comfy_api", "nodes", "builtins", "")  # packages, beside those that ``Function`` knows
+OURS = OUR_PACKAGE.removesuffix(".nodes.comfy")
 
 
-def why_unobservable(denoiser: torch.nn.Module) -> str:
+def why_unobservable(denoiser: torch.nn.Module, model_options: Mapping[str, Any] | None = None) -> str:
     """Why no attention call of this model was observed, in words for a person."""
     for owner in _owners(denoiser):
-        for name, reason in REASONS.items():
-            if name in owner.lower():
-                return f"{owner} {reason}"
+        if reason := _reason(owner, REASONS):
+            return f"{owner} {reason}"
+    for function in pack_functions(model_options or {}):
+        if reason := _reason(function.module, REASONS):
+            return f"{function} {reason}"
     return (
         f"no attention of the {type(denoiser).__name__} went through ComfyUI's: the model or a pack that patches it "
         "calls attention on its own, which I2AM cannot observe"
     )
+
+
+def packs_in_the_way(denoiser: torch.nn.Module, model_options: Mapping[str, Any]) -> list[str]:
+    """Where attention was observed, and nothing captured: packs that may be why, each in words for a person."""
+    owners = ((owner, _reason(owner, REASONS)) for owner in _owners(denoiser))
+    named = [f"{owner} {reason}" for owner, reason in owners if reason]
+    for function in pack_functions(model_options):
+        reason = _reason(function.module, REASONS | IN_OPTIONS)
+        if reason or function.name not in ADAPTERS:  # which are known: the skipped calls say what there is
+            named.append(f"{function} {reason or UNKNOWN_PACK}")
+    return list(dict.fromkeys(named))
+
+
+def pack_functions(model_options: Mapping[str, Any]) -> list[Function]:
+    """The functions that packs have put into a run: around the model, into its attention. ComfyUI's own are none."""
+    functions = (function_of(x) for put in functions_of(model_options, KINDS) for x in _parts(put))
+    others = (x for x in functions if x.is_of_another_pack and x.pack not in OF_COMFYUI)
+    others = (x for x in others if not x.module.startswith(OURS))
+    return list(dict.fromkeys(others))
+
+
+def _parts(put: Any) -> Iterator[Any]:
+    """What does the work: an object such as IPAdapter_plus puts in the place of attn2 calls others."""
+    callbacks = getattr(put, "callback", None)
+    if isinstance(callbacks, list | tuple) and callbacks:
+        yield from callbacks
+    elif callable(put):
+        yield put
+
+
+def _reason(owner: str, reasons: Mapping[str, str]) -> str:
+    """By the name of the pack's folder on: what is before it is where ComfyUI lies."""
+    name = re.split(r"custom_nodes[./\\]", owner)[-1].lower()
+    letters = re.sub("[^a-z0-9]", "", name)
+    return next((reason for part, reason in reasons.items() if part in letters), "")
 
 
 def _owners(denoiser: torch.nn.Module) -> list[str]:

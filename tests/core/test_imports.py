@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Modules and folders of the core from the ground up: each uses those before it, and a folder itself, too.
 CORE = (
-    *("printing", "errors", "half", "kinds", "tokens", "regions", "effect", "attribution", "selection"),
+    *("printing", "errors", "half", "kinds", "tokens", "regions", "effect", "given", "attribution", "selection"),
     *("attention.", "recording.", "reading.", "showing.", "files."),
 )
 COMFYUI_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "folder_paths", "server", "execution"}

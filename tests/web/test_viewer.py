@@ -432,7 +432,7 @@ def test_a_new_run_replaces_the_old_when_it_is_there(viewer: Viewer, attribution
 def test_a_failed_run_leaves_the_last_result(viewer: Viewer, artifacts: Path, name: str) -> None:
     mechanism = "app.graph.nodes.find(n => n.type === 'I2AM_Capture').widgets.find(w => w.name === 'mechanism').value"
     viewer(f"{mechanism} = 'style tokens'")
-    with pytest.raises(PromptFailed, match="found no reference"):
+    with pytest.raises(PromptFailed, match="captured nothing of what was given"):
         viewer.comfy.run()
     viewer.until("viewer.status.textContent.startsWith('The last run failed')")
     assert viewer("Boolean(viewer.file)")

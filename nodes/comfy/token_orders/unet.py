@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import torch
+
 from ..blocks import Block, ForeignModule, Part, inner
 from ..located import CallSite, ModelCall, Skip
 from .base import Sequence, TokenOrder
@@ -27,8 +29,10 @@ class UNet(TokenOrder):
             for number, container in enumerate(containers):
                 for transformer in container.children():
                     for stack, name in (("transformer_blocks", kind), ("time_stack", f"time {kind}")):
-                        for index, block in enumerate(getattr(transformer, stack, ())):
-                            yield _block((kind, number, index), name, block)
+                        blocks = getattr(transformer, stack, None)
+                        if isinstance(blocks, torch.nn.ModuleList):  # a video's ResBlock has one of another kind
+                            for index, block in enumerate(blocks):
+                                yield _block((kind, number, index), name, block)
 
 
 def _block(place: tuple[str, int, int], name: str, module: ForeignModule) -> Block:

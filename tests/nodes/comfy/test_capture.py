@@ -52,7 +52,7 @@ def test_another_latent(graph):
 def test_no_reference_tokens(graph):
     plain = workflow.make()
     plain.positive[0][1].pop("i2am_references")
-    with pytest.raises(ValueError, match=r"no reference in the positive conditioning .*18 x cross-attention"):
+    with pytest.raises(ValueError, match=r"nothing of what was given in the positive .*18 x cross-attention"):
         plain.attribution()
 
 

@@ -3,9 +3,12 @@
 import inspect
 import types
 
+import comfy_extras.nodes_freelunch as nodes_freelunch
+import ip_adapter_standin
 import pytest
 import tiny_graphs
 import torch
+from comfy.ldm.modules.attention import optimized_attention
 
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
@@ -38,6 +41,93 @@ def test_a_forward_without_options_is_named(module):
         assert "PuLID_Flux_ll" in message and "remove it for the run" in message
     else:
         assert "no attention of the Flux went through ComfyUI's" in message
+
+
+@pytest.mark.parametrize(
+    "folder", ["ComfyUI-IPAdapter-Flux", "ComfyUI_IPAdapter-Flux.flux", "comfyui-ipadapter_flux_plus", "IPAFlux"]
+)
+def test_a_pack_is_recognised_however_its_folder_is_written(folder):
+    denoiser = type("Flux", (torch.nn.Module,), {"__module__": f"/home/teacache/custom_nodes/{folder}.nodes"})()
+    assert "replaces the model's forward by its own" in why_unobservable(denoiser)
+
+
+def test_what_is_before_the_packs_folder_names_nobody():
+    denoiser = type("Flux", (torch.nn.Module,), {"__module__": "/home/teacache/custom_nodes/other.nodes"})()
+    assert "calls attention on its own" in why_unobservable(denoiser)
+
+
+def of_pack(function, folder):
+    function.__module__ = f"/work/ComfyUI/custom_nodes/{folder}.nodes"
+    return function
+
+
+def test_a_pack_that_replaces_the_forward_while_the_model_is_called():
+    """As TeaCache does: afterwards, the model is as it was, and only the run's options know it."""
+    graph = tiny_graphs.flux_text()
+    model = graph.model.clone()
+    denoiser = model.model.diffusion_model
+    original = type(denoiser).forward_orig
+
+    def forward(self, *args, **kwargs):
+        given = inspect.signature(original).bind(self, *args, **kwargs)
+        given.arguments["transformer_options"] = {}
+        return original(*given.args, **given.kwargs)
+
+    def around(apply_model, given):
+        denoiser.forward_orig = types.MethodType(forward, denoiser)
+        try:
+            return apply_model(given["input"], given["timestep"], **given["c"])
+        finally:
+            del denoiser.forward_orig
+
+    model.set_model_unet_function_wrapper(of_pack(around, "ComfyUI-TeaCache"))
+    message = refusal(graph, model)
+    assert "ComfyUI-TeaCache" in message and "answers some steps from memory" in message
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("ComfyUI-PLADIS", "makes attention of its own"),
+        ("x-flux-comfyui", "makes attention of its own"),
+        ("unheard-of", "what it does there is not known"),
+    ],
+)
+def test_where_nothing_is_captured_a_packs_attention_is_named(folder, reason):
+    """It may be what the reference came by: which pack it is, and what can be done."""
+    graph = tiny_graphs.sd15_text()
+    model = graph.model.clone()
+
+    def attend(q, k, v, extra_options):
+        return optimized_attention(q, k, v, extra_options["n_heads"])
+
+    model.set_model_attn2_replace(of_pack(attend, folder), "middle", 0)
+    message = refusal(graph, model)
+    assert folder in message and reason in message
+    assert ("remove it for the run" in message) != ("sample once more without it" in message)
+
+
+def test_pulid_with_a_method_of_its_own_is_named():
+    """Its ``ortho`` methods take from the attention what the text's has of it: no multiple of it, and so skipped."""
+    graph = tiny_graphs.sd15_text()
+    model = graph.model.clone()
+
+    def pulid_attention(out, q, k, v, extra_options, **kwargs):
+        own = optimized_attention(q, k.flip(1), v, extra_options["n_heads"])
+        return own - (own * out).sum(-2, keepdim=True) / (out * out).sum(-2, keepdim=True) * out
+
+    kwargs = {"sigma_start": 1e9, "sigma_end": 0.0}
+    replacement = ip_adapter_standin.Replacement(of_pack(pulid_attention, "PuLID_ComfyUI"), **kwargs)
+    model.set_model_attn2_replace(replacement, "input", 1)
+    message = refusal(graph, model)
+    assert "PuLID_ComfyUI" in message and "choose its method 'neutral'" in message
+
+
+def test_core_nodes_are_no_packs():
+    graph = tiny_graphs.sd15_text()
+    model = tiny_graphs.run(nodes_freelunch.FreeU, graph.model, 1.1, 1.2, 0.9, 0.2)[0]
+    message = refusal(graph, model)
+    assert "another pack" not in message and "found no reference" in message
 
 
 @pytest.mark.parametrize("module", ["nunchaku.models.transformers", "custom_nodes.CatVTON.diffusers_wrapper"])

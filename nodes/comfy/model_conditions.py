@@ -1,0 +1,87 @@
+"""What ComfyUI makes for the model of a conditioning, with a part of it and without: whether the model reads the part.
+
+``encode_model_conds`` (comfy/samplers.py) makes it with ``BaseModel.extra_conds`` when a run starts. Here it is made
+once more, with the key and without it. Where the two are equal, the model ignores the key.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.sampler_helpers
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from .conditioning_keys import COMPANIONS
+from .evaluation import forked
+from .given_run import Conditioning, GivenRun
+from .other_conditioning import are_same
+
+CHANGES = "what the model gets is another one each time it is made"
+
+
+class ModelConditions:
+    """What ComfyUI makes for the model of one conditioning, with and without a part of it."""
+
+    def __init__(self, run: GivenRun, c: Conditioning, device: torch.device) -> None:
+        self._run, self._c, self._device = run, c, device
+        self._whole: list[dict[str, Any]] = []
+
+    def changed(self, key: str, value: Any = None) -> frozenset[str]:
+        """Names of what the model gets otherwise where ``key`` is ``value``; where that is None, it is not there.
+
+        Raises ValueError where it is another one in every try, and whatever ComfyUI's own code raises.
+        """
+        whole, again = self._as_it_is()
+        others = {name: x for name, x in self._c.items() if name != key}
+        other = self._made(others if value is None else others | {key: value})
+        names = _different(whole, other)
+        if names & _different(whole, again):
+            raise ValueError(CHANGES)
+        return names - COMPANIONS or names
+
+    def beyond(self) -> list[str]:
+        """Names of what the model got in the run that ComfyUI does not make: a pack has put it there itself."""
+        whole, _ = self._as_it_is()
+        in_run = self._c.get("model_conds", {})
+        return [
+            name for name in in_run if name not in whole and isinstance(getattr(in_run[name], "cond", None), Tensor)
+        ]
+
+    def _as_it_is(self) -> list[dict[str, Any]]:
+        """Made twice, to know what differs by itself."""
+        if not self._whole:
+            self._whole = [self._made(self._c), self._made(self._c)]
+        return self._whole
+
+    def _made(self, c: Conditioning) -> dict[str, Any]:
+        """On copies: some models write into what they are given. Random numbers of the run stay as they are."""
+        run = self._run
+        noise = run.noise.to(self._device)
+        latent = None if run.latent is None else run.latent.to(self._device)
+        if latent is not None and torch.count_nonzero(latent) > 0:  # as ``CFGGuider.inner_sample``
+            latent = run.model.process_latent_in(latent)
+        mask = run.mask
+        if mask is not None:
+            mask = comfy.sampler_helpers.prepare_mask(mask, noise.shape, self._device)
+        copied = [{name: _copied(x) for name, x in c.items() if name not in ("control", "hooks")} | {"model_conds": {}}]
+        with torch.no_grad(), forked(self._device):
+            (made,) = comfy.samplers.encode_model_conds(
+                run.model.extra_conds, copied, noise, self._device, run.branch, latent_image=latent,
+                denoise_mask=mask, seed=0, latent_shapes=[noise.shape],
+            )  # fmt: skip
+        result: dict[str, Any] = made["model_conds"]
+        return result
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _copied(x) for key, x in value.items()}
+    return type(value)(map(_copied, value)) if type(value) in (list, tuple) else value
+
+
+def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> frozenset[str]:
+    names = one.keys() | other.keys()
+    return frozenset(n for n in names if n not in one or n not in other or not are_same(one[n], other[n]))
