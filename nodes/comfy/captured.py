@@ -27,9 +27,14 @@ COMPILED = (
     "it is slower, and the picture may differ from one without capture in its last digits"
 )
 VIDEO_MASK = "the inpainting mask of a video is not read: maps are of the whole video"
-BRANCH_NOT_CALLED = (
-    "the model was never called with its {} conditioning: ComfyUI leaves the negative out where guidance is off (cfg 1)"
-)
+NO_STEP = "the sampler took no step: its schedule is of {} sigma(s), and a step goes from one to the next"
+NOT_CALLED = "the model was never called with its {} conditioning: it may be that {}"
+WHY_NOT_CALLED = {
+    "positive": "start and end of that conditioning leave out all steps, that the sampler has none, or that a node "
+    "answers in place of the model",
+    "negative": "guidance is off (cfg 1, where ComfyUI leaves the negative out), that the sampler has no negative, or "
+    "that start and end of that conditioning leave out all steps",
+}
 
 
 def capture_with(model: ModelPatcher, capture: Capture) -> ModelPatcher:
@@ -82,9 +87,15 @@ class Captured(Part):
         """The attribution of the run."""
         branch = self.capture.settings.branch
         if self.record.is_empty:
-            called = self.calls.branch_was_called
-            self.engine.note(why_unobservable(sampling.denoiser) if called else BRANCH_NOT_CALLED.format(branch))
+            self.engine.note(self._why_empty(sampling, branch))
         return self.record.finished(self.capture.settings, pictures(conditionings_of(sampling.guider, branch)))
+
+    def _why_empty(self, sampling: Sampling, branch: str) -> str:
+        """Why no attention call of any kind was observed."""
+        if len(sampling.sigmas) < 2:
+            return NO_STEP.format(len(sampling.sigmas))
+        called = self.calls.branch_was_called
+        return why_unobservable(sampling.denoiser) if called else NOT_CALLED.format(branch, WHY_NOT_CALLED[branch])
 
 
 def mask_of(guider: Any, branch: str, denoise_mask: Tensor | None, noise: Tensor) -> Tensor | None:

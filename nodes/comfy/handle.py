@@ -66,7 +66,7 @@ class Capture:
 
     settings: Settings
     started: int = 0
-    failure: str = ""  # why the last run that could not be finished has no maps
+    failure: str = ""  # why the last run has no maps
     _runs: list[tuple[frozenset[str], Attribution]] = field(default_factory=list)
     _dropped: deque[frozenset[str]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -110,7 +110,7 @@ class Capture:
         if not self.started and not self.failure:
             raise NoRun(NO_RUN_YET, started=False)
         if self.failure:
-            raise ValueError(f"the maps of a run could not be finished ({self.failure}); the log says more.")
+            raise ValueError(f"the last run of this I2AM Capture has no maps: {self.failure}.")
         raise NoRun(NOT_OF_THESE.format(finished), started=True)
 
 

@@ -29,8 +29,8 @@ NO_PICTURE = (
     "width] and of videos are known"
 )
 PART_OF_LATENT = (
-    "the model is evaluated for {} of the {} latent, as tiled samplers and windows of pictures make them: where that "
-    "lies is not known"
+    "the model is evaluated for a latent of {}, where that of the run is of {} (tiled samplers, and packs that cut, "
+    "resize or batch what the model is given, do so): what of the picture that is, is not known"
 )
 AUTOREGRESSIVE = (
     "the video is made block by block, by a model that keeps the keys and values of the blocks before: a further "

@@ -122,7 +122,7 @@ def test_errors_reach_the_user_as_sentences(server):
 
     graph = small()
     graph["sampler"]["inputs"]["model"] = ["loader", 0]
-    with pytest.raises(PromptFailed, match=r"model of 'KSampler' \(node sampler\), which made this latent, does not come from 'I2AM_Capture'"):
+    with pytest.raises(PromptFailed, match=r"does not come from 'I2AM_Capture' \(node capture\)"):
         server.run(graph)
 
 
