@@ -27,6 +27,9 @@ class CrossAttention(Mechanism):
     def may_be_read(self, role: str, call: ModelCall) -> bool:
         return "UNetModel" in call.family and role != "attn1"
 
+    def beside_adapters(self) -> Mechanism:
+        return _BesideAdapters()
+
     def given(self, run: Given) -> list[Reference]:
         return tagged_references(run) if "UNetModel" in run.family else []
 
@@ -57,3 +60,10 @@ class CrossAttention(Mechanism):
             else ""
         )
         return Located(Layer(site.layer, site.grid, site.heads), slice(None), tokens, tuple(references), note=note)
+
+
+class _BesideAdapters(CrossAttention):
+    """Of a conditioning without tagged tokens there is nothing to say: the attention is to the text."""
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
+        return super().locate(site, chunk, call) if tagged(chunk.conditioning) else None

@@ -55,7 +55,7 @@ def _in_unet(site: CallSite, chunk: Chunk) -> Located | Skip:
     if tokens == 0 or site.keys % tokens:  # where it is shorter than others of the batch, ComfyUI repeats it
         return Skip(f"cross-attention over {site.keys} tokens, where the conditioning has {tokens}")
     text = torch.ones(tokens, dtype=torch.bool)
-    for group in tagged(chunk.conditioning):  # beside an adapter, the mechanism of those is not asked
+    for group in tagged(chunk.conditioning):  # of which another mechanism is asked
         text[columns_of(group)] = False
     if not text.any():
         return Skip(NO_TEXT, absent=True)

@@ -3,7 +3,11 @@
 A case each, with the sentence. What a workflow says of a latent that no run made: ``test_upstream.py``.
 """
 
+import importlib
+import importlib.util
 import math
+import os
+from pathlib import Path
 
 import comfy.sample
 import comfy.samplers
@@ -11,10 +15,12 @@ import pytest
 import tiny_graphs
 import torch
 from comfy.nested_tensor import NestedTensor
-from mechanisms import steered
+from ip_adapter_standin import SETTINGS, WEIGHT, StandIn, weights
+from mechanisms import sampled, steered
 
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
+from i2am_pack.nodes.comfy.tags import KEY, tag
 
 
 def refusal(graph, model=None, **sampling):
@@ -184,3 +190,165 @@ def test_a_branch_that_the_guider_leaves_out():
     model, handle = I2AMCapture.execute(graph.model, "auto", "negative", "off", 64).args
     with pytest.raises(ValueError, match=r"with its negative conditioning: it may be that guidance is off \(cfg 1"):
         I2AMCollect.execute(handle, graph.sample(model))
+
+
+# Patches of self-attention: token merging, tiles of the feature map
+
+
+def as_the_server_loads(name):
+    """A module of ComfyUI's nodes under the name that its server gives it, which is its path."""
+    path = str(Path(os.environ["COMFYUI_PATH"]) / "comfy_extras" / name)
+    spec = importlib.util.spec_from_file_location(path, f"{path}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+TOME, HYPERTILE = "nodes_tomesd", "nodes_hypertile"
+LOADED = {
+    "by the server": as_the_server_loads,
+    "imported": lambda name: importlib.import_module(f"comfy_extras.{name}"),
+}
+
+
+@pytest.fixture(params=LOADED)
+def load(request):
+    return LOADED[request.param]
+
+
+def merged(load, graph, ratio):
+    graph.model = load(TOME).TomePatchModel.execute(graph.model, ratio)[0]
+    return graph
+
+
+def tiled(load, graph):
+    graph.model = load(HYPERTILE).HyperTile.execute(graph.model, 32, 1, 0, False)[0]
+    return graph
+
+
+def unet_with_tags(**shape):
+    graph = tiny_graphs.sd15_text(**shape)
+    ((tokens, about),) = graph.positive
+    graph.positive = [[tokens, about | {KEY: [tag("tagged", 2, tokens[:, 2:6], (2, 2))]}]]
+    return graph
+
+
+def with_adapter(graph, weight=WEIGHT):
+    embeds = torch.randn(1, 257, 8, generator=torch.Generator().manual_seed(3))
+    given = SETTINGS | {"weight": weight}
+    graph.model = StandIn().apply(graph.model, weights(), embeds, torch.zeros_like(embeds), False, **given)
+    return graph
+
+
+BIG = {"size": (16, 16)}
+NO_REFERENCE = "self-attention: it holds no reference tokens"
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.5])
+def test_merged_tokens_leave_the_attention_to_references_whole(load, ratio):
+    """At 0.5 the keys are twice the queries: so they are with reference-only, which this is not."""
+    graph = merged(load, with_adapter(unet_with_tags(**BIG)), ratio)
+    latent, attribution = sampled(graph)
+    assert torch.equal(latent, graph.sample()["samples"])
+    assert attribution.references[0].name == "tagged"
+    assert set(attribution.skipped) == {NO_REFERENCE}
+    assert attribution.captured_calls == 14 + 4 and attribution.skipped[NO_REFERENCE] == 14
+
+
+def test_tiles_of_the_feature_map_leave_the_attention_to_references_whole(load):
+    graph = tiled(load, with_adapter(unet_with_tags(**BIG)))
+    latent, attribution = sampled(graph)
+    assert torch.equal(latent, graph.sample()["samples"])
+    reason = (
+        "self-attention that HyperTile.execute.<locals>.hypertile_in of comfy_extras/nodes_hypertile changed: it has "
+        "32 rows, where the model was given 2"
+    ).replace("/", "/" if load is as_the_server_loads else ".")
+    assert set(attribution.skipped) == {NO_REFERENCE, reason}
+    assert attribution.captured_calls == 14 + 4
+
+
+def canvas_refusal(graph):
+    region = torch.zeros(1, 64, 64)
+    region[..., :32] = 1
+    model, handle = I2AMCapture.execute(graph.model, "canvas regions", "positive", "off", 64, None, region).args
+    latent = graph.sample(model)
+    assert torch.equal(latent["samples"], graph.sample()["samples"])
+    return set(handle.find(latent["samples"]).skipped)
+
+
+def test_merged_tokens_are_no_cells_of_a_canvas(load):
+    skipped = canvas_refusal(merged(load, tiny_graphs.sd15_canvas(**BIG), 0.3))
+    name = "comfy_extras/nodes_tomesd" if load is as_the_server_loads else "comfy_extras.nodes_tomesd"
+    assert (
+        f"self-attention that TomePatchModel.execute.<locals>.tomesd_m of {name} changed, to 180 queries and 256 keys "
+        "on a feature map of 16x16 cells: which of the cells these are is not known"
+    ) in skipped
+
+
+def test_of_several_that_change_self_attention_it_was_one(load):
+    def scaled(x, context, value, options):
+        return x * 2, context, value
+
+    graph = merged(load, tiny_graphs.sd15_canvas(**BIG), 0.3)
+    graph.model.set_model_attn1_patch(scaled)
+    (reason,) = (x for x in canvas_refusal(graph) if "queries" in x)
+    assert "self-attention that one of TomePatchModel" in reason and f"scaled of {__name__} changed" in reason
+
+
+def test_merged_tokens_of_reference_only_are_not_told_from_others(load):
+    """The pack's features are there, but whose queries they are attended from is not known."""
+    graph = merged(load, tiny_graphs.sd15_reference_only(**BIG), 0.3)
+    model, handle = I2AMCapture.execute(graph.model, "reference-only", "positive", "off", 64).args
+    latent = graph.sample(model)
+    assert torch.equal(latent["samples"], graph.sample()["samples"])
+    assert any("tomesd_m" in x and "which of the cells these are" in x for x in handle.find(latent["samples"]).skipped)
+
+
+# Tagged tokens beside an IP-Adapter
+
+
+def test_tagged_tokens_beside_an_adapter_that_counts_nothing_are_as_without_it():
+    _, plain = sampled(unet_with_tags())
+    _, beside = sampled(with_adapter(unet_with_tags(), weight=0.0))
+    tagged = {layer.name: plain.layer_maps(0, n) for n, layer in enumerate(plain.layers)}
+    for number, layer in enumerate(beside.layers):
+        for name, values in beside.layer_maps(0, number).maps.items():
+            torch.testing.assert_close(values, tagged[layer.name].maps[name], atol=1e-6, rtol=1e-4)
+    assert {layer.name for layer in beside.layers} == set(tagged)
+    assert not any("the text" in reason for reason in beside.skipped)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_tagged_tokens_beside_an_adapter_are_captured(batch):
+    graph = with_adapter(unet_with_tags(batch=batch, cfg=3.0))
+    attribution = capture_beside(graph)
+    layers = {layer.name for layer in attribution.layers}
+    for reference in range(len(attribution.references)):
+        read = {x.name for n, x in enumerate(attribution.layers) if attribution.layer_maps(reference, n)}
+        assert read == layers if reference == 0 else len(read) == 2
+
+
+def capture_beside(graph):
+    latent, attribution = sampled(graph)
+    assert torch.equal(latent, graph.sample()["samples"])
+    assert set(attribution.skipped) == {NO_REFERENCE}
+    return attribution
+
+
+def test_tagged_tokens_beside_an_adapter_are_steered():
+    """To mute them is to leave them out of the conditioning's softmax: not so without the adapter's layers."""
+    graph = with_adapter(unet_with_tags(cfg=1.0), weight=0.0)
+    muted = graph.sample(steered(graph.model, 0.0, reference=0))["samples"]
+    alone = unet_with_tags(cfg=1.0)
+    expected = alone.sample(steered(alone.model, 0.0, reference=0))["samples"]
+    torch.testing.assert_close(muted, expected, atol=1e-5, rtol=1e-4)
+    assert (muted - graph.sample()["samples"]).abs().max() > 1e-3
+
+
+def test_with_another_mechanism_they_are_what_they_are():
+    _, attribution = sampled(with_adapter(unet_with_tags()), mechanism="IP-Adapter")
+    assert "cross-attention to the text and to tagged reference tokens, beside which IP-Adapter has its own" in (
+        attribution.skipped
+    )
+    _, attribution = sampled(with_adapter(tiny_graphs.sd15_text()))
+    assert "cross-attention to the text, beside which IP-Adapter has its own" in attribution.skipped
