@@ -30,6 +30,7 @@ from .forward_pass import CallOrigin, ForwardPass
 from .located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from .mechanisms.base import Mechanism
 from .pending_call import NOT_READ, LocatedCall, PendingCall, WatchedCall
+from .refusal import NotRead
 from .token_orders import blocks_of, variant_of
 
 log = logging.getLogger(__name__)
@@ -300,6 +301,9 @@ class Skipping:
             return False
         if error is self._engine.refusal:
             return False
+        if isinstance(error, NotRead):
+            self._engine.skip(Skip(str(error)), self._calls)
+            return True
         log.warning("%s", self._what, exc_info=error)
         self._engine.skip(Skip(f"{self._what} ({type(error).__name__}: {error})"), self._calls)
         return True

@@ -16,8 +16,8 @@ IN_WINDOWS = "the video is denoised in context windows, for which regions are no
 NO_BUDGET = "their maps do not fit a quarter of budget_mb of I2AM Capture"
 NOT_EVALUATED = "the model was not evaluated with the {} conditioning in these steps"
 NOT_COMPUTED = (
-    "the model made no attention call in the further evaluation: a node has answered it from memory, as caches do; "
-    "remove that node"
+    "the model made no attention call in the further evaluation: it may be that a node has answered it from memory, as "
+    "caches do (remove that node)"
 )
 READ_ELSEWHERE = "the model reads it in none of the steps that were measured: raise probe_steps of I2AM Effect"
 WITHOUT_NOTHING = (

@@ -42,8 +42,8 @@ TAGGED = "cross-attention to the text and to tagged reference tokens, beside whi
 UNOBSERVED = "an IP-Adapter of a kind that I2AM cannot capture: maps of it are missing"
 NO_MULTIPLE = "an IP-Adapter that does more with its attention than to weight and mask it"
 NO_IMAGE = (
-    "an IP-Adapter that has no image for this conditioning in this layer: with the 'precise' weight types it is given "
-    "to the negative conditioning instead"
+    "an IP-Adapter whose tokens are all alike for this conditioning in this layer, as where it has no image (the "
+    "'precise' weight types give it to the negative conditioning instead)"
 )
 CHANGED_VALUES = (
     "an IP-Adapter changed its values by more than a factor ({}): shares are of the values as changed, without that"
@@ -64,7 +64,8 @@ class IPAdapter(Mechanism):
             limits="adapters that do more than weight and mask their attention are skipped; `precise` weight types "
             "give the image to the negative conditioning, which the summary says; `K+mean(V)` is captured without its"
             " weight, which it says too; of the text attention beside it tagged tokens alone are captured; "
-            "a share is of a softmax of its own, not comparable with joint attention. Of InstantID only the contract was tried",
+            "a share is of a softmax of its own, not comparable with joint attention. Of InstantID only the contract "
+            "was tried",
         ),
         Documented(
             users="*I2AM IPAdapter Reference* between Capture and Collect, with what goes into the IPAdapter node",

@@ -15,6 +15,7 @@ import pytest
 import tiny_graphs
 import torch
 from comfy.nested_tensor import NestedTensor
+from comfy.patcher_extension import WrappersMP
 from ip_adapter_standin import SETTINGS, WEIGHT, StandIn, weights
 from mechanisms import sampled, steered
 
@@ -352,3 +353,154 @@ def test_with_another_mechanism_they_are_what_they_are():
     )
     _, attribution = sampled(with_adapter(tiny_graphs.sd15_text()))
     assert "cross-attention to the text, beside which IP-Adapter has its own" in attribution.skipped
+
+
+# What a mechanism, or the order of a model's tokens, does not read
+
+
+def reasons(graph, mechanism="auto", generated=None, reference=None):
+    """All that a run was skipped for, and its notes; it is as it is without Capture."""
+    regions = () if reference is None else (generated, reference)
+    model, handle = I2AMCapture.execute(graph.model, mechanism, "positive", "off", 64, *regions).args
+    latent = graph.sample(model)["samples"]
+    assert torch.equal(latent, graph.sample()["samples"])
+    attribution = handle.find(latent)
+    assert not any("could not" in reason for reason in (*attribution.skipped, *attribution.notes))
+    return "; ".join((*attribution.skipped, *attribution.notes))
+
+
+def left(count=1):
+    region = torch.zeros(count, 64, 64)
+    region[..., :32] = 1
+    return region
+
+
+def with_area(graph):
+    graph.positive = [[tokens, about | {"area": (4, 4, 0, 0), "strength": 1.0}] for tokens, about in graph.positive]
+    return graph
+
+
+def with_tag(graph, start):
+    ((tokens, about),) = graph.positive
+    graph.positive = [[tokens, about | {KEY: [tag("tagged", start, tokens[:, :4], (2, 2))]}]]
+    return graph
+
+
+def with_longer_context(graph):
+    def longer(executor, x, timesteps, context, *args, **kwargs):
+        return executor(x, timesteps, torch.cat([context, context[:, :2]], 1), *args, **kwargs)
+
+    graph.model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "test", longer)
+    return graph
+
+
+def with_fewer_queries(graph):
+    """As token merging of cross-attention: every second cell, whose result is taken for its neighbour, too."""
+
+    def every_second(n, context, value, options):
+        return n[:, ::2], context, value
+
+    graph.model.set_model_attn2_patch(every_second)
+    graph.model.set_model_attn2_output_patch(lambda out, options: out.repeat_interleave(2, 1))
+    return graph
+
+
+def with_other_tokens(graph):
+    def others(n, context, value, options):
+        return n, context * 1.5, value
+
+    graph.model.set_model_attn2_patch(others)
+    return graph
+
+
+def with_calls(graph, wrapper):
+    graph.model.set_model_unet_function_wrapper(wrapper)
+    return graph
+
+
+def frame_by_frame(apply_model, given):
+    return torch.cat([apply_model(x, given["timestep"], **given["c"]) for x in given["input"].split(1, 2)], 2)
+
+
+def without_a_word(apply_model, given):
+    """It calls the model, and leaves out what ComfyUI says of the call."""
+    options = {k: x for k, x in given["c"]["transformer_options"].items() if k not in ("cond_or_uncond", "uuids")}
+    return apply_model(given["input"], given["timestep"], **given["c"] | {"transformer_options": options})
+
+
+def video_with_a_mask():
+    graph = tiny_graphs.wan_phantom(cfg=1.0)
+    graph.positive = [[tokens, about | {"mask": torch.ones(1, 8, 8)}] for tokens, about in graph.positive]
+    return graph
+
+
+def chroma_with_latents():
+    return tiny_graphs.with_references(tiny_graphs.chroma_text(), 2, tiny_graphs.TWO, True)
+
+
+NOT_READ = {
+    "a canvas without what is painted": (
+        lambda: reasons(tiny_graphs.sd15_text(), reference=left()),
+        "a reference region without a generated one: give generated_region, or use an inpainting mask",
+    ),
+    "a canvas of which a conditioning has a part": (
+        lambda: reasons(with_area(tiny_graphs.sd15_canvas()), reference=left()),
+        "canvas regions of a conditioning or context window that has a part of the canvas only",
+    ),
+    "another number of masks": (
+        lambda: reasons(tiny_graphs.sd15_text(batch=2), generated=left(3), reference=left()),
+        "3 masks of the generated region for 2 pictures: give one, or one for each",
+    ),
+    "a canvas that is painted all over": (
+        lambda: reasons(tiny_graphs.sd15_text(), generated=torch.ones(1, 64, 64), reference=left()),
+        "a region without a cell of its own on a grid of 8x8",
+    ),
+    "tags beyond the text of a U-Net": (
+        lambda: reasons(with_tag(tiny_graphs.sd15_text(), 5)),
+        "reference tokens are tagged beyond the 7 tokens of the conditioning",
+    ),
+    "tags beyond the text of a transformer": (
+        lambda: reasons(with_tag(tiny_graphs.flux_text(), 5)),
+        "reference tokens are tagged beyond the 7 tokens of the conditioning",
+    ),
+    "more text than the conditioning has": (
+        lambda: reasons(with_longer_context(unet_with_tags())),
+        "cross-attention over 9 tokens, where the conditioning has 7",
+    ),
+    "fewer queries than cells": (
+        lambda: reasons(with_fewer_queries(unet_with_tags())),
+        "attention of 32 queries, where the feature map has 8x8 cells: it may be that with_fewer_queries.<locals>."
+        f"every_second of {__name__} has changed them",
+    ),
+    "tokens that a pack has changed": (
+        lambda: reasons(with_other_tokens(unet_with_tags())),
+        f"cross-attention whose tokens with_other_tokens.<locals>.others of {__name__} has changed: whether these are "
+        "the conditioning's is not known",
+    ),
+    "some frames of a video": (
+        lambda: reasons(with_calls(tiny_graphs.wan_text(cfg=1.0), frame_by_frame)),
+        "a call for 1 of the 2 frames of the video: which ones is not known",
+    ),
+    "calls of which nothing is known": (
+        lambda: reasons(with_calls(tiny_graphs.sd15_canvas(cfg=1.0), without_a_word)),
+        "a call of the model by another pack, which does not say of which conditionings it is",
+    ),
+    "a video with a masked conditioning": (
+        lambda: reasons(video_with_a_mask()),
+        "conditionings of a video that are limited to an area or a mask: not supported yet",
+    ),
+    "a reference beside the latent, and an area": (
+        lambda: reasons(with_area(tiny_graphs.hidream_e1())),
+        "the conditioning's area cuts the reference that is beside the latent: not supported yet",
+    ),
+    "reference latents that a model has no place for": (
+        lambda: reasons(chroma_with_latents()),
+        "a Chroma was given reference latents, but has no place for them",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_READ)
+def test_what_is_not_read_is_said(name):
+    run, sentence = NOT_READ[name]
+    assert sentence in run()
