@@ -4,7 +4,8 @@ from comfy_api.latest import io
 
 from ..i2am_core import Attribution, Effects
 from .checked import checked
-from .comfy.handle import Capture
+from .comfy.handle import Capture, NoRun
+from .comfy.present_workflow import why_no_run_here
 from .comfy.resampler_rollout import RolledOut
 from .schema import AttributionHandle, CaptureHandle, Latent, Schema
 from .wording import in_words
@@ -31,13 +32,18 @@ class I2AMCollect(io.ComfyNode):
                 io.Latent.Output(display_name="samples", tooltip="The latent, unchanged."),
                 io.String.Output(display_name="summary", tooltip="What was captured, how finely, and what was not."),
             ],
+            hidden=[io.Hidden.dynprompt],  # not the node's own number, which would be part of what ComfyUI caches it by
         )
 
     @classmethod
     @in_words()
     @checked
     def execute(cls, capture: Capture | RolledOut, samples: Latent) -> io.NodeOutput:
-        attribution = capture.find(samples["samples"])
+        try:
+            attribution = capture.find(samples["samples"])
+        except NoRun as error:  # ComfyUI puts the name of an error's type above its sentence
+            workflow = getattr(cls.hidden, "dynprompt", None)
+            raise ValueError(why_no_run_here(workflow, error.started) or str(error)) from None
         if not attribution.entries and not _was_measured(attribution.effects):
             why = _no_attention(attribution, capture.settings.mechanism)
             said = attribution.effects is None and "I2AM Effect" in why

@@ -9,6 +9,7 @@ from torch import Tensor
 from ...i2am_core.attention.marginals import split_heads
 from ...i2am_core.attention.steering import Change, Steering
 from .located import ModelCall
+from .refusal import NotRead
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _four_axes(mask: Tensor, queries: int) -> Tensor:
         return mask[:, None]
     if mask.ndim == 4:
         return mask
-    raise ValueError(
+    raise NotRead(
         f"an attention mask of shape {tuple(mask.shape)} for {queries} queries: "
         "expected [N, K], [B, N, K] or [B, H, N, K]"
     )

@@ -1,7 +1,8 @@
 """Which function makes an attention call: the model's own block, or another pack's. It is named to people."""
 
+import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -12,6 +13,7 @@ from .proxy import Proxy
 OUR_PACKAGE = __name__.rpartition(".")[0]
 ATTENTION_MODULE = "comfy.ldm.modules.attention"
 MODEL_CALLER = "apply_model"  # the function in ``hooks`` that calls the model: what is further out makes no attention
+NODE_FOLDERS = ("comfy_extras", "custom_nodes")
 INTERMEDIARIES = ("torch", "contextlib", "functools", "threading", "comfy")  # they call on behalf of others
 
 
@@ -23,12 +25,20 @@ class Function:
     module: str
 
     def __str__(self) -> str:
-        return f"{self.name} of {self.module}"
+        """ComfyUI names the modules of nodes by their path, of which no more is said than what is in its folders."""
+        parts = re.split(r"[\\/]", self.module)
+        folder = max((n for n, part in enumerate(parts) if part in NODE_FOLDERS), default=None)
+        return f"{self.name} of {'/'.join(parts[-1:] if folder is None else parts[folder:])}"
 
     @property
     def pack(self) -> str:
         """The package that the module is in: ComfyUI names a pack's by its folder."""
         return self.module.partition(".")[0]
+
+    @property
+    def is_of_comfyui_node(self) -> bool:
+        """Whether it is of a node that comes with ComfyUI."""
+        return "comfy_extras" in re.split(r"[\\/.]", self.module)
 
     @property
     def is_of_another_pack(self) -> bool:
@@ -44,6 +54,18 @@ def function_of(called: Any) -> Function:
     if not hasattr(called, "__qualname__"):
         called = type(called)
     return Function(called.__qualname__, called.__module__ or "")
+
+
+def patches_of_packs(options: Mapping[str, Any], kind: str) -> list[Function]:
+    """The functions that nodes have put into ``patches`` of a run's options, those that come with ComfyUI included."""
+    functions = map(function_of, options.get("patches", {}).get(kind, ()))
+    return [function for function in dict.fromkeys(functions) if function.is_of_another_pack]
+
+
+def one_of(functions: Sequence[Function]) -> str:
+    """Them as the subject of a sentence: one of them it was, or one is all there is."""
+    names = [str(function) for function in functions]
+    return names[0] if len(names) == 1 else f"one of {', '.join(names[:-1])} and {names[-1]}"
 
 
 def calling_pack_function(own: Collection[str]) -> Function | None:

@@ -34,9 +34,14 @@ COMPILED = (
     "it is slower, and the picture may differ from one without capture in its last digits"
 )
 VIDEO_MASK = "the inpainting mask of a video is not read: maps are of the whole video"
-BRANCH_NOT_CALLED = (
-    "the model was never called with its {} conditioning: ComfyUI leaves the negative out where guidance is off (cfg 1)"
-)
+NO_STEP = "the sampler took no step: its schedule is of {} sigma(s), and a step goes from one to the next"
+NOT_CALLED = "the model was never called with its {} conditioning: it may be that {}"
+WHY_NOT_CALLED = {
+    "positive": "start and end of that conditioning leave out all steps, that the sampler has none, or that a node "
+    "answers in place of the model",
+    "negative": "guidance is off (cfg 1, where ComfyUI leaves the negative out), that the sampler has no negative, or "
+    "that start and end of that conditioning leave out all steps",
+}
 
 
 def capture_with(model: ModelPatcher, capture: Capture) -> ModelPatcher:
@@ -90,9 +95,7 @@ class Captured(Part):
         """The attribution of the run."""
         branch = self.capture.settings.branch
         if self.record.is_empty:
-            called = self.calls.branch_was_called
-            why = why_unobservable(sampling.denoiser, sampling.guider.model_options)
-            self.engine.note(why if called else BRANCH_NOT_CALLED.format(branch))
+            self.engine.note(self._why_empty(sampling, branch))
         elif not self.record.recorder.calls:
             with self.engine.skipping("I2AM could not read which packs take part", calls=0):
                 self.engine.note(*packs_in_the_way(sampling.denoiser, sampling.guider.model_options))
@@ -123,6 +126,14 @@ class Captured(Part):
         except Exception as error:  # what a pack has put there may be of any form: maps are there nevertheless
             log.warning("what the run was given could not be read", exc_info=True)
             return (GivenReference(EVERYTHING, "unknown", f"{type(error).__name__}: {error}"),)
+
+    def _why_empty(self, sampling: Sampling, branch: str) -> str:
+        """Why no attention call of any kind was observed."""
+        if len(sampling.sigmas) < 2:
+            return NO_STEP.format(len(sampling.sigmas))
+        called = self.calls.branch_was_called
+        why = why_unobservable(sampling.denoiser, sampling.guider.model_options)
+        return why if called else NOT_CALLED.format(branch, WHY_NOT_CALLED[branch])
 
 
 def mask_of(guider: Any, branch: str, denoise_mask: Tensor | None, noise: Tensor) -> Tensor | None:

@@ -24,18 +24,20 @@ from ...i2am_core.tokens import TokenGrid
 from .attention_call import Arguments, AttentionCall
 from .block_hooks import BlockHooks, Running
 from .blocks import Blocks
-from .callers import Function
+from .callers import Function, one_of, patches_of_packs
 from .consumers.base import Consumer, LocatedIn
 from .forward_pass import CallOrigin, ForwardPass
 from .located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from .mechanisms.base import Mechanism
 from .pending_call import NOT_READ, LocatedCall, PendingCall, WatchedCall
+from .refusal import NotRead
 from .token_orders import blocks_of, variant_of
 
 log = logging.getLogger(__name__)
 
 UNKNOWN = "attention in which I2AM knows no reference"
 OTHER_ROWS = "attention over other rows than the model was given: it splits them, or another pack changed them"
+CHANGED_ROWS = "self-attention that {} changed: it has {} rows, where the model was given {}"
 MADE_BY_PACK = "attention that {} makes, in place of the model's own or beside it: what it holds is not known"
 UNOBSERVED = (
     "attention that was not observed: it ran in {}, which does not pass the run's options on to ComfyUI's attention"
@@ -119,8 +121,9 @@ class Engine:
 
         One that is about the text is located by those that are about it, too. To be ended by ``run`` and ``end``.
         """
-        of_text = [other for other in self.mechanisms if other.of_text and mechanism.of_text]
-        return self._begin(arguments, options, [mechanism, *of_text], by_model=True)
+        of_text = [other.beside_adapters() for other in self.mechanisms] if mechanism.of_text else []
+        mechanisms = sorted([mechanism, *filter(None, of_text)], key=lambda one: -one.priority)
+        return self._begin(arguments, options, mechanisms, by_model=True)
 
     def finish(self, why_unobservable: Callable[[], str]) -> None:
         """At the end of the run: report what was not observed. ``why_unobservable`` is the reason if nothing was.
@@ -207,8 +210,10 @@ class Engine:
             return Skip(MADE_BY_PACK.format(origin.caller))
         if forward.in_kernel:
             return Skip(NESTED)
-        if arguments.args[0].shape[0] != forward.call.x[0]:
-            return Skip(OTHER_ROWS)
+        if (rows := arguments.args[0].shape[0]) != forward.call.x[0]:
+            changing = patches_of_packs(forward.call.options, "attn1_patch") if origin.role == "attn1" else []
+            known = origin.changed and changing
+            return Skip(CHANGED_ROWS.format(one_of(changing), rows, forward.call.x[0]) if known else OTHER_ROWS)
         return self._retract(origin.repeated, forward) if origin.repeated else None
 
     def _locate(self, site: CallSite, forward: ForwardPass, mechanisms: Sequence[Mechanism]) -> list[LocatedIn]:
@@ -296,6 +301,9 @@ class Skipping:
             return False
         if error is self._engine.refusal:
             return False
+        if isinstance(error, NotRead):
+            self._engine.skip(Skip(str(error)), self._calls)
+            return True
         log.warning("%s", self._what, exc_info=error)
         self._engine.skip(Skip(f"{self._what} ({type(error).__name__}: {error})"), self._calls)
         return True

@@ -30,7 +30,7 @@ class CallOrigin:
 
     layer: str  # "" where no block is known to make it
     role: str
-    changed: bool = False  # whether a pack has changed what a U-Net's attn2 attends to
+    changed: bool = False  # whether a pack has changed what a U-Net's attn2 attends to, or its attn1 from and to
     caller: Function | None = None  # a pack's function that makes it; None where the model does
     repeated: tuple[str, ...] = ()  # the layers of a block that runs more often than the model runs it
 
@@ -40,7 +40,7 @@ class ForwardPass:
 
     def __init__(self, call: ModelCall, blocks: Blocks, report_unobserved: ReportUnobserved) -> None:
         self.call, self.blocks, self._report_unobserved = call, blocks, report_unobserved
-        self.unpatched_context: tuple = (None, None)  # context and value of a U-Net's attn2, before patches of packs
+        self.unpatched: tuple = (None, None, None)  # what a U-Net's attention is made from, before patches of packs
         self.in_kernel = False  # whether the kernel of an attention call runs
         self._read: frozenset[tuple] = frozenset()  # layers, first rows of chunks, references located there
         self._replaced = call.options.get("patches_replace", {})

@@ -21,7 +21,28 @@ SEVERAL = (
     "these are several latents in one, as of a video with sound, and a run on several latents at once cannot be "
     "captured: sample them one by one."
 )
+NO_RUN_YET = (
+    "no run of a sampler has come to this I2AM Capture. Connect its MODEL output to the sampler whose LATENT goes into "
+    "I2AM Collect. Where it is connected, it may be that the sampler has nothing to sample (denoise 0, or a start that "
+    "is not before the end), that a node between leaves out what I2AM Capture has added to the model (place I2AM "
+    "Capture right before the sampler), that the sampler does not sample in ComfyUI's own way, or that ComfyUI has "
+    "taken the latent from its memory of an earlier queue (change the seed)."
+)
+NOT_OF_THESE = (
+    "none of the {} finished run(s) that this I2AM Capture has kept made this latent. It may be that it was changed "
+    "after sampling (connect the LATENT output of the sampler itself), that its sampler uses another model or has "
+    "nothing to sample (denoise 0, or a start that is not before the end), that many runs came after it (sample "
+    "again), or that it was loaded, or made in another ComfyUI session: such a latent has no maps here."
+)
 TENSOR_BYTES = 1024  # that a tensor takes beside its values, in Python's objects
+
+
+class NoRun(ValueError):
+    """No run that is kept made a latent. ``started``: whether any run has begun. The workflow may say why."""
+
+    def __init__(self, sentence: str, started: bool) -> None:
+        super().__init__(sentence)
+        self.started = started
 
 
 @dataclass(frozen=True)
@@ -45,7 +66,7 @@ class Capture:
 
     settings: Settings
     started: int = 0
-    failure: str = ""  # why the last run that could not be finished has no maps
+    failure: str = ""  # why the last run has no maps
     _runs: list[tuple[frozenset[str], Attribution]] = field(default_factory=list)
     _dropped: deque[frozenset[str]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -69,7 +90,10 @@ class Capture:
                 self._dropped.append(self._runs.pop(0)[0])
 
     def find(self, samples: Tensor) -> Attribution:
-        """The run that made a latent. Raises ValueError where there is none, saying what to do."""
+        """The run that made a latent. Raises ValueError where there is none, saying what to do.
+
+        NoRun, which is one, where nothing is known of the latent.
+        """
         if not isinstance(samples, Tensor):
             raise ValueError(SEVERAL)
         digest = fingerprint(samples)
@@ -84,17 +108,10 @@ class Capture:
                 )
             finished = len(self._runs)
         if not self.started and not self.failure:
-            raise ValueError(
-                "no sampler has used this I2AM Capture's model: connect its MODEL output to the sampler whose LATENT "
-                "goes into I2AM Collect."
-            )
+            raise NoRun(NO_RUN_YET, started=False)
         if self.failure:
-            raise ValueError(f"the maps of a run could not be finished ({self.failure}); the log says more.")
-        raise ValueError(
-            f"none of the {finished} finished run(s) that this I2AM Capture has kept made this latent: connect the "
-            "LATENT output of the sampler itself, and sample again where many runs came after it. A latent that was "
-            "loaded, made in another ComfyUI session, or changed after sampling has no maps here."
-        )
+            raise ValueError(f"the last run of this I2AM Capture has no maps: {self.failure}.")
+        raise NoRun(NOT_OF_THESE.format(finished), started=True)
 
 
 def _digests(output: Tensor) -> frozenset[str]:

@@ -164,33 +164,28 @@ def _model_call(engine: Engine, calls: ModelCalls) -> Callable:
 def _watch_announcements(engine: Engine, patches: dict[str, list]) -> None:
     """Tell the forward pass which attention comes; all tensors pass unchanged.
 
-    Of attn2 there is a patch before those of other packs, and one behind them: where context or value are other ones
-    behind, a pack has changed what is attended to.
+    Of each kind there is a patch before those of other packs, and one behind them: where what is attended from or to is
+    another one behind, a pack has changed it.
     """
 
-    def before_self_attention(n: Tensor, context: Any, value: Any, options: Mapping[str, Any]) -> AttentionInputs:
+    def first(n: Tensor, context: Any, value: Any, options: Mapping[str, Any]) -> AttentionInputs:
         if engine.forward is not None:
-            with engine.following():
-                engine.forward.announce("attn1", options)
+            engine.forward.unpatched = (n, context, value)
         return n, context, value
 
-    def first_before_cross_attention(
-        n: Tensor, context: Any, value: Any, options: Mapping[str, Any]
-    ) -> AttentionInputs:
-        if engine.forward is not None:
-            engine.forward.unpatched_context = (context, value)
-        return n, context, value
+    def last_before(role: str, looks_at: slice) -> Callable:
+        def last(n: Tensor, context: Any, value: Any, options: Mapping[str, Any]) -> AttentionInputs:
+            if (forward := engine.forward) is not None:
+                pairs = zip(forward.unpatched[looks_at], (n, context, value)[looks_at], strict=True)
+                with engine.following():
+                    forward.announce(role, options, any(before is not behind for before, behind in pairs))
+            return n, context, value
 
-    def last_before_cross_attention(n: Tensor, context: Any, value: Any, options: Mapping[str, Any]) -> AttentionInputs:
-        if (forward := engine.forward) is not None:
-            before = forward.unpatched_context
-            with engine.following():
-                forward.announce("attn2", options, context is not before[0] or value is not before[1])
-        return n, context, value
+        return eager(last)
 
-    patches["attn1_patch"] = [*patches.get("attn1_patch", ()), eager(before_self_attention)]
-    first, last = eager(first_before_cross_attention), eager(last_before_cross_attention)
-    patches["attn2_patch"] = [first, *patches.get("attn2_patch", ()), last]
+    for role, looks_at in (("attn1", slice(None)), ("attn2", slice(1, None))):
+        kind = f"{role}_patch"
+        patches[kind] = [eager(first), *patches.get(kind, ()), last_before(role, looks_at)]
 
 
 def _hook_replacements(engine: Engine, replacements: dict[Any, Callable]) -> None:

@@ -88,7 +88,7 @@ class CallSite:
     heads: int
     grid: TokenGrid | None  # of the feature map whose cells are the queries, where the model says it
     k: Tensor  # [rows, heads, keys, D], for what lengths alone cannot prove
-    changed: bool = False  # whether a pack has changed what a U-Net's attn2 attends to
+    changed: bool = False  # whether a pack has changed what a U-Net's attn2 attends to, or its attn1 from and to
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,16 @@ PERTURBED = (
     "a further evaluation for guidance, with attention replaced (perturbed-attention guidance, skipped layers): not "
     "counted"
 )
+ROWS = (
+    "a call with {} rows, where there are {} (pictures {}, conditionings {}): what of the picture each row is, is not "
+    "known{}"
+)
+SIZE = "a call for {} cells, where the latent has {}: what of the picture that is, is not known{}"
+PERHAPS_TILES = (
+    " (tiled samplers, and packs that cut, resize or batch what the model is given, make such calls: sample without "
+    "them to capture)"
+)
+IN_WINDOWS = ", since context windows over the pictures of a batch are not followed"
 WINDOWS = "the video was denoised in context windows: maps of a frame are the mean of those windows that hold it"
 
 
@@ -146,7 +156,7 @@ class ModelCalls:
             for branch in self.branches:
                 conditionings = conditionings_of(self.guider, branch)
                 self._engine.given(Given(branch, conditionings, options, model, self.regions))
-            if reason := self._why_not_placed(x, chunks, len(options["cond_or_uncond"])):
+            if reason := self._why_not_placed(x, chunks, options):
                 self._skip(reason)
                 return None
             if any(c.placement.area is not None for c in chunks):
@@ -162,21 +172,18 @@ class ModelCalls:
             )  # fmt: skip
         return None
 
-    def _why_not_placed(self, x: Tensor, chunks: tuple[Chunk, ...], conditionings: int) -> str:
+    def _why_not_placed(self, x: Tensor, chunks: tuple[Chunk, ...], options: Mapping[str, Any]) -> str:
         """Why it is not known what of the picture the rows of the batch ``x`` are; "" where it is."""
+        conditionings = len(options["cond_or_uncond"])
+        windows = "context_window" in options
         if x.shape[0] != self.items * conditionings:
-            return (
-                f"a call with {x.shape[0]} rows, not {self.items} for each conditioning, as context windows make them: "
-                "not supported yet"
-            )
+            of_run = self.items * conditionings, self.items, conditionings
+            return ROWS.format(x.shape[0], *of_run, IN_WINDOWS if windows else PERHAPS_TILES)
         whole = Placement(window=self._present.window).shape(self.latent)
         if len(self.latent) == 3 and x.shape[2] != whole[0] and x.shape[3:] == whole[1:]:
             return f"a call for {x.shape[2]} of the {self.latent[0]} frames of the video: which ones is not known"
         if any(x.shape[2:] != chunk.placement.shape(self.latent) for chunk in chunks):
-            return (
-                f"a call for {_size(x.shape)} of the {_size(self.latent)} latent, as tiled samplers make them: where "
-                "that lies is not known"
-            )
+            return SIZE.format(_size(x.shape), _size(self.latent), PERHAPS_TILES)
         return ""
 
     def _watched_chunks(self, x_rows: int, options: Mapping[str, Any]) -> tuple[Chunk, ...]:

@@ -20,6 +20,10 @@ def named() -> Iterator[None]:
         raise ValueError(f"I2AM Steer: {printable(str(error), LONGEST)}") from error
 
 
+class NotRead(ValueError):
+    """What I2AM does not read, in a sentence for a person: a reason of a skip, and no fault of the program."""
+
+
 def refuse(reason: str) -> NoReturn:
     """Raises ValueError: the run cannot be steered, for this reason."""
     raise ValueError(NOT_STEERED.format(reason.rstrip(".") + "."))

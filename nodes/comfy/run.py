@@ -24,6 +24,9 @@ from .unobservable import why_unobservable
 
 log = logging.getLogger(__name__)
 
+SEVERAL = "I2AM cannot capture a run on several latents at once, as of a video with its sound"
+PACKED = "latent_shapes"  # an argument of ComfyUI cores that put several latents into one tensor for a run
+
 
 @dataclass
 class Sampling:
@@ -136,9 +139,10 @@ class OuterSample:
         if self.watch is not watches[0]:
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
         sampling = Sampling(executor.class_obj, noise, sigmas, denoise_mask, watches, latent_image)
+        several = not isinstance(noise, Tensor) or len(kwargs.get(PACKED) or ()) > 1
         try:
             with ExitStack() as stack:
-                parts = _begun(watches, sampling, stack)
+                parts = _refused(watches) if several else _begun(watches, sampling, stack)
                 if parts:
                     callback = sampling.remembering(callback)
                 output = executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
@@ -152,9 +156,6 @@ class OuterSample:
 
 def _begun(watches: Sequence[Watch], sampling: Sampling, stack: ExitStack) -> list[tuple[Watch, Part]]:
     """The parts of those watches that could be begun, installed until ``stack`` is closed."""
-    if not isinstance(sampling.noise, Tensor):
-        _refuse(watches, f"I2AM cannot capture a run on several latents at once ({type(sampling.noise).__name__})")
-        return []
     begun = []
     for watch in sorted(watches, key=lambda watch: (watch.acts, watch.order)):
         with _Failing(watch, "a run could not be watched"):
@@ -165,12 +166,13 @@ def _begun(watches: Sequence[Watch], sampling: Sampling, stack: ExitStack) -> li
     return begun
 
 
-def _refuse(watches: Sequence[Watch], reason: str) -> None:
-    """No part can be begun. Raises ValueError where one was to change the picture."""
+def _refused(watches: Sequence[Watch]) -> list[tuple[Watch, Part]]:
+    """No part of a run on several latents can be begun. Raises ValueError where one was to change the picture."""
     if any(watch.acts for watch in watches):
-        raise ValueError(f"{reason}, nor change it: sample them one by one.")
+        raise ValueError(f"{SEVERAL}, nor change it: sample them one by one.")
     for watch in watches:
-        watch.fail(reason)
+        watch.fail(f"{SEVERAL}: sample them one by one")
+    return []
 
 
 class _Failing:
@@ -186,5 +188,5 @@ class _Failing:
         if not isinstance(error, Exception) or isinstance(error, Misplaced) or self._watch.acts:
             return False
         log.warning("%s", self._what, exc_info=error)
-        self._watch.fail(f"{type(error).__name__}: {error}")
+        self._watch.fail(f"{self._what} ({type(error).__name__}: {error}); the log says more")
         return True

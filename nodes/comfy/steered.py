@@ -25,8 +25,8 @@ NO_REGION = (
     "generated_region, the inpainting mask says what is painted."
 )
 CACHE = (
-    "the node behind '{}' answers some steps from memory, without running the model. Remove it for a run that is "
-    "steered."
+    "the node behind '{}' is a cache by its name, which answers some steps from memory, without running the "
+    "model. Remove it for a run that is steered."
 )
 
 

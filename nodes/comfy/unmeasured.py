@@ -16,8 +16,8 @@ IN_WINDOWS = "the video is denoised in context windows, for which regions are no
 NO_BUDGET = "their maps do not fit a quarter of budget_mb of I2AM Capture"
 NOT_EVALUATED = "the model was not evaluated with the {} conditioning in these steps"
 NOT_COMPUTED = (
-    "the model made no attention call in the further evaluation: a node has answered it from memory, as caches do; "
-    "remove that node"
+    "the model made no attention call in the further evaluation: it may be that a node has answered it from memory, as "
+    "caches do (remove that node)"
 )
 READ_ELSEWHERE = "the model reads it in none of the steps that were measured: raise probe_steps of I2AM Effect"
 WITHOUT_NOTHING = (
@@ -29,8 +29,8 @@ NO_PICTURE = (
     "width] and of videos are known"
 )
 PART_OF_LATENT = (
-    "the model is evaluated for {} of the {} latent, as tiled samplers and windows of pictures make them: where that "
-    "lies is not known"
+    "the model is evaluated for a latent of {}, where that of the run is of {} (tiled samplers, and packs that cut, "
+    "resize or batch what the model is given, do so): what of the picture that is, is not known"
 )
 AUTOREGRESSIVE = (
     "the video is made block by block, by a model that keeps the keys and values of the blocks before: a further "

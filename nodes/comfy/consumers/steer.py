@@ -31,11 +31,12 @@ NO_MASKS = (
 )
 CACHED = (
     "the model did not run {} in a later step, as caches (EasyCache, TeaCache and their kin) and packs that leave "
-    "blocks out do. Remove the cache"
+    "blocks out do. Remove that node"
 )
 NOT_CALLED = (
-    "I2AM Steer is set to the {0} conditioning, but the model is not run with it: ComfyUI leaves the negative one out "
-    "where guidance is off (cfg 1). Choose another branch, or raise cfg."
+    "I2AM Steer is set to the {0} conditioning, but the model is not run with it. It may be that guidance is off (cfg "
+    "1), where ComfyUI leaves the negative one out, that the sampler has none, or that it begins after the last step. "
+    "Choose another branch, or raise cfg."
 )
 # Of functions and modules. Also attention in int8 quantises blocks of rows.
 ROW_COUPLING = re.compile(r"(?<![A-Za-z])sage|Sage|SAGE|[Ss]parse|[Ss]parge|[Rr]adial|[Ii]nt8")

@@ -49,6 +49,13 @@ class Mechanism:
         """
         return True
 
+    def beside_adapters(self) -> "Mechanism | None":
+        """What is to be asked of the attention to the text that is in a pack's function, beside an IP-Adapter's own.
+
+        None where none of its references are in the text.
+        """
+        return self if self.of_text else None
+
     def given(self, run: Given) -> Sequence[Reference]:
         """The references that the run was given, in order, as far as that is known before they are read."""
         return ()

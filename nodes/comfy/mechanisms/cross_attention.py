@@ -7,6 +7,7 @@ added up: only the first copy is read.
 """
 
 from ....i2am_core.attribution import Layer, Reference
+from ..callers import one_of, patches_of_packs
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..tags import columns_of, guessed_grids, tagged, tagged_references
 from .base import NOT_THE_FEATURE_MAP, Documented, Mechanism
@@ -27,6 +28,9 @@ class CrossAttention(Mechanism):
     def may_be_read(self, role: str, call: ModelCall) -> bool:
         return "UNetModel" in call.family and role != "attn1"
 
+    def beside_adapters(self) -> Mechanism:
+        return _BesideAdapters()
+
     def given(self, run: Given) -> list[Reference]:
         return tagged_references(run) if "UNetModel" in run.family else []
 
@@ -38,7 +42,7 @@ class CrossAttention(Mechanism):
         if site.role != "attn2":
             return Skip("attention that ComfyUI does not announce as attn1 or attn2: it may hold the reference")
         if site.changed:
-            return Skip("cross-attention whose tokens another pack has changed")
+            return Skip(why_changed(call))
         references = tagged(chunk.conditioning)
         if not references:
             return Skip("cross-attention whose conditioning holds no tagged reference tokens", absent=True)
@@ -49,7 +53,7 @@ class CrossAttention(Mechanism):
         if any(columns_of(group).stop > tokens for group in references):
             return Skip(f"reference tokens are tagged beyond the {tokens} tokens of the conditioning")
         if site.grid is None or site.grid.cells != site.queries:
-            return Skip(NOT_THE_FEATURE_MAP.format(site.queries, site.grid))
+            return Skip(why_other_queries(site, call))
         untagged = tokens - sum(group.count for group in references)
         note = (
             f"{untagged} of {tokens} tokens of the conditioning are untagged: they compete for attention"
@@ -58,3 +62,24 @@ class CrossAttention(Mechanism):
         )
         note = "; ".join(x for x in (guessed_grids(references), note) if x)
         return Located(Layer(site.layer, site.grid, site.heads), slice(None), tokens, tuple(references), note=note)
+
+
+def why_changed(call: ModelCall) -> str:
+    """Of cross-attention whose tokens are others behind the patches of packs than before."""
+    changing = patches_of_packs(call.options, "attn2_patch")
+    by = one_of(changing) if changing else "another pack"
+    return f"cross-attention whose tokens {by} has changed: whether these are the conditioning's is not known"
+
+
+def why_other_queries(site: CallSite, call: ModelCall) -> str:
+    """Of cross-attention whose queries are not the cells of the feature map."""
+    changing = patches_of_packs(call.options, "attn2_patch")
+    by = f": it may be that {one_of(changing)} has changed them" if changing else ""
+    return NOT_THE_FEATURE_MAP.format(site.queries, site.grid) + by
+
+
+class _BesideAdapters(CrossAttention):
+    """Of a conditioning without tagged tokens there is nothing to say: the attention is to the text."""
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
+        return super().locate(site, chunk, call) if tagged(chunk.conditioning) else None

@@ -38,11 +38,12 @@ NAMES = {"ipadapter_attention": "IP-Adapter", "instantid_attention": "InstantID"
 CLIP = TokenGrid(16, 16)  # patches of a vision model of 224 pixels, after its CLS token
 SECOND = (", composition image", " composition")  # what name and key of a second image end with
 TEXT = "cross-attention to the text, beside which IP-Adapter has its own"
+TAGGED = "cross-attention to the text and to tagged reference tokens, beside which IP-Adapter has its own"
 UNOBSERVED = "an IP-Adapter of a kind that I2AM cannot capture: maps of it are missing"
 NO_MULTIPLE = "an IP-Adapter that does more with its attention than to weight and mask it"
 NO_IMAGE = (
-    "an IP-Adapter that has no image for this conditioning in this layer: with the 'precise' weight types it is given "
-    "to the negative conditioning instead"
+    "an IP-Adapter whose tokens are all alike for this conditioning in this layer, as where it has no image (the "
+    "'precise' weight types give it to the negative conditioning instead)"
 )
 CHANGED_VALUES = (
     "an IP-Adapter changed its values by more than a factor ({}): shares are of the values as changed, without that"
@@ -62,8 +63,9 @@ class IPAdapter(Mechanism):
             certainty="exact",
             limits="adapters that do more than weight and mask their attention are skipped; `precise` weight types "
             "give the image to the negative conditioning, which the summary says; `K+mean(V)` is captured without its"
-            " weight, which it says too; the text attention beside it is skipped; a share is of a softmax of its"
-            " own, not comparable with joint attention. Of InstantID only the contract was tried",
+            " weight, which it says too; of the text attention beside it tagged tokens alone are captured; "
+            "a share is of a softmax of its own, not comparable with joint attention. Of InstantID only the contract "
+            "was tried",
         ),
         Documented(
             users="*I2AM IPAdapter Reference* between Capture and Collect, with what goes into the IPAdapter node",
@@ -215,7 +217,9 @@ class _AlwaysSkipped(IPAdapter):
         self.reason, self.of_text = reason, of_text
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Skip:
-        return Skip(self.reason, absent=self.of_text and not tagged(chunk.conditioning))
+        if self.of_text and tagged(chunk.conditioning):
+            return Skip(TAGGED)
+        return Skip(self.reason, absent=self.of_text)
 
 
 @dataclass

@@ -10,9 +10,10 @@ from torch import Tensor
 from ....i2am_core.attribution import Layer, Reference
 from ....i2am_core.recording.recorder import Verdict
 from ....i2am_core.tokens import TokenGrid, span
-from ..callers import function_of
+from ..callers import patches_of_packs
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
-from .base import NOT_THE_FEATURE_MAP, Documented, Mechanism
+from ..token_orders.unet import why_other_tokens
+from .base import Documented, Mechanism
 
 FIRST = "picture 0 of the batch is the reference itself: its maps are empty, those of what was made start at picture 1"
 NAME = "reference"
@@ -43,13 +44,14 @@ class ReferenceOnly(Mechanism):
         return role != "attn2" and _is_changed(call)
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
-        if site.role != "attn1" or site.keys != 2 * site.queries or not _is_changed(call):
+        cells = site.queries if site.grid is None else site.grid.cells
+        if site.role != "attn1" or site.keys != 2 * cells or not _is_changed(call):
             return None
+        if site.grid is None or cells != site.queries:
+            return Skip(why_other_tokens(site, call))
         k = site.k[chunk.rows]
         if len(k) == 1:
             return Skip(ALONE if bool(_ends_with_the_first(k)) else OTHER)
-        if site.grid is None or site.grid.cells != site.queries:
-            return Skip(NOT_THE_FEATURE_MAP.format(site.queries, site.grid))
         made = torch.ones(len(k), 1)
         made[0] = 0
         reference = span(NAME, site.queries, site.grid)
@@ -60,9 +62,8 @@ class ReferenceOnly(Mechanism):
 
 def _is_changed(run: Given | ModelCall) -> bool:
     """Whether a pack changes the self-attention of a U-Net."""
-    patches = run.options.get("patches", {}).get("attn1_patch", ()) if "UNetModel" in run.family else ()
-    functions = [function_of(patch) for patch in patches]
-    return any(x.is_of_another_pack and x.pack != "comfy_extras" for x in functions)
+    patches = patches_of_packs(run.options, "attn1_patch") if "UNetModel" in run.family else []
+    return not all(patch.is_of_comfyui_node for patch in patches)
 
 
 def _ends_with_the_first(k: Tensor) -> Tensor:

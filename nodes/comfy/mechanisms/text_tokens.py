@@ -12,6 +12,7 @@ from ..tags import columns_of, tagged
 from ..token_orders import sequence_of
 from ..token_orders.wan import OTHER_ROLES, role_of, video_grid
 from .base import NOT_THE_FEATURE_MAP, Mechanism
+from .cross_attention import why_changed
 
 NAME = "text"
 NO_TEXT = "attention that holds no text"
@@ -27,7 +28,7 @@ class TextTokens(Mechanism):
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         if "UNetModel" in call.family:
-            return _in_unet(site, chunk)
+            return _in_unet(site, chunk, call)
         if "WanModel" in call.family:
             role = role_of(site, call)
             if role != "text":
@@ -43,11 +44,13 @@ class TextTokens(Mechanism):
         return sequence.located(site, (TokenGroup(NAME, text, len(text)),))
 
 
-def _in_unet(site: CallSite, chunk: Chunk) -> Located | Skip:
+def _in_unet(site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:
     if site.role == "attn1":
         return Skip(NO_TEXT, absent=True)
-    if site.role != "attn2" or site.changed:
-        return Skip("cross-attention that another pack has changed: whether it holds the text is not known")
+    if site.role != "attn2":
+        return Skip("attention that ComfyUI does not announce as attn1 or attn2: it may hold the text")
+    if site.changed:
+        return Skip(why_changed(call))
     if site.grid is None or site.grid.cells != site.queries:
         return Skip(NOT_THE_FEATURE_MAP.format(site.queries, site.grid))
     context = chunk.conditioning.get("cross_attn")
@@ -55,7 +58,7 @@ def _in_unet(site: CallSite, chunk: Chunk) -> Located | Skip:
     if tokens == 0 or site.keys % tokens:  # where it is shorter than others of the batch, ComfyUI repeats it
         return Skip(f"cross-attention over {site.keys} tokens, where the conditioning has {tokens}")
     text = torch.ones(tokens, dtype=torch.bool)
-    for group in tagged(chunk.conditioning):  # beside an adapter, the mechanism of those is not asked
+    for group in tagged(chunk.conditioning):  # of which another mechanism is asked
         text[columns_of(group)] = False
     if not text.any():
         return Skip(NO_TEXT, absent=True)

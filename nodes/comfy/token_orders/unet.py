@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from ..blocks import Block, ForeignModule, Part, inner
+from ..callers import one_of, patches_of_packs
 from ..located import CallSite, ModelCall, Skip
 from .base import Sequence, TokenOrder
 
@@ -18,7 +19,7 @@ class UNet(TokenOrder):
         if site.role != "attn1":
             return Skip("attention of a U-Net that is not its self-attention", absent=site.role == "attn2")
         if site.grid is None or not site.queries == site.keys == site.grid.cells:
-            return Skip(f"self-attention of {site.queries} to {site.keys} tokens, on a feature map of {site.grid}")
+            return Skip(why_other_tokens(site, call))
         return Sequence(site.layer, site.grid, slice(None), slice(None), slice(0, 0))
 
     def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
@@ -33,6 +34,17 @@ class UNet(TokenOrder):
                         if isinstance(blocks, torch.nn.ModuleList):  # a video's ResBlock has one of another kind
                             for index, block in enumerate(blocks):
                                 yield _block((kind, number, index), name, block)
+
+
+def why_other_tokens(site: CallSite, call: ModelCall) -> str:
+    """Why the tokens of a self-attention call are not the cells of the feature map."""
+    lengths = f"{site.queries} queries and {site.keys} keys on a feature map of {site.grid} cells"
+    changing = patches_of_packs(call.options, "attn1_patch") if site.changed else []
+    if changing:
+        return (
+            f"self-attention that {one_of(changing)} changed, to {lengths}: which of the cells these are is not known"
+        )
+    return f"self-attention of {lengths}"
 
 
 def _block(place: tuple[str, int, int], name: str, module: ForeignModule) -> Block:

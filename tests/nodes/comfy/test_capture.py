@@ -38,7 +38,7 @@ def test_a_latent_in_half_precision_is_recognised(graph):
 
 def test_never_sampled(graph):
     _, handle = graph.capture()
-    with pytest.raises(ValueError, match="no sampler has used this I2AM Capture's model"):
+    with pytest.raises(ValueError, match="no run of a sampler has come to this I2AM Capture"):
         I2AMCollect.execute(handle, graph.latent)
 
 

@@ -4,6 +4,7 @@ import pytest
 import tiny_graphs
 import torch
 from attention_packs import transformers
+from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_hypertile import HyperTile
 from ip_adapter_standin import SETTINGS, StandIn, weights
 from mechanisms import sampled, with_strength_of
@@ -314,5 +315,18 @@ def test_attention_in_tiles_is_skipped_for_its_rows():
     graph = tiny_graphs.sd15_canvas(batch=4)
     graph.model = HyperTile.execute(graph.model, 32, 1, 0, False)[0]
     _, attribution = sampled(graph)
-    assert attribution.skipped[OTHER_ROWS] > 0
+    (reason,) = (reason for reason in attribution.skipped if "rows" in reason)
+    assert "hypertile_in of comfy_extras.nodes_hypertile changed: it has " in reason
     assert not any("could not read" in reason for reason in attribution.skipped)
+
+
+def test_a_model_that_a_pack_runs_row_by_row_is_skipped_for_its_rows():
+    graph = tiny_graphs.sd15_text(batch=2, cfg=1.0)
+
+    def row_by_row(executor, x, timesteps, context, *args, **kwargs):
+        rows = zip(x.split(1), timesteps.split(1), context.split(1), strict=True)
+        return torch.cat([executor(*row, *args, **kwargs) for row in rows])
+
+    graph.model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "test", row_by_row)
+    _, attribution = sampled(graph)
+    assert set(attribution.skipped) == {OTHER_ROWS}

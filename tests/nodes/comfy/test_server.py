@@ -122,7 +122,7 @@ def test_errors_reach_the_user_as_sentences(server):
 
     graph = small()
     graph["sampler"]["inputs"]["model"] = ["loader", 0]
-    with pytest.raises(PromptFailed, match="no sampler has used this I2AM Capture's model"):
+    with pytest.raises(PromptFailed, match=r"does not come from 'I2AM_Capture' \(node capture\)"):
         server.run(graph)
 
 

@@ -62,8 +62,8 @@ REFUSED = {
         "cannot steer this run",
     ),
     "an override that mixes rows": (with_override, {}, "sage_attention of .*whose kernel mixes rows"),
-    "a cache of ComfyUI": (easy_cache, {}, "the node behind 'easycache' answers some steps from memory"),
-    "a cache by its name": (transformers.answers_from_a_cache, {}, "the node behind 'cache' answers some steps"),
+    "a cache of ComfyUI": (easy_cache, {}, "the node behind 'easycache' is a cache by its name"),
+    "a cache by its name": (transformers.answers_from_a_cache, {}, "the node behind 'cache' is a cache by its name"),
     "a cache of a pack": (remembers, {}, "the model did not run 4 of its blocks in a later step"),
     "attention of a pack": (
         lambda model: transformers.adds_to_blocks(model, [("double_block", 1)]),

@@ -1,0 +1,45 @@
+"""The workflow that is being executed, as ComfyUI hands it to a node: read to say what is wrong, and for no more."""
+
+import logging
+from typing import Any
+
+from .upstream import COLLECT, Kind, upstream_of, why_no_run
+
+log = logging.getLogger(__name__)
+
+OF_COMFYUI = ("nodes", "comfy_extras", "comfy_api_nodes")  # modules of nodes that are ComfyUI's own
+
+
+def why_no_run_here(workflow: Any, started: bool) -> str:
+    """Why a Capture, of which a run has ``started`` or none has, has no maps of the latent of the present I2AM Collect.
+
+    ``workflow`` is ComfyUI's ``DynamicPrompt``. "" where that cannot be read from it: nothing is raised.
+    """
+    try:
+        nodes = {str(number): workflow.get_node(number) for number in workflow.all_node_ids()}
+        collects = [number for number, node in nodes.items() if node["class_type"] == COLLECT]
+        present = _present_node()
+        if present not in collects:
+            (present,) = collects  # one alone, else it is not known which
+        return why_no_run(upstream_of(present, nodes, kind_of), started)
+    except Exception:  # of workflows that are out of shape, or other than today's
+        log.debug("the workflow could not be read", exc_info=True)
+        return ""
+
+
+def _present_node() -> str:
+    """The number of the node that runs; "" in versions of ComfyUI that do not say it."""
+    from comfy_execution.utils import get_executing_context  # in here, as it may change
+
+    context = get_executing_context()
+    return "" if context is None else str(context.node_id)
+
+
+def kind_of(class_type: str) -> Kind | None:
+    """A class of nodes that is installed."""
+    from nodes import NODE_CLASS_MAPPINGS  # ComfyUI's
+
+    if (node := NODE_CLASS_MAPPINGS.get(class_type)) is None:
+        return None
+    module = getattr(node, "RELATIVE_PYTHON_MODULE", "nodes")  # as ComfyUI has it in what it says of nodes
+    return Kind(list(node.RETURN_TYPES), str(module).partition(".")[0] in OF_COMFYUI)
