@@ -34,6 +34,8 @@ from .kinds import DIRECTIONS, NORMALIZATIONS, Direction, MapKind, Normalization
 from .printing import printable
 from .reading.aggregate import resize
 from .reading.effect import EffectInside, effect_inside, effect_maps, specific_effect
+from .reading.items import of_items
+from .reading.joined import join
 from .reading.levels import LEVELS, Level, Maps, maps
 from .reading.metrics import concentration, imacs, min_max, share_inside
 from .reading.specific import SpecificMap, specific
@@ -111,9 +113,11 @@ __all__ = [
     "heat",
     "imacs",
     "is_all",
+    "join",
     "load",
     "maps",
     "min_max",
+    "of_items",
     "overlay",
     "owner_names",
     "patch_grid",
