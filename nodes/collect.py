@@ -19,7 +19,11 @@ class I2AMCollect(io.ComfyNode):
             description="Takes the maps of the run that made this latent out of an I2AM Capture.",
             inputs=[
                 CaptureHandle.Input("capture", tooltip="From I2AM Capture."),
-                io.Latent.Input("samples", tooltip="The LATENT output of the sampler that used the captured model."),
+                io.Latent.Input(
+                    "samples",
+                    tooltip="The LATENT output of the sampler that used the captured model, or "
+                    "pictures taken out of its batch.",
+                ),
             ],
             outputs=[
                 AttributionHandle.Output(display_name="attribution", tooltip="Goes to I2AM Maps and I2AM IMACS."),
@@ -33,10 +37,20 @@ class I2AMCollect(io.ComfyNode):
     @checked
     def execute(cls, capture: Capture | RolledOut, samples: Latent) -> io.NodeOutput:
         attribution = capture.find(samples["samples"])
-        if not attribution.entries and not _was_measured(attribution.effects):
-            why = _no_attention(attribution, capture.settings.mechanism)
-            raise ValueError(f"{why} {_no_effect(attribution.effects)}")
+        check_captured(attribution, capture.settings.mechanism)
         return io.NodeOutput(attribution, samples, attribution.summary())
+
+
+def check_captured(attribution: Attribution, mechanism: str) -> None:
+    """Raises ValueError where there is neither a map of attention nor an effect, with the reasons."""
+    if is_empty(attribution):
+        why = _no_attention(attribution, mechanism)
+        raise ValueError(f"{why} {_no_effect(attribution.effects)}")
+
+
+def is_empty(attribution: Attribution) -> bool:
+    """Whether there is neither a map of attention nor an effect."""
+    return not attribution.entries and not _was_measured(attribution.effects)
 
 
 def _was_measured(effects: Effects | None) -> bool:
