@@ -9,7 +9,7 @@ from .checked import checked
 from .collect import check_captured, is_empty
 from .comfy.handle import MORE_MEMORY, Capture
 from .comfy.kept_run import DROPPED, Run
-from .comfy.origin import Sources, sources_of
+from .comfy.origin import Upstream, upstream_of
 from .comfy.resampler_rollout import RolledOut
 from .runs_in_words import gone, in_short, listed, numbered, places, worded
 from .schema import AttributionHandle, CaptureHandle, Schema
@@ -72,7 +72,7 @@ class I2AMCollectRuns(io.ComfyNode):
     @in_words()
     @checked
     def execute(cls, capture: Capture | RolledOut, image: Tensor, which: str, number: int) -> io.NodeOutput:
-        picture = sources_of("image")
+        picture = upstream_of("image")
         runs = _runs_of(capture, picture)
         numbers = _numbers(runs, which, number)
         chosen = {n: capture.attribution_of(runs[n]) for n in numbers}
@@ -88,7 +88,7 @@ class I2AMCollectRuns(io.ComfyNode):
         return io.NodeOutput(list(useful.values()), image, "\n".join(lines))
 
 
-def _runs_of(capture: Capture | RolledOut, picture: Sources | None) -> list[Run]:
+def _runs_of(capture: Capture | RolledOut, picture: Upstream | None) -> list[Run]:
     """The runs of the picture. Raises ValueError where there are none, saying what there is."""
     runs = capture.runs_of(picture)
     if runs:
@@ -102,8 +102,8 @@ def _runs_of(capture: Capture | RolledOut, picture: Sources | None) -> list[Run]
 def _numbers(runs: Sequence[Run], which: str, number: int) -> list[int]:
     """The chosen runs. Raises ValueError where there is none of this number, or where none has maps."""
     if which == "all":
-        if kept := [n for n, run in enumerate(runs) if run.attribution is not None]:
-            return kept
+        if with_maps := [n for n, run in enumerate(runs) if run.attribution is not None]:
+            return with_maps
         raise ValueError(f"the maps of all {len(runs)} run(s) of this picture are gone: {in_short(gone(runs))}.")
     at = len(runs) - 1 if which == "last" else number + (len(runs) if number < 0 else 0)
     if not 0 <= at < len(runs):
@@ -113,7 +113,7 @@ def _numbers(runs: Sequence[Run], which: str, number: int) -> list[int]:
         )
     if runs[at].attribution is None:
         advice = f": {MORE_MEMORY}" if runs[at].why == DROPPED else ""
-        kept = [line for line, run in zip(numbered(runs), runs, strict=True) if run.attribution is not None]
-        others = f" Kept are: {in_short(kept)}." if kept else ""
+        with_maps = [line for line, run in zip(numbered(runs), runs, strict=True) if run.attribution is not None]
+        others = f" Kept are: {in_short(with_maps)}." if with_maps else ""
         raise ValueError(f"the maps of run {at} {runs[at].why}{advice}.{others}")
     return [at]

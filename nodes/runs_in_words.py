@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .comfy.kept_run import Run
-from .comfy.origin import Sources
+from .comfy.origin import Upstream
 
 MOST_LISTED = 40  # runs in a sentence
 UNKNOWN = "which of the runs made this picture is not known here: these are all that I2AM Capture has kept"
@@ -21,7 +21,7 @@ ALIKE = (
 OTHER_SHAPE = "its latent has not the shape of the picture: it is of a part of it, or the picture was cut afterwards"
 
 
-def listed(runs: Sequence[Run], picture: Sources | None) -> list[str]:
+def listed(runs: Sequence[Run], picture: Upstream | None) -> list[str]:
     """All runs of the picture, a line each."""
     known = picture is not None and any(run.origin is not None for run in runs)
     queue = "" if picture is None else picture.queue

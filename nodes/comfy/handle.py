@@ -16,7 +16,7 @@ from ...i2am_core.reading.items import of_items
 from ...i2am_core.selection import numbers_text
 from .kept_run import DROPPED, FAILED, FORGOTTEN, Run, digests_of, items_of
 from .located import Regions
-from .origin import GraphNode, Sources, origin
+from .origin import GraphNode, Upstream, origin
 from .tags import fingerprint
 
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
@@ -124,7 +124,7 @@ class Capture:
             raise ValueError(f"the maps of a run could not be finished ({self.failure}); the log says more.")
         raise ValueError(NOT_MADE.format(len(runs)))
 
-    def runs_of(self, picture: Sources | None) -> list[Run]:
+    def runs_of(self, picture: Upstream | None) -> list[Run]:
         """The runs that made a picture, in order, those without maps among them; of all runs where None is known of it.
 
         Of each node that the picture comes from, the runs are those of the last queue in which it had what it has now:

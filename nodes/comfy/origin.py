@@ -40,7 +40,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Sources:
+class Upstream:
     """The nodes that an input of the node at work comes from, all of them up to the loaders; and the queue."""
 
     queue: str
@@ -56,7 +56,7 @@ def origin() -> Origin | None:
     return Origin(queue, _Given(graph).node(graph.get_real_node_id(node)), item)
 
 
-def sources_of(name: str) -> Sources | None:
+def upstream_of(name: str) -> Upstream | None:
     """Of the input ``name`` of the node at work; None where that cannot be known."""
     at_work = _at_work()
     if at_work is None:
@@ -66,7 +66,7 @@ def sources_of(name: str) -> Sources | None:
     if not is_link(link):
         return None
     given = _Given(graph)
-    return Sources(queue, frozenset(given.node(id_) for id_ in _before(graph, link[0])))
+    return Upstream(queue, frozenset(given.node(id_) for id_ in _before(graph, link[0])))
 
 
 def _at_work() -> tuple[str, str, int, DynamicPrompt] | None:

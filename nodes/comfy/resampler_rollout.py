@@ -10,7 +10,7 @@ from ...i2am_core.attribution import Attribution
 from ...i2am_core.recording.recorder import PAIR_SHARE
 from .handle import Capture, Settings
 from .kept_run import Run
-from .origin import Sources
+from .origin import Upstream
 
 TOLERANCE = 0.1  # of their length, by which the tokens of one image may differ: half precision, another order of sums
 
@@ -44,7 +44,7 @@ class RolledOut:
         """How many runs were started."""
         return self.capture.started
 
-    def runs_of(self, picture: Sources | None) -> list[Run]:
+    def runs_of(self, picture: Upstream | None) -> list[Run]:
         """The runs that made a picture: see ``Capture``."""
         return self.capture.runs_of(picture)
 

@@ -45,8 +45,8 @@ def graph(way="once", kind="Detailer", which="all", number=0, budget_mb=512, see
 
 def collected(executor, demo):
     """The attributions, and the summary."""
-    kept = executor.queue(demo, "attributions", "summary")
-    return kept["attributions"], kept.get("summary", [""])[0]
+    values = executor.queue(demo, "attributions", "summary")
+    return values["attributions"], values.get("summary", [""])[0]
 
 
 def lines_of(summary):
