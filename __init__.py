@@ -10,10 +10,12 @@ class I2AMExtension(ComfyExtension):
         from .demo.nodes import DEMO_NODES
         from .nodes.capture import I2AMCapture
         from .nodes.collect import I2AMCollect
+        from .nodes.collect_runs import I2AMCollectRuns
         from .nodes.counterfactual import I2AMCounterfactual
         from .nodes.effect import I2AMEffect
         from .nodes.imacs import I2AMIMACS
         from .nodes.ip_adapter_reference import I2AMIPAdapterReference
+        from .nodes.join_runs import I2AMJoinRuns
         from .nodes.maps import I2AMMaps
         from .nodes.save_load import I2AMLoad, I2AMSave
         from .nodes.specific_reference import I2AMSpecificReference
@@ -22,11 +24,12 @@ class I2AMExtension(ComfyExtension):
         from .nodes.viewer import I2AMViewer
 
         capture: list[type[io.ComfyNode]] = [I2AMCapture, I2AMTagReference, I2AMIPAdapterReference, I2AMCollect]
+        runs: list[type[io.ComfyNode]] = [I2AMCollectRuns, I2AMJoinRuns]
         look: list[type[io.ComfyNode]] = [I2AMViewer, I2AMMaps, I2AMSpecificReference, I2AMIMACS]
         measure: list[type[io.ComfyNode]] = [I2AMEffect, I2AMCounterfactual]
         change: list[type[io.ComfyNode]] = [I2AMSteer]
         files: list[type[io.ComfyNode]] = [I2AMSave, I2AMLoad]
-        return [*capture, *look, *measure, *change, *files, *DEMO_NODES]
+        return [*capture, *runs, *look, *measure, *change, *files, *DEMO_NODES]
 
 
 async def comfy_entrypoint() -> I2AMExtension:

@@ -35,6 +35,8 @@ from .kinds import DIRECTIONS, NORMALIZATIONS, Direction, MapKind, Normalization
 from .printing import printable
 from .reading.aggregate import resize
 from .reading.effect import EffectInside, effect_inside, effect_maps, specific_effect
+from .reading.items import of_items
+from .reading.joined import join
 from .reading.levels import LEVELS, Level, Maps, maps
 from .reading.metrics import check_sides, concentration, imacs, is_flat, min_max, share_inside
 from .reading.specific import SpecificMap, specific
@@ -120,10 +122,12 @@ __all__ = [
     "is_all",
     "is_flat",
     "is_soft",
+    "join",
     "level_of",
     "load",
     "maps",
     "min_max",
+    "of_items",
     "overlay",
     "owner_names",
     "patch_grid",

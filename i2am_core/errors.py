@@ -352,6 +352,27 @@ class EffectTooSmall(AttributionError):
 
 
 @dataclass(eq=False)
+class NotOneRun(AttributionError):
+    """Two runs that cannot be joined: in this ``problem`` the ``second`` does not go on where the ``first`` ended.
+
+    For 'sigmas' they are where the first ended and the second began.
+    """
+
+    problem: Literal["sigmas", "items", "grid", "branch"]
+    first: Any
+    second: Any
+
+    def __str__(self) -> str:
+        got = {
+            "sigmas": f"one ended at sigma {self.first}, and the other began at {self.second}",
+            "items": f"one made {self.first} picture(s), and the other {self.second}",
+            "grid": f"one was on a latent grid of {self.first}, and the other on {self.second}",
+            "branch": f"one captured the {self.first} conditioning, and the other the {self.second} one",
+        }[self.problem]
+        return f"these are not two parts of one run: {got}. Join runs of which one goes on where the other ended."
+
+
+@dataclass(eq=False)
 class BadAttention(AttributionError):
     """Queries, keys or groups of tokens that cannot be attributed; ``got`` is the shape or count in question."""
 

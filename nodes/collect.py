@@ -25,7 +25,11 @@ class I2AMCollect(io.ComfyNode):
             description="Takes the maps of the run that made this latent out of an I2AM Capture.",
             inputs=[
                 CaptureHandle.Input("capture", tooltip="From I2AM Capture."),
-                io.Latent.Input("samples", tooltip="The LATENT output of the sampler that used the captured model."),
+                io.Latent.Input(
+                    "samples",
+                    tooltip="The LATENT output of the sampler that used the captured model, or "
+                    "pictures taken out of its batch.",
+                ),
             ],
             outputs=[
                 AttributionHandle.Output(display_name="attribution", tooltip="Goes to I2AM Maps and I2AM IMACS."),
@@ -44,11 +48,21 @@ class I2AMCollect(io.ComfyNode):
         except NoRun as error:  # ComfyUI puts the name of an error's type above its sentence
             workflow = getattr(cls.hidden, "dynprompt", None)
             raise ValueError(why_no_run_here(workflow, error.started) or str(error)) from None
-        if not attribution.entries and not _was_measured(attribution.effects):
-            why = _no_attention(attribution, capture.settings.mechanism)
-            said = attribution.effects is None and "I2AM Effect" in why
-            raise ValueError(why if said else f"{why} {_no_effect(attribution.effects)}")
+        check_captured(attribution, capture.settings.mechanism)
         return io.NodeOutput(attribution, samples, attribution.summary())
+
+
+def check_captured(attribution: Attribution, mechanism: str) -> None:
+    """Raises ValueError where there is neither a map of attention nor an effect, with the reasons."""
+    if is_empty(attribution):
+        why = _no_attention(attribution, mechanism)
+        said = attribution.effects is None and "I2AM Effect" in why
+        raise ValueError(why if said else f"{why} {_no_effect(attribution.effects)}")
+
+
+def is_empty(attribution: Attribution) -> bool:
+    """Whether there is neither a map of attention nor an effect."""
+    return not attribution.entries and not _was_measured(attribution.effects)
 
 
 def _was_measured(effects: Effects | None) -> bool:

@@ -157,6 +157,22 @@ def _not_measured(error: errors.NotMeasured) -> str:
     return f"I2AM Effect did not measure the effect of {error.name}{way}{why}, but {there_is}: {advice}."
 
 
+def _not_one_run(error: errors.NotOneRun) -> str:
+    got = {
+        "sigmas": f"one ended at sigma {error.first}, and the other began at {error.second}",
+        "items": f"one made {error.first} picture(s), and the other {error.second}",
+        "grid": f"one was on a latent of {error.first}, and the other on {error.second}",
+        "branch": f"one captured the {error.first} conditioning, and the other the {error.second} one",
+    }[error.problem]
+    advice = {
+        "sigmas": "in two KSampler (Advanced), end_at_step of the first must be start_at_step of the second, with the "
+        "same steps and scheduler; the first has return_with_leftover_noise on 'enable', the second add_noise on "
+        "'disable'",
+        "branch": "set branch of both I2AM Captures to the same, and sample again",
+    }.get(error.problem, "connect the latent of the first sampler to the second as it is")
+    return f"these two runs are not two parts of one: {got}. To join them, {advice}."
+
+
 def _no_regions(error: errors.NoRegions) -> str:
     if not isinstance(error.owner, int):
         return (
@@ -204,6 +220,7 @@ WORDS: dict[type[errors.AttributionError], Callable[[Any], str]] = {
         f"{', '.join(map(str, error.measured))}: set steps to some of these, or to 'all'."
     ),
     errors.NoRegions: _no_regions,
+    errors.NotOneRun: _not_one_run,
     errors.NoEffectLevel: _effect_level,
     errors.EffectTooSmall: lambda error: (
         f"the effect of {error.name} is too small for a map: {error.strength:.2g} latent units, and the noise floor is "

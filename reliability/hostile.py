@@ -138,6 +138,8 @@ def working_graph() -> Graph:
     graph["viewer"] = node("I2AM_Viewer", mask=["scene", 1], **pictures)
     graph["save"] = node("I2AM_Save", filename_prefix="i2am/hostile", **pictures)
     graph["load"] = node("I2AM_Load", file="output/i2am/hostile_00001_.i2am.safetensors")
+    graph["runs"] = node("I2AM_CollectRuns", capture=["capture", 1], image=["decode", 0], which="by number", number=0)
+    graph |= joined_halves(graph["sampler"]["inputs"])
     graph["text"] = node("Hostile_Object", name="text")
     graph["tokens"] = node("Hostile_Object", name="text and tokens")
     graph["adapter"] = node("Hostile_Object", name="adapter")
@@ -156,6 +158,22 @@ def working_graph() -> Graph:
     )  # fmt: skip
     del graph["steer"]["inputs"]["item"]
     graph["capture"]["inputs"]["model"] = ["steer", 0]
+    return graph
+
+
+def joined_halves(inputs: Mapping[str, Any]) -> Graph:
+    """Two samplers, the second of which goes on where the first ends, and their runs as one."""
+    shared = {name: x for name, x in inputs.items() if name not in ("seed", "denoise", "steps")}
+    graph, latent = {}, inputs["latent_image"]
+    for number, ends in enumerate(((0, 1), (1, 2))):
+        graph[f"half {number}"] = node(
+            "KSamplerAdvanced", **shared | {"latent_image": latent}, noise_seed=1, steps=2, start_at_step=ends[0],
+            end_at_step=ends[1], add_noise=("enable", "disable")[number],
+            return_with_leftover_noise=("enable", "disable")[number],
+        )  # fmt: skip
+        latent = [f"half {number}", 0]
+        graph[f"of half {number}"] = node("I2AM_Collect", capture=["capture", 1], samples=latent)
+    graph["join"] = node("I2AM_JoinRuns", attribution_1=["of half 0", 0], attribution_2=["of half 1", 0])
     return graph
 
 

@@ -60,7 +60,7 @@ class CaptureWatch(Watch):
         return Captured(self.capture, sampling)
 
     def fail(self, reason: str) -> None:
-        self.capture.failure = reason
+        self.capture.fail(reason)
 
 
 class Captured(Part):

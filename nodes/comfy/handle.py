@@ -1,26 +1,32 @@
-"""The live handle between I2AM Capture and I2AM Collect: which sampling run made which latent."""
+"""The live handle between I2AM Capture and what collects from it: which run made which latent, and which picture."""
 
 import dataclasses
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...i2am_core.attribution import Attribution
+from ...i2am_core.printing import printable
+from ...i2am_core.reading.items import of_items
+from ...i2am_core.selection import numbers_text
+from .kept_run import DROPPED, FAILED, FORGOTTEN, Run, digests_of, items_of
 from .located import Regions
+from .origin import GraphNode, Upstream, origin
 from .tags import fingerprint
 
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
 BRANCHES = ("positive", "negative")  # names of conditionings in ComfyUI's guiders
-REMEMBERED = 256  # dropped runs, of which is known that they were: only their latents' hashes are kept
+REMEMBERED = 256  # runs without maps, of which is known that they were: only their latents' hashes are kept
 SEVERAL = (
     "these are several latents in one, as of a video with sound, and a run on several latents at once cannot be "
     "captured: sample them one by one."
 )
+MORE_MEMORY = "give each sampler a Capture of its own, or raise budget_mb, and sample again"
 NO_RUN_YET = (
     "no run of a sampler has come to this I2AM Capture. Connect its MODEL output to the sampler whose LATENT goes into "
     "I2AM Collect. Where it is connected, it may be that the sampler has nothing to sample (denoise 0, or a start that "
@@ -30,10 +36,13 @@ NO_RUN_YET = (
 )
 NOT_OF_THESE = (
     "none of the {} finished run(s) that this I2AM Capture has kept made this latent. It may be that it was changed "
-    "after sampling (connect the LATENT output of the sampler itself), that its sampler uses another model or has "
+    "after sampling (connect the LATENT output of the sampler itself, or where there is none, as of detailers and "
+    "upscalers, their IMAGE to I2AM Collect Runs), that its sampler uses another model or has "
     "nothing to sample (denoise 0, or a start that is not before the end), that many runs came after it (sample "
     "again), or that it was loaded, or made in another ComfyUI session: such a latent has no maps here."
 )
+REASON = 300  # letters of why a run could not be finished
+LISTED = 80  # letters of the pictures that a batch has
 TENSOR_BYTES = 1024  # that a tensor takes beside its values, in Python's objects
 
 
@@ -66,10 +75,11 @@ class Capture:
 
     settings: Settings
     started: int = 0
-    failure: str = ""  # why the last run has no maps
-    _runs: list[tuple[frozenset[str], Attribution]] = field(default_factory=list)
-    _dropped: deque[frozenset[str]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    failure: str = ""  # why the last run that could not be finished has no maps
+    _runs: list[Run] = field(default_factory=list)  # that have maps
+    _dropped: deque[Run] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # and those that have none any more
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _last: int = 0  # number of the newest run
 
     def __deepcopy__(self, memo: dict) -> "Capture":
         return self
@@ -77,46 +87,121 @@ class Capture:
     @property
     def nbytes(self) -> int:
         """Bytes of all runs that are kept; what several share counts once."""
-        return _bytes_of(attribution for _, attribution in self._runs)
+        return _bytes_of(run.attribution for run in self._runs if run.attribution is not None)
 
     def keep(self, attribution: Attribution, latents: Sequence[Tensor]) -> None:
         """Remember that this run made these latents: its output, and the last denoised one."""
-        digests = frozenset(digest for latent in latents for digest in _digests(latent))
+        digests = frozenset(digest for latent in latents for digest in digests_of(latent))
+        run = Run(origin(), digests, items_of(latents), attribution)
         with self._lock:
-            self._runs = [run for run in self._runs if not run[0] & digests]
-            self._runs.append((digests, attribution))
+            self._number(run)
+            self._runs = [other for other in self._runs if not run.replaces(other)]
+            self._runs.append(run)
             self.failure = ""
             while len(self._runs) > 1 and self.nbytes > self.settings.budget_bytes:
-                self._dropped.append(self._runs.pop(0)[0])
+                self._dropped.append(self._runs.pop(0).without_maps(DROPPED))
+
+    def fail(self, reason: str) -> None:
+        """Remember that a run could not be watched or finished."""
+        with self._lock:
+            self.failure = reason
+            run = Run(origin(), why=FAILED.format(printable(reason, REASON)))
+            self._number(run)
+            self._dropped.append(run)
 
     def find(self, samples: Tensor) -> Attribution:
-        """The run that made a latent. Raises ValueError where there is none, saying what to do.
+        """The run that made a latent, or of some items of its batch what they are in it.
 
-        NoRun, which is one, where nothing is known of the latent.
+        Raises ValueError where there is none, saying what to do: NoRun, which is one, where nothing is known of
+        the latent.
         """
         if not isinstance(samples, Tensor):
             raise ValueError(SEVERAL)
         digest = fingerprint(samples)
+        each = [fingerprint(item[None]) for item in samples] if samples.ndim > 0 else []
         with self._lock:
-            for digests, attribution in reversed(self._runs):
-                if digest in digests:
-                    return attribution
-            if any(digest in digests for digests in self._dropped):
-                raise ValueError(
-                    "the maps of this latent were dropped to stay within budget_mb, because later runs of the same "
-                    "I2AM Capture needed the memory: give each sampler a Capture of its own, or raise budget_mb."
-                )
-            finished = len(self._runs)
+            runs, dropped = list(reversed(self._runs)), list(self._dropped)
+        for run in runs:
+            if digest in run.digests and run.attribution is not None:
+                return run.attribution
+        for run in runs:
+            if each and all(one in run.items for one in each) and run.attribution is not None:
+                return _of_batch(run.attribution, [run.items[one] for one in each])
+        if any(digest in run.digests or (each and all(one in run.items for one in each)) for run in dropped):
+            raise ValueError(f"the maps of this latent {DROPPED}: {MORE_MEMORY}.")
         if not self.started and not self.failure:
             raise NoRun(NO_RUN_YET, started=False)
         if self.failure:
             raise ValueError(f"the last run of this I2AM Capture has no maps: {self.failure}.")
-        raise NoRun(NOT_OF_THESE.format(finished), started=True)
+        raise NoRun(NOT_OF_THESE.format(len(runs)), started=True)
+
+    def runs_of(self, picture: Upstream | None) -> list[Run]:
+        """The runs that made a picture, in order, those without maps among them; of all runs where None is known of it.
+
+        Of each node that the picture comes from, the runs are those of the last queue in which it had what it has now:
+        what ComfyUI has cached of a node was made then. Runs of which no node is known count where there are no others.
+        """
+        with self._lock:
+            runs = sorted((*self._dropped, *self._runs), key=lambda run: run.number)
+        if picture is None:
+            return _whole(runs)
+        made = {run.number: run for node in picture.nodes for run in _last_of(runs, node)}
+        by_number = [made[number] for number in sorted(made)]
+        return _whole(by_number or [run for run in runs if run.origin is None])
+
+    def all_runs(self) -> list[Run]:
+        """All runs that have maps, in order."""
+        with self._lock:
+            return list(self._runs)
+
+    def attribution_of(self, run: Run) -> Attribution:
+        """The maps of one of these runs. Raises ValueError with the reason where it has none any more."""
+        if run.attribution is None:
+            raise ValueError(f"the maps of this run {run.why}.")
+        return run.attribution
+
+    def _number(self, run: Run) -> None:
+        """Number a new run, among all of this capture, and among those of its node in this queue."""
+        self._last += 1
+        run.number = self._last
+        same = [x for x in (*self._dropped, *self._runs) if x.node_in_queue == run.node_in_queue]
+        run.position = 1 + max((x.position for x in same), default=-1)
 
 
-def _digests(output: Tensor) -> frozenset[str]:
-    """Fingerprints of the latent as it is, and as it is after ComfyUI has stored it in half precision."""
-    return frozenset(fingerprint(output.to(dtype)) for dtype in (torch.float32, torch.float16, torch.bfloat16))
+def _last_of(runs: Sequence[Run], node: GraphNode) -> list[Run]:
+    """Those of the last time when a node made runs of what the node has now.
+
+    ComfyUI takes what it has cached of another node if that was given the same, so the node's own runs come first.
+    """
+    alike = [run for run in runs if run.origin is not None and run.origin.node.given == node.given]
+    own = [run for run in alike if run.origin is not None and run.origin.node.id == node.id] or alike
+    return [run for run in own if run.node_in_queue == own[-1].node_in_queue]
+
+
+def _whole(runs: Sequence[Run]) -> list[Run]:
+    """The runs of each node in its place, with those between them of which nothing is known any more."""
+    groups: dict[Any, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.node_in_queue, []).append(run)
+    whole = []
+    for key, group in groups.items():
+        if key is None:
+            whole += group
+            continue
+        by_position = {run.position: run for run in group}
+        gone = Run(group[0].origin, why=FORGOTTEN)
+        whole += [by_position.get(n, gone) for n in range(group[-1].position + 1)]
+    return whole
+
+
+def _of_batch(attribution: Attribution, items: Sequence[int]) -> Attribution:
+    """Some items of a run's batch, with a note that says which."""
+    ascending = all(one < other for one, other in pairwise(items))
+    listed = numbers_text(items) if ascending else ", ".join(map(str, items))
+    pictures = "picture" if len(items) == 1 else "pictures"
+    which = f"{pictures} {printable(listed, LISTED)} of a batch of {attribution.items} (the first is 0)"
+    some = of_items(attribution, items)
+    return dataclasses.replace(some, notes=(which, *some.notes))
 
 
 def _bytes_of(attributions: Iterable[Attribution]) -> int:

@@ -9,6 +9,8 @@ from ...i2am_core.attention.rollout import spread
 from ...i2am_core.attribution import Attribution
 from ...i2am_core.recording.recorder import PAIR_SHARE
 from .handle import Capture, Settings
+from .kept_run import Run
+from .origin import Upstream
 
 TOLERANCE = 0.1  # of their length, by which the tokens of one image may differ: half precision, another order of sums
 
@@ -35,7 +37,26 @@ class RolledOut:
 
     def find(self, samples: Tensor) -> Attribution:
         """The run that made a latent. Raises ValueError where an image was no reference of it."""
-        attribution = self.capture.find(samples)
+        return self._rolled_out(self.capture.find(samples))
+
+    @property
+    def started(self) -> int:
+        """How many runs were started."""
+        return self.capture.started
+
+    def runs_of(self, picture: Upstream | None) -> list[Run]:
+        """The runs that made a picture: see ``Capture``."""
+        return self.capture.runs_of(picture)
+
+    def all_runs(self) -> list[Run]:
+        """All runs that have maps, in order."""
+        return self.capture.all_runs()
+
+    def attribution_of(self, run: Run) -> Attribution:
+        """The maps of one of these runs. Raises ValueError where there are none, or an image was no reference of it."""
+        return self._rolled_out(self.capture.attribution_of(run))
+
+    def _rolled_out(self, attribution: Attribution) -> Attribution:
         if not attribution.entries:
             return attribution
         near = [_differences(attribution, image) for image in self.images]

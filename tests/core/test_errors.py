@@ -47,6 +47,8 @@ EXAMPLES = [
     errors.NoEffectLevel("head"),
     errors.NoEffectLevel("time", regions=True),
     errors.EffectTooSmall(0, "reference 0 ('face')", 0.002, 0.001),
+    errors.NotOneRun("sigmas", "0", "14.6"),
+    *(errors.NotOneRun(what, "1", "2") for what in ("items", "grid", "branch")),
     errors.BadAttention("queries or keys hold values that are not numbers.", (2, 3)),
     *(errors.BadFile("a.safetensors", p, "why") for p in ("missing", "no file", "unreadable", "too large", "damaged")),
     *(errors.BadFile("a.safetensors", p, "why") for p in ("foreign", "newer", "invalid", "not saved")),

@@ -47,6 +47,10 @@ CASES = [
     (errors.NoEffectLevel("head"), "set heads and layers to 'all', and level to 'unified', 'time', 'reference' or 'fr"),
     (errors.NoEffectLevel("time", regions=True), "set level to 'unified'"),
     (errors.EffectTooSmall(0, "A", 0.002, 0.001), "0.002 latent units, and the noise floor is 0.001"),
+    (errors.NotOneRun("sigmas", "0", "14.6"), "end_at_step of the first must be start_at_step of the second"),
+    (errors.NotOneRun("items", 1, 2), "one made 1 picture(s), and the other 2. To join them, connect the latent"),
+    (errors.NotOneRun("grid", "4x4", "8x8"), "on a latent of 4x4, and the other on 8x8. To join them, connect"),
+    (errors.NotOneRun("branch", "positive", "negative"), "set branch of both I2AM Captures to the same"),
     (errors.UnknownItem(3, 2), "item 3 does not exist: this run made 2 picture(s)"),
 ]
 
