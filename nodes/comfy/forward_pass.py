@@ -49,6 +49,12 @@ class ForwardPass:
         self.layers_run: set[str] = set()  # those whose blocks ran, or what a pack has put in their place
         self._keys: list[tuple[Tensor, str]] = []  # tensors that are keys, and the role of the part they are for
         self._announced = NOT_ANNOUNCED
+        self._observed_any = False  # whether any attention call was
+
+    @property
+    def was_computed(self) -> bool:
+        """Whether any block ran, or any attention call was observed: else a node answered the call from memory."""
+        return bool(self.layers_run) or self._observed_any
 
     @property
     def block_run(self) -> BlockRun | None:
@@ -110,6 +116,7 @@ class ForwardPass:
 
         ``by_model``: a mechanism knows already that no pack's function makes it.
         """
+        self._observed_any = True
         block_run = self.block_run
         caller = None if by_model else self._caller(block_run)
         if block_run is None:
@@ -119,6 +126,10 @@ class ForwardPass:
         repeated = () if block_run.layer else block_run.block.names
         changed = block_run.changed and role == block_run.announced
         return CallOrigin(block_run.layer, role, changed, caller, repeated)
+
+    def layer(self, options: Mapping[str, Any]) -> str:
+        """The layer that runs; "" where that is not known. Nothing is taken note of."""
+        return self._named_layer(options) if self.block_run is None else self.block_run.layer
 
     def is_first_to_read(self, chunk: Chunk, located: Iterable[Located]) -> bool:
         """Take note of what a call reads, and say whether it is the first to do so: a pack may run a block twice."""
