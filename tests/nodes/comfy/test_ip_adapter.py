@@ -73,14 +73,14 @@ def test_each_conditioning_in_a_call_of_its_own(pack, monkeypatch):
     [
         ("ease in", lambda number, block: 0.05 + 0.95 * (1 - number / 16)),
         ("weak input", lambda number, block: 0.2 if block == "input" else 1.0),
-        ("style transfer", lambda number, block: 1.0 if number == 0 else None),
+        ("style transfer", lambda number, block: 1.0 if number == 0 else 0.0),
     ],
 )
 def test_weights_that_differ_between_layers(pack, kind, weight):
     graph, watched, handle = graph_with(pack, settings={"weight_type": kind})
     attribution = capture(graph, watched, handle)
     layers = [(0, "input"), (6, "output")]
-    expected = [weight(*layer) for layer in layers if weight(*layer) is not None]
+    expected = [weight(*layer) for layer in layers]
     assert len(attribution.layers) == len(expected)
     for number, factor_ in enumerate(expected):
         share = attribution.layer_maps(0, number).maps["r2g_share"]
