@@ -120,13 +120,19 @@ def remembering(model: ModelPatcher, place: str) -> ModelPatcher:
 class BlockCacheStandIn:
     """As FBCache for Flux does it: the first block runs, and the others are answered from memory in most steps."""
 
-    def __init__(self, denoiser, every=2):
-        self.denoiser, self.every = denoiser, every
+    @staticmethod
+    def on(model, key, every=2):
+        """A clone of the model with it, in a wrapper of this key around the denoiser."""
+        denoiser = model.model.diffusion_model
+        cached = _CachedBlocks(list(denoiser.double_blocks), every)
 
-    def patched(self):
-        blocks = list(self.denoiser.double_blocks)
-        cached = _CachedBlocks(blocks, self.every)
-        return patch.dict(self.denoiser._modules, {"double_blocks": torch.nn.ModuleList([cached])})
+        def wrapper(executor, *args, **kwargs):
+            with patch.dict(denoiser._modules, {"double_blocks": torch.nn.ModuleList([cached])}):
+                return executor(*args, **kwargs)
+
+        model = model.clone()
+        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, key, wrapper)
+        return model
 
 
 class _CachedBlocks(torch.nn.Module):

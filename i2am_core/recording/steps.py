@@ -1,5 +1,6 @@
 """What became of each step of a run: the model computed it, a node answered it from memory, or it was not asked."""
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
@@ -84,7 +85,8 @@ class Steps:
             if layer and computed - steps:
                 by_steps[tuple(sorted(steps))].append(layer)
         notes = []
-        for steps, layers in by_steps.items():
+        for steps, unsorted in by_steps.items():
+            layers = sorted(unsorted, key=_natural)
             named = (
                 layers
                 if len(layers) <= MOST_NAMES
@@ -96,3 +98,8 @@ class Steps:
                 "maps are means over these"
             )
         return notes
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """By which names of layers come in the order of their numbers."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]

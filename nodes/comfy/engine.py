@@ -334,7 +334,7 @@ def _site(origin: CallOrigin, call: AttentionCall, options: Mapping[str, Any]) -
     """Where in the model the call is made."""
     grid = TokenGrid(*options["activations_shape"][2:]) if "activations_shape" in options else None
     heads, queries, keys = call.q.shape[1], call.q.shape[2], call.k.shape[2]
-    return CallSite(origin.layer, origin.role, queries, keys, heads, grid, call.k, origin.changed)
+    return CallSite(origin.layer, origin.role, queries, keys, heads, grid, call.k, origin.changed, origin.values)
 
 
 def _listed(names: list[str], most: int = 8) -> str:

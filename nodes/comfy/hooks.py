@@ -164,8 +164,8 @@ def _model_call(engine: Engine, calls: ModelCalls) -> Callable:
 def _watch_announcements(engine: Engine, patches: dict[str, list]) -> None:
     """Tell the forward pass which attention comes; all tensors pass unchanged.
 
-    Of attn2 there is a patch before those of other packs, and one behind them: where context or value are other ones
-    behind, a pack has changed what is attended to.
+    Of attn2 there is a patch before those of other packs, and one behind them: where the context is another one behind,
+    a pack has changed what is attended to; where only the value is, what attention gives of it.
     """
 
     def before_self_attention(n: Tensor, context: Any, value: Any, options: Mapping[str, Any]) -> AttentionInputs:
@@ -183,9 +183,11 @@ def _watch_announcements(engine: Engine, patches: dict[str, list]) -> None:
 
     def last_before_cross_attention(n: Tensor, context: Any, value: Any, options: Mapping[str, Any]) -> AttentionInputs:
         if (forward := engine.forward) is not None:
-            before = forward.unpatched_context
+            before, values = forward.unpatched_context, None
+            if value is not before[1] and isinstance(before[1], Tensor) and isinstance(value, Tensor):
+                values = before[1], value
             with engine.following():
-                forward.announce("attn2", options, context is not before[0] or value is not before[1])
+                forward.announce("attn2", options, context is not before[0], values)
         return n, context, value
 
     patches["attn1_patch"] = [*patches.get("attn1_patch", ()), eager(before_self_attention)]

@@ -89,6 +89,7 @@ class CallSite:
     grid: TokenGrid | None  # of the feature map whose cells are the queries, where the model says it
     k: Tensor  # [rows, heads, keys, D], for what lengths alone cannot prove
     changed: bool = False  # whether a pack has changed what a U-Net's attn2 attends to
+    values: tuple[Tensor, Tensor] | None = None  # what its values are made from, where a pack has changed these alone
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from ....i2am_core.tokens import TokenGrid, TokenGroup
 from ..attention_call import Arguments, AttentionCall
 from ..handle import Settings
 from ..located import Chunk, Located, ModelCall, Off, Skip
+from ..values import notes_on
 from .base import Consumer, LocatedIn
 
 NEAREST = "the area of a conditioning does not start on a cell of every layer: there, maps are put on the nearest cell"
@@ -64,9 +65,13 @@ class Record(Consumer):
         return call.with_kernel(InterceptedKernel(arguments.kernel))
 
     def after(self, call: AttentionCall, located: Sequence[LocatedIn], output: Tensor) -> None:
-        logsumexp = self._intercepted(call)
+        logsumexp, values = self._intercepted(call), self._changed_values(call)
         for one in located:
             matches = list(one.by_mechanism.values())
+            if values is not None:
+                references = [group for match in matches for group in match.references]
+                rows = (x[one.chunk.rows].flatten(0, 1) for x in values)
+                self.note(*notes_on(*rows, references))
             row_sums = ""
             for match in matches:
                 row_sums = self._record(call, one.chunk, match, logsumexp)
@@ -143,6 +148,14 @@ class Record(Consumer):
         if call.steering is not None:
             return _steered_total(call, call.steering, kernel.interceptor, kernel.calls_made)
         return kernel.interceptor.total(call.q, call.k, call.scale, call.bias)
+
+    def _changed_values(self, call: AttentionCall) -> tuple[Tensor, Tensor] | None:
+        """The values of the call, and those that its kernel read, where another pack's override may have changed them."""
+        kernel = call.arguments.kernel
+        if call.arguments.override is None or call.steering is not None or not isinstance(kernel, InterceptedKernel):
+            return None
+        changed = None if kernel.interceptor is None else kernel.interceptor.changed_values(call.v)
+        return None if changed is None else (call.v, changed)
 
     def _record(self, call: AttentionCall, chunk: Chunk, located: Located, logsumexp: Tensor | None) -> str:
         """Record what one mechanism located in a chunk. Returns what computed the row log-sum-exp, in words."""

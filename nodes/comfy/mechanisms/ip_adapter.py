@@ -35,6 +35,7 @@ from ..pending_call import Attend, PendingCall, chained
 from ..proxy import Proxy
 from ..steered_kernel import kernel_of
 from ..tags import tagged
+from ..values import factor
 from .base import NOT_THE_FEATURE_MAP, Documented, Mechanism
 
 NAMES = {"ipadapter_attention": "IP-Adapter", "instantid_attention": "InstantID", "pulid_attention": "PuLID"}
@@ -391,20 +392,6 @@ class _Adapter(IPAdapter):
 def _is_negative(chunk: Chunk, options: Mapping[str, Any]) -> bool:
     """Whether the pack gives the rows its negative image: it chooses by this."""
     return bool(options["cond_or_uncond"][chunk.rows.start // chunk.items] == 1)
-
-
-def factor(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-    """``g [B, N]`` such that ``after = g * before [B, N, C]``, and whether that holds but for rounding (boolean)."""
-    precision = torch.finfo(after.dtype)
-    before, result = before.float(), after.float()
-    tiny = torch.finfo(torch.float32).tiny
-    scale = before.abs().amax(-1, keepdim=True).clamp(min=tiny)  # squares stay in range
-    unit = before / scale
-    factors = (unit * result).sum(-1, keepdim=True) / (unit * unit).sum(-1, keepdim=True).clamp(min=tiny)
-    rest = (result - factors * unit).norm(dim=-1)
-    rounding = max(4 * precision.eps, 1e-5) * result.norm(dim=-1)
-    smallest = precision.tiny * precision.eps * result.shape[-1] ** 0.5  # below, numbers have few digits
-    return (factors / scale)[..., 0], (rest <= rounding + smallest).all()
 
 
 def _images(tokens: Any) -> tuple[int, int] | None:

@@ -18,7 +18,8 @@ from mechanisms import assert_maps_equal
 from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.comfy.engine import NEGATIVE
-from i2am_pack.nodes.comfy.mechanisms.ip_adapter import NO_IMAGE, TEXT, UNOBSERVED, factor
+from i2am_pack.nodes.comfy.mechanisms.ip_adapter import NO_IMAGE, TEXT, UNOBSERVED
+from i2am_pack.nodes.comfy.values import factor
 
 
 @pytest.fixture(params=ip_adapter_standin.packs(), ids=lambda pack: type(pack).__name__)
