@@ -150,7 +150,7 @@ class Record(Consumer):
         return kernel.interceptor.total(call.q, call.k, call.scale, call.bias)
 
     def _changed_values(self, call: AttentionCall) -> tuple[Tensor, Tensor] | None:
-        """The values of the call, and those that its kernel read, where another pack's override may have changed them."""
+        """The values of the call, and those that its kernel read, where another pack's override gives others."""
         kernel = call.arguments.kernel
         if call.arguments.override is None or call.steering is not None or not isinstance(kernel, InterceptedKernel):
             return None
