@@ -141,8 +141,10 @@ class Measuring:
         """Of what acts in other steps than those that were measured, no effect holds for these alone."""
         read, unread = self._removals.read, self._removals.unread
         names = owner_names(reference.name for reference in attribution.references)
+        captured = {number for number, _ in attribution.entries}
+        was_read = self.captured.record.recorder.was_read  # one that is off everywhere acts in no other step
         for known, number in numbers.items():
-            if known in unread - read and self.captured.record.recorder.was_read(known):
+            if known in unread - read and number in captured and was_read(known):
                 self.recorder.why_not(f"{names[number]} in other steps", READ_ELSEWHERE)
         if "conditioning" in unread:
             name = NAMES["conditioning"] + (" in some steps" if "conditioning" in read else "")
