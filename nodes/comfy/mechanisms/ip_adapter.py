@@ -69,7 +69,8 @@ class IPAdapter(Mechanism):
             spatial="257 tokens: 16x16 of the central square, the CLS token apart. 4 tokens: no. 16: approximately,"
             " see below",
             certainty="exact",
-            limits="adapters that do more than weight and mask their attention are skipped; `precise` weight types "
+            limits="steps and layers in which it is off, and a weight of 0, count as 0; adapters that do more than "
+            "weight and mask their attention are skipped; `precise` weight types "
             "give the image to the negative conditioning, which the summary says; `K+mean(V)` is captured without its"
             " weight, which it says too; the text attention beside it is skipped; a share is of a softmax of its"
             " own, not comparable with joint attention. Of InstantID only the contract was tried",

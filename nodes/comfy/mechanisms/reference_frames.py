@@ -44,8 +44,8 @@ class ReferenceFrames(Mechanism):
             captured="the same, to the first frames of the latent",
             spatial="yes",
             certainty="exact",
-            limits="the reference is generated anew with the video, and read as it is at that step; not in context "
-            "windows",
+            limits="the reference is generated anew with the video, and read as it is at that step; a share does not "
+            "know the strength, of which 0 is said; not in context windows",
         ),
         Documented(
             users="HunyuanVideo I2V, v2 (replace)",
