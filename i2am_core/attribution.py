@@ -111,6 +111,7 @@ class Attribution:
     pictures: Mapping[str, Tensor] = field(default_factory=dict)  # "generated 0", "reference 0": [H, W, 3] uint8
     effects: Effects | None = None  # what references caused, where that was measured
     given: tuple[GivenReference, ...] = ()  # what the run was given as a reference, and what became of it
+    not_evaluated: tuple[int, ...] = ()  # steps in which the model was not asked, or a node answered from memory
 
     @property
     def steps(self) -> int:
@@ -155,10 +156,11 @@ class Attribution:
     def _of_attention(self) -> list[str]:
         paired = sorted({layer for (_, layer), entry in self.entries.items() if entry.pairs})
         read = {reference for reference, _ in self.entries}
+        computed = f"{self.steps - len(self.not_evaluated)} of " if self.not_evaluated else ""
         unread = ", given, and read by no call that was captured"
         return [
-            f"{self.captured_calls} attention calls in {len(self.layers)} layers over {self.steps} steps tell how "
-            f"{len(read)} reference(s) acted on {self.items} picture(s), on a latent grid of {self.grid}.",
+            f"{self.captured_calls} attention calls in {len(self.layers)} layers over {computed}{self.steps} steps "
+            f"tell how {len(read)} reference(s) acted on {self.items} picture(s), on a latent grid of {self.grid}.",
             f"mechanism: {self.mechanism}; branch: {self.branch}",
             *(line + ("" if i in read else unread) for i, line in enumerate(self._references())),
             *(given.line for given in self.given),

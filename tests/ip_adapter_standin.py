@@ -85,6 +85,8 @@ def ipadapter_attention(out, q, k, v, extra_options, module_key, ipadapter, weig
             cond, uncond = cond * 0, cond
         weight = weight[number]
         cond = (kwargs.get("cond_alt") or {}).get(number, cond)
+    if weight == 0:
+        return 0
     if kwargs["unfold_batch"]:
         cond, uncond = (torch.cat([e, e[-1:].expand(items, -1, -1)])[:items] for e in (cond, uncond))
         repeats = 1

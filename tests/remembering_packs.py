@@ -115,3 +115,37 @@ def remembering(model: ModelPatcher, place: str) -> ModelPatcher:
         model.model_options["transformer_options"]["holder"] = memory
         model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "another pack", from_options)
     return model
+
+
+class BlockCacheStandIn:
+    """As FBCache for Flux does it: the first block runs, and the others are answered from memory in most steps."""
+
+    @staticmethod
+    def on(model, key, every=2):
+        """A clone of the model with it, in a wrapper of this key around the denoiser."""
+        denoiser = model.model.diffusion_model
+        cached = _CachedBlocks(list(denoiser.double_blocks), every)
+
+        def wrapper(executor, *args, **kwargs):
+            with patch.dict(denoiser._modules, {"double_blocks": torch.nn.ModuleList([cached])}):
+                return executor(*args, **kwargs)
+
+        model = model.clone()
+        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, key, wrapper)
+        return model
+
+
+class _CachedBlocks(torch.nn.Module):
+    def __init__(self, blocks, every):
+        super().__init__()
+        self.blocks, self.every, self.calls, self.residuals = blocks, every, 0, None  # a list: no modules of its own
+
+    def forward(self, img, txt, **kwargs):
+        first = self.blocks[0](img=img, txt=txt, **kwargs)
+        if self.calls % self.every == 0:
+            last = first
+            for block in self.blocks[1:]:
+                last = block(img=last[0], txt=last[1], **kwargs)
+            self.residuals = [x - y for x, y in zip(last, first, strict=True)]
+        self.calls += 1
+        return tuple(x + y for x, y in zip(first, self.residuals, strict=True))

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 class _InterceptedCall:
     q: Tensor
     k: Tensor
+    v: Tensor
     bias: Tensor | None
     scale: float
     total: Tensor  # [B, H, Nq]: the row log-sum-exp
@@ -66,12 +67,20 @@ class Interceptor(TorchDispatchMode):
             return
         total = row_sums(returned, q)  # without gradients, some kernels are not asked for the sums
         if total is not None and is_trusted(Case.of(operation, q, k, bias)):
-            self._calls.append(_InterceptedCall(q, k, bias, _scale(arguments.get("scale"), q), total))
+            self._calls.append(
+                _InterceptedCall(q, k, arguments["value"], bias, _scale(arguments.get("scale"), q), total)
+            )
 
     @property
     def intercepted(self) -> bool:
         """Whether any kernel ran whose row log-sum-exp could be kept."""
         return bool(self._calls)
+
+    def changed_values(self, v: Tensor) -> Tensor | None:
+        """The values ``[B, H, K, D]`` that the only kernel read, where these are other memory than ``v``; else None."""
+        if len(self._calls) != 1 or self._calls[0].v.shape != v.shape or _same(self._calls[0].v, v):
+            return None
+        return self._calls[0].v
 
     def total(self, q: Tensor, k: Tensor, scale: float | None, bias: Tensor | None = None) -> Tensor | None:
         """The row log-sum-exp of exactly this call, ``[B, H, Nq]``, or None where it was not intercepted.

@@ -64,6 +64,8 @@ def header_text(a: Attribution) -> str:
         "row_sums": dict(a.row_sums),
         "notes": a.notes,
     }
+    if a.not_evaluated:
+        header["not_evaluated"] = a.not_evaluated
     if a.effects is not None:
         header["effects"] = effects.written(a.effects)
     if a.given:  # a file of a run that was given nothing is what it was before
@@ -124,6 +126,7 @@ def described(header: dict[str, Any], version: int) -> Described:
         row_sums=_counts(header.get("row_sums", {}), "row_sums"),  # the first files had none
         notes=tuple(text(note, "a note") for note in notes),
         given=_given(header),
+        not_evaluated=_steps(header.get("not_evaluated", []), len(sigmas) - 1),
     )
     count(len(a.references), "its number of references", 0, REFERENCES)
     pictures = a.items * len(a.references)
@@ -183,6 +186,13 @@ def _bins(values: list[Any], steps: int) -> tuple[range, ...]:
         last = high
     check(last == steps, f"its time bins do not hold its steps: they end at {last}, where {steps} is expected")
     return tuple(bins)
+
+
+def _steps(value: Any, steps: int) -> tuple[int, ...]:
+    """Numbers of steps, ascending."""
+    numbers = [count(n, "a step", 0, steps - 1) for n in sequence(value, "steps")]
+    check(sorted(set(numbers)) == numbers, "its steps that were not evaluated do not ascend")
+    return tuple(numbers)
 
 
 def _heads(header: dict[str, Any], version: int) -> HeadDetail:

@@ -150,9 +150,27 @@ def _time(reading: Reading, time_groups: int) -> Labelled:
     for bins, captured in zip(parts, ~values.isnan().flatten(1).any(1), strict=True):
         steps = [step for b in bins for step in reading.attribution.bins[b]]
         name = f"{'step' if len(steps) == 1 else 'steps'} {numbers_text(steps)}"
-        missing = "" if captured else " (not captured)"
-        labels.append(f"{name}, sigma {reading.attribution.sigmas[steps[0]]:.3g}{missing}")
+        state = _off(reading, bins) if captured else _missing(reading.attribution, steps)
+        labels.append(f"{name}, sigma {reading.attribution.sigmas[steps[0]]:.3g}{state}")
     return values.nan_to_num(0), labels
+
+
+def _missing(attribution: Attribution, steps: list[int]) -> str:
+    """Why there is no map of these steps."""
+    return " (not evaluated)" if set(steps) <= set(attribution.not_evaluated) else " (not captured)"
+
+
+def _off(reading: Reading, bins: list[int]) -> str:
+    """Whether the reference got nothing in all layers that were captured in these time bins, in the whole picture."""
+    share = MapKind("r2g", "share")
+    for layer in reading.layers:
+        seen = seen_by(reading.attribution, reading.selected, layer)
+        values = layer_values(reading.attribution, share, reading.selected, layer)
+        if not reading.selected.over_steps and bool(values[bins][seen[bins] > 0].any()):
+            return ""
+        if reading.selected.over_steps and bool(values.any()):
+            return ""
+    return " (off)"
 
 
 def _head(reading: Reading, time_groups: int) -> Labelled:

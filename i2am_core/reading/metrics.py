@@ -70,5 +70,6 @@ def concentration(values: Tensor) -> Tensor:
     flat = values.flatten(1)
     if flat.shape[1] == 1:
         return torch.ones(len(flat))
-    p = flat / flat.sum(1, keepdim=True)
+    total = flat.sum(1, keepdim=True)
+    p = torch.where(total > 0, flat / total, 1 / flat.shape[1])  # a map of zeros is flat
     return 1 - torch.special.entr(p).sum(1) / math.log(flat.shape[1])

@@ -46,6 +46,11 @@ class Account:
         self._skipped: Counter[str] = Counter()
         self._notes: dict[str, None] = {}  # an ordered set
         self._pending: list[CapturedCall] = []
+        self._off: dict[str, None] = {}  # mechanisms whose references were observed to be off, an ordered set
+
+    def off(self, mechanism: str) -> None:
+        """References of this mechanism were observed, though they are off: that is no call."""
+        self._off[mechanism] = None
 
     def add(self, call: CapturedCall) -> None:
         if call.verdicts:
@@ -59,6 +64,11 @@ class Account:
     def retract(self, layers: Sequence[str], reason: str) -> None:
         """Calls captured in these layers, also later ones, count as skipped. The first reason of a layer stays."""
         self._retracted |= {layer: reason for layer in layers if layer not in self._retracted}
+
+    @property
+    def retracted(self) -> set[str]:
+        """The names of the layers that are."""
+        return set(self._retracted)
 
     def is_retracted(self, layer: str) -> bool:
         return layer in self._retracted
@@ -102,10 +112,11 @@ class Account:
     def fields(self) -> dict[str, Any]:
         """The fields of an attribution that say what was captured and what was not."""
         row_sums: Counter[str] = Counter()
+        mechanisms = dict.fromkeys(name for names, _, _ in self._counted() for name in names) | self._off
         for _, name, calls in self._counted():
             row_sums[name] += calls if name else 0
         return {
-            "mechanism": ", ".join(dict.fromkeys(name for names, _, _ in self._counted() for name in names)),
+            "mechanism": ", ".join(mechanisms),
             "captured_calls": self.calls,
             "skipped": self.skipped,
             "row_sums": dict(+row_sums),  # without the name "", of calls that say nothing about it

@@ -1,7 +1,8 @@
 """Running sums while a sampler runs, within a budget of memory. Only this makes an ``Attribution``."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,10 @@ from .account import Account, CapturedCall, Verdict
 from .budget import PAIR_SHARE, Budget
 from .detail import Extent, Key
 from .notes import notes_of
+from .off import Off
 from .references import References
 from .run_sums import RunSums
+from .steps import How, Steps
 from .sums import Holds, PairSums
 
 __all__ = ["PAIR_SHARE", "Place", "Recorder", "Verdict"]
@@ -41,7 +44,9 @@ class Recorder:
 
     ``sigmas [steps + 1]`` are the sampler's, ``items`` is the number of pictures, ``budget_bytes`` is for the sums.
 
-    Calls of one step are averaged, so that every step weighs the same, in maps and in pair maps. Sums of the last steps
+    Calls of one step are averaged, so that every step weighs the same, in maps and in pair maps. A reference that was
+    observed to be off counts as 0, in all maps: what is not known is left out, what is known to be nothing is not. So
+    the mean of a map of the paper sums to less than 1, and keeps its form. Sums of the last steps
     stay on the model's device, and older ones move to the CPU. What the whole run will take is known as soon as its
     layers and references have turned up: the finest ``detail`` that fits the budget is kept.
     """
@@ -56,6 +61,10 @@ class Recorder:
         self._lock = threading.RLock()
         self._references = References()
         self._account = Account()
+        self._off = Off()
+        self._steps = Steps(self.sigmas.tolist())
+        self._zeros: dict[tuple[int, int], str] = {}  # references and steps that are 0, and why
+        self.caches: Collection[str] = ()  # names of the caches that may answer steps of the run
         self._layers: dict[Layer, int] = {}
         self._grids: dict[Key, TokenGrid | None] = {}
         self._pairs: dict[Key, PairSums] = {}
@@ -134,6 +143,11 @@ class Recorder:
         with self._lock:
             return self._references.number(reference)
 
+    def was_read(self, reference: int) -> bool:
+        """Whether any captured call read it, and so not one that is off in all of them."""
+        with self._lock:
+            return self._off.was_read(reference, self._account.retracted)
+
     def pairs_fit(self, reference: int, layer: Layer, rows: int, tokens: int) -> bool:
         """Whether the pair maps of a layer, of so many rows and tokens, fit: layers are first come, first served."""
         with self._lock:
@@ -151,16 +165,48 @@ class Recorder:
         with self._lock:
             if self._account.is_retracted(place.layer.name):
                 return
-            is_new = self._budget.add(key, _extent(place, marginals))
-            self._layers.setdefault(place.layer, len(self._layers))
-            self._grids[key] = place.reference_grid
-            if is_new:
-                self._fit_into_budget(place.step)
-            for sums in self._sums:
-                sums.add(key, place.step, marginals, place.evaluation, holds)
-                sums.close_old(self._account, place.step)
+            self._off.read(place.reference, place.step, place.layer.name)
+            self._add(place, marginals, holds)
             if pair_rows is not None:
                 self._add_pairs(key, place.step, marginals, pair_rows, holds)
+
+    def off(self, place: Place, zero: Marginals, mechanism: str, reason: str, pair_rows: Tensor | None = None) -> None:
+        """Add 0 of a reference that ``mechanism`` observed to be off there, for this reason: ``zero`` are its maps.
+
+        It is no attention call, and none is counted. ``zero`` and ``pair_rows`` are as for ``add``.
+        """
+        with self._lock:
+            if self._account.is_retracted(place.layer.name):
+                return
+            self._account.off(mechanism)
+            self._off.off(place.reference, place.step, place.layer.name, reason)
+            self._add(place, zero, off=True)
+            if pair_rows is not None:
+                self._add_pairs((place.reference, place.layer), place.step, zero, pair_rows, True)
+
+    def off_in_step(self, reference: int, step: int, reason: str) -> None:
+        """Count 0 of a reference in a step that was computed without it, in those of its layers that ran in it.
+
+        Pair maps do not know such steps.
+        """
+        with self._lock:
+            self._zeros[reference, step] = reason
+
+    def evaluated(self, step: int, how: How, layers: AbstractSet[str] = frozenset()) -> None:
+        """What became of an evaluation in a step, and the ``layers`` whose blocks ran in it."""
+        with self._lock:
+            self._steps.add(step, how, layers)
+
+    def _add(self, place: Place, marginals: Marginals, holds: Holds = True, off: bool = False) -> None:
+        key = place.reference, place.layer
+        is_new = self._budget.add(key, _extent(place, marginals))
+        self._layers.setdefault(place.layer, len(self._layers))
+        self._grids[key] = place.reference_grid
+        if is_new:
+            self._fit_into_budget(place.step)
+        for sums in self._sums:
+            sums.add(key, place.step, marginals, place.evaluation, holds, off)
+            sums.close_old(self._account, place.step)
 
     def captured(
         self,
@@ -210,11 +256,23 @@ class Recorder:
                 for step in sorted(sums.open):
                     sums.close(step, self._account)
             self._account.judge()
+            self._add_zeros()
             for pairs in self._pairs.values():
                 pairs.close()
             left_out = {key[1].name for key in self._sums[0].closed if self._budget.lacks_pairs(key)}
             self.note(*notes_of(self._sums, list(self._pairs.values()), sorted(left_out)))
+            names = [reference.name for reference in self._references.known]
+            self.note(*self._off.notes(names, self.steps, self._account.retracted), *self._steps.notes(self.caches))
             return Attribution(**self._map_fields(), **self._run_fields() | about)
+
+    def _add_zeros(self) -> None:
+        """In steps that were computed without a reference, when all sums are closed."""
+        for (reference, step), reason in self._zeros.items():
+            for key in self._sums[0].closed:
+                if key[0] == reference and self._steps.ran(step, key[1].name):
+                    self._off.off(reference, step, key[1].name, reason)
+                    for sums in self._sums:
+                        sums.closed[key].add_zero(step)
 
     def _map_fields(self) -> dict[str, Any]:
         """The fields of an attribution that hold maps, and what they are of."""
@@ -245,6 +303,7 @@ class Recorder:
             "sigmas": tuple(self.sigmas.tolist()),
             "items": self.items,
             "heads": self._heads(),
+            "not_evaluated": self._steps.not_evaluated,
         }
 
     def _heads(self) -> HeadDetail:

@@ -27,11 +27,13 @@ class RunSums:
         self._were_closed: set[int] = set()
         self._in_parts = False  # whether any evaluation had several calls
 
-    def add(self, key: Key, step: int, marginals: Marginals, evaluation: int | None, holds: Holds) -> None:
+    def add(
+        self, key: Key, step: int, marginals: Marginals, evaluation: int | None, holds: Holds = True, off: bool = False
+    ) -> None:
         """Add a call; see ``StepSums``."""
         self.returned |= step in self._were_closed
         sums = self.open.setdefault(step, {}).setdefault(key, StepSums())
-        sums.add(marginals, self._axes(key), evaluation, holds)
+        sums.add(marginals, self._axes(key), evaluation, holds, off)
         self._in_parts |= sums.in_parts
 
     def close_old(self, account: Account, current: int) -> None:

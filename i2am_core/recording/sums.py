@@ -61,8 +61,8 @@ class StepSums:
     """Sums over the calls of one step, each ``[items, heads, cells]``, on the model's device.
 
     A map in the paper's normalization is the mean of those calls in which it is not 0 as a whole, as that of a
-    conditioning is whose area lies outside the scope. Calls of one evaluation of the denoiser are parts of one result:
-    their shares add up.
+    conditioning is whose area lies outside the scope; of a reference that is ``off``, the 0 counts. Calls of one
+    evaluation of the denoiser are parts of one result: their shares add up.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,9 @@ class StepSums:
         self._last: Holds = False  # whether the last one does: if any of its calls does
         self._evaluation: int | None = None  # number of the last one
 
-    def add(self, marginals: Marginals, axes: Axes, evaluation: int | None, holds: Holds) -> None:
+    def add(
+        self, marginals: Marginals, axes: Axes, evaluation: int | None, holds: Holds = True, off: bool = False
+    ) -> None:
         """Add a call. ``evaluation`` is the number of the one it is part of, None where it is all of one."""
         sums, nonzero_calls = {}, {}
         for kind in KINDS:
@@ -85,7 +87,8 @@ class StepSums:
                     self.maps[kind.key].float() + value if kind.key in self.maps else value, is_open=True
                 )
                 if kind.normalization == "paper":
-                    nonzero_calls[kind.key] = value.flatten(1).any(1) + self._nonzero_calls.get(kind.key, 0)
+                    counted = value.flatten(1).any(1) | off
+                    nonzero_calls[kind.key] = counted + self._nonzero_calls.get(kind.key, 0)
         self.roundings += axes.resolution.half_open
         self.maps |= sums  # all or none: a shape that does not fit has raised before
         self._nonzero_calls |= nonzero_calls
@@ -210,6 +213,14 @@ class BinSums:
                 self.maps[key] = axes.stored(mean.new_zeros(mean.shape[0], len(self.bins), *mean.shape[1:]))
             total = self.maps[key]
             total[:, at] = total[:, at].float() + weight * mean
+
+    def add_zero(self, number: int) -> None:
+        """Add 0 for the step of this number, unless anything of it was added."""
+        if not self._evaluations[number]:
+            at = next(n for n, steps in enumerate(self.bins) if number in steps)
+            self._evaluations[number] = 1
+            self._weight[at] += 1
+            self.seen[at] += 1
 
     def to(self, axes: Axes, bins: Sequence[range]) -> "BinSums":
         """The same sums with fewer axes, and in fewer bins."""

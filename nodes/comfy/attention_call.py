@@ -76,6 +76,14 @@ class AttentionCall:
         return cls(arguments, model_call, q, k, arguments.kwargs.get("scale"), arguments.mask)
 
     @property
+    def v(self) -> Tensor:
+        """The values, ``[B, H, K, D]``."""
+        v = self.arguments.args[2]
+        if v.ndim == 3:
+            v = v.unflatten(-1, (-1, self.q.shape[-1])).transpose(1, 2)  # may have fewer heads than q
+        return split_heads(v, self.q.shape[1], self.q.shape[0])
+
+    @property
     def shape(self) -> tuple[int, int, int, int]:
         """B, H, N, K."""
         return (*self.q.shape[:3], self.k.shape[2])

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+from torch import Tensor
 from torch.nn import Module
 
 from .blocks import Block, Part
@@ -31,6 +32,7 @@ class BlockRun:
         self.depth = 1  # how often hooks said that it begins: one that a compiler has kept says so once more
         self.running_parts: list[Part] = []  # those whose module runs, the innermost last
         self.announced, self.changed = "", False  # the attention that ComfyUI has announced, of U-Nets
+        self.values: tuple[Tensor, Tensor] | None = None  # of it, where a pack has changed these alone
         self.entered: set[Module] = set()  # modules of parts that have run
         self.calls: list[ObservedCall] = []
         self.delegated = False  # whether what runs in the block's place runs a block itself

@@ -42,6 +42,18 @@ def has_cache(model_options: Mapping[str, Any]) -> bool:
     )
 
 
+def names_of(model_options: Mapping[str, Any]) -> list[str]:
+    """Names, for a person, of the caches that may answer a run's steps or blocks."""
+    options = model_options.get("transformer_options", {})
+    holders = (value for key, value in options.items() if _is_named(key) and value is not None)
+    names = [name for holder in holders if isinstance(name := getattr(holder, "name", None), str)]
+    if not names:
+        names += caches_of(options.get("wrappers", {}))
+    patched = [f for key in FUNCTIONS for f in functions_in(options.get(key, {})) if _is_named_cache(f)]
+    around = [f for f in closed_over(model_options.get(WRAPPER)) if _is_cache(f)]
+    return list(dict.fromkeys([*names, *(str(function_of(f)) for f in (*patched, *around))]))
+
+
 def without_caches(model_options: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a run's ``model_options`` in which none is around the model: it computes, and none remembers it.
 

@@ -14,6 +14,7 @@ from ...i2am_core.attribution import Attribution
 from ...i2am_core.effect import Effects
 from ...i2am_core.given import GivenReference
 from ...i2am_core.recording.recorder import Recorder
+from .caches import names_of
 from .consumers import Record
 from .engine import Engine
 from .given import conditionings_given, given_references
@@ -72,6 +73,7 @@ class Captured(Part):
         marked = settings.regions
         regions = Regions(mask if marked.generated is None else marked.generated, marked.reference)
         recorder = Recorder(sampling.sigmas, noise.shape[0], settings.budget_bytes)
+        recorder.caches = names_of(sampling.guider.model_options)
         self.record = Record(recorder, settings.pair_maps, grid_of(noise), mask)
         self.engine = Engine(chosen(settings.mechanism), [self.record])
         self.calls = ModelCalls(sampling.guider, [settings.branch], noise, recorder.sigmas, regions, self.engine)

@@ -20,6 +20,7 @@ from comfy.model_management import InterruptProcessingException
 from torch import Tensor
 
 from ...i2am_core.attribution import Reference
+from ...i2am_core.recording.steps import How
 from ...i2am_core.tokens import TokenGrid
 from .attention_call import Arguments, AttentionCall
 from .block_hooks import BlockHooks, Running
@@ -29,7 +30,7 @@ from .consumers.base import Consumer, LocatedIn
 from .forward_pass import CallOrigin, ForwardPass
 from .located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from .mechanisms.base import Mechanism
-from .pending_call import NOT_READ, LocatedCall, PendingCall, WatchedCall
+from .pending_call import NOT_READ, LocatedCall, OffCall, PendingCall, WatchedCall
 from .refusal import NotRead
 from .token_orders import blocks_of, variant_of
 
@@ -101,8 +102,15 @@ class Engine:
             if call is not None and forward is not None:
                 for consumer in self.consumers:
                     self.notify(consumer, consumer.forward_ended, call, forward.layers_run)
+                if not call.perturbed:
+                    self.evaluated(call.step, "computed" if forward.was_computed else "from memory", forward.layers_run)
         finally:
             self._running.forward = before
+
+    def evaluated(self, step: int, how: How, layers: Set[str] = frozenset()) -> None:
+        """What became of an evaluation, or of one call of the denoiser in it: see ``Consumer``."""
+        for consumer in self.consumers:
+            self.notify(consumer, consumer.evaluated, step, how, layers)
 
     def evaluation_ended(self, branches: Set[str]) -> None:
         """All calls of one evaluation, or of one context window of it, have ended: see ``Consumer``."""
@@ -120,7 +128,10 @@ class Engine:
         """Begin an attention call that ``mechanism`` has intercepted by itself, and that it alone can locate.
 
         One that is about the text is located by those that are about it, too. To be ended by ``run`` and ``end``.
+        Where the mechanism ``is_off``, it is a call that is not made: its arguments say of which queries it would be.
         """
+        if mechanism.is_off:
+            return self._begin_off(arguments, options, mechanism)
         of_text = [other.beside_adapters() for other in self.mechanisms] if mechanism.of_text else []
         mechanisms = sorted([mechanism, *filter(None, of_text)], key=lambda one: -one.priority)
         return self._begin(arguments, options, mechanisms, by_model=True)
@@ -202,6 +213,20 @@ class Engine:
             call = AttentionCall.read(forward.call, arguments)
             if located := self._locate(_site(origin, call, options), forward, mechanisms):
                 return LocatedCall(self, forward, call, located)
+        return WatchedCall(arguments, forward)
+
+    def _begin_off(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Mechanism) -> PendingCall:
+        """In the layer that runs, what the mechanism has that is off; nothing is counted."""
+        forward = self.forward
+        if forward is None:
+            return PendingCall(arguments)
+        with self.skipping(NOT_READ, 0):
+            call = AttentionCall.read(forward.call, arguments)
+            site = _site(CallOrigin(forward.layer(options), ""), call, options)
+            answers = [(chunk, mechanism.off(site, chunk)) for chunk in forward.call.chunks]
+            off = [(chunk, answer) for chunk, answer in answers if answer is not None]
+            if site.layer and off:
+                return OffCall(self, forward, call, mechanism.name, off)
         return WatchedCall(arguments, forward)
 
     def _why_skipped(self, origin: CallOrigin, forward: ForwardPass, arguments: Arguments) -> Skip | None:
@@ -317,7 +342,7 @@ def _site(origin: CallOrigin, call: AttentionCall, options: Mapping[str, Any]) -
     """Where in the model the call is made."""
     grid = TokenGrid(*options["activations_shape"][2:]) if "activations_shape" in options else None
     heads, queries, keys = call.q.shape[1], call.q.shape[2], call.k.shape[2]
-    return CallSite(origin.layer, origin.role, queries, keys, heads, grid, call.k, origin.changed)
+    return CallSite(origin.layer, origin.role, queries, keys, heads, grid, call.k, origin.changed, origin.values)
 
 
 def _listed(names: list[str], most: int = 8) -> str:

@@ -23,7 +23,7 @@ from torch import Tensor
 from .caches import without_caches
 from .engine import Engine
 from .hooks import hooked, without_looking
-from .model_calls import ModelCalls
+from .model_calls import ModelCalls, is_active
 from .pack_functions import functions_of
 from .remembered import put_back
 
@@ -47,17 +47,8 @@ class Evaluation:
     model_options: Mapping[str, Any]
 
     def predicts(self, place: int) -> bool:
-        """Whether any conditioning of a list is for this step: else ComfyUI gives zeros, without asking the model.
-
-        The rule is that of ``get_area_and_mult`` (comfy/samplers.py).
-        """
-        sigma = self.timestep[0]  # a tensor, as ComfyUI compares it: in its own precision
-
-        def is_for_it(c: Mapping[str, Any]) -> bool:
-            late = "timestep_end" in c and bool(sigma < c["timestep_end"])
-            return not late and not ("timestep_start" in c and bool(sigma > c["timestep_start"]))
-
-        return any(is_for_it(c) for c in self.conds[place] or ())
+        """Whether any conditioning of a list is for this step: else ComfyUI gives zeros, without asking the model."""
+        return any(is_active(c, self.timestep) for c in self.conds[place] or ())
 
     def again(
         self, watched: "Watched | None" = None, conds: Sequence[Conditionings | None] | None = None

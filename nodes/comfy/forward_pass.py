@@ -21,7 +21,10 @@ from .located import Chunk, Located, ModelCall
 ReportUnobserved = Callable[[str, str, Function], None]
 """Takes the name of a layer, which of its attentions it was, and the function in which that ran without reaching us."""
 
-NOT_ANNOUNCED = ("", "", False)  # outside all hooks: layer, role, whether a pack has changed what is attended to
+Values = tuple[Tensor, Tensor]
+"""What values are made from, ``[B, tokens, C]``, before and after another pack has changed it."""
+
+NOT_ANNOUNCED = ("", "", False, None)  # outside all hooks: layer, role, and what a pack has changed
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class CallOrigin:
     layer: str  # "" where no block is known to make it
     role: str
     changed: bool = False  # whether a pack has changed what a U-Net's attn2 attends to, or its attn1 from and to
+    values: Values | None = None  # where it has changed the values alone
     caller: Function | None = None  # a pack's function that makes it; None where the model does
     repeated: tuple[str, ...] = ()  # the layers of a block that runs more often than the model runs it
 
@@ -48,7 +52,13 @@ class ForwardPass:
         self._runs: Counter[Module] = Counter()
         self.layers_run: set[str] = set()  # those whose blocks ran, or what a pack has put in their place
         self._keys: list[tuple[Tensor, str]] = []  # tensors that are keys, and the role of the part they are for
-        self._announced = NOT_ANNOUNCED
+        self._announced: tuple[str, str, bool, Values | None] = NOT_ANNOUNCED
+        self._observed_any = False  # whether any attention call was
+
+    @property
+    def was_computed(self) -> bool:
+        """Whether any block ran, or any attention call was observed: else a node answered the call from memory."""
+        return bool(self.layers_run) or self._observed_any
 
     @property
     def block_run(self) -> BlockRun | None:
@@ -83,12 +93,14 @@ class ForwardPass:
             block_run.running_parts.remove(part)
             self._keys.clear()
 
-    def announce(self, role: str, options: Mapping[str, Any], changed: bool = False) -> None:
+    def announce(
+        self, role: str, options: Mapping[str, Any], changed: bool = False, values: Values | None = None
+    ) -> None:
         """ComfyUI is about to run this attention of a U-Net's block. ``changed``: a pack changed what it attends to."""
         if (block_run := self.block_run) is not None:
-            block_run.announced, block_run.changed = role, changed
+            block_run.announced, block_run.changed, block_run.values = role, changed, values
         else:
-            self._announced = self._named_layer(options), role, changed
+            self._announced = self._named_layer(options), role, changed, values
 
     def begin_replacement(self, block: Block, function: Callable) -> BlockRun:
         """A pack's function begins that was put in the block's place."""
@@ -110,6 +122,7 @@ class ForwardPass:
 
         ``by_model``: a mechanism knows already that no pack's function makes it.
         """
+        self._observed_any = True
         block_run = self.block_run
         caller = None if by_model else self._caller(block_run)
         if block_run is None:
@@ -117,8 +130,13 @@ class ForwardPass:
         role = self._role(block_run, k)
         block_run.calls.append(ObservedCall(role, block_run.part, block_run.announced, caller))
         repeated = () if block_run.layer else block_run.block.names
-        changed = block_run.changed and role == block_run.announced
-        return CallOrigin(block_run.layer, role, changed, caller, repeated)
+        if role != block_run.announced:
+            return CallOrigin(block_run.layer, role, caller=caller, repeated=repeated)
+        return CallOrigin(block_run.layer, role, block_run.changed, block_run.values, caller, repeated)
+
+    def layer(self, options: Mapping[str, Any]) -> str:
+        """The layer that runs; "" where that is not known. Nothing is taken note of."""
+        return self._named_layer(options) if self.block_run is None else self.block_run.layer
 
     def is_first_to_read(self, chunk: Chunk, located: Iterable[Located]) -> bool:
         """Take note of what a call reads, and say whether it is the first to do so: a pack may run a block twice."""
@@ -137,8 +155,8 @@ class ForwardPass:
     def _origin_outside_blocks(self, options: Mapping[str, Any], caller: Function | None) -> CallOrigin:
         """Of a call outside all hooks: what ComfyUI's options say, and what it has announced for the same layer."""
         layer = self._named_layer(options)
-        (announced, role, changed), self._announced = self._announced, NOT_ANNOUNCED
-        return CallOrigin(layer, role, changed, caller) if announced == layer else CallOrigin(layer, "", caller=caller)
+        (announced, *known), self._announced = self._announced, NOT_ANNOUNCED
+        return CallOrigin(layer, *known, caller) if announced == layer else CallOrigin(layer, "", caller=caller)
 
     def _caller(self, block_run: BlockRun | None) -> Function | None:
         """The pack's function that makes the present call, None where the model does."""

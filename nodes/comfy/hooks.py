@@ -166,6 +166,7 @@ def _watch_announcements(engine: Engine, patches: dict[str, list]) -> None:
 
     Of each kind there is a patch before those of other packs, and one behind them: where what is attended from or to is
     another one behind, a pack has changed it.
+    Where only the value of attn2 is another one, it has changed what attention gives of it.
     """
 
     def first(n: Tensor, context: Any, value: Any, options: Mapping[str, Any]) -> AttentionInputs:
@@ -176,16 +177,24 @@ def _watch_announcements(engine: Engine, patches: dict[str, list]) -> None:
     def last_before(role: str, looks_at: slice) -> Callable:
         def last(n: Tensor, context: Any, value: Any, options: Mapping[str, Any]) -> AttentionInputs:
             if (forward := engine.forward) is not None:
-                pairs = zip(forward.unpatched[looks_at], (n, context, value)[looks_at], strict=True)
+                before, behind = forward.unpatched, (n, context, value)
+                pairs = zip(before[looks_at], behind[looks_at], strict=True)
                 with engine.following():
-                    forward.announce(role, options, any(before is not behind for before, behind in pairs))
+                    changed = any(one is not other for one, other in pairs)
+                    forward.announce(role, options, changed, _changed_values(role, before[2], value))
             return n, context, value
 
         return eager(last)
 
-    for role, looks_at in (("attn1", slice(None)), ("attn2", slice(1, None))):
+    for role, looks_at in (("attn1", slice(None)), ("attn2", slice(1, 2))):
         kind = f"{role}_patch"
         patches[kind] = [eager(first), *patches.get(kind, ()), last_before(role, looks_at)]
+
+
+def _changed_values(role: str, before: Any, behind: Any) -> tuple[Tensor, Tensor] | None:
+    """What values are made from, before the patches of packs and behind, where it is another one."""
+    tensors = isinstance(before, Tensor) and isinstance(behind, Tensor)
+    return (before, behind) if role == "attn2" and tensors and behind is not before else None
 
 
 def _hook_replacements(engine: Engine, replacements: dict[Any, Callable]) -> None:

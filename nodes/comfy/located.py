@@ -89,6 +89,7 @@ class CallSite:
     grid: TokenGrid | None  # of the feature map whose cells are the queries, where the model says it
     k: Tensor  # [rows, heads, keys, D], for what lengths alone cannot prove
     changed: bool = False  # whether a pack has changed what a U-Net's attn2 attends to, or its attn1 from and to
+    values: tuple[Tensor, Tensor] | None = None  # what its values are made from, where a pack has changed these alone
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class Located:
     adapter's image for the negative conditioning, which is no reference, but counts as much as that: only those that
     act take it. ``placeless`` are columns that a
     reference of this name has beside its group, without a place in the image: the class token of CLIP vision.
+    ``inert``: what is at these columns is not made from the reference, of which the model got nothing (a strength of
+    0), so that nothing is taken away with them.
     """
 
     layer: Layer
@@ -116,11 +119,24 @@ class Located:
     guessed: bool = False
     of_negative: bool = False
     placeless: Mapping[str, Index] = field(default_factory=dict)
+    inert: bool = False
 
     def columns(self, index: Index, keys: int) -> Tensor:
         """All columns that are, or repeat, the columns ``index``, in a call of so many ``keys``."""
         first = torch.arange(self.keys)[index]
         return (torch.arange(0, keys, self.keys)[:, None] + first).flatten()
+
+
+@dataclass(frozen=True)
+class Off:
+    """References that are observed to be off in a layer, for a ``reason`` in words for a person.
+
+    No attention call is made for them there; they are those that one would read otherwise.
+    """
+
+    layer: Layer
+    references: tuple[TokenGroup, ...]
+    reason: str
 
 
 @dataclass(frozen=True)

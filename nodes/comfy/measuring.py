@@ -142,8 +142,9 @@ class Measuring:
         read, unread = self._removals.read, self._removals.unread
         names = owner_names(reference.name for reference in attribution.references)
         captured = {number for number, _ in attribution.entries}
+        was_read = self.captured.record.recorder.was_read  # one that is off everywhere acts in no other step
         for known, number in numbers.items():
-            if known in unread - read and number in captured:
+            if known in unread - read and number in captured and was_read(known):
                 self.recorder.why_not(f"{names[number]} in other steps", READ_ELSEWHERE)
         if "conditioning" in unread:
             name = NAMES["conditioning"] + (" in some steps" if "conditioning" in read else "")
@@ -198,7 +199,8 @@ class Measuring:
         elif consumer.owner == "text":
             self.recorder.why_not(NAMES["text"], NO_TEXT)
         else:
-            self._removals.unread.add(consumer.owner)
+            if not consumer.inert:
+                self._removals.unread.add(consumer.owner)
             self.recorder.no_effect(removed)
 
     def _compare(self, branch: BranchEvaluation, other: OtherConditioning) -> None:

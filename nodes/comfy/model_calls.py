@@ -60,6 +60,11 @@ class Present:
         """The watched ones that it is for."""
         return {conditionings.branch for conditionings in self.lists if conditionings is not None}
 
+    def is_active(self, timestep: Tensor) -> bool:
+        """Whether any conditioning of a watched branch is for this step."""
+        lists = (conditionings.by_uuid.values() for conditionings in self.lists if conditionings is not None)
+        return any(is_active(c, timestep) for conditionings in lists for c in conditionings)
+
 
 class ModelCalls:
     """The calls of the denoiser in one run of a sampler, for a latent of the shape of ``noise``.
@@ -102,6 +107,7 @@ class ModelCalls:
         before, self._present = self._present, Present()
         with self._engine.skipping("I2AM could not read the conditionings of a call"):
             self._present = self.recognised(model, conds, x, timestep, options)
+            self._report_unasked(conds, timestep)
         try:
             yield
             self._engine.evaluation_ended(self._present.branches)
@@ -122,7 +128,7 @@ class ModelCalls:
         if perturbed and not self._engine.acts:
             if any(id(c) in branch_by_id for conditionings in conds for c in conditionings or ()):
                 self._skip(PERTURBED)
-            return Present()
+            return Present(perturbed=perturbed)
         if "context_window" in options["transformer_options"]:  # dictionaries are copies, but not of another branch
             by_uuid = {c.get("uuid"): branch for c, branch in own if "area" not in c}
             copies = [c for conditionings in conds for c in conditionings or () if c.get("uuid") in by_uuid]
@@ -131,6 +137,14 @@ class ModelCalls:
         window = window_of(model, x, self._shape, timestep, options)
         self.evaluation += window is None or window.is_first
         return Present(lists, window, perturbed)
+
+    def _report_unasked(self, conds: list, timestep: Tensor) -> None:
+        """Say it where the model will not be called with a watched branch: a call of it speaks for itself."""
+        if self._present.perturbed or self._present.is_active(timestep):
+            return
+        if self._present.branches or any(conds):
+            step = step_of(float(timestep.max()), self._sigmas, self._step)
+            self._engine.evaluated(step, "not active" if self._present.branches else "without the branch")
 
     def read(
         self,
@@ -196,6 +210,16 @@ class ModelCalls:
                 placement = Placement(self._grid, own.areas.get(uuid), self._present.window)
                 chunks.append(Chunk(slice(i * size, (i + 1) * size), own.by_uuid[uuid], placement, own.branch))
         return tuple(chunks)
+
+
+def is_active(conditioning: Mapping[str, Any], timestep: Tensor) -> bool:
+    """Whether a conditioning is for this step: else ComfyUI does not ask the model for it.
+
+    The rule is that of ``get_area_and_mult`` (comfy/samplers.py).
+    """
+    sigma = timestep[0]  # a tensor, as ComfyUI compares it: in its own precision
+    late = "timestep_end" in conditioning and bool(sigma < conditioning["timestep_end"])
+    return not late and not ("timestep_start" in conditioning and bool(sigma > conditioning["timestep_start"]))
 
 
 def grid_of(latent: Tensor) -> TokenGrid:

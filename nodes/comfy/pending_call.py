@@ -10,7 +10,7 @@ from torch import Tensor
 from .attention_call import Arguments, AttentionCall
 from .consumers.base import Consumer, LocatedIn
 from .forward_pass import ForwardPass
-from .located import Located, Skip
+from .located import Chunk, Located, Off, Skip
 
 NOT_READ = "I2AM could not read this call"  # a reason of skips, whose error is named behind it
 
@@ -30,7 +30,7 @@ class PendingCall:
 
 
 class Attend(Protocol):
-    """Begins an attention call that does not come through ComfyUI's override: see ``Engine.begin``."""
+    """Begins an attention call that does not come through ComfyUI's override, or is off: see ``Engine.begin``."""
 
     def __call__(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Any) -> PendingCall: ...
 
@@ -91,6 +91,26 @@ class WatchedCall(PendingCall):
             return super().run()
         finally:
             self.forward.in_kernel = before
+
+
+class OffCall(WatchedCall):
+    """In the place of a call that is not made, since what would make it is off: see ``Consumer.off``."""
+
+    def __init__(
+        self,
+        engine: CallHandler,
+        forward: ForwardPass,
+        call: AttentionCall,
+        mechanism: str,
+        off: Sequence[tuple[Chunk, Off]],
+    ) -> None:
+        super().__init__(call.arguments, forward)
+        self.engine, self.call, self.mechanism, self.off = engine, call, mechanism, off
+
+    def end(self) -> None:
+        for chunk, off in self.off:
+            for consumer in self.engine.consumers:
+                self.engine.notify(consumer, consumer.off, self.call, chunk, self.mechanism, off)
 
 
 class LocatedCall(WatchedCall):

@@ -17,6 +17,10 @@ from .located import Given
 
 KEY = "i2am_references"
 GUESS = "guessed_grid"  # of a tag whose grid follows from the number of its tokens alone
+ZEROS = (
+    "the tokens of {} are all 0, as a strength of 0 makes them: they hold nothing of the image, and get attention all "
+    "the same"
+)
 DIGEST_BYTES = 16  # of a fingerprint
 GUESSED_GRID = (
     "a guess: the {count} tokens of '{name}' are laid out as {grid}, since that is what a style node leaves that makes "
@@ -62,6 +66,12 @@ def tagged_references(run: Given) -> list[Reference]:
     """All that the conditionings of a run are tagged with."""
     groups = (group for conditioning in run.conditionings for group in tagged(conditioning))
     return [Reference.of(group) for group in groups]
+
+
+def note_on_zeros(context: Tensor, groups: Iterable[TokenGroup]) -> str:
+    """A note on the tagged references whose tokens in ``context [B, tokens, C]`` are all 0; "" where there are none."""
+    named = [f"'{group.name}'" for group in groups if not bool(context[:, columns_of(group)].any())]
+    return ZEROS.format(", ".join(named)) if named else ""
 
 
 def columns_of(group: TokenGroup) -> slice:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ....i2am_core.attribution import Reference
+from ....i2am_core.recording.steps import How
 from ..attention_call import AttentionCall
-from ..located import Chunk, Located, ModelCall, Skip
+from ..located import Chunk, Located, ModelCall, Off, Skip
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,15 @@ class Consumer:
 
     def after(self, call: AttentionCall, located: Sequence[LocatedIn], output: Tensor) -> None:
         """After the kernel has run. ``call`` is the one that was made; its ``output`` must not be changed."""
+
+    def off(self, call: AttentionCall, chunk: Chunk, mechanism: str, off: Off) -> None:
+        """References of a mechanism are off for the rows of a conditioning: no attention call is made for them.
+
+        ``call`` is one of the same queries, of which nothing else counts.
+        """
+
+    def evaluated(self, step: int, how: How, layers: Set[str] = frozenset()) -> None:
+        """What became of an evaluation, or of one call of the denoiser in it; ``layers`` are those that it ran."""
 
     def forward_ended(self, call: ModelCall, layers: Set[str]) -> None:
         """A call of the denoiser has ended; ``layers`` are those whose blocks ran in it, as far as hooks say."""

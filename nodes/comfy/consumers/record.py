@@ -4,9 +4,10 @@ This is the consumer of Capture. It looks, and changes nothing: only the row log
 runs.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,15 +17,19 @@ from ....i2am_core.attention.marginals import Logits, Positions, attribute
 from ....i2am_core.attention.steered_marginals import SteeredItems
 from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attribution import Attribution, Layer, Reference
+from ....i2am_core.recording.off import zero_maps
 from ....i2am_core.recording.recorder import Place, Recorder
+from ....i2am_core.recording.steps import How
 from ....i2am_core.regions import cells_of
-from ....i2am_core.tokens import TokenGrid
+from ....i2am_core.tokens import TokenGrid, TokenGroup
 from ..attention_call import Arguments, AttentionCall
 from ..handle import Settings
-from ..located import Chunk, Located, Skip
+from ..located import Chunk, Located, ModelCall, Off, Skip
+from ..values import notes_on
 from .base import Consumer, LocatedIn
 
 NEAREST = "the area of a conditioning does not start on a cell of every layer: there, maps are put on the nearest cell"
+NOT_ACTIVE = "its conditioning is not active then (its start and end leave these steps out), while others are"
 NO_PAIRS = "no pair maps are kept of conditionings that are limited to an area, nor of context windows"
 MOST_ATTEMPTS = 8  # calls of one attention function in which nothing could be intercepted, before that is given up
 
@@ -40,6 +45,9 @@ class Record(Consumer):
         self.recorder, self.pair_maps, self.grid, self.denoise_mask = recorder, pair_maps, grid, denoise_mask
         self._regions: dict[TokenGrid, Tensor] = {}
         self._not_intercepted: Counter[Callable] = Counter()  # calls of each attention function
+        self._read_with: defaultdict[int, set[Any]] = defaultdict(set)  # of each reference uuids of conditionings
+        self._active: defaultdict[int, set[Any]] = defaultdict(set)  # of each step uuids of those that were computed
+        self._missed_any = False  # whether any call was not read that may read a reference
 
     @property
     def is_empty(self) -> bool:
@@ -57,9 +65,13 @@ class Record(Consumer):
         return call.with_kernel(InterceptedKernel(arguments.kernel))
 
     def after(self, call: AttentionCall, located: Sequence[LocatedIn], output: Tensor) -> None:
-        logsumexp = self._intercepted(call)
+        logsumexp, values = self._intercepted(call), self._changed_values(call)
         for one in located:
             matches = list(one.by_mechanism.values())
+            if values is not None:
+                references = [group for match in matches for group in match.references]
+                rows = (x[one.chunk.rows].flatten(0, 1) for x in values)
+                self.note(*notes_on(*rows, references))
             row_sums = ""
             for match in matches:
                 row_sums = self._record(call, one.chunk, match, logsumexp)
@@ -71,7 +83,24 @@ class Record(Consumer):
                 [*(match.note for match in matches if match.note), *(call.steering.notes if call.steering else ())],
             )
 
+    def off(self, call: AttentionCall, chunk: Chunk, mechanism: str, off: Off) -> None:
+        placed = chunk.placement.on(off.layer.grid)
+        layer = replace(off.layer, grid=placed.grid)
+        alone = sum(group.count for group in off.references) == 1
+        numbers, region = self._numbers(chunk, off.references, alone), self._region(layer.grid)
+        pair_rows = None if placed.cells is not None else self._pair_rows(numbers, layer, off.references, region)
+        for number, group in zip(numbers, off.references, strict=True):
+            zero = zero_maps(layer, chunk.items, group.places, region is not None, pair_rows, call.q.device)
+            self.recorder.off(_place(call, layer, number, group), zero, mechanism, off.reason, pair_rows)
+
+    def evaluated(self, step: int, how: How, layers: Set[str] = frozenset()) -> None:
+        self.recorder.evaluated(step, how, layers)
+
+    def forward_ended(self, call: ModelCall, layers: Set[str]) -> None:
+        self._active[call.step].update(chunk.conditioning.get("uuid") for chunk in call.chunks)
+
     def skip(self, skip: Skip, calls: int = 1) -> None:
+        self._missed_any |= calls > 0 and not skip.absent
         if calls:
             self.recorder.skip(skip.reason, calls)
         else:
@@ -85,6 +114,7 @@ class Record(Consumer):
 
     def finished(self, settings: Settings, pictures: Mapping[str, Tensor]) -> Attribution:
         """The attribution; ``pictures`` are those of references, by their keys."""
+        self._add_steps_without()
         attribution = self.recorder.freeze(grid=self.grid, denoise_mask=self.denoise_mask, branch=settings.branch)
         keys = {f"reference {number}": reference.key for number, reference in enumerate(attribution.references)}
         return replace(
@@ -92,6 +122,22 @@ class Record(Consumer):
             pictures={name: pictures[key] for name, key in keys.items() if key in pictures},
             mechanism=attribution.mechanism or settings.mechanism,
         )
+
+    def _add_steps_without(self) -> None:
+        """Count 0 in the steps in which conditionings of the branch were computed, but none that has the reference."""
+        if self._missed_any:
+            return
+        for step, active in self._active.items():
+            for number, own in self._read_with.items():
+                if own.isdisjoint(active):
+                    self.recorder.off_in_step(number, step, NOT_ACTIVE)
+
+    def _numbers(self, chunk: Chunk, references: Sequence[TokenGroup], alone: bool) -> list[int]:
+        """The numbers of references that are read with a conditioning, or are off in it; ``alone``: see Reference."""
+        numbers = [self.recorder.reference(replace(Reference.of(group), alone=alone)) for group in references]
+        for number in numbers:
+            self._read_with[number].add(chunk.conditioning.get("uuid"))
+        return numbers
 
     def _intercepted(self, call: AttentionCall) -> Tensor | None:
         """The row log-sum-exp of the call, ``[B, H, N]``, where it could be intercepted."""
@@ -104,14 +150,21 @@ class Record(Consumer):
             return _steered_total(call, call.steering, kernel.interceptor, kernel.calls_made)
         return kernel.interceptor.total(call.q, call.k, call.scale, call.bias)
 
+    def _changed_values(self, call: AttentionCall) -> tuple[Tensor, Tensor] | None:
+        """The values of the call, and those that its kernel read, where another pack's override gives others."""
+        kernel = call.arguments.kernel
+        if call.arguments.override is None or call.steering is not None or not isinstance(kernel, InterceptedKernel):
+            return None
+        changed = None if kernel.interceptor is None else kernel.interceptor.changed_values(call.v)
+        return None if changed is None else (call.v, changed)
+
     def _record(self, call: AttentionCall, chunk: Chunk, located: Located, logsumexp: Tensor | None) -> str:
         """Record what one mechanism located in a chunk. Returns what computed the row log-sum-exp, in words."""
         rows, placed = chunk.rows, chunk.placement.on(located.layer.grid)
         layer = replace(located.layer, grid=placed.grid)
-        alone = located.keys == 1
-        numbers = [self.recorder.reference(replace(Reference.of(x), alone=alone)) for x in located.references]
+        numbers = self._numbers(chunk, located.references, located.keys == 1)
         region = self._region(layer.grid)
-        pair_rows = None if placed.cells is not None else self._pair_rows(numbers, layer, located, region)
+        pair_rows = None if placed.cells is not None else self._pair_rows(numbers, layer, located.references, region)
         all_columns = located.keys == call.k.shape[2]  # which the intercepted sums are over
         total = logsumexp[rows] if all_columns and logsumexp is not None else None
         maps_of = attribute if call.steering is None else SteeredItems(call.steering, rows, call.shape).attribute
@@ -124,13 +177,7 @@ class Record(Consumer):
             self.recorder.chunk_bytes,
         )
         for number, group, maps in zip(numbers, located.references, marginals, strict=True):
-            place = Place(
-                layer=layer,
-                step=call.model_call.step,
-                reference=number,
-                evaluation=call.model_call.evaluation,
-                reference_grid=group.grid,
-            )
+            place = _place(call, layer, number, group)
             self.recorder.add(place, placed.apply(maps, region), pair_rows, located.verdicts)
         if placed.cells is not None and self.pair_maps != "off":
             self.note(NO_PAIRS)
@@ -147,7 +194,7 @@ class Record(Consumer):
         return self._regions[grid]
 
     def _pair_rows(
-        self, numbers: Sequence[int], layer: Layer, located: Located, region: Tensor | None
+        self, numbers: Sequence[int], layer: Layer, references: Sequence[TokenGroup], region: Tensor | None
     ) -> Tensor | None:
         """The positions whose pair maps are kept, of references by their numbers."""
         if self.pair_maps == "everywhere":
@@ -158,9 +205,19 @@ class Record(Consumer):
             return None
         if len(rows) == 0:
             return None
-        sizes = zip(numbers, located.references, strict=True)
+        sizes = zip(numbers, references, strict=True)
         fits = [self.recorder.pairs_fit(number, layer, len(rows), group.places) for number, group in sizes]
         return rows if all(fits) else None
+
+
+def _place(call: AttentionCall, layer: Layer, number: int, group: TokenGroup) -> Place:
+    return Place(
+        layer=layer,
+        step=call.model_call.step,
+        reference=number,
+        evaluation=call.model_call.evaluation,
+        reference_grid=group.grid,
+    )
 
 
 def _steered_total(

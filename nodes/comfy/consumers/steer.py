@@ -15,7 +15,7 @@ from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attribution import Reference
 from ..attention_call import Arguments, AttentionCall
 from ..callers import function_of
-from ..located import ModelCall, Skip
+from ..located import Chunk, Located, ModelCall, Off, Skip
 from ..refusal import refuse
 from ..steer_choice import Choice, Numbered
 from ..steered_kernel import takes_masks
@@ -77,6 +77,10 @@ class Steer(Consumer):
             return None
         self._check_takes_masks(call.arguments)
         return call.steered(steering)
+
+    def off(self, call: AttentionCall, chunk: Chunk, mechanism: str, off: Off) -> None:
+        nothing = Located(off.layer, slice(None), 0, off.references)
+        self.choice.numbered(LocatedIn(chunk, {mechanism: nothing}))  # as Capture numbers what is off
 
     def forward_ended(self, call: ModelCall, layers: Set[str]) -> None:
         if call.perturbed:  # guidance leaves blocks out on purpose

@@ -34,6 +34,7 @@ class TakeAway(Consumer):
     def __init__(self, removed: Removal | RegionRemoval, number_of: NumberOf) -> None:
         self.removed, self._number_of = removed, number_of
         self.changed = False  # whether there was anything to take away
+        self.inert = False  # whether there were columns that are not made from what is taken away
 
     @property
     def owner(self) -> Owner:
@@ -76,8 +77,12 @@ class TakeAway(Consumer):
 
     def _of_match(self, match: Located, keys: int) -> list[Tensor]:
         if self.owner == "all references":
-            return columns_of(match.references, match, keys)
+            self.inert |= match.inert and bool(match.references)
+            return [] if match.inert else columns_of(match.references, match, keys)
         groups = [group for group in match.references if self._number_of(Reference.of(group)) == self.owner]
+        self.inert |= match.inert and bool(groups)
+        if match.inert:
+            return []
         if isinstance(self.removed, Removal):
             return columns_of(groups, match, keys)
         return [self._in_region(group, match, keys, self.removed) for group in groups if group.grid is not None]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ....i2am_core.attribution import Reference
-from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
+from ..located import CallSite, Chunk, Given, Located, ModelCall, Off, Skip
 from ..pending_call import Attend
 
 NOT_THE_FEATURE_MAP = "attention of {} queries, where the feature map has {} cells"
@@ -34,6 +34,7 @@ class Mechanism:
     priority: int
     documented: tuple[Documented, ...]
     of_text = False  # whether it is about the text, and not about a reference
+    is_off = False  # whether it stands for attention that is not made, and answers ``off`` alone
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         """Prove where the references are in this attention call, or say why it is skipped.
@@ -41,6 +42,10 @@ class Mechanism:
         None where this mechanism is not in use in this call of the denoiser.
         """
         raise NotImplementedError
+
+    def off(self, site: CallSite, chunk: Chunk) -> Off | None:
+        """The references that are off for the rows of a conditioning, where the mechanism ``is_off``."""
+        return None
 
     def may_be_read(self, role: str, call: ModelCall) -> bool:
         """Whether its references may be in this attention of a block, of those that come through ComfyUI's override.

@@ -9,7 +9,8 @@ added up: only the first copy is read.
 from ....i2am_core.attribution import Layer, Reference
 from ..callers import one_of, patches_of_packs
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
-from ..tags import columns_of, guessed_grids, tagged, tagged_references
+from ..tags import columns_of, guessed_grids, note_on_zeros, tagged, tagged_references
+from ..values import notes_on
 from .base import NOT_THE_FEATURE_MAP, Documented, Mechanism
 
 
@@ -54,13 +55,15 @@ class CrossAttention(Mechanism):
             return Skip(f"reference tokens are tagged beyond the {tokens} tokens of the conditioning")
         if site.grid is None or site.grid.cells != site.queries:
             return Skip(why_other_queries(site, call))
+        zeros = call.once(("zeros", chunk.rows.start), lambda: note_on_zeros(context, references))
         untagged = tokens - sum(group.count for group in references)
         note = (
             f"{untagged} of {tokens} tokens of the conditioning are untagged: they compete for attention"
             if untagged
             else ""
         )
-        note = "; ".join(x for x in (guessed_grids(references), note) if x)
+        values = [] if site.values is None else notes_on(*(x[chunk.rows] for x in site.values), references)
+        note = "; ".join(filter(None, (guessed_grids(references), note, zeros, *values)))
         return Located(Layer(site.layer, site.grid, site.heads), slice(None), tokens, tuple(references), note=note)
 
 

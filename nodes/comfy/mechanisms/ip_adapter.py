@@ -11,10 +11,13 @@ multiplies its attention is measured, row by row: what it returned over what att
 multiple of the other, the call is skipped.
 
 A share is the softmax times its gain: all that the adapter has multiplied the values with (``factor``).
+
+An adapter is *off* in a call of the object that does not call its callback, since the step is not one of its own, or
+whose callback adds 0 without any attention, since its weight is 0 there. That is observed, too, and counts as 0.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any
@@ -27,11 +30,12 @@ from ....i2am_core.recording.recorder import Verdict
 from ....i2am_core.tokens import TokenGrid, TokenGroup
 from ..attention_call import Arguments
 from ..intercepted_functions import can_intercept, with_attention
-from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
+from ..located import CallSite, Chunk, Given, Located, ModelCall, Off, Skip
 from ..pending_call import Attend, PendingCall, chained
 from ..proxy import Proxy
 from ..steered_kernel import kernel_of
 from ..tags import tagged
+from ..values import factor
 from .base import NOT_THE_FEATURE_MAP, Documented, Mechanism
 
 NAMES = {"ipadapter_attention": "IP-Adapter", "instantid_attention": "InstantID", "pulid_attention": "PuLID"}
@@ -45,6 +49,11 @@ NO_IMAGE = (
     "an IP-Adapter whose tokens are all alike for this conditioning in this layer, as where it has no image (the "
     "'precise' weight types give it to the negative conditioning instead)"
 )
+NOT_APPLIED = "its node does not apply it then (see its start_at and end_at)"
+WEIGHT_IS_ZERO = "its weight is 0"
+LEFT_OUT = "its weight type, or its weights by layer, leave that out"
+OTHER_IMAGE = "its adapter has another image for that"
+ADDS_NOTHING = "its node adds nothing to the text's attention then"
 CHANGED_VALUES = (
     "an IP-Adapter changed its values by more than a factor ({}): shares are of the values as changed, without that"
 )
@@ -61,7 +70,8 @@ class IPAdapter(Mechanism):
             spatial="257 tokens: 16x16 of the central square, the CLS token apart. 4 tokens: no. 16: approximately,"
             " see below",
             certainty="exact",
-            limits="adapters that do more than weight and mask their attention are skipped; `precise` weight types "
+            limits="steps and layers in which it is off, and a weight of 0, count as 0; adapters that do more than "
+            "weight and mask their attention are skipped; `precise` weight types "
             "give the image to the negative conditioning, which the summary says; `K+mean(V)` is captured without its"
             " weight, which it says too; of the text attention beside it tagged tokens alone are captured; "
             "a share is of a softmax of its own, not comparable with joint attention. Of InstantID only the contract "
@@ -130,8 +140,10 @@ class _InterceptedAdapter(Proxy):
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any]) -> Tensor:
         patch = copy.copy(self.original)
+        adapters = {number: callback for number, callback in enumerate(patch.callback) if can_intercept(callback)}
+        called: set[int] = set()
         patch.callback = [
-            self._intercepted(number, callback) if can_intercept(callback) else self._reported(callback)
+            self._intercepted(number, callback, called) if number in adapters else self._reported(callback)
             for number, callback in enumerate(patch.callback)
         ]
 
@@ -142,7 +154,11 @@ class _InterceptedAdapter(Proxy):
             return output
 
         call: Any = type(self.original).__call__  # a plain function: else this would not be in its place
-        return with_attention(call, attention)(patch, q, k, v, options)
+        output = with_attention(call, attention)(patch, q, k, v, options)
+        for number in adapters.keys() - called:
+            adapter = _Adapter(self._name(number), str(number), options, self.original.kwargs[number])
+            self._report_off(adapter.off_here(NOT_APPLIED), q, k, v, options)
+        return output
 
     def references(self) -> Iterator[Reference]:
         """What is known of the adapters' references before any attention call."""
@@ -156,10 +172,11 @@ class _InterceptedAdapter(Proxy):
         occurrence = names[: number + 1].count(names[number])
         return f"{names[number]} {occurrence}" if names.count(names[number]) > 1 else names[number]
 
-    def _intercepted(self, number: int, callback: FunctionType) -> Callable:
-        """The callback, whose attention calls go through the engine."""
+    def _intercepted(self, number: int, callback: FunctionType, called: set[int]) -> Callable:
+        """The callback, whose attention calls go through the engine; its number is added to ``called``."""
 
         def intercepted(out: Tensor, q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any], **kwargs: Any) -> Any:
+            called.add(number)
             adapter = _Adapter(self._name(number), str(number), options, kwargs)
             pending_calls: list[PendingCall] = []
 
@@ -174,8 +191,12 @@ class _InterceptedAdapter(Proxy):
             adapter.result = result if len(pending_calls) == 1 and isinstance(result, Tensor) else None
             for pending_call in pending_calls:
                 pending_call.end()
-            if not pending_calls and isinstance(result, Tensor):
+            if pending_calls:
+                self._report_off(adapter.off_here(OTHER_IMAGE, beside_read=True), q, k, v, options)
+            elif isinstance(result, Tensor) or result != 0:
                 self._report_unobserved(q, k, v, options)
+            else:
+                self._report_off(adapter.off_here(adapter.why_nothing()), q, k, v, options)
             return result
 
         return intercepted
@@ -191,8 +212,16 @@ class _InterceptedAdapter(Proxy):
 
     def _report_unobserved(self, q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any]) -> None:
         """A call that is a skip: what it stands for is run by the pack."""
-        arguments = _arguments(_nothing, (q, k, v, options["n_heads"]), {})
-        pending_call = self.attend(arguments, options, _AlwaysSkipped(UNOBSERVED))
+        self._report(_AlwaysSkipped(UNOBSERVED), q, k, v, options)
+
+    def _report_off(self, off: "_OffHere", q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any]) -> None:
+        """What is off where these would be the queries."""
+        if off.references:
+            self._report(off, q, k, v, options)
+
+    def _report(self, mechanism: IPAdapter, q: Tensor, k: Tensor, v: Tensor, options: Mapping[str, Any]) -> None:
+        """Go through the engine with nothing to compute."""
+        pending_call = self.attend(_arguments(_nothing, (q, k, v, options["n_heads"]), {}), options, mechanism)
         pending_call.run()
         pending_call.end()
 
@@ -222,6 +251,20 @@ class _AlwaysSkipped(IPAdapter):
         return Skip(self.reason, absent=self.of_text)
 
 
+class _OffHere(IPAdapter):
+    """Of references that are off, in a call with these ``options``, for a ``reason``."""
+
+    is_off = True
+
+    def __init__(self, references: Sequence[TokenGroup], options: Mapping[str, Any], reason: str) -> None:
+        self.references, self.options, self.reason = tuple(references), options, reason
+
+    def off(self, site: CallSite, chunk: Chunk) -> Off | None:
+        if site.grid is None or site.grid.cells != site.queries or _is_negative(chunk, self.options):
+            return None
+        return Off(Layer(site.layer, site.grid, site.heads), self.references, self.reason)
+
+
 @dataclass
 class _Adapter(IPAdapter):
     """One adapter in one layer: the arguments of its callback, its attention, and what it returned ``[B, N, C]``."""
@@ -236,17 +279,46 @@ class _Adapter(IPAdapter):
 
     def references(self) -> list[Reference]:
         """Known before any attention call; none where the tokens are of a kind that is not known."""
-        images = _images(self.kwargs.get("cond"))
-        if images is None:
-            return []
-        second = (self.kwargs.get("cond_alt") or {}).values() if isinstance(self.kwargs.get("weight"), Mapping) else ()
-        given = [("", "", images), *((*SECOND, other) for x in second if (other := _images(x)) is not None)]
-        groups = (
-            group
-            for name, key, (count, tokens) in given
-            for group in _groups(self.reference + name, self.key + key, self._one_each(count), tokens, None)
+        groups = (group for embeds, suffixes in self._given() for group in self._groups_of(embeds, suffixes))
+        return list(dict.fromkeys(Reference.of(group) for group in groups))
+
+    def off_here(self, reason: str, beside_read: bool = False) -> _OffHere:
+        """Its references as off in this call; ``beside_read``: but those of the image that is attended to."""
+        used = self._used_embeds if beside_read else None
+        groups: dict[Reference, TokenGroup] = {}
+        for embeds, suffixes in self._given():
+            if embeds is not used:
+                groups |= {Reference.of(group): group for group in self._groups_of(embeds, suffixes)}
+        if beside_read:  # the same image may be given for several layers
+            read = SECOND if self._second_embeds is not None else ("", "")
+            for group in self._groups_of(used, read):
+                groups.pop(Reference.of(group), None)
+        return _OffHere(list(groups.values()), self.options, reason)
+
+    def why_nothing(self) -> str:
+        """Why the callback has added 0 without any attention."""
+        weight = self.kwargs.get("weight")
+        if isinstance(weight, Mapping):
+            if self.options["transformer_index"] not in weight:
+                return LEFT_OUT
+            weight = weight[self.options["transformer_index"]]
+        is_zero = not bool(weight.any()) if isinstance(weight, Tensor) else weight == 0
+        return WEIGHT_IS_ZERO if is_zero else ADDS_NOTHING
+
+    def _given(self) -> list[tuple[Any, tuple[str, str]]]:
+        """The tokens of the image, and of those for some layers, with what name and key end with."""
+        by_layer = (
+            (self.kwargs.get("cond_alt") or {}).values() if isinstance(self.kwargs.get("weight"), Mapping) else ()
         )
-        return [Reference.of(group) for group in groups]
+        return [(self.kwargs.get("cond"), ("", "")), *((embeds, SECOND) for embeds in by_layer)]
+
+    def _groups_of(self, embeds: Any, suffixes: tuple[str, str]) -> tuple[TokenGroup, ...]:
+        """None where the tokens are of a kind that is not known."""
+        if (known := _images(embeds)) is None:
+            return ()
+        (count, tokens), (name, key) = known, suffixes
+        images = self._one_each(count)
+        return _groups(self.reference + name, self.key + key, images, tokens, embeds if images == count else None)
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:
         rows = chunk.rows
@@ -258,7 +330,7 @@ class _Adapter(IPAdapter):
         name, key = self.reference + second[0], self.key + second[1]
         groups = _groups(name, key, images, tokens, self._embeds(images, tokens))
         layer, keys = Layer(site.layer, site.grid, site.heads), site.k[rows]
-        negative = self.options["cond_or_uncond"][rows.start // chunk.items] == 1  # the pack chooses the image by this
+        negative = _is_negative(chunk, self.options)
         varies = site.keys > 1 and not negative
         verdicts = (Verdict((keys != keys[:, :, :1]).any(), NO_IMAGE),) if varies else ()
         located = Located(layer, slice(None), site.keys, groups, verdicts=verdicts, of_negative=negative)
@@ -322,18 +394,9 @@ class _Adapter(IPAdapter):
         return used if isinstance(used, Tensor) and used.ndim == 3 and used.shape[:2] == (images, tokens) else None
 
 
-def factor(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-    """``g [B, N]`` such that ``after = g * before [B, N, C]``, and whether that holds but for rounding (boolean)."""
-    precision = torch.finfo(after.dtype)
-    before, result = before.float(), after.float()
-    tiny = torch.finfo(torch.float32).tiny
-    scale = before.abs().amax(-1, keepdim=True).clamp(min=tiny)  # squares stay in range
-    unit = before / scale
-    factors = (unit * result).sum(-1, keepdim=True) / (unit * unit).sum(-1, keepdim=True).clamp(min=tiny)
-    rest = (result - factors * unit).norm(dim=-1)
-    rounding = max(4 * precision.eps, 1e-5) * result.norm(dim=-1)
-    smallest = precision.tiny * precision.eps * result.shape[-1] ** 0.5  # below, numbers have few digits
-    return (factors / scale)[..., 0], (rest <= rounding + smallest).all()
+def _is_negative(chunk: Chunk, options: Mapping[str, Any]) -> bool:
+    """Whether the pack gives the rows its negative image: it chooses by this."""
+    return bool(options["cond_or_uncond"][chunk.rows.start // chunk.items] == 1)
 
 
 def _images(tokens: Any) -> tuple[int, int] | None:

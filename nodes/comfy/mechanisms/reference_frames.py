@@ -18,6 +18,11 @@ GENERATED_ANEW = (
     "VACE generates its reference frames anew, as the first of the latent: attention is to them as they are at that "
     "step, and maps are of the other frames"
 )
+WITHOUT_STRENGTH = (
+    "VACE has strength 0: nothing of the reference reaches the model, which makes the reference's frame of its own; "
+    "attention to that frame is measured, and says nothing of the reference"
+)
+SOME_WITHOUT_STRENGTH = "control video {} of {} of VACE has strength 0: nothing of it reaches the model"
 FIRST_FRAME = (
     "the first frame of the latent is the reference itself: it does not change, and counts as 0 in maps of the video"
 )
@@ -39,8 +44,8 @@ class ReferenceFrames(Mechanism):
             captured="the same, to the first frames of the latent",
             spatial="yes",
             certainty="exact",
-            limits="the reference is generated anew with the video, and read as it is at that step; not in context "
-            "windows",
+            limits="the reference is generated anew with the video, and read as it is at that step; a share does not "
+            "know the strength, of which 0 is said; not in context windows",
         ),
         Documented(
             users="HunyuanVideo I2V, v2 (replace)",
@@ -68,13 +73,13 @@ class ReferenceFrames(Mechanism):
             return Skip(
                 "references inside the latent of a video that is denoised in context windows: not supported yet"
             )
-        gain, note = None, ""
+        gain, note, inert = None, "", False
         if of_vace:
             count = call.once(("VACE references", chunk.rows.start), lambda: vace_references(call, chunk))
             if isinstance(count, Skip):
                 return count
             if 0 < count < sequence.grid.frames:
-                sequence, note = _split(sequence, count), GENERATED_ANEW
+                sequence, (note, inert) = _split(sequence, count), _on_strength(call)
         elif first_frame:
             first = dataclasses.replace(sequence.grid, frames=1)
             start = span("start image", sequence.picture_span.start, first)
@@ -83,7 +88,21 @@ class ReferenceFrames(Mechanism):
             note = FIRST_FRAME
         if not sequence.references:
             return Skip(f"self-attention of a {type(call.denoiser).__name__} without a reference frame")
-        return sequence.located(site, sequence.references, gain, note)
+        return dataclasses.replace(sequence.located(site, sequence.references, gain, note), inert=inert)
+
+
+def _on_strength(call: ModelCall) -> tuple[str, bool]:
+    """A note on VACE's references, and whether nothing of them reaches the model.
+
+    ``VaceWanModel`` (comfy/ldm/wan/model.py) multiplies what it makes of each control with that control's strength.
+    """
+    controls = call.conditions["vace_context"].shape[1]
+    strengths = call.conditions.get("vace_strength") or [1.0] * controls
+    without = [n + 1 for n, strength in enumerate(strengths[:controls]) if not torch.as_tensor(strength).any()]
+    if len(without) == controls:
+        return WITHOUT_STRENGTH, True
+    some = SOME_WITHOUT_STRENGTH.format(" and ".join(map(str, without)), controls)
+    return f"{GENERATED_ANEW}; {some}" if without else GENERATED_ANEW, False
 
 
 def _split(sequence: Sequence, count: int) -> Sequence:

@@ -9,7 +9,7 @@ import dataclasses
 from ....i2am_core.attribution import Reference
 from ....i2am_core.tokens import TokenGrid, TokenGroup, span
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
-from ..tags import columns_of, guessed_grids, tagged
+from ..tags import columns_of, guessed_grids, note_on_zeros, tagged
 from ..token_orders import sequence_of
 from .base import Documented, Mechanism
 
@@ -70,7 +70,9 @@ class StyleTokens(Mechanism):
             return Skip(f"a text of {tokens + padding} tokens, where the conditioning has {tokens}")
         first = sequence.text.start + padding
         references = tuple(_moved(group, first) for group in groups)
-        located = sequence.located(site, references, note=GUESS if guessed else guessed_grids(references))
+        zeros = call.once(("zeros", chunk.rows.start), lambda: note_on_zeros(context, groups))
+        notes = [GUESS if guessed else guessed_grids(references), zeros]
+        located = sequence.located(site, references, note="; ".join(filter(None, notes)))
         return dataclasses.replace(located, guessed=guessed)
 
 

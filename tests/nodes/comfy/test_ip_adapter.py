@@ -3,8 +3,6 @@
 Each test also runs on the real pack where ``IPADAPTER_PLUS_PATH`` names its folder.
 """
 
-import contextlib
-from dataclasses import dataclass
 from types import FunctionType
 
 import comfy.model_management
@@ -13,97 +11,20 @@ import pytest
 import tiny_graphs
 import torch
 import torch.nn.functional as F
-from ip_adapter_standin import SETTINGS, WEIGHT
-from mechanisms import Measured, assert_maps_equal
-from oracle import Oracle
+from ip_adapter_runs import capture, graph_with, measure
+from ip_adapter_standin import WEIGHT
+from mechanisms import assert_maps_equal
 
 from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.comfy.engine import NEGATIVE
-from i2am_pack.nodes.comfy.mechanisms.ip_adapter import NO_IMAGE, TEXT, UNOBSERVED, factor
+from i2am_pack.nodes.comfy.mechanisms.ip_adapter import NO_IMAGE, TEXT, UNOBSERVED
+from i2am_pack.nodes.comfy.values import factor
 
 
 @pytest.fixture(params=ip_adapter_standin.packs(), ids=lambda pack: type(pack).__name__)
 def pack(request):
     return request.param
-
-
-def graph_with(pack, tokens=16, images=1, xl=False, adapters=1, settings=None, capture_first=False, **shape):
-    """A graph, its model with adapters, and the model that is also captured, with its handle."""
-    graph = tiny_graphs.sdxl_text(**shape) if xl else tiny_graphs.sd15_text(**shape)
-    watched, handle = None, None
-    if capture_first:
-        watched, handle = I2AMCapture.execute(graph.model, "IP-Adapter", "positive", "off", 512).args
-    for seed in range(adapters):
-        adapter = ip_adapter_standin.weights(xl, seed)
-        seen = (images, 8) if xl else (images, tokens, 8)
-        given = (adapter, tiny_graphs.noise(40 + seed, *seen), tiny_graphs.noise(60 + seed, *seen), xl)
-        graph.model = pack.apply(graph.model, *given, **SETTINGS | (settings or {}))
-        if watched is not None:
-            watched = pack.apply(watched, *given, **SETTINGS | (settings or {}))
-    if watched is None:
-        watched, handle = I2AMCapture.execute(graph.model, "IP-Adapter", "positive", "off", 512).args
-    return graph, watched, handle
-
-
-def capture(graph, watched, handle, **sampling):
-    plain, latent = graph.sample(**sampling), graph.sample(watched, **sampling)
-    assert torch.equal(plain["samples"], latent["samples"])
-    attribution = handle.find(latent["samples"])
-    assert all(reason and "could not read" not in reason for reason in attribution.skipped)
-    return attribution
-
-
-@dataclass
-class Spied:
-    """One call of the module's attention: q ``[B, N, C]``, k ``[B * images, T, C]``."""
-
-    q: torch.Tensor
-    k: torch.Tensor
-    heads: int
-    forward: int
-
-
-@contextlib.contextmanager
-def spied(pack, oracle, calls):
-    """The plain way to intercept: another function in the module. The pack does not do it so."""
-    original = pack.module.optimized_attention
-
-    def spy(q, k, v, heads, *args, **kwargs):
-        calls.append(Spied(q.clone(), k.clone(), heads, len(oracle.forwards) - 1))
-        return original(q, k, v, heads, *args, **kwargs)
-
-    pack.module.optimized_attention = spy
-    try:
-        yield
-    finally:
-        pack.module.optimized_attention = original
-
-
-def measure(pack, graph, tokens, **sampling):
-    """Weights ``[items, heads, N, K]`` and logits of the positive rows, by forward and call."""
-    oracle, calls, steps = Oracle(), [], []
-    with spied(pack, oracle, calls):
-        graph.sample(oracle.on(graph.model), **sampling)
-    for number, forward in enumerate(oracle.forwards):
-        if 0 not in forward.cond_or_uncond:
-            continue
-        items = forward.x[0] // len(forward.cond_or_uncond)
-        first = forward.cond_or_uncond.index(0) * items
-        mine = [c for c in calls if c.forward == number and c.k.shape[1] == tokens]
-        steps.append([softmax(call, first, items) for call in mine])
-    return steps
-
-
-def softmax(call, first, items):
-    images = call.k.shape[0] // call.q.shape[0]
-    weights, logits = [], []
-    for row in range(first, first + items):
-        q = call.q[row].double().unflatten(-1, (call.heads, -1))
-        k = call.k[row * images : (row + 1) * images].double().flatten(0, 1).unflatten(-1, (call.heads, -1))
-        logits.append(torch.einsum("nhd,khd->hnk", q, k) * q.shape[-1] ** -0.5)
-        weights.append(logits[-1].softmax(-1))
-    return Measured(torch.stack(weights), torch.stack(logits))
 
 
 CASES = [
@@ -153,14 +74,14 @@ def test_each_conditioning_in_a_call_of_its_own(pack, monkeypatch):
     [
         ("ease in", lambda number, block: 0.05 + 0.95 * (1 - number / 16)),
         ("weak input", lambda number, block: 0.2 if block == "input" else 1.0),
-        ("style transfer", lambda number, block: 1.0 if number == 0 else None),
+        ("style transfer", lambda number, block: 1.0 if number == 0 else 0.0),
     ],
 )
 def test_weights_that_differ_between_layers(pack, kind, weight):
     graph, watched, handle = graph_with(pack, settings={"weight_type": kind})
     attribution = capture(graph, watched, handle)
     layers = [(0, "input"), (6, "output")]
-    expected = [weight(*layer) for layer in layers if weight(*layer) is not None]
+    expected = [weight(*layer) for layer in layers]
     assert len(attribution.layers) == len(expected)
     for number, factor_ in enumerate(expected):
         share = attribution.layer_maps(0, number).maps["r2g_share"]

@@ -1,0 +1,105 @@
+"""What became of each step of a run: the model computed it, a node answered it from memory, or it was not asked."""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Literal
+
+from ..selection import numbers_text
+
+How = Literal["computed", "from memory", "not active", "without the branch"]
+"""What an evaluation was: blocks of the model ran; none did; no conditioning of the branch is for this step; it was of
+another branch alone."""
+
+FROM_MEMORY = "a node answered from memory"
+NO_EVALUATION = "it may be that a node answered from memory, or that the sampler leaves them out"
+NOT_ACTIVE = "no conditioning of the branch is active then (its start and end leave them out)"
+OTHER_BRANCH = "the model was evaluated without the conditioning of this branch"
+PART = "it may be that a node answered from memory, or leaves blocks out"
+MOST_NAMES = 4  # of layers that are named
+
+
+class Steps:
+    """The account of a run's steps, whose ``sigmas [steps + 1]`` are the sampler's."""
+
+    def __init__(self, sigmas: Sequence[float]) -> None:
+        self._sigmas = sigmas
+        self._seen: defaultdict[int, set[How]] = defaultdict(set)
+        self._layers: defaultdict[str, set[int]] = defaultdict(set)  # the steps in which each ran, by name
+
+    def add(self, step: int, how: How, layers: AbstractSet[str] = frozenset()) -> None:
+        """An evaluation of a step, and the ``layers`` whose blocks ran in it."""
+        self._seen[step].add(how)
+        for layer in layers:
+            self._layers[layer].add(step)
+
+    def ran(self, step: int, layer: str) -> bool:
+        """Whether a layer's block ran in a step."""
+        return step in self._layers[layer]
+
+    @property
+    def computed(self) -> list[int]:
+        """The steps in which blocks of the model ran for the watched branch."""
+        return sorted(step for step, seen in self._seen.items() if "computed" in seen)
+
+    @property
+    def not_evaluated(self) -> tuple[int, ...]:
+        """The steps in which they did not. None where no block was seen in any step: then nothing is known of it."""
+        if not self.computed:
+            return ()
+        of_length = (
+            n for n, (start, end) in enumerate(zip(self._sigmas, self._sigmas[1:], strict=False)) if start != end
+        )
+        return tuple(step for step in of_length if "computed" not in self._seen[step])
+
+    def notes(self, caches: Collection[str]) -> list[str]:
+        """Sentences for a person; ``caches`` are the names of those that are known to be on the model."""
+        cache = f"a cache answered ({', '.join(caches)})" if caches else ""
+        steps, total = self.not_evaluated, len(self._sigmas) - 1
+        reasons: defaultdict[str, list[int]] = defaultdict(list)
+        for step in steps:
+            reasons[self._reason(step, cache)].append(step)
+        notes = [
+            f"in {len(numbers)} of {total} steps ({numbers_text(numbers)}) the model was not evaluated for these maps: "
+            f"{reason}. A mean over steps is one over the others"
+            for reason, numbers in reasons.items()
+        ]
+        return notes + self._notes_on_layers(cache)
+
+    def _reason(self, step: int, cache: str) -> str:
+        seen = self._seen[step]
+        if "from memory" in seen:
+            return cache or FROM_MEMORY
+        if "not active" in seen:
+            return NOT_ACTIVE
+        if "without the branch" in seen:
+            return OTHER_BRANCH
+        return cache or NO_EVALUATION
+
+    def _notes_on_layers(self, cache: str) -> list[str]:
+        """On layers that did not run in each of the computed steps."""
+        computed, total = set(self.computed), len(self._sigmas) - 1
+        by_steps: defaultdict[tuple[int, ...], list[str]] = defaultdict(list)
+        for layer, steps in self._layers.items():
+            if layer and computed - steps:
+                by_steps[tuple(sorted(steps))].append(layer)
+        notes = []
+        for steps, unsorted in by_steps.items():
+            layers = sorted(unsorted, key=_natural)
+            named = (
+                layers
+                if len(layers) <= MOST_NAMES
+                else [*layers[: MOST_NAMES - 1], f"{len(layers) - MOST_NAMES + 1} more"]
+            )
+            names = ", ".join(named[:-1]) + (" and " if len(named) > 1 else "") + named[-1]
+            notes.append(
+                f"{names} ran in {len(steps)} of {total} steps alone ({numbers_text(steps)}): {cache or PART}. Their "
+                "maps are means over these"
+            )
+        return notes
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """By which names of layers come in the order of their numbers."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]

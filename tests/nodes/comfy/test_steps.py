@@ -1,0 +1,165 @@
+"""Steps that a cache answered are told from steps of which nothing was to be seen, and both from a share of 0."""
+
+from unittest.mock import patch
+
+import comfy_extras.nodes_easycache as nodes_easycache
+import pytest
+import tiny_graphs
+import tiny_models
+import torch
+from effect_runs import captured, measured
+from ip_adapter_runs import graph_with
+from ip_adapter_standin import StandIn
+from remembering_packs import BlockCacheStandIn, TeaCacheStandIn
+from steered_graphs import kontext
+
+import nodes as comfyui_nodes
+from i2am_pack.i2am_core import MapKind, Selection, load, maps, save
+from i2am_pack.i2am_core.recording.steps import FROM_MEMORY, NOT_ACTIVE, OTHER_BRANCH, PART
+from i2am_pack.nodes.collect import I2AMCollect
+
+SHARE = MapKind("r2g", "share")
+ONE = ((4, 8),)
+
+
+def collected(graph, model=None, branch="positive", **sampling):
+    """What Collect gives of a run, which gives the picture that it gives without capture."""
+    model = graph.model if model is None else model
+    watched, handle = captured(model, branch)
+    plain, latent = graph.sample(model, **sampling), graph.sample(watched, **sampling)
+    assert torch.equal(plain["samples"], latent["samples"])
+    return I2AMCollect.execute(handle, latent).args[0]
+
+
+def cached(graph, node):
+    return tiny_graphs.run(node, graph.model, 0.9, 0.0, 1.0, False)[0]
+
+
+def labelled(attribution, state):
+    labels = maps(attribution, SHARE, "time", time_groups=0).labels
+    return tuple(step for step, label in enumerate(labels) if label.endswith(f" ({state})"))
+
+
+def seen(attribution):
+    """The steps of which the first layer has anything."""
+    return attribution.layer_maps(0, 0).seen.nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+@pytest.mark.parametrize("name", ["EasyCache", "LazyCache"])
+def test_the_caches_of_comfyui(name, cfg, tmp_path):
+    graph = kontext(sizes=ONE, cfg=cfg)
+    node = getattr(nodes_easycache, f"{name}Node")
+    attribution = collected(graph, cached(graph, node), steps=8)
+    missing = tuple(step for step in range(8) if step not in seen(attribution))
+    assert missing and attribution.not_evaluated == missing == labelled(attribution, "not evaluated")
+    (note,) = [note for note in attribution.notes if "evaluated" in note]
+    assert f"in {len(missing)} of 8 steps" in note and f"a cache answered ({name})" in note
+    assert f"over {8 - len(missing)} of 8 steps" in attribution.summary()
+    assert not labelled(attribution, "off") and not labelled(attribution, "not captured")
+    save(attribution, tmp_path / "a.i2am.safetensors")
+    assert load(tmp_path / "a.i2am.safetensors").not_evaluated == missing
+
+
+def test_a_cache_without_a_name():
+    graph = kontext(sizes=ONE, cfg=1.0)
+    denoiser = graph.model.model.diffusion_model
+    model, stand_in = TeaCacheStandIn.on(graph.model, "speed")
+    watched, handle = captured(model)
+    try:
+        attribution = handle.find(graph.sample(watched, steps=8)["samples"])
+    finally:
+        vars(denoiser).pop("teacache_state", None)
+    assert stand_in.remembered and len(attribution.not_evaluated) == stand_in.remembered
+    assert any(FROM_MEMORY in note and "it may be" not in note for note in attribution.notes)
+
+
+@pytest.mark.parametrize(("key", "reason"), [("speed", PART), ("fbcache", "a cache answered (fbcache)")])
+def test_a_cache_of_blocks(key, reason):
+    """As FBCache: the first block runs in each step, and says whether the others do."""
+    graph = tiny_graphs.with_references(tiny_graphs._flux(tiny_models.flux(depth=3), 1, cfg=1.0), 2, ONE)
+    watched, handle = captured(BlockCacheStandIn.on(graph.model, key, every=4))
+    attribution = handle.find(graph.sample(watched, steps=8)["samples"])
+    assert attribution.not_evaluated == () and seen(attribution) == list(range(8))
+    (note,) = [note for note in attribution.notes if " ran in " in note]
+    assert note.startswith(f"double 1 and double 2 ran in 2 of 8 steps alone (0,4): {reason}")
+    labels = maps(attribution, SHARE, "time", Selection(layers="double 1"), time_groups=0).labels
+    assert [label.endswith("(not captured)") for label in labels] == [step not in (0, 4) for step in range(8)]
+
+
+SAMPLERS = ["euler", "heun", "dpm_2_ancestral", "dpmpp_2m_sde", "lcm", "uni_pc", "dpm_fast", "ddim"]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("scheduler", ["simple", "karras"])
+def test_a_plain_run_says_nothing(sampler, scheduler):
+    graph, _, _ = graph_with(StandIn())
+    attribution = collected(graph, sampler_name=sampler, scheduler=scheduler, steps=5, denoise=0.8)
+    if sampler != "dpm_fast":  # which has steps of its own
+        assert attribution.not_evaluated == ()
+    assert not any("off" in note or " ran in " in note for note in attribution.notes)
+
+
+def in_steps(conditioning, start, end):
+    return comfyui_nodes.ConditioningSetTimestepRange().set_range(conditioning, start, end)[0]
+
+
+def test_steps_without_an_active_conditioning():
+    """ComfyUI does not ask the model for a branch of which none is: nothing is known of these steps, not even 0."""
+    graph = kontext(sizes=ONE, cfg=3.0)
+    graph.positive = in_steps(graph.positive, 0.0, 0.5)
+    attribution = collected(graph, steps=4)
+    missing = tuple(step for step in range(4) if step not in seen(attribution))
+    assert missing and attribution.not_evaluated == missing == labelled(attribution, "not evaluated")
+    assert any(NOT_ACTIVE in note for note in attribution.notes)
+
+
+@pytest.mark.parametrize("layout", ["first half", "second half"])
+def test_steps_of_a_conditioning_without_the_reference(layout):
+    """These are computed, and the reference is not there: it counts as 0."""
+    graph, bare = kontext(sizes=ONE, cfg=1.0), tiny_graphs.flux_text()
+    ranges = [(0.0, 0.5), (0.5, 1.0)]
+    ranges = ranges if layout == "first half" else ranges[::-1]
+    always = collected(graph, steps=4)
+    graph.positive = in_steps(graph.positive, *ranges[0]) + in_steps(bare.positive, *ranges[1])
+    attribution = collected(graph, steps=4)
+    entry = attribution.layer_maps(0, 0)
+    on = [step for step in range(4) if bool(entry.maps["r2g_share"][:, step].any())]
+    assert 0 < len(on) < 4 and entry.seen.tolist() == [1] * 4 and attribution.not_evaluated == ()
+    assert labelled(attribution, "off") == tuple(step for step in range(4) if step not in on)
+    (note,) = [note for note in attribution.notes if " off " in note]
+    assert note.startswith("'reference latent 1' is off in step") and "its conditioning is not active" in note
+    of_these = maps(attribution, SHARE, "unified", Selection(steps=",".join(map(str, on)))).values
+    torch.testing.assert_close(maps(attribution, SHARE).values, of_these * len(on) / 4)
+    if layout == "first half":
+        same = maps(always, SHARE, "unified", Selection(steps="0")).values
+        torch.testing.assert_close(maps(attribution, SHARE, "unified", Selection(steps="0")).values, same)
+
+
+def test_a_branch_that_guidance_leaves_out():
+    """The negative conditioning is evaluated in the steps of guidance alone."""
+    graph = kontext(sizes=ONE, cfg=3.0)
+
+    original = comfyui_nodes.comfy.samplers.calc_cond_batch
+
+    def leaving_out(given, conds, x, timestep, options):
+        return original(given, [conds[0], None] if float(timestep.max()) < 0.7 else conds, x, timestep, options)
+
+    with patch.object(comfyui_nodes.comfy.samplers, "calc_cond_batch", leaving_out):
+        attribution = collected(graph, None, "negative", steps=4)
+    assert attribution.not_evaluated and any(OTHER_BRANCH in note for note in attribution.notes)
+
+
+def test_the_effect_of_an_adapter_in_a_step_without_it_is_0():
+    graph, _, _ = graph_with(StandIn(), cfg=1.0, settings=[{"end_at": 0.5}, {"weight": 0.0}])
+    watched, handle = captured(graph.model)
+    model = measured(watched, probe_steps=4, regions=0, through="everything", owners="references")
+    plain, latent = graph.sample(steps=4), graph.sample(model, steps=4)
+    assert torch.equal(plain["samples"], latent["samples"])
+    attribution = handle.find(latent["samples"])
+    share = attribution.layer_maps(0, 0).maps["r2g_share"][0]
+    for step in range(4):
+        effect = attribution.effects.maps[step, 0, "everything"]
+        assert bool(effect.any()) == bool(share[step].any())
+        assert not attribution.effects.maps[step, 1, "everything"].any()
+    assert not attribution.effects.unmeasured
