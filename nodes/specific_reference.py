@@ -102,4 +102,6 @@ class I2AMSpecificReference(io.ComfyNode):
         heat = core.heat(result.values[None], size, blocks=on_regions)
         colors = core.colorize(heat, colormap)
         overlay = colors if picture is None else core.overlay(as_batch(picture, 1), colors, opacity)
-        return io.NodeOutput(overlay, colors, heat, ui=ui.PreviewText("\n".join(notes)) if notes else None)
+        if not notes:
+            return io.NodeOutput(overlay, colors, heat)
+        return io.NodeOutput(overlay, colors, heat, ui=ui.PreviewText("\n".join(notes)))

@@ -79,13 +79,13 @@ class Steps:
 
     def _notes_on_layers(self, cache: str) -> list[str]:
         """On layers that did not run in each of the computed steps."""
-        computed, total = set(self.computed), len(self._sigmas) - 1
+        every, total = set(self.computed), len(self._sigmas) - 1
         by_steps: defaultdict[tuple[int, ...], list[str]] = defaultdict(list)
         for layer, steps in self._layers.items():
-            if layer and computed - steps:
+            if layer and every - steps:
                 by_steps[tuple(sorted(steps))].append(layer)
         notes = []
-        for steps, unsorted in by_steps.items():
+        for some, unsorted in by_steps.items():
             layers = sorted(unsorted, key=_natural)
             named = (
                 layers
@@ -94,7 +94,7 @@ class Steps:
             )
             names = ", ".join(named[:-1]) + (" and " if len(named) > 1 else "") + named[-1]
             notes.append(
-                f"{names} ran in {len(steps)} of {total} steps alone ({numbers_text(steps)}): {cache or PART}. Their "
+                f"{names} ran in {len(some)} of {total} steps alone ({numbers_text(some)}): {cache or PART}. Their "
                 "maps are means over these"
             )
         return notes

@@ -24,7 +24,12 @@ ReportUnobserved = Callable[[str, str, Function], None]
 Values = tuple[Tensor, Tensor]
 """What values are made from, ``[B, tokens, C]``, before and after another pack has changed it."""
 
-NOT_ANNOUNCED = ("", "", False, None)  # outside all hooks: layer, role, and what a pack has changed
+NOT_ANNOUNCED: tuple[str, str, bool, Values | None] = (
+    "",
+    "",
+    False,
+    None,
+)  # outside all hooks: layer, role, and what a pack has changed
 
 
 @dataclass(frozen=True)
@@ -155,8 +160,9 @@ class ForwardPass:
     def _origin_outside_blocks(self, options: Mapping[str, Any], caller: Function | None) -> CallOrigin:
         """Of a call outside all hooks: what ComfyUI's options say, and what it has announced for the same layer."""
         layer = self._named_layer(options)
-        (announced, *known), self._announced = self._announced, NOT_ANNOUNCED
-        return CallOrigin(layer, *known, caller) if announced == layer else CallOrigin(layer, "", caller=caller)
+        (announced, role, changed, values), self._announced = self._announced, NOT_ANNOUNCED
+        known = CallOrigin(layer, role, changed, values, caller)
+        return known if announced == layer else CallOrigin(layer, "", caller=caller)
 
     def _caller(self, block_run: BlockRun | None) -> Function | None:
         """The pack's function that makes the present call, None where the model does."""

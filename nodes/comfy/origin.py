@@ -4,6 +4,9 @@ A node is known by its id and by all that goes into it, its own settings and tho
 its output was made from, be it in this queue or in an earlier one whose output ComfyUI has cached.
 """
 
+# ComfyUI's graph has no types.
+# mypy: allow-untyped-calls
+
 import hashlib
 import json
 from collections.abc import Iterator

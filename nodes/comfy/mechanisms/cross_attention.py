@@ -49,7 +49,7 @@ class CrossAttention(Mechanism):
             return Skip("cross-attention whose conditioning holds no tagged reference tokens", absent=True)
         context = chunk.conditioning.get("cross_attn")
         tokens = 0 if context is None else context.shape[1]
-        if tokens == 0 or site.keys % tokens:
+        if context is None or tokens == 0 or site.keys % tokens:
             return Skip(f"cross-attention over {site.keys} tokens, where the conditioning has {tokens}")
         if any(columns_of(group).stop > tokens for group in references):
             return Skip(f"reference tokens are tagged beyond the {tokens} tokens of the conditioning")
@@ -62,7 +62,9 @@ class CrossAttention(Mechanism):
             if untagged
             else ""
         )
-        values = [] if site.values is None else notes_on(*(x[chunk.rows] for x in site.values), references)
+        values = (
+            [] if site.values is None else notes_on(site.values[0][chunk.rows], site.values[1][chunk.rows], references)
+        )
         note = "; ".join(filter(None, (guessed_grids(references), note, zeros, *values)))
         return Located(Layer(site.layer, site.grid, site.heads), slice(None), tokens, tuple(references), note=note)
 
