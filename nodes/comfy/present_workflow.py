@@ -29,18 +29,19 @@ def why_no_run_here(workflow: Any, started: bool) -> str:
 
 def _present_node() -> str:
     """The number of the node that runs; "" in versions of ComfyUI that do not say it."""
-    from comfy_execution.utils import get_executing_context  # in here, as it may change
-
+    try:
+        from comfy_execution.utils import get_executing_context  # in here, as some versions have none
+    except ImportError:
+        return ""
     context = get_executing_context()
     return "" if context is None else str(context.node_id)
 
 
 def kind_of(class_type: str) -> Kind | None:
     """A class of nodes that is installed."""
-    from nodes import NODE_CLASS_MAPPINGS  # ComfyUI's
+    import nodes as comfyui_nodes  # in here, as a script may have other ones
 
-    node: Any = NODE_CLASS_MAPPINGS.get(class_type)
-    if node is None:
+    if (node := comfyui_nodes.NODE_CLASS_MAPPINGS.get(class_type)) is None:
         return None
     module = getattr(node, "RELATIVE_PYTHON_MODULE", "nodes")  # as ComfyUI has it in what it says of nodes
     return Kind(list(node.RETURN_TYPES), str(module).partition(".")[0] in OF_COMFYUI)
