@@ -1,0 +1,160 @@
+"""Capture beside real packs: the picture is the same to the bit, and the summary says what was seen and what not.
+
+``I2AM_PACKS=/folder scripts/test tests/nodes/packs``. ComfyUI-IPAdapter-Flux wants diffusers, ComfyUI_UltimateSDUpscale the
+script of Coyote-A/ultimate-upscale-for-automatic1111 in repositories/ultimate_sd_upscale, which it downloads itself.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import comfy.sd
+import pytest
+import real_packs
+import tiny_graphs
+import tiny_models
+import torch
+from comfy.ldm.flux.redux import ReduxImageEncoder
+from comfy.model_patcher import ModelPatcher
+from tiny_graphs import Graph
+from torch import Tensor
+
+from i2am_pack.i2am_core import Attribution
+from i2am_pack.nodes.capture import I2AMCapture
+from i2am_pack.nodes.collect import I2AMCollect
+from i2am_pack.nodes.comfy.tags import KEY, tag
+from i2am_pack.nodes.tag_reference import I2AMTagReference
+
+Patch = Callable[[ModelPatcher], ModelPatcher]
+STEPS = 6
+
+
+def sampled(graph: Graph, patch: Patch, after: bool = False, steps: int = STEPS) -> tuple[Any, dict[str, Tensor]]:
+    """The capture and the latent of a run behind a pack's node, which Capture must leave as it is."""
+    plain = graph.sample(patch(graph.model), steps=steps)["samples"]
+    before = patch(graph.model) if after else graph.model
+    model, capture = I2AMCapture.execute(before, "auto", "positive", "off", 512).args
+    latent = graph.sample(model if after else patch(model), steps=steps)
+    assert torch.equal(plain, latent["samples"])
+    return capture, latent
+
+
+def collected(graph: Graph, patch: Patch, after: bool = False, steps: int = STEPS) -> tuple[Attribution, str]:
+    """The attribution and its summary."""
+    attribution, _, summary = I2AMCollect.execute(*sampled(graph, patch, after, steps)).args
+    return attribution, summary
+
+
+def refused(graph: Graph, patch: Patch, after: bool = False) -> str:
+    """The sentence of Collect, which has nothing to give."""
+    capture, latent = sampled(graph, patch, after)
+    with pytest.raises(ValueError) as error:
+        I2AMCollect.execute(capture, latent)
+    return str(error.value)
+
+
+def tagged(**shape: Any) -> Graph:
+    """SD1.5 with three tagged tokens in its text."""
+    graph = tiny_graphs.sd15_text(**shape)
+    ((tokens, about),) = graph.positive
+    graph.positive = [[tokens, about | {KEY: [tag("mine", 1, tokens[:, 1:4], None)]}]]
+    return graph
+
+
+@pytest.mark.parametrize("method", ["MultiDiffusion", "Mixture of Diffusers", "SpotDiffusion"])
+def test_tiled_diffusion_is_refused_by_its_name(method: str) -> None:
+    node = real_packs.nodes_of("ComfyUI-TiledDiffusion")["TiledDiffusion"]
+    sentence = refused(tagged(size=(32, 32)), lambda model: node().apply(model, method, 128, 128, 32, 4)[0])
+    assert "TiledDiffusion" in sentence
+    assert "tile" in sentence
+    assert "context windows" not in sentence
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["capture first", "capture last"])
+def test_teacache_is_named(after: bool) -> None:
+    node = real_packs.part_of("ComfyUI-TeaCache", "nodes").TeaCache
+    graph = tiny_graphs.flux_kontext()
+    sentence = refused(graph, lambda x: node().apply_teacache(x, "flux", 0.4, 0.0, 1.0, "cpu")[0], after)
+    assert "TeaCache" in sentence
+
+
+def test_first_block_cache_is_named() -> None:
+    node = real_packs.nodes_of("Comfy-WaveSpeed")["ApplyFBCacheOnModel"]
+    sentence = refused(tiny_graphs.flux_kontext(), lambda x: node().patch(x, "diffusion_model", 0.5)[0])
+    assert "WaveSpeed" in sentence
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["capture first", "capture last"])
+@pytest.mark.parametrize("name", ["RAUNet", "MSW-MSA"])
+def test_what_jankhidiffusion_leaves_alone_is_captured(name: str, after: bool) -> None:
+    nodes = real_packs.nodes_of("comfyui_jankhidiffusion")
+    times = {"time_mode": "percent", "start_time": 0.0, "end_time": 0.9}
+    raunet = {"input_blocks": "2", "output_blocks": "1", "upscale_mode": "bicubic", "ca_start_time": 0.0}
+    raunet |= {"ca_end_time": 0.9, "ca_input_blocks": "", "ca_output_blocks": "", "ca_upscale_mode": "bicubic"}
+    windows = {"input_blocks": "1", "middle_blocks": "", "output_blocks": "2,3"}
+
+    def patch(model: ModelPatcher) -> ModelPatcher:
+        if name == "RAUNet":
+            return nodes["ApplyRAUNet"].patch(model=model, **times, **raunet)[0]
+        return nodes["ApplyMSWMSAAttention"]().patch(model=model, **times, **windows)[0]
+
+    attribution, _ = collected(tagged(size=(32, 32)), patch, after)
+    assert len(attribution.layers) == 7
+    assert attribution.captured_calls == 7 * STEPS
+
+
+def reflux(graph: Graph, factor: float, mask: Tensor | None) -> Graph:
+    encoder = ReduxImageEncoder(redux_dim=8, txt_in_features=tiny_models.TEXT_WIDTH)
+    tiny_models.fill(encoder)
+    position = SimpleNamespace(position_embedding=SimpleNamespace(weight=torch.zeros(729, 8)))
+    model = SimpleNamespace(vision_model=SimpleNamespace(embeddings=position))
+    vision = SimpleNamespace(model=model, encode_image=lambda image: tiny_graphs.vision(3, 729, 8))
+    node = real_packs.nodes_of("ComfyUI_AdvancedRefluxControl")["ReduxAdvanced"]()
+    image = torch.rand(1, 384, 384, 3)
+    after = node.apply_stylemodel(
+        vision, image, comfy.sd.StyleModel(encoder), graph.positive, factor, "area", "center crop (square)", 1.0, mask
+    )[0]
+    return replace(graph, positive=after)
+
+
+def marked(height: int, width: int) -> Tensor:
+    """A mask of 384 px that leaves so many patches of 14 px."""
+    mask = torch.zeros(1, 384, 384)
+    mask[:, : 14 * height, : 14 * width] = 1
+    return mask
+
+
+def test_reflux_that_is_not_tagged_points_to_tag_reference() -> None:
+    graph = tiny_graphs.flux_text()
+    assert "Tag Reference" in refused(reflux(graph, 3, None), lambda model: model)
+
+
+def test_a_masked_reflux_has_no_layout_though_its_count_is_a_square() -> None:
+    graph = tiny_graphs.flux_text()
+    masked = reflux(graph, 1, marked(9, 16))
+    added = masked.positive[0][0].shape[1] - graph.positive[0][0].shape[1]
+    assert added == 144
+    both = replace(graph, positive=I2AMTagReference.execute(graph.positive, masked.positive).args[0])
+    attribution, summary = collected(both, lambda model: model)
+    assert attribution.references[0].grid is None or attribution.references[0].approximate, summary
+
+
+def test_ip_adapter_flux_is_named() -> None:
+    utils = real_packs.part_of("ComfyUI-IPAdapter-Flux", "utils")
+    processor = sys.modules[utils.__package__ + ".attention_processor"].IPAFluxAttnProcessor2_0
+    graph = tiny_graphs.flux_kontext()
+    denoiser = graph.model.model.diffusion_model
+    names = [f"{kind}.{n}" for kind in ("double_blocks", "single_blocks") for n in range(len(getattr(denoiser, kind)))]
+    processors = {name: processor(32, 12, 4, 0.7, (1000, 0)) for name in names}
+    for one in processors.values():
+        tiny_models.fill(one)
+    embeds = torch.randn(1, 4, 12, generator=torch.Generator().manual_seed(3))
+
+    def patch(model: ModelPatcher) -> ModelPatcher:
+        patched = model.clone()
+        utils.FluxUpdateModules(patched, processors, embeds, False)
+        return patched
+
+    assert "IPAdapter-Flux" in refused(graph, patch)

@@ -1,0 +1,64 @@
+"""Real packs, in the folder that ``I2AM_PACKS`` names: each is a clone there, under the name of its repository.
+
+``I2AM_PACKS=/folder scripts/test tests/nodes/packs`` runs what is about them. No code of theirs is in this repository.
+"""
+
+import asyncio
+import functools
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import nodes as comfyui_nodes
+
+FOLDER = os.environ.get("I2AM_PACKS")
+TRIED = {  # repository -> whose it is on GitHub
+    "ComfyUI-IPAdapter-Flux": "Shakker-Labs",
+    "ComfyUI-Inpaint-CropAndStitch": "lquesada",
+    "ComfyUI-TeaCache": "welltop-cn",
+    "ComfyUI-TiledDiffusion": "shiimizu",
+    "ComfyUI_AdvancedRefluxControl": "kaibioinfo",
+    "ComfyUI_IPAdapter_plus": "cubiq",
+    "ComfyUI_UltimateSDUpscale": "ssitu",
+    "Comfy-WaveSpeed": "chengzeyi",
+    "comfyui_jankhidiffusion": "blepping",
+}
+
+
+@functools.cache
+def nodes_of(name: str) -> dict[str, Any]:
+    """The node classes of a pack, which ComfyUI itself loads."""
+    before = dict(comfyui_nodes.NODE_CLASS_MAPPINGS)
+    assert asyncio.run(comfyui_nodes.load_custom_node(str(folder_of(name)))), f"ComfyUI cannot load {name}"
+    return {key: node for key, node in comfyui_nodes.NODE_CLASS_MAPPINGS.items() if before.get(key) is not node}
+
+
+@functools.cache
+def part_of(name: str, file: str) -> ModuleType:
+    """One module of a pack whose other modules want libraries that are not here; it is named as ComfyUI names it."""
+    path = folder_of(name)
+    package = ModuleType(str(path))
+    package.__path__ = [str(path)]
+    sys.modules[package.__name__] = package
+    spec = importlib.util.spec_from_file_location(f"{package.__name__}.{file}", path / f"{file}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def folder_of(name: str) -> Path:
+    assert FOLDER is not None
+    path = Path(FOLDER) / name
+    assert path.is_dir(), f"no clone of {name} in {FOLDER}: clone it there"
+    return path
+
+
+def commit_of(name: str) -> str:
+    command = ["git", "-C", str(folder_of(name)), "log", "-1", "--format=%h"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
