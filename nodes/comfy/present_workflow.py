@@ -41,7 +41,8 @@ def kind_of(class_type: str) -> Kind | None:
     """A class of nodes that is installed."""
     import nodes as comfyui_nodes  # in here, as a script may have other ones
 
-    if (node := comfyui_nodes.NODE_CLASS_MAPPINGS.get(class_type)) is None:
+    node: Any = comfyui_nodes.NODE_CLASS_MAPPINGS.get(class_type)
+    if node is None:
         return None
     module = getattr(node, "RELATIVE_PYTHON_MODULE", "nodes")  # as ComfyUI has it in what it says of nodes
     return Kind(list(node.RETURN_TYPES), str(module).partition(".")[0] in OF_COMFYUI)
