@@ -1,7 +1,8 @@
 """Capture beside real packs: the picture is the same to the bit, and the summary says what was seen and what not.
 
 ``I2AM_PACKS=/folder scripts/test tests/nodes/packs``. ComfyUI-IPAdapter-Flux wants diffusers, and
-ComfyUI_UltimateSDUpscale the script of Coyote-A/ultimate-upscale-for-automatic1111 in repositories/ultimate_sd_upscale, which it downloads itself.
+ComfyUI_UltimateSDUpscale wants the script of Coyote-A/ultimate-upscale-for-automatic1111 in its folder
+repositories/ultimate_sd_upscale, which it downloads itself.
 """
 
 import sys
@@ -24,7 +25,9 @@ from torch import Tensor
 from i2am_pack.i2am_core import Attribution
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
+from i2am_pack.nodes.collect_runs import I2AMCollectRuns
 from i2am_pack.nodes.comfy.tags import KEY, tag
+from i2am_pack.nodes.imacs import I2AMIMACS
 from i2am_pack.nodes.tag_reference import I2AMTagReference
 
 Patch = Callable[[ModelPatcher], ModelPatcher]
@@ -127,7 +130,7 @@ def marked(height: int, width: int) -> Tensor:
 
 
 def test_reflux_that_is_not_tagged_points_to_tag_reference() -> None:
-    graph = tiny_graphs.flux_text()
+    graph = tiny_graphs.flux_text(lengths=(256, 256))  # as ComfyUI pads the text of Flux
     assert "Tag Reference" in refused(reflux(graph, 3, None), lambda model: model)
 
 
@@ -158,3 +161,54 @@ def test_ip_adapter_flux_is_named() -> None:
         return patched
 
     assert "IPAdapter-Flux" in refused(graph, patch)
+
+
+def test_the_runs_of_an_upscaler_are_collected_by_its_picture() -> None:
+    node = real_packs.nodes_of("ComfyUI_UltimateSDUpscale")["UltimateSDUpscaleNoUpscale"]()
+    graph = tagged(size=(16, 16))
+    image = torch.linspace(0, 1, 128 * 128 * 3).view(1, 128, 128, 3)
+    sampling = (1, 2, 3.0, "euler", "simple", 0.5)
+    tiles = ("Linear", 64, 64, 8, 32, "None", 1.0, 64, 8, 16, True, False)
+
+    def upscaled(model: ModelPatcher) -> Tensor:
+        return node.upscale(image, model, graph.positive, graph.negative, TinyVAE(), *sampling, *tiles)[0]
+
+    model, capture = I2AMCapture.execute(graph.model, "auto", "positive", "off", 512).args
+    picture = upscaled(model)
+    assert torch.equal(picture, upscaled(graph.model))
+    with pytest.raises(ValueError, match="I2AM Collect Runs"):
+        I2AMCollect.execute(capture, {"samples": TinyVAE().encode(picture)})
+    attributions, same, summary = I2AMCollectRuns.execute(capture, picture, "all", 0).args
+    assert same is picture
+    assert len(attributions) == 4, summary
+    assert "where it lies in the picture is not known" in summary
+
+
+class TinyVAE(tiny_graphs.TinyVAE):
+    """Both ways, for nodes that sample what they have encoded and decode it again."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return torch.nn.functional.interpolate(latent[:, :3], scale_factor=8).movedim(1, -1).sigmoid()
+
+    def spacial_compression_decode(self) -> int:
+        return 8
+
+
+def test_a_mask_of_the_whole_picture_is_noted_where_a_crop_was_sampled() -> None:
+    node = real_packs.nodes_of("ComfyUI-Inpaint-CropAndStitch")["InpaintCropImproved"]
+    defaults = {name: about[1]["default"] for name, about in node.INPUT_TYPES()["required"].items() if len(about) > 1}
+    image, whole = torch.rand(1, 256, 256, 3), torch.zeros(1, 256, 256)
+    whole[:, 20:60, 180:230] = 1
+    chosen = {"output_target_width": 128, "output_target_height": 128, "device_mode": "gpu (much faster)"}
+    _, _, cropped = node().inpaint_crop(image, **(defaults | chosen), mask=whole)
+    graph = tagged(size=(16, 16))
+    graph.latent["noise_mask"] = cropped
+    attribution, _ = collected(graph, lambda model: model)
+    rest = {"scope": "auto", "penalty": 3.0, "threshold": 0.4, "steps": "all", "layers": "all", "heads": "all"}
+    _, _, of_whole = I2AMIMACS.execute(attribution, **rest, reference=0, item=0, inpainting_mask=whole).args
+    _, _, of_crop = I2AMIMACS.execute(attribution, **rest, reference=0, item=0, inpainting_mask=cropped).args
+    assert "hardly overlaps" in of_whole
+    assert "hardly overlaps" not in of_crop
