@@ -194,7 +194,8 @@ class _Graph:
 
     def capture_of(self, collect: str) -> str | None:
         """The Capture that a Collect is connected to, through nodes that hand its handle on."""
-        seen, number = set(), collect
+        seen: set[str] = set()
+        number = collect
         while number not in seen:
             seen.add(number)
             handles = [other for other, kind in self.links(number).values() if kind == "I2AM_CAPTURE"]
