@@ -18,6 +18,8 @@ from comfy_execution.graph_utils import is_link
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 
+from ...i2am_core.printing import NAME, printable
+
 DIGEST_BYTES = 16
 
 
@@ -30,7 +32,7 @@ class GraphNode:
     given: str
 
     def __str__(self) -> str:
-        return f"{self.kind} (node {self.id})"
+        return printable(f"{self.kind} (node {self.id})", NAME)
 
 
 @dataclass(frozen=True)
