@@ -61,7 +61,11 @@ def choose(batch: Tensor, subject: Subject) -> Tensor:
         )
     chosen = batch[number][..., :3] if kind == "image" else batch[number]
     name = f"the {subject.name}'s {kind}"
-    if kind == "mask" and is_inverted_placeholder(chosen) and not has_shape_of(*chosen.shape, subject.grid):
+    if (
+        kind == "mask"
+        and is_inverted_placeholder(chosen)
+        and not has_shape_of(chosen.shape[0], chosen.shape[1], subject.grid)
+    ):
         raise ValueError(f"{name} is {placeholder_words(inverted=True)}.")
     check_aspect(chosen.shape[0], chosen.shape[1], subject.grid, name)
     return chosen
