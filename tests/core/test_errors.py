@@ -34,6 +34,7 @@ EXAMPLES = [
     errors.NoPairMaps(outside=True),
     errors.EmptyRegion(),
     errors.OneSidedMask(full=True),
+    errors.FlatMap(),
     errors.NoFrames("g2r", [1]),
     errors.NoFrames("r2g", [2, 3]),
     errors.OnlyOnPicture(),
