@@ -155,8 +155,10 @@ class ForwardPass:
     def _origin_outside_blocks(self, options: Mapping[str, Any], caller: Function | None) -> CallOrigin:
         """Of a call outside all hooks: what ComfyUI's options say, and what it has announced for the same layer."""
         layer = self._named_layer(options)
-        (announced, *known), self._announced = self._announced, NOT_ANNOUNCED
-        return CallOrigin(layer, *known, caller) if announced == layer else CallOrigin(layer, "", caller=caller)
+        (announced, role, changed, values), self._announced = self._announced, NOT_ANNOUNCED
+        if announced != layer:
+            return CallOrigin(layer, "", caller=caller)
+        return CallOrigin(layer, role, changed, values, caller)
 
     def _caller(self, block_run: BlockRun | None) -> Function | None:
         """The pack's function that makes the present call, None where the model does."""

@@ -70,8 +70,8 @@ class Record(Consumer):
             matches = list(one.by_mechanism.values())
             if values is not None:
                 references = [group for match in matches for group in match.references]
-                rows = (x[one.chunk.rows].flatten(0, 1) for x in values)
-                self.note(*notes_on(*rows, references))
+                before, after = (x[one.chunk.rows].flatten(0, 1) for x in values)
+                self.note(*notes_on(before, after, references))
             row_sums = ""
             for match in matches:
                 row_sums = self._record(call, one.chunk, match, logsumexp)

@@ -45,7 +45,7 @@ class CrossAttention(Mechanism):
             return Skip("cross-attention whose conditioning holds no tagged reference tokens", absent=True)
         context = chunk.conditioning.get("cross_attn")
         tokens = 0 if context is None else context.shape[1]
-        if tokens == 0 or site.keys % tokens:
+        if context is None or tokens == 0 or site.keys % tokens:
             return Skip(f"cross-attention over {site.keys} tokens, where the conditioning has {tokens}")
         if any(columns_of(group).stop > tokens for group in references):
             return Skip(f"reference tokens are tagged beyond the {tokens} tokens of the conditioning")
@@ -58,6 +58,9 @@ class CrossAttention(Mechanism):
             if untagged
             else ""
         )
-        values = [] if site.values is None else notes_on(*(x[chunk.rows] for x in site.values), references)
-        note = "; ".join(filter(None, (note, zeros, *values)))
+        scaled: list[str] = []
+        if site.values is not None:
+            before, after = (x[chunk.rows] for x in site.values)
+            scaled = notes_on(before, after, references)
+        note = "; ".join(filter(None, (note, zeros, *scaled)))
         return Located(Layer(site.layer, site.grid, site.heads), slice(None), tokens, tuple(references), note=note)
