@@ -81,9 +81,9 @@ class Steps:
         """On layers that did not run in each of the computed steps."""
         every, total = set(self.computed), len(self._sigmas) - 1
         by_steps: defaultdict[tuple[int, ...], list[str]] = defaultdict(list)
-        for layer, steps in self._layers.items():
-            if layer and every - steps:
-                by_steps[tuple(sorted(steps))].append(layer)
+        for layer, ran in self._layers.items():
+            if layer and every - ran:
+                by_steps[tuple(sorted(ran))].append(layer)
         notes = []
         for some, unsorted in by_steps.items():
             layers = sorted(unsorted, key=_natural)

@@ -161,8 +161,9 @@ class ForwardPass:
         """Of a call outside all hooks: what ComfyUI's options say, and what it has announced for the same layer."""
         layer = self._named_layer(options)
         (announced, role, changed, values), self._announced = self._announced, NOT_ANNOUNCED
-        known = CallOrigin(layer, role, changed, values, caller)
-        return known if announced == layer else CallOrigin(layer, "", caller=caller)
+        if announced != layer:
+            return CallOrigin(layer, "", caller=caller)
+        return CallOrigin(layer, role, changed, values, caller)
 
     def _caller(self, block_run: BlockRun | None) -> Function | None:
         """The pack's function that makes the present call, None where the model does."""

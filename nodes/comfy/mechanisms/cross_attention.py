@@ -62,10 +62,11 @@ class CrossAttention(Mechanism):
             if untagged
             else ""
         )
-        values = (
-            [] if site.values is None else notes_on(site.values[0][chunk.rows], site.values[1][chunk.rows], references)
-        )
-        note = "; ".join(filter(None, (guessed_grids(references), note, zeros, *values)))
+        scaled: list[str] = []
+        if site.values is not None:
+            before, after = (x[chunk.rows] for x in site.values)
+            scaled = notes_on(before, after, references)
+        note = "; ".join(filter(None, (guessed_grids(references), note, zeros, *scaled)))
         return Located(Layer(site.layer, site.grid, site.heads), slice(None), tokens, tuple(references), note=note)
 
 
