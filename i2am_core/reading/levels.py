@@ -161,15 +161,18 @@ def _missing(attribution: Attribution, steps: list[int]) -> str:
 
 
 def _off(reading: Reading, bins: list[int]) -> str:
-    """Whether the reference got nothing in all layers that were captured in these time bins, in the whole picture."""
+    """Whether the reference got nothing in all layers that were captured in these time bins, in all pictures.
+
+    In one picture alone it may get nothing because that is the reference itself.
+    """
     share = MapKind("r2g", "share")
-    for layer in reading.layers:
-        seen = seen_by(reading.attribution, reading.selected, layer)
-        values = layer_values(reading.attribution, share, reading.selected, layer)
-        if not reading.selected.over_steps and bool(values[bins][seen[bins] > 0].any()):
-            return ""
-        if reading.selected.over_steps and bool(values.any()):
-            return ""
+    for item in range(reading.attribution.items):
+        selected = dataclasses.replace(reading.selected, item=item)
+        for layer in reading.layers:
+            seen = seen_by(reading.attribution, selected, layer)
+            values = layer_values(reading.attribution, share, selected, layer)
+            if bool((values if selected.over_steps else values[bins][seen[bins] > 0]).any()):
+                return ""
     return " (off)"
 
 

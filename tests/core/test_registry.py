@@ -113,7 +113,7 @@ def test_paths_that_users_read_of_are_in_the_zip():
     texts_of = {name: [text(name)] for name in pages} | {name: list(messages(name)) for name in python_files()}
     texts_of["README.md"] = list(sections_for_users())
     named = {(name, path) for name, texts in texts_of.items() for one in texts for path in named_paths(one)}
-    assert ("nodes/collect.py", "docs/mechanisms.md") in named  # it is looked for as it is written
+    assert ("i2am_core/__main__.py", "i2am_core/__main__.py") in named  # it is looked for as it is written
     assert ("web/docs/I2AM_Save.md", "i2am_core/__main__.py") in named
     there = {str(place) for name in shipped() for place in (PurePosixPath(name), *PurePosixPath(name).parents)}
     assert sorted((name, path) for name, path in named if path not in there) == []

@@ -231,7 +231,7 @@ def test_dropped_runs_keep_their_numbers():
     assert "were dropped to stay within budget_mb" in lines[0] and "dropped" not in lines[-1]
     demo["runs"]["inputs"] |= {"which": "by number", "number": 0}
     with pytest.raises(
-        RuntimeError, match=r"maps of run 0 were dropped.*raise budget_mb.*Kept are: .*run 4: a latent of"
+        RuntimeError, match=r"maps of run 0 were dropped.*raise budget_mb.*There are: .*run 4: a latent of"
     ):
         collected(executor, demo)
     demo["runs"]["inputs"] |= {"number": -1}
