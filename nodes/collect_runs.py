@@ -113,7 +113,7 @@ def _numbers(runs: Sequence[Run], which: str, number: int) -> list[int]:
         )
     if runs[at].attribution is None:
         advice = f": {MORE_MEMORY}" if runs[at].why == DROPPED else ""
-        with_maps = [line for line, run in zip(numbered(runs), runs, strict=True) if run.attribution is not None]
-        others = f" Kept are: {in_short(with_maps)}." if with_maps else ""
+        lines = [line for line, run in zip(numbered(runs), runs, strict=True) if run.attribution is not None]
+        others = f" Kept are: {in_short(lines)}." if lines else ""
         raise ValueError(f"the maps of run {at} {runs[at].why}{advice}.{others}")
     return [at]

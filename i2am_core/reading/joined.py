@@ -39,13 +39,12 @@ def join(first: Attribution, second: Attribution, budget_bytes: int = BUDGET_BYT
 
 def _in_order(first: Attribution, second: Attribution) -> tuple[Attribution, Attribution]:
     """The two with the one first that the other goes on with. Raises NotOneRun."""
-    for problem, one, other in (
-        ("items", first.items, second.items),
-        ("grid", first.grid, second.grid),
-        ("branch", first.branch, second.branch),
-    ):
-        if one != other:
-            raise NotOneRun(problem, one, other)  # type: ignore[arg-type]
+    if first.items != second.items:
+        raise NotOneRun("items", first.items, second.items)
+    if first.grid != second.grid:
+        raise NotOneRun("grid", first.grid, second.grid)
+    if first.branch != second.branch:
+        raise NotOneRun("branch", first.branch, second.branch)
     for one, other in ((first, second), (second, first)):
         if math.isclose(one.sigmas[-1], other.sigmas[0], rel_tol=CLOSE):
             return one, other
