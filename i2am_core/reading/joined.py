@@ -9,7 +9,6 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from ..attribution import HEAD_DETAILS, STEERED, Attribution
 from ..errors import NotOneRun
@@ -40,10 +39,12 @@ def join(first: Attribution, second: Attribution, budget_bytes: int = BUDGET_BYT
 
 def _in_order(first: Attribution, second: Attribution) -> tuple[Attribution, Attribution]:
     """The two with the one first that the other goes on with. Raises NotOneRun."""
-    alike: tuple[Literal["items", "grid", "branch"], ...] = ("items", "grid", "branch")
-    for name in alike:
-        if getattr(first, name) != getattr(second, name):
-            raise NotOneRun(name, getattr(first, name), getattr(second, name))
+    if first.items != second.items:
+        raise NotOneRun("items", first.items, second.items)
+    if first.grid != second.grid:
+        raise NotOneRun("grid", first.grid, second.grid)
+    if first.branch != second.branch:
+        raise NotOneRun("branch", first.branch, second.branch)
     for one, other in ((first, second), (second, first)):
         if math.isclose(one.sigmas[-1], other.sigmas[0], rel_tol=CLOSE):
             return one, other

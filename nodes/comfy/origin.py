@@ -11,9 +11,8 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
-from comfy_execution.graph import DynamicPrompt
 from comfy_execution.graph_utils import is_link
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
@@ -21,6 +20,16 @@ from comfy_execution.utils import get_executing_context
 from ...i2am_core.printing import NAME, printable
 
 DIGEST_BYTES = 16
+
+
+class Graph(Protocol):
+    """The graph of a queue, and what its nodes unfold into while it runs: ComfyUI's ``DynamicPrompt``."""
+
+    def get_node(self, node_id: str) -> dict[str, Any]: ...
+
+    def has_node(self, node_id: str) -> bool: ...
+
+    def get_real_node_id(self, node_id: str) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -68,20 +77,21 @@ def upstream_of(name: str) -> Upstream | None:
         return None
     queue, node, _, graph = at_work
     link = graph.get_node(node)["inputs"].get(name)
-    if not is_link(link):
+    if not _is_link(link):
         return None
     given = _Given(graph)
     return Upstream(queue, frozenset(given.node(id_) for id_ in _before(graph, link[0])))
 
 
-def _at_work() -> tuple[str, str, int, DynamicPrompt] | None:
+def _at_work() -> tuple[str, str, int, Graph] | None:
     context, state = get_executing_context(), get_progress_state()
-    if context is None or state.prompt_id != context.prompt_id or not state.dynprompt.has_node(context.node_id):
+    graph: Graph = state.dynprompt
+    if context is None or state.prompt_id != context.prompt_id or not graph.has_node(context.node_id):
         return None
-    return context.prompt_id, context.node_id, context.list_index or 0, state.dynprompt
+    return context.prompt_id, context.node_id, context.list_index or 0, graph
 
 
-def _before(graph: DynamicPrompt, node: str) -> set[str]:
+def _before(graph: Graph, node: str) -> set[str]:
     """The node and those before it, by the ids that they have for the user.
 
     A node that unfolds into others while it runs, as loops do, stands for all of these.
@@ -95,14 +105,18 @@ def _before(graph: DynamicPrompt, node: str) -> set[str]:
     return {graph.get_real_node_id(id_) for id_ in seen}
 
 
+def _is_link(value: Any) -> TypeGuard[list[Any]]:
+    return bool(is_link(value))  # type: ignore[no-untyped-call]
+
+
 def _links(node: dict[str, Any]) -> Iterator[str]:
-    return (value[0] for value in node["inputs"].values() if is_link(value))
+    return (value[0] for value in node["inputs"].values() if _is_link(value))
 
 
 class _Given:
     """What goes into the nodes of a graph, each worked out once."""
 
-    def __init__(self, graph: DynamicPrompt) -> None:
+    def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._hashes: dict[str, str] = {}
 
@@ -127,7 +141,7 @@ class _Given:
 
     def _hash_of(self, node: dict[str, Any]) -> str:
         inputs = {
-            name: [self._hashes.get(value[0], value[0]), value[1]] if is_link(value) else value
+            name: [self._hashes.get(value[0], value[0]), value[1]] if _is_link(value) else value
             for name, value in node["inputs"].items()
         }
         text = json.dumps([node["class_type"], inputs], sort_keys=True, default=repr)
