@@ -106,7 +106,7 @@ def _before(graph: Graph, node: str) -> set[str]:
 
 
 def _is_link(value: Any) -> TypeGuard[list[Any]]:
-    return bool(is_link(value))  # type: ignore[no-untyped-call]
+    return bool(is_link(value))
 
 
 def _links(node: dict[str, Any]) -> Iterator[str]:
