@@ -60,7 +60,7 @@ def link_pack() -> None:
 
 def test(host: Host) -> None:
     """All tests: in Python, and of the page's scripts."""
-    pytest(host, [])
+    pytest(host, ["--durations=40", "--durations-min=5"])
     scripts = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/web/**/*.test.*js"))
     part("node --test", [str(host.node), "--test", *scripts], env_of(host))
 
