@@ -31,7 +31,6 @@ from safetensors.torch import load_file, save_file
 from ..i2am_core import TokenGrid, cells_of
 from ..nodes.comfy.tags import KEY, tag
 from ..nodes.steer import I2AMSteer
-from ..nodes.tag_reference import I2AMTagReference
 from . import data, sprites
 from .evaluate import SAMPLER, SCENES, SCHEDULER, STEPS
 from .model import load
@@ -129,9 +128,11 @@ def conditionings(encoder: torch.nn.Module, images: Tensor) -> dict[str, Conditi
 
 
 def joined(first: Conditioning, second: Conditioning) -> Conditioning:
-    """Two references in one context. ComfyUI's node keeps the marks of the first; the second is marked again."""
-    (both,) = comfyui_nodes.ConditioningConcat().concat(first, second)
-    return I2AMTagReference.execute(first, both).args[0]
+    """Two references in one context. ComfyUI's node keeps the marks of the first; those of the second move along."""
+    (((tokens, about),),) = comfyui_nodes.ConditioningConcat().concat(first, second)
+    start = first[0][0].shape[1]
+    moved = [mark | {"start": start + mark["start"]} for mark in second[0][1][KEY]]
+    return [[tokens, about | {KEY: [*about[KEY], *moved]}]]
 
 
 def drawn_to_mean(conditioning: Conditioning, left: float) -> Conditioning:

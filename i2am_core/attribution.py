@@ -224,7 +224,12 @@ class Attribution:
 
     def _detail(self) -> str:
         """What is kept apart, in words; and what is not, where it could be."""
-        steps = f"each of {self.steps} steps" if len(self.bins) == self.steps else f"{len(self.bins)} groups of steps"
+        computed = f"{self.steps - len(self.not_evaluated)} of " if self.not_evaluated else ""
+        steps = (
+            f"each of {computed}{self.steps} steps"
+            if len(self.bins) == self.steps
+            else f"{len(self.bins)} groups of steps"
+        )
         detail = (
             f"{steps} x {len(self.layers)} layers x {'each head' if self.heads == 'in each step' else 'mean of heads'}"
         )

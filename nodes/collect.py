@@ -56,7 +56,8 @@ def check_captured(attribution: Attribution, mechanism: str) -> None:
     """Raises ValueError where there is neither a map of attention nor an effect, with the reasons."""
     if is_empty(attribution):
         why = _no_attention(attribution, mechanism)
-        said = attribution.effects is None and "I2AM Effect" in why
+        no_use = bool(attribution.given) and all(given.fate == "ignored" for given in attribution.given)
+        said = attribution.effects is None and (no_use or "I2AM Effect" in why)
         raise ValueError(why if said else f"{why} {_no_effect(attribution.effects)}")
 
 

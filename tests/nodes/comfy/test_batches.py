@@ -116,8 +116,8 @@ def test_a_sampler_without_a_step_is_a_cause_that_is_named():
     model, handle = graph.capture()
     for nothing in ({"denoise": 0.0}, {"start_step": 3, "last_step": 2}):
         latent = graph.sample(model, steps=3, **nothing)
-        with pytest.raises(ValueError, match=r"denoise 0, or start_at_step not before end_at_step"):
+        with pytest.raises(ValueError, match=r"denoise 0, or a start that is not before the end"):
             I2AMCollect.execute(handle, latent)
     graph.sample(model)
-    with pytest.raises(ValueError, match=r"none of the 1 .*denoise 0, or start_at_step not before end_at_step"):
+    with pytest.raises(ValueError, match=r"none of the 1 .*denoise 0, or a start that is not before the end"):
         I2AMCollect.execute(handle, graph.sample(model, denoise=0.0))

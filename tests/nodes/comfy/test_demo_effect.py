@@ -106,9 +106,9 @@ def test_an_interrupted_run_goes_on_from_its_cache(study, tmp_path):
 
 
 def test_a_part_of_the_scenes_are_the_first_in_order():
-    study = effect.Study(3, 1)
+    study = effect.Study(3, 1, first=2)
     torch.testing.assert_close(
-        study.pictures(effect.PLAIN, 2),
+        study.pictures(effect.PLAIN),
         data.to_image(study.run(study.model, "own", study.order[:2])),
         atol=1e-5,
         rtol=0,

@@ -280,7 +280,7 @@ def test_windows_of_a_batch_of_pictures_are_said():
     )
     attribution = check(lambda model: graph.sample(model, steps=3), model, maps=False, **SETTINGS)
     assert not attribution.effects.owners
-    assert "of the 4x16x8x6 latent" in attribution.effects.unmeasured["references"]
+    assert "where that of the run is of 4x16x8x6" in attribution.effects.unmeasured["references"]
 
 
 # Guidance that evaluates further, hooks, LoRA
