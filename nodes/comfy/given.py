@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 SAME = "what the model gets is the same with it and without it"
 ANOTHER_WAY = "Nothing of it reaches the picture: give the reference in a way that this model reads"
 NO_PART = "this model has no part that reads it"
+OF_PACKS = "what a pack hands to the model itself"
 NOT_COMPARED = "what the model gets with it and without it could not be compared: {}"
 NOT_CHOSEN = "I2AM Capture looks for '{}' alone, and this is read by '{}'"
 CHOOSE = "Set mechanism of I2AM Capture to auto"
@@ -96,11 +97,14 @@ def _fates(run: GivenRun, host: ModelConditions, key: str, value: Any) -> Iterat
         how = [*_uses(run, host, key, value, names)]
     except Exception as error:
         log.debug("what the model gets of %s", key, exc_info=True)
-        reason = NOT_COMPARED.format(error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
-        yield GivenReference(what, "unknown", reason, run.measure, key)
+        yield GivenReference(what, "unknown", _not_compared(error), run.measure, key)
         return
     fates = _by_what_it_changes(run, GivenReference(what, "unknown", key=key), names, how)
     yield from (x for x in fates if x.fate == "captured" or not _is_blank(value))
+
+
+def _not_compared(error: Exception) -> str:
+    return NOT_COMPARED.format(error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
 
 
 def _is_blank(value: Any) -> bool:
@@ -220,8 +224,10 @@ def _handed_over(run: GivenRun, host: ModelConditions) -> Iterator[GivenReferenc
     """What a pack hands to the model without a key of the conditioning."""
     try:
         names = host.beyond()
-    except Exception:  # said already, of each key that could not be compared; a conditioning without any has no more
+    except Exception as error:
         log.debug("what the model gets of a conditioning", exc_info=True)
+        reason = _not_compared(error)
+        yield GivenReference(OF_PACKS, "unknown", reason, run.measure, "model_conds", certain=False)
         return
     for name in names:
         what = f"what a pack hands to the model as '{name}'"

@@ -3,6 +3,8 @@
 import logging
 from typing import Any
 
+from comfy_execution.utils import get_executing_context
+
 from .upstream import COLLECT, Kind, upstream_of, why_no_run
 
 log = logging.getLogger(__name__)
@@ -28,11 +30,7 @@ def why_no_run_here(workflow: Any, started: bool) -> str:
 
 
 def _present_node() -> str:
-    """The number of the node that runs; "" in versions of ComfyUI that do not say it."""
-    try:
-        from comfy_execution.utils import get_executing_context  # in here, as some versions have none
-    except ImportError:
-        return ""
+    """The number of the node that runs; "" where ComfyUI does not say it, as in a thread of a node."""
     context = get_executing_context()
     return "" if context is None else str(context.node_id)
 
