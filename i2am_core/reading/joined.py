@@ -77,6 +77,8 @@ def _joined(first: Attribution, second: Attribution) -> Attribution:
         mechanism=", ".join(_union(first.mechanism.split(", "), second.mechanism.split(", "))),
         captured_calls=first.captured_calls + second.captured_calls,
         skipped=_sum(first.skipped, second.skipped),
+        given=tuple(dict.fromkeys((*first.given, *second.given))),
+        not_evaluated=(*first.not_evaluated, *(step + shift for step in second.not_evaluated)),
         row_sums=_sum(first.row_sums, second.row_sums),
         notes=(
             f"two runs as one: steps {numbers_text(range(shift))} are of the first, "

@@ -12,10 +12,12 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from .callers import function_of
 from .conditioning_keys import COMPANIONS
 from .evaluation import forked
 from .given_run import Conditioning, GivenRun
 from .other_conditioning import are_same
+from .remembered import put_back
 
 CHANGES = "what the model gets is another one each time it is made"
 
@@ -56,7 +58,8 @@ class ModelConditions:
 
     def _made(self, c: Conditioning) -> dict[str, Any]:
         """On copies: some models write into what they are given. Random numbers of the run stay as they are."""
-        run = self._run
+        run, make = self._run, self._run.model.extra_conds
+        of_pack = [] if function_of(make).module.startswith("comfy.") else [make]  # which may remember each call
         noise = run.noise.to(self._device)
         latent = None if run.latent is None else run.latent.to(self._device)
         if latent is not None and torch.count_nonzero(latent) > 0:  # as ``CFGGuider.inner_sample``
@@ -65,9 +68,9 @@ class ModelConditions:
         if mask is not None:
             mask = comfy.sampler_helpers.prepare_mask(mask, noise.shape, self._device)
         copied = [{name: _copied(x) for name, x in c.items() if name not in ("control", "hooks")} | {"model_conds": {}}]
-        with torch.no_grad(), forked(self._device):
+        with torch.no_grad(), forked(self._device), put_back(of_pack, ()):
             (made,) = comfy.samplers.encode_model_conds(
-                run.model.extra_conds, copied, noise, self._device, run.branch, latent_image=latent,
+                make, copied, noise, self._device, run.branch, latent_image=latent,
                 denoise_mask=mask, seed=0, latent_shapes=[noise.shape],
             )  # fmt: skip
         result: dict[str, Any] = made["model_conds"]

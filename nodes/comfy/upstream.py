@@ -153,6 +153,7 @@ def _not_reached(upstream: Upstream, sampler: Node, capture: Node) -> str:
             f"{sampler} does not sample in ComfyUI's own way, so that nothing of it can be captured (use a sampler of "
             "ComfyUI's)"
         )
+    causes.append("it has nothing to sample (denoise 0, or a start that is not before the end)")
     causes.append("ComfyUI has taken the latent from its memory of an earlier queue (change the seed)")
     return (
         f"{sampler} has its model from {capture}{way}, but no run has come to that I2AM Capture. It may be that "

@@ -26,6 +26,7 @@ from i2am_core import (
     span,
 )
 from i2am_core.attribution import HEAD_DETAILS
+from i2am_core.given import GivenReference
 from i2am_core.half import Half, full
 from i2am_core.reading.coarser import in_half_precision, with_heads
 
@@ -91,6 +92,16 @@ def test_two_parts_are_the_whole(cut, masked, swapped):
     assert_same(joined, run(masked=masked))
     assert joined.skipped == {"self-attention": 6}
     assert joined.nbytes <= sum(part.nbytes for part in parts)
+
+
+def test_what_was_given_and_what_was_not_evaluated_is_of_both():
+    first, second = run(range(3)), run(range(3, 7))
+    given_first, given_second = (GivenReference(what, "captured") for what in ("an image", "another"))
+    first = dataclasses.replace(first, given=(given_first,), not_evaluated=(1,))
+    second = dataclasses.replace(second, given=(given_first, given_second), not_evaluated=(0, 2))
+    joined = join(first, second)
+    assert joined.given == (given_first, given_second)
+    assert joined.not_evaluated == (1, 3, 5)
 
 
 @pytest.mark.parametrize("budget", [LARGE, 60_000])

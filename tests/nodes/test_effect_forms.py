@@ -476,6 +476,7 @@ class TestCollect:
 
     def test_nothing_at_all_has_both_reasons(self, collect, alone):
         none = with_effects(alone, maps={}, unmeasured={"the text": "no tokens", "reference 0": "out of memory"})
+        none = dataclasses.replace(none, given=())
         unread = dataclasses.replace(none, skipped={"cross-attention": 3}, branch="positive")
         why = r"\(the text: no tokens; reference 0: out of memory\)\.$"
         with pytest.raises(ValueError, match=rf"3 x cross-attention.* I2AM Effect measured nothing {why}"):
@@ -487,7 +488,7 @@ class TestCollect:
             collect(unseen)
 
     def test_without_effect_on_the_line_it_is_what_to_do(self, collect, alone):
-        bare = dataclasses.replace(alone, effects=None, skipped={"cross-attention": 3})
+        bare = dataclasses.replace(alone, effects=None, given=(), skipped={"cross-attention": 3})
         with pytest.raises(
             ValueError, match=r"or choose another branch\. What .* by I2AM Effect, with its input without\.$"
         ):

@@ -394,3 +394,21 @@ def test_it_is_saved_and_loaded(tmp_path):
     save(attribution, tmp_path / "run.i2am.safetensors")
     assert load(tmp_path / "run.i2am.safetensors").given == attribution.given
     assert all(isinstance(x, GivenReference) and x.line in summary for x in attribution.given)
+
+
+def test_a_pack_that_counts_what_it_makes_for_the_model_does_not_notice():
+    """Reading what was given makes it again, also for a pack whose picture depends on how often that was."""
+
+    def graph():
+        calls = [0]
+
+        def counts(given):
+            calls[0] += 1
+            return {"guidance": CONDRegular(torch.tensor([1.0 + calls[0]]))}
+
+        return with_extra_conds(tiny_graphs.flux_kontext(), counts)
+
+    plain, watched = graph(), graph()
+    model, _ = I2AMCapture.execute(watched.model, "auto", "positive", "off", 512).args
+    for _ in range(2):
+        assert torch.equal(plain.sample()["samples"], watched.sample(model)["samples"])
