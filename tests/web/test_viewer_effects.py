@@ -137,6 +137,7 @@ def comfy(request: pytest.FixtureRequest, servers: Any, browser: Any) -> Any:
 def viewer(comfy: ComfyPage) -> Viewer:
     viewer = Viewer(comfy)
     viewer("viewer.restore(null)")
+    viewer.until("viewer.controls.flashed == null")  # of the test before: "saved" stays where the numbers are
     return viewer
 
 
