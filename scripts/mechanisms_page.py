@@ -6,13 +6,11 @@ python scripts/mechanisms_page.py
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
-import sys
 from collections.abc import Iterable
 from typing import Any
 
-from devenv import ROOT, one_sentence_errors, prepare
+from devenv import ROOT
+from devenv.pages import is_in_host
 
 PAGE = ROOT / "docs" / "mechanisms.md"
 HEAD = ("mechanism", "users build it with", "what is captured", "spatial", "how sure", "limits")
@@ -39,17 +37,9 @@ def with_table(page: str, lines: list[str]) -> str:
 
 
 def main() -> None:
-    if "I2AM_IN_HOST" not in os.environ:
-        with one_sentence_errors():
-            host = prepare()
-            env = host.env() | {"COMFYUI_PATH": str(host.comfyui), "I2AM_IN_HOST": "1"}
-            subprocess.run([str(host.python), __file__], env=env, check=True)
-        return
-    sys.path[:0] = [str(ROOT / "tests")]
-    importlib.import_module("conftest")  # makes the pack importable, as i2am_pack
-    importlib.import_module("in_process_host").load()
-    mechanisms = importlib.import_module("i2am_pack.nodes.comfy.mechanisms").MECHANISMS
-    PAGE.write_text(with_table(PAGE.read_text(), table(mechanisms.values())))
+    if is_in_host(__file__):
+        mechanisms = importlib.import_module("i2am_pack.nodes.comfy.mechanisms").MECHANISMS
+        PAGE.write_text(with_table(PAGE.read_text(), table(mechanisms.values())))
 
 
 if __name__ == "__main__":

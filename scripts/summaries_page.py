@@ -6,13 +6,11 @@ python scripts/summaries_page.py
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
-import sys
 from collections.abc import Iterable
 from typing import Any
 
-from devenv import ROOT, one_sentence_errors, prepare
+from devenv import ROOT
+from devenv.pages import is_in_host
 
 PAGE = ROOT / "docs" / "summaries.md"
 HEAD = """# What I2AM Collect says
@@ -34,17 +32,9 @@ def page(parts: Iterable[tuple[str, Iterable[Any]]]) -> str:
 
 
 def main() -> None:
-    if "I2AM_IN_HOST" not in os.environ:
-        with one_sentence_errors():
-            host = prepare()
-            env = host.env() | {"COMFYUI_PATH": str(host.comfyui), "I2AM_IN_HOST": "1"}
-            subprocess.run([str(host.python), __file__], env=env, check=True)
-        return
-    sys.path[:0] = [str(ROOT / "tests")]
-    importlib.import_module("conftest")  # makes the pack importable, as i2am_pack
-    importlib.import_module("in_process_host").load()
-    summaries = importlib.import_module("summaries")
-    PAGE.write_text(page((("Templates", summaries.TEMPLATES), ("Cases", summaries.CASES))))
+    if is_in_host(__file__):
+        summaries = importlib.import_module("summaries")
+        PAGE.write_text(page((("Templates", summaries.TEMPLATES), ("Cases", summaries.CASES))))
 
 
 if __name__ == "__main__":

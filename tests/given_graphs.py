@@ -35,25 +35,7 @@ def wan_ti2v_5b(**shape):
 
 def cosmos_predict2(**shape):
     """CosmosPredict2ImageToVideoLatent: the same, for Cosmos Predict2's MiniTrainDIT."""
-    tiny = {
-        "image_model": "cosmos_predict2",
-        "max_img_h": 240,
-        "max_img_w": 240,
-        "max_frames": 128,
-        "in_channels": 17,
-        "out_channels": 16,
-        "patch_spatial": 2,
-        "patch_temporal": 1,
-        "model_channels": 64,
-        "num_blocks": 2,
-        "num_heads": 2,
-        "mlp_ratio": 2.0,
-        "crossattn_emb_channels": TEXT_WIDTH,
-        "pos_emb_cls": "rope3d",
-        "use_adaln_lora": True,
-        "adaln_lora_dim": 16,
-    }
-    graph = tiny_graphs._image(tiny_models.build(tiny), 1, 16, size=(2, 4, 6), lengths=(9, 9), cfg=3.0, **shape)
+    graph = tiny_graphs._image(tiny_models.cosmos_predict2(), 1, 16, size=(2, 4, 6), lengths=(9, 9), cfg=3.0, **shape)
     image = tiny_graphs.pixels(2, 1, 32, 48)
     node = nodes_cosmos.CosmosPredict2ImageToVideoLatent
     graph.latent = tiny_graphs.run(node, TinyVAE(16, 4), 48, 32, 5, 1, image)[0]

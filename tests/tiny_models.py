@@ -271,30 +271,20 @@ def ltxv() -> ModelPatcher:
 
 def cosmos() -> ModelPatcher:
     """Cosmos image to video, whose order of tokens I2AM does not know (comfy/ldm/cosmos/model.py)."""
-    tiny = {
+    tiny = COSMOS | {
         "image_model": "cosmos",
-        "max_img_h": 240,
-        "max_img_w": 240,
-        "max_frames": 128,
-        "in_channels": 17,
-        "out_channels": 16,
-        "patch_spatial": 2,
-        "patch_temporal": 1,
-        "model_channels": 64,
         "block_config": "FA-CA-MLP",
-        "num_blocks": 2,
-        "num_heads": 2,
-        "mlp_ratio": 2.0,
-        "crossattn_emb_channels": TEXT_WIDTH,
         "block_x_format": "THWBD",
-        "pos_emb_cls": "rope3d",
         "affline_emb_norm": True,
         "extra_per_block_abs_pos_emb": True,
         "extra_per_block_abs_pos_emb_type": "learnable",
-        "use_adaln_lora": True,
-        "adaln_lora_dim": 16,
     }
     return build(tiny)
+
+
+def cosmos_predict2() -> ModelPatcher:
+    """Cosmos Predict2 image to video (comfy/ldm/cosmos/predict2.py)."""
+    return build(COSMOS | {"image_model": "cosmos_predict2"})
 
 
 def control_net() -> comfy.controlnet.ControlNet:
@@ -380,6 +370,24 @@ WAN = {
     "text_dim": TEXT_WIDTH,
     "num_heads": 2,
     "num_layers": 2,
+}
+
+COSMOS = {
+    "max_img_h": 240,
+    "max_img_w": 240,
+    "max_frames": 128,
+    "in_channels": 17,
+    "out_channels": 16,
+    "patch_spatial": 2,
+    "patch_temporal": 1,
+    "model_channels": 64,
+    "num_blocks": 2,
+    "num_heads": 2,
+    "mlp_ratio": 2.0,
+    "crossattn_emb_channels": TEXT_WIDTH,
+    "pos_emb_cls": "rope3d",
+    "use_adaln_lora": True,
+    "adaln_lora_dim": 16,
 }
 
 UNET = {

@@ -133,9 +133,9 @@ class Captured(Part):
         """Why no attention call of any kind was observed."""
         if len(sampling.sigmas) < 2:
             return NO_STEP.format(len(sampling.sigmas))
-        called = self.calls.branch_was_called
-        why = why_unobservable(sampling.denoiser, sampling.guider.model_options)
-        return why if called else NOT_CALLED.format(branch, WHY_NOT_CALLED[branch])
+        if not self.calls.branch_was_called:
+            return NOT_CALLED.format(branch, WHY_NOT_CALLED[branch])
+        return why_unobservable(sampling.denoiser, sampling.guider.model_options)
 
 
 def mask_of(guider: Any, branch: str, denoise_mask: Tensor | None, noise: Tensor) -> Tensor | None:

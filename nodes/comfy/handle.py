@@ -118,12 +118,12 @@ class Capture:
         if not isinstance(samples, Tensor):
             raise ValueError(SEVERAL)
         digest = fingerprint(samples)
-        each = [fingerprint(item[None]) for item in samples] if samples.ndim > 0 else []
         with self._lock:
             runs, dropped = list(reversed(self._runs)), list(self._dropped)
         for run in runs:
             if digest in run.digests and run.attribution is not None:
                 return run.attribution
+        each = [fingerprint(item[None]) for item in samples] if samples.ndim > 0 else []
         for run in runs:
             if each and all(one in run.items for one in each) and run.attribution is not None:
                 return _of_batch(run.attribution, [run.items[one] for one in each])
