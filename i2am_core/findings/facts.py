@@ -1,0 +1,130 @@
+"""What rules read of one picture of a run: each thing worked out once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..attribution import Attribution
+from ..effect import Certainty, Effects, Owner, Removal, certainty_of, rms
+from ..kinds import MapKind
+from ..reading.levels import maps
+from ..regions import cells_of, cover_of
+from ..selection import Selection, numbers_text
+from .finding import Lacking
+
+NO_EFFECT = "no effect was measured (I2AM Effect)"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One ``item`` of a run, and what a person marked: ``mask`` on the picture, ``object_mask`` on each reference.
+
+    Both are ``[H, W]`` in [0, 1]. Without a ``mask``, that of the sampler takes its place.
+    """
+
+    attribution: Attribution
+    item: int = 0
+    mask: Tensor | None = None
+    object_mask: Tensor | None = None
+
+    @cached_property
+    def names(self) -> dict[Owner, str]:
+        """What owners are called."""
+        return self.attribution.owner_names
+
+    @cached_property
+    def effects(self) -> Effects:
+        """Raises Lacking where none was measured."""
+        effects = self.attribution.effects
+        if effects is None or not effects.maps:
+            raise Lacking(NO_EFFECT)
+        return effects
+
+    @cached_property
+    def cover(self) -> Tensor | None:
+        """How much of each position is inside the mask ``[cells]``; None where there is none, or it is everything."""
+        own = self.attribution.denoise_mask
+        mask = self.mask if self.mask is not None else None if own is None else own[self.item]
+        if mask is None:
+            return None
+        cover = cover_of(mask, self.attribution.grid).repeat(self.attribution.grid.frames)
+        return cover if cover.any() and not cover.all() else None
+
+    @cached_property
+    def inside(self) -> Tensor:
+        """The positions that count: of the mask, or all. ``[cells]`` boolean."""
+        if self.cover is None:
+            return torch.ones(self.attribution.grid.cells, dtype=torch.bool)
+        return self.cover > 0.5 if (self.cover > 0.5).any() else self.cover > 0
+
+    @property
+    def where(self) -> str:
+        """What ``inside`` is, for a person."""
+        return "the picture" if self.cover is None else "the masked area"
+
+    # What was caused
+
+    def measured(self, owner: Owner) -> bool:
+        """Whether this was taken away in any step."""
+        return bool(self.effects.steps(owner))
+
+    def effect(self, owner: Owner) -> Tensor:
+        """The mean over the measured steps, at each position: ``[cells]``."""
+        steps = self.effects.steps(owner)
+        return torch.stack([self.effects.maps[Removal(step, owner)][self.item] for step in steps]).mean(0)
+
+    def strength(self, owner: Owner, step: int | None = None) -> float:
+        """Root mean square over the positions that count, in units of the latent; mean over the measured steps."""
+        steps = self.effects.steps(owner) if step is None else [step]
+        return sum(rms(self.effects.maps[Removal(n, owner)][self.item], self.inside) for n in steps) / len(steps)
+
+    @cached_property
+    def floor(self) -> float:
+        """The noise floor in the same positions."""
+        return rms(self.effects.floor[self.item], self.inside)
+
+    def certainty(self, owner: Owner) -> Certainty:
+        """How the strength compares with the noise floor."""
+        return certainty_of(self.strength(owner), self.floor)
+
+    @cached_property
+    def owners(self) -> list[Owner]:
+        """Whose effects are those of references: each of them, or what another conditioning lacks."""
+        references: list[Owner] = [owner for owner in self.effects.owners if isinstance(owner, int)]
+        return references or [owner for owner in self.effects.owners if owner == "conditioning"]
+
+    # Where it looked
+
+    @cached_property
+    def read(self) -> list[int]:
+        """The numbers of references with maps of attention."""
+        return sorted({number for number, _ in self.attribution.entries})
+
+    def share(self, reference: int) -> Tensor:
+        """The part of attention that went to a reference ``[h, w]``, mean over steps, heads and layers."""
+        selection = Selection(reference=reference, item=self.item)
+        return maps(self.attribution, MapKind("r2g", "share"), "unified", selection).values[0]
+
+    def share_in_measured_steps(self, reference: int) -> float:
+        """The mean over the positions that count of its share, in the time bins that hold measured steps."""
+        measured = set(self.effects.steps(reference))
+        bins = [bin for bin in self.attribution.bins if measured & set(bin)]
+        selection = self.selection([step for bin in bins for step in bin], reference)
+        return float(maps(self.attribution, MapKind("r2g", "share"), "unified", selection).values[0].mean())
+
+    def cells_on(self, mask: Tensor, reference: int) -> Tensor | None:
+        """The cells of a reference that a mask ``[H, W]`` covers; None where it has no layout."""
+        grid = self.attribution.references[reference].grid
+        return None if grid is None else cells_of(mask, grid)
+
+    def selection(self, steps: Sequence[int] = (), reference: Owner = 0) -> Selection:
+        """Of this picture, in these steps, or all; of the reference that an owner is, or the first."""
+        number = reference if isinstance(reference, int) else 0
+        return Selection(steps=numbers_text(sorted(steps)) or "all", reference=number, item=self.item)
+
+    def steps_text(self, owner: Owner) -> str:
+        """In which steps an owner was taken away."""
+        return numbers_text(self.effects.steps(owner))

@@ -1,0 +1,47 @@
+"""Does a reference stay where it belongs?"""
+
+from collections.abc import Iterator
+
+from ..facts import Facts
+from ..finding import Evidence, Finding, Lacking, Rule
+
+INSIDE = 0.6  # of all that it changes: docs/findings.md says what it tells apart on the demo model
+NO_MASK = "there is no mask on the picture"
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    """By effect: what part of it is inside the mask, against the mask's part of the picture."""
+    if facts.cover is None:
+        raise Lacking(NO_MASK)
+    for owner in facts.owners:
+        if facts.certainty(owner) not in ("measured", "rough"):
+            continue
+        effect = facts.effect(owner)
+        part, area = float((facts.cover * effect).sum() / effect.sum()), float(facts.cover.mean())
+        values = {"name": facts.names[owner], "part": part, "area": area}
+        evidence = Evidence("effect", facts.selection(reference=owner), owner=owner)
+        pasted = facts.mask is None  # the sampler's own: it keeps what is outside as it was
+        if part <= area:
+            case, weight = "not there", "fault"
+        elif part < INSIDE:
+            case, weight = "bleeds", "fact" if pasted else "fault"
+        else:
+            case, weight = "in place", "fine"
+        ending = ", and the sampler keeps it" if pasted and case != "in place" else ""
+        yield Finding("place", case + ending, weight, values, evidence, "" if weight == "fine" else "mask it", True)
+
+
+SENTENCES = {
+    "in place": "{name} stays in place: {part:.0%} of what it changes lies inside the mask, which is {area:.0%} of the "
+    "picture.",
+    "bleeds": "{name} also acts outside the mask: {part:.0%} of what it changes lies inside, where the mask is {area:.0%} "
+    "of the picture.",
+    "bleeds, and the sampler keeps it": "{name} also acts outside the mask: {part:.0%} of what it changes lies inside, "
+    "where the mask is {area:.0%} of the picture. The sampler then puts back what was outside, so that this is lost.",
+    "not there": "{name} acts beside the mask: {part:.0%} of what it changes lies inside, no more than chance would put "
+    "there, since the mask is {area:.0%} of the picture.",
+    "not there, and the sampler keeps it": "{name} acts beside the mask: {part:.0%} of what it changes lies inside, no "
+    "more than chance would put there, since the mask is {area:.0%} of the picture. The sampler then puts back what was "
+    "outside, so that this is lost.",
+}
+RULE = Rule("place", find, SENTENCES)

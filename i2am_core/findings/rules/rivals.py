@@ -1,0 +1,34 @@
+"""Of several references: which one acts most, and does one of them nothing beside the others?"""
+
+from collections.abc import Iterator
+
+from ..facts import Facts
+from ..finding import Evidence, Finding, Lacking, Rule
+
+NOTHING = 0.2  # of the strongest one's effect: docs/findings.md says what it tells apart on the demo model
+ONE = "there is one reference"
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    """By effect, each against the strongest."""
+    owners = [owner for owner in facts.owners if isinstance(owner, int)]
+    if len(owners) < 2:
+        raise Lacking(ONE)
+    strongest = max(owners, key=lambda owner: facts.strength(owner))
+    most = facts.strength(strongest)
+    for owner in owners:
+        strength = facts.strength(owner)
+        if owner == strongest or strength == 0:  # which rule 'strength' says
+            continue
+        values = {"name": facts.names[owner], "other": facts.names[strongest], "strength": strength, "most": most}
+        evidence = Evidence("effect", facts.selection(reference=owner), owner=owner)
+        case, weight = ("drowned", "fault") if strength < NOTHING * most else ("shared", "fact")
+        yield Finding("rivals", case, weight, values, evidence, "stronger" if weight == "fault" else "", True)
+
+
+SENTENCES = {
+    "drowned": "{name} hardly counts beside {other}: without it the picture changes by {strength:.2g}, without the other "
+    "by {most:.2g}.",
+    "shared": "{other} acts most: without it the picture changes by {most:.2g}, without {name} by {strength:.2g}.",
+}
+RULE = Rule("rivals", find, SENTENCES)
