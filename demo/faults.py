@@ -80,9 +80,9 @@ class Runs:
     def of(self, name: str, fault: Fault) -> list[tuple[Tensor, Attribution]]:
         """Which scenes, and their attribution, in parts."""
         parts = self.study.order.split(fault.batch)
-        return [(part, self._kept(f"{name} {n}", fault, part)) for n, part in enumerate(parts)]
+        return [(part, self._stored(f"{name} {n}", fault, part)) for n, part in enumerate(parts)]
 
-    def _kept(self, name: str, fault: Fault, part: Tensor) -> Attribution:
+    def _stored(self, name: str, fault: Fault, part: Tensor) -> Attribution:
         path = self.cache / (name + SUFFIX)
         if not path.exists():
             self.cache.mkdir(parents=True, exist_ok=True)

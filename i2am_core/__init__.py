@@ -9,9 +9,9 @@ contact sheets) are imported when they are used.
 
 from . import errors
 from .attention.intercept import Interceptor
-from .attention.marginals import Logits, Marginals, Positions, attribute, split_heads
+from .attention.marginals import Logits, Marginals, Positions, attribute, share_of, split_heads
 from .attention.rollout import Resampled, patch_grid, resample, rollout, spread
-from .attribution import ALONE, Attribution, Layer, LayerMaps, Reference
+from .attribution import ALONE, SHARE_OWNERS, Attribution, Layer, LayerMaps, Reference, ShareOwner
 from .effect import (
     CUTS,
     PARTS,
@@ -30,6 +30,8 @@ from .effect import (
 )
 from .errors import AttributionError
 from .files import SUFFIX, load, save, save_new
+from .findings.examine import Examined, examine
+from .findings.finding import Evidence, Finding
 from .given import FATES, Fate, GivenReference
 from .kinds import DIRECTIONS, NORMALIZATIONS, Direction, MapKind, Normalization
 from .printing import printable
@@ -63,6 +65,7 @@ __all__ = [
     "PARTS",
     "ROUTES",
     "SCOPES",
+    "SHARE_OWNERS",
     "SUFFIX",
     "Attribution",
     "AttributionError",
@@ -71,8 +74,11 @@ __all__ = [
     "Direction",
     "EffectInside",
     "Effects",
+    "Evidence",
+    "Examined",
     "Fate",
     "FileHeader",
+    "Finding",
     "GivenReference",
     "Header",
     "HeaderPicture",
@@ -99,6 +105,7 @@ __all__ = [
     "Row",
     "Scale",
     "Selection",
+    "ShareOwner",
     "SpecificMap",
     "TokenGrid",
     "TokenGroup",
@@ -116,6 +123,7 @@ __all__ = [
     "effect_maps",
     "effect_of",
     "errors",
+    "examine",
     "heat",
     "imacs",
     "inside_of",
@@ -140,6 +148,7 @@ __all__ = [
     "save",
     "save_new",
     "share_inside",
+    "share_of",
     "sheets",
     "span",
     "specific",

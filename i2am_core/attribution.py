@@ -25,6 +25,11 @@ HeadDetail = Literal["in each step", "over steps", "over steps and frames", "mer
 HEAD_DETAILS: tuple[HeadDetail, ...] = get_args(HeadDetail)
 
 
+ShareOwner = Literal["references", "text"]
+"""Who shares one softmax, beside the rest: in joint attention that is the picture itself."""
+SHARE_OWNERS: tuple[ShareOwner, ...] = get_args(ShareOwner)
+
+
 @dataclass(frozen=True)
 class Layer:
     """A block of the denoiser, as maps name it: ``grid`` is the layout of its positions, ``heads`` their number."""
@@ -111,6 +116,9 @@ class Attribution:
     pictures: Mapping[str, Tensor] = field(default_factory=dict)  # "generated 0", "reference 0": [H, W, 3] uint8
     effects: Effects | None = None  # what references caused, where that was measured
     given: tuple[GivenReference, ...] = ()  # what the run was given as a reference, and what became of it
+    # Where references compete with others: whose part of the attention, a mean over all positions and over those in the
+    # mask. [items, steps, layers, 2], NaN where nothing was recorded
+    shares: Mapping[ShareOwner, Tensor] = field(default_factory=dict)
     not_evaluated: tuple[int, ...] = ()  # steps in which the model was not asked, or a node answered from memory
 
     @property

@@ -8,9 +8,11 @@ from torch import Tensor
 from ..attribution import Attribution
 from .facts import Facts
 from .finding import WEIGHTS, Finding, Lacking, Rule
-from .rules import looked, parts, place, rivals, steps, strength
+from .rules import form, looked, parts, place, rest, rivals, steps, strength
 
-RULES: tuple[Rule, ...] = (strength.RULE, place.RULE, rivals.RULE, steps.RULE, parts.RULE, looked.RULE)
+RULES: tuple[Rule, ...] = (
+    *(strength.RULE, form.RULE, looked.RULE, place.RULE, rivals.RULE, steps.RULE, parts.RULE, rest.RULE),
+)
 SENTENCES: Mapping[str, str] = {f"{rule.name}: {case}": text for rule in RULES for case, text in rule.sentences.items()}
 """The templates of all sentences in English, by the key of a finding."""
 
@@ -23,7 +25,7 @@ class Examined:
     lacking: Mapping[str, str]
 
 
-def findings(
+def examine(
     attribution: Attribution, item: int = 0, mask: Tensor | None = None, object_mask: Tensor | None = None
 ) -> Examined:
     """What the rules find in one picture; ``mask [H, W]`` is on it, ``object_mask [H, W]`` on the references.

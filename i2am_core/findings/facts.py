@@ -7,8 +7,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..attribution import Attribution
+from ..attribution import SHARE_OWNERS, Attribution
 from ..effect import Certainty, Effects, Owner, Removal, certainty_of, rms
+from ..half import full
 from ..kinds import MapKind
 from ..reading.levels import maps
 from ..regions import cells_of, cover_of
@@ -124,6 +125,44 @@ class Facts:
         """Of this picture, in these steps, or all; of the reference that an owner is, or the first."""
         number = reference if isinstance(reference, int) else 0
         return Selection(steps=numbers_text(sorted(steps)) or "all", reference=number, item=self.item)
+
+    def steps_on(self, reference: int) -> list[int]:
+        """The steps of those time bins in which any attention went to a reference, in any layer."""
+        key = MapKind("r2g", "share").key
+        on = torch.zeros(len(self.attribution.bins), dtype=torch.bool)
+        for (number, _), entry in self.attribution.entries.items():
+            if number == reference:
+                on |= (full(entry.maps[key][self.item]).flatten(1) > 0).any(1)
+        bins = zip(self.attribution.bins, on.tolist(), strict=True)
+        return [step for steps, is_on in bins if is_on for step in steps]
+
+    @cached_property
+    def parts_of_attention(self) -> tuple[float, float] | None:
+        """Those of references and of the text, over the positions that count; None where that was not recorded."""
+        shares = self.attribution.shares
+        if not {"references", "text"} <= shares.keys() or self.mask is not None:
+            return None
+        scope = 0 if self.cover is None else 1
+        references, text = (float(shares[owner][self.item, ..., scope].nanmean()) for owner in SHARE_OWNERS)
+        return references, text
+
+    def predictions(self, owner: Owner) -> list[tuple[Tensor, Tensor]]:
+        """With it and without it, in each measured step that has both: latents ``[C, positions that count]``."""
+        latents, steps = self.effects.predictions, self.effects.steps(owner)
+        both = [(latents[n, None], latents[n, owner]) for n in steps if {(n, None), (n, owner)} <= latents.keys()]
+        return [
+            (with_[self.item].float().flatten(1)[:, self.inside], without[self.item].float().flatten(1)[:, self.inside])
+            for with_, without in both
+        ]
+
+    @property
+    def has_effects_of_steps(self) -> bool:
+        """Whether effects were measured at all."""
+        return self.attribution.effects is not None and bool(self.attribution.effects.maps)
+
+    def numbers(self, steps: Sequence[int]) -> str:
+        """Steps as they are typed."""
+        return numbers_text(steps)
 
     def steps_text(self, owner: Owner) -> str:
         """In which steps an owner was taken away."""

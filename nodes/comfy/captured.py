@@ -22,6 +22,7 @@ from .given_run import GivenRun
 from .handle import Capture
 from .located import Regions
 from .mechanisms import chosen
+from .mechanisms.text_tokens import TextTokens
 from .model_calls import ModelCalls, conditionings_of, grid_of
 from .run import Part, Sampling, Watch, watched
 from .tags import pictures
@@ -75,7 +76,7 @@ class Captured(Part):
         recorder = Recorder(sampling.sigmas, noise.shape[0], settings.budget_bytes)
         recorder.caches = names_of(sampling.guider.model_options)
         self.record = Record(recorder, settings.pair_maps, grid_of(noise), mask)
-        self.engine = Engine(chosen(settings.mechanism), [self.record])
+        self.engine = Engine(chosen(settings.mechanism), [self.record], beside=TextTokens())
         self.calls = ModelCalls(sampling.guider, [settings.branch], noise, recorder.sigmas, regions, self.engine)
         self.measured: Callable[[Attribution], Effects] | None = None  # gives the effects, where an Effect measures
         super().__init__((self.engine, self.calls))

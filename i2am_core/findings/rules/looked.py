@@ -23,8 +23,8 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 
 SENTENCES = {
-    "in vain": "{name} is looked at and changes nothing: {share:.2%} of the attention goes to it in the steps that were "
-    "measured, and without it the picture changes by {strength:.2g}. Something takes away what is read from it after the "
-    "attention, or it holds nothing.",
+    "in vain": "{name} is looked at and changes nothing: {share:.2%} of the attention goes to it in the steps that "
+    "were measured, and without it the picture changes by {strength:.2g}. Something takes away what is read from it "
+    "after the attention, or it holds nothing.",
 }
 RULE = Rule("looked", find, SENTENCES)

@@ -29,7 +29,9 @@ def find(facts: Facts) -> Iterator[Finding]:
         if not values.any():
             continue
         numbers, cover = regions_of(TokenGrid(grid.height, grid.width), regions.grid), cover_of(facts.object_mask, grid)
-        sums, cells = torch.zeros(2, regions.grid.cells).index_add_(1, numbers, torch.stack([cover, torch.ones_like(cover)]))
+        sums, cells = torch.zeros(2, regions.grid.cells).index_add_(
+            1, numbers, torch.stack([cover, torch.ones_like(cover)])
+        )
         on_object = (sums / cells).double()
         part, area = float((values * on_object).sum() / values.sum()), float(on_object.mean())
         said = {"name": facts.names[number], "part": part, "rest": 1 - part, "area": area}

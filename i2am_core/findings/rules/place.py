@@ -1,11 +1,12 @@
-"""Does a reference stay where it belongs?"""
+"""Does a reference act where the mask is, or also elsewhere?"""
 
 from collections.abc import Iterator
 
 from ..facts import Facts
 from ..finding import Evidence, Finding, Lacking, Rule
 
-INSIDE = 0.6  # of all that it changes: docs/findings.md says what it tells apart on the demo model
+LEAST = 0.5
+"""Of the way from what chance would put inside the mask (its area) to everything (docs/findings.md)."""
 NO_MASK = "there is no mask on the picture"
 
 
@@ -23,25 +24,29 @@ def find(facts: Facts) -> Iterator[Finding]:
         pasted = facts.mask is None  # the sampler's own: it keeps what is outside as it was
         if part <= area:
             case, weight = "not there", "fault"
-        elif part < INSIDE:
+        elif part < area + LEAST * (1 - area):
             case, weight = "bleeds", "fact" if pasted else "fault"
         else:
             case, weight = "in place", "fine"
-        ending = ", and the sampler keeps it" if pasted and case != "in place" else ""
+        ending = ", and it is lost" if pasted and case != "in place" else ""
         yield Finding("place", case + ending, weight, values, evidence, "" if weight == "fine" else "mask it", True)
 
 
+_LOST = " The sampler then puts back what was outside, so that this is lost."
+_BLEEDS = (
+    "{name} also acts outside the mask: {part:.0%} of what it changes lies inside, where the mask is {area:.0%} of the "
+    "picture."
+)
+_BESIDE = (
+    "{name} acts beside the mask: {part:.0%} of what it changes lies inside, no more than chance would put there, "
+    "since the mask is {area:.0%} of the picture."
+)
 SENTENCES = {
     "in place": "{name} stays in place: {part:.0%} of what it changes lies inside the mask, which is {area:.0%} of the "
     "picture.",
-    "bleeds": "{name} also acts outside the mask: {part:.0%} of what it changes lies inside, where the mask is {area:.0%} "
-    "of the picture.",
-    "bleeds, and the sampler keeps it": "{name} also acts outside the mask: {part:.0%} of what it changes lies inside, "
-    "where the mask is {area:.0%} of the picture. The sampler then puts back what was outside, so that this is lost.",
-    "not there": "{name} acts beside the mask: {part:.0%} of what it changes lies inside, no more than chance would put "
-    "there, since the mask is {area:.0%} of the picture.",
-    "not there, and the sampler keeps it": "{name} acts beside the mask: {part:.0%} of what it changes lies inside, no "
-    "more than chance would put there, since the mask is {area:.0%} of the picture. The sampler then puts back what was "
-    "outside, so that this is lost.",
+    "bleeds": _BLEEDS,
+    "bleeds, and it is lost": _BLEEDS + _LOST,
+    "not there": _BESIDE,
+    "not there, and it is lost": _BESIDE + _LOST,
 }
 RULE = Rule("place", find, SENTENCES)

@@ -27,8 +27,8 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 
 SENTENCES = {
-    "drowned": "{name} hardly counts beside {other}: without it the picture changes by {strength:.2g}, without the other "
-    "by {most:.2g}.",
+    "drowned": "{name} hardly counts beside {other}: without it the picture changes by {strength:.2g}, without the "
+    "other by {most:.2g}.",
     "shared": "{other} acts most: without it the picture changes by {most:.2g}, without {name} by {strength:.2g}.",
 }
 RULE = Rule("rivals", find, SENTENCES)
