@@ -30,8 +30,8 @@ from .effect import (
 )
 from .errors import AttributionError
 from .files import SUFFIX, load, save, save_new
-from .findings.examine import Examined, examine
-from .findings.finding import Evidence, Finding
+from .findings.examine import Examined, examine, finding_lines
+from .findings.finding import Evidence, Finding, Suggestion
 from .given import FATES, Fate, GivenReference
 from .kinds import DIRECTIONS, NORMALIZATIONS, Direction, MapKind, Normalization
 from .printing import printable
@@ -107,6 +107,7 @@ __all__ = [
     "Selection",
     "ShareOwner",
     "SpecificMap",
+    "Suggestion",
     "TokenGrid",
     "TokenGroup",
     "Verdict",
@@ -124,6 +125,7 @@ __all__ = [
     "effect_of",
     "errors",
     "examine",
+    "finding_lines",
     "heat",
     "imacs",
     "inside_of",

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..attribution import Attribution
 from .facts import Facts
-from .finding import WEIGHTS, Finding, Lacking, Rule
+from .finding import MARKS, WEIGHTS, Finding, Lacking, Rule
 from .rules import form, looked, parts, place, rest, rivals, steps, strength
 
 RULES: tuple[Rule, ...] = (
@@ -15,6 +15,8 @@ RULES: tuple[Rule, ...] = (
 )
 SENTENCES: Mapping[str, str] = {f"{rule.name}: {case}": text for rule in RULES for case, text in rule.sentences.items()}
 """The templates of all sentences in English, by the key of a finding."""
+
+OF_THUMB = "What is called little here is a rule of thumb: it was measured on one small model."
 
 
 @dataclass(frozen=True)
@@ -42,3 +44,9 @@ def examine(
         except Lacking as error:
             lacking[rule.name] = str(error)
     return Examined(tuple(sorted(results, key=lambda x: WEIGHTS.index(x.weight))), lacking)
+
+
+def finding_lines(examined: Examined) -> list[str]:
+    """The findings in English, a line each, with its mark; and that thresholds are rules of thumb, where they are."""
+    lines = [f"{MARKS[finding.weight]} {finding.worded(SENTENCES)}" for finding in examined.findings]
+    return lines + [OF_THUMB] * any(finding.of_thumb for finding in examined.findings)

@@ -235,7 +235,7 @@ class Record(Consumer):
 
 
 def _text_beside(call: AttentionCall, one: LocatedIn) -> Tensor | None:
-    """The columns of the text, without those that references have in it; None where there are none, or it is unknown."""
+    """The columns of the text, without those that references have in it; None of no text, or an unknown one."""
     text = one.text
     if text is None or text.keys != call.k.shape[2]:
         return None

@@ -1,0 +1,29 @@
+"""Findings as lines of a summary."""
+
+from collections.abc import Iterator
+
+from ..i2am_core import Attribution, examine, finding_lines
+from .suggestions import tries
+
+GUESS = "Try: {} (a guess, until a second run shows it)."
+MOST_PICTURES = 4  # of a batch
+
+
+def findings_text(attribution: Attribution) -> str:
+    """What is wrong, or right, in each picture, and what to try; "" where nothing can be said."""
+    blocks = []
+    for item in range(min(attribution.items, MOST_PICTURES)):
+        lines = list(_of(attribution, item))
+        if lines and attribution.items > 1:
+            lines = [f"picture {item}:", *lines]
+        blocks += lines
+    if blocks and attribution.items > MOST_PICTURES:
+        blocks.append(f"and {attribution.items - MOST_PICTURES} more pictures, of which I2AM Report has a page each.")
+    return "\n".join(blocks)
+
+
+def _of(attribution: Attribution, item: int) -> Iterator[str]:
+    result = examine(attribution, item)
+    yield from finding_lines(result)
+    said = dict.fromkeys(one.sentence for _, one in tries(result.findings, attribution.mechanism))
+    yield from (GUESS.format(sentence) for sentence in said)
