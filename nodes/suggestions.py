@@ -7,6 +7,7 @@ from ..i2am_core import Finding, Suggestion
 
 Setting = tuple[str, str]
 """The class of a node, and one of its inputs."""
+RANGE = "ConditioningSetTimestepRange"
 STEER: Setting = ("I2AM_Steer", "strength")
 
 
