@@ -4,7 +4,7 @@
 # mypy: allow-untyped-calls
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,9 @@ class Fault:
     ``reference`` is one of ``effect.reference_images``, or two of them as 'own + other'. ``regions`` is what I2AM
     Effect is set to. ``steered`` has inputs of I2AM Steer; one that ends in '_region' names a mask of
     ``steer.regions``, which differs in each scene, so that these are sampled one by one. ``painted``: whether the
-    sampler gets the mask.
+    sampler gets the mask. ``mask`` names what is marked on the picture when the run is examined: a mask of
+    ``steer.regions``, or the 'square' to be painted. ``finds`` are the findings of which one must be made, by their
+    keys: none where the run is healthy.
     """
 
     reference: str = "own"
@@ -44,29 +46,46 @@ class Fault:
     values: float = 1.0
     regions: int = 0
     painted: bool = True
+    mask: str = ""
+    finds: tuple[str, ...] = ()
 
     @property
     def batch(self) -> int:
         """How many scenes are sampled together."""
         return 1 if any(name.endswith("_region") for name in self.steered) else BATCH
 
+    @property
+    def run(self) -> "Fault":
+        """What the run depends on: several are examined in more than one way."""
+        return replace(self, mask="", finds=())
 
-HEALTHY: dict[str, Fault] = {
+
+FORMLESS = ("strength: weak", "form: none")
+ELSEWHERE = ("place: bleeds", "place: not there")
+TRIALS: dict[str, Fault] = {
     "healthy": Fault(regions=4),
-    "healthy, without the sampler's mask": Fault(painted=False),
-    "healthy, another object": Fault("other"),
+    "healthy, with another object": Fault("other"),
     "healthy, two references": Fault("own + other"),
-}
-FAULTS: dict[str, Fault] = {
-    "blank": Fault("blank"),
-    "noise": Fault("noise"),
-    "muted to 0.05": Fault(steered={"strength": 0.05}),
-    "muted": Fault(steered={"strength": 0.0}),
-    "the first two steps alone": Fault(steered={"strength": 0.0, "steps": "2-9"}),
-    "not in the first four steps": Fault(steered={"strength": 0.0, "steps": "0-3"}),
-    "object muted": Fault(steered={"strength": 0.0, "reference_region": "object"}, regions=4),
-    "two references, one muted": Fault("own + other", {"strength": 0.0, "reference": 1}),
-    "values times 0": Fault(values=0.0),
+    "a blank reference": Fault("blank", finds=FORMLESS),
+    "a reference of noise": Fault("noise", finds=FORMLESS),
+    "muted to 0.05": Fault(steered={"strength": 0.05}, finds=FORMLESS),
+    "muted": Fault(steered={"strength": 0.0}, finds=("strength: none",)),
+    "values times 0, by another node": Fault(values=0.0, finds=("looked: in vain",)),
+    "no mask for the sampler": Fault(painted=False, mask="square", finds=ELSEWHERE),
+    "a mask of half of what is painted": Fault(painted=False, mask="left half", finds=ELSEWHERE),
+    "in the first two steps alone": Fault(
+        steered={"strength": 0.0, "steps": "2-9"}, finds=("steps: partly on", "steps: fades")
+    ),
+    "not in the first four steps": Fault(steered={"strength": 0.0, "steps": "0-3"}, finds=("steps: partly on",)),
+    "one of two references muted": Fault(
+        "own + other", {"strength": 0.0, "reference": 1}, finds=("strength: none", "rivals: drowned")
+    ),
+    "one of two references muted to 0.02": Fault(
+        "own + other", {"strength": 0.02, "reference": 1}, finds=("strength: weak", "rivals: drowned")
+    ),
+    "the object of the reference muted": Fault(
+        steered={"strength": 0.0, "reference_region": "object"}, regions=4, finds=("parts: background",)
+    ),
 }
 
 
@@ -77,10 +96,18 @@ class Runs:
         self.study = effect.Study(count, steps, seed)
         self.cache = cache / f"{count} scenes, {steps} steps, seed {seed}"
 
-    def of(self, name: str, fault: Fault) -> list[tuple[Tensor, Attribution]]:
+    def of(self, fault: Fault) -> list[tuple[Tensor, Attribution]]:
         """Which scenes, and their attribution, in parts."""
+        run = fault.run
+        name = next(name for name, other in TRIALS.items() if other.run == run)
         parts = self.study.order.split(fault.batch)
-        return [(part, self._stored(f"{name} {n}", fault, part)) for n, part in enumerate(parts)]
+        return [(part, self._stored(f"{name} {n}", run, part)) for n, part in enumerate(parts)]
+
+    def marked(self, fault: Fault, scene: int) -> dict[str, Tensor]:
+        """What is marked when a scene is examined: on the picture, and on the reference where regions are measured."""
+        regions = self.study.regions | {"square": self.study.scenes.mask[:, 0]}
+        marks = {"mask": fault.mask, "object_mask": "object" if fault.regions else ""}
+        return {name: regions[which][scene] for name, which in marks.items() if which}
 
     def _stored(self, name: str, fault: Fault, part: Tensor) -> Attribution:
         path = self.cache / (name + SUFFIX)

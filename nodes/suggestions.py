@@ -43,7 +43,7 @@ TRIES: dict[Suggestion, dict[str, Try]] = {
             (("IPAdapterAdvanced", "start_at"), ("IPAdapterAdvanced", "end_at")),
         ),
         "": Try(
-            "more of the steps: start and end of ConditioningSetTimestepRange, or steps of I2AM Steer, if they are used",
+            "more of the steps: start and end of ConditioningSetTimestepRange, or steps of I2AM Steer, if you use them",
             (
                 ("ConditioningSetTimestepRange", "start"),
                 ("ConditioningSetTimestepRange", "end"),

@@ -116,6 +116,23 @@ class Facts:
         selection = self.selection([step for bin in bins for step in bin], reference)
         return float(maps(self.attribution, MapKind("r2g", "share"), "unified", selection).values[0].mean())
 
+    def shares_by_step(self, reference: int) -> tuple[list[float], list[float]]:
+        """The first step of each time bin in which it was observed, and the mean of its share over all positions."""
+        selection = self.selection(reference=reference)
+        result = maps(self.attribution, MapKind("r2g", "share"), "time", selection, time_groups=0)
+        seen = torch.zeros(len(self.attribution.bins))
+        for (number, _), entry in self.attribution.entries.items():
+            seen += entry.seen if number == reference else 0
+        steps = [float(bin.start) for bin, count in zip(self.attribution.bins, seen, strict=True) if count]
+        means = [float(x.mean()) for x, count in zip(result.values, seen, strict=True) if count]
+        return steps, means
+
+    def shares_by_layer(self, reference: int) -> tuple[list[float], list[float]]:
+        """The numbers of the layers that read it, and the mean of its share in each."""
+        result = maps(self.attribution, MapKind("r2g", "share"), "layer", self.selection(reference=reference))
+        layers = sorted(layer for number, layer in self.attribution.entries if number == reference)
+        return [float(layer) for layer in layers], [float(x.mean()) for x in result.values]
+
     def cells_on(self, mask: Tensor, reference: int) -> Tensor | None:
         """The cells of a reference that a mask ``[H, W]`` covers; None where it has no layout."""
         grid = self.attribution.references[reference].grid
