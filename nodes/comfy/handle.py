@@ -14,9 +14,11 @@ from ...i2am_core.attribution import Attribution
 from ...i2am_core.printing import printable
 from ...i2am_core.reading.items import of_items
 from ...i2am_core.selection import numbers_text
-from .kept_run import DROPPED, FAILED, FORGOTTEN, Run, digests_of, items_of
+from .kept_run import DROPPED, FAILED, Run, digests_of, items_of
+from .lists import Calls
 from .located import Regions
 from .origin import GraphNode, Upstream, origin
+from .picture_runs import RunsOf, runs_of_picture
 from .tags import fingerprint
 
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
@@ -135,19 +137,25 @@ class Capture:
             raise ValueError(f"the last run of this I2AM Capture has no maps: {self.failure}.")
         raise NoRun(NOT_OF_THESE.format(len(runs)), started=True)
 
-    def runs_of(self, picture: Upstream | None) -> list[Run]:
-        """The runs that made a picture, in order, those without maps among them; of all runs where None is known of it.
+    def runs_of(self, picture: Upstream | None) -> RunsOf:
+        """The runs that made a picture, those without maps among them; of all runs where None is known of it.
 
         Of each node that the picture comes from, the runs are those of the last queue in which it had what it has now:
-        what ComfyUI has cached of a node was made then. Runs of which no node is known count where there are no others.
+        what ComfyUI has cached of a node was made then; and of a list those of the calls that made this picture of it.
+        Runs of which no node is known count where there are no others.
         """
         with self._lock:
             runs = sorted((*self._dropped, *self._runs), key=lambda run: run.number)
         if picture is None:
-            return _whole(runs)
-        made = {run.number: run for node in picture.nodes for run in _last_of(runs, node)}
+            return runs_of_picture(runs, {}, 0)
+        calls: dict[str, Calls] = {}  # by what a node was given, for another node's output may stand for its own
+        made = {}
+        for node, which in picture.nodes.items():
+            calls[node.given] = which if calls.get(node.given, which) == which else "unknown"
+            made.update({run.number: run for run in _last_of(runs, node)})
         by_number = [made[number] for number in sorted(made)]
-        return _whole(by_number or [run for run in runs if run.origin is None])
+        unknown = [run for run in runs if run.origin is None]
+        return runs_of_picture(by_number or unknown, calls, picture.item)
 
     def all_runs(self) -> list[Run]:
         """All runs that have maps, in order."""
@@ -176,22 +184,6 @@ def _last_of(runs: Sequence[Run], node: GraphNode) -> list[Run]:
     alike = [run for run in runs if run.origin is not None and run.origin.node.given == node.given]
     own = [run for run in alike if run.origin is not None and run.origin.node.id == node.id] or alike
     return [run for run in own if run.node_in_queue == own[-1].node_in_queue]
-
-
-def _whole(runs: Sequence[Run]) -> list[Run]:
-    """The runs of each node in its place, with those between them of which nothing is known any more."""
-    groups: dict[Any, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.node_in_queue, []).append(run)
-    whole = []
-    for key, group in groups.items():
-        if key is None:
-            whole += group
-            continue
-        by_position = {run.position: run for run in group}
-        gone = Run(group[0].origin, why=FORGOTTEN)
-        whole += [by_position.get(n, gone) for n in range(group[-1].position + 1)]
-    return whole
 
 
 def _of_batch(attribution: Attribution, items: Sequence[int]) -> Attribution:
