@@ -14,7 +14,7 @@ from ...i2am_core.attribution import Attribution
 from ...i2am_core.printing import printable
 from ...i2am_core.reading.items import of_items
 from ...i2am_core.selection import numbers_text
-from .kept_run import DROPPED, FAILED, Run, digests_of, items_of
+from .kept_run import DROPPED, FAILED, SEVERAL, Run, digests_of, ended_with, items_of
 from .lists import Calls
 from .located import Regions
 from .origin import GraphNode, Upstream, origin
@@ -24,10 +24,6 @@ from .tags import fingerprint
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
 BRANCHES = ("positive", "negative")  # names of conditionings in ComfyUI's guiders
 REMEMBERED = 256  # runs without maps, of which is known that they were: only their latents' hashes are kept
-SEVERAL = (
-    "these are several latents in one, as of a video with sound, and a run on several latents at once cannot be "
-    "captured: sample them one by one."
-)
 MORE_MEMORY = "give each sampler a Capture of its own, or raise budget_mb, and sample again"
 NO_RUN_YET = (
     "no run of a sampler has come to this I2AM Capture. Connect its MODEL output to the sampler whose LATENT goes into "
@@ -94,7 +90,7 @@ class Capture:
     def keep(self, attribution: Attribution, latents: Sequence[Tensor]) -> None:
         """Remember that this run made these latents: its output, and the last denoised one."""
         digests = frozenset(digest for latent in latents for digest in digests_of(latent))
-        run = Run(origin(), digests, items_of(latents), attribution)
+        run = Run(origin(), digests, items_of(attribution.ended or ended_with(latents)), attribution)
         with self._lock:
             self._number(run)
             self._runs = [other for other in self._runs if not run.replaces(other)]
@@ -118,7 +114,7 @@ class Capture:
         the latent.
         """
         if not isinstance(samples, Tensor):
-            raise ValueError(SEVERAL)
+            raise ValueError(f"these are several latents in one, and {SEVERAL}: sample them one by one.")
         digest = fingerprint(samples)
         with self._lock:
             runs, dropped = list(reversed(self._runs)), list(self._dropped)
