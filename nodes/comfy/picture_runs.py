@@ -21,7 +21,10 @@ class RunsOf:
 
 
 def runs_of_picture(runs: Sequence[Run], calls: Mapping[str, Calls], item: int) -> RunsOf:
-    """Of ``runs``, in order, those of the picture of number ``item``. ``calls`` are by what a node was given."""
+    """Of ``runs``, in order, those of the picture of number ``item``.
+
+    ``calls`` are by what a node was given; of one that is not among them all count.
+    """
     groups: dict[Any, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.node_in_queue, []).append(run)
@@ -29,7 +32,7 @@ def runs_of_picture(runs: Sequence[Run], calls: Mapping[str, Calls], item: int) 
     for group in groups.values():
         origin = group[0].origin
         whole = group if origin is None else _with_gone(group, origin)
-        own = whole if origin is None else _of_calls(whole, calls[origin.node.given], item)
+        own = whole if origin is None else _of_calls(whole, calls.get(origin.node.given, "all"), item)
         mixed |= own is None
         chosen += whole if own is None else own
     return RunsOf(chosen, mixed)

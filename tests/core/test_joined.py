@@ -476,6 +476,7 @@ def test_three_parts_and_a_file(tmp_path):
     save(joined, tmp_path / "joined.i2am.safetensors")
     loaded = load(tmp_path / "joined.i2am.safetensors")
     assert torch.equal(maps(loaded, "g2r").values, maps(joined, "g2r").values)
+    assert loaded.all_observed and not loaded.began and not loaded.ended
     layers = join(run(range(3)), run(range(3, 7), layers=OTHERS))
     save(with_effects(layers, steps=(1, 5)), tmp_path / "layers.i2am.safetensors")
     loaded = load(tmp_path / "layers.i2am.safetensors")

@@ -365,6 +365,14 @@ def test_no_attention_and_no_effect():
         collected(Executor(), demo)
 
 
+def test_where_nothing_is_known_of_a_picture_all_runs_count():
+    demo = over_seeds(way="twice")
+    demo["handle"] = keeps("handle", "capture", 1)
+    (handle,) = Executor().queue(demo, "attributions", "handle")["handle"]
+    of_picture = handle.runs_of(None)
+    assert len(of_picture.runs) == 6 and not of_picture.mixed
+
+
 def test_outside_of_a_graph_all_runs_are_listed():
     import workflow
 
