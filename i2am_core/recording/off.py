@@ -37,6 +37,10 @@ class Off:
         gone = set(retracted)
         return any(layer not in gone for _, layer in self._read[reference])
 
+    def steps(self, reference: int, layer: str) -> tuple[int, ...]:
+        """The steps in which it was off in a layer, in order."""
+        return tuple(sorted(step for step, name in self._off[reference].keys() - self._read[reference] if name == layer))
+
     def notes(self, names: Sequence[str], steps: int, retracted: Iterable[str]) -> list[str]:
         """Sentences for a person about a run of so many ``steps``; ``names`` are those of references, by number."""
         gone = set(retracted)

@@ -293,6 +293,7 @@ class Recorder:
                 pairs=means,
                 reference_grid=self._grids[r, layer] or references[numbers[r]].grid,
                 head_maps=by_head[0].means((r, layer)) if by_head else {},
+                off=self._off.steps(r, layer.name),
             )
         return {"references": tuple(references), "layers": tuple(layers), "entries": entries}
 

@@ -6,6 +6,8 @@ import json
 import pytest
 import torch
 from recorded import BIG_BUDGET, COARSE, FINE, REFERENCE
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from i2am_core import (
     Layer,
@@ -17,11 +19,12 @@ from i2am_core import (
     concentration,
     load,
     maps,
+    of_items,
     save,
     span,
 )
 from i2am_core.errors import BadFile
-from i2am_core.files import header
+from i2am_core.files import checksum, header
 from i2am_core.kinds import UNSCOPED
 from i2am_core.recording.off import zero_maps
 from i2am_core.recording.steps import FROM_MEMORY, NO_EVALUATION, NOT_ACTIVE, OTHER_BRANCH, Steps
@@ -92,6 +95,62 @@ def test_labels_tell_them_apart(tmp_path):
     save(attribution, path)
     assert maps(load(path), SHARE, "time", time_groups=0).labels == labels
     view(attribution, 2**20)
+
+
+def labels_of(attribution, groups=0, **selected):
+    return [x.endswith("(off)") for x in maps(attribution, SHARE, "time", Selection(**selected), groups).labels]
+
+
+def test_maps_of_0_alone_are_not_off():
+    """As those of the picture of a batch that is the reference itself, also where it is alone in the attribution."""
+    recorder = Recorder(torch.linspace(1, 0, 3), 2, BIG_BUDGET)
+    number = recorder.reference(REFERENCE)
+    for step in range(2):
+        zero = zero_maps(LAYERS[0], 2, REFERENCE.tokens, False, None, torch.device("cpu"))
+        recorder.add(Place(LAYERS[0], step, number, step, REFERENCE.grid), zero)
+    attribution = recorder.freeze(grid=FINE)
+    for one in (attribution, of_items(attribution, [0])):
+        assert not maps(one, SHARE).values.any() and labels_of(one) == [False, False]
+
+
+@pytest.mark.parametrize("budget", budgets())
+def test_off_is_what_was_observed_in_every_detail(budget):
+    attribution = run(budget, on=(0, 1, 2), off=(3, 4, 5))
+    assert attribution.entries[0, 0].off == (3, 4, 5)
+    assert labels_of(attribution) == [set(steps) <= {3, 4, 5} for steps in attribution.bins]
+    if len(attribution.bins) == STEPS:
+        assert labels_of(attribution, groups=2) == [False, True] and labels_of(attribution, groups=1) == [False]
+
+
+def test_off_in_one_layer_alone():
+    recorder = Recorder(torch.linspace(1, 0, 3), 2, BIG_BUDGET)
+    number = recorder.reference(REFERENCE)
+    for step, layer in ((0, LAYERS[0]), (0, LAYERS[1]), (1, LAYERS[1])):
+        place = Place(layer, step, number, step, REFERENCE.grid)
+        zero = zero_maps(layer, 2, REFERENCE.tokens, False, None, torch.device("cpu"))
+        recorder.add(place, zero) if layer is LAYERS[0] else recorder.off(place, zero, "an adapter", "why")
+    attribution = recorder.freeze(grid=FINE)
+    assert labels_of(attribution) == [False, True]  # nothing else was captured in step 1
+    assert labels_of(attribution, layers="1") == [True, True] and labels_of(attribution, layers="0") == [False, False]
+
+
+@pytest.mark.parametrize("off", [{"0/9": [1]}, {"0/0": [0]}, {"0/0": [6]}, {"0/0": [3, 2]}, {"0/0": 2}, [], {"0/0": [1.5]}])
+def test_a_file_is_off_only_where_it_can_be(tmp_path, off):
+    """Not in steps that no run has, nor in those that were not seen."""
+    attribution, path = run(on=(1,), off=(2, 3)), tmp_path / "a.i2am.safetensors"
+    save(attribution, path)
+    assert load(path).entries[0, 1].off == (2, 3)
+    rewrite(path, lambda header: header | {"off": off})
+    with pytest.raises(BadFile):
+        load(path)
+
+
+def rewrite(path, change):
+    """The same file with another header, whose checksum is right."""
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        text = json.dumps(change(json.loads(file.metadata()[header.KEY])))
+    save_file(tensors, path, metadata={header.KEY: text, checksum.KEY: checksum.checksum(text, tensors)})
 
 
 def test_what_is_said():
