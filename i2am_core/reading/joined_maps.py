@@ -31,7 +31,9 @@ class JoinedMaps:
     def of(cls, first: Attribution, second: Attribution, numbers: Numbers) -> "JoinedMaps":
         masks_agree = same_mask(first, second)
         renumbered = {
-            (numbers.references[r], numbers.layers[n]): dataclasses.replace(x, off=tuple(first.steps + s for s in x.off))
+            (numbers.references[r], numbers.layers[n]): dataclasses.replace(
+                x, off=tuple(first.steps + s for s in x.off)
+            )
             for (r, n), x in second.entries.items()
         }
         runs = [

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..attribution import ALONE, Attribution
+from ..effect import Certainty
 from ..errors import BadCount, NoFrames, NoLayout, NothingCaptured, OnlyOnPicture, UnknownChoice, UnresolvedAxis
 from ..kinds import MapKind, Normalization
 from ..selection import Selected, Selection, numbers_text
@@ -27,11 +28,15 @@ EVERYTHING = Selection()
 
 @dataclass(frozen=True)
 class Maps:
-    """Maps ``[n, h, w]`` (float32), a label for each, and their scope: 'whole image' or 'inpainting mask'."""
+    """Maps ``[n, h, w]`` (float32), a label for each, and their scope: 'whole image' or 'inpainting mask'.
+
+    Of effects, ``certainties`` has one for each map: those of frames and regions are judged as a whole.
+    """
 
     values: Tensor
     labels: list[str]
     scope: str
+    certainties: tuple[Certainty, ...] = ()
 
 
 def maps(

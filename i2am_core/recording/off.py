@@ -39,7 +39,9 @@ class Off:
 
     def steps(self, reference: int, layer: str) -> tuple[int, ...]:
         """The steps in which it was off in a layer, in order."""
-        return tuple(sorted(step for step, name in self._off[reference].keys() - self._read[reference] if name == layer))
+        return tuple(
+            sorted(step for step, name in self._off[reference].keys() - self._read[reference] if name == layer)
+        )
 
     def notes(self, names: Sequence[str], steps: int, retracted: Iterable[str]) -> list[str]:
         """Sentences for a person about a run of so many ``steps``; ``names`` are those of references, by number."""

@@ -134,7 +134,9 @@ def test_off_in_one_layer_alone():
     assert labels_of(attribution, layers="1") == [True, True] and labels_of(attribution, layers="0") == [False, False]
 
 
-@pytest.mark.parametrize("off", [{"0/9": [1]}, {"0/0": [0]}, {"0/0": [6]}, {"0/0": [3, 2]}, {"0/0": 2}, [], {"0/0": [1.5]}])
+@pytest.mark.parametrize(
+    "off", [{"0/9": [1]}, {"0/0": [0]}, {"0/0": [6]}, {"0/0": [3, 2]}, {"0/0": 2}, [], {"0/0": [1.5]}]
+)
 def test_a_file_is_off_only_where_it_can_be(tmp_path, off):
     """Not in steps that no run has, nor in those that were not seen."""
     attribution, path = run(on=(1,), off=(2, 3)), tmp_path / "a.i2am.safetensors"
