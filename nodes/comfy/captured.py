@@ -72,8 +72,8 @@ class Captured(Part):
         mask = mask_of(sampling.guider, settings.branch, sampling.denoise_mask, noise)
         marked = settings.regions
         regions = Regions(mask if marked.generated is None else marked.generated, marked.reference)
-        recorder = Recorder(sampling.sigmas, noise.shape[0], settings.budget_bytes)
-        recorder.caches = names_of(sampling.guider.model_options)
+        caches = names_of(sampling.guider.model_options)
+        recorder = Recorder(sampling.sigmas, noise.shape[0], settings.budget_bytes, caches)
         self.record = Record(recorder, settings.pair_maps, grid_of(noise), mask)
         self.engine = Engine(chosen(settings.mechanism), [self.record])
         self.calls = ModelCalls(sampling.guider, [settings.branch], noise, recorder.sigmas, regions, self.engine)

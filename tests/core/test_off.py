@@ -27,7 +27,7 @@ from i2am_core.errors import BadFile
 from i2am_core.files import checksum, header
 from i2am_core.kinds import UNSCOPED
 from i2am_core.recording.off import zero_maps
-from i2am_core.recording.steps import FROM_MEMORY, NO_EVALUATION, NOT_ACTIVE, OTHER_BRANCH, Steps
+from i2am_core.recording.steps import FROM_MEMORY, NO_EVALUATION, NOT_ACTIVE, OTHER_BRANCH, PART, Steps
 from i2am_core.showing.view import view
 
 STEPS, ON = 6, (0, 1)
@@ -192,8 +192,8 @@ def test_an_evaluation_in_which_it_is_off_counts_within_its_step():
     assert not any("off" in note for note in attribution.notes)
 
 
-def test_steps_and_their_reasons():
-    steps = Steps([6.0, 5.0, 4.0, 3.0, 3.0, 2.0, 1.0, 0.0])
+def steps_of_all_kinds(caches=()):
+    steps = Steps([6.0, 5.0, 4.0, 3.0, 3.0, 2.0, 1.0, 0.0], caches)
     assert steps.not_evaluated == ()  # nothing is known
     steps.add(1, "from memory")
     assert steps.not_evaluated == ()  # no block was seen in any step, so that it may be one that cannot be seen
@@ -203,22 +203,32 @@ def test_steps_and_their_reasons():
     steps.add(6, "from memory")
     steps.add(6, "computed", {"block 9"})
     assert steps.not_evaluated == (1, 2, 4, 5)  # not 3, which has no length
-    reasons = {FROM_MEMORY: "1", NOT_ACTIVE: "2", OTHER_BRANCH: "4", NO_EVALUATION: "5"}
-    for note, (reason, number) in zip(steps.notes(()), reasons.items(), strict=False):
-        assert note.startswith(f"in 1 of 7 steps ({number}) the model was not evaluated for these maps: {reason}")
-    assert steps.notes(())[-1].startswith("block 10 ran in 1 of 7 steps alone (0): it may be")
-    named = steps.notes(["ACache"])
-    assert named[0].startswith(
-        "in 2 of 7 steps (1,5) the model was not evaluated for these maps: a cache answered (ACa"
-    )
-    assert named[-1].startswith("block 10 ran in 1 of 7 steps alone (0): a cache answered (ACache)")
+    return steps.notes
+
+
+@pytest.mark.parametrize("caches", [(), ("ACache",), ("ACache", "another")])
+def test_steps_and_their_reasons(caches):
+    """A cache is the reason where the model was called and no block ran; where it was not called, it may be."""
+    cache = f"a cache answered ({', '.join(caches)})"
+    perhaps = f"{cache}, that another node answered from memory" if caches else FROM_MEMORY
+    reasons = {
+        cache if caches else FROM_MEMORY: "1",
+        NOT_ACTIVE: "2",
+        OTHER_BRANCH: "4",
+        NO_EVALUATION.format(perhaps): "5",
+    }
+    notes = steps_of_all_kinds(caches)
+    for note, (reason, number) in zip(notes, reasons.items(), strict=False):
+        assert note.startswith(f"in 1 of 7 steps ({number}) the model was not evaluated for these maps: {reason}. A")
+    assert notes[-1].startswith(f"block 10 ran in 1 of 7 steps alone (0): {PART.format(perhaps)}. Their")
+    assert len(notes) == 5
 
 
 def test_many_layers_are_not_all_named():
     steps = Steps([2.0, 1.0, 0.0])
     steps.add(0, "computed", {f"block {n}" for n in range(12)})
     steps.add(1, "computed", {"block 0"})
-    assert steps.notes(())[0].startswith("block 1, block 2, block 3 and 8 more ran in 1 of 2 steps alone (0): ")
+    assert steps.notes[0].startswith("block 1, block 2, block 3 and 8 more ran in 1 of 2 steps alone (0): ")
 
 
 @pytest.mark.parametrize("steps", [[6], [-1], [1, 0], [1, 1], ["0"], 3, None, [True]])
