@@ -26,7 +26,7 @@ class PaintedMask:
     """Where a picture was painted: ``inside [H, W]`` of 0 and 1, which mask it is, and what is to be said of it."""
 
     inside: Tensor
-    origin: str
+    name: str
     notes: tuple[str, ...] = ()
 
 

@@ -16,7 +16,7 @@ Where = tuple[int, str]
 ZERO = "where its maps are 0"
 
 
-class Off:
+class OffAccount:
     """Of each reference by its number: where it was read, and where it was observed to be off, with the reason.
 
     A place where both happened, as in a step of several evaluations, counts as one in which it was read.

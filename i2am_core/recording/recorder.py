@@ -17,10 +17,10 @@ from .account import Account, CapturedCall, Verdict
 from .budget import PAIR_SHARE, Budget
 from .detail import Extent, Key
 from .notes import notes_of
-from .off import Off
+from .off import OffAccount
 from .references import References
 from .run_sums import RunSums
-from .steps import How, Steps
+from .steps import How, StepAccount
 from .sums import Holds, PairSums
 
 __all__ = ["PAIR_SHARE", "Place", "Recorder", "Verdict"]
@@ -62,8 +62,8 @@ class Recorder:
         self._lock = threading.RLock()
         self._references = References()
         self._account = Account()
-        self._off = Off()
-        self._steps = Steps(self.sigmas.tolist(), caches)
+        self._off = OffAccount()
+        self._steps = StepAccount(self.sigmas.tolist(), caches)
         self._zeros: dict[tuple[int, int], str] = {}  # references and steps that are 0, and why
         self._layers: dict[Layer, int] = {}
         self._grids: dict[Key, TokenGrid | None] = {}

@@ -20,7 +20,7 @@ PART = "it may be that {}, or that a node leaves blocks out"
 MOST_NAMES = 4  # of layers that are named
 
 
-class Steps:
+class StepAccount:
     """The account of a run's steps, whose ``sigmas [steps + 1]`` are the sampler's.
 
     ``caches`` are the names of those that are on the model. Where the model was called, and no block ran, one of them

@@ -107,7 +107,7 @@ class ModelCalls:
         before, self._present = self._present, Present()
         with self._engine.skipping("I2AM could not read the conditionings of a call"):
             self._present = self.recognised(model, conds, x, timestep, options)
-            self._report_unasked(conds, timestep)
+            self._report_not_called(conds, timestep)
         try:
             yield
             self._engine.evaluation_ended(self._present.branches)
@@ -138,7 +138,7 @@ class ModelCalls:
         self.evaluation += window is None or window.is_first
         return Present(lists, window, perturbed)
 
-    def _report_unasked(self, conds: list, timestep: Tensor) -> None:
+    def _report_not_called(self, conds: list, timestep: Tensor) -> None:
         """Say it where the model will not be called with a watched branch: a call of it speaks for itself."""
         if self._present.perturbed or self._present.is_active(timestep):
             return

@@ -27,7 +27,7 @@ from i2am_core.errors import BadFile
 from i2am_core.files import checksum, header
 from i2am_core.kinds import UNSCOPED
 from i2am_core.recording.off import zero_maps
-from i2am_core.recording.steps import FROM_MEMORY, NO_EVALUATION, NOT_ACTIVE, OTHER_BRANCH, PART, Steps
+from i2am_core.recording.steps import FROM_MEMORY, NO_EVALUATION, NOT_ACTIVE, OTHER_BRANCH, PART, StepAccount
 from i2am_core.showing.view import view
 
 STEPS, ON = 6, (0, 1)
@@ -193,7 +193,7 @@ def test_an_evaluation_in_which_it_is_off_counts_within_its_step():
 
 
 def steps_of_all_kinds(caches=()):
-    steps = Steps([6.0, 5.0, 4.0, 3.0, 3.0, 2.0, 1.0, 0.0], caches)
+    steps = StepAccount([6.0, 5.0, 4.0, 3.0, 3.0, 2.0, 1.0, 0.0], caches)
     assert steps.not_evaluated == ()  # nothing is known
     steps.add(1, "from memory")
     assert steps.not_evaluated == ()  # no block was seen in any step, so that it may be one that cannot be seen
@@ -225,7 +225,7 @@ def test_steps_and_their_reasons(caches):
 
 
 def test_many_layers_are_not_all_named():
-    steps = Steps([2.0, 1.0, 0.0])
+    steps = StepAccount([2.0, 1.0, 0.0])
     steps.add(0, "computed", {f"block {n}" for n in range(12)})
     steps.add(1, "computed", {"block 0"})
     assert steps.notes[0].startswith("block 1, block 2, block 3 and 8 more ran in 1 of 2 steps alone (0): ")
