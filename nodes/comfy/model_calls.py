@@ -26,13 +26,15 @@ PERTURBED = (
     "counted"
 )
 ROWS = (
-    "a call with {} rows, where there are {} (pictures {}, conditionings {}): what of the picture each row is, is not "
-    "known{}"
+    "the model was given {} picture(s) at once, where the run has {} for each of {} conditioning(s): which parts of them "
+    "these are is not known{}"
 )
-SIZE = "a call for {} cells, where the latent has {}: what of the picture that is, is not known{}"
+SIZE = (
+    "the model was given a latent of {}, where that of the run is {}: which part of the picture that is, is not known{}"
+)
 PERHAPS_TILES = (
-    " (tiled samplers, and packs that cut, resize or batch what the model is given, make such calls: sample without "
-    "them to capture)"
+    ". Tiled samplers, and packs that cut, resize or batch what the model is given, do so: sample without them to "
+    "capture"
 )
 IN_WINDOWS = ", since context windows over the pictures of a batch are not followed"
 WINDOWS = "the video was denoised in context windows: maps of a frame are the mean of those windows that hold it"
@@ -191,11 +193,13 @@ class ModelCalls:
         conditionings = len(options["cond_or_uncond"])
         windows = "context_window" in options
         if x.shape[0] != self.items * conditionings:
-            of_run = self.items * conditionings, self.items, conditionings
-            return ROWS.format(x.shape[0], *of_run, IN_WINDOWS if windows else PERHAPS_TILES)
+            perhaps = IN_WINDOWS if windows else PERHAPS_TILES
+            return ROWS.format(x.shape[0], self.items, conditionings, perhaps)
         whole = Placement(window=self._present.window).shape(self.latent)
         if len(self.latent) == 3 and x.shape[2] != whole[0] and x.shape[3:] == whole[1:]:
-            return f"a call for {x.shape[2]} of the {self.latent[0]} frames of the video: which ones is not known"
+            return (
+                f"the model was given {x.shape[2]} of the {self.latent[0]} frames of the video: which ones is not known"
+            )
         if any(x.shape[2:] != chunk.placement.shape(self.latent) for chunk in chunks):
             return SIZE.format(_size(x.shape), _size(self.latent), PERHAPS_TILES)
         return ""

@@ -139,16 +139,16 @@ def at_half_the_size(apply_model, given):
     return torch.nn.functional.interpolate(apply_model(small, given["timestep"], **given["c"]), scale_factor=2)
 
 
-PERHAPS = "(tiled samplers, and packs that cut, resize or batch what the model is given, make such calls: sample"
+PERHAPS = ". Tiled samplers, and packs that cut, resize or batch what the model is given, do so: sample without them"
 CALLS = {
-    quarters_in_a_batch: "a call with 8 rows, where there are 2 (pictures 2, conditionings 1): what of the picture "
-    f"each row is, is not known {PERHAPS}",
-    item_by_item: "a call with 1 rows, where there are 2 (pictures 2, conditionings 1): what of the picture each row "
-    f"is, is not known {PERHAPS}",
-    halves_one_by_one: "a call for 4x8 cells, where the latent has 8x8: what of the picture that is, is not known "
-    + PERHAPS,
-    at_half_the_size: "a call for 4x4 cells, where the latent has 8x8: what of the picture that is, is not known "
-    + PERHAPS,
+    quarters_in_a_batch: "the model was given 8 picture(s) at once, where the run has 2 for each of 1 conditioning(s): "
+    f"which parts of them these are is not known{PERHAPS}",
+    item_by_item: "the model was given 1 picture(s) at once, where the run has 2 for each of 1 conditioning(s): which "
+    f"parts of them these are is not known{PERHAPS}",
+    halves_one_by_one: "the model was given a latent of 4x8, where that of the run is 8x8: which part of the picture "
+    "that is, is not known" + PERHAPS,
+    at_half_the_size: "the model was given a latent of 4x4, where that of the run is 8x8: which part of the picture that "
+    "is, is not known" + PERHAPS,
 }
 
 
@@ -168,7 +168,7 @@ def test_a_schedule_without_a_step():
     model, handle = I2AMCapture.execute(graph.model, "auto", "positive", "off", 64).args
     latent = sampled_with(graph, model, torch.ones(1))
     assert torch.equal(latent["samples"], sampled_with(graph, graph.model, torch.ones(1))["samples"])
-    with pytest.raises(ValueError, match=r"the sampler took no step: its schedule is of 1 sigma\(s\)"):
+    with pytest.raises(ValueError, match="the sampler took no step, since the sigmas that it was given hold none"):
         I2AMCollect.execute(handle, latent)
 
 
@@ -479,7 +479,7 @@ NOT_READ = {
     ),
     "some frames of a video": (
         lambda: reasons(with_calls(tiny_graphs.wan_text(cfg=1.0), frame_by_frame)),
-        "a call for 1 of the 2 frames of the video: which ones is not known",
+        "the model was given 1 of the 2 frames of the video: which ones is not known",
     ),
     "calls of which nothing is known": (
         lambda: reasons(with_calls(tiny_graphs.sd15_canvas(cfg=1.0), without_a_word)),
