@@ -26,12 +26,11 @@ PERTURBED = (
     "counted"
 )
 ROWS = (
-    "the model was given {} picture(s) at once, where the run has {} for each of {} conditioning(s): which parts of them "
-    "these are is not known{}"
+    "the model was given {} picture(s) at once, where the run has {} for each of {} conditioning(s): how they lie in the "
+    "run's is not known{}"
 )
-SIZE = (
-    "the model was given a latent of {}, where that of the run is {}: which part of the picture that is, is not known{}"
-)
+SIZE = "the model was given a latent of {}, where that of the run is {}: how it lies in the picture is not known{}"
+FRAMES = "the model was given {} of the {} frames of the video: which ones is not known"
 PERHAPS_TILES = (
     ". Tiled samplers, and packs that cut, resize or batch what the model is given, do so: sample without them to "
     "capture"
@@ -197,9 +196,7 @@ class ModelCalls:
             return ROWS.format(x.shape[0], self.items, conditionings, perhaps)
         whole = Placement(window=self._present.window).shape(self.latent)
         if len(self.latent) == 3 and x.shape[2] != whole[0] and x.shape[3:] == whole[1:]:
-            return (
-                f"the model was given {x.shape[2]} of the {self.latent[0]} frames of the video: which ones is not known"
-            )
+            return FRAMES.format(x.shape[2], self.latent[0])
         if any(x.shape[2:] != chunk.placement.shape(self.latent) for chunk in chunks):
             return SIZE.format(_size(x.shape), _size(self.latent), PERHAPS_TILES)
         return ""

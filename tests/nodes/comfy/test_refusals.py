@@ -140,15 +140,13 @@ def at_half_the_size(apply_model, given):
 
 
 PERHAPS = ". Tiled samplers, and packs that cut, resize or batch what the model is given, do so: sample without them"
+AT_ONCE = "where the run has 2 for each of 1 conditioning(s): how they lie in the run's is not known" + PERHAPS
+LIES = "where that of the run is 8x8: how it lies in the picture is not known" + PERHAPS
 CALLS = {
-    quarters_in_a_batch: "the model was given 8 picture(s) at once, where the run has 2 for each of 1 conditioning(s): "
-    f"which parts of them these are is not known{PERHAPS}",
-    item_by_item: "the model was given 1 picture(s) at once, where the run has 2 for each of 1 conditioning(s): which "
-    f"parts of them these are is not known{PERHAPS}",
-    halves_one_by_one: "the model was given a latent of 4x8, where that of the run is 8x8: which part of the picture "
-    "that is, is not known" + PERHAPS,
-    at_half_the_size: "the model was given a latent of 4x4, where that of the run is 8x8: which part of the picture that "
-    "is, is not known" + PERHAPS,
+    quarters_in_a_batch: f"the model was given 8 picture(s) at once, {AT_ONCE}",
+    item_by_item: f"the model was given 1 picture(s) at once, {AT_ONCE}",
+    halves_one_by_one: f"the model was given a latent of 4x8, {LIES}",
+    at_half_the_size: f"the model was given a latent of 4x4, {LIES}",
 }
 
 
