@@ -26,8 +26,8 @@ PERTURBED = (
     "counted"
 )
 ROWS = (
-    "the model was given {} picture(s) at once, where the run has {} for each of {} conditioning(s): how they lie in the "
-    "run's is not known{}"
+    "the model was given {} picture(s) at once, where the run has {} for each of {} conditioning(s): how they lie in "
+    "the run's is not known{}"
 )
 SIZE = "the model was given a latent of {}, where that of the run is {}: how it lies in the picture is not known{}"
 FRAMES = "the model was given {} of the {} frames of the video: which ones is not known"
