@@ -8,9 +8,11 @@ import importlib
 import importlib.util
 import math
 import os
+import types
 from pathlib import Path
 from unittest.mock import patch
 
+import comfy.ldm.modules.attention as attention_module
 import comfy.sample
 import comfy.samplers
 import pytest
@@ -674,3 +676,25 @@ def test_the_mask_of_a_video_is_no_scope():
         I2AMIMACS.execute(attribution, "auto", **rule)
     with pytest.raises(ValueError, match="no inpainting mask"):
         maps(attribution, MapKind("g2r"), selection=Selection(scope="inpainting mask"))
+
+
+def attention_in_two(attention, q, k, v, heads, *args, **kwargs):
+    """A kernel that asks ComfyUI's attention once more, as one that falls back on another does."""
+    options = kwargs["transformer_options"]
+    if "inside" not in options:
+        optimized_attention(q, k, v, heads, transformer_options=options | {"inside": True})  # noqa: F821
+    return attention(q, k, v, heads, *args, **kwargs)
+
+
+def test_attention_inside_attention_is_no_call_of_the_model():
+    """In ComfyUI's own code. What a pack makes is its own: see ``test_distrust``."""
+    graph = unet_with_tags()
+    _, plain = sampled(graph)
+    of_comfyui = types.FunctionType(attention_in_two.__code__, vars(attention_module), attention_in_two.__name__)
+    graph.model = graph.model.clone()
+    graph.model.model_options["transformer_options"]["optimized_attention_override"] = of_comfyui
+    assert "28 x attention inside the attention of another call" in collected(graph)
+    _, attribution = sampled(graph)
+    assert attribution.captured_calls == plain.captured_calls
+    for place, entry in plain.entries.items():
+        torch.testing.assert_close(attribution.entries[place].maps["r2g_share"], entry.maps["r2g_share"])
