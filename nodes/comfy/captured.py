@@ -35,7 +35,10 @@ COMPILED = (
     "it is slower, and the picture may differ from one without capture in its last digits"
 )
 VIDEO_MASK = "the inpainting mask of a video is not read: maps are of the whole video"
-NO_STEP = "the sampler took no step: its schedule is of {} sigma(s), and a step goes from one to the next"
+NO_STEP = (
+    "the sampler took no step, since the sigmas that it was given hold none: raise its number of steps, or change "
+    "where they are split"
+)
 NOT_CALLED = "the model was never called with its {} conditioning: it may be that {}"
 WHY_NOT_CALLED = {
     "positive": "start and end of that conditioning leave out all steps, that the sampler has none, or that a node "
@@ -72,8 +75,8 @@ class Captured(Part):
         mask = mask_of(sampling.guider, settings.branch, sampling.denoise_mask, noise)
         marked = settings.regions
         regions = Regions(mask if marked.generated is None else marked.generated, marked.reference)
-        recorder = Recorder(sampling.sigmas, noise.shape[0], settings.budget_bytes)
-        recorder.caches = names_of(sampling.guider.model_options)
+        caches = names_of(sampling.guider.model_options)
+        recorder = Recorder(sampling.sigmas, noise.shape[0], settings.budget_bytes, caches)
         self.record = Record(recorder, settings.pair_maps, grid_of(noise), mask)
         self.engine = Engine(chosen(settings.mechanism), [self.record])
         self.calls = ModelCalls(sampling.guider, [settings.branch], noise, recorder.sigmas, regions, self.engine)
@@ -132,7 +135,7 @@ class Captured(Part):
     def _why_empty(self, sampling: Sampling, branch: str) -> str:
         """Why no attention call of any kind was observed."""
         if len(sampling.sigmas) < 2:
-            return NO_STEP.format(len(sampling.sigmas))
+            return NO_STEP
         if not self.calls.branch_was_called:
             return NOT_CALLED.format(branch, WHY_NOT_CALLED[branch])
         return why_unobservable(sampling.denoiser, sampling.guider.model_options)

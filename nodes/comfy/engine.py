@@ -30,8 +30,8 @@ from .consumers.base import Consumer, LocatedIn
 from .forward_pass import CallOrigin, ForwardPass
 from .located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from .mechanisms.base import Mechanism
-from .pending_call import NOT_READ, LocatedCall, OffCall, PendingCall, WatchedCall
-from .refusal import NotRead
+from .pending_call import UNREADABLE, LocatedCall, OffCall, PendingCall, WatchedCall
+from .refusal import NotSupported
 from .token_orders import blocks_of, variant_of
 
 log = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ class Engine:
                 raise
             log.warning("%s failed in %s", type(consumer).__name__, method.__name__, exc_info=True)
             if calls:
-                self.notify(consumer, consumer.skip, Skip(f"{NOT_READ} ({type(error).__name__}: {error})"), calls)
+                self.notify(consumer, consumer.skip, Skip(f"{UNREADABLE} ({type(error).__name__}: {error})"), calls)
         return None
 
     def skipping(self, what: str, calls: int = 1) -> "Skipping":
@@ -202,7 +202,7 @@ class Engine:
         if forward is None:
             return PendingCall(arguments)
         self._observed_any = True
-        with self.skipping(NOT_READ, len(forward.call.chunks)):
+        with self.skipping(UNREADABLE, len(forward.call.chunks)):
             origin = forward.observe(arguments.args[1], options, by_model)
             if (skip := self._why_skipped(origin, forward, arguments)) is not None:
                 queries, keys = (x.shape[-2] for x in arguments.args[:2])
@@ -220,7 +220,7 @@ class Engine:
         forward = self.forward
         if forward is None:
             return PendingCall(arguments)
-        with self.skipping(NOT_READ, 0):
+        with self.skipping(UNREADABLE, 0):
             call = AttentionCall.read(forward.call, arguments)
             site = _site(CallOrigin(forward.layer(options), ""), call, options)
             answers = [(chunk, mechanism.off(site, chunk)) for chunk in forward.call.chunks]
@@ -326,7 +326,7 @@ class Skipping:
             return False
         if error is self._engine.refusal:
             return False
-        if isinstance(error, NotRead):
+        if isinstance(error, NotSupported):
             self._engine.skip(Skip(str(error)), self._calls)
             return True
         log.warning("%s", self._what, exc_info=error)

@@ -14,7 +14,7 @@ from .tags import tagged
 STYLE = "tokens of a style model (Flux Redux), among the {} of the text"
 STYLE_REASON = "a prompt that is not long has {}: there is a longer one, or a style model has added its tokens"
 TAG = "If Apply Style Model is used, place I2AM Tag Reference after it"
-EYES = {  # class of the denoiser -> the node whose image may be in its text
+TEXT_NODES = {  # class of the denoiser -> the node whose image may be in its text
     "QwenImageTransformer2DModel": "TextEncodeQwenImageEdit",
     "HunyuanVideo": "TextEncodeHunyuanVideo_ImageToVideo",
 }
@@ -39,8 +39,8 @@ def given_in_text(run: GivenRun) -> Iterator[GivenReference]:
         if by_style and tokens > SHORTEST_TEXT:
             reason = STYLE_REASON.format(SHORTEST_TEXT)
             yield GivenReference(STYLE.format(tokens), "unknown", reason, TAG, "cross_attn", certain=False)
-        for name in family & EYES.keys() if not run.captured else ():
-            reason, advice = IN_TEXT_REASON.format(EYES[name]), AS_LATENT[EYES[name]]
+        for name in family & TEXT_NODES.keys() if not run.captured else ():
+            reason, advice = IN_TEXT_REASON.format(TEXT_NODES[name]), AS_LATENT[TEXT_NODES[name]]
             yield GivenReference(IN_TEXT.format(tokens), "unknown", reason, advice, "cross_attn", certain=False)
 
 

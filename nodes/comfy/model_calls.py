@@ -26,13 +26,14 @@ PERTURBED = (
     "counted"
 )
 ROWS = (
-    "a call with {} rows, where there are {} (pictures {}, conditionings {}): what of the picture each row is, is not "
-    "known{}"
+    "the model was given {} picture(s) at once, where the run has {} for each of {} conditioning(s): how they lie in "
+    "the run's is not known{}"
 )
-SIZE = "a call for {} cells, where the latent has {}: what of the picture that is, is not known{}"
+SIZE = "the model was given a latent of {}, where that of the run is {}: how it lies in the picture is not known{}"
+FRAMES = "the model was given {} of the {} frames of the video: which ones is not known"
 PERHAPS_TILES = (
-    " (tiled samplers, and packs that cut, resize or batch what the model is given, make such calls: sample without "
-    "them to capture)"
+    ". Tiled samplers, and packs that cut, resize or batch what the model is given, do so: sample without them to "
+    "capture"
 )
 IN_WINDOWS = ", since context windows over the pictures of a batch are not followed"
 WINDOWS = "the video was denoised in context windows: maps of a frame are the mean of those windows that hold it"
@@ -107,7 +108,7 @@ class ModelCalls:
         before, self._present = self._present, Present()
         with self._engine.skipping("I2AM could not read the conditionings of a call"):
             self._present = self.recognised(model, conds, x, timestep, options)
-            self._report_unasked(conds, timestep)
+            self._report_not_called(conds, timestep)
         try:
             yield
             self._engine.evaluation_ended(self._present.branches)
@@ -138,7 +139,7 @@ class ModelCalls:
         self.evaluation += window is None or window.is_first
         return Present(lists, window, perturbed)
 
-    def _report_unasked(self, conds: list, timestep: Tensor) -> None:
+    def _report_not_called(self, conds: list, timestep: Tensor) -> None:
         """Say it where the model will not be called with a watched branch: a call of it speaks for itself."""
         if self._present.perturbed or self._present.is_active(timestep):
             return
@@ -191,11 +192,11 @@ class ModelCalls:
         conditionings = len(options["cond_or_uncond"])
         windows = "context_window" in options
         if x.shape[0] != self.items * conditionings:
-            of_run = self.items * conditionings, self.items, conditionings
-            return ROWS.format(x.shape[0], *of_run, IN_WINDOWS if windows else PERHAPS_TILES)
+            perhaps = IN_WINDOWS if windows else PERHAPS_TILES
+            return ROWS.format(x.shape[0], self.items, conditionings, perhaps)
         whole = Placement(window=self._present.window).shape(self.latent)
         if len(self.latent) == 3 and x.shape[2] != whole[0] and x.shape[3:] == whole[1:]:
-            return f"a call for {x.shape[2]} of the {self.latent[0]} frames of the video: which ones is not known"
+            return FRAMES.format(x.shape[2], self.latent[0])
         if any(x.shape[2:] != chunk.placement.shape(self.latent) for chunk in chunks):
             return SIZE.format(_size(x.shape), _size(self.latent), PERHAPS_TILES)
         return ""

@@ -150,4 +150,4 @@ def test_a_tile_is_not_taken_for_the_picture():
         return torch.cat(halves, -1)
 
     model.set_model_unet_function_wrapper(tiled)
-    assert "a call for 4x8 cells, where the latent has 8x8" in refusal(graph, model)
+    assert "the model was given a latent of 4x8, where that of the run is 8x8" in refusal(graph, model)
