@@ -114,6 +114,11 @@ class Attribution:
     effects: Effects | None = None  # what references caused, where that was measured
     given: tuple[GivenReference, ...] = ()  # what the run was given as a reference, and what became of it
     not_evaluated: tuple[int, ...] = ()  # steps in which the model was not asked, or a node answered from memory
+    all_observed: bool = False  # no call that may read a reference was skipped; False where that is not known
+    # Of each picture hashes of the latent: as the run began with it, and as it may be stored that the run made. No file
+    # has them.
+    began: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    ended: tuple[frozenset[str], ...] = field(default=(), compare=False, repr=False)
 
     @property
     def steps(self) -> int:

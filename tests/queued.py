@@ -1,8 +1,8 @@
 """A workflow queued in ComfyUI's own executor, in this process: what a node says when it ends with an error."""
 
+import importlib
 import itertools
 
-import comfy_extras.nodes_custom_sampler as custom
 import execution
 import pytest
 
@@ -11,7 +11,14 @@ from i2am_pack.demo.nodes import DEMO_NODES
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
 
-CUSTOM = ("BasicScheduler", "KSamplerSelect", "RandomNoise", "CFGGuider", "SamplerCustomAdvanced", "SplitSigmas")
+OF_COMFYUI = {  # its nodes that the graphs use, by their modules
+    "nodes_custom_sampler": (
+        *("BasicScheduler", "KSamplerSelect", "RandomNoise", "CFGGuider", "SamplerCustomAdvanced"),
+        *("SplitSigmas", "SplitSigmasDenoise"),
+    ),
+    "nodes_latent": ("LatentBatch",),
+    "nodes_primitive": ("Int", "Float"),
+}
 numbers = itertools.count()
 
 
@@ -27,7 +34,12 @@ class _Server:
 def registered(patch: pytest.MonkeyPatch, *nodes: type) -> None:
     """Our nodes, ComfyUI's that the graphs use, and ``nodes``, which are stand-ins for packs."""
     ours = {node.define_schema().node_id: node for node in (I2AMCapture, I2AMCollect, *DEMO_NODES)}
-    of_comfyui = {name: getattr(custom, name) for name in CUSTOM}
+    of_comfyui = {}
+    for module, names in OF_COMFYUI.items():
+        for name in names:
+            node = getattr(importlib.import_module(f"comfy_extras.{module}"), name)
+            patch.setattr(node, "RELATIVE_PYTHON_MODULE", f"comfy_extras.{module}")  # as ComfyUI's own start does
+            of_comfyui[node.GET_SCHEMA().node_id] = node
     for name, node in (ours | of_comfyui | {node.__name__: node for node in nodes}).items():
         patch.setitem(comfyui_nodes.NODE_CLASS_MAPPINGS, name, node)
 

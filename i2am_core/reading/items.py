@@ -35,6 +35,8 @@ def of_items(attribution: Attribution, items: Sequence[int]) -> Attribution:
         denoise_mask=None if mask is None else mask.expand(attribution.items, -1, -1)[chosen],
         pictures=generated | others,
         effects=None if attribution.effects is None else _effects(attribution.effects, chosen),
+        began=tuple(attribution.began[item] for item in items) if attribution.began else (),
+        ended=tuple(attribution.ended[item] for item in items) if attribution.ended else (),
     )
 
 

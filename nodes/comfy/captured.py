@@ -20,11 +20,12 @@ from .engine import Engine
 from .given import conditionings_given, given_references
 from .given_run import GivenRun
 from .handle import Capture
+from .kept_run import ended_with
 from .located import Regions
 from .mechanisms import chosen
 from .model_calls import ModelCalls, conditionings_of, grid_of
 from .run import Part, Sampling, Watch, watched
-from .tags import pictures
+from .tags import fingerprint, pictures
 from .unobservable import pack_functions, packs_in_the_way, why_unobservable
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,13 @@ class Captured(Part):
         if self.measured is not None:
             attribution = replace(attribution, effects=self.measured(attribution))
         attribution = replace(attribution, given=self._given(sampling, attribution))
-        self.capture.keep(attribution, sampling.latents(output))
+        latents, began = sampling.latents(output), sampling.latent_image
+        attribution = replace(
+            attribution,
+            began=() if began is None else tuple(fingerprint(picture[None]) for picture in began),
+            ended=ended_with(latents),
+        )
+        self.capture.keep(attribution, latents)
 
     def finished(self, sampling: Sampling) -> Attribution:
         """The attribution of the run."""
