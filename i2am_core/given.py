@@ -1,5 +1,6 @@
 """What a run was given as a reference, and what became of it: nothing that was given is passed over in silence."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -21,12 +22,12 @@ WORDS: dict[Fate, str] = {
 
 @dataclass(frozen=True)
 class GivenReference:
-    """One thing that a run was given: in the conditioning of the watched branch, or in the sampler's latent.
+    """One thing that a run was given: in its conditioning (of the watched branch), in its latent, or by a patch.
 
     ``what`` it is, as a person calls it; ``how`` it came to its fate: the mechanism that captured it, the route, or
     the reason. ``advice`` is what to do, in a sentence without its full stop, or "". ``key`` is where it was: a key of
-    ComfyUI's conditioning, or "samples" in the latent. ``certain``: whether it was given at all; else it may be there,
-    and nothing says so.
+    ComfyUI's conditioning, "samples" in the latent, or "patches" of the model. ``certain``: whether it was given at
+    all; else it may be there, and nothing says so.
     """
 
     what: str
@@ -48,3 +49,14 @@ class GivenReference:
         return f"{'given' if self.certain else 'perhaps given'}: {self.sentence}" + (
             f". {self.advice}" if self.advice else ""
         )
+
+
+def sentences_of(given: Sequence[GivenReference]) -> list[str]:
+    """What was given, and what may have been: at most a sentence of each, without a full stop."""
+    certain, perhaps = ("; ".join(x.sentence for x in given if x.certain is wanted) for wanted in (True, False))
+    return [f"Given: {certain}"] * bool(certain) + [f"It may be that there are: {perhaps}"] * bool(perhaps)
+
+
+def advice_of(given: Sequence[GivenReference]) -> list[str]:
+    """What to do, each sentence once, without a full stop."""
+    return list(dict.fromkeys(x.advice for x in given if x.advice))

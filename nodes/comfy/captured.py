@@ -15,6 +15,7 @@ from ...i2am_core.effect import Effects
 from ...i2am_core.given import GivenReference
 from ...i2am_core.recording.recorder import Recorder
 from .caches import names_of
+from .callers import patches_of_packs
 from .consumers import Record
 from .engine import Engine
 from .given import conditionings_given, given_references
@@ -22,10 +23,14 @@ from .given_run import GivenRun
 from .handle import Capture
 from .located import Regions
 from .mechanisms import chosen
+from .mechanisms.ip_adapter import NAMES as ADAPTERS
+from .mechanisms.ip_adapter import IPAdapter
+from .mechanisms.reference_only import ReferenceOnly
 from .model_calls import ModelCalls, conditionings_of, grid_of
+from .packs_beside import packs_beside
 from .run import Part, Sampling, Watch, watched
 from .tags import pictures
-from .unobservable import pack_functions, packs_in_the_way, why_unobservable
+from .unobservable import packs_in_the_way, why_unobservable
 
 log = logging.getLogger(__name__)
 
@@ -98,18 +103,27 @@ class Captured(Part):
         branch = self.capture.settings.branch
         if self.record.is_empty:
             self.engine.note(self._why_empty(sampling, branch))
-        elif not self.record.recorder.calls:
+        else:
             with self.engine.skipping("I2AM could not read which packs take part", calls=0):
-                self.engine.note(*packs_in_the_way(sampling.denoiser, sampling.guider.model_options))
+                self.engine.note(*self._packs(sampling))
         return self.record.finished(self.capture.settings, pictures(conditionings_of(sampling.guider, branch)))
+
+    def _packs(self, sampling: Sampling) -> list[str]:
+        """Notes on packs that may be why nothing was captured, or that may bring a reference beside what was."""
+        options, recorder = sampling.guider.model_options, self.record.recorder
+        if not recorder.calls:
+            return packs_in_the_way(sampling.denoiser, options)
+        known = {*ADAPTERS} if self.capture.settings.mechanism in ("auto", IPAdapter.name) else set()
+        if ReferenceOnly.name in recorder.mechanisms:
+            patches = options.get("transformer_options", {})
+            known |= {function.name for function in patches_of_packs(patches, "attn1_patch")}
+        return packs_beside(sampling.guider.model_patcher.model, options, known)
 
     def _given(self, sampling: Sampling, attribution: Attribution) -> tuple[GivenReference, ...]:
         """What the run was given, and what became of it."""
         if not self.calls.branch_was_called:  # which is said already
             return ()
-        settings, options = self.capture.settings, sampling.guider.model_options
-        effects = attribution.effects
-        captured = attribution.mechanism.split(", ") if attribution.entries else ()
+        settings, effects = self.capture.settings, attribution.effects
         try:
             run = GivenRun(
                 model=sampling.guider.model_patcher.model,
@@ -118,11 +132,12 @@ class Captured(Part):
                 noise=sampling.noise,
                 latent=sampling.latent_image,
                 mask=sampling.denoise_mask,
-                captured=frozenset(captured),
+                captured=frozenset(attribution.mechanisms if attribution.entries else ()),
                 mechanism=settings.mechanism,
                 has_regions=settings.regions.reference is not None,
                 measured=effects is not None and "conditioning" in effects.owners,
-                pack_functions=tuple(map(str, pack_functions(options))),
+                timesteps=tuple(self.calls.timesteps),
+                options=sampling.guider.model_options,
             )
             return given_references(run, sampling.guider.model_patcher.load_device)
         except Exception as error:  # what a pack has put there may be of any form: maps are there nevertheless

@@ -5,11 +5,10 @@ from typing import Any
 
 from comfy_execution.utils import get_executing_context
 
+from .callers import OF_COMFYUI
 from .upstream import COLLECT, Kind, upstream_of, why_no_run
 
 log = logging.getLogger(__name__)
-
-OF_COMFYUI = ("nodes", "comfy_extras", "comfy_api_nodes")  # modules of nodes that are ComfyUI's own
 
 
 def why_no_run_here(workflow: Any, started: bool) -> str:

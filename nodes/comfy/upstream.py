@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...i2am_core.printing import printable
+from ...i2am_core.printing import listed, printable
 
 LONGEST = 60  # letters of a title
-MOST_NAMED = 6  # nodes in a sentence
+MOST_NAMED = 7  # nodes in a sentence
 
 CAPTURE, COLLECT = "I2AM_Capture", "I2AM_Collect"
 PICTURES = frozenset({"LATENT", "IMAGE"})
@@ -162,10 +162,7 @@ def _not_reached(upstream: Upstream, sampler: Node, capture: Node) -> str:
 
 
 def _listed(nodes: Sequence[Node] | None) -> str:
-    names = [str(node) for node in nodes or ()]
-    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
-    names = names[:MOST_NAMED] + more
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return listed(map(str, nodes or ()), MOST_NAMED)
 
 
 class _Graph:
