@@ -18,8 +18,7 @@ from .caches import names_of
 from .callers import patches_of_packs
 from .consumers import Record
 from .engine import Engine
-from .given import conditionings_given, given_references
-from .given_run import GivenRun
+from .given import given_in
 from .handle import Capture
 from .located import Regions
 from .mechanisms import chosen
@@ -34,7 +33,6 @@ from .unobservable import packs_in_the_way, why_unobservable
 
 log = logging.getLogger(__name__)
 
-EVERYTHING = "what the conditioning and the latent hold"
 COMPILED = (
     "the model is compiled (torch.compile): its graph is broken at every attention call while it is captured, so that "
     "it is slower, and the picture may differ from one without capture in its last digits"
@@ -124,25 +122,15 @@ class Captured(Part):
         if not self.calls.branch_was_called:  # which is said already
             return ()
         settings, effects = self.capture.settings, attribution.effects
-        try:
-            run = GivenRun(
-                model=sampling.guider.model_patcher.model,
-                branch=settings.branch,
-                conditionings=conditionings_given(sampling.guider, settings.branch),
-                noise=sampling.noise,
-                latent=sampling.latent_image,
-                mask=sampling.denoise_mask,
-                captured=frozenset(attribution.mechanisms if attribution.entries else ()),
-                mechanism=settings.mechanism,
-                has_regions=settings.regions.reference is not None,
-                measured=effects is not None and "conditioning" in effects.owners,
-                timesteps=tuple(self.calls.timesteps),
-                options=sampling.guider.model_options,
-            )
-            return given_references(run, sampling.guider.model_patcher.load_device)
-        except Exception as error:  # what a pack has put there may be of any form: maps are there nevertheless
-            log.warning("what the run was given could not be read", exc_info=True)
-            return (GivenReference(EVERYTHING, "unknown", f"{type(error).__name__}: {error}"),)
+        return given_in(
+            sampling,
+            settings.branch,
+            timesteps=self.calls.timesteps,
+            captured=frozenset(attribution.mechanisms if attribution.entries else ()),
+            mechanism=settings.mechanism,
+            has_regions=settings.regions.reference is not None,
+            measured=effects is not None and "conditioning" in effects.owners,
+        )
 
     def _why_empty(self, sampling: Sampling, branch: str) -> str:
         """Why no attention call of any kind was observed."""

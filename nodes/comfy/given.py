@@ -21,6 +21,7 @@ from .given_in_latent import given_in_latent
 from .given_in_text import given_in_text
 from .given_run import COMPARE, Conditioning, GivenRun, frames_text, is_blank
 from .model_conditions import ModelConditions
+from .run import Sampling
 from .tags import KEY as TAGS
 from .tags import tagged
 from .token_orders.wan import references_of_control
@@ -28,6 +29,7 @@ from .unobservable import pack_functions
 
 log = logging.getLogger(__name__)
 
+EVERYTHING = "what the conditioning and the latent hold"
 SAME = "what the model gets is the same with it and without it"
 ANOTHER_WAY = "Nothing of it reaches the picture: give the reference in a way that this model reads"
 NO_PART = "this model has no part that reads it"
@@ -50,6 +52,26 @@ CANVAS = (
 )
 VACE_REFERENCES = "VACE's reference images"
 VACE_VIDEO = "VACE's control video (or the grey that its node puts there where none is connected)"
+
+
+def given_in(sampling: Sampling, branch: str, **about: Any) -> tuple[GivenReference, ...]:
+    """What a run was given in a branch, each with its fate; ``about`` gives further fields of its ``GivenRun``."""
+    try:
+        patcher = sampling.guider.model_patcher
+        run = GivenRun(
+            model=patcher.model,
+            branch=branch,
+            conditionings=conditionings_given(sampling.guider, branch),
+            noise=sampling.noise,
+            latent=sampling.latent_image,
+            mask=sampling.denoise_mask,
+            options=sampling.guider.model_options,
+            **about,
+        )
+        return given_references(run, patcher.load_device)
+    except Exception as error:  # what a pack has put there may be of any form: maps are there nevertheless
+        log.warning("what the run was given could not be read", exc_info=True)
+        return (GivenReference(EVERYTHING, "unknown", f"{type(error).__name__}: {error}"),)
 
 
 def given_references(run: GivenRun, device: torch.device) -> tuple[GivenReference, ...]:
