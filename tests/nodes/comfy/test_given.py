@@ -2,6 +2,7 @@
 
 import types
 
+import comfy_extras.nodes_model_patch as nodes_model_patch
 import comfy_extras.nodes_wan as nodes_wan
 import given_graphs
 import pytest
@@ -182,6 +183,24 @@ def test_the_style_and_the_subject_of_uso():
     alone, summary = run(tiny_graphs.flux_uso(), mechanism="reference latents")
     assert fates(alone) == {("reference_latents", "captured"), ("patches", "unknown")}
     assert "looks for 'reference latents' alone, and this is read by 'USO style'" in summary
+
+
+@pytest.mark.parametrize("path", ["comfy_extras.nodes_model_patch", "/home/me/ComfyUI/comfy_extras/nodes_model_patch"])
+@pytest.mark.parametrize(("strength", "fate"), [(1.0, "elsewhere"), (0.0, "ignored")])
+def test_a_picture_that_a_node_of_comfyui_patches_into_the_model(strength, fate, path, monkeypatch):
+    """ComfyUI names the modules of its own nodes by their path."""
+    monkeypatch.setattr(nodes_model_patch.DiffSynthCnetPatch, "__module__", path)
+    attribution, message = run(given_graphs.qwen_with_patch(strength))
+    assert ("patches", fate) in fates(attribution) and "another pack" not in message
+    what = "the picture of QwenImageDiffsynthControlnet"
+    if fate == "ignored":
+        assert f"{what}: this model ignores it (the strength is 0)" in message
+    else:
+        assert f"{what}: it reaches the model by a route that attention does not show (through a network" in message
+        assert "sample once more with the same seed and without it" in message
+    attribution, summary = run(given_graphs.qwen_with_patch(strength, tiny_graphs.qwen_edit(negative=False)))
+    assert fates(attribution) == {("reference_latents", "captured"), ("patches", fate)}
+    assert "takes part in this run" not in summary
 
 
 def test_an_ignored_one_beside_a_captured_one():
