@@ -111,7 +111,8 @@ class Captured(Part):
         options, recorder = sampling.guider.model_options, self.record.recorder
         if not recorder.calls:
             return packs_in_the_way(sampling.denoiser, options)
-        known = {*ADAPTERS} if self.capture.settings.mechanism in ("auto", IPAdapter.name) else set()
+        adapters_are_read = any(isinstance(mechanism, IPAdapter) for mechanism in self.engine.mechanisms)
+        known = {*ADAPTERS} if adapters_are_read else set()
         if ReferenceOnly.name in recorder.mechanisms:
             patches = options.get("transformer_options", {})
             known |= {function.name for function in patches_of_packs(patches, "attn1_patch")}
