@@ -38,7 +38,10 @@ COMPILED = (
     "it is slower, and the picture may differ from one without capture in its last digits"
 )
 VIDEO_MASK = "the inpainting mask of a video is not read: maps are of the whole video"
-NO_STEP = "the sampler took no step: its schedule is of {} sigma(s), and a step goes from one to the next"
+NO_STEP = (
+    "the sampler took no step: it may be that steps or denoise is 0, that it starts at a step that is not before its "
+    "last, or that the sigmas were split so that none are left"
+)
 NOT_CALLED = "the model was never called with its {} conditioning: it may be that {}"
 WHY_NOT_CALLED = {
     "positive": "start and end of that conditioning leave out all steps, that the sampler has none, or that a node "
@@ -136,7 +139,7 @@ class Captured(Part):
     def _why_empty(self, sampling: Sampling, branch: str) -> str:
         """Why no attention call of any kind was observed."""
         if len(sampling.sigmas) < 2:
-            return NO_STEP.format(len(sampling.sigmas))
+            return NO_STEP
         if not self.calls.branch_was_called:
             return NOT_CALLED.format(branch, WHY_NOT_CALLED[branch])
         return why_unobservable(sampling.denoiser, sampling.guider.model_options)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...i2am_core.tokens import TokenGroup
 
-ALONE = "maps are of the softmax alone, and do not count that (I2AM Effect does)"
+ALONE = "maps say where the picture looked, and do not count that (I2AM Effect does)"
 MULTIPLIED = "another node multiplies the values of {} by {:.3g}: " + ALONE
 CHANGED = "another node changes the values of {}: " + ALONE
 
