@@ -1,6 +1,5 @@
 """What a run was given as a reference, and what became of it: nothing that was given is passed over in silence."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -49,14 +48,3 @@ class GivenReference:
         return f"{'given' if self.certain else 'perhaps given'}: {self.sentence}" + (
             f". {self.advice}" if self.advice else ""
         )
-
-
-def sentences_of(given: Sequence[GivenReference]) -> list[str]:
-    """What was given, and what may have been: at most a sentence of each, without a full stop."""
-    certain, perhaps = ("; ".join(x.sentence for x in given if x.certain is wanted) for wanted in (True, False))
-    return [f"Given: {certain}"] * bool(certain) + [f"It may be that there are: {perhaps}"] * bool(perhaps)
-
-
-def advice_of(given: Sequence[GivenReference]) -> list[str]:
-    """What to do, each sentence once, without a full stop."""
-    return list(dict.fromkeys(x.advice for x in given if x.advice))

@@ -3,8 +3,8 @@
 from comfy_api.latest import io
 
 from ..i2am_core import Attribution, Effects
-from ..i2am_core.given import advice_of, sentences_of
 from .checked import checked
+from .comfy.given_in_words import advice_of, sentences_of
 from .comfy.handle import Capture, NoRun
 from .comfy.model_calls import is_unplaced
 from .comfy.present_workflow import why_no_run_here
@@ -75,7 +75,7 @@ def _was_measured(effects: Effects | None) -> bool:
 
 
 def _is_unplaced(attribution: Attribution) -> bool:
-    """Whether no call of the model could be looked into, as where a pack cuts the picture into tiles."""
+    """Whether no call of the model could be read, as where a pack cuts the picture into tiles."""
     return bool(attribution.skipped) and all(map(is_unplaced, attribution.skipped))
 
 

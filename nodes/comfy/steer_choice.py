@@ -15,7 +15,7 @@ from torch import Tensor
 from ...i2am_core.attention.steering import By as ChangedBy
 from ...i2am_core.attention.steering import Change
 from ...i2am_core.attribution import Layer, Reference
-from ...i2am_core.given import GivenReference, advice_of, sentences_of
+from ...i2am_core.given import GivenReference
 from ...i2am_core.printing import listed
 from ...i2am_core.recording.references import References
 from ...i2am_core.regions import has_aspect_of
@@ -24,6 +24,7 @@ from ...i2am_core.tokens import TokenGroup
 from .attention_call import AttentionCall
 from .chosen_tokens import columns_in, columns_of, is_alone, rows_of_picture
 from .consumers.base import LocatedIn
+from .given_in_words import advice_of, sentences_of
 from .located import Located
 from .refusal import named, refuse
 from .tags import is_fingerprint
