@@ -18,7 +18,7 @@ from .caches import names_of
 from .callers import patches_of_packs
 from .consumers import Record
 from .engine import Engine
-from .given import given_in
+from .fates import given_in
 from .handle import Capture
 from .located import Regions
 from .mechanisms import chosen

@@ -11,8 +11,8 @@ from typing import Any
 from ...i2am_core.given import GivenReference
 from .callers import function_of
 from .conditioning_keys import REFERENCES
+from .ended_run import COMPARE, EndedRun
 from .evaluation import KINDS
-from .given_run import COMPARE, GivenRun
 from .mechanisms.uso_style import UsoStyle
 from .pack_functions import functions_of
 
@@ -34,7 +34,7 @@ NODES = {  # class of a patch -> the node that has put it there
 OF_SOUND = "MultiTalk"  # in the names of classes that bring sound
 
 
-def given_by_controls(run: GivenRun, control: Any) -> Iterator[GivenReference]:
+def given_by_controls(run: EndedRun, control: Any) -> Iterator[GivenReference]:
     """The ControlNets of a chain."""
     chain: list[Any] = []
     while control is not None and control not in chain:
@@ -51,13 +51,13 @@ def given_by_controls(run: GivenRun, control: Any) -> Iterator[GivenReference]:
             yield GivenReference(what, "elsewhere", CONTROL, run.measure, "control")
 
 
-def _was_within(run: GivenRun, control: Any) -> bool:
+def _was_within(run: EndedRun, control: Any) -> bool:
     """Whether it took part in any evaluation, as far as its own range says."""
     first, last = getattr(control, "timestep_percent_range", (0.0, 1.0))
     return (first, last) == (0.0, 1.0) or run.was_within(first, last)
 
 
-def given_by_patches(run: GivenRun) -> Iterator[GivenReference]:
+def given_by_patches(run: EndedRun) -> Iterator[GivenReference]:
     """Pictures that ComfyUI's own nodes patch into the model."""
     patches = {id(x): x for x in functions_of(run.options, KINDS) if callable(getattr(x, "models", None))}
     for patch in patches.values():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...i2am_core.given import GivenReference
-from .given_run import GivenRun, frames_text, is_blank
+from .ended_run import EndedRun, frames_text, is_blank
 
 WHOLE = 0.999  # of a mask: a frame that is painted as much as that is not kept
 INSIDE = "inside the latent, as a part of the video, and it counts as video in maps"
@@ -25,7 +25,7 @@ START = "the picture in the latent that the sampler starts from, as in image to 
 PAINTED_OVER = "it is painted over, and no attention looks at it"
 
 
-def given_in_latent(run: GivenRun) -> Iterator[GivenReference]:
+def given_in_latent(run: EndedRun) -> Iterator[GivenReference]:
     """Frames that the mask of a video keeps.
 
     Where nothing was captured, also what may be a reference: the kept part of a picture, which may be a canvas, and
@@ -45,7 +45,7 @@ def _holds_picture(latent: Tensor | None) -> bool:
     return latent is not None and bool(torch.count_nonzero(latent)) and not is_blank(latent)
 
 
-def _frames(run: GivenRun, mask: Tensor) -> Iterator[GivenReference]:
+def _frames(run: EndedRun, mask: Tensor) -> Iterator[GivenReference]:
     count = run.noise.shape[2]
     painted = comfy.sampler_helpers.prepare_mask(mask.float(), run.noise.shape, "cpu").amax((0, 1, 3, 4))
     left = (painted < WHOLE).nonzero().flatten().tolist()

@@ -8,7 +8,7 @@ Models of U-Nets that take no text at all, such as Stable Video Diffusion, have 
 from collections.abc import Iterator
 
 from ...i2am_core.given import GivenReference
-from .given_run import Conditioning, GivenRun
+from .ended_run import Conditioning, EndedRun
 from .mechanisms.style_tokens import SHORTEST_TEXT
 from .tags import tagged
 
@@ -38,7 +38,7 @@ AS_LATENT = {
 }
 
 
-def given_in_text(run: GivenRun) -> Iterator[GivenReference]:
+def given_in_text(run: EndedRun) -> Iterator[GivenReference]:
     """What may be in the text. Nothing of it is certain, but for a token that is alone."""
     for c in run.conditionings:
         tokens = _tokens(c)
@@ -57,7 +57,7 @@ def given_in_text(run: GivenRun) -> Iterator[GivenReference]:
                 yield GivenReference(what, "unknown", reason, AS_LATENT[node], "cross_attn", certain=False)
 
 
-def _in_unet(run: GivenRun, c: Conditioning, tokens: int) -> Iterator[GivenReference]:
+def _in_unet(run: EndedRun, c: Conditioning, tokens: int) -> Iterator[GivenReference]:
     if tokens == 1 and c["cross_attn"].any():  # the negative one of these models is all 0
         yield GivenReference(LONE, "elsewhere", LONE_REASON, run.measure, "cross_attn")
     elif tokens > CLIP_TEXT and tokens % CLIP_TEXT:

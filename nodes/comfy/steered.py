@@ -13,7 +13,7 @@ from .captured import mask_of
 from .consumers.base import Consumer
 from .consumers.steer import Steer
 from .engine import Engine
-from .given import given_in
+from .fates import given_in
 from .guided import Guided, left_out
 from .located import Regions
 from .mechanisms import chosen

@@ -18,10 +18,10 @@ import nodes as comfyui_nodes
 from i2am_pack.i2am_core import GivenReference, load, save
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
-from i2am_pack.nodes.comfy import given
+from i2am_pack.nodes.comfy import fates as fates_of_run
 from i2am_pack.nodes.comfy.conditioning_keys import NO_REFERENCES, READ_BY, REFERENCES
-from i2am_pack.nodes.comfy.given import given_references
-from i2am_pack.nodes.comfy.given_run import MEASURE, GivenRun
+from i2am_pack.nodes.comfy.ended_run import MEASURE, EndedRun
+from i2am_pack.nodes.comfy.fates import given_references
 from i2am_pack.nodes.comfy.mechanisms import MECHANISMS
 
 
@@ -359,7 +359,7 @@ def test_an_error_of_ours_costs_no_maps(monkeypatch):
     def fail(*args):
         raise RuntimeError("of ours")
 
-    monkeypatch.setattr(given, "given_references", fail)
+    monkeypatch.setattr(fates_of_run, "given_references", fail)
     attribution, summary = run(tiny_graphs.flux_kontext())
     assert attribution.entries and [x.fate for x in attribution.given] == ["unknown"] and "of ours" in summary
 
@@ -378,7 +378,7 @@ def test_a_key_that_only_a_pack_may_read():
 
 def test_what_a_pack_hands_over_by_a_known_name_has_its_route():
     handed = {"c_concat": CONDRegular(tiny_graphs.noise(2, 1, 4, 8, 8))}
-    pack = GivenRun(
+    pack = EndedRun(
         tiny_models.sd15().model, "positive", [{"model_conds": handed}], torch.zeros(1, 4, 8, 8), None, None
     )
     (one,) = given_references(pack, torch.device("cpu"))

@@ -16,10 +16,10 @@ from ...i2am_core.given import Fate, GivenReference
 from ...i2am_core.printing import listed
 from ...i2am_core.selection import numbers_text
 from .conditioning_keys import NO_REFERENCES, READ_BY, REFERENCES, ROUTES
+from .ended_run import COMPARE, Conditioning, EndedRun, frames_text, is_blank
 from .given_by_network import STRENGTH_IS_ZERO, given_by_controls, given_by_patches
 from .given_in_latent import given_in_latent
 from .given_in_text import given_in_text
-from .given_run import COMPARE, Conditioning, GivenRun, frames_text, is_blank
 from .model_conditions import ModelConditions
 from .run import Sampling
 from .tags import KEY as TAGS
@@ -55,10 +55,10 @@ VACE_VIDEO = "VACE's control video (or the grey that its node puts there where n
 
 
 def given_in(sampling: Sampling, branch: str, **about: Any) -> tuple[GivenReference, ...]:
-    """What a run was given in a branch, each with its fate; ``about`` gives further fields of its ``GivenRun``."""
+    """What a run was given in a branch, each with its fate; ``about`` gives further fields of its ``EndedRun``."""
     try:
         patcher = sampling.guider.model_patcher
-        run = GivenRun(
+        run = EndedRun(
             model=patcher.model,
             branch=branch,
             conditionings=conditionings_given(sampling.guider, branch),
@@ -74,7 +74,7 @@ def given_in(sampling: Sampling, branch: str, **about: Any) -> tuple[GivenRefere
         return (GivenReference(EVERYTHING, "unknown", f"{type(error).__name__}: {error}"),)
 
 
-def given_references(run: GivenRun, device: torch.device) -> tuple[GivenReference, ...]:
+def given_references(run: EndedRun, device: torch.device) -> tuple[GivenReference, ...]:
     """All that the run was given, each with its fate. What cannot be read of it says so: it raises nothing."""
     given: dict[GivenReference, None] = {}
     for c in run.conditionings:
@@ -88,7 +88,7 @@ def given_references(run: GivenRun, device: torch.device) -> tuple[GivenReferenc
     return tuple(given)
 
 
-def _of_conditioning(run: GivenRun, c: Conditioning, device: torch.device) -> Iterator[GivenReference]:
+def _of_conditioning(run: EndedRun, c: Conditioning, device: torch.device) -> Iterator[GivenReference]:
     host = ModelConditions(run, c, device)
     for key, value in c.items():
         if not _is_given(key, value):
@@ -126,7 +126,7 @@ def _holds_tensor(value: Any, depth: int) -> bool:
     return any(_holds_tensor(part, depth - 1) for part in list(parts))
 
 
-def _fates(run: GivenRun, c: Conditioning, host: ModelConditions, key: str, value: Any) -> Iterator[GivenReference]:
+def _fates(run: EndedRun, c: Conditioning, host: ModelConditions, key: str, value: Any) -> Iterator[GivenReference]:
     if key == "control":
         yield from given_by_controls(run, value)
         return
@@ -146,14 +146,14 @@ def _not_compared(error: Exception) -> str:
     return NOT_COMPARED.format(error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
 
 
-def _what(run: GivenRun, c: Conditioning, key: str, value: Any) -> str:
+def _what(run: EndedRun, c: Conditioning, key: str, value: Any) -> str:
     name = REFERENCES.get(key, f"what the conditioning holds as '{key}'")
     if _is_painted_into(run, c, key):
         return "the picture that is painted into, beside the latent"
     return f"{len(value)} {name}" if key == "reference_latents" and len(value) > 1 else name
 
 
-def _uses(run: GivenRun, host: ModelConditions, key: str, value: Any, names: frozenset[str]) -> Iterator[str]:
+def _uses(run: EndedRun, host: ModelConditions, key: str, value: Any, names: frozenset[str]) -> Iterator[str]:
     """Which of several the model uses, of a list and of a batch."""
     latents = list(value) if isinstance(value, list | tuple) else [value]
     if not names or key not in COPIED_FROM_BATCH or not all(isinstance(x, Tensor) for x in latents):
@@ -169,7 +169,7 @@ def _uses(run: GivenRun, host: ModelConditions, key: str, value: Any, names: fro
 
 
 def _by_what_it_changes(
-    run: GivenRun, c: Conditioning, given: GivenReference, names: frozenset[str], uses: Sequence[str]
+    run: EndedRun, c: Conditioning, given: GivenReference, names: frozenset[str], uses: Sequence[str]
 ) -> Iterator[GivenReference]:
     """One for each way in which the model gets it."""
 
@@ -194,7 +194,7 @@ def _by_what_it_changes(
         yield replace(fate, how="; ".join([fate.how, *uses]), advice=advice)
 
 
-def _by_name(run: GivenRun, given: GivenReference, name: str, route: str) -> GivenReference:
+def _by_name(run: EndedRun, given: GivenReference, name: str, route: str) -> GivenReference:
     """What becomes of what the model gets under this name; ``route`` is the one beside attention, "" if unknown."""
     readers = READ_BY.get(name, ())
     captured = [reader for reader in readers if reader in run.captured]
@@ -207,7 +207,7 @@ def _by_name(run: GivenRun, given: GivenReference, name: str, route: str) -> Giv
     return replace(given, fate="unknown", how=UNKNOWN_ROUTE.format(name), advice=run.measure)
 
 
-def _of_vace(run: GivenRun, c: Conditioning) -> Iterator[GivenReference]:
+def _of_vace(run: EndedRun, c: Conditioning) -> Iterator[GivenReference]:
     """VACE's references and its control video, of which one conditioning may hold several.
 
     A control of strength 0 is multiplied with it (``VaceWanModel``, comfy/ldm/wan/model.py), references and all.
@@ -245,7 +245,7 @@ def _has_no_part(model: BaseModel, name: str) -> bool:
     return name == "reference_latent" and is_plain and getattr(denoiser, "ref_conv", denoiser) is None
 
 
-def _filled(run: GivenRun, c: Conditioning, key: str) -> str:
+def _filled(run: EndedRun, c: Conditioning, key: str) -> str:
     """Which frames of the video it fills, as the mask beside it says: they count as video in maps."""
     mask = c.get("concat_mask")
     if key != CHANNELS or run.noise.ndim != 5 or not isinstance(mask, Tensor) or mask.ndim != 5:
@@ -255,18 +255,18 @@ def _filled(run: GivenRun, c: Conditioning, key: str) -> str:
     return f"; it fills {frames} of the latent, and counts as video there" if filled else ""
 
 
-def _advice(run: GivenRun, c: Conditioning, key: str, name: str) -> str:
+def _advice(run: EndedRun, c: Conditioning, key: str, name: str) -> str:
     if name == "c_concat" and _is_painted_into(run, c, key):
         return "" if run.has_regions else CANVAS.format(run.node)
     return PLACE_IN_TIME if name == "keyframe_idxs" and not run.measured else run.measure
 
 
-def _is_painted_into(run: GivenRun, c: Conditioning, key: str) -> bool:
+def _is_painted_into(run: EndedRun, c: Conditioning, key: str) -> bool:
     """Whether the image in further channels is the picture itself, as inpainting models get it."""
     return key == CHANNELS and key in c and run.noise.ndim == 4 and "concat_mask" in c
 
 
-def _handed_over(run: GivenRun, host: ModelConditions) -> Iterator[GivenReference]:
+def _handed_over(run: EndedRun, host: ModelConditions) -> Iterator[GivenReference]:
     """What a pack hands to the model without a key of the conditioning."""
     try:
         names = host.beyond()
@@ -280,7 +280,7 @@ def _handed_over(run: GivenRun, host: ModelConditions) -> Iterator[GivenReferenc
         yield _by_name(run, given, name, ROUTES.get(name, ""))
 
 
-def _tagged(run: GivenRun, c: Conditioning) -> Iterator[GivenReference]:
+def _tagged(run: EndedRun, c: Conditioning) -> Iterator[GivenReference]:
     """Tokens in the text that are tagged."""
     reader = "cross-attention tokens" if "UNetModel" in run.family else "style tokens"
     for group in tagged(c):

@@ -22,7 +22,7 @@ NOT_CAPTURED = "no attention call that reads it was captured: the skipped calls 
 
 
 @dataclass(frozen=True)
-class GivenRun:
+class EndedRun:
     """A run that has ended, or one that cannot go on, of a ``branch`` with these ``conditionings``.
 
     ``noise [items, C, (frames,) h, w]``, ``latent`` and ``mask`` are what the sampler was called with, ``options`` the
