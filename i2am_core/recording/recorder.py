@@ -113,6 +113,13 @@ class Recorder:
             self._account.judge()
             return self._account.notes
 
+    @property
+    def mechanisms(self) -> Sequence[str]:
+        """Names of those that captured anything so far."""
+        with self._lock:
+            self._account.judge()
+            return self._account.mechanisms
+
     def reserve(self, nbytes: int) -> None:
         """Leave so many bytes of the budget to something else of the run, before its first call."""
         with self._lock:

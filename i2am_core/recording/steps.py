@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Literal
 
+from ..printing import listed
 from ..selection import numbers_text
 
 How = Literal["computed", "from memory", "not active", "without the branch"]
@@ -97,14 +98,8 @@ class StepAccount:
         notes = []
         for some, unsorted in by_steps.items():
             layers = sorted(unsorted, key=_natural)
-            named = (
-                layers
-                if len(layers) <= MOST_NAMES
-                else [*layers[: MOST_NAMES - 1], f"{len(layers) - MOST_NAMES + 1} more"]
-            )
-            names = ", ".join(named[:-1]) + (" and " if len(named) > 1 else "") + named[-1]
             notes.append(
-                f"{names} ran in {len(some)} of {total} steps alone ({numbers_text(some)}): "
+                f"{listed(layers, MOST_NAMES)} ran in {len(some)} of {total} steps alone ({numbers_text(some)}): "
                 f"{PART.format(self._perhaps)}. Their maps are means over these"
             )
         return notes

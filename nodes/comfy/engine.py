@@ -20,6 +20,7 @@ from comfy.model_management import InterruptProcessingException
 from torch import Tensor
 
 from ...i2am_core.attribution import Reference
+from ...i2am_core.printing import listed
 from ...i2am_core.recording.steps import How
 from ...i2am_core.tokens import TokenGrid
 from .attention_call import Arguments, AttentionCall
@@ -36,6 +37,7 @@ from .token_orders import blocks_of, variant_of
 
 log = logging.getLogger(__name__)
 
+MOST_NAMED = 9  # layers in a sentence
 UNKNOWN = "attention in which I2AM knows no reference"
 OTHER_ROWS = "attention over other rows than the model was given: it splits them, or another pack changed them"
 CHANGED_ROWS = "self-attention that {} changed: it has {} rows, where the model was given {}"
@@ -147,7 +149,7 @@ class Engine:
                 if not consumer.acts:
                     self.notify(consumer, consumer.skip, Skip(reason), layers.total())
             if self._observed_any:
-                self.note(f"not observed, since their attention ran in {function}: {_listed(list(layers))}")
+                self.note(f"not observed, since their attention ran in {function}: {listed(layers, MOST_NAMED)}")
 
     def unhook(self) -> None:
         """Leave nothing on the model."""
@@ -343,8 +345,3 @@ def _site(origin: CallOrigin, call: AttentionCall, options: Mapping[str, Any]) -
     grid = TokenGrid(*options["activations_shape"][2:]) if "activations_shape" in options else None
     heads, queries, keys = call.q.shape[1], call.q.shape[2], call.k.shape[2]
     return CallSite(origin.layer, origin.role, queries, keys, heads, grid, call.k, origin.changed, origin.values)
-
-
-def _listed(names: list[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

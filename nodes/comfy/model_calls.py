@@ -25,6 +25,7 @@ PERTURBED = (
     "a further evaluation for guidance, with attention replaced (perturbed-attention guidance, skipped layers): not "
     "counted"
 )
+# ``is_unplaced`` knows the reasons of whole calls by how they begin.
 ROWS = (
     "the model was given {} picture(s) at once, where the run has {} for each of {} conditioning(s): how they lie in "
     "the run's is not known{}"
@@ -86,6 +87,7 @@ class ModelCalls:
         )
         self._grid = grid_of(noise)
         self.branch_was_called = False  # whether the denoiser was called for a watched branch
+        self.timesteps: list[Tensor] = []  # of all evaluations
         self.evaluation = 0  # the number of the present one: one result of the denoiser, from one or several calls
         self._present = Present()
         self._step = 0
@@ -106,6 +108,7 @@ class ModelCalls:
     ) -> Iterator[None]:
         """While ``_calc_cond_batch`` (comfy/samplers.py) works on these lists of conditionings."""
         before, self._present = self._present, Present()
+        self.timesteps.append(timestep)
         with self._engine.skipping("I2AM could not read the conditionings of a call"):
             self._present = self.recognised(model, conds, x, timestep, options)
             self._report_not_called(conds, timestep)
@@ -211,6 +214,11 @@ class ModelCalls:
                 placement = Placement(self._grid, own.areas.get(uuid), self._present.window)
                 chunks.append(Chunk(slice(i * size, (i + 1) * size), own.by_uuid[uuid], placement, own.branch))
         return tuple(chunks)
+
+
+def is_unplaced(reason: str) -> bool:
+    """Whether a call of the model was skipped as a whole, since what of the picture it is for is not known."""
+    return reason.startswith(("a call with ", "a call for "))
 
 
 def is_active(conditioning: Mapping[str, Any], timestep: Tensor) -> bool:

@@ -177,7 +177,7 @@ def test_a_schedule_without_a_step():
     model, handle = I2AMCapture.execute(graph.model, "auto", "positive", "off", 64).args
     latent = sampled_with(graph, model, torch.ones(1))
     assert torch.equal(latent["samples"], sampled_with(graph, graph.model, torch.ones(1))["samples"])
-    with pytest.raises(ValueError, match="the sampler took no step, since the sigmas that it was given hold none"):
+    with pytest.raises(ValueError, match=r"the sampler took no step: it may be that .* the sigmas were split"):
         I2AMCollect.execute(handle, latent)
 
 
