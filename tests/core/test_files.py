@@ -381,9 +381,6 @@ def test_the_command_line_prints_and_draws(attribution, tmp_path):
     assert done.returncode == 0, done.stderr
     assert attribution.summary() in done.stdout
     assert (tmp_path / "run.png").stat().st_size > 10_000
-    path.write_bytes(b"nothing")
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith("run.i2am.safetensors is damaged")
 
 
 def test_the_sheet_begins_with_effects(caused, tmp_path, monkeypatch):
@@ -465,9 +462,14 @@ def test_the_command_line_obeys_no_name(attribution, tmp_path, encoding):
     assert all(line.isprintable() for line in text.splitlines())
     assert "\\x1b]0;owned\\x07\\x1b[2J" in text and "contact sheet: " in text and r"run\x1b[2J.png" in text
     assert (tmp_path / "run\x1b[2J.png").stat().st_size > 10_000
+
+
+def test_the_command_line_refuses_what_is_no_file_of_ours(tmp_path):
+    path = tmp_path / "run\x1b[2J.i2am.safetensors"
     path.write_bytes(b"nothing")
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.strip().isprintable() and r"run\x1b[2J.i2am" in done.stderr
+    done = subprocess.run([sys.executable, "-m", "i2am_core", str(path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.strip().isprintable()
+    assert done.stderr.startswith(r"run\x1b[2J.i2am.safetensors is damaged")
 
 
 def test_a_sheet_of_large_things_is_as_large_as_any(attribution, tmp_path):
