@@ -63,6 +63,7 @@ class Queue(Executor):
 
     def run(self, seed, budget_mb=1):
         graph = demo_graph.build(steps=2)
+        graph["effect"]["inputs"]["regions"] = 2
         graph["sampler"]["inputs"]["seed"] = seed
         graph["capture"]["inputs"]["budget_mb"] = budget_mb
         graph["viewer"] = demo_graph.node("I2AM_Viewer", attribution=["collect", 0])
