@@ -20,8 +20,9 @@ LINTED = [".", *COMMANDS]  # files without an ending are only looked at when nam
 FORMATTED = ["web", "tests/web/*.mjs"]
 NOTHING_COLLECTED = 5
 # About as long as all the others, beside which they run: most start programs of their own, and are no use to others.
-BESIDE = ["tests/core", "tests/web", *(f"tests/nodes/comfy/test_{name}.py" for name in ("reliability", "server"))]
-BESIDE += [f"tests/nodes/comfy/test_demo{name}.py" for name in ("", "_effect", "_steer")]
+# The page comes last: its browser stays, with a loop of events in which ComfyUI's executor cannot run.
+OF_NODES = ("reliability", "server", "demo", "demo_effect", "demo_steer")
+BESIDE = ["tests/core", *(f"tests/nodes/comfy/test_{name}.py" for name in OF_NODES), "tests/web"]
 
 
 def prepared() -> Host:
