@@ -83,11 +83,6 @@ class LayerMaps:
     off: tuple[int, ...] = ()
 
     @property
-    def mechanisms(self) -> list[str]:
-        """The names of those that captured anything."""
-        return self.mechanism.split(", ") if self.mechanism else []
-
-    @property
     def nbytes(self) -> int:
         """Bytes of all maps and pair maps."""
         return sum(x.nbytes for maps in (self.maps, self.head_maps, self.pairs) for x in maps.values())
