@@ -165,7 +165,7 @@ def keeps(name, *link):
 NODES = {node.__name__: node for node in (Detailer, Unfolding, Seeds, Turned, Batched, Single, Keeps)}
 
 
-class Server:
+class _Server:
     """What an executor wants of ComfyUI's server."""
 
     client_id = last_node_id = None
@@ -180,7 +180,7 @@ class Executor:
     _numbers = itertools.count()
 
     def __init__(self, cache=execution.CacheType.CLASSIC, **cache_args):
-        self._executor = execution.PromptExecutor(Server(), cache, {"ram": 0.0, "lru": 0, **cache_args})
+        self._executor = execution.PromptExecutor(_Server(), cache, {"ram": 0.0, "lru": 0, **cache_args})
 
     def queue(self, graph, *outputs):
         """What these ``Keeps`` nodes were given, by name, but for those that ComfyUI had cached.
@@ -188,12 +188,16 @@ class Executor:
         Raises RuntimeError with the sentence of a node's error.
         """
         Keeps.values = {}
-        needed = {name: graph[name] for name in _needed(graph, outputs)}
-        self._executor.execute(needed, f"queue {next(self._numbers)}", {}, list(outputs))
-        errors = [data for kind, data in self._executor.status_messages if kind == "execution_error"]
-        if errors:
-            raise RuntimeError(f"{errors[0]['node_id']}: {errors[0]['exception_message']}")
+        if error := self.execute({name: graph[name] for name in _needed(graph, outputs)}, *outputs):
+            raise RuntimeError(f"{error['node_id']}: {error['exception_message']}")
         return dict(Keeps.values)
+
+    def execute(self, graph, *outputs):
+        """Run a graph up to these nodes. What ComfyUI says of one that ended it with an error; None where all ran."""
+        self._executor.execute(graph, f"queue {next(self._numbers)}", {}, list(outputs))
+        errors = [data for kind, data in self._executor.status_messages if kind == "execution_error"]
+        assert bool(errors) != self._executor.success, self._executor.status_messages
+        return errors[0] if errors else None
 
     @property
     def cached(self):

@@ -77,7 +77,7 @@ def _joined(first: Attribution, second: Attribution, on_latents: str) -> Attribu
         sigmas=(*first.sigmas, *second.sigmas[1:]),
         heads=first.heads if first.entries else second.heads,
         denoise_mask=first.denoise_mask if same_mask(first, second) else None,
-        mechanism=", ".join(_union(first.mechanism.split(", "), second.mechanism.split(", "))),
+        mechanism=", ".join(_union(first.mechanisms, second.mechanisms)),
         captured_calls=first.captured_calls + second.captured_calls,
         skipped=_sum(first.skipped, second.skipped),
         given=tuple(dict.fromkeys((*first.given, *second.given))),

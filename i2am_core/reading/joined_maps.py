@@ -33,7 +33,12 @@ class JoinedMaps:
     @classmethod
     def of(cls, first: Attribution, second: Attribution, numbers: Numbers) -> "JoinedMaps":
         masks_agree = same_mask(first, second)
-        renumbered = {(numbers.references[r], numbers.layers[n]): x for (r, n), x in second.entries.items()}
+        renumbered = {
+            (numbers.references[r], numbers.layers[n]): dataclasses.replace(
+                x, off=tuple(first.steps + s for s in x.off)
+            )
+            for (r, n), x in second.entries.items()
+        }
         runs = [
             entries if masks_agree else {place: _unscoped(entry) for place, entry in entries.items()}
             for entries in (first.entries, renumbered)
@@ -90,6 +95,7 @@ def _joined(one: LayerMaps | Tensor, other: LayerMaps | Tensor) -> LayerMaps:
         pair_rows=one.pair_rows if has_pairs else None,
         pairs=_means(one.pairs, other.pairs, weights) if has_pairs else {},
         head_maps=_means(one.head_maps, other.head_maps, weights),
+        off=(*one.off, *other.off),
     )
 
 

@@ -5,10 +5,11 @@ What is proved is said as such; where it can be one of several things, all are n
 
 from collections.abc import Sequence
 
+from ...i2am_core.printing import listed
 from .latent_line import LatentLine, Sampler
 from .workflow_graph import Node
 
-MOST_NAMED = 6  # nodes in a sentence
+MOST_NAMED = 7  # nodes in a sentence
 
 
 def why_no_run(line: LatentLine, started: bool) -> str:
@@ -108,7 +109,4 @@ def _not_reached(sampler: Sampler, capture: Node) -> str:
 
 
 def _listed(things: Sequence[object], last: str = "and") -> str:
-    names = [str(thing) for thing in things]
-    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
-    names = names[:MOST_NAMED] + more
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+    return listed(things, MOST_NAMED, last)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from comfy_execution.graph_utils import is_link
 
 from ...i2am_core.printing import printable
+from .callers import OF_COMFYUI
 
-OF_COMFYUI = ("nodes", "comfy_extras", "comfy_api_nodes")  # modules of nodes that are ComfyUI's own
 NUMBERS = ("PrimitiveInt", "PrimitiveFloat")  # nodes of ComfyUI that give the number in them
 LONGEST = 60  # letters of a title
 

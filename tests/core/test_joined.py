@@ -108,6 +108,15 @@ def test_what_was_given_and_what_was_not_evaluated_is_of_both():
     assert joined.not_evaluated == (1, 3, 5)
 
 
+def test_off_steps_are_of_both():
+    def off(attribution, *steps):
+        entries = {place: dataclasses.replace(entry, off=steps) for place, entry in attribution.entries.items()}
+        return dataclasses.replace(attribution, entries=entries)
+
+    joined = join(off(run(range(3)), 2), off(run(range(3, 7)), 0, 3))
+    assert {entry.off for entry in joined.entries.values()} == {(2, 3, 6)}
+
+
 @pytest.mark.parametrize("budget", [LARGE, 60_000])
 def test_means_of_heads_are_weighed_by_steps(budget):
     """Their maps of heads are means over two and over five steps: as such they are in the whole."""
