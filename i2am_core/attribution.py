@@ -81,11 +81,6 @@ class LayerMaps:
     head_maps: Mapping[str, Precise] = field(default_factory=dict)
 
     @property
-    def mechanisms(self) -> list[str]:
-        """The names of those that captured anything."""
-        return self.mechanism.split(", ") if self.mechanism else []
-
-    @property
     def nbytes(self) -> int:
         """Bytes of all maps and pair maps."""
         return sum(x.nbytes for maps in (self.maps, self.head_maps, self.pairs) for x in maps.values())
