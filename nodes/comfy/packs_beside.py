@@ -27,10 +27,13 @@ from .unobservable import METHODS, is_named, is_of_pack, parts_of
 
 BRINGERS = ("pulid", "ipadapterflux", "ipaflux")  # packs that are in a run for nothing but to bring a reference
 BRINGS = (
-    "{} brings a reference of its own, by attention that these maps do not show: sample once more with the same seed "
-    "and without it, and compare the two"
+    "a reference comes by {}, through attention of its own that these maps do not show: sample once more with the same "
+    "seed and without it, and compare the two"
 )
-MAY_BRING = "{} also takes part in this run: if it brings a reference of its own, these maps do not show that one"
+MAY_BRING = (
+    "of other packs, this run also has {}: if a reference comes by that, through attention of its own, these maps do "
+    "not show it"
+)
 MOST_NAMED = 6
 
 
@@ -47,7 +50,8 @@ def packs_beside(model: BaseModel, model_options: Mapping[str, Any], known: Coll
         functions |= dict.fromkeys(x for x in of_pack if has_picture or is_named(x.module, BRINGERS))
     bringers = [str(x) for x in functions if is_named(x.module, BRINGERS)]
     others = [str(x) for x in functions if not is_named(x.module, BRINGERS)]
-    return [BRINGS.format(x) for x in bringers[:1]] + [MAY_BRING.format(listed(others, MOST_NAMED))] * bool(others)
+    sentences = (BRINGS, bringers), (MAY_BRING, others)
+    return [sentence.format(listed(some, MOST_NAMED)) for sentence, some in sentences if some]
 
 
 def _in_model(model: BaseModel, reach: "_Reach") -> Iterator[Function]:

@@ -200,7 +200,7 @@ def test_a_picture_that_a_node_of_comfyui_patches_into_the_model(strength, fate,
         assert "sample once more with the same seed and without it" in message
     attribution, summary = run(given_graphs.qwen_with_patch(strength, tiny_graphs.qwen_edit(negative=False)))
     assert fates(attribution) == {("reference_latents", "captured"), ("patches", fate)}
-    assert "takes part in this run" not in summary
+    assert "of other packs" not in summary
 
 
 def test_an_ignored_one_beside_a_captured_one():

@@ -17,8 +17,8 @@ from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.comfy.packs_beside import BRINGERS, packs_beside
 from i2am_pack.nodes.comfy.unobservable import is_named
 
-SURE = "brings a reference of its own, by attention that these maps do not show"
-PERHAPS = "also takes part in this run: if it brings a reference of its own, these maps do not show that one"
+SURE = "through attention of its own that these maps do not show: sample once more"
+PERHAPS = "if a reference comes by that, through attention of its own, these maps do not show it"
 
 
 def notes(graph, mechanism="auto"):
@@ -86,7 +86,7 @@ def test_a_block_of_a_pack_beside_a_captured_reference():
         (note,) = notes(graph)
     finally:
         block.__class__ = original
-    assert "DoubleStreamBlockIPA of custom_nodes/unheard-of.flux.layers also takes part" in note
+    assert "this run also has DoubleStreamBlockIPA of custom_nodes/unheard-of.flux.layers: if" in note
 
 
 def test_a_layer_of_a_pack_that_keeps_weights_in_its_own_format_is_not_named():
@@ -277,10 +277,25 @@ def test_attention_of_a_pack_in_one_block_beside_tagged_tokens():
     graph = tagged_unet()
     graph.model = graph.model.clone()
     graph.model.set_model_attn2_replace(of_pack(attends(tokens()), "unheard-of"), "middle", 0)
-    assert any("attend of custom_nodes/unheard-of.nodes also takes part" in note for note in notes(graph))
+    assert any("attend of custom_nodes/unheard-of.nodes: if" in note for note in notes(graph))
 
 
 def test_nodes_that_guide_are_not_named():
     graph = tagged_unet()
     graph.model = tiny_graphs.run(nodes_sag.SelfAttentionGuidance, graph.model, 0.5, 2.0)[0]
     assert notes(graph) == []
+
+
+def test_packs_are_each_named():
+    graph = forward_of(tiny_graphs.flux_kontext(), "ComfyUI_PuLID_Flux_ll")
+    graph = around_model(graph, with_tensor(), "ComfyUI-IPAdapter-Flux")
+    graph.model.add_wrapper_with_key("diffusion_model", "other", of_pack(wrapping(tokens()), "unheard-of"))
+    sure, perhaps = notes(graph)
+    assert "PuLID_Flux_ll" in sure and "IPAdapter-Flux" in sure and "unheard-of" in perhaps
+
+
+def wrapping(own):
+    def wrapper(executor, *args, **kwargs):
+        return executor(*args, **kwargs) + 0 * own.sum()
+
+    return wrapper

@@ -171,7 +171,7 @@ def test_ip_adapter_flux_is_named() -> None:
 def test_ip_adapter_flux_is_named_beside_what_is_captured() -> None:
     graph = tiny_graphs.flux_kontext()
     (note,) = beside(ip_adapter_flux(graph), graph)
-    assert "IPAdapter-Flux" in note and "brings a reference of its own" in note
+    assert "IPAdapter-Flux" in note and "a reference comes by" in note
 
 
 def test_the_runs_of_an_upscaler_are_collected_by_its_picture() -> None:
@@ -258,4 +258,4 @@ def test_a_pack_that_holds_a_text_of_its_own_is_named_as_what_may_be() -> None:
     kj = real_packs.part_of("ComfyUI-KJNodes", "nodes.model_optimization_nodes")
     graph = tiny_graphs.wan_phantom()
     (note,) = beside(lambda x: kj.WanVideoNAG().patch(x, graph.negative, 11.0, 0.25, 2.5)[0], graph)
-    assert "KJNodes" in note and "if it brings a reference of its own" in note
+    assert "KJNodes" in note and "if a reference comes by that" in note
