@@ -485,5 +485,5 @@ def test_a_sheet_of_large_things_is_as_large_as_any(attribution, tmp_path):
     )
     attribution_sheet(made, tmp_path / "wide.png")
     picture = torch.zeros(2000, 2000, 3, dtype=torch.uint8)
-    attribution_sheet(dataclasses.replace(made, pictures={"generated 0": picture}), tmp_path / "picture.png")
+    attribution_sheet(dataclasses.replace(attribution, pictures={"generated 0": picture}), tmp_path / "picture.png")
     assert all(0 < (tmp_path / name).stat().st_size < 2 * 2**20 for name in ("wide.png", "picture.png"))
