@@ -25,7 +25,7 @@ Place = tuple[int, int]
 class Absent:
     """What one run of two has no maps of. References and layers have the numbers of both runs together."""
 
-    computed: Tensor  # [bins], in how many steps of each the model ran
+    steps: tuple[tuple[int, ...], ...]  # of each bin those in which the model ran
     layers: Mapping[int, Tensor]  # the layers that it captured, each with the steps of each bin
     zero: frozenset[int]  # references that were observed not to be there, in all layers or in some
     lacking: tuple[int, ...]  # references that it captured nowhere, and the other did
@@ -37,9 +37,13 @@ class Absent:
         own: Mapping[Place, LayerMaps],
         other: Mapping[Place, LayerMaps],
         references: Sequence[Reference],
+        shift: int = 0,
     ) -> "Absent":
-        """Of a ``run`` whose entries are ``own``, beside those of the other; ``references`` are those of both."""
-        computed = [sum(step not in run.not_evaluated for step in one) for one in run.bins]
+        """Of a ``run`` whose entries are ``own``, beside those of the other; ``references`` are those of both.
+
+        ``shift`` is the number that the first of its steps has in both runs together.
+        """
+        steps = (tuple(step + shift for step in one if step not in run.not_evaluated) for one in run.bins)
         layers: dict[int, Tensor] = {}
         for (_, layer), entry in own.items():
             layers[layer] = torch.maximum(layers.get(layer, entry.seen), entry.seen)
@@ -47,11 +51,21 @@ class Absent:
         names = {reference.name for reference in run.references}  # one of the same name may be the same image
         zero = {r for r in numbers if r in captured or references[r].name not in names}
         return cls(
-            torch.tensor(computed, dtype=torch.float32),
+            tuple(steps),
             layers,
             frozenset(zero if _all_is_known(run) else ()),
             tuple(r for r in numbers if r not in captured),
         )
+
+    @property
+    def computed(self) -> Tensor:
+        """In how many steps of each bin the model ran: ``[bins]``."""
+        return torch.tensor([len(steps) for steps in self.steps], dtype=torch.float32)
+
+    def off(self, place: Place) -> list[int]:
+        """The steps in which the maps of a place are 0, where these are all of their bin."""
+        seen = self.seen(place).tolist()
+        return [step for steps, count in zip(self.steps, seen, strict=True) if count == len(steps) for step in steps]
 
     def seen(self, place: Place) -> Tensor:
         """In how many steps of each bin the maps of a place are 0: ``[bins]``."""

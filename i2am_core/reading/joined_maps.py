@@ -44,11 +44,16 @@ class JoinedMaps:
             for entries in (first.entries, renumbered)
         ]
         references, layers = numbers.joined_references, numbers.joined_layers
-        absent = Absent.of(first, runs[0], runs[1], references), Absent.of(second, runs[1], runs[0], references)
+        absent = (
+            Absent.of(first, runs[0], runs[1], references),
+            Absent.of(second, runs[1], runs[0], references, first.steps),
+        )
         entries = {}
         for place in dict.fromkeys((*runs[0], *runs[1])):
             one, other = (run.get(place, lack.seen(place)) for run, lack in zip(runs, absent, strict=True))
-            entries[place] = _joined(one, other)
+            off = [step for run, lack in zip(runs, absent, strict=True) if place not in run for step in lack.off(place)]
+            entry = _joined(one, other)
+            entries[place] = dataclasses.replace(entry, off=tuple(sorted((*entry.off, *off))))
         lost = {
             n for (r, n), x in entries.items() if not x.pairs and any((r, n) in run and run[r, n].pairs for run in runs)
         }

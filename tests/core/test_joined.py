@@ -340,6 +340,8 @@ def test_a_reference_that_one_run_observed_not_to_be_there_is_0_in_it(budget, sw
         assert one.keys() == other.keys()
         for key, x in one.items():
             torch.testing.assert_close(full(x), full(other[key]) * steps / 7, atol=1e-6, rtol=2e-3)
+    assert entry.off == (tuple(range(3)) if swapped else tuple(range(3, 7)))
+    assert not any(x.off for (r, _), x in joined.entries.items() if r != face)
     here = "0-2" if swapped else "3-6"
     assert (
         f"'face' is not in the {'first' if swapped else 'second'} run: its maps are 0 in steps {here}" in joined.notes
