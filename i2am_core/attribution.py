@@ -75,7 +75,8 @@ class LayerMaps:
     (``[items, 1, heads, cells]``), if these are kept; ``HeadDetail`` says whether they are means over the frames of a
     video, too. ``pairs`` is keyed by ``kinds.PAIR_KEYS``, each ``[items, A, M]`` float32 and a mean over heads and
     steps, for the positions ``pair_rows [A]``; it is empty where no pair maps were kept. ``reference_grid`` is the
-    reference's grid in this layer.
+    reference's grid in this layer. ``off`` are the steps in which the reference was observed to be off in the layer:
+    their maps are 0, and they are among those that were seen.
     """
 
     maps: Mapping[str, Precise]
@@ -84,6 +85,7 @@ class LayerMaps:
     pairs: Mapping[str, Tensor] = field(default_factory=dict)
     reference_grid: TokenGrid | None = None
     head_maps: Mapping[str, Precise] = field(default_factory=dict)
+    off: tuple[int, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -120,6 +122,11 @@ class Attribution:
     # mask. [items, steps, layers, 2], NaN where nothing was recorded
     shares: Mapping[ShareOwner, Tensor] = field(default_factory=dict)
     not_evaluated: tuple[int, ...] = ()  # steps in which the model was not asked, or a node answered from memory
+    all_observed: bool = False  # no call that may read a reference was skipped; False where that is not known
+    # Of each picture hashes of the latent: as the run began with it, and as it may be stored that the run made. No file
+    # has them.
+    began: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    ended: tuple[frozenset[str], ...] = field(default=(), compare=False, repr=False)
 
     @property
     def steps(self) -> int:
@@ -149,6 +156,11 @@ class Attribution:
         """Raises UnknownItem where the run made no picture of this number."""
         if not 0 <= item < self.items:
             raise UnknownItem(item, self.items)
+
+    @property
+    def mechanisms(self) -> list[str]:
+        """The names of those that captured anything."""
+        return self.mechanism.split(", ") if self.mechanism else []
 
     @property
     def nbytes(self) -> int:

@@ -355,21 +355,27 @@ class EffectTooSmall(AttributionError):
 class NotOneRun(AttributionError):
     """Two runs that cannot be joined: in this ``problem`` the ``second`` does not go on where the ``first`` ended.
 
-    For 'sigmas' they are where the first ended and the second began.
+    For 'sigmas' they are where the first ended and the second began; for 'latent' and 'order' the pictures of which
+    one began with the latent that the other began with, or with that of another picture. ``got`` says it in words.
     """
 
-    problem: Literal["sigmas", "items", "grid", "branch"]
+    problem: Literal["sigmas", "items", "grid", "branch", "latent", "order"]
     first: Any
     second: Any
 
-    def __str__(self) -> str:
-        got = {
+    @property
+    def got(self) -> str:
+        return {
             "sigmas": f"one ended at sigma {self.first}, and the other began at {self.second}",
             "items": f"one made {self.first} picture(s), and the other {self.second}",
-            "grid": f"one was on a latent grid of {self.first}, and the other on {self.second}",
+            "grid": f"one was on a latent of {self.first}, and the other on {self.second}",
             "branch": f"one captured the {self.first} conditioning, and the other the {self.second} one",
+            "latent": "both began with the same latent, and not one with what the other had made",
+            "order": f"picture {self.second} of one began with what picture {self.first} of the other had become",
         }[self.problem]
-        return f"these are not two parts of one run: {got}. Join runs of which one goes on where the other ended."
+
+    def __str__(self) -> str:
+        return f"these are not two parts of one run: {self.got}. Join runs of which one goes on where the other ended."
 
 
 @dataclass(eq=False)

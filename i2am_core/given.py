@@ -21,12 +21,12 @@ WORDS: dict[Fate, str] = {
 
 @dataclass(frozen=True)
 class GivenReference:
-    """One thing that a run was given: in the conditioning of the watched branch, or in the sampler's latent.
+    """One thing that a run was given: in its conditioning (of the watched branch), in its latent, or by a patch.
 
     ``what`` it is, as a person calls it; ``how`` it came to its fate: the mechanism that captured it, the route, or
     the reason. ``advice`` is what to do, in a sentence without its full stop, or "". ``key`` is where it was: a key of
-    ComfyUI's conditioning, or "samples" in the latent. ``certain``: whether it was given at all; else it may be there,
-    and nothing says so.
+    ComfyUI's conditioning, "samples" in the latent, or "patches" of the model. ``certain``: whether it was given at
+    all; else it may be there, and nothing says so.
     """
 
     what: str

@@ -1,6 +1,7 @@
 """Text from elsewhere, such as names in a file, as it may be printed: what a terminal would obey is made visible."""
 
 import re
+from collections.abc import Iterable
 
 NAME = 60
 """How many letters of a name fit where it is one of several things in a line."""
@@ -23,6 +24,14 @@ def printable(text: str, longest: int | None = None) -> str:
 def printable_lines(text: str) -> str:
     """Several lines of text, each of them printable."""
     return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def listed(things: Iterable[object], most: int | None = None, last: str = "and") -> str:
+    """Things as a person lists them: "a, b and c". Of more than ``most``, the last in the list is how many more."""
+    names = [str(thing) for thing in things]
+    if most is not None and len(names) > most:
+        names = [*names[: most - 1], f"{len(names) - most + 1} more"]
+    return f" {last} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _escaped(character: str) -> str:

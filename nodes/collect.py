@@ -4,7 +4,9 @@ from comfy_api.latest import io
 
 from ..i2am_core import Attribution, Effects
 from .checked import checked
+from .comfy.given_in_words import advice_of, sentences_of
 from .comfy.handle import Capture, NoRun
+from .comfy.model_calls import is_unplaced
 from .comfy.present_workflow import why_no_run_here
 from .comfy.resampler_rollout import RolledOut
 from .schema import AttributionHandle, CaptureHandle, Latent, Schema
@@ -14,6 +16,7 @@ CONDITION = (
     "Condition on the reference in a way that I2AM knows (the help of I2AM Capture lists them), or choose another "
     "branch"
 )
+UNPLACED = "which part of the picture the model was called for is not known of any call"
 
 
 class I2AMCollect(io.ComfyNode):
@@ -57,7 +60,7 @@ def check_captured(attribution: Attribution, mechanism: str) -> None:
     if is_empty(attribution):
         why = _no_attention(attribution, mechanism)
         no_use = bool(attribution.given) and all(given.fate == "ignored" for given in attribution.given)
-        said = attribution.effects is None and (no_use or "I2AM Effect" in why)
+        said = attribution.effects is None and (no_use or _is_unplaced(attribution) or "I2AM Effect" in why)
         raise ValueError(why if said else f"{why} {_no_effect(attribution.effects)}")
 
 
@@ -71,21 +74,27 @@ def _was_measured(effects: Effects | None) -> bool:
     return effects is not None and bool(effects.maps or effects.regions)
 
 
+def _is_unplaced(attribution: Attribution) -> bool:
+    """Whether no call of the model could be read, as where a pack cuts the picture into tiles."""
+    return bool(attribution.skipped) and all(map(is_unplaced, attribution.skipped))
+
+
 def _no_attention(attribution: Attribution, mechanism: str) -> str:
     """Why there is no map of attention, in sentences: what was given and its fate, and what to do."""
     reasons = "; ".join(f"{count} x {reason}" for reason, count in attribution.skipped.items())
-    given, perhaps = ("; ".join(x.sentence for x in attribution.given if x.certain is c) for c in (True, False))
-    advice = list(dict.fromkeys(given.advice for given in attribution.given if given.advice))
+    given, advice = sentences_of(attribution.given), advice_of(attribution.given)
     where = f"in the {attribution.branch} conditioning (mechanism '{mechanism}')"
     if not reasons:
         sentences = ["I2AM observed no attention call: " + "; ".join(attribution.notes)]
-    elif given:
+    elif _is_unplaced(attribution):
+        sentences, advice = [f"I2AM could not look for a reference {where}: {UNPLACED}"], []
+    elif any(x.certain for x in attribution.given):
         sentences = [f"I2AM captured nothing of what was given {where}"]
     else:
-        sentences = [f"I2AM found no reference {where}, nor in the latent"]
-        advice.append(CONDITION)
-    sentences += [f"Given: {given}"] if given else []
-    sentences += [f"It may be that there are: {perhaps}"] if perhaps else []
+        in_latent = any(x.key == "samples" for x in attribution.given)
+        sentences = [f"I2AM found no reference {where}" + ("" if in_latent else ", nor in the latent")]
+        advice = [*advice, CONDITION]
+    sentences += given
     if reasons:
         sentences += [*attribution.notes, f"Attention calls: {reasons}"]
     return " ".join(f"{sentence}." for sentence in [*sentences, *advice])

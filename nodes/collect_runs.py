@@ -1,17 +1,16 @@
 """I2AM Collect Runs: the attributions of the runs that made a picture, where there is no LATENT of the sampler."""
 
-from collections.abc import Sequence
-
 from comfy_api.latest import io
 from torch import Tensor
 
 from .checked import checked
 from .collect import check_captured, is_empty
 from .comfy.handle import MORE_MEMORY, Capture
-from .comfy.kept_run import DROPPED, Run
+from .comfy.kept_run import DROPPED
 from .comfy.origin import Upstream, upstream_of
+from .comfy.picture_runs import RunsOf
 from .comfy.resampler_rollout import RolledOut
-from .runs_in_words import gone, in_short, listed, numbered, places, worded
+from .runs_in_words import MIXED, gone, in_short, listed, numbered, places, worded
 from .schema import AttributionHandle, CaptureHandle, Schema
 from .wording import in_words
 
@@ -73,14 +72,15 @@ class I2AMCollectRuns(io.ComfyNode):
     @checked
     def execute(cls, capture: Capture | RolledOut, image: Tensor, which: str, number: int) -> io.NodeOutput:
         picture = upstream_of("image")
-        runs = _runs_of(capture, picture)
-        numbers = _numbers(runs, which, number)
+        of_picture = _runs_of(capture, picture)
+        runs = of_picture.runs
+        numbers = _numbers(of_picture, which, number)
         chosen = {n: capture.attribution_of(runs[n]) for n in numbers}
         useful = {n: attribution for n, attribution in chosen.items() if not is_empty(attribution)}
         if not useful:
             check_captured(chosen[numbers[-1]], capture.settings.mechanism)
         lines = [
-            *listed(runs, picture),
+            *listed(runs, picture, of_picture.mixed),
             *places(runs, image),
             *(f"run {n} has neither attention nor effects, and is left out" for n in numbers if n not in useful),
             *(f"\nrun {n}:\n{attribution.summary()}" for n, attribution in useful.items()),
@@ -88,19 +88,22 @@ class I2AMCollectRuns(io.ComfyNode):
         return io.NodeOutput(list(useful.values()), image, "\n".join(lines))
 
 
-def _runs_of(capture: Capture | RolledOut, picture: Upstream | None) -> list[Run]:
+def _runs_of(capture: Capture | RolledOut, picture: Upstream | None) -> RunsOf:
     """The runs of the picture. Raises ValueError where there are none, saying what there is."""
-    runs = capture.runs_of(picture)
-    if runs:
-        return runs
+    of_picture = capture.runs_of(picture)
+    if of_picture.runs:
+        return of_picture
     others = capture.all_runs()
     if not others and not capture.started:
         raise ValueError(NOT_USED)
     raise ValueError(f"{NOT_OF_PICTURE} Kept: {in_short([worded(run) for run in others])}.")
 
 
-def _numbers(runs: Sequence[Run], which: str, number: int) -> list[int]:
+def _numbers(of_picture: RunsOf, which: str, number: int) -> list[int]:
     """The chosen runs. Raises ValueError where there is none of this number, or where none has maps."""
+    runs = of_picture.runs
+    if which == "last" and of_picture.mixed:
+        raise ValueError(f"{MIXED}. Set which to 'all', or to 'by number': {in_short(numbered(runs))}.")
     if which == "all":
         if with_maps := [n for n, run in enumerate(runs) if run.attribution is not None]:
             return with_maps

@@ -102,7 +102,7 @@ class I2AMIMACS(io.ComfyNode):
         rule = {"penalty": penalty, "threshold": threshold}
         painted = painted_mask(attribution, inpainting_mask, item, "inpainting_mask")
         without_scope = dataclasses.replace(selection, scope="auto")  # a scope is for generated to reference only
-        r2g = _r2g(attribution, painted.inside, rule, without_scope) | {"mask": painted.origin} | _noted(painted.notes)
+        r2g = _r2g(attribution, painted.inside, rule, without_scope) | {"mask": painted.name} | _noted(painted.notes)
         g2r = _g2r(attribution, reference_mask, rule, selection)
         selected = dict(steps=steps, layers=layers, heads=heads, reference=reference, item=item)
         report = {

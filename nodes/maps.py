@@ -191,13 +191,8 @@ def _labels_of_attention(maps: core.Maps, about: str) -> list[str]:
 
 
 def _labels_of_effects(maps: core.Maps, about: str) -> list[str]:
-    """The same with the unit, and whether the map was measured: of those that were not, the core says why.
-
-    Frames are judged as a whole, so that one of them alone may be 0.
-    """
-    whole = maps.values.any() if maps.labels[0].startswith("frame ") else None
-    measured = [bool(values.any() if whole is None else whole) for values in maps.values]
+    """The same with the unit, and whether the map was measured: of those that were not, the core says why."""
     return [
-        f"{label} latent units" + (", measured" if certain else "")
-        for label, certain in zip(_labels(maps, about), measured, strict=True)
+        f"{label} latent units" + (", measured" if certainty == "measured" else "")
+        for label, certainty in zip(_labels(maps, about), maps.certainties, strict=True)
     ]

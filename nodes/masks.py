@@ -26,7 +26,7 @@ class PaintedMask:
     """Where a picture was painted: ``inside [H, W]`` of 0 and 1, which mask it is, and what is to be said of it."""
 
     inside: Tensor
-    origin: str
+    name: str
     notes: tuple[str, ...] = ()
 
 
@@ -49,11 +49,17 @@ def painted_mask(attribution: Attribution, mask: Tensor | None, item: int, name:
 
 
 def soft_notes(mask: Tensor, name: str) -> tuple[str, ...]:
-    """How a mask ``[H, W]`` was cut, where it has other values than 0 and 1."""
+    """How a mask ``[H, W]`` was cut, and how much of it was left out, where it has other values than 0 and 1."""
     if not is_soft(mask) or not mask.any():
         return ()
-    level = level_of(mask).item()
-    return (f"{name} is soft, up to {2 * level:.3g}: inside is what is above {level:.3g}, half of its largest value",)
+    level, largest, inside = level_of(mask).item(), mask.max().item(), inside_of(mask)
+    if not inside.any():
+        return (f"{name} is empty: it is nowhere above {largest:.2g}, and what is not above {level:.2g} is no mask",)
+    left_out = ((mask > 0) & ~inside).float().mean().item()
+    return (
+        f"{name} is soft, up to {largest:.3g}: inside is what is above {level:.3g}, half as bright as its bright "
+        f"parts; what is fainter, {left_out:.1%} of the picture, is left out",
+    )
 
 
 def other_place(attribution: Attribution, mask: Tensor, item: int, name: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ..i2am_core import inside_of
 from .load_image import is_placeholder, placeholder_words
 
 
@@ -21,7 +22,7 @@ def marked(name: str, mask: Tensor | None) -> Tensor | None:
     mask = mask[None] if mask.ndim == 2 else mask
     if is_placeholder(mask):
         raise ValueError(f"{name} marks nothing: it is {placeholder_words()}.")
-    if mask.ndim != 3 or not (mask > 0).any():
+    if mask.ndim != 3 or not inside_of(mask).any():
         raise ValueError(
             f"{name} marks nothing (a mask of shape {tuple(mask.shape)}): paint the part that is meant, at any size, "
             "or disconnect the mask."

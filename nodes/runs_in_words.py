@@ -21,23 +21,33 @@ ALIKE = (
 OTHER_SHAPE = "its latent has not the shape of the picture: it is of a part of it, or the picture was cut afterwards"
 
 
-def listed(runs: Sequence[Run], picture: Upstream | None) -> list[str]:
-    """All runs of the picture, a line each."""
+MIXED = (
+    "this picture is one of a list, and which of these runs made which picture of the list is not known here: a node "
+    "between takes or gives lists, or sampled nothing for some of them"
+)
+
+
+def listed(runs: Sequence[Run], picture: Upstream | None, mixed: bool = False) -> list[str]:
+    """All runs of the picture, a line each; ``mixed`` with those of other pictures of a list."""
     known = picture is not None and any(run.origin is not None for run in runs)
     queue = "" if picture is None else picture.queue
     earlier = [run.origin is not None and picture is not None and run.origin.queue != queue for run in runs]
     lines = [f"{line}{EARLIER * before}" for line, before in zip(numbered(runs), earlier, strict=True)]
-    return [f"{len(runs)} run(s) made this picture:" if known else f"{UNKNOWN}:", *(f"  {line}" for line in lines)]
+    what = "pictures of this list" if mixed else "this picture"
+    first = f"{len(runs)} run(s) made {what}:" if known else f"{UNKNOWN}:"
+    return [first, *(f"  {line}" for line in lines), *([MIXED] if mixed else [])]
 
 
 def numbered(runs: Sequence[Run]) -> list[str]:
-    several = len({run.origin.item for run in runs if run.origin is not None}) > 1
-    return [f"run {n}: {worded(run, several)}" for n, run in enumerate(runs)]
+    over_lists = {run.origin.node for run in runs if run.origin is not None and run.origin.item}
+    several = [run.origin is not None and run.origin.node in over_lists for run in runs]
+    return [f"run {n}: {worded(run, of_list)}" for n, (run, of_list) in enumerate(zip(runs, several, strict=True))]
 
 
 def worded(run: Run, several: bool = False) -> str:
     """A run for a person; where there are runs for ``several`` things of a list, for which."""
-    of_list = f", for number {run.origin.item} of a list" if several and run.origin is not None else ""
+    item = run.origin.item if several and run.origin is not None else None
+    of_list = "" if item is None else f", for number {item} of a list"
     by = "" if run.origin is None else f", by {run.origin.node}"
     return f"{run.about or 'a run'}{by}{of_list}" + (f" (its maps {run.why})" if run.why else "")
 

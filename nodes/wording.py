@@ -158,19 +158,13 @@ def _not_measured(error: errors.NotMeasured) -> str:
 
 
 def _not_one_run(error: errors.NotOneRun) -> str:
-    got = {
-        "sigmas": f"one ended at sigma {error.first}, and the other began at {error.second}",
-        "items": f"one made {error.first} picture(s), and the other {error.second}",
-        "grid": f"one was on a latent of {error.first}, and the other on {error.second}",
-        "branch": f"one captured the {error.first} conditioning, and the other the {error.second} one",
-    }[error.problem]
     advice = {
         "sigmas": "in two KSampler (Advanced), end_at_step of the first must be start_at_step of the second, with the "
         "same steps and scheduler; the first has return_with_leftover_noise on 'enable', the second add_noise on "
         "'disable'",
         "branch": "set branch of both I2AM Captures to the same, and sample again",
     }.get(error.problem, "connect the latent of the first sampler to the second as it is")
-    return f"these two runs are not two parts of one: {got}. To join them, {advice}."
+    return f"these two runs are not two parts of one: {error.got}. To join them, {advice}."
 
 
 def _no_regions(error: errors.NoRegions) -> str:

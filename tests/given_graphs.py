@@ -6,11 +6,13 @@ import comfy.supported_models
 import comfy_extras.nodes_cosmos as nodes_cosmos
 import comfy_extras.nodes_edit_model as nodes_edit_model
 import comfy_extras.nodes_lt as nodes_lt
+import comfy_extras.nodes_model_patch as nodes_model_patch
 import comfy_extras.nodes_video_model as nodes_video_model
 import comfy_extras.nodes_wan as nodes_wan
 import tiny_graphs
 import tiny_models
 import torch
+from comfy.model_patcher import ModelPatcher
 from this_core import need
 from tiny_graphs import Graph, TinyVAE
 from tiny_models import TEXT_WIDTH, UNET, WAN
@@ -164,3 +166,20 @@ def blank(graph):
     """Latents that hold no picture, as nodes fill in for what is not connected."""
     samples = graph.latent["samples"]
     return torch.zeros_like(samples) + torch.arange(samples.shape[1]).view(1, -1, *[1] * (samples.ndim - 2))
+
+
+def qwen_with_patch(strength=1.0, graph=None):
+    """QwenImageDiffsynthControlnet: a picture by a network that is patched into the model."""
+    graph = graph or tiny_graphs.qwen_edit(sizes=())
+    denoiser = graph.model.model.diffusion_model
+    width = denoiser.img_in.out_features
+    network = nodes_model_patch.QwenImageBlockWiseControlNet(
+        len(denoiser.transformer_blocks), dim=width, operations=torch.nn
+    )
+    tiny_models.fill(network)
+    cpu = torch.device("cpu")
+    image = tiny_graphs.pixels(2, 1, 64, 48)
+    node = nodes_model_patch.QwenImageDiffsynthControlnet()
+    patch = ModelPatcher(network, cpu, cpu)
+    graph.model = node.diffsynth_controlnet(graph.model, patch, TinyVAE(16, 4), image, strength)[0]
+    return graph

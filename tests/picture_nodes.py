@@ -8,6 +8,7 @@ import itertools
 from typing import Any
 
 import execution
+import torch
 from comfy_execution.graph_utils import GraphBuilder
 
 import nodes as comfyui_nodes
@@ -37,6 +38,8 @@ class Detailer:
     def detail(self, model, positive, negative, vae, latent, seed, steps, way, image=None):
         whole = latent["samples"]
         pictures = []
+        if way.startswith("unless"):  # as a detailer that detects nothing in one of several
+            way = "nothing" if way == f"unless the seed is {seed}" else "once"
         for n, part in enumerate(PARTS[way](whole)):
             one = latent if part is whole else {"samples": part}
             (sampled,) = comfyui_nodes.common_ksampler(
@@ -96,6 +99,41 @@ class Seeds:
         return (list(range(count)),)
 
 
+class Turned:
+    """Takes a list of pictures whole, and gives it in another order."""
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802
+        return {"required": {"images": ("IMAGE",)}}
+
+    INPUT_IS_LIST = True
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_IS_LIST = (True,)
+    FUNCTION = "turn"
+
+    def turn(self, images):
+        return (images[::-1],)
+
+
+class Batched(Turned):
+    """Makes one batch of a list of pictures."""
+
+    OUTPUT_IS_LIST = (False,)
+
+    def turn(self, images):
+        return (torch.cat(images),)
+
+
+class Single(Detailer):
+    """Samples for each, and gives a list of what it made, as detailers give what they cut out."""
+
+    OUTPUT_IS_LIST = (True,)
+
+    def detail(self, **given):
+        (picture,) = super().detail(**given)
+        return ([picture] * len(PARTS[given["way"]](given["latent"]["samples"])),)
+
+
 class Keeps:
     """Hands a test the list that it is given, by a name."""
 
@@ -124,10 +162,10 @@ def keeps(name, *link):
     return {"class_type": "Keeps", "inputs": {"value": list(link), "name": name}}
 
 
-NODES = {"Detailer": Detailer, "Unfolding": Unfolding, "Seeds": Seeds, "Keeps": Keeps}
+NODES = {node.__name__: node for node in (Detailer, Unfolding, Seeds, Turned, Batched, Single, Keeps)}
 
 
-class Server:
+class _Server:
     """What an executor wants of ComfyUI's server."""
 
     client_id = last_node_id = None
@@ -142,7 +180,7 @@ class Executor:
     _numbers = itertools.count()
 
     def __init__(self, cache=execution.CacheType.CLASSIC, **cache_args):
-        self._executor = execution.PromptExecutor(Server(), cache, {"ram": 0.0, "lru": 0, **cache_args})
+        self._executor = execution.PromptExecutor(_Server(), cache, {"ram": 0.0, "lru": 0, **cache_args})
 
     def queue(self, graph, *outputs):
         """What these ``Keeps`` nodes were given, by name, but for those that ComfyUI had cached.
@@ -150,12 +188,16 @@ class Executor:
         Raises RuntimeError with the sentence of a node's error.
         """
         Keeps.values = {}
-        needed = {name: graph[name] for name in _needed(graph, outputs)}
-        self._executor.execute(needed, f"queue {next(self._numbers)}", {}, list(outputs))
-        errors = [data for kind, data in self._executor.status_messages if kind == "execution_error"]
-        if errors:
-            raise RuntimeError(f"{errors[0]['node_id']}: {errors[0]['exception_message']}")
+        if error := self.execute({name: graph[name] for name in _needed(graph, outputs)}, *outputs):
+            raise RuntimeError(f"{error['node_id']}: {error['exception_message']}")
         return dict(Keeps.values)
+
+    def execute(self, graph, *outputs):
+        """Run a graph up to these nodes. What ComfyUI says of one that ended it with an error; None where all ran."""
+        self._executor.execute(graph, f"queue {next(self._numbers)}", {}, list(outputs))
+        errors = [data for kind, data in self._executor.status_messages if kind == "execution_error"]
+        assert bool(errors) != self._executor.success, self._executor.status_messages
+        return errors[0] if errors else None
 
     @property
     def cached(self):

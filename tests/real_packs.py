@@ -19,6 +19,7 @@ FOLDER = os.environ.get("I2AM_PACKS")
 TRIED = {  # repository -> whose it is on GitHub
     "ComfyUI-IPAdapter-Flux": "Shakker-Labs",
     "ComfyUI-Inpaint-CropAndStitch": "lquesada",
+    "ComfyUI-KJNodes": "kijai",
     "ComfyUI-TeaCache": "welltop-cn",
     "ComfyUI-TiledDiffusion": "shiimizu",
     "ComfyUI_AdvancedRefluxControl": "kaibioinfo",
@@ -44,7 +45,11 @@ def part_of(name: str, file: str) -> ModuleType:
     package = ModuleType(str(path))
     package.__path__ = [str(path)]
     sys.modules[package.__name__] = package
-    spec = importlib.util.spec_from_file_location(f"{package.__name__}.{file}", path / f"{file}.py")
+    for folder in (path / part for part in file.split(".")[:-1]):
+        inner = ModuleType(f"{package.__name__}.{folder.name}")
+        inner.__path__ = [str(folder)]
+        sys.modules[inner.__name__] = inner
+    spec = importlib.util.spec_from_file_location(f"{package.__name__}.{file}", path / f"{file.replace('.', '/')}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

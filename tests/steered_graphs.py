@@ -49,6 +49,21 @@ def ip_adapter(with_it=True, **shape):
     return graph
 
 
+def tagged_unet():
+    """A U-Net with four tagged tokens behind its text."""
+    graph = tiny_graphs.sd15_text(lengths=(81, 77), cfg=1.0)
+    graph.text_tokens = 77
+    return tagged(graph)
+
+
+def adapter_beside_tags(**settings):
+    """The same beside an IP-Adapter."""
+    graph = tagged_unet()
+    seen = [tiny_graphs.noise(base, 1, 16, 8) for base in (40, 60)]
+    graph.model = StandIn.apply(graph.model, weights(False, 0), *seen, False, **SETTINGS | settings)
+    return graph
+
+
 def in_windows(graph):
     """A video of 5 frames in its latent, denoised in context windows of 3."""
     graph.latent = {"samples": torch.zeros(1, 16, 5, *graph.latent["samples"].shape[-2:])}

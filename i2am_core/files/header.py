@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,10 @@ def header_text(a: Attribution) -> str:
     }
     if a.not_evaluated:
         header["not_evaluated"] = a.not_evaluated
+    if off := {f"{r}/{n}": entry.off for (r, n), entry in a.entries.items() if entry.off}:
+        header["off"] = off
+    if a.all_observed:
+        header["all_observed"] = True
     if a.effects is not None:
         header["effects"] = effects.written(a.effects)
     if a.given:  # a file of a run that was given nothing is what it was before
@@ -87,10 +92,14 @@ def _sides(grid: TokenGrid | None) -> list[int] | None:
 
 @dataclass(frozen=True)
 class Described:
-    """What a header says: an attribution without its tensors, and of each of its entries the reference's grid."""
+    """What a header says: an attribution without its tensors, and of each of its entries the reference's grid.
+
+    ``off`` are the steps of those entries in which the reference was off.
+    """
 
     attribution: Attribution
     reference_grids: dict[Place, TokenGrid | None]
+    off: dict[str, tuple[int, ...]]  # by what tensors call the entry
 
     def __iter__(self) -> Iterator[tuple[str, Place]]:
         """Of each entry how tensors name it, and its numbers."""
@@ -127,13 +136,15 @@ def described(header: dict[str, Any], version: int) -> Described:
         notes=tuple(text(note, "a note") for note in notes),
         given=_given(header),
         not_evaluated=_steps(header.get("not_evaluated", []), len(sigmas) - 1),
+        all_observed=boolean(header.get("all_observed", False), "all_observed"),
     )
     count(len(a.references), "its number of references", 0, REFERENCES)
     pictures = a.items * len(a.references)
     check(pictures <= ITEMS, f"it has {a.items} items of {len(a.references)} references, where {ITEMS} are the most")
     if version > WITHOUT_EFFECTS:
         a = dataclasses.replace(a, effects=effects.described(member(header, "effects", "it"), a))
-    return Described(a, _reference_grids(a, header, version))
+    grids = _reference_grids(a, header, version)
+    return Described(a, grids, _off(header, {f"{r}/{n}" for r, n in grids}, a.steps))
 
 
 def _reference(value: Any) -> Reference:
@@ -191,8 +202,15 @@ def _bins(values: list[Any], steps: int) -> tuple[range, ...]:
 def _steps(value: Any, steps: int) -> tuple[int, ...]:
     """Numbers of steps, ascending."""
     numbers = [count(n, "a step", 0, steps - 1) for n in sequence(value, "steps")]
-    check(sorted(set(numbers)) == numbers, "its steps that were not evaluated do not ascend")
+    check(sorted(set(numbers)) == numbers, "its steps that were not evaluated, or in which it is off, do not ascend")
     return tuple(numbers)
+
+
+def _off(header: dict[str, Any], entries: AbstractSet[str], steps: int) -> dict[str, tuple[int, ...]]:
+    """Of entries the steps in which their reference was off; the first files do not say it."""
+    off = mapping(header.get("off", {}), "off")
+    check(off.keys() <= entries, f"off has {worded(min(off.keys() - entries, default=''))}, which is no entry")
+    return {name: _steps(numbers, steps) for name, numbers in off.items()}
 
 
 def _heads(header: dict[str, Any], version: int) -> HeadDetail:

@@ -180,15 +180,18 @@ def _entry(about: Described, name: str, place: Place, tensors: Mapping[str, Tens
     fits = (seen >= 0) & (seen <= lengths) & (seen == seen.round())
     check(bool(fits.all()), f"seen/{name} holds what is no number of steps of its time bins")
     check(bool(seen.any()), f"seen/{name} says that nothing was captured")
+    off = about.off.get(name, ())
+    counts = zip(a.bins, seen.tolist(), strict=True)
+    check(all(sum(step in off for step in steps) <= count for steps, count in counts), f"{name} is off where not seen")
     rows = tensors.get(f"pair_rows/{name}")
     if rows is None or len(rows) == 0:
-        return LayerMaps(maps, seen, reference_grid=about.reference_grids[place], head_maps=head_maps)
+        return LayerMaps(maps, seen, reference_grid=about.reference_grids[place], head_maps=head_maps, off=off)
     cells = a.layers[place[1]].grid.cells
     check(0 <= int(rows.min()) <= int(rows.max()) < cells, f"pair_rows/{name} leaves the grid of {cells} cells")
     pairs = {key: tensors[f"pairs/{name}/{key}"] for key in PAIR_KEYS}
     for key, values in pairs.items():
         check_values(f"pairs/{name}/{key}", values, 0, LARGEST)
-    return LayerMaps(maps, seen, rows, pairs, about.reference_grids[place], head_maps)
+    return LayerMaps(maps, seen, rows, pairs, about.reference_grids[place], head_maps, off)
 
 
 def _read_maps(name: str, tensors: Mapping[str, Tensor]) -> Precise:

@@ -263,7 +263,7 @@ class _Reading:
                 values[-1] = values[-1] * 0
                 label += ", " + (NO_EFFECT if certainty == "none" else WORDS[certainty])
             labels.append(label)
-        return Maps(torch.stack(values), labels, self.scope)
+        return Maps(torch.stack(values), labels, self.scope, tuple(certain))
 
     def of_frames(self, owner: Owner, effect: Tensor) -> Maps:
         """Each frame of an effect ``[cells]``, which is judged as a whole."""
@@ -271,7 +271,8 @@ class _Reading:
         self.check_size(owner, strength, self.inside)
         values = _frames(effect, self.attribution.grid)
         ending = f", {NO_EFFECT}" if strength == 0 else ""
-        return Maps(values, [f"frame {n}{ending}" for n in range(len(values))], self.scope)
+        labels = [f"frame {n}{ending}" for n in range(len(values))]
+        return Maps(values, labels, self.scope, (self.certainty(strength),) * len(values))
 
 
 def _of_each_owner(reading: _Reading, route: Route) -> Maps:
@@ -299,9 +300,11 @@ def _on_reference(reading: _Reading, level: Level, owner: Owner, route: Route) -
     cuts = [cut for cut in CUTS if (owner, cut) in reading.effects.regions]
     measured = reading.regions(owner, cuts[0] if cuts else None, route)
     values = _rms(measured.values[reading.selection.item][:, reading.inside], 1)
-    reading.check_size(owner, float(values.max()), reading.inside)
+    strongest = float(values.max())
+    reading.check_size(owner, strongest, reading.inside)
     label = f"regions, {cuts[0]}, {_step_label(reading.attribution, measured.step)}"
-    return Maps(values.view(1, measured.grid.height, measured.grid.width), [_noted(label, values)], reading.scope)
+    on_reference = values.view(1, measured.grid.height, measured.grid.width)
+    return Maps(on_reference, [_noted(label, values)], reading.scope, (reading.certainty(strongest),))
 
 
 def _step_label(attribution: Attribution, step: int) -> str:

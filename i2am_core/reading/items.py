@@ -36,6 +36,8 @@ def of_items(attribution: Attribution, items: Sequence[int]) -> Attribution:
         pictures=generated | others,
         shares={owner: values[chosen] for owner, values in attribution.shares.items()},
         effects=None if attribution.effects is None else _effects(attribution.effects, chosen),
+        began=tuple(attribution.began[item] for item in items) if attribution.began else (),
+        ended=tuple(attribution.ended[item] for item in items) if attribution.ended else (),
     )
 
 

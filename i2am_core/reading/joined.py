@@ -16,24 +16,27 @@ from ..half import ROUNDING
 from ..recording.notes import HALF
 from ..selection import numbers_text
 from .coarser import in_half_precision, with_heads
+from .continuity import note_on_latents
 from .joined_effects import joined_effects
-from .joined_maps import JoinedMaps, same_mask
+from .joined_maps import RUNS, JoinedMaps, same_mask
 from .joined_numbers import Numbers
 
 CLOSE = 1e-3  # two models of one schedule round the same sigma otherwise
-RUNS = ("first", "second")
 BUDGET_BYTES = 512 * 2**20
 
 
 def join(first: Attribution, second: Attribution, budget_bytes: int = BUDGET_BYTES) -> Attribution:
     """One attribution with the steps of both, those of the higher sigmas first, whichever is given first.
 
-    References and layers that both have are one; a layer that only one has was seen in no step of the other. Heads are
-    in the detail of the coarser one. It takes no more than ``budget_bytes``, or than both do where that is more. Raises
-    NotOneRun where neither goes on where the other ended, or where their pictures, latents or branches differ.
+    References and layers that both have are one; a layer that only one has was seen in no step of the other. A
+    reference that only one has is 0 in the steps of the other where that observed all that may read one, and is not
+    known in them elsewhere. Heads are in the detail of the coarser one. It takes no more than ``budget_bytes``, or than
+    both do where that is more. Raises NotOneRun where neither goes on where the other ended, or where their pictures,
+    latents or branches differ.
     """
     first, second = _in_order(first, second)
-    joined = _joined(*_alike(first, second))
+    on_latents = note_on_latents(first, second)
+    joined = _joined(*_alike(first, second), on_latents)
     return _within(joined, max(budget_bytes, first.nbytes + second.nbytes))
 
 
@@ -60,7 +63,7 @@ def _alike(first: Attribution, second: Attribution) -> tuple[Attribution, Attrib
     return with_heads(first, heads), with_heads(second, heads)
 
 
-def _joined(first: Attribution, second: Attribution) -> Attribution:
+def _joined(first: Attribution, second: Attribution, on_latents: str) -> Attribution:
     numbers, shift = Numbers.of(first, second), first.steps
     maps = JoinedMaps.of(first, second, numbers)
     effects, of_effects = joined_effects(first, second, numbers)
@@ -74,7 +77,7 @@ def _joined(first: Attribution, second: Attribution) -> Attribution:
         sigmas=(*first.sigmas, *second.sigmas[1:]),
         heads=first.heads if first.entries else second.heads,
         denoise_mask=first.denoise_mask if same_mask(first, second) else None,
-        mechanism=", ".join(_union(first.mechanism.split(", "), second.mechanism.split(", "))),
+        mechanism=", ".join(_union(first.mechanisms, second.mechanisms)),
         captured_calls=first.captured_calls + second.captured_calls,
         skipped=_sum(first.skipped, second.skipped),
         given=tuple(dict.fromkeys((*first.given, *second.given))),
@@ -83,12 +86,16 @@ def _joined(first: Attribution, second: Attribution) -> Attribution:
         notes=(
             f"two runs as one: steps {numbers_text(range(shift))} are of the first, "
             f"{numbers_text(range(shift, last + 1))} of the second",
+            *filter(None, [on_latents]),
             *_notes(first, second),
             *maps.notes,
             *of_effects,
         ),
         pictures=numbers.pictures(first, second),
         effects=effects,
+        all_observed=first.all_observed and second.all_observed,
+        began=first.began,
+        ended=second.ended,
     )
 
 

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from ..attribution import Attribution
-from ..effect import Cut, Effects, Owner, RegionEffects, Removal
+from ..effect import Cut, Effects, Owner, RegionEffects, Removal, owner_names
 from .joined_numbers import Numbers
 
 ALONE = "effects were measured in the {} run alone"
+OF_REFERENCES = ("", "regions of ")  # what may come before the name of a reference that something is of
 REGIONS = "effects of regions are those of the first run, where both runs measured them"
 
 
@@ -61,11 +62,12 @@ def _renumbered(run: Attribution, effects: Effects, numbers: Numbers, shift: int
 
 
 def _renamed(what: str, run: Attribution, numbers: Numbers) -> str:
-    """What was not measured, which may name a reference with its number: with its number in both runs together."""
-    for number, reference in enumerate(run.references):
-        old, new = (f"reference {n} ('{reference.name}')" for n in (number, numbers.references[number]))
-        if old in what:
-            return what.replace(old, new)
+    """What was not measured, which may be of a reference with its number: with its number in both runs together."""
+    names, joined = run.owner_names, owner_names(reference.name for reference in numbers.joined_references)
+    for number in range(len(run.references)):
+        before, name, after = what.partition(names[number])
+        if name and before in OF_REFERENCES:
+            return f"{before}{joined[numbers.references[number]]}{after}"
     return what
 
 

@@ -11,10 +11,13 @@ from torch import Tensor
 from ..attribution import Attribution, LayerMaps
 from ..half import Half, Precise, full
 from ..kinds import KIND_OF
+from ..regions import inside_of
+from .absent import Absent
 from .joined_numbers import Numbers
 
 MASKS = "the two runs have different inpainting masks: maps are of the whole picture"
 PAIRS = "pair maps of {} are left out: they are not of the same positions in both runs"
+RUNS = ("first", "second")
 ONE_RUN = "of one run alone: {}"
 
 Place = tuple[int, int]
@@ -30,24 +33,39 @@ class JoinedMaps:
     @classmethod
     def of(cls, first: Attribution, second: Attribution, numbers: Numbers) -> "JoinedMaps":
         masks_agree = same_mask(first, second)
-        renumbered = {(numbers.references[r], numbers.layers[n]): x for (r, n), x in second.entries.items()}
+        renumbered = {
+            (numbers.references[r], numbers.layers[n]): dataclasses.replace(
+                x, off=tuple(first.steps + s for s in x.off)
+            )
+            for (r, n), x in second.entries.items()
+        }
         runs = [
             entries if masks_agree else {place: _unscoped(entry) for place, entry in entries.items()}
             for entries in (first.entries, renumbered)
         ]
-        bins = len(first.bins), len(second.bins)
-        places = dict.fromkeys((*runs[0], *runs[1]))
-        entries = {place: _joined(runs[0].get(place), runs[1].get(place), bins) for place in places}
+        references, layers = numbers.joined_references, numbers.joined_layers
+        absent = (
+            Absent.of(first, runs[0], runs[1], references),
+            Absent.of(second, runs[1], runs[0], references, first.steps),
+        )
+        entries = {}
+        for place in dict.fromkeys((*runs[0], *runs[1])):
+            one, other = (run.get(place, lack.seen(place)) for run, lack in zip(runs, absent, strict=True))
+            off = [step for run, lack in zip(runs, absent, strict=True) if place not in run for step in lack.off(place)]
+            entry = _joined(one, other)
+            entries[place] = dataclasses.replace(entry, off=tuple(sorted((*entry.off, *off))))
         lost = {
             n for (r, n), x in entries.items() if not x.pairs and any((r, n) in run and run[r, n].pairs for run in runs)
         }
         alone = {n for _, n in runs[0]} ^ {n for _, n in runs[1]}
-        layers = numbers.joined_layers
         notes = [] if masks_agree else [MASKS]
         if runs[0] and runs[1] and alone:
             notes.append(ONE_RUN.format(", ".join(layers[n].name for n in sorted(alone))))
         if lost:
             notes.append(PAIRS.format(", ".join(layers[n].name for n in sorted(lost))))
+        steps = range(first.steps), range(first.steps, first.steps + second.steps)
+        notes += absent[0].notes(references, RUNS, steps)
+        notes += absent[1].notes(references, RUNS[::-1], steps[::-1])
         return cls(entries, notes)
 
 
@@ -56,7 +74,7 @@ def same_mask(first: Attribution, second: Attribution) -> bool:
     one, other = first.denoise_mask, second.denoise_mask
     if one is None or other is None:
         return one is other
-    return torch.equal(*torch.broadcast_tensors(one > 0, other > 0))
+    return torch.equal(*torch.broadcast_tensors(inside_of(one), inside_of(other)))
 
 
 def _unscoped(entry: LayerMaps) -> LayerMaps:
@@ -66,15 +84,13 @@ def _unscoped(entry: LayerMaps) -> LayerMaps:
     return dataclasses.replace(entry, maps=of_all(entry.maps), head_maps=of_all(entry.head_maps))
 
 
-def _joined(one: LayerMaps | None, other: LayerMaps | None, bins: tuple[int, int]) -> LayerMaps:
-    """One of them may be None: where a layer was not seen in any step of a run, its maps are 0 there."""
-    before, after = bins
-    if one is None or other is None:
-        entry = one or other
-        assert entry is not None
-        pad = (0, after) if one is not None else (before, 0)
-        maps = {key: _padded(x, pad) for key, x in entry.maps.items()}
-        return dataclasses.replace(entry, maps=maps, seen=F.pad(entry.seen, pad))
+def _joined(one: LayerMaps | Tensor, other: LayerMaps | Tensor) -> LayerMaps:
+    """One of them may be ``[bins]``: in how many steps of a run the reference was not there, so that its maps are 0."""
+    if isinstance(one, Tensor):
+        assert isinstance(other, LayerMaps)
+        return _with_zeros(other, one, first=True)
+    if isinstance(other, Tensor):
+        return _with_zeros(one, other, first=False)
     weights = float(one.seen.sum()), float(other.seen.sum())
     has_pairs = one.pairs and other.pairs and _equal(one.pair_rows, other.pair_rows)
     return dataclasses.replace(
@@ -84,6 +100,20 @@ def _joined(one: LayerMaps | None, other: LayerMaps | None, bins: tuple[int, int
         pair_rows=one.pair_rows if has_pairs else None,
         pairs=_means(one.pairs, other.pairs, weights) if has_pairs else {},
         head_maps=_means(one.head_maps, other.head_maps, weights),
+        off=(*one.off, *other.off),
+    )
+
+
+def _with_zeros(entry: LayerMaps, zeros: Tensor, first: bool) -> LayerMaps:
+    """Maps of 0 in ``zeros [bins]`` further steps before the others (``first``), or after them."""
+    own, pad = float(entry.seen.sum()), ((len(zeros), 0) if first else (0, len(zeros)))
+    part = own / max(own + float(zeros.sum()), 1.0)
+    return dataclasses.replace(
+        entry,
+        maps={key: _padded(x, pad) for key, x in entry.maps.items()},
+        seen=torch.cat([zeros, entry.seen] if first else [entry.seen, zeros]),
+        pairs={key: x * part for key, x in entry.pairs.items()},
+        head_maps={key: _times(x, part) for key, x in entry.head_maps.items()},
     )
 
 
@@ -102,6 +132,10 @@ def _padded(maps: Precise, pad: tuple[int, int]) -> Precise:
     if isinstance(maps, Half):
         return Half(F.pad(maps.values, (0, 0, 0, 0, *pad)), F.pad(maps.scale, (0, 0, 0, 0, *pad)))
     return F.pad(maps, (0, 0, 0, 0, *pad))
+
+
+def _times(maps: Precise, factor: float) -> Precise:
+    return Half(maps.values, maps.scale * factor) if isinstance(maps, Half) else maps * factor
 
 
 def _means(one: Mapping[str, Precise], other: Mapping[str, Precise], weights: tuple[float, float]) -> dict[str, Tensor]:

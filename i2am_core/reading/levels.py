@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..attribution import ALONE, Attribution
+from ..effect import Certainty
 from ..errors import BadCount, NoFrames, NoLayout, NothingCaptured, OnlyOnPicture, UnknownChoice, UnresolvedAxis
 from ..kinds import MapKind, Normalization
 from ..selection import Selected, Selection, numbers_text
@@ -27,11 +28,15 @@ EVERYTHING = Selection()
 
 @dataclass(frozen=True)
 class Maps:
-    """Maps ``[n, h, w]`` (float32), a label for each, and their scope: 'whole image' or 'inpainting mask'."""
+    """Maps ``[n, h, w]`` (float32), a label for each, and their scope: 'whole image' or 'inpainting mask'.
+
+    Of effects, ``certainties`` has one for each map: those of frames and regions are judged as a whole.
+    """
 
     values: Tensor
     labels: list[str]
     scope: str
+    certainties: tuple[Certainty, ...] = ()
 
 
 def maps(
@@ -161,19 +166,14 @@ def _missing(attribution: Attribution, steps: list[int]) -> str:
 
 
 def _off(reading: Reading, bins: list[int]) -> str:
-    """Whether the reference got nothing in all layers that were captured in these time bins, in all pictures.
+    """Whether the reference was observed to be off in all that was captured in these time bins.
 
-    In one picture alone it may get nothing because that is the reference itself.
+    Maps of 0 do not say it: one is also 0 in a picture that is the reference itself.
     """
-    share = MapKind("r2g", "share")
-    for item in range(reading.attribution.items):
-        selected = dataclasses.replace(reading.selected, item=item)
-        for layer in reading.layers:
-            seen = seen_by(reading.attribution, selected, layer)
-            values = layer_values(reading.attribution, share, selected, layer)
-            if bool((values if selected.over_steps else values[bins][seen[bins] > 0]).any()):
-                return ""
-    return " (off)"
+    steps = {step for b in bins for step in reading.attribution.bins[b]}
+    entries = [reading.attribution.entries[reading.selected.reference, layer] for layer in reading.layers]
+    is_off = all(entry.seen[bins].sum() <= len(steps & set(entry.off)) for entry in entries)
+    return " (off)" if is_off else ""
 
 
 def _head(reading: Reading, time_groups: int) -> Labelled:

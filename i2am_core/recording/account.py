@@ -109,14 +109,18 @@ class Account:
     def notes(self) -> tuple[str, ...]:
         return tuple(self._notes)
 
+    @property
+    def mechanisms(self) -> list[str]:
+        """The names of those that captured anything, or observed it to be off."""
+        return [*(dict.fromkeys(name for names, _, _ in self._counted() for name in names) | self._off)]
+
     def fields(self) -> dict[str, Any]:
         """The fields of an attribution that say what was captured and what was not."""
         row_sums: Counter[str] = Counter()
-        mechanisms = dict.fromkeys(name for names, _, _ in self._counted() for name in names) | self._off
         for _, name, calls in self._counted():
             row_sums[name] += calls if name else 0
         return {
-            "mechanism": ", ".join(mechanisms),
+            "mechanism": ", ".join(self.mechanisms),
             "captured_calls": self.calls,
             "skipped": self.skipped,
             "row_sums": dict(+row_sums),  # without the name "", of calls that say nothing about it

@@ -16,7 +16,7 @@ Where = tuple[int, str]
 ZERO = "where its maps are 0"
 
 
-class Off:
+class OffAccount:
     """Of each reference by its number: where it was read, and where it was observed to be off, with the reason.
 
     A place where both happened, as in a step of several evaluations, counts as one in which it was read.
@@ -36,6 +36,12 @@ class Off:
         """Whether it was read in any layer but these."""
         gone = set(retracted)
         return any(layer not in gone for _, layer in self._read[reference])
+
+    def steps(self, reference: int, layer: str) -> tuple[int, ...]:
+        """The steps in which it was off in a layer, in order."""
+        return tuple(
+            sorted(step for step, name in self._off[reference].keys() - self._read[reference] if name == layer)
+        )
 
     def notes(self, names: Sequence[str], steps: int, retracted: Iterable[str]) -> list[str]:
         """Sentences for a person about a run of so many ``steps``; ``names`` are those of references, by number."""

@@ -17,11 +17,11 @@ from .account import Account, CapturedCall, Verdict
 from .budget import PAIR_SHARE, Budget
 from .detail import Extent, Key
 from .notes import notes_of
-from .off import Off
+from .off import OffAccount
 from .references import References
 from .run_sums import RunSums
 from .shares import Shares
-from .steps import How, Steps
+from .steps import How, StepAccount
 from .sums import Holds, PairSums
 
 __all__ = ["PAIR_SHARE", "Place", "Recorder", "Verdict"]
@@ -43,7 +43,8 @@ class Place:
 class Recorder:
     """Sums up the marginals of attention calls by reference, layer and step. Safe in several threads.
 
-    ``sigmas [steps + 1]`` are the sampler's, ``items`` is the number of pictures, ``budget_bytes`` is for the sums.
+    ``sigmas [steps + 1]`` are the sampler's, ``items`` is the number of pictures, ``budget_bytes`` is for the sums,
+    ``caches`` are the names of those that may answer steps of the run.
 
     Calls of one step are averaged, so that every step weighs the same, in maps and in pair maps. A reference that was
     observed to be off counts as 0, in all maps: what is not known is left out, what is known to be nothing is not. So
@@ -52,7 +53,7 @@ class Recorder:
     layers and references have turned up: the finest ``detail`` that fits the budget is kept.
     """
 
-    def __init__(self, sigmas: Tensor, items: int, budget_bytes: int) -> None:
+    def __init__(self, sigmas: Tensor, items: int, budget_bytes: int, caches: Collection[str] = ()) -> None:
         # Attention without a sampler is of one step.
         self.sigmas = sigmas.float().cpu() if len(sigmas) > 1 else torch.zeros(2)
         self.items = items
@@ -62,11 +63,10 @@ class Recorder:
         self._lock = threading.RLock()
         self._references = References()
         self._account = Account()
-        self._off = Off()
+        self._off = OffAccount()
         self._shares = Shares()
-        self._steps = Steps(self.sigmas.tolist())
+        self._steps = StepAccount(self.sigmas.tolist(), caches)
         self._zeros: dict[tuple[int, int], str] = {}  # references and steps that are 0, and why
-        self.caches: Collection[str] = ()  # names of the caches that may answer steps of the run
         self._layers: dict[Layer, int] = {}
         self._grids: dict[Key, TokenGrid | None] = {}
         self._pairs: dict[Key, PairSums] = {}
@@ -114,6 +114,13 @@ class Recorder:
         with self._lock:
             self._account.judge()
             return self._account.notes
+
+    @property
+    def mechanisms(self) -> Sequence[str]:
+        """Names of those that captured anything so far."""
+        with self._lock:
+            self._account.judge()
+            return self._account.mechanisms
 
     def reserve(self, nbytes: int) -> None:
         """Leave so many bytes of the budget to something else of the run, before its first call."""
@@ -274,7 +281,7 @@ class Recorder:
             left_out = {key[1].name for key in self._sums[0].closed if self._budget.lacks_pairs(key)}
             self.note(*notes_of(self._sums, list(self._pairs.values()), sorted(left_out)))
             names = [reference.name for reference in self._references.known]
-            self.note(*self._off.notes(names, self.steps, self._account.retracted), *self._steps.notes(self.caches))
+            self.note(*self._off.notes(names, self.steps, self._account.retracted), *self._steps.notes)
             return Attribution(**self._map_fields(), **self._run_fields() | about)
 
     def _add_zeros(self) -> None:
@@ -305,6 +312,7 @@ class Recorder:
                 pairs=means,
                 reference_grid=self._grids[r, layer] or references[numbers[r]].grid,
                 head_maps=by_head[0].means((r, layer)) if by_head else {},
+                off=self._off.steps(r, layer.name),
             )
         shares = self._shares.freeze(layers, self.steps)
         return {"references": tuple(references), "layers": tuple(layers), "entries": entries, "shares": shares}

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Literal
 
+from ..printing import listed
 from ..selection import numbers_text
 
 How = Literal["computed", "from memory", "not active", "without the branch"]
@@ -13,18 +14,23 @@ How = Literal["computed", "from memory", "not active", "without the branch"]
 another branch alone."""
 
 FROM_MEMORY = "a node answered from memory"
-NO_EVALUATION = "it may be that a node answered from memory, or that the sampler leaves them out"
+NO_EVALUATION = "it may be that {}, or that the sampler leaves them out"
 NOT_ACTIVE = "no conditioning of the branch is active then (its start and end leave them out)"
 OTHER_BRANCH = "the model was evaluated without the conditioning of this branch"
-PART = "it may be that a node answered from memory, or leaves blocks out"
+PART = "it may be that {}, or that a node leaves blocks out"
 MOST_NAMES = 4  # of layers that are named
 
 
-class Steps:
-    """The account of a run's steps, whose ``sigmas [steps + 1]`` are the sampler's."""
+class StepAccount:
+    """The account of a run's steps, whose ``sigmas [steps + 1]`` are the sampler's.
 
-    def __init__(self, sigmas: Sequence[float]) -> None:
+    ``caches`` are the names of those that are on the model. Where the model was called, and no block ran, one of them
+    answered. Elsewhere it is one cause of several.
+    """
+
+    def __init__(self, sigmas: Sequence[float], caches: Collection[str] = ()) -> None:
         self._sigmas = sigmas
+        self._cache = f"a cache answered ({', '.join(caches)})" if caches else ""
         self._seen: defaultdict[int, set[How]] = defaultdict(set)
         self._layers: defaultdict[str, set[int]] = defaultdict(set)  # the steps in which each ran, by name
 
@@ -53,31 +59,36 @@ class Steps:
         )
         return tuple(step for step in of_length if "computed" not in self._seen[step])
 
-    def notes(self, caches: Collection[str]) -> list[str]:
-        """Sentences for a person; ``caches`` are the names of those that are known to be on the model."""
-        cache = f"a cache answered ({', '.join(caches)})" if caches else ""
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for a person."""
         steps, total = self.not_evaluated, len(self._sigmas) - 1
         reasons: defaultdict[str, list[int]] = defaultdict(list)
         for step in steps:
-            reasons[self._reason(step, cache)].append(step)
+            reasons[self._reason(step)].append(step)
         notes = [
             f"in {len(numbers)} of {total} steps ({numbers_text(numbers)}) the model was not evaluated for these maps: "
             f"{reason}. A mean over steps is one over the others"
             for reason, numbers in reasons.items()
         ]
-        return notes + self._notes_on_layers(cache)
+        return notes + self._notes_on_layers()
 
-    def _reason(self, step: int, cache: str) -> str:
+    def _reason(self, step: int) -> str:
         seen = self._seen[step]
         if "from memory" in seen:
-            return cache or FROM_MEMORY
+            return self._cache or FROM_MEMORY
         if "not active" in seen:
             return NOT_ACTIVE
         if "without the branch" in seen:
             return OTHER_BRANCH
-        return cache or NO_EVALUATION
+        return NO_EVALUATION.format(self._perhaps)
 
-    def _notes_on_layers(self, cache: str) -> list[str]:
+    @property
+    def _perhaps(self) -> str:
+        """Who may have answered where that was not observed."""
+        return f"{self._cache}, that another node answered from memory" if self._cache else FROM_MEMORY
+
+    def _notes_on_layers(self) -> list[str]:
         """On layers that did not run in each of the computed steps."""
         every, total = set(self.computed), len(self._sigmas) - 1
         by_steps: defaultdict[tuple[int, ...], list[str]] = defaultdict(list)
@@ -87,15 +98,9 @@ class Steps:
         notes = []
         for some, unsorted in by_steps.items():
             layers = sorted(unsorted, key=_natural)
-            named = (
-                layers
-                if len(layers) <= MOST_NAMES
-                else [*layers[: MOST_NAMES - 1], f"{len(layers) - MOST_NAMES + 1} more"]
-            )
-            names = ", ".join(named[:-1]) + (" and " if len(named) > 1 else "") + named[-1]
             notes.append(
-                f"{names} ran in {len(some)} of {total} steps alone ({numbers_text(some)}): {cache or PART}. Their "
-                "maps are means over these"
+                f"{listed(layers, MOST_NAMES)} ran in {len(some)} of {total} steps alone ({numbers_text(some)}): "
+                f"{PART.format(self._perhaps)}. Their maps are means over these"
             )
         return notes
 

@@ -163,13 +163,18 @@ def _tiles(page: Page, facts: Facts) -> list[Tile]:
     selection = Selection(item=page.item)
     effects = page.attribution.effects
     if effects is not None and effects.maps:
-        tiles += _drawn("what it changed", picture, lambda: effect_maps(page.attribution, "r2g", "unified", selection).values)
+        tiles += _drawn(
+            "what it changed", picture, lambda: effect_maps(page.attribution, "r2g", "unified", selection).values
+        )
         if effects.regions:
             tiles += _drawn(
                 "what its regions changed", reference,
                 lambda: effect_maps(page.attribution, "g2r", "unified", selection).values, blocks=True,
             )  # fmt: skip
-    for direction, caption, on in (("r2g", "where it is looked at", picture), ("g2r", "what of it is looked at", reference)):
+    for direction, caption, on in (
+        ("r2g", "where it is looked at", picture),
+        ("g2r", "what of it is looked at", reference),
+    ):
         kind = MapKind(direction)
         tiles += _drawn(caption, on, lambda kind=kind: maps(page.attribution, kind, "unified", selection).values)
     return tiles[:TILES]
@@ -188,7 +193,9 @@ def _drawn(caption: str, picture: Tensor | None, read: Callable[[], Tensor], blo
         return []
     if picture is None:
         times = max(1, 256 // max(values.shape[-2:]))
-        return [(caption, colorize(heat(values, (values.shape[-2] * times, values.shape[-1] * times), blocks=blocks))[0])]
+        return [
+            (caption, colorize(heat(values, (values.shape[-2] * times, values.shape[-1] * times), blocks=blocks))[0])
+        ]
     colors = colorize(heat(values, (picture.shape[0], picture.shape[1]), blocks=blocks))
     return [(caption, overlay(picture[None], colors)[0])]
 
@@ -279,7 +286,9 @@ def _plots(plots: Sequence[Plot]) -> Section:
 def _name_axis(axes: Any, names: Sequence[str]) -> None:
     """Every so many layers by name: all of them, where there are few."""
     each = -(-len(names) // 12)
-    axes.set_xticks(range(0, len(names), each), [printable(name, 18) for name in names[::each]], rotation=35, ha="right")
+    axes.set_xticks(
+        range(0, len(names), each), [printable(name, 18) for name in names[::each]], rotation=35, ha="right"
+    )
     for label in axes.get_xticklabels():
         label.set_parse_math(False)
         label.set_fontsize(7)

@@ -9,7 +9,7 @@ from torch import Tensor
 from ...i2am_core.attention.marginals import split_heads
 from ...i2am_core.attention.steering import Change, Steering
 from .located import ModelCall
-from .refusal import NotRead
+from .refusal import NotSupported
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _four_axes(mask: Tensor, queries: int) -> Tensor:
         return mask[:, None]
     if mask.ndim == 4:
         return mask
-    raise NotRead(
+    raise NotSupported(
         f"an attention mask of shape {tuple(mask.shape)} for {queries} queries: "
         "expected [N, K], [B, N, K] or [B, H, N, K]"
     )

@@ -38,7 +38,7 @@ def has_cache(model_options: Mapping[str, Any]) -> bool:
         any(caches_of(options.get("wrappers", {})))
         or any(_is_named(key) and value is not None for key, value in options.items())
         or any(_is_named_cache(f) for key in FUNCTIONS for f in functions_in(options.get(key, {})))
-        or any(_is_cache(f) for f in closed_over(function))
+        or any(is_cache(f) for f in closed_over(function))
     )
 
 
@@ -50,7 +50,7 @@ def names_of(model_options: Mapping[str, Any]) -> list[str]:
     if not names:
         names += caches_of(options.get("wrappers", {}))
     patched = [f for key in FUNCTIONS for f in functions_in(options.get(key, {})) if _is_named_cache(f)]
-    around = [f for f in closed_over(model_options.get(WRAPPER)) if _is_cache(f)]
+    around = [f for f in closed_over(model_options.get(WRAPPER)) if is_cache(f)]
     return list(dict.fromkeys([*names, *(str(function_of(f)) for f in (*patched, *around))]))
 
 
@@ -68,7 +68,7 @@ def without_caches(model_options: Mapping[str, Any]) -> dict[str, Any]:
     for key in FUNCTIONS:
         if key in transformer_options:
             transformer_options[key] = _without(transformer_options[key])
-    if _is_cache(options.get(WRAPPER)):
+    if is_cache(options.get(WRAPPER)):
         del options[WRAPPER]
     return options | {"transformer_options": transformer_options}
 
@@ -77,7 +77,7 @@ def _is_named(key: Any) -> bool:
     return NAME in str(key).lower()
 
 
-def _is_cache(function: Any) -> bool:
+def is_cache(function: Any) -> bool:
     """By its own name, or that of its pack."""
     if function is None or function_of(function).module.startswith(OUR_PACKAGE):
         return False

@@ -8,11 +8,13 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+from ...i2am_core.printing import listed
 from .proxy import Proxy
 
 OUR_PACKAGE = __name__.rpartition(".")[0]
 ATTENTION_MODULE = "comfy.ldm.modules.attention"
 MODEL_CALLER = "apply_model"  # the function in ``hooks`` that calls the model: what is further out makes no attention
+OF_COMFYUI = ("nodes", "comfy_extras", "comfy_api", "comfy_api_nodes")  # packages of nodes that are ComfyUI's own
 NODE_FOLDERS = ("comfy_extras", "custom_nodes")
 INTERMEDIARIES = ("torch", "contextlib", "functools", "threading", "comfy")  # they call on behalf of others
 
@@ -37,8 +39,9 @@ class Function:
 
     @property
     def is_of_comfyui_node(self) -> bool:
-        """Whether it is of a node that comes with ComfyUI."""
-        return "comfy_extras" in re.split(r"[\\/.]", self.module)
+        """Whether it is of a node that comes with ComfyUI, whose module may be named by its path."""
+        folders = re.split(r"[\\/.]", self.module)
+        return self.pack in OF_COMFYUI or ("comfy_extras" in folders and "custom_nodes" not in folders)
 
     @property
     def is_of_another_pack(self) -> bool:
@@ -65,7 +68,7 @@ def patches_of_packs(options: Mapping[str, Any], kind: str) -> list[Function]:
 def one_of(functions: Sequence[Function]) -> str:
     """Them as the subject of a sentence: one of them it was, or one is all there is."""
     names = [str(function) for function in functions]
-    return names[0] if len(names) == 1 else f"one of {', '.join(names[:-1])} and {names[-1]}"
+    return ("" if len(names) == 1 else "one of ") + listed(names)
 
 
 def calling_pack_function(own: Collection[str]) -> Function | None:

@@ -15,28 +15,35 @@ from ...i2am_core.effect import Effects
 from ...i2am_core.given import GivenReference
 from ...i2am_core.recording.recorder import Recorder
 from .caches import names_of
+from .callers import patches_of_packs
 from .consumers import Record
 from .engine import Engine
-from .given import conditionings_given, given_references
-from .given_run import GivenRun
+from .fates import given_in
 from .handle import Capture
+from .kept_run import ended_with
 from .located import Regions
 from .mechanisms import chosen
+from .mechanisms.ip_adapter import NAMES as ADAPTERS
+from .mechanisms.ip_adapter import IPAdapter
+from .mechanisms.reference_only import ReferenceOnly
 from .mechanisms.text_tokens import TextTokens
 from .model_calls import ModelCalls, conditionings_of, grid_of
+from .packs_beside import packs_beside
 from .run import Part, Sampling, Watch, watched
-from .tags import pictures
-from .unobservable import pack_functions, packs_in_the_way, why_unobservable
+from .tags import fingerprint, pictures
+from .unobservable import packs_in_the_way, why_unobservable
 
 log = logging.getLogger(__name__)
 
-EVERYTHING = "what the conditioning and the latent hold"
 COMPILED = (
     "the model is compiled (torch.compile): its graph is broken at every attention call while it is captured, so that "
     "it is slower, and the picture may differ from one without capture in its last digits"
 )
 VIDEO_MASK = "the inpainting mask of a video is not read: maps are of the whole video"
-NO_STEP = "the sampler took no step: its schedule is of {} sigma(s), and a step goes from one to the next"
+NO_STEP = (
+    "the sampler took no step: it may be that steps or denoise is 0, that it starts at a step that is not before its "
+    "last, or that the sigmas were split so that none are left"
+)
 NOT_CALLED = "the model was never called with its {} conditioning: it may be that {}"
 WHY_NOT_CALLED = {
     "positive": "start and end of that conditioning leave out all steps, that the sampler has none, or that a node "
@@ -73,8 +80,8 @@ class Captured(Part):
         mask = mask_of(sampling.guider, settings.branch, sampling.denoise_mask, noise)
         marked = settings.regions
         regions = Regions(mask if marked.generated is None else marked.generated, marked.reference)
-        recorder = Recorder(sampling.sigmas, noise.shape[0], settings.budget_bytes)
-        recorder.caches = names_of(sampling.guider.model_options)
+        caches = names_of(sampling.guider.model_options)
+        recorder = Recorder(sampling.sigmas, noise.shape[0], settings.budget_bytes, caches)
         self.record = Record(recorder, settings.pair_maps, grid_of(noise), mask)
         self.engine = Engine(chosen(settings.mechanism), [self.record], beside=TextTokens())
         self.calls = ModelCalls(sampling.guider, [settings.branch], noise, recorder.sigmas, regions, self.engine)
@@ -92,48 +99,55 @@ class Captured(Part):
         if self.measured is not None:
             attribution = replace(attribution, effects=self.measured(attribution))
         attribution = replace(attribution, given=self._given(sampling, attribution))
-        self.capture.keep(attribution, sampling.latents(output))
+        latents, began = sampling.latents(output), sampling.latent_image
+        attribution = replace(
+            attribution,
+            began=() if began is None else tuple(fingerprint(picture[None]) for picture in began),
+            ended=ended_with(latents),
+        )
+        self.capture.keep(attribution, latents)
 
     def finished(self, sampling: Sampling) -> Attribution:
         """The attribution of the run."""
         branch = self.capture.settings.branch
         if self.record.is_empty:
             self.engine.note(self._why_empty(sampling, branch))
-        elif not self.record.recorder.calls:
+        else:
             with self.engine.skipping("I2AM could not read which packs take part", calls=0):
-                self.engine.note(*packs_in_the_way(sampling.denoiser, sampling.guider.model_options))
+                self.engine.note(*self._packs(sampling))
         return self.record.finished(self.capture.settings, pictures(conditionings_of(sampling.guider, branch)))
+
+    def _packs(self, sampling: Sampling) -> list[str]:
+        """Notes on packs that may be why nothing was captured, or that may bring a reference beside what was."""
+        options, recorder = sampling.guider.model_options, self.record.recorder
+        if not recorder.calls:
+            return packs_in_the_way(sampling.denoiser, options)
+        adapters_are_read = any(isinstance(mechanism, IPAdapter) for mechanism in self.engine.mechanisms)
+        known = {*ADAPTERS} if adapters_are_read else set()
+        if ReferenceOnly.name in recorder.mechanisms:
+            patches = options.get("transformer_options", {})
+            known |= {function.name for function in patches_of_packs(patches, "attn1_patch")}
+        return packs_beside(sampling.guider.model_patcher.model, options, known)
 
     def _given(self, sampling: Sampling, attribution: Attribution) -> tuple[GivenReference, ...]:
         """What the run was given, and what became of it."""
         if not self.calls.branch_was_called:  # which is said already
             return ()
-        settings, options = self.capture.settings, sampling.guider.model_options
-        effects = attribution.effects
-        captured = attribution.mechanism.split(", ") if attribution.entries else ()
-        try:
-            run = GivenRun(
-                model=sampling.guider.model_patcher.model,
-                branch=settings.branch,
-                conditionings=conditionings_given(sampling.guider, settings.branch),
-                noise=sampling.noise,
-                latent=sampling.latent_image,
-                mask=sampling.denoise_mask,
-                captured=frozenset(captured),
-                mechanism=settings.mechanism,
-                has_regions=settings.regions.reference is not None,
-                measured=effects is not None and "conditioning" in effects.owners,
-                pack_functions=tuple(map(str, pack_functions(options))),
-            )
-            return given_references(run, sampling.guider.model_patcher.load_device)
-        except Exception as error:  # what a pack has put there may be of any form: maps are there nevertheless
-            log.warning("what the run was given could not be read", exc_info=True)
-            return (GivenReference(EVERYTHING, "unknown", f"{type(error).__name__}: {error}"),)
+        settings, effects = self.capture.settings, attribution.effects
+        return given_in(
+            sampling,
+            settings.branch,
+            timesteps=self.calls.timesteps,
+            captured=frozenset(attribution.mechanisms if attribution.entries else ()),
+            mechanism=settings.mechanism,
+            has_regions=settings.regions.reference is not None,
+            measured=effects is not None and "conditioning" in effects.owners,
+        )
 
     def _why_empty(self, sampling: Sampling, branch: str) -> str:
         """Why no attention call of any kind was observed."""
         if len(sampling.sigmas) < 2:
-            return NO_STEP.format(len(sampling.sigmas))
+            return NO_STEP
         if not self.calls.branch_was_called:
             return NOT_CALLED.format(branch, WHY_NOT_CALLED[branch])
         return why_unobservable(sampling.denoiser, sampling.guider.model_options)

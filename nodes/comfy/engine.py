@@ -20,6 +20,7 @@ from comfy.model_management import InterruptProcessingException
 from torch import Tensor
 
 from ...i2am_core.attribution import Reference
+from ...i2am_core.printing import listed
 from ...i2am_core.recording.steps import How
 from ...i2am_core.tokens import TokenGrid
 from .attention_call import Arguments, AttentionCall
@@ -30,12 +31,13 @@ from .consumers.base import Consumer, LocatedIn
 from .forward_pass import CallOrigin, ForwardPass
 from .located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from .mechanisms.base import Mechanism
-from .pending_call import NOT_READ, LocatedCall, OffCall, PendingCall, WatchedCall
-from .refusal import NotRead
+from .pending_call import UNREADABLE, LocatedCall, OffCall, PendingCall, WatchedCall
+from .refusal import NotSupported
 from .token_orders import blocks_of, variant_of
 
 log = logging.getLogger(__name__)
 
+MOST_NAMED = 9  # layers in a sentence
 UNKNOWN = "attention in which I2AM knows no reference"
 OTHER_ROWS = "attention over other rows than the model was given: it splits them, or another pack changed them"
 CHANGED_ROWS = "self-attention that {} changed: it has {} rows, where the model was given {}"
@@ -153,7 +155,7 @@ class Engine:
                 if not consumer.acts:
                     self.notify(consumer, consumer.skip, Skip(reason), layers.total())
             if self._observed_any:
-                self.note(f"not observed, since their attention ran in {function}: {_listed(list(layers))}")
+                self.note(f"not observed, since their attention ran in {function}: {listed(layers, MOST_NAMED)}")
 
     def unhook(self) -> None:
         """Leave nothing on the model."""
@@ -187,7 +189,7 @@ class Engine:
                 raise
             log.warning("%s failed in %s", type(consumer).__name__, method.__name__, exc_info=True)
             if calls:
-                self.notify(consumer, consumer.skip, Skip(f"{NOT_READ} ({type(error).__name__}: {error})"), calls)
+                self.notify(consumer, consumer.skip, Skip(f"{UNREADABLE} ({type(error).__name__}: {error})"), calls)
         return None
 
     def skipping(self, what: str, calls: int = 1) -> "Skipping":
@@ -208,7 +210,7 @@ class Engine:
         if forward is None:
             return PendingCall(arguments)
         self._observed_any = True
-        with self.skipping(NOT_READ, len(forward.call.chunks)):
+        with self.skipping(UNREADABLE, len(forward.call.chunks)):
             origin = forward.observe(arguments.args[1], options, by_model)
             if (skip := self._why_skipped(origin, forward, arguments)) is not None:
                 queries, keys = (x.shape[-2] for x in arguments.args[:2])
@@ -226,7 +228,7 @@ class Engine:
         forward = self.forward
         if forward is None:
             return PendingCall(arguments)
-        with self.skipping(NOT_READ, 0):
+        with self.skipping(UNREADABLE, 0):
             call = AttentionCall.read(forward.call, arguments)
             site = _site(CallOrigin(forward.layer(options), ""), call, options)
             answers = [(chunk, mechanism.off(site, chunk)) for chunk in forward.call.chunks]
@@ -340,7 +342,7 @@ class Skipping:
             return False
         if error is self._engine.refusal:
             return False
-        if isinstance(error, NotRead):
+        if isinstance(error, NotSupported):
             self._engine.skip(Skip(str(error)), self._calls)
             return True
         log.warning("%s", self._what, exc_info=error)
@@ -357,8 +359,3 @@ def _site(origin: CallOrigin, call: AttentionCall, options: Mapping[str, Any]) -
     grid = TokenGrid(*options["activations_shape"][2:]) if "activations_shape" in options else None
     heads, queries, keys = call.q.shape[1], call.q.shape[2], call.k.shape[2]
     return CallSite(origin.layer, origin.role, queries, keys, heads, grid, call.k, origin.changed, origin.values)
-
-
-def _listed(names: list[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

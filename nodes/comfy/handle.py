@@ -14,18 +14,16 @@ from ...i2am_core.attribution import Attribution
 from ...i2am_core.printing import printable
 from ...i2am_core.reading.items import of_items
 from ...i2am_core.selection import numbers_text
-from .kept_run import DROPPED, FAILED, FORGOTTEN, Run, digests_of, items_of
+from .kept_run import DROPPED, FAILED, SEVERAL, Run, digests_of, ended_with, items_of
+from .lists import Calls
 from .located import Regions
 from .origin import GraphNode, Upstream, origin
+from .picture_runs import RunsOf, runs_of_picture
 from .tags import fingerprint
 
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
 BRANCHES = ("positive", "negative")  # names of conditionings in ComfyUI's guiders
 REMEMBERED = 256  # runs without maps, of which is known that they were: only their latents' hashes are kept
-SEVERAL = (
-    "these are several latents in one, as of a video with sound, and a run on several latents at once cannot be "
-    "captured: sample them one by one."
-)
 MORE_MEMORY = "give each sampler a Capture of its own, or raise budget_mb, and sample again"
 NO_RUN_YET = (
     "no run of a sampler has come to this I2AM Capture. Connect its MODEL output to the sampler whose LATENT goes into "
@@ -92,7 +90,7 @@ class Capture:
     def keep(self, attribution: Attribution, latents: Sequence[Tensor]) -> None:
         """Remember that this run made these latents: its output, and the last denoised one."""
         digests = frozenset(digest for latent in latents for digest in digests_of(latent))
-        run = Run(origin(), digests, items_of(latents), attribution)
+        run = Run(origin(), digests, items_of(attribution.ended or ended_with(latents)), attribution)
         with self._lock:
             self._number(run)
             self._runs = [other for other in self._runs if not run.replaces(other)]
@@ -116,7 +114,7 @@ class Capture:
         the latent.
         """
         if not isinstance(samples, Tensor):
-            raise ValueError(SEVERAL)
+            raise ValueError(f"these are several latents in one, and {SEVERAL}: sample them one by one.")
         digest = fingerprint(samples)
         with self._lock:
             runs, dropped = list(reversed(self._runs)), list(self._dropped)
@@ -135,19 +133,25 @@ class Capture:
             raise ValueError(f"the last run of this I2AM Capture has no maps: {self.failure}.")
         raise NoRun(NOT_OF_THESE.format(len(runs)), started=True)
 
-    def runs_of(self, picture: Upstream | None) -> list[Run]:
-        """The runs that made a picture, in order, those without maps among them; of all runs where None is known of it.
+    def runs_of(self, picture: Upstream | None) -> RunsOf:
+        """The runs that made a picture, those without maps among them; of all runs where None is known of it.
 
         Of each node that the picture comes from, the runs are those of the last queue in which it had what it has now:
-        what ComfyUI has cached of a node was made then. Runs of which no node is known count where there are no others.
+        what ComfyUI has cached of a node was made then; and of a list those of the calls that made this picture of it.
+        Runs of which no node is known count where there are no others.
         """
         with self._lock:
             runs = sorted((*self._dropped, *self._runs), key=lambda run: run.number)
         if picture is None:
-            return _whole(runs)
-        made = {run.number: run for node in picture.nodes for run in _last_of(runs, node)}
+            return runs_of_picture(runs, {}, 0)
+        calls: dict[str, Calls] = {}  # by what a node was given, for another node's output may stand for its own
+        made = {}
+        for node, which in picture.nodes.items():
+            calls[node.given] = which if calls.get(node.given, which) == which else "unknown"
+            made.update({run.number: run for run in _last_of(runs, node)})
         by_number = [made[number] for number in sorted(made)]
-        return _whole(by_number or [run for run in runs if run.origin is None])
+        unknown = [run for run in runs if run.origin is None]
+        return runs_of_picture(by_number or unknown, calls, picture.item)
 
     def all_runs(self) -> list[Run]:
         """All runs that have maps, in order."""
@@ -176,22 +180,6 @@ def _last_of(runs: Sequence[Run], node: GraphNode) -> list[Run]:
     alike = [run for run in runs if run.origin is not None and run.origin.node.given == node.given]
     own = [run for run in alike if run.origin is not None and run.origin.node.id == node.id] or alike
     return [run for run in own if run.node_in_queue == own[-1].node_in_queue]
-
-
-def _whole(runs: Sequence[Run]) -> list[Run]:
-    """The runs of each node in its place, with those between them of which nothing is known any more."""
-    groups: dict[Any, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.node_in_queue, []).append(run)
-    whole = []
-    for key, group in groups.items():
-        if key is None:
-            whole += group
-            continue
-        by_position = {run.position: run for run in group}
-        gone = Run(group[0].origin, why=FORGOTTEN)
-        whole += [by_position.get(n, gone) for n in range(group[-1].position + 1)]
-    return whole
 
 
 def _of_batch(attribution: Attribution, items: Sequence[int]) -> Attribution:

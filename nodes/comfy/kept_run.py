@@ -16,6 +16,7 @@ from .tags import fingerprint
 DROPPED = "were dropped to stay within budget_mb, because later runs of the same I2AM Capture needed the memory"
 FAILED = "could not be finished ({})"
 FORGOTTEN = "are not kept any more, since many runs came after it"
+SEVERAL = "I2AM cannot capture a run on several latents at once, as of a video with its sound"
 
 
 @dataclass
@@ -60,13 +61,21 @@ def digests_of(output: Tensor) -> frozenset[str]:
     return frozenset(fingerprint(output.to(dtype)) for dtype in (torch.float32, torch.float16, torch.bfloat16))
 
 
-def items_of(latents: Sequence[Tensor]) -> dict[str, int]:
-    """The fingerprints of each picture of latents, with its number in the batch; the first of those that are alike."""
+def ended_with(latents: Sequence[Tensor]) -> tuple[frozenset[str], ...]:
+    """Of each picture of a batch its fingerprints in the latents that a run made, in any precision that they may have.
+
+    It is what an attribution says of how its run ``ended``.
+    """
+    pictures = range(max((len(latent) for latent in latents), default=0))
+    return tuple(frozenset().union(*(digests_of(latent[n : n + 1]) for latent in latents)) for n in pictures)
+
+
+def items_of(ended: Sequence[frozenset[str]]) -> dict[str, int]:
+    """The number in the batch of each fingerprint; the first of pictures that are alike."""
     items: dict[str, int] = {}
-    for latent in latents:
-        for number in range(len(latent)):
-            for digest in digests_of(latent[number : number + 1]):
-                items.setdefault(digest, number)
+    for number, digests in enumerate(ended):
+        for digest in digests:
+            items.setdefault(digest, number)
     return items
 
 

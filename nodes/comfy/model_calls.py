@@ -25,14 +25,16 @@ PERTURBED = (
     "a further evaluation for guidance, with attention replaced (perturbed-attention guidance, skipped layers): not "
     "counted"
 )
+# ``is_unplaced`` knows the reasons of whole calls by how they begin.
 ROWS = (
-    "a call with {} rows, where there are {} (pictures {}, conditionings {}): what of the picture each row is, is not "
-    "known{}"
+    "the model was given {} picture(s) at once, where the run has {} for each of {} conditioning(s): how they lie in "
+    "the run's is not known{}"
 )
-SIZE = "a call for {} cells, where the latent has {}: what of the picture that is, is not known{}"
+SIZE = "the model was given a latent of {}, where that of the run is {}: how it lies in the picture is not known{}"
+FRAMES = "the model was given {} of the {} frames of the video: which ones is not known"
 PERHAPS_TILES = (
-    " (tiled samplers, and packs that cut, resize or batch what the model is given, make such calls: sample without "
-    "them to capture)"
+    ". Tiled samplers, and packs that cut, resize or batch what the model is given, do so: sample without them to "
+    "capture"
 )
 IN_WINDOWS = ", since context windows over the pictures of a batch are not followed"
 WINDOWS = "the video was denoised in context windows: maps of a frame are the mean of those windows that hold it"
@@ -85,6 +87,7 @@ class ModelCalls:
         )
         self._grid = grid_of(noise)
         self.branch_was_called = False  # whether the denoiser was called for a watched branch
+        self.timesteps: list[Tensor] = []  # of all evaluations
         self.evaluation = 0  # the number of the present one: one result of the denoiser, from one or several calls
         self._present = Present()
         self._step = 0
@@ -105,9 +108,10 @@ class ModelCalls:
     ) -> Iterator[None]:
         """While ``_calc_cond_batch`` (comfy/samplers.py) works on these lists of conditionings."""
         before, self._present = self._present, Present()
+        self.timesteps.append(timestep)
         with self._engine.skipping("I2AM could not read the conditionings of a call"):
             self._present = self.recognised(model, conds, x, timestep, options)
-            self._report_unasked(conds, timestep)
+            self._report_not_called(conds, timestep)
         try:
             yield
             self._engine.evaluation_ended(self._present.branches)
@@ -138,7 +142,7 @@ class ModelCalls:
         self.evaluation += window is None or window.is_first
         return Present(lists, window, perturbed)
 
-    def _report_unasked(self, conds: list, timestep: Tensor) -> None:
+    def _report_not_called(self, conds: list, timestep: Tensor) -> None:
         """Say it where the model will not be called with a watched branch: a call of it speaks for itself."""
         if self._present.perturbed or self._present.is_active(timestep):
             return
@@ -191,11 +195,11 @@ class ModelCalls:
         conditionings = len(options["cond_or_uncond"])
         windows = "context_window" in options
         if x.shape[0] != self.items * conditionings:
-            of_run = self.items * conditionings, self.items, conditionings
-            return ROWS.format(x.shape[0], *of_run, IN_WINDOWS if windows else PERHAPS_TILES)
+            perhaps = IN_WINDOWS if windows else PERHAPS_TILES
+            return ROWS.format(x.shape[0], self.items, conditionings, perhaps)
         whole = Placement(window=self._present.window).shape(self.latent)
         if len(self.latent) == 3 and x.shape[2] != whole[0] and x.shape[3:] == whole[1:]:
-            return f"a call for {x.shape[2]} of the {self.latent[0]} frames of the video: which ones is not known"
+            return FRAMES.format(x.shape[2], self.latent[0])
         if any(x.shape[2:] != chunk.placement.shape(self.latent) for chunk in chunks):
             return SIZE.format(_size(x.shape), _size(self.latent), PERHAPS_TILES)
         return ""
@@ -210,6 +214,11 @@ class ModelCalls:
                 placement = Placement(self._grid, own.areas.get(uuid), self._present.window)
                 chunks.append(Chunk(slice(i * size, (i + 1) * size), own.by_uuid[uuid], placement, own.branch))
         return tuple(chunks)
+
+
+def is_unplaced(reason: str) -> bool:
+    """Whether a call of the model was skipped as a whole, since what of the picture it is for is not known."""
+    return reason.startswith(("a call with ", "a call for "))
 
 
 def is_active(conditioning: Mapping[str, Any], timestep: Tensor) -> bool:

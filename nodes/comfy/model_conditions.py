@@ -14,8 +14,8 @@ from torch import Tensor
 
 from .callers import function_of
 from .conditioning_keys import COMPANIONS
+from .ended_run import Conditioning, EndedRun
 from .evaluation import forked
-from .given_run import Conditioning, GivenRun
 from .other_conditioning import are_same
 from .remembered import put_back
 
@@ -25,7 +25,7 @@ CHANGES = "what the model gets is another one each time it is made"
 class ModelConditions:
     """What ComfyUI makes for the model of one conditioning, with and without a part of it."""
 
-    def __init__(self, run: GivenRun, c: Conditioning, device: torch.device) -> None:
+    def __init__(self, run: EndedRun, c: Conditioning, device: torch.device) -> None:
         self._run, self._c, self._device = run, c, device
         self._whole: list[dict[str, Any]] = []
 

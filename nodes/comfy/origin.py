@@ -4,32 +4,20 @@ A node is known by its id and by all that goes into it, its own settings and tho
 its output was made from, be it in this queue or in an earlier one whose output ComfyUI has cached.
 """
 
-# ComfyUI's graph has no types.
-# mypy: allow-untyped-calls
-
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeGuard
+from typing import Any
 
-from comfy_execution.graph_utils import is_link
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 
 from ...i2am_core.printing import NAME, printable
+from .lists import Calls, Graph, calls_before
+from .workflow_graph import kind_of, links_of
 
 DIGEST_BYTES = 16
-
-
-class Graph(Protocol):
-    """The graph of a queue, and what its nodes unfold into while it runs: ComfyUI's ``DynamicPrompt``."""
-
-    def get_node(self, node_id: str) -> dict[str, Any]: ...
-
-    def has_node(self, node_id: str) -> bool: ...
-
-    def get_real_node_id(self, node_id: str) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -46,19 +34,26 @@ class GraphNode:
 
 @dataclass(frozen=True)
 class Origin:
-    """What made something: a node, in a queue; ``item`` says for which of a list, where ComfyUI runs it for each."""
+    """What made something: a node, in a queue, in its call of number ``item``, as ComfyUI calls one for each of a list.
+
+    It is None where that is not known: what a node unfolds into has calls with numbers of their own.
+    """
 
     queue: str
     node: GraphNode
-    item: int
+    item: int | None
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """The nodes that an input of the node at work comes from, all of them up to the loaders; and the queue."""
+    """The nodes that an input of the node at work comes from, all of them up to the loaders; and the queue.
+
+    The input may be one of a list: it is thing number ``item``, and of each node it says which calls made it.
+    """
 
     queue: str
-    nodes: frozenset[GraphNode]
+    nodes: Mapping[GraphNode, Calls]
+    item: int = 0
 
 
 def origin() -> Origin | None:
@@ -67,7 +62,8 @@ def origin() -> Origin | None:
     if at_work is None:
         return None
     queue, node, item, graph = at_work
-    return Origin(queue, _Given(graph).node(graph.get_real_node_id(node)), item)
+    real = graph.get_real_node_id(node)
+    return Origin(queue, _Given(graph).node(real), item if real == node else None)
 
 
 def upstream_of(name: str) -> Upstream | None:
@@ -75,12 +71,12 @@ def upstream_of(name: str) -> Upstream | None:
     at_work = _at_work()
     if at_work is None:
         return None
-    queue, node, _, graph = at_work
-    link = graph.get_node(node)["inputs"].get(name)
-    if not _is_link(link):
+    queue, node, item, graph = at_work
+    if name not in links_of(graph.get_node(node)):
         return None
     given = _Given(graph)
-    return Upstream(queue, frozenset(given.node(id_) for id_ in _before(graph, link[0])))
+    calls = calls_before(graph, node, name, kind_of)
+    return Upstream(queue, {given.node(id_): which for id_, which in calls.items()}, item)
 
 
 def _at_work() -> tuple[str, str, int, Graph] | None:
@@ -89,28 +85,6 @@ def _at_work() -> tuple[str, str, int, Graph] | None:
     if context is None or state.prompt_id != context.prompt_id or not graph.has_node(context.node_id):
         return None
     return context.prompt_id, context.node_id, context.list_index or 0, graph
-
-
-def _before(graph: Graph, node: str) -> set[str]:
-    """The node and those before it, by the ids that they have for the user.
-
-    A node that unfolds into others while it runs, as loops do, stands for all of these.
-    """
-    seen, waiting = set(), [node]
-    while waiting:
-        id_ = waiting.pop()
-        if id_ not in seen and graph.has_node(id_):
-            seen.add(id_)
-            waiting += [graph.get_real_node_id(id_), *_links(graph.get_node(id_))]
-    return {graph.get_real_node_id(id_) for id_ in seen}
-
-
-def _is_link(value: Any) -> TypeGuard[list[Any]]:
-    return bool(is_link(value))
-
-
-def _links(node: dict[str, Any]) -> Iterator[str]:
-    return (value[0] for value in node["inputs"].values() if _is_link(value))
 
 
 class _Given:
@@ -128,7 +102,8 @@ class _Given:
         if id_ not in self._hashes:
             waiting = [id_]
             while waiting:
-                lacking = [x for x in _links(self._graph.get_node(waiting[-1])) if self._is_lacking(x)]
+                links = links_of(self._graph.get_node(waiting[-1])).values()
+                lacking = [link.node for link in links if self._is_lacking(link.node)]
                 if lacking:
                     waiting += lacking
                 else:
@@ -140,8 +115,9 @@ class _Given:
         return id_ not in self._hashes and self._graph.has_node(id_)
 
     def _hash_of(self, node: dict[str, Any]) -> str:
+        links = links_of(node)
         inputs = {
-            name: [self._hashes.get(value[0], value[0]), value[1]] if _is_link(value) else value
+            name: [self._hashes.get(links[name].node, links[name].node), value[1]] if name in links else value
             for name, value in node["inputs"].items()
         }
         text = json.dumps([node["class_type"], inputs], sort_keys=True, default=repr)

@@ -12,7 +12,7 @@ from .consumers.base import Consumer, LocatedIn
 from .forward_pass import ForwardPass
 from .located import Chunk, Located, Off, Skip
 
-NOT_READ = "I2AM could not read this call"  # a reason of skips, whose error is named behind it
+UNREADABLE = "I2AM could not read this call"  # a reason of skips, whose error is named behind it
 
 
 class PendingCall:
@@ -143,7 +143,7 @@ class LocatedCall(WatchedCall):
     def _completed(self, one: LocatedIn) -> LocatedIn:
         """With what is known by now. What turns out to be no reference is a skip, if nothing else was located."""
         answers: dict[str, Located | Skip] = dict(one.by_mechanism)
-        with self.engine.skipping(NOT_READ):
+        with self.engine.skipping(UNREADABLE):
             for name, located in one.by_mechanism.items():
                 if located.completed is not None:
                     answers[name] = located.completed()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...i2am_core.attention.marginals import Marginals
 from ...i2am_core.tokens import TokenGrid
-from .refusal import NotRead
+from .refusal import NotSupported
 from .windows import Window
 
 Conditioning = Mapping[str, Any]
@@ -36,13 +36,13 @@ class Area:
 def areas_of(conditionings: Sequence[Conditioning], x: Tensor, timestep: Tensor) -> dict[Any, Area]:
     """The area of each conditioning by its uuid; empty where there is one alone, for all of ``x [B, C, (f,) h, w]``.
 
-    Raises NotRead for areas and masks of a video, which may differ between its frames.
+    Raises NotSupported for areas and masks of a video, which may differ between its frames.
     """
     limited = any({"area", "mask"} & c.keys() for c in conditionings)
     if not limited and len(conditionings) == 1:
         return {}
     if limited and x.ndim != 4:
-        raise NotRead("conditionings of a video that are limited to an area or a mask: not supported yet")
+        raise NotSupported("conditionings of a video that are limited to an area or a mask: not supported yet")
     total = torch.zeros_like(x[:, 0]) if x.ndim == 4 else torch.zeros_like(x[:, 0, 0])
     active = {}
     for c in conditionings:

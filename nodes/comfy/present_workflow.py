@@ -5,11 +5,11 @@ from typing import Any
 
 from comfy_execution.utils import get_executing_context
 
-from .upstream import COLLECT, Kind, upstream_of, why_no_run
+from .latent_line import COLLECT, latent_line_of
+from .why_no_run import why_no_run
+from .workflow_graph import kind_of
 
 log = logging.getLogger(__name__)
-
-OF_COMFYUI = ("nodes", "comfy_extras", "comfy_api_nodes")  # modules of nodes that are ComfyUI's own
 
 
 def why_no_run_here(workflow: Any, started: bool) -> str:
@@ -23,7 +23,7 @@ def why_no_run_here(workflow: Any, started: bool) -> str:
         present = _present_node()
         if present not in collects:
             (present,) = collects  # one alone, else it is not known which
-        return why_no_run(upstream_of(present, nodes, kind_of), started)
+        return why_no_run(latent_line_of(present, nodes, kind_of), started)
     except Exception:  # of workflows that are out of shape, or other than today's
         log.debug("the workflow could not be read", exc_info=True)
         return ""
@@ -33,14 +33,3 @@ def _present_node() -> str:
     """The number of the node that runs; "" where ComfyUI does not say it, as in a thread of a node."""
     context = get_executing_context()
     return "" if context is None else str(context.node_id)
-
-
-def kind_of(class_type: str) -> Kind | None:
-    """A class of nodes that is installed."""
-    import nodes as comfyui_nodes  # in here, as a script may have other ones
-
-    node: Any = comfyui_nodes.NODE_CLASS_MAPPINGS.get(class_type)
-    if node is None:
-        return None
-    module = getattr(node, "RELATIVE_PYTHON_MODULE", "nodes")  # as ComfyUI has it in what it says of nodes
-    return Kind(list(node.RETURN_TYPES), str(module).partition(".")[0] in OF_COMFYUI)

@@ -20,7 +20,7 @@ def named() -> Iterator[None]:
         raise ValueError(f"I2AM Steer: {printable(str(error), LONGEST)}") from error
 
 
-class NotRead(ValueError):
+class NotSupported(ValueError):
     """What I2AM does not read, in a sentence for a person: a reason of a skip, and no fault of the program."""
 
 

@@ -11,6 +11,7 @@ from ...i2am_core.recording.recorder import PAIR_SHARE
 from .handle import Capture, Settings
 from .kept_run import Run
 from .origin import Upstream
+from .picture_runs import RunsOf
 
 TOLERANCE = 0.1  # of their length, by which the tokens of one image may differ: half precision, another order of sums
 
@@ -44,7 +45,7 @@ class RolledOut:
         """How many runs were started."""
         return self.capture.started
 
-    def runs_of(self, picture: Upstream | None) -> list[Run]:
+    def runs_of(self, picture: Upstream | None) -> RunsOf:
         """The runs that made a picture: see ``Capture``."""
         return self.capture.runs_of(picture)
 

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from .engine import Engine
 from .hooks import KEY, installed
+from .kept_run import SEVERAL
 from .model_calls import ModelCalls
 from .unobservable import why_unobservable
 
 log = logging.getLogger(__name__)
 
-SEVERAL = "I2AM cannot capture a run on several latents at once, as of a video with its sound"
 PACKED = "latent_shapes"  # an argument of ComfyUI cores that put several latents into one tensor for a run
 
 

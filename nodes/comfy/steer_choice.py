@@ -5,7 +5,7 @@ that does not exist: ``check`` says so, when all has been read once.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -15,6 +15,8 @@ from torch import Tensor
 from ...i2am_core.attention.steering import By as ChangedBy
 from ...i2am_core.attention.steering import Change
 from ...i2am_core.attribution import Layer, Reference
+from ...i2am_core.given import GivenReference
+from ...i2am_core.printing import listed
 from ...i2am_core.recording.references import References
 from ...i2am_core.regions import has_aspect_of
 from ...i2am_core.selection import Selection, parse_selection, selects
@@ -22,6 +24,7 @@ from ...i2am_core.tokens import TokenGroup
 from .attention_call import AttentionCall
 from .chosen_tokens import columns_in, columns_of, is_alone, rows_of_picture
 from .consumers.base import LocatedIn
+from .given_in_words import advice_of, sentences_of
 from .located import Located
 from .refusal import named, refuse
 from .tags import is_fingerprint
@@ -31,9 +34,11 @@ WAYS: tuple[By, ...] = get_args(By)
 THROUGH = ("everything", "directly")
 
 NO_REFERENCE = (
-    "I2AM Steer found no reference that reaches the model through its attention (mechanism '{}', {} conditioning): "
-    "connect a reference, or choose another mechanism. Tokens of a style model need I2AM Tag Reference after the style "
-    "node; on a canvas, choose 'canvas regions' and mark both regions."
+    "I2AM Steer found no reference that reaches the model through its attention (mechanism '{}', {} conditioning)"
+)
+CONNECT = (
+    "Connect a reference, or choose another mechanism. Tokens of a style model need I2AM Tag Reference after the style "
+    "node; on a canvas, choose 'canvas regions' and mark both regions"
 )
 NO_SUCH_REFERENCE = (
     "reference {} does not exist: I2AM Steer found {}. Write one of these numbers, or -1 for all. Tokens that were "
@@ -83,10 +88,15 @@ class Settings:
 
 
 class Choice:
-    """What ``settings`` choose in one run, of its ``branches``: references are numbered as in the first of these."""
+    """What ``settings`` choose in one run, of its ``branches``: references are numbered as in the first of these.
 
-    def __init__(self, settings: Settings, branches: Sequence[str]) -> None:
-        self.settings, self.branches = settings, branches
+    ``given`` says what became of all that a branch was given, to name it where nothing of it can be steered.
+    """
+
+    def __init__(
+        self, settings: Settings, branches: Sequence[str], given: Callable[[str], Sequence[GivenReference]]
+    ) -> None:
+        self.settings, self.branches, self._given = settings, branches, given
         self._note = f"steered by I2AM Steer: {settings}"
         self._references = {branch: References() for branch in branches}
         self._layers: dict[Layer, int] = {}  # numbered by the first call
@@ -118,7 +128,7 @@ class Choice:
         by_branch = [[x.known[number] for number in x.counted] for x in self._references.values()]
         counted = next((references for references in by_branch if references), [])
         if not counted:
-            raise ValueError(NO_REFERENCE.format(settings.mechanism, " and ".join(self.branches)))
+            raise ValueError(self._why_none())
         if settings.reference >= max(map(len, by_branch)):
             there = ", ".join(f"{number} ('{reference.name}')" for number, reference in enumerate(counted))
             raise ValueError(NO_SUCH_REFERENCE.format(settings.reference, there))
@@ -126,6 +136,13 @@ class Choice:
             with named():
                 names = [layer.name for layer in self._layers]
                 parse_selection(settings.selection.layers, len(names), "layers", names)
+
+    def _why_none(self) -> str:
+        """Why there is nothing to steer, in sentences: what was given and its fate, and what to do."""
+        given = list(dict.fromkeys(one for branch in self.branches for one in self._given(branch)))
+        none = NO_REFERENCE.format(self.settings.mechanism, listed(self.branches))
+        advice = [*advice_of(given), *([] if any(x.certain for x in given) else [CONNECT])]
+        return " ".join(f"{sentence}." for sentence in (none, *sentences_of(given), *advice))
 
     # What of it is chosen
 

@@ -1,16 +1,19 @@
 """What I2AM Steer wants of a run: the references of one or both branches, counted otherwise."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ...i2am_core.given import GivenReference
 from ...i2am_core.regions import has_aspect_of
 from .caches import caches_of
 from .captured import mask_of
 from .consumers.base import Consumer
 from .consumers.steer import Steer
 from .engine import Engine
+from .fates import given_in
 from .guided import Guided, left_out
 from .located import Regions
 from .mechanisms import chosen
@@ -69,11 +72,14 @@ class SteerWatch(Watch):
             regions = canvas or Regions()
             return engine, ModelCalls(sampling.guider, branches, sampling.noise, sampling.sigmas, regions, engine)
 
+        def given(branch: str) -> Sequence[GivenReference]:
+            return given_in(sampling, branch, mechanism=settings.mechanism, node="I2AM Steer")
+
         if settings.by == "guidance":
-            choice = Choice(left_out(settings), branches)
+            choice = Choice(left_out(settings), branches, given)
             steer = Steer(choice, frozenset(), begins_late)
             return Guided(settings, steps, steer, watching)
-        steer = Steer(Choice(settings, branches), steps, begins_late)
+        steer = Steer(Choice(settings, branches, given), steps, begins_late)
         return Steered(steer, *watching(steer))
 
 

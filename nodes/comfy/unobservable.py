@@ -1,7 +1,8 @@
 """Models and packs whose attention cannot be observed: they are recognised by name, to give a reason."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -31,9 +32,11 @@ ORTHOGONAL = (
     "changes the attention to its image by more than a weight with the methods 'fidelity' and 'style': choose its "
     "method 'neutral', or remove it for the run that you want to capture"
 )
-REASONS = {  # a part of the name of a pack, module or class, in lower case and without what is no letter or digit
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z]+|[a-z]+|[0-9]+")  # in a name such as PuLID_Flux or XLabsSampler
+REASONS = {  # words of the name of a pack, module or class, in lower case and without what is between them
     "nunchaku": OWN_KERNELS,
     "svdq": OWN_KERNELS,
+    "svdquant": OWN_KERNELS,
     "diffusers": "runs the pipeline of another library inside ComfyUI, whose attention cannot be opened: use a "
     "workflow of ComfyUI's own nodes",
     "pulid": NO_OPTIONS,
@@ -44,12 +47,12 @@ REASONS = {  # a part of the name of a pack, module or class, in lower case and 
     "xlabs": OWN_ATTENTION,
     "pladis": OWN_ATTENTION,
 }
+METHODS = ("forward", "forward_orig", "_forward")  # of models, which packs replace
 IN_OPTIONS = {"pulid": ORTHOGONAL}  # where it is a function in the run's options, and not the model's forward
 UNKNOWN_PACK = (
     "has been put around the model or its attention by another pack, and what it does there is not known. It may be "
     "that it brings the reference: then sample once more without it, with the same seed, and compare the two"
 )
-OF_COMFYUI = ("comfy_extras", "comfy_api", "nodes", "builtins", "")  # packages, beside those that ``Function`` knows
 OURS = OUR_PACKAGE.removesuffix(".nodes.comfy")
 
 
@@ -80,13 +83,17 @@ def packs_in_the_way(denoiser: torch.nn.Module, model_options: Mapping[str, Any]
 
 def pack_functions(model_options: Mapping[str, Any]) -> list[Function]:
     """The functions that packs have put into a run: around the model, into its attention. ComfyUI's own are none."""
-    functions = (function_of(x) for put in functions_of(model_options, KINDS) for x in _parts(put))
-    others = (x for x in functions if x.is_of_another_pack and x.pack not in OF_COMFYUI)
-    others = (x for x in others if not x.module.startswith(OURS))
-    return list(dict.fromkeys(others))
+    functions = (x for put in functions_of(model_options, KINDS) for x in parts_of(put))
+    return list(dict.fromkeys(function for x in functions if is_of_pack(function := function_of(x))))
 
 
-def _parts(put: Any) -> Iterator[Any]:
+def is_of_pack(function: Function) -> bool:
+    """Whether it is neither ComfyUI's nor ours."""
+    is_ours = function.module.startswith(OURS) or function.pack in ("builtins", "")
+    return function.is_of_another_pack and not function.is_of_comfyui_node and not is_ours
+
+
+def parts_of(put: Any) -> Iterator[Any]:
     """What does the work: an object such as IPAdapter_plus puts in the place of attn2 calls others."""
     callbacks = getattr(put, "callback", None)
     if isinstance(callbacks, list | tuple) and callbacks:
@@ -95,17 +102,31 @@ def _parts(put: Any) -> Iterator[Any]:
         yield put
 
 
+def is_named(owner: str, names: Iterable[str]) -> bool:
+    """Whether any of these, each of one word or several, is in a name: see ``REASONS``."""
+    return bool(_reason(owner, dict.fromkeys(names, "named")))
+
+
 def _reason(owner: str, reasons: Mapping[str, str]) -> str:
-    """By the name of the pack's folder on: what is before it is where ComfyUI lies."""
-    name = re.split(r"custom_nodes[./\\]", owner)[-1].lower()
-    letters = re.sub("[^a-z0-9]", "", name)
-    return next((reason for part, reason in reasons.items() if part in letters), "")
+    """By the name of the pack's folder on: what is before it is where ComfyUI lies.
+
+    Whole words alone count, wherever they are written together or apart: 'mypixlabs' is not of XLabs.
+    """
+    parts = [WORD.findall(part) for part in re.split(r"[./\\]", re.split(r"custom_nodes[./\\]", owner)[-1])]
+    return next((reason for name, reason in reasons.items() if any(_holds(words, name) for words in parts)), "")
+
+
+def _holds(words: Sequence[str], name: str) -> bool:
+    """Whether some neighbours among the words make the name."""
+    ends = [0, *accumulate(map(len, words))]
+    letters = "".join(words).lower()
+    return any(letters.startswith(name, start) and start + len(name) in ends for start in ends)
 
 
 def _owners(denoiser: torch.nn.Module) -> list[str]:
     """Names of the modules and classes whose code runs: of the model and its methods, and of all its parts."""
     parts = [denoiser, *denoiser.modules()]
-    methods = [getattr(denoiser, name, None) for name in ("forward", "forward_orig", "_forward")]
+    methods = [getattr(denoiser, name, None) for name in METHODS]
     owners = [f"{type(part).__module__}.{type(part).__name__}" for part in parts]
     owners += [getattr(method, "__module__", None) or "" for method in methods]
     return list(dict.fromkeys(owners))

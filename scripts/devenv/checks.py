@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from devenv.errors import HostError
 from devenv.host import Host, prepare
@@ -15,6 +19,10 @@ COMMANDS = ["scripts/check", "scripts/demo", "scripts/host", "scripts/pictures",
 LINTED = [".", *COMMANDS]  # files without an ending are only looked at when named
 FORMATTED = ["web", "tests/web/*.mjs"]
 NOTHING_COLLECTED = 5
+# About as long as all the others, beside which they run: most start programs of their own, and are no use to others.
+# The page comes last: its browser stays, with a loop of events in which ComfyUI's executor cannot run.
+OF_NODES = ("demo", "demo_effect", "demo_steer", "reliability", "server")
+BESIDE = ["tests/core", *(f"tests/nodes/comfy/test_{name}.py" for name in OF_NODES), "tests/web"]
 
 
 def prepared() -> Host:
@@ -59,8 +67,13 @@ def link_pack() -> None:
 
 
 def test(host: Host) -> None:
-    """All tests: in Python, and of the page's scripts."""
-    pytest(host, ["--durations=40", "--durations-min=5"])
+    """All tests: in Python, in two processes at a time, and of the page's scripts."""
+    slowest = ["--durations=40", "--durations-min=5"]
+    halves = {"all the others": ["tests", *(f"--ignore={path}" for path in BESIDE)], ", ".join(BESIDE): BESIDE}
+    command = [str(host.python), "-m", "pytest", *slowest]
+    threads = str(max(1, (os.cpu_count() or 1) // len(halves)))  # or each half would start as many as there are cores
+    env = {"OMP_NUM_THREADS": threads} | env_of(host)
+    together({f"pytest of {name}": [*command, *paths] for name, paths in halves.items()}, env)
     scripts = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/web/**/*.test.*js"))
     part("node --test", [str(host.node), "--test", *scripts], env_of(host))
 
@@ -90,16 +103,45 @@ def part(name: str, command: list[str], env: dict[str, str], codes: dict[int, st
     """Run one part with its output shown, and end everything if it fails."""
     title(name)
     start = time.monotonic()
-    child = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL)
-    try:
+    with running(command, env) as child:
         code = child.wait()
-    except KeyboardInterrupt:
-        child.terminate()  # Ctrl-C reached it as well; this is for a SIGTERM that reached only us
-        child.wait(30)
-        raise
     took(start)
     if code:
         raise HostError(f"{name} failed: {(codes or {}).get(code, f'exit code {code}')}.")
+
+
+def together(commands: Mapping[str, Sequence[str]], env: dict[str, str]) -> None:
+    """Run two parts at a time, and show what the second printed in the end. Raises HostError if one has failed."""
+    (first, one), (second, other) = commands.items()
+    start = time.monotonic()
+    with tempfile.TemporaryFile() as output:
+        with running(other, env, output) as beside:
+            title(first)
+            with running(one, env) as child:
+                codes = {first: child.wait()}
+            took(start)
+            codes[second] = beside.wait()
+        title(second)
+        output.seek(0)
+        print(output.read().decode(errors="replace"), flush=True)
+        took(start)
+    if failed := [f"{name} failed: exit code {code}" for name, code in codes.items() if code]:
+        raise HostError("; ".join(failed) + ".")
+
+
+@contextmanager
+def running(
+    command: Sequence[str], env: dict[str, str], output: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program, which ends when we are interrupted."""
+    errors = subprocess.STDOUT if output else None
+    child = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+    try:
+        yield child
+    except BaseException:
+        child.terminate()  # Ctrl-C reached it as well; this is for a SIGTERM that reached only us
+        child.wait(30)
+        raise
 
 
 def title(name: str) -> None:

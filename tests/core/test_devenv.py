@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from devenv import HostError, given, host, node, one_sentence_errors, own, packages, places, prepare, stages
+from devenv import HostError, checks, given, host, node, one_sentence_errors, own, packages, places, prepare, stages
 
 
 @pytest.fixture
@@ -194,3 +194,30 @@ def test_sigterm_stops_a_script_and_what_it_runs(tmp_path):
     assert script.returncode == 1
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+
+
+def met(own, other):
+    """A program that ends well where another one runs at the same time."""
+    code = f"""
+import pathlib, time
+pathlib.Path({own!r}).touch()
+while not pathlib.Path({other!r}).exists():
+    time.sleep(0.01)
+print("met", {own!r})"""
+    return [sys.executable, "-c", code]
+
+
+@pytest.mark.parametrize("failing", [(), ("one",), ("two",), ("one", "two")])
+def test_two_parts_run_at_a_time_and_each_may_fail(tmp_path, capfd, failing):
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    commands = {"one": met(one, two), "two": met(two, one)}
+    for name in failing:
+        commands[name][-1] += "; raise SystemExit(3)"
+    if failing:
+        with pytest.raises(HostError) as failure:
+            checks.together(commands, dict(os.environ))
+        assert str(failure.value) == "; ".join(f"{name} failed: exit code 3" for name in failing) + "."
+    else:
+        checks.together(commands, dict(os.environ))
+    titles = [line for line in capfd.readouterr().out.splitlines() if not line.startswith("   ")]
+    assert [line for line in titles if line] == ["== one", f"met {one}", "== two", f"met {two}"]

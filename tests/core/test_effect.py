@@ -287,6 +287,26 @@ def test_no_effect_at_all_is_a_map_of_zeros_that_says_so(run):
     maps = {removal: torch.zeros_like(x) for removal, x in clip.effects.maps.items()}
     clip = dataclasses.replace(clip, effects=dataclasses.replace(clip.effects, maps=maps))
     assert effect_maps(clip, "r2g", "frame").labels == [f"frame {n}, {ending}" for n in range(3)]
+    for none in (effect_maps(zero, "r2g"), effect_maps(zero, "g2r"), effect_maps(clip, "r2g", "frame")):
+        assert none.certainties == ("none",) * len(none.values)
+
+
+def test_a_frame_in_which_nothing_changes_is_measured_with_the_whole(run):
+    clip = video(run)
+    maps = {removal: x * (torch.arange(36) >= 12) for removal, x in clip.effects.maps.items()}
+    frames = effect_maps(
+        dataclasses.replace(clip, effects=dataclasses.replace(clip.effects, maps=maps)), "r2g", "frame"
+    )
+    assert not frames.values[0].any() and frames.certainties == ("measured",) * 3
+
+
+def test_a_certainty_is_of_the_scope(run):
+    """What changes beyond the mask alone is no effect in it."""
+    outside = torch.tensor([[0.0, 0, 1, 1] * 3, [1.0] * 12])
+    maps = {removal: x * outside for removal, x in run.effects.maps.items()}
+    masked = dataclasses.replace(run, effects=dataclasses.replace(run.effects, maps=maps))
+    assert effect_maps(masked, "r2g", selection=Selection(scope="inpainting mask")).certainties == ("none",)
+    assert effect_maps(masked, "r2g", selection=Selection(scope="whole image")).certainties == ("measured",)
 
 
 def test_one_map_among_others_that_is_too_small_is_zeros_and_says_so(run):
@@ -295,6 +315,7 @@ def test_one_map_among_others_that_is_too_small_is_zeros_and_says_so(run):
     assert got.labels[0] == "step 0, sigma 4" and "too small to measure" in got.labels[1]
     assert got.values[0].all() and not got.values[1].any()
     assert effect_maps(small_in_one, "r2g").labels == ["unified"]
+    assert got.certainties == ("measured", "too small to measure")
     of_owners = effect_maps(scaled(run, 5), "r2g", "reference")
     assert "rough" in of_owners.labels[-1] and not of_owners.values[-1].any() and of_owners.values[:-1].all()
 

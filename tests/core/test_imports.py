@@ -90,9 +90,13 @@ def test_importing_the_core_is_cheap_and_pulls_in_no_optional_package():
         "from i2am_core import *\n"
         "print(took, 'matplotlib' in sys.modules, 'safetensors' in sys.modules)"
     )
-    runs = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True) for _ in range(3)]
-    assert all(run.stdout.split()[1:] == ["False", "False"] for run in runs)
-    assert min(float(run.stdout.split()[0]) for run in runs) < 0.2
+    for _ in range(5):  # on a busy machine, one may be late
+        run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        took, *optional = run.stdout.split()
+        assert optional == ["False", "False"]
+        if float(took) < 0.2:
+            return
+    raise AssertionError(took)
 
 
 def test_intercepting_does_not_import_the_compiler():

@@ -108,6 +108,13 @@ def test_one_mask_for_all_items_is_theirs():
     assert torch.equal(some.denoise_mask, torch.ones(2, 6, 4))
 
 
+def test_each_picture_keeps_the_latents_that_it_was():
+    attribution, _ = batch()
+    latents = {"began": ("a", "b"), "ended": (frozenset({"c"}), frozenset({"d"}))}
+    some = of_items(dataclasses.replace(attribution, **latents), [1, 0, 1])
+    assert some.began == ("b", "a", "b") and [*map(list, some.ended)] == [["d"], ["c"], ["d"]]
+
+
 @pytest.mark.parametrize("item", [-1, ITEMS])
 def test_an_item_that_the_batch_lacks(item):
     attribution, _ = batch()

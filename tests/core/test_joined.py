@@ -57,7 +57,11 @@ def run(steps=range(7), layers=LAYERS, references=(FACE, COAT), budget=LARGE, ma
                 recorder.add(Place(layer, n, number, reference_grid=reference.grid), m, rows)
             recorder.captured(layer.name, ["token order"], "kernel")
     recorder.skip("self-attention", 3)
-    return recorder.freeze(grid=FINE, denoise_mask=torch.ones(items, 6, 4) if masked else None, branch="positive")
+    mask = torch.ones(items, 6, 4) if masked else None
+    frozen = recorder.freeze(grid=FINE, denoise_mask=mask, branch="positive")
+    began = tuple(f"picture {n} before step {steps.start}" for n in range(items))
+    ended = tuple(frozenset({f"picture {n} before step {steps.stop}"}) for n in range(items))
+    return dataclasses.replace(frozen, began=began, ended=ended, all_observed=True)
 
 
 def close(one, other):
@@ -102,6 +106,15 @@ def test_what_was_given_and_what_was_not_evaluated_is_of_both():
     joined = join(first, second)
     assert joined.given == (given_first, given_second)
     assert joined.not_evaluated == (1, 3, 5)
+
+
+def test_off_steps_are_of_both():
+    def off(attribution, *steps):
+        entries = {place: dataclasses.replace(entry, off=steps) for place, entry in attribution.entries.items()}
+        return dataclasses.replace(attribution, entries=entries)
+
+    joined = join(off(run(range(3)), 2), off(run(range(3, 7)), 0, 3))
+    assert {entry.off for entry in joined.entries.values()} == {(2, 3, 6)}
 
 
 @pytest.mark.parametrize("budget", [LARGE, 60_000])
@@ -212,7 +225,7 @@ def pictured(attribution, **values):
 def test_which_references_are_the_same(other, pictures, count):
     first = pictured(run(range(3), references=(FACE,)), **pictures[0])
     second = pictured(run(range(3, 7), references=(other,)), **pictures[1])
-    joined = join(first, second)
+    joined = join(*(dataclasses.replace(x, all_observed=False) for x in (first, second)))
     assert len(joined.references) == count
     last = count - 1
     assert joined.references[0] == FACE and joined.references[last].name == other.name
@@ -283,6 +296,169 @@ def test_with_different_masks_maps_are_of_the_whole_picture():
     close(maps(joined, "g2r", steps="0-2").values, maps(first, "g2r", scope="whole image").values)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "agree"), [(1.0, 0.45, True), (1.0, 0.2, True), (0.45, 0.3, True), (1.0, 0.0, False)]
+)
+def test_what_a_soft_mask_has_around_it_does_not_make_two_masks_of_one(first, second, agree):
+    """One rule for masks: a place is inside one where it is above half of its own largest value."""
+    inner = torch.zeros(1, 6, 4)
+    inner[:, 2:4] = 1
+    halo = inner.clone()
+    halo[:, 4] = 0.2  # what a blur leaves
+    masks = inner * first, halo * second
+    runs = [dataclasses.replace(run(x), denoise_mask=m) for x, m in zip((range(3), range(3, 7)), masks, strict=True)]
+    joined = join(*runs)
+    assert (joined.denoise_mask is not None) == agree
+    assert any("different inpainting masks" in note for note in joined.notes) != agree
+
+
+def alone_in(first, second):
+    """Runs of which the first has both references, and the second has the coat."""
+    return [
+        dataclasses.replace(run(range(3)), **first),
+        dataclasses.replace(run(range(3, 7), references=(COAT,)), **second),
+    ]
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("budget", [LARGE, 60_000, 25_000])
+def test_a_reference_that_one_run_observed_not_to_be_there_is_0_in_it(budget, swapped):
+    """As one recorder has it of what is off: the mean over all steps counts them."""
+    with_face, without = run(range(3), budget=budget), run(range(3, 7), references=(COAT,), budget=budget)
+    if swapped:
+        with_face, without = run(range(3, 7), budget=budget), run(range(3), references=(COAT,), budget=budget)
+    joined = join(with_face, without)
+    face, steps = joined.references.index(FACE), with_face.steps
+    for kind in ("r2g", "g2r"):
+        whole, part = (
+            maps(x, kind, reference=x.references.index(FACE), normalization="share").values for x in (joined, with_face)
+        )
+        torch.testing.assert_close(whole, part * steps / 7, atol=1e-6, rtol=2e-3)
+    assert all(entry.seen.sum() == 7 for entry in joined.entries.values())
+    entry, own = joined.entries[face, 0], with_face.entries[with_face.references.index(FACE), 0]
+    for one, other in ((entry.pairs, own.pairs), (entry.head_maps, own.head_maps)):
+        assert one.keys() == other.keys()
+        for key, x in one.items():
+            torch.testing.assert_close(full(x), full(other[key]) * steps / 7, atol=1e-6, rtol=2e-3)
+    assert entry.off == (tuple(range(3)) if swapped else tuple(range(3, 7)))
+    assert not any(x.off for (r, _), x in joined.entries.items() if r != face)
+    here = "0-2" if swapped else "3-6"
+    assert (
+        f"'face' is not in the {'first' if swapped else 'second'} run: its maps are 0 in steps {here}" in joined.notes
+    )
+
+
+UNKNOWN = GivenReference("an image", "unknown")
+PERHAPS = GivenReference("a picture", "captured", certain=False)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"all_observed": False},
+        {"given": (UNKNOWN,)},
+        {"given": (GivenReference("an image", "elsewhere"),)},
+        {"given": (PERHAPS,)},
+        {"references": (COAT, dataclasses.replace(FACE, key="another"))},  # given, and read by nothing: the same image?
+    ],
+)
+def test_where_that_is_not_known_its_steps_are_named(second):
+    joined = join(*alone_in({}, second))
+    assert joined.entries[0, 0].seen.tolist() == [1.0] * 3 + [0.0] * 4
+    assert joined.entries[1, 0].seen.tolist() == [1.0] * 7
+    assert (
+        "'face' is captured in the first run alone, and whether anything read it in the second one is not known: its "
+        "maps are means over steps 0-2"
+    ) in joined.notes
+    assert not any("maps are 0" in note for note in joined.notes)
+    close(maps(joined, "r2g").values, maps(run(range(3)), "r2g").values)
+
+
+def test_what_was_given_and_read_or_ignored_hides_nothing():
+    given = GivenReference("an image", "captured"), GivenReference("another", "ignored")
+    assert join(*alone_in({"given": (UNKNOWN,)}, {"given": given})).entries[0, 0].seen.sum() == 7
+
+
+def test_a_run_that_observed_no_reference_at_all():
+    without = dataclasses.replace(run(range(3, 7)), entries={}, layers=(), references=(), not_evaluated=(1,))
+    joined = join(run(range(3)), without)
+    assert joined.entries[0, 0].seen.tolist() == [1.0] * 3 + [1.0, 0.0, 1.0, 1.0]
+    assert "'face', 'coat' are not in the second run: their maps are 0 in steps 3-6" in joined.notes
+
+
+def test_a_layer_in_which_a_reference_is_left_out():
+    """It is read in the fine layers alone of the second run, whose coarse ones read the coat."""
+    second = run(range(3, 7))
+    entries = {place: entry for place, entry in second.entries.items() if place != (0, 1)}
+    joined = join(run(range(3)), dataclasses.replace(second, entries=entries))
+    assert joined.entries[0, 1].seen.tolist() == [1.0] * 7 and not any("maps are 0" in x for x in joined.notes)
+    joined = join(run(range(3)), dataclasses.replace(second, entries=entries, all_observed=False))
+    assert joined.entries[0, 1].seen.tolist() == [1.0] * 3 + [0.0] * 4
+
+
+def test_what_is_joined_is_joined_on():
+    one, two, three = run(range(2)), run(range(2, 4), references=(COAT,)), run(range(4, 7))
+    seen = join(join(one, two), three).entries[0, 0].seen
+    assert seen.tolist() == [1.0] * 7
+    assert join(one, two).all_observed and not join(one, dataclasses.replace(two, all_observed=False)).all_observed
+
+
+def latents(began, ended):
+    return {"began": tuple(began), "ended": tuple(frozenset(x.split()) for x in ended)}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (("a", "b"), ("c", "d"), ""),
+        (("a", "b"), ("c also-d", "d"), ""),
+        ((), (), "known by their sigmas alone"),
+        (("a", "b"), (), "known by their sigmas alone"),
+        (("e", "f"), ("x", "y"), "did not begin with the latent that the first ended with"),
+        (("e", "f"), ("c", "y"), "did not begin with the latent that the first ended with"),
+        (("c", "d"), ("c", "d"), ""),  # the first changed nothing
+    ],
+)
+def test_that_the_second_went_on_with_the_latent_of_the_first(first, second, expected):
+    runs = [
+        dataclasses.replace(run(range(3)), **latents(first, second)),
+        dataclasses.replace(run(range(3, 7)), **latents(("c", "d"), ("z", "w"))),
+    ]
+    notes = join(*runs).notes
+    assert [note for note in notes if "latent" in note] == [note for note in notes if expected and expected in note]
+    assert any(expected in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sentence"),
+    [
+        (("c", "d"), ("x", "y"), "both began with the same latent, and not one with what the other had made"),
+        (("a", "d"), ("c", "y"), "both began with the same latent"),
+        (("a", "b"), ("d", "c"), "picture 0 of one began with what picture 1 of the other had become"),
+    ],
+)
+def test_pictures_that_are_proved_to_be_others_are_refused(first, second, sentence):
+    one = dataclasses.replace(run(range(3)), **latents(first, second))
+    other = dataclasses.replace(run(range(3, 7)), **latents(("c", "d"), ("z", "w")))
+    for pair in ((one, other), (other, one)):
+        with pytest.raises(errors.NotOneRun, match=sentence):
+            join(*pair)
+
+
+def test_a_name_is_renamed_exactly():
+    """Also where one reference is called as another one is numbered."""
+    odd = dataclasses.replace(FACE, name="reference 0 ('coat')", key="c")
+    first = with_effects(run(range(3)), steps=(0,), owners=(0,))
+    second = with_effects(run(range(3, 7), references=(COAT, odd)), steps=(0,), owners=(0,))
+    unmeasured = {"regions of reference 1 ('reference 0 ('coat')')": "a", "reference 0 ('coat') in other steps": "b"}
+    effects = dataclasses.replace(second.effects, unmeasured=unmeasured)
+    joined = join(first, dataclasses.replace(second, effects=effects)).effects.unmeasured
+    assert list(joined)[-2:] == [
+        "regions of reference 2 ('reference 0 ('coat')')",
+        "reference 1 ('coat') in other steps",
+    ]
+
+
 def test_pair_maps_of_other_positions_are_left_out():
     first, second = run(range(3)), run(range(3, 7))
     entry = second.entries[0, 1]
@@ -295,7 +471,7 @@ def test_pair_maps_of_other_positions_are_left_out():
 
 
 def test_a_run_without_attention():
-    empty = dataclasses.replace(run(range(3)), entries={}, layers=(), references=(), heads="merged")
+    empty = dataclasses.replace(run(range(3)), entries={}, layers=(), references=(), heads="merged", all_observed=False)
     joined = join(empty, run(range(3, 7)))
     assert joined.heads == "in each step" and joined.entries[0, 0].seen.tolist() == [0.0] * 3 + [1.0] * 4
 
@@ -306,6 +482,7 @@ def test_three_parts_and_a_file(tmp_path):
     save(joined, tmp_path / "joined.i2am.safetensors")
     loaded = load(tmp_path / "joined.i2am.safetensors")
     assert torch.equal(maps(loaded, "g2r").values, maps(joined, "g2r").values)
+    assert loaded.all_observed and not loaded.began and not loaded.ended
     layers = join(run(range(3)), run(range(3, 7), layers=OTHERS))
     save(with_effects(layers, steps=(1, 5)), tmp_path / "layers.i2am.safetensors")
     loaded = load(tmp_path / "layers.i2am.safetensors")
@@ -319,7 +496,7 @@ def test_three_parts_and_a_file(tmp_path):
         (run(range(4, 7)), "ended at sigma 5.714, and the other began at 4.286"),
         (run(range(3)), "ended at sigma 5.714, and the other began at 10"),
         (run(range(3, 7), items=1), r"one made 2 picture\(s\), and the other 1"),
-        (dataclasses.replace(run(range(3, 7)), grid=TokenGrid(8, 8)), "latent grid of 4x6, and the other on 8x8"),
+        (dataclasses.replace(run(range(3, 7)), grid=TokenGrid(8, 8)), "on a latent of 4x6, and the other on 8x8"),
         (
             dataclasses.replace(run(range(3, 7)), branch="negative"),
             "captured the positive .*, and the other the negative",

@@ -6,6 +6,8 @@ import json
 import pytest
 import torch
 from recorded import BIG_BUDGET, COARSE, FINE, REFERENCE
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from i2am_core import (
     Layer,
@@ -17,14 +19,15 @@ from i2am_core import (
     concentration,
     load,
     maps,
+    of_items,
     save,
     span,
 )
 from i2am_core.errors import BadFile
-from i2am_core.files import header
+from i2am_core.files import checksum, header
 from i2am_core.kinds import UNSCOPED
 from i2am_core.recording.off import zero_maps
-from i2am_core.recording.steps import FROM_MEMORY, NO_EVALUATION, NOT_ACTIVE, OTHER_BRANCH, Steps
+from i2am_core.recording.steps import FROM_MEMORY, NO_EVALUATION, NOT_ACTIVE, OTHER_BRANCH, PART, StepAccount
 from i2am_core.showing.view import view
 
 STEPS, ON = 6, (0, 1)
@@ -94,6 +97,64 @@ def test_labels_tell_them_apart(tmp_path):
     view(attribution, 2**20)
 
 
+def labels_of(attribution, groups=0, **selected):
+    return [x.endswith("(off)") for x in maps(attribution, SHARE, "time", Selection(**selected), groups).labels]
+
+
+def test_maps_of_0_alone_are_not_off():
+    """As those of the picture of a batch that is the reference itself, also where it is alone in the attribution."""
+    recorder = Recorder(torch.linspace(1, 0, 3), 2, BIG_BUDGET)
+    number = recorder.reference(REFERENCE)
+    for step in range(2):
+        zero = zero_maps(LAYERS[0], 2, REFERENCE.tokens, False, None, torch.device("cpu"))
+        recorder.add(Place(LAYERS[0], step, number, step, REFERENCE.grid), zero)
+    attribution = recorder.freeze(grid=FINE)
+    for one in (attribution, of_items(attribution, [0])):
+        assert not maps(one, SHARE).values.any() and labels_of(one) == [False, False]
+
+
+@pytest.mark.parametrize("budget", budgets())
+def test_off_is_what_was_observed_in_every_detail(budget):
+    attribution = run(budget, on=(0, 1, 2), off=(3, 4, 5))
+    assert attribution.entries[0, 0].off == (3, 4, 5)
+    assert labels_of(attribution) == [set(steps) <= {3, 4, 5} for steps in attribution.bins]
+    if len(attribution.bins) == STEPS:
+        assert labels_of(attribution, groups=2) == [False, True] and labels_of(attribution, groups=1) == [False]
+
+
+def test_off_in_one_layer_alone():
+    recorder = Recorder(torch.linspace(1, 0, 3), 2, BIG_BUDGET)
+    number = recorder.reference(REFERENCE)
+    for step, layer in ((0, LAYERS[0]), (0, LAYERS[1]), (1, LAYERS[1])):
+        place = Place(layer, step, number, step, REFERENCE.grid)
+        zero = zero_maps(layer, 2, REFERENCE.tokens, False, None, torch.device("cpu"))
+        recorder.add(place, zero) if layer is LAYERS[0] else recorder.off(place, zero, "an adapter", "why")
+    attribution = recorder.freeze(grid=FINE)
+    assert labels_of(attribution) == [False, True]  # nothing else was captured in step 1
+    assert labels_of(attribution, layers="1") == [True, True] and labels_of(attribution, layers="0") == [False, False]
+
+
+@pytest.mark.parametrize(
+    "off", [{"0/9": [1]}, {"0/0": [0]}, {"0/0": [6]}, {"0/0": [3, 2]}, {"0/0": 2}, [], {"0/0": [1.5]}]
+)
+def test_a_file_is_off_only_where_it_can_be(tmp_path, off):
+    """Not in steps that no run has, nor in those that were not seen."""
+    attribution, path = run(on=(1,), off=(2, 3)), tmp_path / "a.i2am.safetensors"
+    save(attribution, path)
+    assert load(path).entries[0, 1].off == (2, 3)
+    rewrite(path, lambda header: header | {"off": off})
+    with pytest.raises(BadFile):
+        load(path)
+
+
+def rewrite(path, change):
+    """The same file with another header, whose checksum is right."""
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        text = json.dumps(change(json.loads(file.metadata()[header.KEY])))
+    save_file(tensors, path, metadata={header.KEY: text, checksum.KEY: checksum.checksum(text, tensors)})
+
+
 def test_what_is_said():
     notes = run(off=(2, 3), without=(4,)).notes
     assert "'reference' is off in steps 2-4 of 6, where its maps are 0: its weight is 0; it is not there" in notes
@@ -131,8 +192,8 @@ def test_an_evaluation_in_which_it_is_off_counts_within_its_step():
     assert not any("off" in note for note in attribution.notes)
 
 
-def test_steps_and_their_reasons():
-    steps = Steps([6.0, 5.0, 4.0, 3.0, 3.0, 2.0, 1.0, 0.0])
+def steps_of_all_kinds(caches=()):
+    steps = StepAccount([6.0, 5.0, 4.0, 3.0, 3.0, 2.0, 1.0, 0.0], caches)
     assert steps.not_evaluated == ()  # nothing is known
     steps.add(1, "from memory")
     assert steps.not_evaluated == ()  # no block was seen in any step, so that it may be one that cannot be seen
@@ -142,22 +203,32 @@ def test_steps_and_their_reasons():
     steps.add(6, "from memory")
     steps.add(6, "computed", {"block 9"})
     assert steps.not_evaluated == (1, 2, 4, 5)  # not 3, which has no length
-    reasons = {FROM_MEMORY: "1", NOT_ACTIVE: "2", OTHER_BRANCH: "4", NO_EVALUATION: "5"}
-    for note, (reason, number) in zip(steps.notes(()), reasons.items(), strict=False):
-        assert note.startswith(f"in 1 of 7 steps ({number}) the model was not evaluated for these maps: {reason}")
-    assert steps.notes(())[-1].startswith("block 10 ran in 1 of 7 steps alone (0): it may be")
-    named = steps.notes(["ACache"])
-    assert named[0].startswith(
-        "in 2 of 7 steps (1,5) the model was not evaluated for these maps: a cache answered (ACa"
-    )
-    assert named[-1].startswith("block 10 ran in 1 of 7 steps alone (0): a cache answered (ACache)")
+    return steps.notes
+
+
+@pytest.mark.parametrize("caches", [(), ("ACache",), ("ACache", "another")])
+def test_steps_and_their_reasons(caches):
+    """A cache is the reason where the model was called and no block ran; where it was not called, it may be."""
+    cache = f"a cache answered ({', '.join(caches)})"
+    perhaps = f"{cache}, that another node answered from memory" if caches else FROM_MEMORY
+    reasons = {
+        cache if caches else FROM_MEMORY: "1",
+        NOT_ACTIVE: "2",
+        OTHER_BRANCH: "4",
+        NO_EVALUATION.format(perhaps): "5",
+    }
+    notes = steps_of_all_kinds(caches)
+    for note, (reason, number) in zip(notes, reasons.items(), strict=False):
+        assert note.startswith(f"in 1 of 7 steps ({number}) the model was not evaluated for these maps: {reason}. A")
+    assert notes[-1].startswith(f"block 10 ran in 1 of 7 steps alone (0): {PART.format(perhaps)}. Their")
+    assert len(notes) == 5
 
 
 def test_many_layers_are_not_all_named():
-    steps = Steps([2.0, 1.0, 0.0])
+    steps = StepAccount([2.0, 1.0, 0.0])
     steps.add(0, "computed", {f"block {n}" for n in range(12)})
     steps.add(1, "computed", {"block 0"})
-    assert steps.notes(())[0].startswith("block 1, block 2, block 3 and 8 more ran in 1 of 2 steps alone (0): ")
+    assert steps.notes[0].startswith("block 1, block 2, block 3 and 8 more ran in 1 of 2 steps alone (0): ")
 
 
 @pytest.mark.parametrize("steps", [[6], [-1], [1, 0], [1, 1], ["0"], 3, None, [True]])

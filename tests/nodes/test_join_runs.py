@@ -69,6 +69,7 @@ def test_two_halves_are_the_whole(name):
     torch.testing.assert_close(of_halves["samples"], latent["samples"], atol=1e-5, rtol=1e-5)
     joined, summary = I2AMJoinRuns.execute(first, second).args
     assert "two runs as one: steps 0-1 are of the first, 2-4 of the second" in summary
+    assert joined.all_observed and not any("latent" in note for note in joined.notes)  # it is proved that it went on
     assert joined.references == whole.references and joined.layers == whole.layers
     assert joined.bins == whole.bins and joined.heads == whole.heads and joined.sigmas == whole.sigmas
     assert joined.captured_calls == whole.captured_calls and joined.skipped == whole.skipped
@@ -123,6 +124,42 @@ def test_effects_of_both():
     assert joined.effects.strength(0) == pytest.approx(sum(strengths) / len(steps))
     heat = i2am_maps(joined, "unified", "effect")
     assert heat.isfinite().all()
+
+
+def test_a_reference_of_one_run_alone_is_0_in_the_other():
+    """As where the second sampler gets a conditioning that lacks one of two references."""
+    graph = tiny_graphs.flux_kontext()
+    lacking = [[c, d | {"reference_latents": d["reference_latents"][:1]}] for c, d in graph.positive]
+    first, latent = sampled(graph, **FIRST)
+    second, _ = sampled(dataclasses.replace(graph, positive=lacking), latent=latent, **SECOND)
+    assert [x.key for x in second.references] == [x.key for x in first.references[:1]]
+    joined, summary = I2AMJoinRuns.execute(first, second).args
+    name = first.references[1].name
+    assert f"'{name}' is not in the second run: its maps are 0 in steps 2-4" in summary
+    whole, part = (maps(x, "r2g", reference=1, normalization="share").values for x in (joined, first))
+    torch.testing.assert_close(whole, part * CUT / STEPS)
+    both = maps(second, "r2g", reference=0, normalization="share").values * (STEPS - CUT)
+    both = (both + maps(first, "r2g", reference=0, normalization="share").values * CUT) / STEPS
+    torch.testing.assert_close(maps(joined, "r2g", reference=0, normalization="share").values, both)
+
+
+def test_what_is_known_to_be_all_that_may_read_a_reference():
+    graph = workflow.make()
+    assert graph.attribution().all_observed
+    of_one = graph.attribution(mechanism="cross-attention tokens")
+    assert of_one.entries and not of_one.all_observed  # others may have read something
+
+
+def test_a_run_that_did_not_go_on_with_the_latent_of_the_other():
+    graph = inpainting()
+    first, latent = sampled(graph, **FIRST)
+    beside, _ = sampled(graph, **SECOND)
+    with pytest.raises(ValueError, match=r"both began with the same latent.*connect the latent of the first sampler"):
+        I2AMJoinRuns.execute(first, beside)
+    changed, _ = sampled(graph, latent={"samples": latent["samples"] * 1.01}, **SECOND)
+    assert (
+        "the second run did not begin with the latent that the first ended" in I2AMJoinRuns.execute(first, changed)[1]
+    )
 
 
 def test_three_samplers_and_any_order():

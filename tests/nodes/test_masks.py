@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 
 import nodes as comfyui_nodes
-from i2am_pack.i2am_core import TokenGrid, cells_of
+from i2am_pack.i2am_core import TokenGrid, cells_of, level_of
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.imacs import I2AMIMACS
 from i2am_pack.nodes.load_image import is_placeholder
@@ -129,6 +129,34 @@ def test_the_sampler_s_soft_mask_and_the_same_one_connected_agree(strength):
     hard = report_of(attribution, inpainting_mask=(mask > largest / 2).float())["r2g"]
     assert "mask_notes" not in hard
     assert {k: v for k, v in given.items() if k != "mask_notes"} == hard
+
+
+def test_the_report_says_how_much_was_left_out(attribution, graph):
+    soft = 0.45 * soft_edges(graph.scene["mask"][:1])
+    speck = soft.clone()
+    speck[..., 0, 0] = 1
+    (said,) = report_of(attribution, inpainting_mask=soft)["r2g"]["mask_notes"]
+    (of_speck,) = report_of(attribution, inpainting_mask=speck)["r2g"]["mask_notes"]
+    level = level_of(soft)
+    left_out = ((soft > 0) & (soft <= level)).float().mean().item()
+    assert left_out > 0.3 and said.endswith(f"what is fainter, {left_out:.1%} of the picture, is left out")
+    assert of_speck == said.replace(f"up to {soft.max():.3g}:", "up to 1:")
+
+
+def test_a_black_jpeg_is_an_empty_mask(attribution, graph):
+    noise = torch.randint(0, 8, (1, 96, 96), generator=torch.Generator().manual_seed(1)) / 255
+    with pytest.raises(ValueError, match="the mask is empty: IMACS compares"):
+        report_of(attribution, inpainting_mask=noise)
+    header, tensors = header_of(attribution, mask=noise)
+    assert any(
+        "mask is empty: it is nowhere above 0.027, and what is not above 0.05 is no mask" in note
+        for note in header["notes"]
+    )
+    assert not tensors["mask/0"].any()
+    with pytest.raises(ValueError, match="generated_region marks nothing"):
+        I2AMCapture.execute(graph.model, *CAPTURE, generated_region=noise)
+    with pytest.raises(ValueError, match="the region is empty"):
+        I2AMSpecificReference.execute(attribution, noise, "generated to reference", **LOOK)
 
 
 def test_a_soft_mask_is_cut_alike_by_all(attribution, graph):

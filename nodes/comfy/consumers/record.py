@@ -48,6 +48,7 @@ class Record(Consumer):
         self._read_with: defaultdict[int, set[Any]] = defaultdict(set)  # of each reference uuids of conditionings
         self._active: defaultdict[int, set[Any]] = defaultdict(set)  # of each step uuids of those that were computed
         self._missed_any = False  # whether any call was not read that may read a reference
+        self._absent: set[str] = set()  # reasons of calls in which nothing that is in use reads one
 
     @property
     def is_empty(self) -> bool:
@@ -105,6 +106,7 @@ class Record(Consumer):
     def skip(self, skip: Skip, calls: int = 1) -> None:
         self._missed_any |= calls > 0 and not skip.absent
         if calls:
+            self._absent.update([skip.reason] * skip.absent)
             self.recorder.skip(skip.reason, calls)
         else:
             self.recorder.note(skip.reason)
@@ -124,7 +126,12 @@ class Record(Consumer):
             attribution,
             pictures={name: pictures[key] for name, key in keys.items() if key in pictures},
             mechanism=attribution.mechanism or settings.mechanism,
+            all_observed=settings.mechanism == "auto" and self._all_was_read(attribution),
         )
+
+    def _all_was_read(self, attribution: Attribution) -> bool:
+        """Whether each attention call was captured, or had no reference in it; not where there was none of any kind."""
+        return not self._missed_any and not self.is_empty and self._absent.issuperset(attribution.skipped)
 
     def _add_steps_without(self) -> None:
         """Count 0 in the steps in which conditionings of the branch were computed, but none that has the reference."""

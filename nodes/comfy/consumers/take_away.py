@@ -76,12 +76,10 @@ class TakeAway(Consumer):
         return _joined([self._of_match(match, keys) for match in references])
 
     def _of_match(self, match: Located, keys: int) -> list[Tensor]:
-        if self.owner == "all references":
-            self.inert |= match.inert and bool(match.references)
-            return [] if match.inert else columns_of(match.references, match, keys)
-        groups = [group for group in match.references if self._number_of(Reference.of(group)) == self.owner]
-        self.inert |= match.inert and bool(groups)
+        every = self.owner == "all references"
+        groups = [x for x in match.references if every or self._number_of(Reference.of(x)) == self.owner]
         if match.inert:
+            self.inert |= bool(groups)
             return []
         if isinstance(self.removed, Removal):
             return columns_of(groups, match, keys)

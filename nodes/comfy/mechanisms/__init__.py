@@ -4,7 +4,7 @@ from .base import Mechanism
 from .canvas_regions import CanvasRegions
 from .cross_attention import CrossAttention
 from .image_cross_attention import ImageCrossAttention
-from .ip_adapter import IPAdapter
+from .ip_adapter import IPAdapter, UnchosenAdapters
 from .reference_frames import ReferenceFrames
 from .reference_latents import ReferenceLatents
 from .reference_only import ReferenceOnly
@@ -28,8 +28,9 @@ MECHANISMS = {mechanism.name: mechanism for mechanism in sorted(LISTED, key=lamb
 
 
 def chosen(name: str) -> list[Mechanism]:
-    """All mechanisms where ``name`` is 'auto', else the one of that name."""
-    return [mechanism for mechanism in MECHANISMS.values() if name in ("auto", mechanism.name)]
+    """All mechanisms where ``name`` is 'auto', else the one of that name, with what it needs to see its attention."""
+    own = [mechanism for mechanism in MECHANISMS.values() if name in ("auto", mechanism.name)]
+    return [*own, UnchosenAdapters()] if name == CrossAttention.name else own
 
 
 __all__ = ["MECHANISMS", "Mechanism", "chosen"]

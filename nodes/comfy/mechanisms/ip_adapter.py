@@ -44,6 +44,7 @@ SECOND = (", composition image", " composition")  # what name and key of a secon
 TEXT = "cross-attention to the text, beside which IP-Adapter has its own"
 TAGGED = "cross-attention to the text and to tagged reference tokens, beside which IP-Adapter has its own"
 UNOBSERVED = "an IP-Adapter of a kind that I2AM cannot capture: maps of it are missing"
+UNCHOSEN = "attention of an IP-Adapter, which is not the mechanism that was chosen"
 NO_MULTIPLE = "an IP-Adapter that does more with its attention than to weight and mask it"
 NO_IMAGE = (
     "an IP-Adapter whose tokens are all alike for this conditioning in this layer, as where it has no image (the "
@@ -118,6 +119,21 @@ class IPAdapter(Mechanism):
                 replacements[block] = _InterceptedAdapter(patch.original, chained(attend, patch.attend))
             elif _is_adapter(patch):
                 replacements[block] = _InterceptedAdapter(patch, attend)
+
+
+class UnchosenAdapters(IPAdapter):
+    """Adapters beside tagged tokens that alone were chosen: the attention to the text is in the pack's function."""
+
+    def given(self, run: Given) -> list[Reference]:
+        return []
+
+    def install(self, options: dict[str, Any], attend: Attend) -> None:
+        def attend_to_text(arguments: Arguments, options: Mapping[str, Any], mechanism: Mechanism) -> PendingCall:
+            if mechanism.is_off:
+                return PendingCall(arguments)
+            return attend(arguments, options, mechanism if mechanism.of_text else _AlwaysSkipped(UNCHOSEN, absent=True))
+
+        super().install(options, attend_to_text)
 
 
 def _is_adapter(patch: Any) -> bool:
@@ -242,13 +258,13 @@ def _name(callback: Any) -> str:
 class _AlwaysSkipped(IPAdapter):
     """Of a call of which it is known already that it is skipped, and for which reason."""
 
-    def __init__(self, reason: str, of_text: bool = False) -> None:
-        self.reason, self.of_text = reason, of_text
+    def __init__(self, reason: str, of_text: bool = False, absent: bool = False) -> None:
+        self.reason, self.of_text, self.absent = reason, of_text, absent
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Skip:
         if self.of_text and tagged(chunk.conditioning):
             return Skip(TAGGED)
-        return Skip(self.reason, absent=self.of_text)
+        return Skip(self.reason, absent=self.of_text or self.absent)
 
 
 class _OffHere(IPAdapter):

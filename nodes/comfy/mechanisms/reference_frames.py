@@ -8,6 +8,7 @@ import dataclasses
 
 import torch
 
+from ....i2am_core.printing import listed
 from ....i2am_core.tokens import TokenGrid, span
 from ..located import CallSite, Chunk, Located, ModelCall, Skip
 from ..token_orders import Sequence, sequence_of
@@ -101,7 +102,7 @@ def _on_strength(call: ModelCall) -> tuple[str, bool]:
     without = [n + 1 for n, strength in enumerate(strengths[:controls]) if not torch.as_tensor(strength).any()]
     if len(without) == controls:
         return WITHOUT_STRENGTH, True
-    some = SOME_WITHOUT_STRENGTH.format(" and ".join(map(str, without)), controls)
+    some = SOME_WITHOUT_STRENGTH.format(listed(map(str, without)), controls)
     return f"{GENERATED_ANEW}; {some}" if without else GENERATED_ANEW, False
 
 

@@ -15,9 +15,14 @@ from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..token_orders.unet import why_other_tokens
 from .base import Documented, Mechanism
 
-FIRST = "picture 0 of the batch is the reference itself: its maps are empty, those of what was made start at picture 1"
+FIRST = (
+    "the first picture of the sampled batch is the reference itself: its maps are empty, the others are what was made"
+)
 NAME = "reference"
-ALONE = "reference-only on a batch that holds the reference alone: no picture is made"
+ALONE = (
+    "reference-only on a batch that holds the reference alone, so that no picture is made: connect the latent that its "
+    "node gives to the sampler"
+)
 OTHER = "self-attention to twice the tokens, of which the second half is not the batch's first picture"
 ROUNDING = 1e-2  # of the largest key: two products of the same features may differ in their last digits, in 16 bits
 

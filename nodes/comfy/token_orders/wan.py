@@ -115,13 +115,18 @@ def vace_references(call: ModelCall, chunk: Chunk) -> int | Skip:
     """
     counts = set()
     for control in call.conditions["vace_context"][chunk.rows].unbind(1):  # [items, 16 + 16 + 64, frames, h, w]
-        count = 0
-        while count < control.shape[2] and _is_reference(control[:, :, count]):
-            count += 1
-        counts.add(count)
+        counts.add(references_of_control(control))
     if len(counts) > 1:
         return Skip(f"VACE with controls that have different numbers of reference frames: {sorted(counts)}")
     return counts.pop()
+
+
+def references_of_control(control: Tensor) -> int:
+    """How many of the first frames of a control, ``[items, 96, frames, h, w]``, stand for references."""
+    count = 0
+    while count < control.shape[2] and _is_reference(control[:, :, count]):
+        count += 1
+    return count
 
 
 def _is_reference(frame: Tensor) -> bool:

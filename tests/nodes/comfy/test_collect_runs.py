@@ -203,14 +203,116 @@ def test_a_node_that_unfolds_into_others():
         assert lines_of(summary)[0].endswith("by Unfolding (node detailer)")
 
 
-def test_a_list_of_pictures():
-    demo = graph("once")
-    demo["seeds"] = node("Seeds", count=3)
+def over_seeds(count=3, kind="Detailer", **more):
+    """Pictures of a list of seeds."""
+    demo = graph(kind=kind, **more)
+    demo["seeds"] = node("Seeds", count=count)
     demo["detailer"]["inputs"]["seed"] = ["seeds", 0]
-    _, summary = collected(Executor(), demo)
-    assert [line.rpartition(", ")[2] for line in lines_of(summary)[:3]] == [
-        f"for number {n} of a list" for n in range(3)
+    demo["summaries"] = keeps("summaries", "runs", 2)
+    return demo
+
+
+def same(one, other):
+    return all(
+        torch.equal(x, other.entries[place].maps[key])
+        for place, entry in one.entries.items()
+        for key, x in entry.maps.items()
+    )
+
+
+@pytest.mark.parametrize(("way", "which"), [("once", "last"), ("once", "all"), ("twice", "last")])
+def test_each_picture_of_a_list_has_its_own_runs(way, which):
+    executor, demo = Executor(), over_seeds(way=way, which=which)
+    values = executor.queue(demo, "attributions", "summaries")
+    runs, summaries = values["attributions"], values["summaries"]
+    assert len(runs) == len(summaries) == 3
+    for seed, (run, summary) in enumerate(zip(runs, summaries, strict=True)):
+        (alone,), _ = collected(Executor(), graph(way, which="last", seed=seed))
+        assert same(run, alone)
+        lines = lines_of(summary)
+        assert len(lines) == (2 if way == "twice" else 1)
+        assert all(line.endswith(f", for number {seed} of a list") == (seed > 0) for line in lines)
+        assert "not known here" not in summary
+    assert not same(runs[0], runs[1])
+
+
+def test_what_is_made_once_counts_for_each_of_a_list():
+    """A base picture, and a detailer that works on it with each seed."""
+    demo = over_seeds(image=["plain", 0])
+    values = Executor().queue(demo, "attributions", "summaries")
+    by = [[line.partition(", by ")[2] for line in lines_of(summary)] for summary in values["summaries"]]
+    assert by == [
+        ["KSampler (node sampler)", f"Detailer (node detailer){f', for number {n} of a list' * (n > 0)}"]
+        for n in range(3)
     ]
+
+
+def test_nodes_between_that_are_called_for_each_keep_the_numbers():
+    demo = over_seeds(which="last")
+    for name, image in (("one", "detailer"), ("two", "one")):
+        demo[name] = node(
+            "ImageScale", image=[image, 0], upscale_method="bicubic", width=64, height=64, crop="disabled"
+        )
+    demo["runs"]["inputs"]["image"] = ["two", 0]
+    runs = Executor().queue(demo, "attributions")["attributions"]
+    apart = Executor().queue(over_seeds(which="last"), "attributions")["attributions"]
+    assert len(runs) == 3 and all(same(one, other) for one, other in zip(runs, apart, strict=True))
+
+
+def behind(kind, **more):
+    """Pictures of a list that go through another node."""
+    demo = over_seeds(**more)
+    demo["behind"] = node(kind, images=["detailer", 0])
+    demo["runs"]["inputs"]["image"] = ["behind", 0]
+    return demo
+
+
+MIXED = {
+    "another order": lambda **more: behind("Turned", **more),
+    "a node that unfolds": lambda **more: over_seeds(kind="Unfolding", **more),
+    "a list that one call gives": lambda **more: graph("twice", kind="Single", **more),
+    "lists of a list": lambda **more: over_seeds(kind="Single", **more),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_which_run_made_which_picture_of_a_list_is_not_guessed(name):
+    with pytest.raises(RuntimeError, match=r"which of these runs made which picture .*'by number': run 0"):
+        collected(Executor(), MIXED[name](which="last"))
+    attributions, summary = collected(Executor(), MIXED[name](which="all"))
+    assert "which of these runs made which picture of the list is not known here" in summary
+    assert len(lines_of(summary)) == (2 if "one call" in name else 3)
+    (first, *_), _ = collected(Executor(), MIXED[name](which="by number", number=0))
+    assert same(first, attributions[0])
+
+
+def test_a_picture_for_which_nothing_was_sampled_gets_no_other_run():
+    """The detailer detects something for two of three."""
+    demo = over_seeds(way="unless the seed is 2")
+    demo["runs"]["inputs"]["which"] = "last"
+    with pytest.raises(RuntimeError, match="is not known here"):
+        collected(Executor(), demo)
+    demo = over_seeds(way="unless the seed is 1")
+    demo["runs"]["inputs"]["which"] = "last"
+    with pytest.raises(RuntimeError, match="no run that this I2AM Capture has kept made this picture"):
+        collected(Executor(), demo)
+
+
+def test_a_batch_of_a_list_was_made_by_all():
+    demo = behind("Batched", which="last")
+    (last,), summary = collected(Executor(), demo)
+    assert len(lines_of(summary)) == 3 and "not known here" not in summary
+    (alone,), _ = collected(Executor(), graph(which="last", seed=2))
+    assert same(last, alone)
+
+
+def test_a_list_of_numbers_for_one_picture():
+    demo = graph("twice", which="by number")
+    demo["seeds"] = node("Seeds", count=2)
+    demo["runs"]["inputs"]["number"] = ["seeds", 0]
+    runs, _ = collected(Executor(), demo)
+    every, _ = collected(Executor(), graph("twice"))
+    assert len(runs) == 2 and all(same(one, other) for one, other in zip(runs, every, strict=True))
 
 
 def test_a_number_that_there_is_not():
@@ -261,6 +363,14 @@ def test_no_attention_and_no_effect():
     demo["capture"]["inputs"]["branch"] = "negative"
     with pytest.raises(RuntimeError, match=r"I2AM Effect, with its input without"):
         collected(Executor(), demo)
+
+
+def test_where_nothing_is_known_of_a_picture_all_runs_count():
+    demo = over_seeds(way="twice")
+    demo["handle"] = keeps("handle", "capture", 1)
+    (handle,) = Executor().queue(demo, "attributions", "handle")["handle"]
+    of_picture = handle.runs_of(None)
+    assert len(of_picture.runs) == 6 and not of_picture.mixed
 
 
 def test_outside_of_a_graph_all_runs_are_listed():

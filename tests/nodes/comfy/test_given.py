@@ -2,21 +2,26 @@
 
 import types
 
+import comfy_extras.nodes_model_patch as nodes_model_patch
+import comfy_extras.nodes_wan as nodes_wan
 import given_graphs
 import pytest
 import tiny_graphs
+import tiny_models
 import torch
 from comfy.conds import CONDRegular
 from effect_runs import measured as with_effect
 from effect_runs import picture_and_drawn
 from steered_graphs import tagged
 
+import nodes as comfyui_nodes
 from i2am_pack.i2am_core import GivenReference, load, save
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
-from i2am_pack.nodes.comfy import captured as captured_run
+from i2am_pack.nodes.comfy import fates as fates_of_run
 from i2am_pack.nodes.comfy.conditioning_keys import NO_REFERENCES, READ_BY, REFERENCES
-from i2am_pack.nodes.comfy.given_run import MEASURE
+from i2am_pack.nodes.comfy.ended_run import MEASURE, EndedRun
+from i2am_pack.nodes.comfy.fates import given_references
 from i2am_pack.nodes.comfy.mechanisms import MECHANISMS
 
 
@@ -48,7 +53,7 @@ def fates(attribution):
 
 
 ELSEWHERE = {  # graph: key, what its route is called
-    "wan 2.2 i2v": (given_graphs.wan22_i2v, "concat_latent_image", "further channels of the latent; it fills frame 1"),
+    "wan 2.2 i2v": (given_graphs.wan22_i2v, "concat_latent_image", "further channels of the latent; it fills frame 0"),
     "wan ti2v 5b": (given_graphs.wan_ti2v_5b, "samples", "inside the latent"),
     "cosmos": (given_graphs.cosmos, "samples", "inside the latent"),
     "cosmos predict2": (given_graphs.cosmos_predict2, "samples", "inside the latent"),
@@ -99,20 +104,19 @@ def test_the_advice_can_be_followed_and_is_not_repeated_then(make, make_without)
 
 def test_one_part_is_captured_and_the_route_that_is_missing_is_noted():
     """Wan 2.1 I2V, and Wan Animate, whose reference is a frame of the latent as well."""
-    for make, frames in ((tiny_graphs.wan_i2v, "frame 1 of 2"), (given_graphs.wan_animate, "frame 1 of 3")):
+    for make, frames in ((tiny_graphs.wan_i2v, "frame 0 of 2"), (given_graphs.wan_animate, "frame 0 of 3")):
         attribution, summary = run(make())
         assert attribution.entries
         assert {("clip_vision_output", "captured"), ("concat_latent_image", "elsewhere")} == fates(attribution)
         assert "an image through CLIP vision: captured (by image cross-attention)" in summary
         assert f"it fills {frames} of the latent, and counts as video there" in summary
-    assert "frames 1 to 2 of 2" in run(tiny_graphs.wan_flf2v())[1]
-    assert "frames 1 to 2 of 3" in run(given_graphs.wan_animate(continue_motion=tiny_graphs.pixels(4, 1, 32, 48)))[1]
+    assert "frames 0-1 of 2" in run(tiny_graphs.wan_flf2v())[1]
+    assert "frames 0-1 of 3" in run(given_graphs.wan_animate(continue_motion=tiny_graphs.pixels(4, 1, 32, 48)))[1]
 
 
 CAPTURED = {
     "kontext": (tiny_graphs.flux_kontext, "reference_latents"),
     "flux 2": (tiny_graphs.flux2_edit, "reference_latents"),
-    "uso": (tiny_graphs.flux_uso, "reference_latents"),
     "qwen edit": (tiny_graphs.qwen_edit, "reference_latents"),
     "omnigen 2": (tiny_graphs.omnigen2_edit, "reference_latents"),
     "hidream e1": (tiny_graphs.hidream_e1, "concat_latent_image"),
@@ -170,6 +174,33 @@ def test_what_the_model_ignores_is_said(case):
 def bare_of(about):
     """What a text encoder gives, without what a test has put there."""
     return {name: x for name, x in about.items() if name in ("pooled_output", "attention_mask")}
+
+
+def test_the_style_and_the_subject_of_uso():
+    attribution, summary = run(tiny_graphs.flux_uso())
+    assert fates(attribution) == {("reference_latents", "captured"), ("patches", "captured")}
+    assert "given: the picture of USOStyleReference: captured (by USO style)" in summary
+    alone, summary = run(tiny_graphs.flux_uso(), mechanism="reference latents")
+    assert fates(alone) == {("reference_latents", "captured"), ("patches", "unknown")}
+    assert "looks for 'reference latents' alone, and this is read by 'USO style'" in summary
+
+
+@pytest.mark.parametrize("path", ["comfy_extras.nodes_model_patch", "/home/me/ComfyUI/comfy_extras/nodes_model_patch"])
+@pytest.mark.parametrize(("strength", "fate"), [(1.0, "elsewhere"), (0.0, "ignored")])
+def test_a_picture_that_a_node_of_comfyui_patches_into_the_model(strength, fate, path, monkeypatch):
+    """ComfyUI names the modules of its own nodes by their path."""
+    monkeypatch.setattr(nodes_model_patch.DiffSynthCnetPatch, "__module__", path)
+    attribution, message = run(given_graphs.qwen_with_patch(strength))
+    assert ("patches", fate) in fates(attribution) and "another pack" not in message
+    what = "the picture of QwenImageDiffsynthControlnet"
+    if fate == "ignored":
+        assert f"{what}: this model ignores it (the strength is 0)" in message
+    else:
+        assert f"{what}: it reaches the model by a route that attention does not show (through a network" in message
+        assert "sample once more with the same seed and without it" in message
+    attribution, summary = run(given_graphs.qwen_with_patch(strength, tiny_graphs.qwen_edit(negative=False)))
+    assert fates(attribution) == {("reference_latents", "captured"), ("patches", fate)}
+    assert "of other packs" not in summary
 
 
 def test_an_ignored_one_beside_a_captured_one():
@@ -301,7 +332,7 @@ def test_a_key_that_i2am_does_not_know_is_named():
     graph = given_graphs.with_values(tiny_graphs.wan_text(), of_2027=tiny_graphs.noise(2, 1, 16, 2, 4, 6))
     attribution, message = run(with_extra_conds(graph, handed_on))
     assert fates(attribution) == {("of_2027", "unknown")}
-    assert "'of_2027'" in message and "the model gets it as 'tokens_of_2027'" in message and MEASURE in message
+    assert "'of_2027'" in message and "handed over as 'tokens_of_2027'" in message and MEASURE in message
 
 
 def test_what_a_pack_hands_to_the_model_itself_is_named():
@@ -328,7 +359,7 @@ def test_an_error_of_ours_costs_no_maps(monkeypatch):
     def fail(*args):
         raise RuntimeError("of ours")
 
-    monkeypatch.setattr(captured_run, "given_references", fail)
+    monkeypatch.setattr(fates_of_run, "given_references", fail)
     attribution, summary = run(tiny_graphs.flux_kontext())
     assert attribution.entries and [x.fate for x in attribution.given] == ["unknown"] and "of ours" in summary
 
@@ -343,6 +374,151 @@ def test_a_key_that_only_a_pack_may_read():
     attribution, message = run(graph)
     assert fates(attribution) == {("of_a_pack", "unknown")}
     assert "reads it by itself is not known" in message and "'of_a_pack'" in message
+
+
+def test_what_a_pack_hands_over_by_a_known_name_has_its_route():
+    handed = {"c_concat": CONDRegular(tiny_graphs.noise(2, 1, 4, 8, 8))}
+    pack = EndedRun(
+        tiny_models.sd15().model, "positive", [{"model_conds": handed}], torch.zeros(1, 4, 8, 8), None, None
+    )
+    (one,) = given_references(pack, torch.device("cpu"))
+    assert (one.fate, one.how) == ("elsewhere", "as further channels of the latent")
+
+
+def test_the_picture_of_image_to_image():
+    """The sentence must not say that there is nothing in the latent; nor is it claimed to be a reference."""
+    graph = tiny_graphs.sd15_text()
+    assert "found no reference in the positive conditioning (mechanism 'auto'), nor in the latent." in run(graph)[1]
+    for samples in (torch.rand(1, 4, 8, 8), torch.rand(2, 4, 8, 8)):
+        graph.latent = {"samples": samples}
+        attribution, message = run(graph)
+        assert [(x.key, x.fate, x.certain) for x in attribution.given] == [("samples", "elsewhere", False)]
+        assert "found no reference" in message and "nor in the latent" not in message
+        assert "It may be that there are: the picture in the latent that the sampler starts from" in message
+    graph.latent = {"samples": given_graphs.blank(graph)}
+    assert run(graph)[0].given == ()
+    kontext = tiny_graphs.flux_kontext()
+    kontext.latent = {"samples": torch.rand_like(kontext.latent["samples"])}
+    assert fates(run(kontext)[0]) == {("reference_latents", "captured")}
+
+
+@pytest.mark.parametrize(("tokens", "offered"), [(77, False), (154, False), (81, True), (93, True), (158, True)])
+def test_tokens_beside_a_text_of_clip_are_offered_to_be_tagged(tokens, offered):
+    graph = tiny_graphs.sd15_text(lengths=(tokens, tokens))
+    attribution, message = run(graph)
+    assert bool(attribution.given) == offered == ("place I2AM Tag Reference after it" in message)
+    if offered:
+        assert f"perhaps given: tokens of an image, among the {tokens} of the text" in attribution.given[0].line
+
+
+def test_tagged_tokens_beside_a_text_of_clip_are_not_offered_again():
+    graph = tiny_graphs.sd15_text(lengths=(81, 77))
+    graph.text_tokens = 77
+    assert fates(run(tagged(graph))[0]) == {("i2am_references", "captured")}
+
+
+def test_a_token_of_photomaker_is_offered_where_it_may_be():
+    """It leaves a text as long as it was, so that there is nothing to tag: Effect can tell."""
+    attribution, message = run(tiny_graphs.sdxl_text(lengths=(77, 77)))
+    assert [x.certain for x in attribution.given] == [False]
+    assert "PhotoMakerEncode" in message and "by CLIP Text Encode" in message and "Tag Reference" not in message
+    assert run(tiny_graphs.sd15_text(lengths=(77, 77)))[0].given == ()
+
+
+def test_the_image_that_svd_has_in_the_place_of_the_text():
+    attribution, message = run(given_graphs.svd())
+    assert fates(attribution) == {("concat_latent_image", "elsewhere"), ("cross_attn", "elsewhere")}
+    assert "an image through CLIP vision, in the place of the text: it reaches the model" in message
+    assert "the weight of one token is always 1" in message
+    assert fates(run(given_graphs.svd(), branch="negative")[0]) == set()
+
+
+# VACE
+
+VACE_STRENGTHS = {1.0: "captured", 0.0: "ignored"}
+
+
+def with_vace(strength, video=None, reference=True):
+    graph = tiny_graphs.with_pixels(tiny_graphs._video(tiny_models.wan_vace(), 1), 2)
+    image = {"reference_image": graph.references[0]} if reference else {}
+    video = {} if video is None else {"control_video": video}
+    return tiny_graphs.through(nodes_wan.WanVaceToVideo, graph, strength=strength, **image, **video)
+
+
+@pytest.mark.parametrize("strength", VACE_STRENGTHS)
+def test_vace_without_strength_is_ignored(strength):
+    graph = with_vace(strength)
+    attribution, summary = run(graph)
+    assert fates(attribution) == {("vace_frames", VACE_STRENGTHS[strength])}
+    assert ("VACE's reference images: this model ignores it (the strength is 0)" in summary) == (strength == 0)
+    other = with_vace(strength)
+    other.positive = [[x, about | {"vace_frames": [-f for f in about["vace_frames"]]}] for x, about in other.positive]
+    same = torch.equal(graph.sample(cfg=1.0)["samples"], other.sample(cfg=1.0)["samples"])
+    assert same == (strength == 0)
+
+
+def test_the_control_video_of_vace_is_named_as_what_it_is():
+    video = tiny_graphs.pixels(5, 5, 32, 48)
+    attribution, summary = run(with_vace(1.0, video))
+    assert fates(attribution) == {("vace_frames", "captured"), ("vace_frames", "elsewhere")}
+    assert "given: VACE's reference images: captured (by reference frames)" in summary
+    assert "given: VACE's control video (or the grey that its node puts there where none is connected): it" in summary
+    attribution, message = run(with_vace(1.0, video, reference=False))
+    assert fates(attribution) == {("vace_frames", "elsewhere")} and "reference images" not in message
+    assert fates(run(with_vace(0.0, video))[0]) == {("vace_frames", "ignored")}
+
+
+def test_of_several_controls_of_vace_one_without_strength_is_named():
+    graph = with_vace(1.0)
+    seconds = [with_vace(0.0).positive, with_vace(0.0).negative]
+    for mine, other in zip((graph.positive, graph.negative), seconds, strict=True):
+        for key in ("vace_frames", "vace_mask", "vace_strength"):
+            mine[0][1][key] = [*mine[0][1][key], *other[0][1][key]]
+    assert "of the 2 controls, number 2 has strength 0" in run(graph)[1]
+
+
+# When it is for no step
+
+NEVER = {"start_percent": 0.99, "end_percent": 1.0}
+
+
+def test_a_conditioning_that_was_never_active():
+    graph = given_graphs.with_reference(tiny_graphs.flux_text(), (4, 4))
+    text = [[tokens, {x: y for x, y in about.items() if x != "reference_latents"}] for tokens, about in graph.positive]
+    graph.positive = [*text, *([tokens, about | NEVER] for tokens, about in graph.positive)]
+    attribution, message = run(graph)
+    assert fates(attribution) == {("reference_latents", "ignored")}
+    assert "start and end of its conditioning leave out all steps of this run" in message
+    assert "Set start and end of that conditioning" in message
+
+
+def test_the_same_reference_in_a_conditioning_that_was_active():
+    graph = given_graphs.with_reference(tiny_graphs.flux_text(), (4, 4))
+    graph.positive = [*graph.positive, *([tokens, about | NEVER] for tokens, about in graph.positive)]
+    assert fates(run(graph)[0]) == {("reference_latents", "captured"), ("reference_latents", "ignored")}
+
+
+def test_tagged_tokens_of_a_conditioning_that_was_never_active():
+    graph = tagged(tiny_graphs.flux_redux())
+    text = [[tokens[:, :7], {"pooled_output": about["pooled_output"]}] for tokens, about in graph.positive]
+    graph.positive = [*text, *([tokens, about | NEVER] for tokens, about in graph.positive)]
+    assert fates(run(graph)[0]) == {("i2am_references", "ignored")}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "fate"), [(0.0, 0.5, "elsewhere"), (0.97, 1.0, "ignored"), (0.6, 0.61, "ignored")]
+)
+def test_a_controlnet_whose_range_holds_no_step(start, end, fate):
+    graph = tiny_graphs.sd15_text()
+    nodes = comfyui_nodes.ControlNetApplyAdvanced()
+    hint = tiny_graphs.pixels(2, 1, 64, 64)
+    net = tiny_models.control_net()
+    graph.positive, graph.negative = nodes.apply_controlnet(graph.positive, graph.negative, net, hint, 1.0, start, end)
+    attribution, message = run(graph)
+    assert fates(attribution) == {("control", fate)}
+    assert ("its start and end leave out all steps of this run" in message) == (fate == "ignored")
+    bare = tiny_graphs.sd15_text()
+    assert torch.equal(graph.sample()["samples"], bare.sample()["samples"]) == (fate == "ignored")
 
 
 # Whose it is
@@ -381,7 +557,7 @@ def test_frames_in_the_latent_need_others_that_are_painted():
     graph.latent["noise_mask"] = torch.tensor([0.3, 1.0]).view(1, 1, 2, 1, 1).expand(1, 1, 2, 4, 6)
     assert fates(run(graph)[0]) == {("samples", "elsewhere")}
     graph.latent["noise_mask"] = torch.tensor([0.0, 1.0]).view(2, 1, 1).expand(2, 4, 6)  # as MASK wires hold it
-    assert "frame 1 of 2 of the latent" in run(graph)[1]
+    assert "frame 0 of 2 of the latent" in run(graph)[1]
 
 
 def test_the_mechanisms_of_the_keys_are_there():

@@ -5,8 +5,9 @@ import tiny_graphs
 import tiny_models
 import torch
 from mechanisms import assert_maps_equal, capture, measure
+from steered_graphs import captured
 
-from i2am_pack.i2am_core import TokenGrid
+from i2am_pack.i2am_core import MapKind, TokenGrid, maps
 
 
 @pytest.mark.parametrize("shape", [{}, {"batch": 2, "cfg": 1.0}, {"lengths": (7, 12), "size": (6, 10)}])
@@ -54,6 +55,18 @@ def test_other_tokens_are_not_taken_for_a_reference():
 
     with pytest.raises(ValueError, match="the second half is not the batch's first picture"):
         capture(with_patches(tiny_graphs.sd15_reference_only(), twice))
+
+
+def test_the_reference_itself_is_not_off():
+    """Its maps are 0 since it is the reference, also where it is taken out of the batch alone."""
+    graph = tiny_graphs.sd15_reference_only()
+    model, handle = captured(graph.model)
+    latent = graph.sample(model)["samples"]
+    for picked in (latent, latent[:1]):  # as LatentFromBatch gives it
+        attribution = handle.find(picked)
+        time = maps(attribution, MapKind("r2g", "share"), "time", time_groups=0)
+        assert not time.values.any() and not any("off" in label for label in time.labels)
+        assert not any("is off" in note for note in attribution.notes)
 
 
 def test_a_batch_of_the_reference_alone_is_refused():

@@ -3,25 +3,36 @@
 A case each, with the sentence. What a workflow says of a latent that no run made: ``test_upstream.py``.
 """
 
+import copy
 import importlib
 import importlib.util
 import math
 import os
+import types
 from pathlib import Path
+from unittest.mock import patch
 
+import comfy.ldm.modules.attention as attention_module
 import comfy.sample
 import comfy.samplers
 import pytest
 import tiny_graphs
+import tiny_models
 import torch
+from comfy.model_patcher import ModelPatcher
 from comfy.nested_tensor import NestedTensor
 from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_model_patch import SigLIPMultiFeatProjModel, USOStyleReference
+from comfy_extras.nodes_wan import WanVaceToVideo
 from ip_adapter_standin import SETTINGS, WEIGHT, StandIn, weights
 from mechanisms import sampled, steered
 
+from i2am_pack.i2am_core import MapKind, Selection, maps
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.comfy.tags import KEY, tag
+from i2am_pack.nodes.imacs import I2AMIMACS
+from i2am_pack.nodes.specific_reference import I2AMSpecificReference
 
 
 def refusal(graph, model=None, **sampling):
@@ -139,16 +150,14 @@ def at_half_the_size(apply_model, given):
     return torch.nn.functional.interpolate(apply_model(small, given["timestep"], **given["c"]), scale_factor=2)
 
 
-PERHAPS = "(tiled samplers, and packs that cut, resize or batch what the model is given, make such calls: sample"
+PERHAPS = ". Tiled samplers, and packs that cut, resize or batch what the model is given, do so: sample without them"
+AT_ONCE = "where the run has 2 for each of 1 conditioning(s): how they lie in the run's is not known" + PERHAPS
+LIES = "where that of the run is 8x8: how it lies in the picture is not known" + PERHAPS
 CALLS = {
-    quarters_in_a_batch: "a call with 8 rows, where there are 2 (pictures 2, conditionings 1): what of the picture "
-    f"each row is, is not known {PERHAPS}",
-    item_by_item: "a call with 1 rows, where there are 2 (pictures 2, conditionings 1): what of the picture each row "
-    f"is, is not known {PERHAPS}",
-    halves_one_by_one: "a call for 4x8 cells, where the latent has 8x8: what of the picture that is, is not known "
-    + PERHAPS,
-    at_half_the_size: "a call for 4x4 cells, where the latent has 8x8: what of the picture that is, is not known "
-    + PERHAPS,
+    quarters_in_a_batch: f"the model was given 8 picture(s) at once, {AT_ONCE}",
+    item_by_item: f"the model was given 1 picture(s) at once, {AT_ONCE}",
+    halves_one_by_one: f"the model was given a latent of 4x8, {LIES}",
+    at_half_the_size: f"the model was given a latent of 4x4, {LIES}",
 }
 
 
@@ -168,7 +177,7 @@ def test_a_schedule_without_a_step():
     model, handle = I2AMCapture.execute(graph.model, "auto", "positive", "off", 64).args
     latent = sampled_with(graph, model, torch.ones(1))
     assert torch.equal(latent["samples"], sampled_with(graph, graph.model, torch.ones(1))["samples"])
-    with pytest.raises(ValueError, match=r"the sampler took no step: its schedule is of 1 sigma\(s\)"):
+    with pytest.raises(ValueError, match=r"the sampler took no step: it may be that .* the sigmas were split"):
         I2AMCollect.execute(handle, latent)
 
 
@@ -479,7 +488,7 @@ NOT_READ = {
     ),
     "some frames of a video": (
         lambda: reasons(with_calls(tiny_graphs.wan_text(cfg=1.0), frame_by_frame)),
-        "a call for 1 of the 2 frames of the video: which ones is not known",
+        "the model was given 1 of the 2 frames of the video: which ones is not known",
     ),
     "calls of which nothing is known": (
         lambda: reasons(with_calls(tiny_graphs.sd15_canvas(cfg=1.0), without_a_word)),
@@ -504,3 +513,188 @@ NOT_READ = {
 def test_what_is_not_read_is_said(name):
     run, sentence = NOT_READ[name]
     assert sentence in run()
+
+
+# From the graph to what Collect says
+
+
+def collected(graph, pair_maps="off"):
+    """Collect's summary, or the sentence with which it refuses; the run is as it is without Capture."""
+    model, handle = I2AMCapture.execute(graph.model, "auto", "positive", pair_maps, 64).args
+    latent = graph.sample(model)
+    assert torch.equal(latent["samples"], graph.sample()["samples"])
+    try:
+        return I2AMCollect.execute(handle, latent).args[2]
+    except ValueError as error:
+        assert type(error) is ValueError
+        return str(error)
+
+
+def with_modules_of_its_own(graph, names, keeps=("patches",)):
+    """As a pack that runs copies of a model's blocks; of ComfyUI's options it hands on these, and what is no patch."""
+    denoiser = graph.model.model.diffusion_model
+    copies = {name: copy.deepcopy(getattr(denoiser, name)) for name in names}
+
+    def wrapper(executor, *args, **kwargs):
+        args = [without_patches(x) if isinstance(x, dict) and "patches" not in keeps else x for x in args]
+        with patch.dict(denoiser._modules, copies):
+            return executor(*args, **kwargs)
+
+    graph.model = graph.model.clone()
+    graph.model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "another pack", wrapper)
+    return graph
+
+
+def without_patches(options):
+    return {name: x for name, x in options.items() if name != "patches"}
+
+
+def with_uso(graph):
+    projector, cpu = SigLIPMultiFeatProjModel(729, 5, 8, 32, operations=torch.nn), torch.device("cpu")
+    tiny_models.fill(projector)
+    patched = ModelPatcher(projector, cpu, cpu)
+    graph.model = USOStyleReference().apply_patch(graph.model, patched, tiny_graphs.vision(2, 729, 8))[0]
+    return graph
+
+
+def hunyuan_image():
+    model = tiny_models.hunyuan_video(
+        vec_in_dim=None, patch_size=[2, 2], axes_dim=[8, 8], guidance_embed=False, in_channels=64, out_channels=64
+    )
+    graph = tiny_graphs._image(model, 1, 64)
+    return with_tag(graph, 2)
+
+
+def vace_with_another_control():
+    """The second has no reference, and as many frames more of the video."""
+    graph = tiny_graphs.wan_vace()
+    _, _, frames, height, width = graph.latent["samples"].shape
+    sizes = (8 * width, 8 * height, 4 * (frames - 1) + 1, 1)
+    vae = tiny_graphs.TinyVAE(16, 4)
+    made = tiny_graphs.run(WanVaceToVideo, graph.positive, graph.negative, vae, *sizes, strength=1.0)
+    graph.positive, graph.negative = made[:2]
+    return graph
+
+
+def clip_of_another_model():
+    graph = tiny_graphs.wan_i2v(cfg=1.0)
+    seen = tiny_graphs.vision(2, 100, 1280)
+    graph.positive = [[tokens, about | {"clip_vision_output": seen}] for tokens, about in graph.positive]
+    return graph
+
+
+def beside_the_cells():
+    graph = with_tag(tiny_graphs.sd15_text(), 2)
+    graph.positive = [[tokens, about | {"area": (4, 4, 1, 1), "strength": 1.0}] for tokens, about in graph.positive]
+    return graph
+
+
+def video_with_an_inpainting_mask():
+    graph = tiny_graphs.wan_phantom(cfg=1.0)
+    graph.latent["noise_mask"] = torch.ones(1, 32, 48)
+    return graph
+
+
+SAID = {
+    "blocks that are not the model's": (
+        lambda: collected(
+            with_modules_of_its_own(tiny_graphs.hidream_e1(), ("double_stream_blocks", "single_stream_blocks"))
+        ),
+        "8 x attention outside the model's blocks that I2AM knows",
+    ),
+    "attention that is not announced": (
+        lambda: collected(
+            with_modules_of_its_own(unet_with_tags(), ("input_blocks", "middle_block", "output_blocks"), keeps=())
+        ),
+        "28 x attention that ComfyUI does not announce as attn1 or attn2: it may hold the reference",
+    ),
+    "attention of a block of which nothing is known": (
+        lambda: collected(with_modules_of_its_own(tiny_graphs.wan_phantom(cfg=1.0), ("blocks",))),
+        "8 x attention of a block of which it is not known what it attends to",
+    ),
+    "a style by USO where none is read": (
+        lambda: collected(with_uso(tiny_graphs.chroma_text())),
+        "8 x a Chroma was given a style by USO, but has no place for it",
+    ),
+    "a style by USO beside what is read": (
+        lambda: collected(with_uso(tiny_graphs.qwen_edit())),
+        "USO style 1, 15 tokens, no spatial layout, given, and read by no call that was captured",
+    ),
+    "an odd width of HiDream-E1": (
+        lambda: collected(tiny_graphs.hidream_e1(size=(4, 5))),
+        "8 x a latent 5 cells wide, where tokens of 2 hold both picture and reference at the border",
+    ),
+    "single pictures of Hunyuan": (
+        lambda: collected(hunyuan_image()),
+        "x attention of a HunyuanVideo for single pictures",
+    ),
+    "VACE with and without a reference": (
+        lambda: collected(vace_with_another_control()),
+        "8 x VACE with controls that have different numbers of reference frames: [0, 1]",
+    ),
+    "another number of CLIP's tokens": (
+        lambda: collected(clip_of_another_model()),
+        "4 x attention to 100 image tokens, where CLIP vision gives 257 for each image",
+    ),
+    "an area that starts within a cell": (
+        lambda: collected(beside_the_cells()),
+        "the area of a conditioning does not start on a cell of every layer: there, maps are put on the nearest cell",
+    ),
+    "pair maps of an area": (
+        lambda: collected(beside_the_cells(), pair_maps="everywhere"),
+        "no pair maps are kept of conditionings that are limited to an area, nor of context windows",
+    ),
+    "an inpainting mask of a video": (
+        lambda: collected(video_with_an_inpainting_mask()),
+        "the inpainting mask of a video is not read: maps are of the whole video",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_collect_says(name):
+    run, sentence = SAID[name]
+    assert sentence in run()
+
+
+def test_pair_maps_of_an_area_are_refused_where_they_are_needed():
+    graph = beside_the_cells()
+    model, handle = I2AMCapture.execute(graph.model, "auto", "positive", "everywhere", 64).args
+    attribution = I2AMCollect.execute(handle, graph.sample(model)).args[0]
+    selected = dict(steps="all", layers="all", heads="all", reference=0, item=0, colormap="jet", opacity=0.5)
+    with pytest.raises(ValueError, match="pair maps"):
+        I2AMSpecificReference.execute(attribution, left(), "generated to reference", **selected)
+
+
+def test_the_mask_of_a_video_is_no_scope():
+    graph = video_with_an_inpainting_mask()
+    model, handle = I2AMCapture.execute(graph.model, "auto", "positive", "off", 64).args
+    attribution = I2AMCollect.execute(handle, graph.sample(model)).args[0]
+    assert maps(attribution, MapKind("g2r")).scope == "whole image"
+    rule = dict(penalty=3.0, threshold=0.4, steps="all", layers="all", heads="all", reference=0, item=0)
+    with pytest.raises(ValueError, match="this run had no inpainting mask, so there is nothing to score against"):
+        I2AMIMACS.execute(attribution, "auto", **rule)
+    with pytest.raises(ValueError, match="no inpainting mask"):
+        maps(attribution, MapKind("g2r"), selection=Selection(scope="inpainting mask"))
+
+
+def attention_in_two(attention, q, k, v, heads, *args, **kwargs):
+    """A kernel that asks ComfyUI's attention once more, as one that falls back on another does."""
+    options = kwargs["transformer_options"]
+    if "inside" not in options:
+        optimized_attention(q, k, v, heads, transformer_options=options | {"inside": True})  # noqa: F821
+    return attention(q, k, v, heads, *args, **kwargs)
+
+
+def test_attention_inside_attention_is_no_call_of_the_model():
+    """In ComfyUI's own code. What a pack makes is its own: see ``test_distrust``."""
+    graph = unet_with_tags()
+    _, plain = sampled(graph)
+    of_comfyui = types.FunctionType(attention_in_two.__code__, vars(attention_module), attention_in_two.__name__)
+    graph.model = graph.model.clone()
+    graph.model.model_options["transformer_options"]["optimized_attention_override"] = of_comfyui
+    assert "28 x attention inside the attention of another call" in collected(graph)
+    _, attribution = sampled(graph)
+    assert attribution.captured_calls == plain.captured_calls
+    for place, entry in plain.entries.items():
+        torch.testing.assert_close(attribution.entries[place].maps["r2g_share"], entry.maps["r2g_share"])

@@ -27,8 +27,9 @@ fresh = itertools.count(100)
 
 
 def small(budget_mb=None):
-    """The demo graph with few steps, and only what the tests look at. A new budget makes all of it run anew."""
+    """The demo graph with few steps and effects, and only what the tests look at. A new budget makes all run anew."""
     graph = demo_graph.build(steps=4)
+    graph["effect"]["inputs"] |= {"probe_steps": 1, "regions": 2}
     graph["capture"]["inputs"]["budget_mb"] = next(fresh) if budget_mb is None else budget_mb
     wanted = ("save:generated", "save:r2g_unified_heatmap", "save:g2r_unified_heatmap", "text:imacs", "text:summary")
     others = [name for name in graph if name.startswith(("save:", "text:")) and name not in wanted]

@@ -8,7 +8,6 @@ import comfy.patcher_extension
 import comfy.sample
 import comfy.samplers
 import pytest
-import tiny_graphs
 import torch
 import workflow
 from selected import maps
@@ -403,28 +402,12 @@ def test_a_compiled_model_is_captured_and_the_summary_says_what_that_means(singl
 
     model = single.model.clone()
     set_torch_compile_wrapper(model, backend="eager")  # traces as every backend does, and leaves the arithmetic alone
-    compiled = single.sample(model)["samples"]
+    compiled = single.sample(model, steps=1)["samples"]
     model, handle = workflow.I2AMCapture.execute(model, "auto", "positive", "off", 512).args
-    watched = single.sample(model)["samples"]
+    watched = single.sample(model, steps=1)["samples"]
     assert torch.equal(watched, compiled)
     attribution = handle.find(watched)
-    assert attribution.captured_calls == 18
+    assert attribution.captured_calls == 6
     assert "the model is compiled" in attribution.summary()
-    plain = single.attribution(pair_maps="off")
+    plain = single.attribution(steps=1, pair_maps="off")
     torch.testing.assert_close(maps(attribution, "g2r").values, maps(plain, "g2r").values, atol=1e-6, rtol=1e-4)
-
-
-def test_what_is_compiled_before_it_is_captured_has_the_roles_of_its_attentions():
-    """PyTorch runs the graphs that it has, without the hooks: Wan's image is known by the number of its tokens."""
-    from comfy_api.torch_helpers import set_torch_compile_wrapper
-
-    graph = tiny_graphs.wan_i2v()
-    set_torch_compile_wrapper(graph.model, backend="eager")
-    compiled = graph.sample(steps=1)["samples"]
-    model, handle = workflow.I2AMCapture.execute(graph.model, "auto", "positive", "off", 512).args
-    watched = graph.sample(model, steps=1)["samples"]
-    assert torch.equal(watched, compiled)
-    attribution = handle.find(watched)
-    assert [layer.name for layer in attribution.layers] == ["block 0", "block 1"]
-    assert attribution.captured_calls == 2
-    assert sorted(attribution.skipped.values()) == [2, 2]  # to the video, and to the text

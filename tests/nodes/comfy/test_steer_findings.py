@@ -7,7 +7,7 @@ import pytest
 import tiny_graphs
 import torch
 from mechanisms import steered
-from steered_graphs import close, differ, ip_adapter, kontext
+from steered_graphs import adapter_beside_tags, close, differ, ip_adapter, kontext
 
 from i2am_pack.nodes.comfy.tags import KEY, tag
 
@@ -64,3 +64,14 @@ def test_what_changes_self_attention_is_not_in_the_way_of_an_ip_adapter(name):
     model = BESIDE[name](graph.model)[0]
     latent = graph.sample(steered(model, 0.0))["samples"]
     differ(latent, graph.sample(model)["samples"])
+
+
+@pytest.mark.parametrize("by", ["attention", "guidance"])
+@pytest.mark.parametrize("end_at", [1.0, 0.5])
+def test_tagged_tokens_are_steered_beside_an_adapter_that_was_not_chosen(by, end_at):
+    """The attention to the text is in the adapter's function: it is steered there, and the adapter is left alone."""
+    graph = adapter_beside_tags(end_at=end_at)
+    alone = graph.sample(steered(graph.model, 0.0, by, mechanism="cross-attention tokens"))["samples"]
+    chosen = graph.sample(steered(graph.model, 0.0, by, reference=0))["samples"]
+    assert torch.equal(alone, chosen)
+    differ(alone, graph.sample()["samples"])

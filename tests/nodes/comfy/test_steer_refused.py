@@ -2,6 +2,7 @@
 
 import comfy.model_management
 import comfy_extras.nodes_easycache as nodes_easycache
+import given_graphs
 import pytest
 import tiny_graphs
 import torch
@@ -124,6 +125,53 @@ def test_without_a_reference_there_is_nothing_to_steer(by):
     graph = tiny_graphs.flux_text(cfg=3.0)
     with pytest.raises(ValueError, match=r"found no reference .*positive and negative conditioning"):
         graph.sample(steered(graph.model, 0.0, by))
+
+
+GIVEN = {  # graph, settings: what is said of what was given, what to do, and whether to connect a reference
+    "another mechanism": (
+        kontext,
+        {"mechanism": "IP-Adapter"},
+        "I2AM Steer looks for 'IP-Adapter' alone, and this is read by 'reference latents'",
+        "Set mechanism of I2AM Steer to auto.",
+        False,
+    ),
+    "ignored": (
+        lambda: given_graphs.with_reference(tiny_graphs.sd15_text(), (4, 4)),
+        {},
+        "Given: reference latents: this model ignores it",
+        "give the reference in a way that this model reads.",
+        False,
+    ),
+    "elsewhere": (given_graphs.unclip, {}, "as the vector beside the time step", "Measure it with I2AM Effect", False),
+    "perhaps": (
+        lambda: tiny_graphs.sd15_text(lengths=(81, 81)),
+        {},
+        "It may be that there are: tokens of an image, among the 81 of the text",
+        "place I2AM Tag Reference after it.",
+        True,
+    ),
+    "a canvas": (
+        tiny_graphs.sd15_canvas,
+        {},
+        "the part of the picture that the inpainting mask keeps",
+        "reference_region of I2AM Steer",
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("by", ["attention", "guidance"])
+@pytest.mark.parametrize("case", GIVEN)
+def test_what_was_given_is_said_where_there_is_nothing_to_steer(case, by):
+    make, settings, said, advice, connect = GIVEN[case]
+    graph = make()
+    plain = graph.sample()["samples"]
+    with pytest.raises(ValueError, match="found no reference") as refused:
+        graph.sample(steered(graph.model, 0.0, by, **settings))
+    message = str(refused.value)
+    assert said in message and advice in message and ("Connect a reference" in message) == connect
+    assert "I2AM Capture" not in message
+    untouched(graph, plain)
 
 
 @pytest.mark.parametrize("by", ["attention", "guidance"])

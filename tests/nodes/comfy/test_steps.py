@@ -2,6 +2,8 @@
 
 from unittest.mock import patch
 
+import comfy.sample
+import comfy.samplers
 import comfy_extras.nodes_easycache as nodes_easycache
 import pytest
 import tiny_graphs
@@ -55,6 +57,7 @@ def test_the_caches_of_comfyui(name, cfg, tmp_path):
     assert missing and attribution.not_evaluated == missing == labelled(attribution, "not evaluated")
     (note,) = [note for note in attribution.notes if "evaluated" in note]
     assert f"in {len(missing)} of 8 steps" in note and f"a cache answered ({name})" in note
+    assert ("it may be" in note) == (name == "LazyCache")  # which is around what can be observed
     assert f"over {8 - len(missing)} of 8 steps" in attribution.summary()
     assert not labelled(attribution, "off") and not labelled(attribution, "not captured")
     save(attribution, tmp_path / "a.i2am.safetensors")
@@ -74,7 +77,10 @@ def test_a_cache_without_a_name():
     assert any(FROM_MEMORY in note and "it may be" not in note for note in attribution.notes)
 
 
-@pytest.mark.parametrize(("key", "reason"), [("speed", PART), ("fbcache", "a cache answered (fbcache)")])
+NAMED = "a cache answered (fbcache), that another node answered from memory"
+
+
+@pytest.mark.parametrize(("key", "reason"), [("speed", FROM_MEMORY), ("fbcache", NAMED)])
 def test_a_cache_of_blocks(key, reason):
     """As FBCache: the first block runs in each step, and says whether the others do."""
     graph = tiny_graphs.with_references(tiny_graphs._flux(tiny_models.flux(depth=3), 1, cfg=1.0), 2, ONE)
@@ -82,9 +88,36 @@ def test_a_cache_of_blocks(key, reason):
     attribution = handle.find(graph.sample(watched, steps=8)["samples"])
     assert attribution.not_evaluated == () and seen(attribution) == list(range(8))
     (note,) = [note for note in attribution.notes if " ran in " in note]
-    assert note.startswith(f"double 1 and double 2 ran in 2 of 8 steps alone (0,4): {reason}")
+    assert note.startswith(f"double 1 and double 2 ran in 2 of 8 steps alone (0,4): {PART.format(reason)}")
     labels = maps(attribution, SHARE, "time", Selection(layers="double 1"), time_groups=0).labels
     assert [label.endswith("(not captured)") for label in labels] == [step not in (0, 4) for step in range(8)]
+
+
+@pytest.mark.parametrize("cache", ["EasyCache", "LazyCache", None])
+def test_a_sampler_that_leaves_a_step_out(cache):
+    """A cache that is on the model, and has answered nothing, is no reason, though it may be one."""
+    graph = kontext(sizes=ONE, cfg=1.0)
+    if cache is not None:
+        graph.model = tiny_graphs.run(getattr(nodes_easycache, f"{cache}Node"), graph.model, 0.0, 0.9, 1.0, False)[0]
+
+    def every_second(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        for sigma in sigmas[:-1:2]:
+            x = x * 0.5 + 0.5 * model(x, sigma * x.new_ones(len(x)), **extra_args)
+        return x
+
+    def sampled(model):
+        noise, sampler = torch.ones_like(graph.latent["samples"]), comfy.samplers.KSAMPLER(every_second)
+        return comfy.sample.sample_custom(
+            model, noise, 1.0, sampler, torch.linspace(1, 0, 5), graph.positive, graph.negative, graph.latent["samples"]
+        )
+
+    model, handle = captured(graph.model)
+    latent = sampled(model)
+    assert torch.equal(latent, sampled(graph.model))
+    attribution = handle.find(latent)
+    (note,) = [note for note in attribution.notes if "evaluated" in note]
+    assert attribution.not_evaluated == (1, 3) and "it may be that" in note
+    assert "or that the sampler leaves them out" in note and (f"({cache})" in note) == (cache is not None)
 
 
 SAMPLERS = ["euler", "heun", "dpm_2_ancestral", "dpmpp_2m_sde", "lcm", "uni_pc", "dpm_fast", "ddim"]

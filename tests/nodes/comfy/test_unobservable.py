@@ -4,6 +4,7 @@ import inspect
 import types
 
 import comfy_extras.nodes_freelunch as nodes_freelunch
+import given_graphs
 import ip_adapter_standin
 import pytest
 import tiny_graphs
@@ -139,15 +140,30 @@ def test_models_of_other_libraries_are_recognised_by_name(module):
     assert module in message and ("use the same model" in message or "ComfyUI's own nodes" in message)
 
 
+def in_halves(apply_model, given):
+    x, conditions = given["input"], given["c"]
+    halves = [apply_model(half, given["timestep"], **conditions) for half in x.split(x.shape[-1] // 2, -1)]
+    return torch.cat(halves, -1)
+
+
 def test_a_tile_is_not_taken_for_the_picture():
     """A tiled sampler hands the denoiser parts of the latent, and tells nobody where they lie."""
     graph = tiny_graphs.sd15_canvas(cfg=1.0)
     model = graph.model.clone()
+    model.set_model_unet_function_wrapper(in_halves)
+    message = refusal(graph, model)
+    assert "the model was given a latent of 4x8, where that of the run is 8x8" in message
+    assert "I2AM could not look for a reference in the positive conditioning" in message
+    assert "sample without them to capture" in message
+    for wrong in ("found no reference", "Condition on the reference", "I2AM Effect", "captured nothing"):
+        assert wrong not in message
 
-    def tiled(apply_model, given):
-        x, conditions = given["input"], given["c"]
-        halves = [apply_model(half, given["timestep"], **conditions) for half in x.split(x.shape[-1] // 2, -1)]
-        return torch.cat(halves, -1)
 
-    model.set_model_unet_function_wrapper(tiled)
-    assert "a call for 4x8 cells, where the latent has 8x8" in refusal(graph, model)
+def test_tiles_of_a_run_that_was_given_something():
+    """Whatever it was, its own advice does not help while the picture is cut."""
+    graph = given_graphs.with_reference(tiny_graphs.flux_text(size=(8, 8)), (4, 4))
+    model = graph.model.clone()
+    model.set_model_unet_function_wrapper(in_halves)
+    message = refusal(graph, model)
+    assert "Given: reference latents" in message and "could not look for a reference" in message
+    assert "found no reference" not in message and "Measure it" not in message

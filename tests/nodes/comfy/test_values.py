@@ -151,6 +151,63 @@ def test_values_that_an_override_scales(by):
     assert any("another node" in note for note in attribution.notes) == (by != 1)
 
 
+COARSER = [torch.bfloat16, torch.float16]
+
+
+def cast(x, kind, back):
+    return x.to(kind).to(x.dtype) if back else x.to(kind)
+
+
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("kind", COARSER, ids=str)
+@pytest.mark.parametrize("by", [0.0, -1.0, 0.5, 0.99, 1.0, 1.01, 3.0])
+def test_rounding_to_a_coarser_type_is_no_change(by, kind, back):
+    before = torch.cat([tiny_graphs.noise(3, 2, 5, 64), 1e-6 * tiny_graphs.noise(4, 2, 1, 64)], 1)
+    groups = [TokenGroup("a", slice(0, 6), 6)]
+    ways = [
+        cast(cast(before, kind, back) * by, kind, back),  # in that type
+        cast(before, kind, True) * by,
+        cast(before * by, kind, back),
+        (before.to(kind) * by).float(),
+    ]
+    for after in ways:
+        said = [note.partition(":")[0] for note in notes_on(before, after, groups)]
+        assert said == ([] if by == 1 else [f"another node multiplies the values of 'a' by {by:g}"])
+    from_coarse = before.to(kind)
+    for after in (from_coarse.float(), from_coarse.clone(), cast(from_coarse, torch.bfloat16, True)):
+        assert notes_on(from_coarse, after, groups) == []
+
+
+def test_what_is_nearly_the_same_is_not_said_to_be_multiplied_by_1():
+    before = tiny_graphs.noise(3, 1, 4, 64)
+    groups = [TokenGroup("a", slice(0, 4), 4)]
+    noisy = (before + 0.01 * tiny_graphs.noise(4, 1, 4, 64)).bfloat16()
+    for after in (before * 1.003, noisy, noisy.float()):
+        assert [x.partition(":")[0] for x in notes_on(before, after, groups)] == [
+            "another node changes the values of 'a'"
+        ]
+
+
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("kind", COARSER, ids=str)
+@pytest.mark.parametrize("by", [1.0, 0.99])
+def test_an_override_that_attends_in_a_coarser_type(by, kind, back):
+    graph = kontext(sizes=((4, 8),), cfg=1.0)
+
+    def override(attention, q, k, v, heads, *args, **kwargs):
+        v = v.to(kind)
+        v[..., -8:, :] *= by
+        v = v.to(q.dtype) if back else v
+        q, k = (x.to(v.dtype) for x in (q, k))
+        return attention_pytorch(q, k, v, heads, *args, **kwargs).to(torch.float32)
+
+    graph.model = graph.model.clone()
+    graph.model.model_options["transformer_options"]["optimized_attention_override"] = override
+    notes = capture(graph).notes
+    assert any("another node" in note for note in notes) == (by != 1)
+    assert any("multiplies the values of 'reference latent 1' by 0.99" in note for note in notes) == (by != 1)
+
+
 def test_a_factor_that_is_not_one_number():
     before = tiny_graphs.noise(3, 2, 6, 8)
     groups = [TokenGroup("a", slice(0, 3), 3), TokenGroup("b", slice(3, 6), 3)]

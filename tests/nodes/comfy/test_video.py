@@ -331,7 +331,7 @@ def test_context_windows_that_cannot_be_placed_are_refused():
     refused(graph, "references inside the latent of a video that is denoised in context windows")
     batch = in_windows(tiny_graphs.wan_phantom(batch=3, cfg=1.0, images=1), 2, 1, "flat", frames=2, dim=0)
     batch.latent = {"samples": torch.zeros(3, 16, 2, 4, 6)}
-    refused(batch, "a call with 2 rows, where there are 3 .*since context windows over the pictures of a batch are not")
+    refused(batch, "given 2 picture.* where the run has 3 .*since context windows over the pictures of a batch are not")
 
 
 # What cannot be proved is refused

@@ -26,6 +26,7 @@ from i2am_pack.i2am_core import Attribution
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.collect_runs import I2AMCollectRuns
+from i2am_pack.nodes.comfy.packs_beside import packs_beside
 from i2am_pack.nodes.comfy.tags import KEY, tag
 from i2am_pack.nodes.imacs import I2AMIMACS
 from i2am_pack.nodes.tag_reference import I2AMTagReference
@@ -144,10 +145,9 @@ def test_a_masked_reflux_has_no_layout_though_its_count_is_a_square() -> None:
     assert attribution.references[0].grid is None or attribution.references[0].approximate, summary
 
 
-def test_ip_adapter_flux_is_named() -> None:
+def ip_adapter_flux(graph: Graph) -> Patch:
     utils = real_packs.part_of("ComfyUI-IPAdapter-Flux", "utils")
     processor = sys.modules[utils.__package__ + ".attention_processor"].IPAFluxAttnProcessor2_0
-    graph = tiny_graphs.flux_kontext()
     denoiser = graph.model.model.diffusion_model
     names = [f"{kind}.{n}" for kind in ("double_blocks", "single_blocks") for n in range(len(getattr(denoiser, kind)))]
     processors = {name: processor(32, 12, 4, 0.7, (1000, 0)) for name in names}
@@ -160,7 +160,18 @@ def test_ip_adapter_flux_is_named() -> None:
         utils.FluxUpdateModules(patched, processors, embeds, False)
         return patched
 
-    assert "IPAdapter-Flux" in refused(graph, patch)
+    return patch
+
+
+def test_ip_adapter_flux_is_named() -> None:
+    graph = tiny_graphs.flux_kontext()
+    assert "IPAdapter-Flux" in refused(graph, ip_adapter_flux(graph))
+
+
+def test_ip_adapter_flux_is_named_beside_what_is_captured() -> None:
+    graph = tiny_graphs.flux_kontext()
+    (note,) = beside(ip_adapter_flux(graph), graph)
+    assert "IPAdapter-Flux" in note and "a reference comes by" in note
 
 
 def test_the_runs_of_an_upscaler_are_collected_by_its_picture() -> None:
@@ -212,3 +223,39 @@ def test_a_mask_of_the_whole_picture_is_noted_where_a_crop_was_sampled() -> None
     _, _, of_crop = I2AMIMACS.execute(attribution, **rest, reference=0, item=0, inpainting_mask=cropped).args
     assert "hardly overlaps" in of_whole
     assert "hardly overlaps" not in of_crop
+
+
+def beside(patch: Patch, graph: Graph) -> list[str]:
+    """What would be said of a pack where something is captured beside it."""
+    model = patch(graph.model)
+    model.patch_model(load_weights=False)
+    try:
+        return packs_beside(model.model, model.model_options)
+    finally:
+        model.unpatch_model()
+
+
+def test_packs_that_bring_no_reference_are_not_named_beside_one() -> None:
+    kj = real_packs.part_of("ComfyUI-KJNodes", "nodes.model_optimization_nodes")
+    caches = real_packs.nodes_of("Comfy-WaveSpeed")["ApplyFBCacheOnModel"]
+    teacache = real_packs.part_of("ComfyUI-TeaCache", "nodes").TeaCache
+    video = {"samples": torch.zeros(1, 16, 2, 4, 6)}
+    cases: list[tuple[Patch, Graph]] = [
+        (lambda x: teacache().apply_teacache(x, "flux", 0.4, 0.0, 1.0, "cpu")[0], tiny_graphs.flux_kontext()),
+        (lambda x: caches().patch(x, "diffusion_model", 0.5)[0], tiny_graphs.flux_kontext()),
+        (lambda x: kj.WanVideoEnhanceAVideoKJ().enhance(x, 2.0, video)[0], tiny_graphs.wan_phantom()),
+        (lambda x: kj.ModelMemoryUsageFactorOverride().patch(x, 1.5)[0], tiny_graphs.flux_kontext()),
+        (lambda x: kj.SkipLayerGuidanceWanVideo().slg(x, 0.0, 1.0, "1")[0], tiny_graphs.wan_phantom()),
+        (lambda x: kj.CFGZeroStarAndInit().patch(x, True, 1)[0], tiny_graphs.flux_kontext()),
+        (lambda x: kj.WanChunkFeedForward.execute(x, 2, 8).args[0], tiny_graphs.wan_phantom()),
+    ]
+    for patch, graph in cases:
+        assert beside(patch, graph) == []
+
+
+def test_a_pack_that_holds_a_text_of_its_own_is_named_as_what_may_be() -> None:
+    """Nothing says of its tensor whether it is a picture: the sentence says that it may be."""
+    kj = real_packs.part_of("ComfyUI-KJNodes", "nodes.model_optimization_nodes")
+    graph = tiny_graphs.wan_phantom()
+    (note,) = beside(lambda x: kj.WanVideoNAG().patch(x, graph.negative, 11.0, 0.25, 2.5)[0], graph)
+    assert "KJNodes" in note and "if a reference comes by that" in note

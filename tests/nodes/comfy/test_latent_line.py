@@ -8,8 +8,10 @@ import demo_graph
 import nodes as comfyui_nodes
 from demo_graph import node
 from i2am_pack.nodes.comfy.handle import NO_RUN_YET, NOT_OF_THESE
-from i2am_pack.nodes.comfy.present_workflow import kind_of, why_no_run_here
-from i2am_pack.nodes.comfy.upstream import upstream_of, why_no_run
+from i2am_pack.nodes.comfy.latent_line import latent_line_of
+from i2am_pack.nodes.comfy.present_workflow import why_no_run_here
+from i2am_pack.nodes.comfy.why_no_run import why_no_run
+from i2am_pack.nodes.comfy.workflow_graph import kind_of
 
 
 class ForgetsAll:
@@ -69,6 +71,23 @@ class SamplesFromPipe:
         return ({"samples": latent_image["samples"] + 1},)
 
 
+class Switch:
+    """As packs' switches: what it gives may be of any type."""
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802
+        return {"required": {"one": ("*",), "other": ("*",)}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, input_types):  # noqa: N802
+        return True
+
+    RETURN_TYPES, FUNCTION = ("LATENT",), "choose"
+
+    def choose(self, one, other):
+        return (other,)
+
+
 class Pipe:
     @classmethod
     def INPUT_TYPES(cls):  # noqa: N802
@@ -80,7 +99,7 @@ class Pipe:
         return (model,)
 
 
-STAND_INS = (ForgetsAll, SamplesInside, SamplesAlone, SamplesFromPipe, Pipe)
+STAND_INS = (Switch, ForgetsAll, SamplesInside, SamplesAlone, SamplesFromPipe, Pipe)
 
 
 @pytest.fixture
@@ -116,7 +135,8 @@ def advanced(start, end):
     return node("KSamplerAdvanced", model=["capture", 0], **ADVANCED, **inputs, **widgets, **steps)
 
 
-def custom(denoise):
+def custom(denoise, split=None):
+    """A sampler whose sigmas come from a scheduler, or from this node behind it."""
     return behind(
         "custom",
         guider=node("CFGGuider", model=["capture", 0], positive=["inpaint", 0], negative=["inpaint", 1], cfg=1.0),
@@ -125,9 +145,33 @@ def custom(denoise):
         noise=node("RandomNoise", noise_seed=1),
         custom=node(
             "SamplerCustomAdvanced", noise=["noise", 0], guider=["guider", 0], sampler=["select", 0],
-            sigmas=["sigmas", 0], latent_image=["inpaint", 2],
+            sigmas=["split", 1] if split else ["sigmas", 0], latent_image=["inpaint", 2],
         ),
+        **({"split": split} if split else {}),
     )  # fmt: skip
+
+
+def number(value):
+    return node("PrimitiveFloat" if isinstance(value, float) else "PrimitiveInt", value=value)
+
+
+def two_samplers(join="LatentComposite", second=None, **more):
+    """A latent that both samplers have a part in, or either."""
+    ends = {
+        "LatentComposite": {"samples_to": ["sampler", 0], "samples_from": ["second", 0], "x": 8, "y": 8, "feather": 0},
+        "LatentBatch": {"samples1": ["sampler", 0], "samples2": ["second", 0]},
+        "Switch": {"one": ["sampler", 0], "other": ["second", 0]},
+    }
+    second = {"model": ["loader", 0], "seed": 5} | (second or {})
+    nodes = behind("join", join=node(join, **ends[join]), **more)
+    nodes["second"] = node("KSampler", **nodes["sampler"]["inputs"] | second)
+    return nodes
+
+
+SEVERAL = (
+    "this latent comes from several samplers, 'KSampler' (node sampler) and 'KSampler' (node second) (from all of "
+    "them, or from one), and I2AM Collect takes the maps of one run. "
+)
 
 
 UPSCALE = {"upscale_method": "nearest-exact", "width": 256, "height": 256, "crop": "disabled"}
@@ -157,6 +201,41 @@ CASES = {
     "start is end": (graph(sampler=advanced(2, 2)), "it starts at step 2 and ends at step 2 (the end has to be after"),
     "start after all": (graph(sampler=advanced(4, 10000)), "it starts at step 4 of 4 (the start has to be before"),
     "denoise 0 of the sigmas": (custom(0.0), "since the denoise of 'BasicScheduler' (node sigmas) is 0 (set it above"),
+    "denoise 0 of sigmas that are split": (
+        custom(0.0, node("SplitSigmas", sigmas=["sigmas", 0], step=1)),
+        "'SamplerCustomAdvanced' (node custom) samples nothing, since the denoise of 'BasicScheduler' (node sigmas) is "
+        "0 (set it above 0)",
+    ),
+    "denoise 0 of sigmas that are split by denoise": (
+        custom(0.0, node("SplitSigmasDenoise", sigmas=["sigmas", 0], denoise=0.5)),
+        "since the denoise of 'BasicScheduler' (node sigmas) is 0 (set it above",
+    ),
+    "denoise 0 from a node": (
+        graph(sampler={"denoise": ["zero", 0]}, zero=number(0.0)),
+        "'KSampler' (node sampler) samples nothing, since its denoise is 0 (set it above 0)",
+    ),
+    "steps from a node": (
+        graph(sampler=advanced(4, 10000) | {"inputs": advanced(4, 10000)["inputs"] | {"steps": ["four", 0]}},
+              four=number(4)),
+        "it starts at step 4 of 4 (the start has to be before",
+    ),
+    "a composite of two samplers": (
+        two_samplers(),
+        SEVERAL + "Connect the LATENT output of 'KSampler' (node sampler) itself, which samples with the model of "
+        "'I2AM_Capture' (node capture).",
+    ),
+    "a batch of two samplers": (two_samplers("LatentBatch"), SEVERAL + "Connect the LATENT output of 'KSampler' (n"),
+    "a switch of two samplers": (two_samplers("Switch"), SEVERAL + "Connect the LATENT output of 'KSampler' (n"),
+    "two samplers, of which the nearest is idle": (two_samplers(sampler={"denoise": 0.0}), SEVERAL),
+    "two samplers of one Capture": (
+        two_samplers(second={"model": ["capture", 0]}),
+        SEVERAL + "Connect the LATENT output of 'KSampler' (node sampler) or 'KSampler' (node second) itself, which",
+    ),
+    "two samplers of no Capture": (
+        two_samplers(sampler={"model": ["loader", 0]}),
+        SEVERAL + "Connect the LATENT output of the one that is to have maps itself, and the MODEL output of "
+        "'I2AM_Capture' (node capture) to that sampler.",
+    ),
     "a wrapper that was dropped": (
         graph(forgets=node("ForgetsAll", model=["capture", 0]), sampler={"model": ["forgets", 0]}),
         "'KSampler' (node sampler) has its model from 'I2AM_Capture' (node capture) by way of 'ForgetsAll' (node "
@@ -260,8 +339,8 @@ def test_a_collect_behind_another_is_no_node_that_changes(queue):
         upscale=node("LatentUpscale", samples=["sampler", 0], **UPSCALE),
         **{"collect 2": node("I2AM_Collect", capture=["capture", 1], samples=["upscale", 0])},
     )
-    upstream = upstream_of("collect", nodes, kind_of)
-    assert [one.number for one in upstream.between] == ["upscale"]
+    (sampler,) = latent_line_of("collect", nodes, kind_of).samplers
+    assert [one.number for one in sampler.between] == ["upscale"]
 
 
 def test_titles_are_named_and_cannot_take_over_a_terminal(queue):
@@ -289,34 +368,81 @@ class Workflow:
         return self.nodes[number]
 
 
-LOOP = {
-    "collect": node("I2AM_Collect", capture=["capture", 1], samples=["a", 0]),
-    "a": node("LatentUpscale", samples=["b", 0]),
-    "b": node("LatentUpscale", samples=["a", 0]),
-    "capture": node("I2AM_Capture", model=["capture", 0]),
-}
-BROKEN = {
-    "none": None,
-    "no nodes": Workflow({}),
-    "a node that is text": Workflow({"collect": "text"}),
-    "no inputs": Workflow({"collect": {"class_type": "I2AM_Collect"}}),
-    "inputs that are a list": Workflow({"collect": {"class_type": "I2AM_Collect", "inputs": [1, 2]}}),
-    "two Collects": Workflow({"a": graph()["collect"], "b": graph()["collect"]}),
-    "no link": Workflow({"collect": node("I2AM_Collect", samples=3, capture="x")}),
-    "links to nowhere": Workflow({"collect": graph()["collect"]}),
-    "an output that is not there": Workflow(graph(sampler={"model": ["capture", 7]})),
-    "an output below 0": Workflow(graph(sampler={"model": ["capture", -1]})),
-    "a loop": Workflow(LOOP),
-    "a class that is not installed": Workflow(behind("x", x=node("NotHere", samples=["inpaint", 2]))),
-    "a class that is a list": Workflow(graph(sampler={"class_type": ["KSampler"], "inputs": {}})),
-    "NaN": Workflow(graph(sampler={"denoise": float("nan"), "model": ["loader", 0]}, loader=node("NotHere"))),
+IDLE = graph(sampler={"denoise": 0.0})  # of which it is known why there are no maps
+NOT_SAMPLED = behind("x", x=node("LatentUpscale", samples=["inpaint", 2]))
+
+
+def but(whole, **changes):
+    """The workflow with other nodes in it; None takes one out."""
+    return {name: about for name, about in (whole | changes).items() if about is not None}
+
+
+def with_inputs(name, whole=IDLE, **inputs):
+    return but(whole, **{name: whole[name] | {"inputs": whole[name]["inputs"] | inputs}})
+
+
+SAMPLER = IDLE["sampler"]
+BROKEN = {  # a workflow that says why, and what is wrong with the other one
+    "no nodes": (IDLE, {}),
+    "a node that is text": (IDLE, but(IDLE, collect="text")),
+    "no inputs": (IDLE, but(IDLE, collect={"class_type": "I2AM_Collect"})),
+    "inputs that are a list": (IDLE, but(IDLE, sampler=SAMPLER | {"inputs": [1, 2]})),
+    "two Collects": (IDLE, but(IDLE, other=IDLE["collect"])),
+    "no link to a latent": (IDLE, with_inputs("collect", samples=3)),
+    "no link to a Capture": (IDLE, with_inputs("collect", capture="x")),
+    "a link to nowhere": (IDLE, but(IDLE, sampler=None)),
+    "an output that is not there": (IDLE, with_inputs("sampler", model=["capture", 7])),
+    "an output below 0": (IDLE, with_inputs("sampler", model=["capture", -2])),
+    "a class that is a list": (IDLE, but(IDLE, sampler=SAMPLER | {"class_type": ["KSampler"]})),
+    "a loop": (
+        but(IDLE, **behind("a", a=node("LatentUpscale", samples=["b", 0]), b=NOT_SAMPLED["x"])),
+        but(IDLE, **behind("a", a=node("LatentUpscale", samples=["b", 0]), b=node("LatentUpscale", samples=["a", 0]))),
+    ),
+    "a class that is not installed": (NOT_SAMPLED, but(NOT_SAMPLED, x=node("NotHere", samples=["inpaint", 2]))),
+    "a class whose inputs are not known": (NOT_SAMPLED, with_inputs("x", NOT_SAMPLED, pipe=["sampler", 5])),
 }
 
 
 @pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_workflow_that_cannot_be_read_says_nothing(queue, name, started):
-    assert why_no_run_here(BROKEN[name], started) == ""
+    whole, broken = BROKEN[name]
+    assert why_no_run_here(Workflow(whole), started)
+    assert why_no_run_here(Workflow(broken), started) == ""
+
+
+def test_no_workflow_says_nothing(queue):
+    assert why_no_run_here(None, False) == ""
+
+
+SPLIT = node("SplitSigmas", sigmas=["sigmas", 0], step=1)
+NOT_PROVED = {  # that a sampler samples nothing, of what would be said if the value were 0, or the node another one
+    "a number that a node works out": graph(sampler={"denoise": ["worked out", 0]}, **{"worked out": node("Random")}),
+    "a number that comes to a node": graph(
+        sampler={"denoise": ["number", 0]}, number=node("PrimitiveFloat", value=["worked out", 0]),
+        **{"worked out": node("Random")},
+    ),
+    "no number": graph(sampler={"denoise": float("nan")}),
+    "truth": graph(sampler={"denoise": False}),
+    "a sampler of a pack": graph(
+        sampler=node("SamplesAlone", model=["capture", 0], latent_image=["inpaint", 2], denoise=0.0)
+    ),
+    "a scheduler that may give more steps": graph(
+        sampler=advanced(4, 10000) | {"inputs": advanced(4, 10000)["inputs"] | {"scheduler": "ddim_uniform"}}
+    ),
+    "sigmas of a pack": custom(0.0) | {"sigmas": node("SamplesAlone", denoise=0.0)},
+    "one sigma": custom(1.0, node("SplitSigmasDenoise", sigmas=["sigmas", 0], denoise=0.0)),
+    "sigmas in a circle": custom(0.0, SPLIT | {"inputs": SPLIT["inputs"] | {"sigmas": ["split", 0]}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOT_PROVED)
+def test_what_is_not_proved_is_not_said(queue, name):
+    """Each of them is one of several causes at most, and none of a latent that was changed after a run."""
+    line = latent_line_of("collect", NOT_PROVED[name], kind_of)
+    assert len(line.samplers) == 1
+    for started in (False, True):
+        assert "samples nothing" not in why_no_run(line, started)
 
 
 def test_a_long_line_is_read_to_its_end(queue):
@@ -324,7 +450,7 @@ def test_a_long_line_is_read_to_its_end(queue):
     for number in range(5000):
         nodes[f"x{number}"] = node("LatentUpscale", samples=[f"x{number - 1}" if number else "sampler", 0])
     nodes["collect"]["inputs"]["samples"] = ["x4999", 0]
-    sentence = why_no_run(upstream_of("collect", nodes, kind_of), started=True)
+    sentence = why_no_run(latent_line_of("collect", nodes, kind_of), started=True)
     assert "samples nothing" in sentence
     nodes["sampler"]["inputs"]["denoise"] = 1.0
-    assert "and 4994 more" in why_no_run(upstream_of("collect", nodes, kind_of), started=True)
+    assert "and 4994 more" in why_no_run(latent_line_of("collect", nodes, kind_of), started=True)
