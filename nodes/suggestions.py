@@ -59,6 +59,14 @@ TRIES: dict[Suggestion, dict[str, Try]] = {
         ),
     },
     "measure": {"": Try("more probe_steps on I2AM Effect", (("I2AM_Effect", "probe_steps"),))},
+    "measure without": {
+        "": Try(
+            "I2AM Effect with without connected to the same conditioning made without it", (("I2AM_Effect", "without"),)
+        )
+    },
+    "another way": {
+        "": Try("giving the reference in a way that this model reads (the help of I2AM Capture lists them)")
+    },
     "another reference": {"": Try("a reference that shows what is wanted: large, sharp, and cropped to it")},
     "undo": {"": Try("the same run without the node that changes what is read from the reference")},
 }

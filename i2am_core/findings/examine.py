@@ -8,10 +8,11 @@ from torch import Tensor
 from ..attribution import Attribution
 from .facts import Facts
 from .finding import MARKS, WEIGHTS, Finding, Lacking, Rule
-from .rules import form, looked, parts, place, rest, rivals, steps, strength
+from .rules import display, form, looked, parts, place, rest, rivals, steps, strength, unseen
 
 RULES: tuple[Rule, ...] = (
     *(strength.RULE, form.RULE, looked.RULE, place.RULE, rivals.RULE, steps.RULE, parts.RULE, rest.RULE),
+    *(unseen.RULE, display.RULE),
 )
 SENTENCES: Mapping[str, str] = {f"{rule.name}: {case}": text for rule in RULES for case, text in rule.sentences.items()}
 """The templates of all sentences in English, by the key of a finding."""

@@ -47,7 +47,7 @@ class Record(Consumer):
         self._not_intercepted: Counter[Callable] = Counter()  # calls of each attention function
         self._read_with: defaultdict[int, set[Any]] = defaultdict(set)  # of each reference uuids of conditionings
         self._active: defaultdict[int, set[Any]] = defaultdict(set)  # of each step uuids of those that were computed
-        self._missed_any = False  # whether any call was not read that may read a reference
+        self._missed: set[str] = set()  # reasons of calls that were not read and may read a reference
         self._absent: set[str] = set()  # reasons of calls in which nothing that is in use reads one
 
     @property
@@ -104,9 +104,8 @@ class Record(Consumer):
         self._active[call.step].update(chunk.conditioning.get("uuid") for chunk in call.chunks)
 
     def skip(self, skip: Skip, calls: int = 1) -> None:
-        self._missed_any |= calls > 0 and not skip.absent
         if calls:
-            self._absent.update([skip.reason] * skip.absent)
+            (self._absent if skip.absent else self._missed).add(skip.reason)
             self.recorder.skip(skip.reason, calls)
         else:
             self.recorder.note(skip.reason)
@@ -121,21 +120,20 @@ class Record(Consumer):
         """The attribution; ``pictures`` are those of references, by their keys."""
         self._add_steps_without()
         attribution = self.recorder.freeze(grid=self.grid, denoise_mask=self.denoise_mask, branch=settings.branch)
+        # Those whose verdict failed, or that were retracted, are known to the recorder alone.
+        missed = tuple(x for x in attribution.skipped if x in self._missed or x not in self._absent)
         keys = {f"reference {number}": reference.key for number, reference in enumerate(attribution.references)}
         return replace(
             attribution,
             pictures={name: pictures[key] for name, key in keys.items() if key in pictures},
             mechanism=attribution.mechanism or settings.mechanism,
-            all_observed=settings.mechanism == "auto" and self._all_was_read(attribution),
+            missed=missed,
+            all_observed=settings.mechanism == "auto" and not missed and not self.is_empty,
         )
-
-    def _all_was_read(self, attribution: Attribution) -> bool:
-        """Whether each attention call was captured, or had no reference in it; not where there was none of any kind."""
-        return not self._missed_any and not self.is_empty and self._absent.issuperset(attribution.skipped)
 
     def _add_steps_without(self) -> None:
         """Count 0 in the steps in which conditionings of the branch were computed, but none that has the reference."""
-        if self._missed_any:
+        if self._missed:
             return
         for step, active in self._active.items():
             for number, own in self._read_with.items():
