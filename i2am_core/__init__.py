@@ -30,7 +30,7 @@ from .effect import (
 )
 from .errors import AttributionError
 from .files import SUFFIX, load, save, save_new
-from .findings.examine import Examined, examine, finding_lines
+from .findings.examine import SENTENCES, Examined, examine, finding_lines
 from .findings.finding import Evidence, Finding, Suggestion
 from .given import FATES, Fate, GivenReference
 from .kinds import DIRECTIONS, NORMALIZATIONS, Direction, MapKind, Normalization
@@ -48,6 +48,7 @@ from .regions import cells_of, inside_of, is_soft, level_of
 from .selection import SCOPES, Selection, is_all
 from .showing.contact_sheet import Row, contact_sheet
 from .showing.header import FileHeader, Header, HeaderPicture
+from .showing.page import Page, report_page
 from .showing.render import COLORMAPS, Scale, color_table, colorize, heat, overlay, stretch
 from .showing.report import attribution_sheet
 from .showing.view import View, sheets, view
@@ -65,6 +66,7 @@ __all__ = [
     "PARTS",
     "ROUTES",
     "SCOPES",
+    "SENTENCES",
     "SHARE_OWNERS",
     "SUFFIX",
     "Attribution",
@@ -93,6 +95,7 @@ __all__ = [
     "Marginals",
     "Normalization",
     "Owner",
+    "Page",
     "Place",
     "Positions",
     "Recorder",
@@ -144,6 +147,7 @@ __all__ = [
     "printable",
     "region_grid",
     "regions_of",
+    "report_page",
     "resample",
     "resize",
     "rollout",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..i2am_core import Attribution, examine, finding_lines
+from ..i2am_core import Attribution, Examined, examine, finding_lines
 from .suggestions import tries
 
 GUESS = "Try: {} (a guess, until a second run shows it)."
@@ -25,5 +25,10 @@ def findings_text(attribution: Attribution) -> str:
 def _of(attribution: Attribution, item: int) -> Iterator[str]:
     result = examine(attribution, item)
     yield from finding_lines(result)
-    said = dict.fromkeys(one.sentence for _, one in tries(result.findings, attribution.mechanism))
-    yield from (GUESS.format(sentence) for sentence in said)
+    yield from tries_of(result, attribution)
+
+
+def tries_of(result: Examined, attribution: Attribution) -> list[str]:
+    """What to try, each thing once."""
+    said = dict.fromkeys(one.sentence for _, one in tries(result.findings, attribution.mechanisms))
+    return [GUESS.format(sentence) for sentence in said]

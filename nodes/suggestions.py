@@ -72,12 +72,11 @@ TRIES: dict[Suggestion, dict[str, Try]] = {
 }
 
 
-def tries(findings: Sequence[Finding], mechanism: str) -> Iterator[tuple[Finding, Try]]:
-    """Of each finding that has one, what to try where references come by this ``mechanism``, or by several."""
-    names = mechanism.split(", ")
+def tries(findings: Sequence[Finding], mechanisms: Sequence[str]) -> Iterator[tuple[Finding, Try]]:
+    """Of each finding that has one, what to try where references come by these ``mechanisms``."""
     for finding in findings:
         if finding.suggestion:
             of_mechanism = TRIES[finding.suggestion]
-            own = [of_mechanism[name] for name in names if name in of_mechanism]
+            own = [of_mechanism[name] for name in mechanisms if name in of_mechanism]
             for one in own or [of_mechanism[""]]:
                 yield finding, one

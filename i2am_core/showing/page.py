@@ -45,6 +45,17 @@ class Page:
     advice: Sequence[str] = ()
     sentences: Any = field(default_factory=lambda: SENTENCES)
 
+    def curves(self) -> dict[str, Any]:
+        """What is drawn as curves, as numbers: by title, over what, and by name both coordinates."""
+        plots = _curves(self, Facts(self.attribution, self.item))
+        return {
+            plot.title: {
+                "over": plot.across,
+                "curves": {name: [list(x), list(y)] for name, (x, y) in plot.curves.items()},
+            }
+            for plot in plots
+        }
+
 
 @dataclass(frozen=True)
 class Section:

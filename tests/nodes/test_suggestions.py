@@ -41,7 +41,7 @@ def finding(suggestion):
 
 
 def test_of_several_mechanisms_each_has_its_own():
-    said = [one.sentence for _, one in tries([finding("stronger"), finding("")], "IP-Adapter, style tokens")]
+    said = [one.sentence for _, one in tries([finding("stronger"), finding("")], ["IP-Adapter", "style tokens"])]
     assert len(said) == 2 and "IPAdapter" in said[0] and "Style Model" in said[1]
-    (other,) = [one.sentence for _, one in tries([finding("stronger")], "reference latents")]
+    (other,) = [one.sentence for _, one in tries([finding("stronger")], ["reference latents"])]
     assert other == "strength 2 on I2AM Steer"
