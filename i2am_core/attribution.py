@@ -118,8 +118,8 @@ class Attribution:
     pictures: Mapping[str, Tensor] = field(default_factory=dict)  # "generated 0", "reference 0": [H, W, 3] uint8
     effects: Effects | None = None  # what references caused, where that was measured
     given: tuple[GivenReference, ...] = ()  # what the run was given as a reference, and what became of it
-    # Where references compete with the text: whose part of the attention is how large, [items, steps, layers, 2], as means
-    # over all positions and over those in the mask. NaN where nothing was recorded
+    # Where references compete with the text: whose part of the attention is how large, [items, steps, layers, 2], as
+    # means over all positions and over those in the mask. NaN where nothing was recorded
     shares: Mapping[ShareOwner, Tensor] = field(default_factory=dict)
     not_evaluated: tuple[int, ...] = ()  # steps in which the model was not asked, or a node answered from memory
     missed: tuple[str, ...] = ()  # of the reasons in ``skipped`` those of calls that may read a reference

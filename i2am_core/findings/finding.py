@@ -22,8 +22,6 @@ Shows = Literal["effect", "regions", "attention", "run"]
 Suggestion = Literal[
     "", "stronger", "longer", "mask it", "measure", "measure without", "another reference", "another way", "undo"
 ]
-    "", "stronger", "longer", "mask it", "measure", "measure without", "another reference", "another way", "undo"
-]
 """What to try, as a key: how, depends on the mechanism, and is worded where its nodes are known."""
 SUGGESTIONS: tuple[Suggestion, ...] = get_args(Suggestion)
 
