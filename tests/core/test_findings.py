@@ -9,12 +9,13 @@ import torch
 from taken_apart import small
 from with_effects import with_effects, without_attention
 
-from i2am_core import Removal, examine, of_items
+from i2am_core import GivenReference, Removal, examine, of_items
 from i2am_core.effect import rms
 from i2am_core.findings.examine import RULES, SENTENCES
 from i2am_core.findings.finding import SUGGESTIONS, WEIGHTS
 
 MASK = torch.tensor([[[1.0, 1, 0, 0]] * 3, [[0.0] * 4] * 3])
+COUNTS = {"count", "total", "tokens", "grid", "captured", "missed"}
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?%?")
 
 
@@ -76,7 +77,7 @@ def test_a_sentence_says_the_values_that_were_computed(run, factor, marked):
 def test_no_number_stands_alone():
     """Each sentence has two numbers that can be compared."""
     for key, template in SENTENCES.items():
-        compared = [name for name, spec in fields(template) if spec or name in ("count", "total")]
+        compared = [name for name, spec in fields(template) if spec or name in COUNTS]
         assert len(compared) >= 2, key
 
 
@@ -93,7 +94,8 @@ def test_values_are_those_of_an_oracle(run):
 
 def test_without_data_a_rule_is_silent_and_named(run):
     nothing = examine(dataclasses.replace(run, effects=None))
-    assert set(nothing.lacking) == {rule.name for rule in RULES} - {"steps"} and not nothing.findings
+    assert set(nothing.lacking) == {rule.name for rule in RULES} - {"steps", "unseen", "display"}
+    assert not nothing.findings
     no_mask = examine(dataclasses.replace(run, denoise_mask=None))
     assert no_mask.lacking["place"] == "there is no mask on the picture"
     assert examine(without_attention(run)).lacking["looked"] == "no attention was captured"
@@ -173,6 +175,28 @@ def shared(run, references, text):
     )
 
 
+def given(*fates):
+    return tuple(GivenReference(f"thing {n}", fate, "a reason") for n, fate in enumerate(fates))
+
+
+def of_unseen_and_display(run):
+    """Runs that say less than they seem to."""
+    one = dataclasses.replace(run.references[0], alone=True)
+    guess = dataclasses.replace(run.references[0], approximate=True)
+    same = {
+        place: dataclasses.replace(entry, maps={key: torch.ones_like(x) for key, x in entry.maps.items()})
+        for place, entry in run.entries.items()
+    }
+    return [
+        dataclasses.replace(run, given=given("ignored", "elsewhere", "unknown", "captured")),
+        dataclasses.replace(run, entries={place: x for place, x in run.entries.items() if place[0] == 0}),
+        dataclasses.replace(run, skipped={"a reason": 3, "another": 4}, missed=("a reason",), captured_calls=5),
+        dataclasses.replace(run, references=(one, run.references[1])),
+        dataclasses.replace(run, references=(guess, run.references[1])),
+        dataclasses.replace(run, entries=same),
+    ]
+
+
 def test_each_case_has_a_run(run):
     """Every sentence is reached: none is there that no run says."""
     left = MASK[0].flatten()
@@ -180,7 +204,7 @@ def test_each_case_has_a_run(run):
     runs = [
         *(changed(run, {0: factor}) for factor in (0, 1e-5, 0.05, 1)), alone, changed(alone, {0: 0.05}),
         changed(run, {}, left), changed(run, {}, 1 - left), flat(run), muted(run, [1]),
-        changed(muted(run, [0, 2]), {0: 0}), shared(run, 0.6, 0.1), shared(run, 0.1, 0.6), shared(run, 0.1, 0.1),
+        *of_unseen_and_display(run), changed(muted(run, [0, 2]), {0: 0}), shared(run, 0.6, 0.1), shared(run, 0.1, 0.6), shared(run, 0.1, 0.1),
     ]  # fmt: skip
     for weaker in (0, 2):
         maps = {x: values * (0.1 if x.step == weaker else 1) for x, values in run.effects.maps.items()}

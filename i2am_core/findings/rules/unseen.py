@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ...given import Fate
 from ..facts import Facts
-from ..finding import Evidence, Finding, Rule, Suggestion, Weight
+from ..finding import Evidence, Finding, Rule, Suggestion, Value, Weight
 
 FATES: dict[Fate, tuple[Weight, Suggestion]] = {
     "ignored": ("fault", "another way"),
@@ -20,7 +20,12 @@ def find(facts: Facts) -> Iterator[Finding]:
     for given in a.given:
         if given.certain and given.fate in FATES:
             weight, suggestion = FATES[given.fate]
-            values = {"what": given.what, "how": given.how, "count": _count(facts, given.fate), "total": len(a.given)}
+            values: dict[str, Value] = {
+                "what": given.what,
+                "how": given.how,
+                "count": _count(facts, given.fate),
+                "total": len(a.given),
+            }
             yield Finding("unseen", given.fate, weight, values, RUN, "" if facts.has_effects_of_steps else suggestion)
     for number, reference in enumerate(a.references):
         if a.entries and number not in facts.read:
@@ -38,12 +43,12 @@ def _count(facts: Facts, fate: Fate) -> int:
 
 SENTENCES = {
     "ignored": "{what}: this model ignores it ({how}). Of what was given, it ignores {count} of {total}.",
-    "elsewhere": "Not everything was seen: {what} reaches the model by a route that attention does not show ({how}), as "
-    "do {count} of the {total} things that were given.",
+    "elsewhere": "Not everything was seen: {what} reaches the model by a route that attention does not show ({how}), "
+    "as do {count} of the {total} things that were given.",
     "unknown": "Not everything was seen: what becomes of {what} cannot be told ({how}). That is so of {count} of the "
     "{total} things that were given.",
-    "not read": "{name} was given, {tokens} tokens, and none of the {captured} attention calls that were captured reads "
-    "it.",
+    "not read": "{name} was given, {tokens} tokens, and none of the {captured} attention calls that were captured "
+    "reads it.",
     "calls": "Not everything was seen: {missed} attention calls that may read a reference were skipped, beside "
     "{captured} that were captured ({reasons}).",
 }
