@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from ..attribution import SHARE_OWNERS, Attribution
-from ..effect import Certainty, Effects, Owner, Removal, certainty_of, rms
+from ..effect import Certainty, Effects, Owner, Removal, certainty_of, owner_names, rms
 from ..half import full
 from ..kinds import MapKind
+from ..printing import printable
 from ..reading.levels import maps
 from ..regions import cells_of, cover_of
 from ..selection import Selection, numbers_text
 from .finding import Lacking
 
+LONGEST = 40  # letters of a name
 NO_EFFECT = "no effect was measured (I2AM Effect)"
 
 
@@ -33,8 +35,8 @@ class Facts:
 
     @cached_property
     def names(self) -> dict[Owner, str]:
-        """What owners are called."""
-        return self.attribution.owner_names
+        """What owners are called; names that are very long are cut."""
+        return owner_names(printable(reference.name, LONGEST) for reference in self.attribution.references)
 
     @cached_property
     def effects(self) -> Effects:

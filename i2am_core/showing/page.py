@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..findings.finding import MARKS, Weight
 from ..kinds import MapKind
 from ..printing import printable
 from ..reading.effect import effect_maps
-from ..reading.levels import maps
+from ..reading.levels import Maps, maps
 from ..selection import Selection
 from .render import colorize, heat, overlay
 
@@ -143,14 +144,14 @@ def _findings(page: Page) -> Section:
 
 
 def _account(page: Page) -> Section:
-    a = page.attribution
-    said = a.summary().splitlines()
-    said += [f"not asked: {rule}, since {reason}" for rule, reason in page.examined.lacking.items()]
+    summary = page.attribution.summary().splitlines()
+    said = summary[:MOST_LINES]
+    if len(summary) > MOST_LINES:
+        said.append(f"and {len(summary) - MOST_LINES} more lines in the summary of I2AM Collect")
+    said += [f"not examined: {rule}, since {reason}" for rule, reason in page.examined.lacking.items()]
     lines: list[Line] = [("The run", "black", 12, True)]
-    for line in said[:MOST_LINES]:
-        lines += _wrapped(line, LETTERS, "#333333", 9)
-    if len(said) > MOST_LINES:
-        lines.append((f"and {len(said) - MOST_LINES} more lines in the summary of I2AM Collect", "#333333", 9, False))
+    for line in said:
+        lines += _wrapped(printable(line, 2 * LETTERS), LETTERS, "#333333", 9)
     return _text(lines)
 
 
@@ -171,23 +172,14 @@ def _tiles(page: Page, facts: Facts) -> list[Tile]:
         tiles.append(("the picture", picture))
     if reference is not None:
         tiles.append(("the reference", reference))
-    selection = Selection(item=page.item)
-    effects = page.attribution.effects
-    if effects is not None and effects.maps:
-        tiles += _drawn(
-            "what it changed", picture, lambda: effect_maps(page.attribution, "r2g", "unified", selection).values
-        )
-        if effects.regions:
-            tiles += _drawn(
-                "what its regions changed", reference,
-                lambda: effect_maps(page.attribution, "g2r", "unified", selection).values, blocks=True,
-            )  # fmt: skip
-    for direction, caption, on in (
-        ("r2g", "where it is looked at", picture),
-        ("g2r", "what of it is looked at", reference),
-    ):
-        kind = MapKind(direction)
-        tiles += _drawn(caption, on, lambda kind=kind: maps(page.attribution, kind, "unified", selection).values)
+    a, selection = page.attribution, Selection(item=page.item)
+    if a.effects is not None and a.effects.maps:
+        tiles += _drawn("what it changed", picture, partial(effect_maps, a, "r2g", "unified", selection))
+    if a.effects is not None and a.effects.regions:
+        read = partial(effect_maps, a, "g2r", "unified", selection)
+        tiles += _drawn("what its regions changed", reference, read, blocks=True)
+    tiles += _drawn("where it is looked at", picture, partial(maps, a, MapKind("r2g"), "unified", selection))
+    tiles += _drawn("what of it is looked at", reference, partial(maps, a, MapKind("g2r"), "unified", selection))
     return tiles[:TILES]
 
 
@@ -196,17 +188,16 @@ def _stored(attribution: Attribution, direction: Any, reference: int, item: int)
     return None if picture is None else picture.float() / 255
 
 
-def _drawn(caption: str, picture: Tensor | None, read: Callable[[], Tensor], blocks: bool = False) -> list[Tile]:
+def _drawn(caption: str, picture: Tensor | None, read: Callable[[], Maps], blocks: bool = False) -> list[Tile]:
     """A map over its picture; none where there is no such map, of which findings and account say why."""
     try:
-        values = read()
+        values = read().values
     except AttributionError:
         return []
     if picture is None:
         times = max(1, 256 // max(values.shape[-2:]))
-        return [
-            (caption, colorize(heat(values, (values.shape[-2] * times, values.shape[-1] * times), blocks=blocks))[0])
-        ]
+        height, width = (times * side for side in values.shape[-2:])
+        return [(caption, colorize(heat(values, (height, width), blocks=blocks))[0])]
     colors = colorize(heat(values, (picture.shape[0], picture.shape[1]), blocks=blocks))
     return [(caption, overlay(picture[None], colors)[0])]
 

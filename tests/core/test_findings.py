@@ -176,7 +176,7 @@ def shared(run, references, text):
 
 
 def given(*fates):
-    return tuple(GivenReference(f"thing {n}", fate, "a reason") for n, fate in enumerate(fates))
+    return tuple(GivenReference(f"thing {n}", fate, "a reason", "an advice") for n, fate in enumerate(fates))
 
 
 def of_unseen_and_display(run):
@@ -204,7 +204,8 @@ def test_each_case_has_a_run(run):
     runs = [
         *(changed(run, {0: factor}) for factor in (0, 1e-5, 0.05, 1)), alone, changed(alone, {0: 0.05}),
         changed(run, {}, left), changed(run, {}, 1 - left), flat(run), muted(run, [1]),
-        *of_unseen_and_display(run), changed(muted(run, [0, 2]), {0: 0}), shared(run, 0.6, 0.1), shared(run, 0.1, 0.6), shared(run, 0.1, 0.1),
+        *of_unseen_and_display(run), changed(muted(run, [0, 2]), {0: 0}),
+        shared(run, 0.6, 0.1), shared(run, 0.1, 0.6), shared(run, 0.1, 0.1),
     ]  # fmt: skip
     for weaker in (0, 2):
         maps = {x: values * (0.1 if x.step == weaker else 1) for x, values in run.effects.maps.items()}

@@ -20,6 +20,8 @@ def find(facts: Facts) -> Iterator[Finding]:
     for given in a.given:
         if given.certain and given.fate in FATES:
             weight, suggestion = FATES[given.fate]
+            if given.fate == "ignored" and not given.advice:  # it is not there to be read: what is painted into
+                weight, suggestion = "fact", ""
             values: dict[str, Value] = {
                 "what": given.what,
                 "how": given.how,
