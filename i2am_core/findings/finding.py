@@ -26,6 +26,7 @@ Suggestion = Literal[
 SUGGESTIONS: tuple[Suggestion, ...] = get_args(Suggestion)
 
 Value = float | int | str
+Values = dict[str, Value]
 
 
 @dataclass(frozen=True)

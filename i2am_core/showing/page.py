@@ -1,7 +1,7 @@
 """One page about one picture of a run: what was found, what proves it, and what there is to know of the run."""
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -77,7 +77,7 @@ def report_page(page: Page) -> Tensor:
     sections = list(_sections(page))
     height = sum(section.height for section in sections) + 2 * MARGIN
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     top = height - MARGIN
     for section in sections:
         section.draw(figure, top, height)
@@ -229,7 +229,7 @@ class Plot:
 
     title: str
     across: str
-    curves: dict[str, tuple[Sequence[float], Sequence[float]]]
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     names: Sequence[str] = ()  # of what it is drawn over, where that is not steps
 
 

@@ -6,7 +6,7 @@ from ...kinds import MapKind
 from ...reading.levels import maps
 from ...reading.metrics import concentration, is_flat
 from ..facts import Facts
-from ..finding import Evidence, Finding, Lacking, Rule, Value
+from ..finding import Evidence, Finding, Lacking, Rule, Values
 
 NO_MAPS = "there are no maps of attention"
 
@@ -18,7 +18,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     for number in facts.read:
         reference = facts.attribution.references[number]
         evidence = Evidence("attention", facts.selection(reference=number))
-        values: dict[str, Value] = {"name": facts.names[number], "tokens": reference.tokens}
+        values: Values = {"name": facts.names[number], "tokens": reference.tokens}
         if reference.alone:
             yield Finding("display", "alone", "fact", values | {"share": 1.0}, evidence)
             continue

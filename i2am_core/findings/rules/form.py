@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from ..facts import Facts
-from ..finding import Evidence, Finding, Lacking, Rule
+from ..finding import Evidence, Finding, Lacking, Rule, Values
 from .strength import WEAK
 
 LEAST = 0.17
@@ -27,12 +27,11 @@ def find(facts: Facts) -> Iterator[Finding]:
             raise Lacking(NO_PREDICTIONS)
         change = sum(_contrast(with_ - without) for with_, without in pairs) / len(pairs)
         painted = sum(_contrast(with_) for with_, _ in pairs) / len(pairs)
-        values = {
-            "name": facts.names[owner], "where": facts.where, "change": change, "painted": painted,
-            "form": (change * painted) ** 0.5, "least": LEAST,
-        }  # fmt: skip
+        form = (change * painted) ** 0.5
+        values: Values = {"name": facts.names[owner], "where": facts.where, "change": change, "painted": painted}
+        values |= {"form": form, "least": LEAST}
         evidence = Evidence("effect", facts.selection(facts.effects.steps(owner), owner), owner=owner)
-        if values["form"] < LEAST:
+        if form < LEAST:
             yield Finding("form", "none", "fault", values, evidence, "another reference", of_thumb=True)
         else:
             yield Finding("form", "some", "fine", values, evidence, of_thumb=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ..facts import Facts
-from ..finding import Evidence, Finding, Lacking, Rule
+from ..finding import Evidence, Finding, Lacking, Rule, Values
 
 NO_ATTENTION = "no attention was captured"
 
@@ -17,7 +17,7 @@ def find(facts: Facts) -> Iterator[Finding]:
             continue
         share = facts.share_in_measured_steps(number)
         if share > 0:
-            values = {"name": facts.names[number], "share": share, "strength": facts.strength(number)}
+            values: Values = {"name": facts.names[number], "share": share, "strength": facts.strength(number)}
             evidence = Evidence("attention", facts.selection(reference=number))
             yield Finding("looked", "in vain", "fault", values, evidence, "undo")
 

@@ -8,7 +8,7 @@ from ...effect import CUTS, regions_of
 from ...regions import cover_of
 from ...tokens import TokenGrid
 from ..facts import Facts
-from ..finding import Evidence, Finding, Lacking, Rule
+from ..finding import Evidence, Finding, Lacking, Rule, Values
 
 NO_REGIONS = "no regions of a reference were measured (regions of I2AM Effect)"
 NO_OBJECT = "nothing was marked on the reference"
@@ -34,11 +34,12 @@ def find(facts: Facts) -> Iterator[Finding]:
         )
         on_object = (sums / cells).double()
         part, area = float((values * on_object).sum() / values.sum()), float(on_object.mean())
-        said = {"name": facts.names[number], "part": part, "rest": 1 - part, "area": area}
+        said: Values = {"name": facts.names[number], "part": part, "rest": 1 - part, "area": area}
         evidence = Evidence("regions", facts.selection([regions.step], number), "g2r", number)
-        case = "object" if part > area else "background"
-        weight = "fine" if part > area else "fault"
-        yield Finding("parts", case, weight, said, evidence, "" if part > area else "mask it")
+        if part > area:
+            yield Finding("parts", "object", "fine", said, evidence)
+        else:
+            yield Finding("parts", "background", "fault", said, evidence, "mask it")
 
 
 SENTENCES = {

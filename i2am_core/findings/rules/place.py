@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ..facts import Facts
-from ..finding import Evidence, Finding, Lacking, Rule
+from ..finding import Evidence, Finding, Lacking, Rule, Values, Weight
 
 LEAST = 0.5
 """Of the way from what chance would put inside the mask (its area) to everything (docs/findings.md)."""
@@ -19,15 +19,14 @@ def find(facts: Facts) -> Iterator[Finding]:
             continue
         effect = facts.effect(owner)
         part, area = float((facts.cover * effect).sum() / effect.sum()), float(facts.cover.mean())
-        values = {"name": facts.names[owner], "part": part, "area": area}
+        values: Values = {"name": facts.names[owner], "part": part, "area": area}
         evidence = Evidence("effect", facts.selection(reference=owner), owner=owner)
         pasted = facts.mask is None  # the sampler's own: it keeps what is outside as it was
-        if part <= area:
-            case, weight = "not there", "fault"
-        elif part < area + LEAST * (1 - area):
-            case, weight = "bleeds", "fact" if pasted else "fault"
-        else:
-            case, weight = "in place", "fine"
+        weight: Weight = "fine"
+        case = "in place"
+        if part < area + LEAST * (1 - area):
+            weight = "fact" if pasted and part > area else "fault"
+            case = "not there" if part <= area else "bleeds"
         ending = ", and it is lost" if pasted and case != "in place" else ""
         yield Finding("place", case + ending, weight, values, evidence, "" if weight == "fine" else "mask it", True)
 

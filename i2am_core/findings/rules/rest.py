@@ -10,14 +10,13 @@ NO_SHARES = "references and the text do not compete in one softmax, or whose par
 
 def find(facts: Facts) -> Iterator[Finding]:
     """By the parts of the attention, as means over steps and layers, over the positions that count."""
-    parts = facts.parts_of_attention
-    if parts is None:
+    recorded = facts.parts_of_attention
+    if recorded is None:
         raise Lacking(NO_SHARES)
-    references, text = parts
-    values = {"references": references, "text": text, "rest": max(0.0, 1 - references - text), "where": facts.where}
-    weight = "fact"
-    most = max(("references", "text", "rest"), key=lambda name: values[name])
-    yield Finding("rest", most, weight, values, Evidence("attention", facts.selection()))
+    references, text = recorded
+    parts = {"references": references, "text": text, "rest": max(0.0, 1 - references - text)}
+    most = max(parts, key=lambda name: parts[name])
+    yield Finding("rest", most, "fact", {**parts, "where": facts.where}, Evidence("attention", facts.selection()))
 
 
 _PARTS = "of the attention in {where}, references get {references:.0%}, the text {text:.0%}, and the rest {rest:.0%}, "

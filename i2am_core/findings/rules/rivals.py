@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ..facts import Facts
-from ..finding import Evidence, Finding, Lacking, Rule
+from ..finding import Evidence, Finding, Lacking, Rule, Values
 
 NOTHING = 0.2  # of the strongest one's effect: docs/findings.md says what it tells apart on the demo model
 ONE = "there is one reference"
@@ -20,10 +20,13 @@ def find(facts: Facts) -> Iterator[Finding]:
         strength = facts.strength(owner)
         if owner == strongest or strength == 0:  # which rule 'strength' says
             continue
-        values = {"name": facts.names[owner], "other": facts.names[strongest], "strength": strength, "most": most}
+        names = {"name": facts.names[owner], "other": facts.names[strongest]}
+        values: Values = {**names, "strength": strength, "most": most}
         evidence = Evidence("effect", facts.selection(reference=owner), owner=owner)
-        case, weight = ("drowned", "fault") if strength < NOTHING * most else ("shared", "fact")
-        yield Finding("rivals", case, weight, values, evidence, "stronger" if weight == "fault" else "", True)
+        if strength < NOTHING * most:
+            yield Finding("rivals", "drowned", "fault", values, evidence, "stronger", of_thumb=True)
+        else:
+            yield Finding("rivals", "shared", "fact", values, evidence)
 
 
 SENTENCES = {

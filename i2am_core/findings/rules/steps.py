@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ...effect import Owner
 from ..facts import Facts
-from ..finding import Evidence, Finding, Lacking, Rule
+from ..finding import Evidence, Finding, Lacking, Rule, Values
 
 FADES = 0.25  # of the strongest measured step's effect
 NOTHING = "neither attention nor the effect of two steps is known"
@@ -17,7 +17,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     for number in facts.read:
         on, total = facts.steps_on(number), facts.attribution.steps - len(facts.attribution.not_evaluated)
         if 0 < len(on) < total:
-            values = {"name": facts.names[number], "count": len(on), "total": total, "on": facts.numbers(on)}
+            values: Values = {"name": facts.names[number], "count": len(on), "total": total, "on": facts.numbers(on)}
             evidence = Evidence("attention", facts.selection(on, number))
             yield Finding("steps", "partly on", "fact", values, evidence, "longer")
     for owner in facts.owners if facts.has_effects_of_steps else ():
@@ -30,7 +30,7 @@ def _by_effect(facts: Facts, owner: Owner) -> Iterator[Finding]:
     strongest = max(by_step, key=lambda step: by_step[step])
     for case, step in (("late", steps[0]), ("fades", steps[-1])):
         if len(steps) > 1 and by_step[step] < FADES * by_step[strongest]:
-            values = {
+            values: Values = {
                 "name": facts.names[owner], "step": step, "less": by_step[step], "strongest": strongest,
                 "most": by_step[strongest], "last": facts.attribution.steps - 1,
             }  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ...effect import Owner
 from ..facts import Facts
-from ..finding import Evidence, Finding, Rule, Value
+from ..finding import Evidence, Finding, Rule, Values
 
 WEAK = 0.1  # latent units: less than any healthy run of the demo model has (docs/findings.md)
 TEXT: Owner = "text"
@@ -18,7 +18,7 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 def _of(facts: Facts, owner: Owner) -> Finding:
     strength, certainty, steps = facts.strength(owner), facts.certainty(owner), facts.effects.steps(owner)
-    values: dict[str, Value] = {
+    values: Values = {
         "name": facts.names[owner],
         "where": facts.where,
         "strength": strength,
@@ -32,14 +32,16 @@ def _of(facts: Facts, owner: Owner) -> Finding:
         return _none(facts, owner, values, evidence)
     if certainty == "too small to measure":
         return Finding("strength", "too small", "fault", values, evidence, "stronger")
-    case, weight = ("weak", "fault") if strength < WEAK else ("acts", "fine")
     values |= {"least": WEAK}
+    beside = ""
     if facts.measured(TEXT):
-        case, values = f"{case}, beside the text", values | {"text": facts.strength(TEXT)}
-    return Finding("strength", case, weight, values, evidence, "stronger" if weight == "fault" else "", of_thumb=True)
+        beside, values = ", beside the text", values | {"text": facts.strength(TEXT)}
+    if strength < WEAK:
+        return Finding("strength", "weak" + beside, "fault", values, evidence, "stronger", of_thumb=True)
+    return Finding("strength", "acts" + beside, "fine", values, evidence, of_thumb=True)
 
 
-def _none(facts: Facts, owner: Owner, values: dict[str, Value], evidence: Evidence) -> Finding:
+def _none(facts: Facts, owner: Owner, values: Values, evidence: Evidence) -> Finding:
     """Nothing changes: where the reference is on in other steps alone, that was not measured."""
     on = facts.steps_on(owner) if isinstance(owner, int) else []
     if on and not set(on) & set(facts.effects.steps(owner)):

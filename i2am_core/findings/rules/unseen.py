@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ...given import Fate
 from ..facts import Facts
-from ..finding import Evidence, Finding, Rule, Suggestion, Value, Weight
+from ..finding import Evidence, Finding, Rule, Suggestion, Values, Weight
 
 FATES: dict[Fate, tuple[Weight, Suggestion]] = {
     "ignored": ("fault", "another way"),
@@ -22,7 +22,7 @@ def find(facts: Facts) -> Iterator[Finding]:
             weight, suggestion = FATES[given.fate]
             if given.fate == "ignored" and not given.advice:  # it is not there to be read: what is painted into
                 weight, suggestion = "fact", ""
-            values: dict[str, Value] = {
+            values: Values = {
                 "what": given.what,
                 "how": given.how,
                 "count": _count(facts, given.fate),
