@@ -17,10 +17,10 @@ from ..i2am_core import (
     report_page,
 )
 from .checked import checked
-from .findings_text import tries_of
 from .images import choose, generated_picture, reference_image
 from .load_image import check_not_placeholder
 from .schema import AttributionHandle, Schema
+from .summary import tries_of
 from .wording import in_words
 
 SEARCH_ALIASES = [

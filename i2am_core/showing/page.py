@@ -30,7 +30,7 @@ LETTERS = 185  # of a line of small text
 MOST_LINES = 14  # of the account of a run
 MOST_CURVES = 6
 MOST_LAYERS = 80
-STYLES = ("o-", "s--", "^:", "D-.", "v-", "P--")  # that are told apart without colours
+STYLES = ("o-", "s--", "^:", "D-.", "v-", "P--")  # that differ without colours, too
 COLORS: dict[Weight, str] = {"fault": "#b00020", "fact": "#333333", "fine": "#1b6e3a"}
 
 

@@ -1,4 +1,4 @@
-"""Findings as lines of a summary."""
+"""A run for a person: first what is wrong or right with it, then what was captured and how."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,12 @@ GUESS = "Try: {} (a guess, until a second run shows it)."
 MOST_PICTURES = 4  # of a batch
 
 
-def findings_text(attribution: Attribution) -> str:
+def summary_of(attribution: Attribution) -> str:
+    """The findings, where there are any, and the attribution's own summary."""
+    return "\n\n".join(filter(None, [_findings(attribution), attribution.summary()]))
+
+
+def _findings(attribution: Attribution) -> str:
     """What is wrong, or right, in each picture, and what to try; "" where nothing can be said."""
     blocks = []
     for item in range(min(attribution.items, MOST_PICTURES)):
@@ -18,7 +23,7 @@ def findings_text(attribution: Attribution) -> str:
             lines = [f"picture {item}:", *lines]
         blocks += lines
     if blocks and attribution.items > MOST_PICTURES:
-        blocks.append(f"and {attribution.items - MOST_PICTURES} more pictures, of which I2AM Report has a page each.")
+        blocks.append(f"and {attribution.items - MOST_PICTURES} more pictures: I2AM Report has a page of each.")
     return "\n".join(blocks)
 
 
