@@ -84,7 +84,7 @@ TRIALS: dict[str, Fault] = {
         "own + other", {"strength": 0.02, "reference": 1}, finds=("strength: weak", "rivals: drowned")
     ),
     "the object of the reference muted": Fault(
-        steered={"strength": 0.0, "reference_region": "object"}, regions=4, finds=("parts: background",)
+        steered={"strength": 0.0, "reference_region": "object"}, regions=4, finds=("parts: background", *FORMLESS)
     ),
 }
 

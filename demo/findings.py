@@ -8,6 +8,7 @@ by the first half of the scenes, so that the figures of the second half are thos
 
 import argparse
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,9 +61,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=SCENES)
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--cache", type=Path, required=True, help="a folder from which an interrupted run goes on")
+    parser.add_argument("--cache", type=Path, help="a folder from which an interrupted run goes on")
     a = parser.parse_args()
-    sys.stdout.write(table(HEADS, list(rows(Runs(a.scenes, a.steps, 1, a.cache)))) + "\n")
+    with tempfile.TemporaryDirectory() as folder:
+        sys.stdout.write(table(HEADS, list(rows(Runs(a.scenes, a.steps, 1, a.cache or Path(folder))))) + "\n")
 
 
 if __name__ == "__main__":
