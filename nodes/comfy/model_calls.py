@@ -25,7 +25,7 @@ PERTURBED = (
     "a further evaluation for guidance, with attention replaced (perturbed-attention guidance, skipped layers): not "
     "counted"
 )
-# ``is_unplaced`` knows the reasons of whole calls by how they begin.
+# The reasons of whole calls, of which it is not known what of the picture they are for: see ``is_unplaced``.
 ROWS = (
     "the model was given {} picture(s) at once, where the run has {} for each of {} conditioning(s): how they lie in "
     "the run's is not known{}"
@@ -218,7 +218,7 @@ class ModelCalls:
 
 def is_unplaced(reason: str) -> bool:
     """Whether a call of the model was skipped as a whole, since what of the picture it is for is not known."""
-    return reason.startswith(("a call with ", "a call for "))
+    return reason.startswith(tuple(words.partition("{")[0] for words in (ROWS, SIZE, FRAMES)))
 
 
 def is_active(conditioning: Mapping[str, Any], timestep: Tensor) -> bool:
