@@ -13,12 +13,12 @@ from ..half import full
 from ..kinds import MapKind
 from ..printing import printable
 from ..reading.levels import maps
-from ..regions import cells_of, cover_of
+from ..regions import cover_of
 from ..selection import Selection, numbers_text
 from .finding import Lacking
 
 LONGEST = 40  # letters of a name
-NO_EFFECT = "no effect was measured (I2AM Effect)"
+NO_EFFECT = "no effect was measured"
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,6 @@ class Facts:
         result = maps(self.attribution, MapKind("r2g", "share"), "layer", self.selection(reference=reference))
         layers = sorted(layer for number, layer in self.attribution.entries if number == reference)
         return [float(layer) for layer in layers], [float(x.mean()) for x in result.values]
-
-    def cells_on(self, mask: Tensor, reference: int) -> Tensor | None:
-        """The cells of a reference that a mask ``[H, W]`` covers; None where it has no layout."""
-        grid = self.attribution.references[reference].grid
-        return None if grid is None else cells_of(mask, grid)
 
     def selection(self, steps: Sequence[int] = (), reference: Owner = 0) -> Selection:
         """Of this picture, in these steps, or all; of the reference that an owner is, or the first."""

@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,6 @@ TILES = 6  # pictures in a row
 LETTERS = 185  # of a line of small text
 MOST_LINES = 14  # of the account of a run
 MOST_CURVES = 6
-MOST_LAYERS = 80
 STYLES = ("o-", "s--", "^:", "D-.", "v-", "P--")  # that differ without colours, too
 COLORS: dict[Weight, str] = {"fault": "#b00020", "fact": "#333333", "fine": "#1b6e3a"}
 
@@ -44,7 +43,6 @@ class Page:
     image: Tensor | None = None  # [H, W, 3] in [0, 1]: the picture; else what the attribution has of it
     reference_image: Tensor | None = None  # [H, W, 3]: of the first reference
     advice: Sequence[str] = ()
-    sentences: Any = field(default_factory=lambda: SENTENCES)
 
     def curves(self) -> dict[str, Any]:
         """What is drawn as curves, as numbers: by title, over what, and by name both coordinates."""
@@ -134,7 +132,7 @@ def _title(page: Page) -> str:
 def _findings(page: Page) -> Section:
     lines: list[Line] = []
     for finding in page.examined.findings:
-        said = f"{MARKS[finding.weight]} {finding.worded(page.sentences)}"
+        said = f"{MARKS[finding.weight]} {finding.worded(SENTENCES)}"
         lines += _wrapped(said, 140, COLORS[finding.weight], 12)
     if not page.examined.findings:
         lines.append(("No rule could be applied: the reasons are below.", "black", 12, False))
@@ -147,7 +145,7 @@ def _account(page: Page) -> Section:
     summary = page.attribution.summary().splitlines()
     said = summary[:MOST_LINES]
     if len(summary) > MOST_LINES:
-        said.append(f"and {len(summary) - MOST_LINES} more lines in the summary of I2AM Collect")
+        said.append(f"and {len(summary) - MOST_LINES} more lines in the summary of the run")
     said += [f"not examined: {rule}, since {reason}" for rule, reason in page.examined.lacking.items()]
     lines: list[Line] = [("The run", "black", 12, True)]
     for line in said:

@@ -14,7 +14,7 @@ LEAST = 0.17
 Neither alone tells a blank reference and one of noise from healthy ones on the demo model (docs/findings.md): noise
 changes what varies, and leaves what does not.
 """
-NO_PREDICTIONS = "predictions with and without a reference were not kept (the budget of I2AM Capture)"
+NO_PREDICTIONS = "predictions with and without the reference were not kept: the budget was too small"
 
 
 def find(facts: Facts) -> Iterator[Finding]:

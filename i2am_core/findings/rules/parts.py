@@ -10,7 +10,7 @@ from ...tokens import TokenGrid
 from ..facts import Facts
 from ..finding import Evidence, Finding, Lacking, Rule, Values
 
-NO_REGIONS = "no regions of a reference were measured (regions of I2AM Effect)"
+NO_REGIONS = "no effect of regions of a reference was measured"
 NO_OBJECT = "nothing was marked on the reference"
 
 
