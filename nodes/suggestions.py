@@ -17,6 +17,7 @@ class Try:
 
     sentence: str
     settings: tuple[Setting, ...] = ()
+    measures: bool = False  # and changes nothing of the picture
 
 
 STRONGER = Try("strength 2 on I2AM Steer", (STEER,))
@@ -58,11 +59,13 @@ TRIES: dict[Suggestion, dict[str, Try]] = {
             (STEER, ("I2AM_Steer", "generated_region"), ("I2AM_Steer", "reference_region")),
         ),
     },
-    "measure": {"": Try("more probe_steps on I2AM Effect", (("I2AM_Effect", "probe_steps"),))},
+    "measure": {"": Try("more probe_steps on I2AM Effect", (("I2AM_Effect", "probe_steps"),), measures=True)},
     "measure without": {
         "": Try(
-            "I2AM Effect with without connected to the same conditioning made without it", (("I2AM_Effect", "without"),)
-        )
+            "I2AM Effect, with its input without connected to the same conditioning made without it",
+            (("I2AM_Effect", "without"),),
+            measures=True,
+        ),
     },
     "another way": {
         "": Try("giving the reference in a way that this model reads (the help of I2AM Capture lists them)")

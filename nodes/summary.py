@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from ..i2am_core import Attribution, Examined, examine, finding_lines
 from .suggestions import tries
 
+TRY = "Try: {}."
 GUESS = "Try: {} (a guess, until a second run shows it)."
 MOST_PICTURES = 4  # of a batch
 
@@ -35,5 +36,5 @@ def _of(attribution: Attribution, item: int) -> Iterator[str]:
 
 def tries_of(result: Examined, attribution: Attribution) -> list[str]:
     """What to try, each thing once."""
-    said = dict.fromkeys(one.sentence for _, one in tries(result.findings, attribution.mechanisms))
-    return [GUESS.format(sentence) for sentence in said]
+    all_tries = dict.fromkeys(one for _, one in tries(result.findings, attribution.mechanisms))
+    return [(TRY if one.measures else GUESS).format(one.sentence) for one in all_tries]

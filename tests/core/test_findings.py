@@ -75,10 +75,10 @@ def test_a_sentence_says_the_values_that_were_computed(run, factor, marked):
 
 
 def test_no_number_stands_alone():
-    """Each sentence has two numbers that can be compared."""
+    """Each sentence has two numbers that can be compared, or none."""
     for key, template in SENTENCES.items():
         compared = [name for name, spec in fields(template) if spec or name in COUNTS]
-        assert len(compared) >= 2, key
+        assert len(compared) != 1, key
 
 
 def test_values_are_those_of_an_oracle(run):
@@ -205,7 +205,7 @@ def test_each_case_has_a_run(run):
         *(changed(run, {0: factor}) for factor in (0, 1e-5, 0.05, 1)), alone, changed(alone, {0: 0.05}),
         changed(run, {}, left), changed(run, {}, 1 - left), flat(run), muted(run, [1]),
         *of_unseen_and_display(run), changed(muted(run, [0, 2]), {0: 0}),
-        shared(run, 0.6, 0.1), shared(run, 0.1, 0.6), shared(run, 0.1, 0.1),
+        shared(run, 0.6, 0.1), shared(run, 0.6, 0.4),
     ]  # fmt: skip
     for weaker in (0, 2):
         maps = {x: values * (0.1 if x.step == weaker else 1) for x, values in run.effects.maps.items()}

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from ..facts import Facts
-from ..finding import Evidence, Finding, Lacking, Rule
+from ..finding import Evidence, Finding, Lacking, Rule, Values
 
+NOTHING = 0.005  # of the attention: less is no percent
 NO_SHARES = "references and the text do not compete in one softmax, or whose part is how large was not recorded"
 
 
@@ -14,15 +15,14 @@ def find(facts: Facts) -> Iterator[Finding]:
     if recorded is None:
         raise Lacking(NO_SHARES)
     references, text = recorded
-    parts = {"references": references, "text": text, "rest": max(0.0, 1 - references - text)}
-    most = max(parts, key=lambda name: parts[name])
-    yield Finding("rest", most, "fact", {**parts, "where": facts.where}, Evidence("attention", facts.selection()))
+    values: Values = {"references": references, "text": text, "rest": max(0.0, 1 - references - text)}
+    case = "beside the text" if 1 - references - text < NOTHING else "beside the text and the picture"
+    yield Finding("rest", case, "fact", values | {"where": facts.where}, Evidence("attention", facts.selection()))
 
 
-_PARTS = "of the attention in {where}, references get {references:.0%}, the text {text:.0%}, and the rest {rest:.0%}, "
 SENTENCES = {
-    "references": "References have the most of it: " + _PARTS + "which is mostly the picture itself.",
-    "text": "The text has the most of it: " + _PARTS + "which is mostly the picture itself.",
-    "rest": "The picture looks at itself the most: " + _PARTS + "which is mostly that.",
+    "beside the text": "Of the attention in {where}, references get {references:.0%}, and the text {text:.0%}.",
+    "beside the text and the picture": "Of the attention in {where}, references get {references:.0%}, the text "
+    "{text:.0%}, and the rest, which is mostly the picture itself, {rest:.0%}.",
 }
 RULE = Rule("rest", find, SENTENCES)

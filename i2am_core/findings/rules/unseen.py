@@ -22,12 +22,7 @@ def find(facts: Facts) -> Iterator[Finding]:
             weight, suggestion = FATES[given.fate]
             if given.fate == "ignored" and not given.advice:  # it is not there to be read: what is painted into
                 weight, suggestion = "fact", ""
-            values: Values = {
-                "what": given.what,
-                "how": given.how,
-                "count": _count(facts, given.fate),
-                "total": len(a.given),
-            }
+            values: Values = {"what": given.what, "how": given.how}
             yield Finding("unseen", given.fate, weight, values, RUN, "" if facts.has_effects_of_steps else suggestion)
     for number, reference in enumerate(a.references):
         if a.entries and number not in facts.read:
@@ -39,16 +34,10 @@ def find(facts: Facts) -> Iterator[Finding]:
         yield Finding("unseen", "calls", "fact", values, RUN)
 
 
-def _count(facts: Facts, fate: Fate) -> int:
-    return sum(given.fate == fate for given in facts.attribution.given)
-
-
 SENTENCES = {
-    "ignored": "{what}: this model ignores it ({how}). Of what was given, it ignores {count} of {total}.",
-    "elsewhere": "Not everything was seen: {what} reaches the model by a route that attention does not show ({how}), "
-    "as do {count} of the {total} things that were given.",
-    "unknown": "Not everything was seen: what becomes of {what} cannot be told ({how}). That is so of {count} of the "
-    "{total} things that were given.",
+    "ignored": "{what}: this model ignores it ({how}).",
+    "elsewhere": "Not everything was seen: {what} reaches the model by a route that attention does not show ({how}).",
+    "unknown": "Not everything was seen: what becomes of {what} cannot be told ({how}).",
     "not read": "{name} was given, {tokens} tokens, and none of the {captured} attention calls that were captured "
     "reads it.",
     "calls": "Not everything was seen: {missed} attention calls that may read a reference were skipped, beside "
