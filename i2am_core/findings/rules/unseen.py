@@ -12,6 +12,7 @@ FATES: dict[Fate, tuple[Weight, Suggestion]] = {
     "unknown": ("fact", ""),
 }
 RUN = Evidence("run")
+PAINTED_INTO = "concat_latent_image"
 
 
 def find(facts: Facts) -> Iterator[Finding]:
@@ -20,7 +21,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     for given in a.given:
         if given.certain and given.fate in FATES:
             weight, suggestion = FATES[given.fate]
-            if given.fate == "ignored" and not given.advice:  # it is not there to be read: what is painted into
+            if given.key == PAINTED_INTO and not given.advice:  # it is the picture itself, and not there to be read
                 weight, suggestion = "fact", ""
             values: Values = {"what": given.what, "how": given.how}
             yield Finding("unseen", given.fate, weight, values, RUN, "" if facts.has_effects_of_steps else suggestion)
