@@ -143,7 +143,6 @@ def share_of(
     total: Tensor,
     logits: Logits = DEFAULT_LOGITS,
     queries: Index = ALL_POSITIONS.queries,
-    chunk_bytes: int = CHUNK_BYTES,
 ) -> Tensor:
     """The part of each position's attention that goes to some ``columns`` of a call, as a mean over heads: ``[B, N]``.
 
@@ -157,7 +156,7 @@ def share_of(
         bias = None if call.bias is None else _at(call.bias, 3, columns, keys.shape[2])
         size = call.dtype.itemsize * q.shape[0] * call.q.shape[2] * keys.shape[2]
         share = total.new_zeros(q.shape[0], call.q.shape[2])
-        heads = max(1, chunk_bytes // max(1, size))
+        heads = max(1, CHUNK_BYTES // max(1, size))
         for start in range(0, q.shape[1], heads):
             part = slice(start, start + heads)
             scores = call.q[:, part].to(call.dtype) * call.scale @ keys[:, part].transpose(-1, -2)

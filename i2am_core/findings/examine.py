@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..attribution import Attribution
+from ..errors import Lacking
 from .facts import Facts
-from .finding import MARKS, WEIGHTS, Finding, Lacking, Rule
+from .finding import MARKS, WEIGHTS, Finding, Rule
 from .rules import display, form, looked, parts, place, rest, rivals, steps, strength, unseen
 
 RULES: tuple[Rule, ...] = (
@@ -43,7 +44,7 @@ def examine(
         try:
             results += rule.find(facts)
         except Lacking as error:
-            lacking[rule.name] = str(error)
+            lacking[rule.name] = error.what
     return Examined(tuple(sorted(results, key=lambda x: WEIGHTS.index(x.weight))), lacking)
 
 

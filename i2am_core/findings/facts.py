@@ -9,13 +9,13 @@ from torch import Tensor
 
 from ..attribution import SHARE_OWNERS, Attribution
 from ..effect import Certainty, Effects, Owner, Removal, certainty_of, owner_names, rms
+from ..errors import Lacking
 from ..half import full
 from ..kinds import MapKind
 from ..printing import printable
 from ..reading.levels import maps
 from ..regions import cover_of
 from ..selection import Selection, numbers_text
-from .finding import Lacking
 
 LONGEST = 40  # letters of a name
 NO_EFFECT = "no effect was measured"

@@ -65,10 +65,6 @@ class Finding:
         return sentences[self.key].format(**self.values)
 
 
-class Lacking(Exception):
-    """A rule was not applied, since this is lacking, in words for a person."""
-
-
 @dataclass(frozen=True)
 class Rule:
     """One rule: ``find`` yields what holds of a run, and raises Lacking where it cannot be known.

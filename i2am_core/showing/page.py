@@ -13,7 +13,7 @@ from torch import Tensor
 from ..attribution import Attribution
 from ..effect import Owner
 from ..errors import AttributionError, MissingPackage
-from ..findings.examine import SENTENCES, Examined
+from ..findings.examine import OF_THUMB, SENTENCES, Examined
 from ..findings.facts import Facts
 from ..findings.finding import MARKS, Weight
 from ..kinds import MapKind
@@ -136,6 +136,8 @@ def _findings(page: Page) -> Section:
         lines += _wrapped(said, 140, COLORS[finding.weight], 12)
     if not page.examined.findings:
         lines.append(("No rule could be applied: the reasons are below.", "black", 12, False))
+    if any(finding.of_thumb for finding in page.examined.findings):
+        lines.append((OF_THUMB, "#333333", 10, False))
     for advice in page.advice:
         lines += _wrapped(advice, 140, "black", 12)
     return _text(lines, 0.25)

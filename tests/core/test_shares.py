@@ -19,6 +19,7 @@ from i2am_core import (
     save,
     share_of,
 )
+from i2am_core.attention import marginals
 from i2am_core.recording.shares import Shares
 
 LAYER, OTHER = Layer("a", TokenGrid(2, 2), 2), Layer("b", TokenGrid(2, 2), 2)
@@ -30,13 +31,14 @@ def drawn(*shape):
 
 @pytest.mark.parametrize("chunk_bytes", [1, 2**20])
 @pytest.mark.parametrize("biased", [False, True])
-def test_a_share_is_a_part_of_the_softmax(biased, chunk_bytes):
+def test_a_share_is_a_part_of_the_softmax(monkeypatch, biased, chunk_bytes):
+    monkeypatch.setattr(marginals, "CHUNK_BYTES", chunk_bytes)
     q, k = drawn(2, 3, 7, 4), drawn(2, 3, 9, 4) * 3
     bias = drawn(2, 1, 7, 9) if biased else None
     logits = q.double() @ k.double().transpose(-1, -2) * 0.5 + (0 if bias is None else bias.double())
     total = logits.logsumexp(-1).float()
     columns = torch.tensor([1, 4, 8])
-    share = share_of(q, k, columns, total[:, :, 2:6], Logits(0.5, bias), slice(2, 6), chunk_bytes)
+    share = share_of(q, k, columns, total[:, :, 2:6], Logits(0.5, bias), slice(2, 6))
     torch.testing.assert_close(
         share.double(), logits.softmax(-1)[:, :, 2:6, columns].sum(-1).mean(1), rtol=1e-5, atol=1e-6
     )

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
+from ...errors import Lacking
 from ...kinds import MapKind
 from ...reading.levels import maps
 from ...reading.metrics import concentration, is_flat
 from ..facts import Facts
-from ..finding import Evidence, Finding, Lacking, Rule, Values
+from ..finding import Evidence, Finding, Rule, Values
 
 NO_MAPS = "there are no maps of attention"
 

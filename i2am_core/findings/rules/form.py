@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from ...errors import Lacking
 from ..facts import Facts
-from ..finding import Evidence, Finding, Lacking, Rule, Values
+from ..finding import Evidence, Finding, Rule, Values
 from .strength import WEAK
 
 LEAST = 0.17

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from ...errors import Lacking
 from ..facts import Facts
-from ..finding import Evidence, Finding, Lacking, Rule, Values
+from ..finding import Evidence, Finding, Rule, Values
 
 NO_ATTENTION = "no attention was captured"
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import torch
 
 from ...effect import CUTS, regions_of
+from ...errors import Lacking
 from ...regions import cover_of
 from ...tokens import TokenGrid
 from ..facts import Facts
-from ..finding import Evidence, Finding, Lacking, Rule, Values
+from ..finding import Evidence, Finding, Rule, Values
 
 NO_REGIONS = "no effect of regions of a reference was measured"
 NO_OBJECT = "nothing was marked on the reference"

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from ...errors import Lacking
 from ..facts import Facts
-from ..finding import Evidence, Finding, Lacking, Rule, Values, Weight
+from ..finding import Evidence, Finding, Rule, Values, Weight
 
 LEAST = 0.5
 """Of the way from what chance would put inside the mask (its area) to everything (docs/findings.md)."""

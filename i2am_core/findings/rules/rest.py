@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from ...errors import Lacking
 from ..facts import Facts
-from ..finding import Evidence, Finding, Lacking, Rule, Values
+from ..finding import Evidence, Finding, Rule, Values
 
 NOTHING = 0.005  # of the attention: less is no percent
 NO_SHARES = "references and the text do not compete in one softmax, or whose part is how large was not recorded"

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from ...errors import Lacking
 from ..facts import Facts
-from ..finding import Evidence, Finding, Lacking, Rule, Values
+from ..finding import Evidence, Finding, Rule, Values
 
 NOTHING = 0.2  # of the strongest one's effect: docs/findings.md says what it tells apart on the demo model
 ONE = "there is one reference"

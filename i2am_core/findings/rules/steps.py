@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from ...effect import Owner
+from ...errors import Lacking
 from ..facts import Facts
-from ..finding import Evidence, Finding, Lacking, Rule, Values
+from ..finding import Evidence, Finding, Rule, Values
 
 FADES = 0.25  # of the strongest measured step's effect
 NOTHING = "neither attention nor the effect of two steps is known"

@@ -207,7 +207,7 @@ class Record(Consumer):
         logits, q, k = Logits(call.scale, call.bias_of(rows, call.k.shape[2])), call.q[rows], call.k[rows]
         shares: dict[ShareOwner, Tensor] = {
             "references": torch.stack([maps.r2g_share.mean(1) for maps in marginals]).sum(0),
-            "text": share_of(q, k, text, total, logits, one.first.queries, self.recorder.chunk_bytes),
+            "text": share_of(q, k, text, total, logits, one.first.queries),
         }
         region = self._region(one.first.layer.grid)
         place = Place(one.first.layer, call.model_call.step, 0)
