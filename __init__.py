@@ -17,6 +17,7 @@ class I2AMExtension(ComfyExtension):
         from .nodes.ip_adapter_reference import I2AMIPAdapterReference
         from .nodes.join_runs import I2AMJoinRuns
         from .nodes.maps import I2AMMaps
+        from .nodes.report import I2AMReport
         from .nodes.save_load import I2AMLoad, I2AMSave
         from .nodes.specific_reference import I2AMSpecificReference
         from .nodes.steer import I2AMSteer
@@ -25,7 +26,7 @@ class I2AMExtension(ComfyExtension):
 
         capture: list[type[io.ComfyNode]] = [I2AMCapture, I2AMTagReference, I2AMIPAdapterReference, I2AMCollect]
         runs: list[type[io.ComfyNode]] = [I2AMCollectRuns, I2AMJoinRuns]
-        look: list[type[io.ComfyNode]] = [I2AMViewer, I2AMMaps, I2AMSpecificReference, I2AMIMACS]
+        look: list[type[io.ComfyNode]] = [I2AMReport, I2AMViewer, I2AMMaps, I2AMSpecificReference, I2AMIMACS]
         measure: list[type[io.ComfyNode]] = [I2AMEffect, I2AMCounterfactual]
         change: list[type[io.ComfyNode]] = [I2AMSteer]
         files: list[type[io.ComfyNode]] = [I2AMSave, I2AMLoad]

@@ -9,9 +9,9 @@ contact sheets) are imported when they are used.
 
 from . import errors
 from .attention.intercept import Interceptor
-from .attention.marginals import Logits, Marginals, Positions, attribute, split_heads
+from .attention.marginals import Logits, Marginals, Positions, attribute, share_of, split_heads
 from .attention.rollout import Resampled, patch_grid, resample, rollout, spread
-from .attribution import ALONE, Attribution, Layer, LayerMaps, Reference
+from .attribution import ALONE, SHARE_OWNERS, Attribution, Layer, LayerMaps, Reference, ShareOwner
 from .effect import (
     CUTS,
     PARTS,
@@ -30,6 +30,8 @@ from .effect import (
 )
 from .errors import AttributionError
 from .files import SUFFIX, load, save, save_new
+from .findings.examine import SENTENCES, Examined, examine, finding_lines
+from .findings.finding import Evidence, Finding, Suggestion
 from .given import FATES, Fate, GivenReference
 from .kinds import DIRECTIONS, NORMALIZATIONS, Direction, MapKind, Normalization
 from .printing import printable
@@ -46,6 +48,7 @@ from .regions import cells_of, inside_of, is_soft, level_of
 from .selection import SCOPES, Selection, is_all
 from .showing.contact_sheet import Row, contact_sheet
 from .showing.header import FileHeader, Header, HeaderPicture
+from .showing.page import Page, report_page
 from .showing.render import COLORMAPS, Scale, color_table, colorize, heat, overlay, stretch
 from .showing.report import attribution_sheet
 from .showing.view import View, sheets, view
@@ -63,6 +66,8 @@ __all__ = [
     "PARTS",
     "ROUTES",
     "SCOPES",
+    "SENTENCES",
+    "SHARE_OWNERS",
     "SUFFIX",
     "Attribution",
     "AttributionError",
@@ -71,8 +76,11 @@ __all__ = [
     "Direction",
     "EffectInside",
     "Effects",
+    "Evidence",
+    "Examined",
     "Fate",
     "FileHeader",
+    "Finding",
     "GivenReference",
     "Header",
     "HeaderPicture",
@@ -87,6 +95,7 @@ __all__ = [
     "Marginals",
     "Normalization",
     "Owner",
+    "Page",
     "Place",
     "Positions",
     "Recorder",
@@ -99,7 +108,9 @@ __all__ = [
     "Row",
     "Scale",
     "Selection",
+    "ShareOwner",
     "SpecificMap",
+    "Suggestion",
     "TokenGrid",
     "TokenGroup",
     "Verdict",
@@ -116,6 +127,8 @@ __all__ = [
     "effect_maps",
     "effect_of",
     "errors",
+    "examine",
+    "finding_lines",
     "heat",
     "imacs",
     "inside_of",
@@ -134,12 +147,14 @@ __all__ = [
     "printable",
     "region_grid",
     "regions_of",
+    "report_page",
     "resample",
     "resize",
     "rollout",
     "save",
     "save_new",
     "share_inside",
+    "share_of",
     "sheets",
     "span",
     "specific",

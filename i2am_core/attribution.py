@@ -25,6 +25,11 @@ HeadDetail = Literal["in each step", "over steps", "over steps and frames", "mer
 HEAD_DETAILS: tuple[HeadDetail, ...] = get_args(HeadDetail)
 
 
+ShareOwner = Literal["references", "text"]
+"""Who shares one softmax, beside the rest: in joint attention that is the picture itself."""
+SHARE_OWNERS: tuple[ShareOwner, ...] = get_args(ShareOwner)
+
+
 @dataclass(frozen=True)
 class Layer:
     """A block of the denoiser, as maps name it: ``grid`` is the layout of its positions, ``heads`` their number."""
@@ -113,7 +118,11 @@ class Attribution:
     pictures: Mapping[str, Tensor] = field(default_factory=dict)  # "generated 0", "reference 0": [H, W, 3] uint8
     effects: Effects | None = None  # what references caused, where that was measured
     given: tuple[GivenReference, ...] = ()  # what the run was given as a reference, and what became of it
+    # Where references compete with the text: whose part of the attention is how large, [items, steps, layers, 2], as
+    # means over all positions and over those in the mask. NaN where nothing was recorded
+    shares: Mapping[ShareOwner, Tensor] = field(default_factory=dict)
     not_evaluated: tuple[int, ...] = ()  # steps in which the model was not asked, or a node answered from memory
+    missed: tuple[str, ...] = ()  # of the reasons in ``skipped`` those of calls that may read a reference
     all_observed: bool = False  # no call that may read a reference was skipped; False where that is not known
     # Of each picture hashes of the latent: as the run began with it, and as it may be stored that the run made. No file
     # has them.

@@ -41,6 +41,16 @@ class UnknownItem(AttributionError):
 
 
 @dataclass(eq=False)
+class Lacking(AttributionError):
+    """A rule of findings cannot be applied to a run; ``what`` says what is lacking, as a part of a sentence."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return f"this cannot be examined: {self.what}."
+
+
+@dataclass(eq=False)
 class UnknownChoice(AttributionError):
     """``got`` is none of the ``known``; ``what`` says what it should be: a level, a scope, a kind of map."""
 

@@ -10,6 +10,7 @@ from .comfy.model_calls import is_unplaced
 from .comfy.present_workflow import why_no_run_here
 from .comfy.resampler_rollout import RolledOut
 from .schema import AttributionHandle, CaptureHandle, Latent, Schema
+from .summary import summary_of
 from .wording import in_words
 
 CONDITION = (
@@ -52,7 +53,7 @@ class I2AMCollect(io.ComfyNode):
             workflow = getattr(cls.hidden, "dynprompt", None)
             raise ValueError(why_no_run_here(workflow, error.started) or str(error)) from None
         check_captured(attribution, capture.settings.mechanism)
-        return io.NodeOutput(attribution, samples, attribution.summary())
+        return io.NodeOutput(attribution, samples, summary_of(attribution))
 
 
 def check_captured(attribution: Attribution, mechanism: str) -> None:

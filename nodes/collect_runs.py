@@ -12,6 +12,7 @@ from .comfy.picture_runs import RunsOf
 from .comfy.resampler_rollout import RolledOut
 from .runs_in_words import MIXED, gone, in_short, listed, numbered, places, worded
 from .schema import AttributionHandle, CaptureHandle, Schema
+from .summary import summary_of
 from .wording import in_words
 
 WHICH = ("last", "by number", "all")
@@ -83,7 +84,7 @@ class I2AMCollectRuns(io.ComfyNode):
             *listed(runs, picture, of_picture.mixed),
             *places(runs, image),
             *(f"run {n} has neither attention nor effects, and is left out" for n in numbers if n not in useful),
-            *(f"\nrun {n}:\n{attribution.summary()}" for n, attribution in useful.items()),
+            *(f"\nrun {n}:\n{summary_of(attribution)}" for n, attribution in useful.items()),
         ]
         return io.NodeOutput(list(useful.values()), image, "\n".join(lines))
 

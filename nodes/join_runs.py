@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..i2am_core import Attribution, join
 from .checked import checked
 from .schema import AttributionHandle, Schema
+from .summary import summary_of
 from .wording import in_words
 
 
@@ -32,4 +33,4 @@ class I2AMJoinRuns(io.ComfyNode):
     @checked
     def execute(cls, attribution_1: Attribution, attribution_2: Attribution) -> io.NodeOutput:
         joined = join(attribution_1, attribution_2)
-        return io.NodeOutput(joined, joined.summary())
+        return io.NodeOutput(joined, summary_of(joined))

@@ -13,6 +13,7 @@ from .checked import checked
 from .images import choose, generated_picture, reference_image, small
 from .saved_files import find, new_names, saved_files
 from .schema import AttributionHandle, Schema
+from .summary import summary_of
 from .wording import in_words, of_system_in_words
 
 _listing = contextvars.ContextVar("listing", default=False)  # whether the page asks which files there are
@@ -117,4 +118,4 @@ class I2AMLoad(io.ComfyNode):
     @checked
     def execute(cls, file: str) -> io.NodeOutput:
         attribution = load(find(file))
-        return io.NodeOutput(attribution, attribution.summary())
+        return io.NodeOutput(attribution, summary_of(attribution))

@@ -136,6 +136,7 @@ def working_graph() -> Graph:
     graph["specific"]["inputs"]["image"] = ["scene", 2]
     pictures = {"attribution": ["collect", 0], "image": ["decode", 0], "reference": ["scene", 2]}
     graph["viewer"] = node("I2AM_Viewer", mask=["scene", 1], **pictures)
+    graph["report"] = node("I2AM_Report", item=0, mask=["scene", 1], reference_mask=["scene", 3], **pictures)
     graph["save"] = node("I2AM_Save", filename_prefix="i2am/hostile", **pictures)
     graph["load"] = node("I2AM_Load", file="output/i2am/hostile_00001_.i2am.safetensors")
     graph["runs"] = node("I2AM_CollectRuns", capture=["capture", 1], image=["decode", 0], which="by number", number=0)

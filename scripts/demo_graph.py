@@ -79,6 +79,7 @@ def build(*, scene_object: int = 11, seed: int = 3, steps: int = 20) -> Graph:
         )
         graph[f"save:{name}"] = save(name, [f"large:{name}", 0])
     add_counterfactual(graph)
+    add_report(graph)
     for direction in DIRECTIONS:
         add_maps(graph, direction, "unified", "effect")
         for level in LEVELS:
@@ -97,6 +98,21 @@ def add_counterfactual(graph: Graph) -> None:
         )  # fmt: skip
         graph[f"save:{name}_reference"] = save(f"{name}_reference", [f"large:{name}", 0])
     graph["text:counterfactual"] = node("PreviewAny", source=["counterfactual", 2])
+
+
+def add_report(graph: Graph) -> None:
+    """One page, with the object marked in both pictures."""
+    graph["report"] = node(
+        "I2AM_Report",
+        attribution=["collect", 0],
+        item=0,
+        image=["large:generated", 0],
+        reference=["large:reference", 0],
+        mask=["scene", 1],
+        reference_mask=["scene", 3],
+    )
+    graph["save:report"] = save("report", ["report", 0])
+    graph["text:findings"] = node("PreviewAny", source=["report", 1])
 
 
 def add_maps(graph: Graph, direction: str, level: str, normalization: str = "paper") -> None:

@@ -22,6 +22,7 @@ from devenv import ROOT, one_sentence_errors, prepare
 FOLDER = ROOT / "web" / "docs" / "images"
 HEIGHT = 192  # px of one picture in a row
 GAP = 8
+PAGE = 1100  # px: the width of a page that has to be read
 SIZE = demo_graph.SIZE
 MADE = (204, 190, 48)  # left, top and side of the square asked about in the generated picture, of SIZE
 WENT = (168, 150, 48)  # the same in the reference
@@ -149,6 +150,7 @@ def draw(read: Read) -> None:
     row("steer_two", [*(one(f"second:{strength}") for strength in (0, 1, 10)), one("split")])
     row("effect", [generated, one("r2g_effect_overlay"), reference, one("g2r_effect_overlay")])
     row("counterfactual", [generated, one("with_reference"), one("without_reference")])
+    page("report", one("report"))
     row("specific", [squared(generated, MADE), one("made"), squared(reference, WENT), one("went")])
 
 
@@ -175,8 +177,17 @@ def row(name: str, pictures: list[Image.Image]) -> None:
     whole = Image.new("RGBA", (len(pictures) * (HEIGHT + GAP) - GAP, HEIGHT))
     for number, picture in enumerate(pictures):
         whole.paste(picture.resize((HEIGHT, HEIGHT), Image.Resampling.LANCZOS), (number * (HEIGHT + GAP), 0))
+    write(name, whole)
+
+
+def page(name: str, picture: Image.Image) -> None:
+    """A page that has to be read, in the width of a help panel."""
+    write(name, picture.resize((PAGE, round(PAGE * picture.height / picture.width)), Image.Resampling.LANCZOS))
+
+
+def write(name: str, picture: Image.Image) -> None:
     path = FOLDER / f"{name}.webp"
-    whole.save(path, quality=82, method=6)
+    picture.save(path, quality=82, method=6)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.1f} kB")
 
 

@@ -56,6 +56,7 @@ class Marginals:
     g2r_pairs: Tensor | None = None  # [B, A, M]
     r2g_pairs: Tensor | None = None  # [B, A, M]
     row_sums: str = ""  # what computed the row log-sum-exp: the name of a kernel, or a ROW_SUMS text
+    total: Tensor | None = None  # [B, H, N], the row log-sum-exp over all keys, where it was needed
 
 
 def split_heads(x: Tensor, heads: int, batch: int) -> Tensor:
@@ -134,6 +135,38 @@ def attribute(
         return _attributed(k, references, _all_columns(q, k, logits, positions), chunk_bytes)
 
 
+@torch.no_grad()
+def share_of(
+    q: Tensor,
+    k: Tensor,
+    columns: Index,
+    total: Tensor,
+    logits: Logits = DEFAULT_LOGITS,
+    queries: Index = ALL_POSITIONS.queries,
+) -> Tensor:
+    """The part of each position's attention that goes to some ``columns`` of a call, as a mean over heads: ``[B, N]``.
+
+    ``total [B, H, N]`` is the row log-sum-exp of the positions (``Marginals.total``). One product, of which nothing but
+    its sums stays.
+    """
+    with full_float32(q.device):
+        call = _all_columns(q, k, logits, Positions(queries))
+        total = torch.where(total > -torch.inf, total, torch.inf)  # a row that may look at nothing has no share
+        keys = k[:, :, columns].to(call.dtype)
+        bias = None if call.bias is None else _at(call.bias, 3, columns, keys.shape[2])
+        size = call.dtype.itemsize * q.shape[0] * call.q.shape[2] * keys.shape[2]
+        share = total.new_zeros(q.shape[0], call.q.shape[2])
+        heads = max(1, CHUNK_BYTES // max(1, size))
+        for start in range(0, q.shape[1], heads):
+            part = slice(start, start + heads)
+            scores = call.q[:, part].to(call.dtype) * call.scale @ keys[:, part].transpose(-1, -2)
+            scores -= total[:, part, :, None]
+            if bias is not None:
+                scores += bias[:, part]
+            share += scores.exp_().sum((1, 3))
+        return share / q.shape[1]
+
+
 def _attributed(
     k: Tensor, references: Sequence[TokenGroup], call: ReferenceColumns, chunk_bytes: int
 ) -> list[Marginals]:
@@ -148,7 +181,8 @@ def _attributed(
         keys = _keys_of(group, k)
         bias = None if call.bias is None else _at(call.bias, 3, group.index, group.count)
         columns = dataclasses.replace(call, k=keys, bias=bias)
-        marginals.append(_on_grid(_marginals(columns, chunk_bytes, row_sums), group))
+        maps = dataclasses.replace(_marginals(columns, chunk_bytes, row_sums), total=call.total)
+        marginals.append(_on_grid(maps, group))
     if any(maps.r2g_share.isnan().any() for maps in marginals):
         raise BadAttention("queries or keys hold values that are not numbers, so their attention has no maps.")
     return marginals

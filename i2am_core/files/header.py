@@ -69,6 +69,8 @@ def header_text(a: Attribution) -> str:
         header["not_evaluated"] = a.not_evaluated
     if off := {f"{r}/{n}": entry.off for (r, n), entry in a.entries.items() if entry.off}:
         header["off"] = off
+    if a.missed:
+        header["missed"] = a.missed
     if a.all_observed:
         header["all_observed"] = True
     if a.effects is not None:
@@ -136,6 +138,7 @@ def described(header: dict[str, Any], version: int) -> Described:
         notes=tuple(text(note, "a note") for note in notes),
         given=_given(header),
         not_evaluated=_steps(header.get("not_evaluated", []), len(sigmas) - 1),
+        missed=tuple(text(x, "a reason in missed") for x in sequence(header.get("missed", []), "missed")),
         all_observed=boolean(header.get("all_observed", False), "all_observed"),
     )
     count(len(a.references), "its number of references", 0, REFERENCES)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..attribution import Attribution, LayerMaps
+from ..attribution import SHARE_OWNERS, Attribution, LayerMaps, ShareOwner
 from ..errors import BadFile, MissingPackage
 from ..half import LARGEST as LARGEST_HALF
 from ..half import Half, Precise
@@ -91,6 +91,9 @@ def _expected(about: Described, parts: Parts, version: int) -> Expected:
                 fits = len(shape) == 3 and shape[2] == 3 and min(shape) > 0
                 check(fits, f"{worded(name)} has shape {shape}, which no picture has")
                 yield name, (("U8",), shape)
+    for name in (f"shares/{owner}" for owner in SHARE_OWNERS):
+        if name in parts:
+            yield name, (("F32",), (a.items, a.steps, len(a.layers), 2))
     for name, place in about:
         yield f"seen/{name}", (("F32",), (len(a.bins),))
         yield from _maps(about, name, place, parts, version)
@@ -148,7 +151,19 @@ def built(about: Described, tensors: Mapping[str, Tensor]) -> Attribution:
     scoped = all(SCOPED in entry.maps for entry in entries.values())
     check(scoped or mask is None or not mask.any(), "it has a mask, but no maps of what is in the mask")
     caused = None if a.effects is None else effects.built(a.effects, tensors)
-    return dataclasses.replace(a, denoise_mask=mask, pictures=pictures, entries=entries, effects=caused)
+    return dataclasses.replace(
+        a, denoise_mask=mask, pictures=pictures, entries=entries, effects=caused, shares=_shares(tensors)
+    )
+
+
+def _shares(tensors: Mapping[str, Tensor]) -> dict[ShareOwner, Tensor]:
+    """Parts of the attention, or NaN where nothing was recorded."""
+    shares: dict[ShareOwner, Tensor] = {
+        owner: tensors[f"shares/{owner}"] for owner in SHARE_OWNERS if f"shares/{owner}" in tensors
+    }
+    for owner, values in shares.items():
+        check_values(f"shares/{owner}", values.nan_to_num(0), 0, 1.001)  # rounding
+    return shares
 
 
 def _entry(about: Described, name: str, place: Place, tensors: Mapping[str, Tensor]) -> LayerMaps:

@@ -114,6 +114,7 @@ def _tensors(a: Attribution) -> dict[str, Tensor]:
     tensors = {f"pictures/{name}": picture for name, picture in a.pictures.items()}
     if a.denoise_mask is not None:
         tensors["denoise_mask"] = a.denoise_mask.clamp(0, 1)  # a mask that counts more than wholly counts wholly
+    tensors |= {f"shares/{owner}": values for owner, values in a.shares.items()}
     for (reference, layer), entry in a.entries.items():
         place = f"{reference}/{layer}"
         tensors[f"seen/{place}"] = entry.seen

@@ -34,6 +34,7 @@ def of_items(attribution: Attribution, items: Sequence[int]) -> Attribution:
         entries={place: _entry(entry, chosen) for place, entry in attribution.entries.items()},
         denoise_mask=None if mask is None else mask.expand(attribution.items, -1, -1)[chosen],
         pictures=generated | others,
+        shares={owner: values[chosen] for owner, values in attribution.shares.items()},
         effects=None if attribution.effects is None else _effects(attribution.effects, chosen),
         began=tuple(attribution.began[item] for item in items) if attribution.began else (),
         ended=tuple(attribution.ended[item] for item in items) if attribution.ended else (),

@@ -20,6 +20,7 @@ from .continuity import note_on_latents
 from .joined_effects import joined_effects
 from .joined_maps import RUNS, JoinedMaps, same_mask
 from .joined_numbers import Numbers
+from .joined_shares import joined_shares
 
 CLOSE = 1e-3  # two models of one schedule round the same sigma otherwise
 BUDGET_BYTES = 512 * 2**20
@@ -93,6 +94,8 @@ def _joined(first: Attribution, second: Attribution, on_latents: str) -> Attribu
         ),
         pictures=numbers.pictures(first, second),
         effects=effects,
+        missed=tuple(_union(first.missed, second.missed)),
+        shares=joined_shares(first, second, numbers),
         all_observed=first.all_observed and second.all_observed,
         began=first.began,
         ended=second.ended,

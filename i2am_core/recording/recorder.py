@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..attention.marginals import Marginals
-from ..attribution import Attribution, HeadDetail, Layer, LayerMaps, Reference
+from ..attribution import Attribution, HeadDetail, Layer, LayerMaps, Reference, ShareOwner
 from ..kinds import KIND_OF
 from ..tokens import TokenGrid
 from .account import Account, CapturedCall, Verdict
@@ -20,6 +20,7 @@ from .notes import notes_of
 from .off import OffAccount
 from .references import References
 from .run_sums import RunSums
+from .shares import Shares
 from .steps import How, StepAccount
 from .sums import Holds, PairSums
 
@@ -63,6 +64,7 @@ class Recorder:
         self._references = References()
         self._account = Account()
         self._off = OffAccount()
+        self._shares = Shares()
         self._steps = StepAccount(self.sigmas.tolist(), caches)
         self._zeros: dict[tuple[int, int], str] = {}  # references and steps that are 0, and why
         self._layers: dict[Layer, int] = {}
@@ -177,6 +179,15 @@ class Recorder:
             if pair_rows is not None:
                 self._add_pairs(key, place.step, marginals, pair_rows, holds)
 
+    def shares(self, place: Place, means: Mapping[ShareOwner, Tensor], verdicts: Sequence[Verdict] = ()) -> None:
+        """Add whose part of the attention of one call is how large, as means ``[items, 2]`` over positions.
+
+        They are over all positions, and over those in the mask. Where a verdict fails, nothing is added.
+        """
+        with self._lock:
+            if not self._account.is_retracted(place.layer.name):
+                self._shares.add(place.layer, place.step, means, _all_hold(verdicts))
+
     def off(self, place: Place, zero: Marginals, mechanism: str, reason: str, pair_rows: Tensor | None = None) -> None:
         """Add 0 of a reference that ``mechanism`` observed to be off there, for this reason: ``zero`` are its maps.
 
@@ -245,6 +256,7 @@ class Recorder:
                 self._budget.free(key)
             for sums in self._sums:
                 sums.forget(keys)
+            self._shares.forget(layers)
 
     def note(self, *notes: str) -> None:
         """What a person should know of this run. A note that is empty, or was made before, adds nothing."""
@@ -302,7 +314,8 @@ class Recorder:
                 head_maps=by_head[0].means((r, layer)) if by_head else {},
                 off=self._off.steps(r, layer.name),
             )
-        return {"references": tuple(references), "layers": tuple(layers), "entries": entries}
+        shares = self._shares.freeze(layers, self.steps)
+        return {"references": tuple(references), "layers": tuple(layers), "entries": entries, "shares": shares}
 
     def _run_fields(self) -> dict[str, Any]:
         """The other fields, as far as the recorder knows them."""

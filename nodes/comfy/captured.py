@@ -26,6 +26,7 @@ from .mechanisms import chosen
 from .mechanisms.ip_adapter import NAMES as ADAPTERS
 from .mechanisms.ip_adapter import IPAdapter
 from .mechanisms.reference_only import ReferenceOnly
+from .mechanisms.text_tokens import TextTokens
 from .model_calls import ModelCalls, conditionings_of, grid_of
 from .packs_beside import packs_beside
 from .run import Part, Sampling, Watch, watched
@@ -82,7 +83,7 @@ class Captured(Part):
         caches = names_of(sampling.guider.model_options)
         recorder = Recorder(sampling.sigmas, noise.shape[0], settings.budget_bytes, caches)
         self.record = Record(recorder, settings.pair_maps, grid_of(noise), mask)
-        self.engine = Engine(chosen(settings.mechanism), [self.record])
+        self.engine = Engine(chosen(settings.mechanism), [self.record], beside=TextTokens())
         self.calls = ModelCalls(sampling.guider, [settings.branch], noise, recorder.sigmas, regions, self.engine)
         self.measured: Callable[[Attribution], Effects] | None = None  # gives the effects, where an Effect measures
         super().__init__((self.engine, self.calls))

@@ -55,9 +55,15 @@ SKIPPED = "skipped in step %d: %s, %d queries, %d keys: %s"  # for developers: C
 
 
 class Engine:
-    """``mechanisms`` locate references, by their priority; ``consumers`` are notified, those that act first."""
+    """``mechanisms`` locate references, by their priority; ``consumers`` are notified, those that act first.
 
-    def __init__(self, mechanisms: Sequence[Mechanism], consumers: Sequence[Consumer]) -> None:
+    ``beside`` locates what competes with references where there are any: the text.
+    """
+
+    def __init__(
+        self, mechanisms: Sequence[Mechanism], consumers: Sequence[Consumer], beside: Mechanism | None = None
+    ) -> None:
+        self._beside = beside
         self.mechanisms = sorted(mechanisms, key=lambda mechanism: -mechanism.priority)
         self.consumers: Sequence[Consumer] = sorted(consumers, key=lambda consumer: not consumer.acts)
         self.refusal: Exception | None = None  # what a consumer that acts has raised
@@ -269,7 +275,15 @@ class Engine:
             return Skip(OUTSIDE_BLOCKS)
         if not forward.is_first_to_read(chunk, located.values()):
             return self._retract(layers, forward)
-        return LocatedIn(chunk, located)
+        return LocatedIn(chunk, located, self._locate_beside(chunk, site, forward))
+
+    def _locate_beside(self, chunk: Chunk, site: CallSite, forward: ForwardPass) -> Located | None:
+        """What competes with the references, if that is to be known. It is beside the point: no call is lost for it."""
+        answer: Located | Skip | None = None
+        if self._beside is not None:
+            with self.skipping(f"I2AM could not locate {self._beside.name}", calls=0):
+                answer = self._beside.locate(site, chunk, forward.call)
+        return answer if isinstance(answer, Located) else None
 
     def _retract(self, layers: Sequence[str], forward: ForwardPass) -> Skip:
         """What was read in these layers may be of a run that does not count: it is taken back, in all steps."""

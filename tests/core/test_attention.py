@@ -345,7 +345,7 @@ def test_a_reference_that_is_all_there_is(with_scope):
         positions=Positions(scope=scope, pair_rows=torch.arange(12)),
     )
     for name, values in vars(joint).items():
-        if isinstance(values, torch.Tensor):
+        if isinstance(values, torch.Tensor) and name != "total":  # which is not needed where nothing else is there
             torch.testing.assert_close(
                 getattr(alone, name), values, atol=logit_rounding(q, k, None), rtol=1e-4, msg=name
             )

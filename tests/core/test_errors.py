@@ -15,6 +15,7 @@ FILES = sorted(CORE.rglob("*.py"))
 EXAMPLES = [
     errors.UnknownReference(3, 2),
     errors.UnknownItem(3, 2),
+    errors.Lacking("no effect was measured"),
     errors.UnknownChoice("level", "depth", ("unified", "time")),
     errors.UnknownColormap("colormap", "rainbows", ("jet",)),
     *(errors.BadSelection("steps", "3-1", 5, p) for p in ("nothing", "backwards", "out of range", "unreadable")),

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Modules and folders of the core from the ground up: each uses those before it, and a folder itself, too.
 CORE = (
     *("printing", "errors", "half", "kinds", "tokens", "regions", "effect", "given", "attribution", "selection"),
-    *("attention.", "recording.", "reading.", "showing.", "files."),
+    *("attention.", "recording.", "reading.", "findings.", "showing.", "files."),
 )
 COMFYUI_MODULES = {"comfy", "comfy_api", "comfy_extras", "nodes", "folder_paths", "server", "execution"}
 

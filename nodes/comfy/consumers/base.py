@@ -17,6 +17,7 @@ class LocatedIn:
 
     chunk: Chunk
     by_mechanism: Mapping[str, Located]
+    text: Located | None = None  # where the text is, beside them, where that was requested and is known
 
     @property
     def first(self) -> Located:

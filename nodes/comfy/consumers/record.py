@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ....i2am_core.attention.intercept import Interceptor
-from ....i2am_core.attention.marginals import Logits, Positions, attribute
+from ....i2am_core.attention.marginals import Logits, Marginals, Positions, attribute, share_of
 from ....i2am_core.attention.steered_marginals import SteeredItems
 from ....i2am_core.attention.steering import Steering
-from ....i2am_core.attribution import Attribution, Layer, Reference
+from ....i2am_core.attribution import Attribution, Layer, Reference, ShareOwner
 from ....i2am_core.recording.off import zero_maps
 from ....i2am_core.recording.recorder import Place, Recorder
 from ....i2am_core.recording.steps import How
@@ -47,7 +47,7 @@ class Record(Consumer):
         self._not_intercepted: Counter[Callable] = Counter()  # calls of each attention function
         self._read_with: defaultdict[int, set[Any]] = defaultdict(set)  # of each reference uuids of conditionings
         self._active: defaultdict[int, set[Any]] = defaultdict(set)  # of each step uuids of those that were computed
-        self._missed_any = False  # whether any call was not read that may read a reference
+        self._missed: set[str] = set()  # reasons of calls that were not read and may read a reference
         self._absent: set[str] = set()  # reasons of calls in which nothing that is in use reads one
 
     @property
@@ -74,8 +74,11 @@ class Record(Consumer):
                 before, after = (x[one.chunk.rows].flatten(0, 1) for x in values)
                 self.note(*notes_on(before, after, references))
             row_sums = ""
+            marginals: list[list[Marginals]] = []
             for match in matches:
-                row_sums = self._record(call, one.chunk, match, logsumexp)
+                marginals.append(self._record(call, one.chunk, match, logsumexp))
+                row_sums = marginals[-1][0].row_sums
+            self._record_shares(call, one, [maps for of_match in marginals for maps in of_match])
             self.recorder.captured(
                 matches[0].layer.name,
                 list(one.by_mechanism),
@@ -101,9 +104,8 @@ class Record(Consumer):
         self._active[call.step].update(chunk.conditioning.get("uuid") for chunk in call.chunks)
 
     def skip(self, skip: Skip, calls: int = 1) -> None:
-        self._missed_any |= calls > 0 and not skip.absent
         if calls:
-            self._absent.update([skip.reason] * skip.absent)
+            (self._absent if skip.absent else self._missed).add(skip.reason)
             self.recorder.skip(skip.reason, calls)
         else:
             self.recorder.note(skip.reason)
@@ -118,21 +120,20 @@ class Record(Consumer):
         """The attribution; ``pictures`` are those of references, by their keys."""
         self._add_steps_without()
         attribution = self.recorder.freeze(grid=self.grid, denoise_mask=self.denoise_mask, branch=settings.branch)
+        # Those whose verdict failed, or that were retracted, are known to the recorder alone.
+        missed = tuple(x for x in attribution.skipped if x in self._missed or x not in self._absent)
         keys = {f"reference {number}": reference.key for number, reference in enumerate(attribution.references)}
         return replace(
             attribution,
             pictures={name: pictures[key] for name, key in keys.items() if key in pictures},
             mechanism=attribution.mechanism or settings.mechanism,
-            all_observed=settings.mechanism == "auto" and self._all_was_read(attribution),
+            missed=missed,
+            all_observed=settings.mechanism == "auto" and not missed and not self.is_empty,
         )
-
-    def _all_was_read(self, attribution: Attribution) -> bool:
-        """Whether each attention call was captured, or had no reference in it; not where there was none of any kind."""
-        return not self._missed_any and not self.is_empty and self._absent.issuperset(attribution.skipped)
 
     def _add_steps_without(self) -> None:
         """Count 0 in the steps in which conditionings of the branch were computed, but none that has the reference."""
-        if self._missed_any:
+        if self._missed:
             return
         for step, active in self._active.items():
             for number, own in self._read_with.items():
@@ -165,8 +166,8 @@ class Record(Consumer):
         changed = None if kernel.interceptor is None else kernel.interceptor.changed_values(call.v)
         return None if changed is None else (call.v, changed)
 
-    def _record(self, call: AttentionCall, chunk: Chunk, located: Located, logsumexp: Tensor | None) -> str:
-        """Record what one mechanism located in a chunk. Returns what computed the row log-sum-exp, in words."""
+    def _record(self, call: AttentionCall, chunk: Chunk, located: Located, logsumexp: Tensor | None) -> list[Marginals]:
+        """Record what one mechanism located in a chunk: the maps of each of its references."""
         rows, placed = chunk.rows, chunk.placement.on(located.layer.grid)
         layer = replace(located.layer, grid=placed.grid)
         numbers = self._numbers(chunk, located.references, located.keys == 1)
@@ -190,7 +191,28 @@ class Record(Consumer):
             self.note(NO_PAIRS)
         if not placed.exact:
             self.note(NEAREST)
-        return marginals[0].row_sums
+        return marginals
+
+    def _record_shares(self, call: AttentionCall, one: LocatedIn, marginals: Sequence[Marginals]) -> None:
+        """Record whose part of the attention is how large, where references and the text compete in one softmax.
+
+        Not where maps are put together of parts of the picture, nor where the call was steered.
+        """
+        matches, rows = list(one.by_mechanism.values()), one.chunk.rows
+        joint = all(match.gain is None and match.keys == call.k.shape[2] for match in matches)
+        placed = one.chunk.placement.on(one.first.layer.grid)
+        text, total = _text_beside(call, one), marginals[0].total
+        if text is None or total is None or call.steering is not None or not joint or placed.cells is not None:
+            return
+        logits, q, k = Logits(call.scale, call.bias_of(rows, call.k.shape[2])), call.q[rows], call.k[rows]
+        shares: dict[ShareOwner, Tensor] = {
+            "references": torch.stack([maps.r2g_share.mean(1) for maps in marginals]).sum(0),
+            "text": share_of(q, k, text, total, logits, one.first.queries),
+        }
+        region = self._region(one.first.layer.grid)
+        place = Place(one.first.layer, call.model_call.step, 0)
+        verdicts = [verdict for match in matches for verdict in match.verdicts]
+        self.recorder.shares(place, {owner: _means(x, region) for owner, x in shares.items()}, verdicts)
 
     def _region(self, grid: TokenGrid) -> Tensor | None:
         """The inpainting mask on a layer's grid: ``[items, cells]``, True where the picture is painted."""
@@ -215,6 +237,34 @@ class Record(Consumer):
         sizes = zip(numbers, references, strict=True)
         fits = [self.recorder.pairs_fit(number, layer, len(rows), group.places) for number, group in sizes]
         return rows if all(fits) else None
+
+
+def _text_beside(call: AttentionCall, one: LocatedIn) -> Tensor | None:
+    """The columns of the text, without those that references have in it; None of no text, or an unknown one."""
+    text = one.text
+    if text is None or text.keys != call.k.shape[2]:
+        return None
+
+    def columns() -> Tensor:
+        own = torch.ones(text.keys, dtype=torch.bool)
+        for group in (group for match in one.by_mechanism.values() for group in match.references):
+            own[group.index] = False
+        every = torch.arange(text.keys)
+        ours = torch.cat([every[group.index] for group in text.references])
+        return ours[own[ours]]
+
+    result: Tensor = call.model_call.once(("text beside", one.first.layer.name, one.chunk.rows.start), columns)
+    return result if len(result) else None
+
+
+def _means(share: Tensor, region: Tensor | None) -> Tensor:
+    """Of ``[items, N]`` over all positions and over those in a region ``[items, N]``; where it is empty, over all."""
+    whole = share.mean(1)
+    if region is None:
+        return torch.stack([whole, whole], 1)
+    inside = region.to(share.device)
+    count = inside.sum(1)
+    return torch.stack([whole, torch.where(count > 0, (share * inside).sum(1) / count.clamp(min=1), whole)], 1)
 
 
 def _place(call: AttentionCall, layer: Layer, number: int, group: TokenGroup) -> Place:

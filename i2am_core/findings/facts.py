@@ -1,0 +1,183 @@
+"""What rules read of one picture of a run: each thing worked out once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..attribution import SHARE_OWNERS, Attribution
+from ..effect import Certainty, Effects, Owner, Removal, certainty_of, owner_names, rms
+from ..errors import Lacking
+from ..half import full
+from ..kinds import MapKind
+from ..printing import printable
+from ..reading.levels import maps
+from ..regions import cover_of
+from ..selection import Selection, numbers_text
+
+LONGEST = 40  # letters of a name
+NO_EFFECT = "no effect was measured"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One ``item`` of a run, and what a person marked: ``mask`` on the picture, ``object_mask`` on each reference.
+
+    Both are ``[H, W]`` in [0, 1]. Without a ``mask``, that of the sampler takes its place.
+    """
+
+    attribution: Attribution
+    item: int = 0
+    mask: Tensor | None = None
+    object_mask: Tensor | None = None
+
+    @cached_property
+    def names(self) -> dict[Owner, str]:
+        """What owners are called; names that are very long are cut."""
+        return owner_names(printable(reference.name, LONGEST) for reference in self.attribution.references)
+
+    @cached_property
+    def effects(self) -> Effects:
+        """Raises Lacking where none was measured."""
+        effects = self.attribution.effects
+        if effects is None or not effects.maps:
+            raise Lacking(NO_EFFECT)
+        return effects
+
+    @cached_property
+    def cover(self) -> Tensor | None:
+        """How much of each position is inside the mask ``[cells]``; None where there is none, or it is everything."""
+        own = self.attribution.denoise_mask
+        mask = self.mask if self.mask is not None else None if own is None else own[self.item]
+        if mask is None:
+            return None
+        cover = cover_of(mask, self.attribution.grid).repeat(self.attribution.grid.frames)
+        return cover if cover.any() and not cover.all() else None
+
+    @cached_property
+    def inside(self) -> Tensor:
+        """The positions that count: of the mask, or all. ``[cells]`` boolean."""
+        if self.cover is None:
+            return torch.ones(self.attribution.grid.cells, dtype=torch.bool)
+        return self.cover > 0.5 if (self.cover > 0.5).any() else self.cover > 0
+
+    @property
+    def where(self) -> str:
+        """What ``inside`` is, for a person."""
+        return "the picture" if self.cover is None else "the masked area"
+
+    # What was caused
+
+    def measured(self, owner: Owner) -> bool:
+        """Whether this was taken away in any step."""
+        return bool(self.effects.steps(owner))
+
+    def effect(self, owner: Owner) -> Tensor:
+        """The mean over the measured steps, at each position: ``[cells]``."""
+        steps = self.effects.steps(owner)
+        return torch.stack([self.effects.maps[Removal(step, owner)][self.item] for step in steps]).mean(0)
+
+    def strength(self, owner: Owner, step: int | None = None) -> float:
+        """Root mean square over the positions that count, in units of the latent; mean over the measured steps."""
+        steps = self.effects.steps(owner) if step is None else [step]
+        return sum(rms(self.effects.maps[Removal(n, owner)][self.item], self.inside) for n in steps) / len(steps)
+
+    @cached_property
+    def floor(self) -> float:
+        """The noise floor in the same positions."""
+        return rms(self.effects.floor[self.item], self.inside)
+
+    def certainty(self, owner: Owner) -> Certainty:
+        """How the strength compares with the noise floor."""
+        return certainty_of(self.strength(owner), self.floor)
+
+    @cached_property
+    def owners(self) -> list[Owner]:
+        """Whose effects are those of references: each of them, or what another conditioning lacks."""
+        references: list[Owner] = [owner for owner in self.effects.owners if isinstance(owner, int)]
+        return references or [owner for owner in self.effects.owners if owner == "conditioning"]
+
+    # Where it looked
+
+    @cached_property
+    def read(self) -> list[int]:
+        """The numbers of references with maps of attention."""
+        return sorted({number for number, _ in self.attribution.entries})
+
+    def share(self, reference: int) -> Tensor:
+        """The part of attention that went to a reference ``[h, w]``, mean over steps, heads and layers."""
+        selection = Selection(reference=reference, item=self.item)
+        return maps(self.attribution, MapKind("r2g", "share"), "unified", selection).values[0]
+
+    def share_in_measured_steps(self, reference: int) -> float:
+        """The mean over the positions that count of its share, in the time bins that hold measured steps."""
+        measured = set(self.effects.steps(reference))
+        bins = [bin for bin in self.attribution.bins if measured & set(bin)]
+        selection = self.selection([step for bin in bins for step in bin], reference)
+        return float(maps(self.attribution, MapKind("r2g", "share"), "unified", selection).values[0].mean())
+
+    def shares_by_step(self, reference: int) -> tuple[list[float], list[float]]:
+        """The first step of each time bin in which it was observed, and the mean of its share over all positions."""
+        selection = self.selection(reference=reference)
+        result = maps(self.attribution, MapKind("r2g", "share"), "time", selection, time_groups=0)
+        seen = torch.zeros(len(self.attribution.bins))
+        for (number, _), entry in self.attribution.entries.items():
+            seen += entry.seen if number == reference else 0
+        steps = [float(bin.start) for bin, count in zip(self.attribution.bins, seen, strict=True) if count]
+        means = [float(x.mean()) for x, count in zip(result.values, seen, strict=True) if count]
+        return steps, means
+
+    def shares_by_layer(self, reference: int) -> tuple[list[float], list[float]]:
+        """The numbers of the layers that read it, and the mean of its share in each."""
+        result = maps(self.attribution, MapKind("r2g", "share"), "layer", self.selection(reference=reference))
+        layers = sorted(layer for number, layer in self.attribution.entries if number == reference)
+        return [float(layer) for layer in layers], [float(x.mean()) for x in result.values]
+
+    def selection(self, steps: Sequence[int] = (), reference: Owner = 0) -> Selection:
+        """Of this picture, in these steps, or all; of the reference that an owner is, or the first."""
+        number = reference if isinstance(reference, int) else 0
+        return Selection(steps=numbers_text(sorted(steps)) or "all", reference=number, item=self.item)
+
+    def steps_on(self, reference: int) -> list[int]:
+        """The steps of those time bins in which any attention went to a reference, in any layer."""
+        key = MapKind("r2g", "share").key
+        on = torch.zeros(len(self.attribution.bins), dtype=torch.bool)
+        for (number, _), entry in self.attribution.entries.items():
+            if number == reference:
+                on |= (full(entry.maps[key][self.item]).flatten(1) > 0).any(1)
+        bins = zip(self.attribution.bins, on.tolist(), strict=True)
+        return [step for steps, is_on in bins if is_on for step in steps]
+
+    @cached_property
+    def parts_of_attention(self) -> tuple[float, float] | None:
+        """Those of references and of the text, over the positions that count; None where that was not recorded."""
+        shares = self.attribution.shares
+        if not {"references", "text"} <= shares.keys() or self.mask is not None:
+            return None
+        scope = 0 if self.cover is None else 1
+        references, text = (float(shares[owner][self.item, ..., scope].nanmean()) for owner in SHARE_OWNERS)
+        return references, text
+
+    def predictions(self, owner: Owner) -> list[tuple[Tensor, Tensor]]:
+        """With it and without it, in each measured step that has both: latents ``[C, positions that count]``."""
+        latents, steps = self.effects.predictions, self.effects.steps(owner)
+        both = [(latents[n, None], latents[n, owner]) for n in steps if {(n, None), (n, owner)} <= latents.keys()]
+        return [
+            (with_[self.item].float().flatten(1)[:, self.inside], without[self.item].float().flatten(1)[:, self.inside])
+            for with_, without in both
+        ]
+
+    @property
+    def has_effects_of_steps(self) -> bool:
+        """Whether effects were measured at all."""
+        return self.attribution.effects is not None and bool(self.attribution.effects.maps)
+
+    def numbers(self, steps: Sequence[int]) -> str:
+        """Steps as they are typed."""
+        return numbers_text(steps)
+
+    def steps_text(self, owner: Owner) -> str:
+        """In which steps an owner was taken away."""
+        return numbers_text(self.effects.steps(owner))

@@ -1,0 +1,1 @@
+"""One rule a file: what it needs, when it holds, and its sentences."""

@@ -1,0 +1,52 @@
+"""Does a reference act where the mask is, or also elsewhere?"""
+
+from collections.abc import Iterator
+
+from ...errors import Lacking
+from ..facts import Facts
+from ..finding import Evidence, Finding, Rule, Values, Weight
+
+LEAST = 0.5
+"""Of the way from what chance would put inside the mask (its area) to everything (docs/findings.md)."""
+NO_MASK = "there is no mask on the picture"
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    """By effect: what part of it is inside the mask, against the mask's part of the picture."""
+    if facts.cover is None:
+        raise Lacking(NO_MASK)
+    for owner in facts.owners:
+        if facts.certainty(owner) not in ("measured", "rough"):
+            continue
+        effect = facts.effect(owner)
+        part, area = float((facts.cover * effect).sum() / effect.sum()), float(facts.cover.mean())
+        values: Values = {"name": facts.names[owner], "part": part, "area": area}
+        evidence = Evidence("effect", facts.selection(reference=owner), owner=owner)
+        pasted = facts.mask is None  # the sampler's own: it keeps what is outside as it was
+        weight: Weight = "fine"
+        case = "in place"
+        if part < area + LEAST * (1 - area):
+            weight = "fact" if pasted and part > area else "fault"
+            case = "not there" if part <= area else "bleeds"
+        ending = ", and it is lost" if pasted and case != "in place" else ""
+        yield Finding("place", case + ending, weight, values, evidence, "" if weight == "fine" else "mask it", True)
+
+
+_LOST = " The sampler then puts back what was outside, so that this is lost."
+_BLEEDS = (
+    "{name} also acts outside the mask: {part:.0%} of what it changes lies inside, where the mask is {area:.0%} of the "
+    "picture."
+)
+_BESIDE = (
+    "{name} acts beside the mask: {part:.0%} of what it changes lies inside, no more than chance would put there, "
+    "since the mask is {area:.0%} of the picture."
+)
+SENTENCES = {
+    "in place": "{name} stays in place: {part:.0%} of what it changes lies inside the mask, which is {area:.0%} of the "
+    "picture.",
+    "bleeds": _BLEEDS,
+    "bleeds, and it is lost": _BLEEDS + _LOST,
+    "not there": _BESIDE,
+    "not there, and it is lost": _BESIDE + _LOST,
+}
+RULE = Rule("place", find, SENTENCES)

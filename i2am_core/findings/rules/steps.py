@@ -1,0 +1,49 @@
+"""In which steps does a reference act?"""
+
+from collections.abc import Iterator
+
+from ...effect import Owner
+from ...errors import Lacking
+from ..facts import Facts
+from ..finding import Evidence, Finding, Rule, Values
+
+FADES = 0.25  # of the strongest measured step's effect
+NOTHING = "neither attention nor the effect of two steps is known"
+
+
+def find(facts: Facts) -> Iterator[Finding]:
+    """By attention, in which of all steps it is on; by effect, each measured step against the strongest of them."""
+    if not facts.read and not facts.has_effects_of_steps:
+        raise Lacking(NOTHING)
+    for number in facts.read:
+        on, total = facts.steps_on(number), facts.attribution.steps - len(facts.attribution.not_evaluated)
+        if 0 < len(on) < total:
+            values: Values = {"name": facts.names[number], "count": len(on), "total": total, "on": facts.numbers(on)}
+            evidence = Evidence("attention", facts.selection(on, number))
+            yield Finding("steps", "partly on", "fact", values, evidence, "longer")
+    for owner in facts.owners if facts.has_effects_of_steps else ():
+        yield from _by_effect(facts, owner)
+
+
+def _by_effect(facts: Facts, owner: Owner) -> Iterator[Finding]:
+    steps = facts.effects.steps(owner)
+    by_step = {step: facts.strength(owner, step) for step in steps}
+    strongest = max(by_step, key=lambda step: by_step[step])
+    for case, step in (("late", steps[0]), ("fades", steps[-1])):
+        if len(steps) > 1 and by_step[step] < FADES * by_step[strongest]:
+            values: Values = {
+                "name": facts.names[owner], "step": step, "less": by_step[step], "strongest": strongest,
+                "most": by_step[strongest], "last": facts.attribution.steps - 1,
+            }  # fmt: skip
+            evidence = Evidence("effect", facts.selection([step, strongest], owner), owner=owner)
+            yield Finding("steps", case, "fact", values, evidence, "longer", of_thumb=True)
+
+
+SENTENCES = {
+    "partly on": "{name} is on in {count} of {total} steps ({on}): in the others nothing looks at it.",
+    "late": "{name} acts late: in step {step} it changes the picture by {less:.2g}, in step {strongest} by {most:.2g} "
+    "(the last is step {last}).",
+    "fades": "{name} acts early, and then less: in step {step} it changes the picture by {less:.2g}, in step "
+    "{strongest} by {most:.2g} (the last is step {last}).",
+}
+RULE = Rule("steps", find, SENTENCES)

@@ -1,0 +1,41 @@
+"""Who shares the attention with references, where all compete in one softmax: numbers, not maps."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..attribution import Layer, ShareOwner
+from .sums import Holds
+
+
+class Shares:
+    """Means over positions ``[items, 2]``, of all and of those in scope, by owner, layer and step."""
+
+    def __init__(self) -> None:
+        self._values: defaultdict[tuple[ShareOwner, Layer, int], list[Tensor]] = defaultdict(list)
+
+    def add(self, layer: Layer, step: int, means: Mapping[ShareOwner, Tensor], holds: Holds) -> None:
+        """Of one call. Where its verdict does not hold it does not count, which nobody waits for."""
+        for owner, values in means.items():
+            counted = values if isinstance(holds, bool) else torch.where(holds.to(values.device), values, torch.nan)
+            self._values[owner, layer, step].append(counted)
+
+    def forget(self, layers: Collection[str]) -> None:
+        """Give up what was recorded of the layers of these names."""
+        for key in [key for key in self._values if key[1].name in layers]:
+            del self._values[key]
+
+    def freeze(self, layers: Sequence[Layer], steps: int) -> dict[ShareOwner, Tensor]:
+        """By owner ``[items, steps, layers, 2]`` (float32), means over the calls of a step; NaN of none."""
+        numbers = {layer: number for number, layer in enumerate(layers)}
+        means = {key: torch.stack(values).nanmean(0) for key, values in self._values.items() if key[1] in numbers}
+        if not means:
+            return {}
+        on_cpu = torch.stack(list(means.values())).cpu()  # one transfer
+        result: dict[ShareOwner, Tensor] = {}
+        for (owner, layer, step), values in zip(means, on_cpu, strict=True):
+            empty = torch.full((values.shape[0], steps, len(layers), 2), torch.nan)
+            result.setdefault(owner, empty)[:, step, numbers[layer]] = values
+        return result

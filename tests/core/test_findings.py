@@ -1,0 +1,217 @@
+"""Findings: sentences say the numbers that were computed, each with its baseline, and none where there is no data."""
+
+import dataclasses
+import re
+import string
+
+import pytest
+import torch
+from taken_apart import small
+from with_effects import with_effects, without_attention
+
+from i2am_core import GivenReference, Removal, examine, of_items
+from i2am_core.effect import rms
+from i2am_core.findings.examine import RULES, SENTENCES
+from i2am_core.findings.finding import SUGGESTIONS, WEIGHTS
+
+MASK = torch.tensor([[[1.0, 1, 0, 0]] * 3, [[0.0] * 4] * 3])
+COUNTS = {"count", "total", "tokens", "grid", "captured", "missed"}
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?%?")
+
+
+@pytest.fixture
+def run():
+    """Two references, two pictures of 3 rows of 4 cells, four steps; the mask is the left half of picture 0."""
+    return with_effects(dataclasses.replace(small(), denoise_mask=MASK))
+
+
+def changed(run, factors, inside=None):
+    """The run, with effects of owners times other factors, inside a part of the cells alone where that is given."""
+    where = torch.ones(run.grid.cells) if inside is None else inside
+    maps = {x: values * (factors.get(x.owner, 1) * where) for x, values in run.effects.maps.items()}
+    return dataclasses.replace(run, effects=dataclasses.replace(run.effects, maps=maps))
+
+
+def keys(run, **marked):
+    return [finding.key for finding in examine(run, **marked).findings]
+
+
+def of_rule(run, rule, **marked):
+    return [finding for finding in examine(run, **marked).findings if finding.rule == rule]
+
+
+def fields(template):
+    return [(name, spec) for _, name, spec, _ in string.Formatter().parse(template) if name]
+
+
+def numbers_in(finding):
+    """What the sentence says of each value, read back: by the name of the value."""
+    sentence, pattern = finding.worded(SENTENCES), ""
+    for text, name, spec, _ in string.Formatter().parse(SENTENCES[finding.key]):
+        pattern += re.escape(text) + (f"(?P<{name}>{NUMBER.pattern if spec else '.*'})" if name else "")
+    match = re.fullmatch(pattern, sentence)
+    assert match, (pattern, sentence)
+    return match.groupdict()
+
+
+def assert_faithful(finding):
+    for name, text in numbers_in(finding).items():
+        value = finding.values[name]
+        if isinstance(value, str):
+            assert text == value
+        else:
+            read = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+            assert read == pytest.approx(value, rel=0.06, abs=0.0051), (finding.key, name)
+
+
+@pytest.mark.parametrize("factor", [0, 1e-4, 0.05, 1, 20])
+@pytest.mark.parametrize("marked", [{}, {"mask": MASK[0]}, {"object_mask": MASK[0]}])
+def test_a_sentence_says_the_values_that_were_computed(run, factor, marked):
+    result = examine(changed(run, {0: factor}), **marked)
+    assert result.findings
+    for finding in result.findings:
+        assert_faithful(finding)
+        assert finding.weight in WEIGHTS and finding.suggestion in ("", *SUGGESTIONS)
+
+
+def test_no_number_stands_alone():
+    """Each sentence has two numbers that can be compared, or none."""
+    for key, template in SENTENCES.items():
+        compared = [name for name, spec in fields(template) if spec or name in COUNTS]
+        assert len(compared) != 1, key
+
+
+def test_values_are_those_of_an_oracle(run):
+    first = next(x for x in of_rule(run, "strength") if x.evidence.owner == 0)
+    inside = MASK[0].bool().flatten()
+    by_step = [rms(run.effects.maps[Removal(step, 0)][0], inside) for step in (0, 2)]
+    assert first.values["strength"] == pytest.approx(sum(by_step) / 2)
+    effect = sum(run.effects.maps[Removal(step, 0)][0] for step in (0, 2)).double()
+    place = next(x for x in of_rule(run, "place") if x.evidence.owner == 0)
+    assert place.values["part"] == pytest.approx(float(effect[inside].sum() / effect.sum()))
+    assert place.values["area"] == 0.5
+
+
+def test_without_data_a_rule_is_silent_and_named(run):
+    nothing = examine(dataclasses.replace(run, effects=None))
+    assert set(nothing.lacking) == {rule.name for rule in RULES} - {"steps", "unseen", "display"}
+    assert not nothing.findings
+    no_mask = examine(dataclasses.replace(run, denoise_mask=None))
+    assert no_mask.lacking["place"] == "there is no mask on the picture"
+    assert examine(without_attention(run)).lacking["looked"] == "no attention was captured"
+
+
+def test_effects_alone_of_a_conditioning_are_examined(run):
+    alone = without_attention(with_effects(run, owners=("conditioning",), cuts=()), references=False)
+    assert {finding.rule for finding in examine(alone).findings} >= {"strength", "place"}
+
+
+def swapped(run):
+    """The same run with its references in the other order."""
+    other = {0: 1, 1: 0}
+    effects = run.effects
+    return dataclasses.replace(
+        run,
+        references=run.references[::-1],
+        entries={(other[r], layer): entry for (r, layer), entry in run.entries.items()},
+        effects=dataclasses.replace(
+            effects,
+            maps={x._replace(owner=other.get(x.owner, x.owner)): values for x, values in effects.maps.items()},
+            regions={(other[r], cut): x for (r, cut), x in effects.regions.items()},
+            predictions={(step, other.get(owner, owner)): x for (step, owner), x in effects.predictions.items()},
+        ),
+    )
+
+
+def test_the_order_of_references_does_not_matter(run):
+    def by_name(run):
+        rows = []
+        for finding in examine(run, object_mask=MASK[0]).findings:
+            values = {
+                k: re.sub(r"reference \d ", "", v) if isinstance(v, str) else v for k, v in finding.values.items()
+            }
+            rows.append((finding.key, sorted(map(str, values.items()))))
+        return sorted(rows)
+
+    weak = changed(run, {0: 0.05})
+    assert by_name(weak) == by_name(swapped(weak))
+
+
+@pytest.mark.parametrize("item", [0, 1])
+def test_a_batch_may_be_split(run, item):
+    split = examine(of_items(run, [item]))
+    whole = examine(run, item)
+    said = [(x.key, x.values) for x in whole.findings]
+    assert said == [(x.key, x.values) for x in split.findings] and whole.lacking == split.lacking
+
+
+def test_faults_come_first(run):
+    weights = [WEIGHTS.index(x.weight) for x in examine(changed(run, {0: 0})).findings]
+    assert weights == sorted(weights) and weights[0] == 0
+
+
+def muted(run, layer_steps):
+    """The run, with no attention to the first reference in some steps."""
+    entries = {}
+    for place, entry in run.entries.items():
+        if place[0] == 0:
+            share = entry.maps["r2g_share"].clone()
+            share[:, layer_steps] = 0
+            entry = dataclasses.replace(entry, maps={**entry.maps, "r2g_share": share})
+        entries[place] = entry
+    return dataclasses.replace(run, entries=entries)
+
+
+def flat(run):
+    """The run, with predictions that do not vary over the picture."""
+    same = {key: torch.full_like(x, float(key[1] is None)) for key, x in run.effects.predictions.items()}
+    return dataclasses.replace(run, effects=dataclasses.replace(run.effects, predictions=same))
+
+
+def shared(run, references, text):
+    shape = run.items, run.steps, len(run.layers), 2
+    return dataclasses.replace(
+        run, shares={"references": torch.full(shape, references), "text": torch.full(shape, text)}
+    )
+
+
+def given(*fates):
+    return tuple(GivenReference(f"thing {n}", fate, "a reason", "an advice") for n, fate in enumerate(fates))
+
+
+def of_unseen_and_display(run):
+    """Runs that say less than they seem to."""
+    one = dataclasses.replace(run.references[0], alone=True)
+    guess = dataclasses.replace(run.references[0], approximate=True)
+    same = {
+        place: dataclasses.replace(entry, maps={key: torch.ones_like(x) for key, x in entry.maps.items()})
+        for place, entry in run.entries.items()
+    }
+    return [
+        dataclasses.replace(run, given=given("ignored", "elsewhere", "unknown", "captured")),
+        dataclasses.replace(run, entries={place: x for place, x in run.entries.items() if place[0] == 0}),
+        dataclasses.replace(run, skipped={"a reason": 3, "another": 4}, missed=("a reason",), captured_calls=5),
+        dataclasses.replace(run, references=(one, run.references[1])),
+        dataclasses.replace(run, references=(guess, run.references[1])),
+        dataclasses.replace(run, entries=same),
+    ]
+
+
+def test_each_case_has_a_run(run):
+    """Every sentence is reached: none is there that no run says."""
+    left = MASK[0].flatten()
+    alone = with_effects(run, owners=(0, 1))
+    runs = [
+        *(changed(run, {0: factor}) for factor in (0, 1e-5, 0.05, 1)), alone, changed(alone, {0: 0.05}),
+        changed(run, {}, left), changed(run, {}, 1 - left), flat(run), muted(run, [1]),
+        *of_unseen_and_display(run), changed(muted(run, [0, 2]), {0: 0}),
+        shared(run, 0.6, 0.1), shared(run, 0.6, 0.4),
+    ]  # fmt: skip
+    for weaker in (0, 2):
+        maps = {x: values * (0.1 if x.step == weaker else 1) for x, values in run.effects.maps.items()}
+        runs.append(dataclasses.replace(run, effects=dataclasses.replace(run.effects, maps=maps)))
+    said = {key for one in runs for marked in ({}, {"mask": MASK[0]}) for key in keys(one, **marked)}
+    said |= set(keys(run, object_mask=MASK[0])) | set(keys(run, object_mask=1 - MASK[0]))
+    said |= set(keys(changed(run, {}, 0.3 + 0.7 * left), mask=MASK[0])) | set(keys(changed(run, {}, 0.3 + 0.7 * left)))
+    said |= set(keys(run, object_mask=torch.ones(3, 4)))
+    assert said == set(SENTENCES)
