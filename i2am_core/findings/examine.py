@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..attribution import Attribution
-from ..errors import Lacking
+from ..errors import AttributionError, Lacking
 from .facts import Facts
 from .finding import MARKS, WEIGHTS, Finding, Rule
 from .rules import display, form, looked, parts, place, rest, rivals, steps, strength, unseen
@@ -43,8 +43,8 @@ def examine(
     for rule in RULES:
         try:
             results += rule.find(facts)
-        except Lacking as error:
-            lacking[rule.name] = error.what
+        except AttributionError as error:  # a map that there is not, in a run of another form than those we know
+            lacking[rule.name] = error.what if isinstance(error, Lacking) else str(error).rstrip(".")
     return Examined(tuple(sorted(results, key=lambda x: WEIGHTS.index(x.weight))), lacking)
 
 

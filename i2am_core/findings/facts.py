@@ -1,5 +1,6 @@
 """What rules read of one picture of a run: each thing worked out once."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..attribution import SHARE_OWNERS, Attribution
-from ..effect import Certainty, Effects, Owner, Removal, certainty_of, owner_names, rms
+from ..effect import ROUTES, Certainty, Effects, Owner, Removal, Route, certainty_of, owner_names, rms
 from ..errors import Lacking
 from ..half import full
 from ..kinds import MapKind
@@ -72,17 +73,20 @@ class Facts:
 
     def measured(self, owner: Owner) -> bool:
         """Whether this was taken away in any step."""
-        return bool(self.effects.steps(owner))
+        return bool(self.effects.routes(owner))
+
+    def steps_of(self, owner: Owner) -> list[int]:
+        """The steps in which it was taken away."""
+        return self.effects.steps(owner, self._route(owner))
 
     def effect(self, owner: Owner) -> Tensor:
         """The mean over the measured steps, at each position: ``[cells]``."""
-        steps = self.effects.steps(owner)
-        return torch.stack([self.effects.maps[Removal(step, owner)][self.item] for step in steps]).mean(0)
+        return torch.stack([self._effect(step, owner) for step in self.steps_of(owner)]).mean(0)
 
     def strength(self, owner: Owner, step: int | None = None) -> float:
         """Root mean square over the positions that count, in units of the latent; mean over the measured steps."""
-        steps = self.effects.steps(owner) if step is None else [step]
-        return sum(rms(self.effects.maps[Removal(n, owner)][self.item], self.inside) for n in steps) / len(steps)
+        steps = self.steps_of(owner) if step is None else [step]
+        return sum(rms(self._effect(n, owner), self.inside) for n in steps) / len(steps)
 
     @cached_property
     def floor(self) -> float:
@@ -99,6 +103,13 @@ class Facts:
         references: list[Owner] = [owner for owner in self.effects.owners if isinstance(owner, int)]
         return references or [owner for owner in self.effects.owners if owner == "conditioning"]
 
+    def _route(self, owner: Owner) -> Route:
+        """By which it was taken away: by any way, or where that was not measured by the picture's positions alone."""
+        return (self.effects.routes(owner) or ROUTES)[0]
+
+    def _effect(self, step: int, owner: Owner) -> Tensor:
+        return self.effects.maps[Removal(step, owner, self._route(owner))][self.item]
+
     # Where it looked
 
     @cached_property
@@ -113,7 +124,7 @@ class Facts:
 
     def share_in_measured_steps(self, reference: int) -> float:
         """The mean over the positions that count of its share, in the time bins that hold measured steps."""
-        measured = set(self.effects.steps(reference))
+        measured = set(self.steps_of(reference))
         bins = [bin for bin in self.attribution.bins if measured & set(bin)]
         selection = self.selection([step for bin in bins for step in bin], reference)
         return float(maps(self.attribution, MapKind("r2g", "share"), "unified", selection).values[0].mean())
@@ -158,16 +169,15 @@ class Facts:
             return None
         scope = 0 if self.cover is None else 1
         references, text = (float(shares[owner][self.item, ..., scope].nanmean()) for owner in SHARE_OWNERS)
-        return references, text
+        return None if math.isnan(references + text) else (references, text)
 
     def predictions(self, owner: Owner) -> list[tuple[Tensor, Tensor]]:
         """With it and without it, in each measured step that has both: latents ``[C, positions that count]``."""
-        latents, steps = self.effects.predictions, self.effects.steps(owner)
+        latents, steps = self.effects.predictions, self.steps_of(owner)
         both = [(latents[n, None], latents[n, owner]) for n in steps if {(n, None), (n, owner)} <= latents.keys()]
-        return [
-            (with_[self.item].float().flatten(1)[:, self.inside], without[self.item].float().flatten(1)[:, self.inside])
-            for with_, without in both
-        ]
+        pairs = [tuple(x[self.item].float().flatten(1) for x in pair) for pair in both]
+        cells = len(self.inside)
+        return [(x[:, self.inside], y[:, self.inside]) for x, y in pairs if x.shape[1] == y.shape[1] == cells]
 
     @property
     def has_effects_of_steps(self) -> bool:
@@ -180,4 +190,4 @@ class Facts:
 
     def steps_text(self, owner: Owner) -> str:
         """In which steps an owner was taken away."""
-        return numbers_text(self.effects.steps(owner))
+        return numbers_text(self.steps_of(owner))

@@ -250,7 +250,7 @@ def _curves(page: Page, facts: Facts) -> list[Plot]:
 
 
 def _by_step(facts: Facts, owner: Owner) -> tuple[list[float], list[float]]:
-    steps = facts.effects.steps(owner)
+    steps = facts.steps_of(owner)
     return [float(step) for step in steps], [facts.strength(owner, step) for step in steps]
 
 

@@ -101,6 +101,24 @@ def test_without_data_a_rule_is_silent_and_named(run):
     assert examine(without_attention(run)).lacking["looked"] == "no attention was captured"
 
 
+def test_effects_by_the_picture_s_own_positions_alone_are_examined(run):
+    directly = changed(with_effects(run, routes=("directly",), owners=(0, 1)), {0: 0.05})
+    assert {"strength: weak", "strength: acts"} <= set(keys(directly))
+
+
+def test_predictions_of_another_size_are_not_read(run):
+    larger = {key: torch.zeros(2, 4, 5, 5) for key in run.effects.predictions}
+    other = dataclasses.replace(run, effects=dataclasses.replace(run.effects, predictions=larger))
+    assert "form" in examine(other).lacking
+
+
+def test_a_map_that_there_is_not_is_lacking(run):
+    """Whatever a file holds, the summary of the run is not lost for it."""
+    unseen = {place: dataclasses.replace(x, seen=torch.zeros_like(x.seen)) for place, x in run.entries.items()}
+    result = examine(dataclasses.replace(run, entries=unseen))
+    assert "display" in result.lacking and result.findings
+
+
 def test_effects_alone_of_a_conditioning_are_examined(run):
     alone = without_attention(with_effects(run, owners=("conditioning",), cuts=()), references=False)
     assert {finding.rule for finding in examine(alone).findings} >= {"strength", "place"}

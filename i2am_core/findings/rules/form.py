@@ -31,7 +31,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         form = (change * painted) ** 0.5
         values: Values = {"name": facts.names[owner], "where": facts.where, "change": change, "painted": painted}
         values |= {"form": form, "least": LEAST}
-        evidence = Evidence("effect", facts.selection(facts.effects.steps(owner), owner), owner=owner)
+        evidence = Evidence("effect", facts.selection(facts.steps_of(owner), owner), owner=owner)
         if form < LEAST:
             yield Finding("form", "none", "fault", values, evidence, "another reference", of_thumb=True)
         else:

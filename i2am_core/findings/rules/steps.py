@@ -26,7 +26,7 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 
 def _by_effect(facts: Facts, owner: Owner) -> Iterator[Finding]:
-    steps = facts.effects.steps(owner)
+    steps = facts.steps_of(owner)
     by_step = {step: facts.strength(owner, step) for step in steps}
     strongest = max(by_step, key=lambda step: by_step[step])
     for case, step in (("late", steps[0]), ("fades", steps[-1])):

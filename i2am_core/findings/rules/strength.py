@@ -17,7 +17,7 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 
 def _of(facts: Facts, owner: Owner) -> Finding:
-    strength, certainty, steps = facts.strength(owner), facts.certainty(owner), facts.effects.steps(owner)
+    strength, certainty, steps = facts.strength(owner), facts.certainty(owner), facts.steps_of(owner)
     values: Values = {
         "name": facts.names[owner],
         "where": facts.where,
@@ -44,7 +44,7 @@ def _of(facts: Facts, owner: Owner) -> Finding:
 def _none(facts: Facts, owner: Owner, values: Values, evidence: Evidence) -> Finding:
     """Nothing changes: where the reference is on in other steps alone, that was not measured."""
     on = facts.steps_on(owner) if isinstance(owner, int) else []
-    if on and not set(on) & set(facts.effects.steps(owner)):
+    if on and not set(on) & set(facts.steps_of(owner)):
         values |= {"on": facts.numbers(on)}
         return Finding("strength", "not measured where it is on", "fact", values, evidence, "measure")
     return Finding("strength", "none", "fault", values, evidence, "another reference")
