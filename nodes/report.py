@@ -98,6 +98,8 @@ def _on_reference(attribution: Attribution, batch: Tensor | None, item: int, nam
     """The image or mask of the first reference, where one is connected and a reference has a place for it."""
     if batch is None:
         return None
+    if not attribution.references or attribution.references[0].grid is None:  # nothing lies on it
+        return None if name else batch[0][..., :3].float()
     subject = reference_image(attribution, 0, item)
     return _marked(batch, subject, name) if name else choose(batch, subject).float()
 

@@ -1,7 +1,7 @@
 """What to try where something is wrong: for each mechanism the settings of its own nodes."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..i2am_core import Finding, Suggestion
 
@@ -77,9 +77,17 @@ TRIES: dict[Suggestion, dict[str, Try]] = {
 
 def tries(findings: Sequence[Finding], mechanisms: Sequence[str]) -> Iterator[tuple[Finding, Try]]:
     """Of each finding that has one, what to try where references come by these ``mechanisms``."""
+    several = len({finding.evidence.owner for finding in findings if isinstance(finding.evidence.owner, int)}) > 1
     for finding in findings:
-        if finding.suggestion:
-            of_mechanism = TRIES[finding.suggestion]
-            own = [of_mechanism[name] for name in mechanisms if name in of_mechanism]
-            for one in own or [of_mechanism[""]]:
-                yield finding, one
+        of_mechanism, owner = TRIES.get(finding.suggestion), finding.evidence.owner
+        if of_mechanism is None:
+            continue
+        one = of_mechanism[""]
+        if len(mechanisms) == 1:  # of several, which one the finding is about is not known
+            one = of_mechanism.get(mechanisms[0], one)
+        steers = any(node == STEER[0] for node, _ in one.settings)
+        if steers and owner == "conditioning":  # which no Steer can reach
+            continue
+        if steers and several and isinstance(owner, int):
+            one = replace(one, sentence=f"{one.sentence} (reference {owner} of I2AM Steer)")
+        yield finding, one

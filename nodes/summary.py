@@ -1,9 +1,12 @@
 """A run for a person: first what is wrong or right with it, then what was captured and how."""
 
+import logging
 from collections.abc import Iterator
 
 from ..i2am_core import Attribution, Examined, examine, finding_lines
 from .suggestions import tries
+
+log = logging.getLogger(__name__)
 
 TRY = "Try: {}."
 GUESS = "Try: {} (a guess, until a second run shows it)."
@@ -12,7 +15,12 @@ MOST_PICTURES = 4  # of a batch
 
 def summary_of(attribution: Attribution) -> str:
     """The findings, where there are any, and the attribution's own summary."""
-    return "\n\n".join(filter(None, [_findings(attribution), attribution.summary()]))
+    try:
+        findings = _findings(attribution)
+    except Exception as error:  # whatever a run holds, what was captured is said
+        log.warning("what there is to say of a run could not be worked out", exc_info=True)
+        findings = f"What is wrong or right could not be worked out ({type(error).__name__}: {error})."
+    return "\n\n".join(filter(None, [findings, attribution.summary()]))
 
 
 def _findings(attribution: Attribution) -> str:

@@ -123,7 +123,7 @@ class Facts:
         return maps(self.attribution, MapKind("r2g", "share"), "unified", selection).values[0]
 
     def share_in_measured_steps(self, reference: int) -> float:
-        """The mean over the positions that count of its share, in the time bins that hold measured steps."""
+        """The mean of its share over all positions, in the time bins that hold measured steps."""
         measured = set(self.steps_of(reference))
         bins = [bin for bin in self.attribution.bins if measured & set(bin)]
         selection = self.selection([step for bin in bins for step in bin], reference)
@@ -152,7 +152,9 @@ class Facts:
         return Selection(steps=numbers_text(sorted(steps)) or "all", reference=number, item=self.item)
 
     def steps_on(self, reference: int) -> list[int]:
-        """The steps of those time bins in which any attention went to a reference, in any layer."""
+        """The steps in which any attention went to a reference, in any layer; none where steps were merged."""
+        if len(self.attribution.bins) < self.attribution.steps:
+            return []
         key = MapKind("r2g", "share").key
         on = torch.zeros(len(self.attribution.bins), dtype=torch.bool)
         for (number, _), entry in self.attribution.entries.items():
@@ -160,6 +162,11 @@ class Facts:
                 on |= (full(entry.maps[key][self.item]).flatten(1) > 0).any(1)
         bins = zip(self.attribution.bins, on.tolist(), strict=True)
         return [step for steps, is_on in bins if is_on for step in steps]
+
+    def steps_seen(self, reference: int) -> int:
+        """In how many steps a reference was observed, in any layer."""
+        seen = [entry.seen for (number, _), entry in self.attribution.entries.items() if number == reference]
+        return int((torch.stack(seen).amax(0) > 0).sum()) if seen else 0
 
     @cached_property
     def parts_of_attention(self) -> tuple[float, float] | None:
@@ -172,12 +179,23 @@ class Facts:
         return None if math.isnan(references + text) else (references, text)
 
     def predictions(self, owner: Owner) -> list[tuple[Tensor, Tensor]]:
-        """With it and without it, in each measured step that has both: latents ``[C, positions that count]``."""
+        """With it and without it, in each measured step that has both: latents ``[C, positions that count]``.
+
+        They are in the units of effects, the model's own.
+        """
         latents, steps = self.effects.predictions, self.steps_of(owner)
-        both = [(latents[n, None], latents[n, owner]) for n in steps if {(n, None), (n, owner)} <= latents.keys()]
-        pairs = [tuple(x[self.item].float().flatten(1) for x in pair) for pair in both]
-        cells = len(self.inside)
-        return [(x[:, self.inside], y[:, self.inside]) for x, y in pairs if x.shape[1] == y.shape[1] == cells]
+        measured = [n for n in steps if {(n, None), (n, owner)} <= latents.keys()]
+        both = [(latents[n, None], latents[n, owner]) for n in measured]
+        pairs = []
+        for n, (with_, without) in zip(measured, both, strict=True):
+            x, y = with_[self.item].float().flatten(1), without[self.item].float().flatten(1)
+            if x.shape[1] != len(self.inside) or x.shape != y.shape:
+                continue
+            # Latents are kept as a VAE takes them. How much larger they are than the model's is what the effect says.
+            larger = rms((x - y).square().mean(0).sqrt()) / max(rms(self._effect(n, owner)), 1e-12)
+            if larger > 0:
+                pairs.append((x[:, self.inside] / larger, y[:, self.inside] / larger))
+        return pairs
 
     @property
     def has_effects_of_steps(self) -> bool:

@@ -30,12 +30,18 @@ class Shares:
     def freeze(self, layers: Sequence[Layer], steps: int) -> dict[ShareOwner, Tensor]:
         """By owner ``[items, steps, layers, 2]`` (float32), means over the calls of a step; NaN of none."""
         numbers = {layer: number for number, layer in enumerate(layers)}
-        means = {key: torch.stack(values).nanmean(0) for key, values in self._values.items() if key[1] in numbers}
+        means = {key: _mean(values) for key, values in self._values.items() if key[1] in numbers}
         if not means:
             return {}
-        on_cpu = torch.stack(list(means.values())).cpu()  # one transfer
+        device = next(iter(means.values())).device
+        on_cpu = torch.stack([values.to(device) for values in means.values()]).cpu()  # one transfer from each device
         result: dict[ShareOwner, Tensor] = {}
         for (owner, layer, step), values in zip(means, on_cpu, strict=True):
             empty = torch.full((values.shape[0], steps, len(layers), 2), torch.nan)
             result.setdefault(owner, empty)[:, step, numbers[layer]] = values
         return result
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    """The mean of what is a number, on the device of the first."""
+    return torch.stack([x.to(values[0].device) for x in values]).nanmean(0)

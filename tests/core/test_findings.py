@@ -32,6 +32,11 @@ def changed(run, factors, inside=None):
     return dataclasses.replace(run, effects=dataclasses.replace(run.effects, maps=maps))
 
 
+def without_floor(run):
+    """As of a run without guidance, in which nothing is rounded otherwise."""
+    return dataclasses.replace(run, effects=dataclasses.replace(run.effects, floor=torch.zeros_like(run.effects.floor)))
+
+
 def keys(run, **marked):
     return [finding.key for finding in examine(run, **marked).findings]
 
@@ -102,7 +107,7 @@ def test_without_data_a_rule_is_silent_and_named(run):
 
 
 def test_effects_by_the_picture_s_own_positions_alone_are_examined(run):
-    directly = changed(with_effects(run, routes=("directly",), owners=(0, 1)), {0: 0.05})
+    directly = without_floor(changed(with_effects(run, routes=("directly",), owners=(0, 1)), {0: 0.05}))
     assert {"strength: weak", "strength: acts"} <= set(keys(directly))
 
 
@@ -144,7 +149,7 @@ def swapped(run):
 def test_the_order_of_references_does_not_matter(run):
     def by_name(run):
         rows = []
-        for finding in examine(run, object_mask=MASK[0]).findings:
+        for finding in examine(run).findings:
             values = {
                 k: re.sub(r"reference \d ", "", v) if isinstance(v, str) else v for k, v in finding.values.items()
             }
@@ -221,6 +226,8 @@ def test_each_case_has_a_run(run):
     alone = with_effects(run, owners=(0, 1))
     runs = [
         *(changed(run, {0: factor}) for factor in (0, 1e-5, 0.05, 1)), alone, changed(alone, {0: 0.05}),
+        *(without_floor(changed(x, {0: 0.05})) for x in (run, alone)),
+        changed(with_effects(run, owners=(0, 1, "all references")), {0: 0.05}),
         changed(run, {}, left), changed(run, {}, 1 - left), flat(run), muted(run, [1]),
         *of_unseen_and_display(run), changed(muted(run, [0, 2]), {0: 0}),
         shared(run, 0.6, 0.1), shared(run, 0.6, 0.4),

@@ -1,5 +1,7 @@
 """What is suggested can be done: each setting exists in the node that it names, and in that mechanism's graphs."""
 
+from dataclasses import replace
+
 import pytest
 from comfy_extras import nodes_flux, nodes_wan
 
@@ -40,8 +42,24 @@ def finding(suggestion):
     return Finding("strength", "weak", "fault", {}, Evidence("effect"), suggestion)
 
 
-def test_of_several_mechanisms_each_has_its_own():
-    said = [one.sentence for _, one in tries([finding("stronger"), finding("")], ["IP-Adapter", "style tokens"])]
-    assert len(said) == 2 and "IPAdapter" in said[0] and "Style Model" in said[1]
+def said(findings, *mechanisms):
+    return [one.sentence for _, one in tries(findings, mechanisms)]
+
+
+def test_one_mechanism_has_its_own_and_of_several_none_has():
+    (own,) = said([finding("stronger"), finding("")], "IP-Adapter")
+    assert "IPAdapter Advanced" in own
+    assert said([finding("stronger")], "IP-Adapter", "style tokens") == ["strength 2 on I2AM Steer"]
+
+
+def test_of_several_references_the_one_is_named_and_no_steer_reaches_a_conditioning():
+    both = [replace(finding("stronger"), evidence=Evidence("effect", owner=n)) for n in (0, 1)]
+    assert said(both, "reference latents") == [
+        f"strength 2 on I2AM Steer (reference {n} of I2AM Steer)" for n in (0, 1)
+    ]
+    assert said([replace(finding("stronger"), evidence=Evidence("effect", owner="conditioning"))]) == []
+
+
+def test_what_else_there_is_to_try():
     (other,) = [one.sentence for _, one in tries([finding("stronger")], ["reference latents"])]
     assert other == "strength 2 on I2AM Steer"

@@ -14,7 +14,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     if not facts.read:
         raise Lacking(NO_ATTENTION)
     for number in facts.read:
-        if not facts.measured(number) or facts.certainty(number) not in ("none", "too small to measure"):
+        if not facts.measured(number) or facts.certainty(number) != "none":
             continue
         share = facts.share_in_measured_steps(number)
         if share > 0:

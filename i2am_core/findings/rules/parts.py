@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
-from ...effect import CUTS, regions_of
+from ...effect import CUTS, certainty_of, regions_of
 from ...errors import Lacking
 from ...regions import cover_of
 from ...tokens import TokenGrid
@@ -12,41 +13,46 @@ from ..facts import Facts
 from ..finding import Evidence, Finding, Rule, Values
 
 NO_REGIONS = "no effect of regions of a reference was measured"
-NO_OBJECT = "nothing was marked on the reference"
+NO_OBJECT = "no part of the reference was marked"
+TOO_SMALL = "the effects of regions are too small to be compared"
 
 
 def find(facts: Facts) -> Iterator[Finding]:
     """By the effect of regions: what part of their squares is of the marked ones, against their part of the area."""
     if facts.object_mask is None:
         raise Lacking(NO_OBJECT)
-    measured = {number: (number, cut) for number, cut in sorted(facts.effects.regions, key=lambda x: -CUTS.index(x[1]))}
+    measured = [(0, cut) for cut in CUTS if (0, cut) in facts.effects.regions]  # it is marked on the first reference
     if not measured:
         raise Lacking(NO_REGIONS)
-    for number, key in sorted(measured.items()):
-        regions = facts.effects.regions[key]
-        grid = facts.attribution.references[number].grid
-        assert grid is not None
-        values = regions.values[facts.item][:, facts.inside].double().square().mean(1).sqrt()
-        if not values.any():
-            continue
-        numbers, cover = regions_of(TokenGrid(grid.height, grid.width), regions.grid), cover_of(facts.object_mask, grid)
-        sums, cells = torch.zeros(2, regions.grid.cells).index_add_(
-            1, numbers, torch.stack([cover, torch.ones_like(cover)])
-        )
-        on_object = (sums / cells).double()
-        part, area = float((values * on_object).sum() / values.sum()), float(on_object.mean())
-        said: Values = {"name": facts.names[number], "part": part, "rest": 1 - part, "area": area}
-        evidence = Evidence("regions", facts.selection([regions.step], number), "g2r", number)
-        if part > area:
-            yield Finding("parts", "object", "fine", said, evidence)
-        else:
-            yield Finding("parts", "background", "fault", said, evidence, "mask it")
+    regions, reference = facts.effects.regions[measured[0]], facts.attribution.references[0]
+    assert reference.grid is not None
+    values = regions.values[facts.item][:, facts.inside].double().square().mean(1).sqrt()
+    if certainty_of(float(values.max()), facts.floor) != "measured":
+        raise Lacking(TOO_SMALL)
+    on_object = _cover_of_regions(facts.object_mask, reference.grid, regions.grid)
+    part, area = float((values * on_object).sum() / values.sum()), float(on_object.mean())
+    if area in (0, 1):
+        raise Lacking(NO_OBJECT)
+    said: Values = {"name": facts.names[0], "part": part, "rest": 1 - part, "area": area}
+    evidence = Evidence("regions", facts.selection([regions.step], 0), "g2r", 0)
+    if part > area:
+        yield Finding("parts", "object", "fine", said, evidence)
+    else:
+        yield Finding("parts", "background", "fault", said, evidence, "mask it")
+
+
+def _cover_of_regions(mask: Tensor, grid: TokenGrid, regions: TokenGrid) -> Tensor:
+    """How much of each region of a reference is inside a mask ``[H, W]``: ``[regions]``."""
+    numbers, cover = regions_of(TokenGrid(grid.height, grid.width), regions), cover_of(mask, grid)
+    both = torch.stack([cover, torch.ones_like(cover)])
+    sums, cells = torch.zeros(2, regions.cells).index_add_(1, numbers, both)
+    return (sums / cells).double()
 
 
 SENTENCES = {
     "object": "What you marked on {name} is used: {part:.0%} of the effect of its parts comes from there, where it is "
     "{area:.0%} of the reference.",
-    "background": "Mostly the rest of {name} is used: {rest:.0%} of the effect of its parts comes from outside of what "
-    "you marked, which is {area:.0%} of the reference.",
+    "background": "What you marked on {name} is used no more than the rest: {part:.0%} of the effect of its parts "
+    "comes from there, where it is {area:.0%} of the reference.",
 }
 RULE = Rule("parts", find, SENTENCES)

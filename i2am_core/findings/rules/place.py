@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
+from ...effect import rms
 from ...errors import Lacking
 from ..facts import Facts
 from ..finding import Evidence, Finding, Rule, Values, Weight
+from .strength import WEAK
 
 LEAST = 0.5
 """Of the way from what chance would put inside the mask (its area) to everything (docs/findings.md)."""
@@ -16,9 +18,9 @@ def find(facts: Facts) -> Iterator[Finding]:
     if facts.cover is None:
         raise Lacking(NO_MASK)
     for owner in facts.owners:
-        if facts.certainty(owner) not in ("measured", "rough"):
-            continue
         effect = facts.effect(owner)
+        if rms(effect) < WEAK / 2:  # over all of the picture: of less, the place would be that of the rounding
+            continue
         part, area = float((facts.cover * effect).sum() / effect.sum()), float(facts.cover.mean())
         values: Values = {"name": facts.names[owner], "part": part, "area": area}
         evidence = Evidence("effect", facts.selection(reference=owner), owner=owner)
@@ -32,7 +34,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         yield Finding("place", case + ending, weight, values, evidence, "" if weight == "fine" else "mask it", True)
 
 
-_LOST = " The sampler then puts back what was outside, so that this is lost."
+_LOST = " A sampler with this mask puts back what was outside, so that this is lost."
 _BLEEDS = (
     "{name} also acts outside the mask: {part:.0%} of what it changes lies inside, where the mask is {area:.0%} of the "
     "picture."

@@ -16,7 +16,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     if not facts.read and not facts.has_effects_of_steps:
         raise Lacking(NOTHING)
     for number in facts.read:
-        on, total = facts.steps_on(number), facts.attribution.steps - len(facts.attribution.not_evaluated)
+        on, total = facts.steps_on(number), facts.steps_seen(number)
         if 0 < len(on) < total:
             values: Values = {"name": facts.names[number], "count": len(on), "total": total, "on": facts.numbers(on)}
             evidence = Evidence("attention", facts.selection(on, number))
@@ -36,7 +36,7 @@ def _by_effect(facts: Facts, owner: Owner) -> Iterator[Finding]:
                 "most": by_step[strongest], "last": facts.attribution.steps - 1,
             }  # fmt: skip
             evidence = Evidence("effect", facts.selection([step, strongest], owner), owner=owner)
-            yield Finding("steps", case, "fact", values, evidence, "longer", of_thumb=True)
+            yield Finding("steps", case, "fact", values, evidence, of_thumb=True)
 
 
 SENTENCES = {

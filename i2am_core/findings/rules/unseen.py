@@ -21,8 +21,8 @@ def find(facts: Facts) -> Iterator[Finding]:
     for given in a.given:
         if given.certain and given.fate in FATES:
             weight, suggestion = FATES[given.fate]
-            if given.key == PAINTED_INTO and not given.advice:  # it is the picture itself, and not there to be read
-                weight, suggestion = "fact", ""
+            if given.fate == "ignored" and not given.advice:  # a strength of 0, or what is not there to be read
+                weight, suggestion = "fact" if given.key == PAINTED_INTO else weight, ""
             values: Values = {"what": given.what, "how": given.how}
             yield Finding("unseen", given.fate, weight, values, RUN, "" if facts.has_effects_of_steps else suggestion)
     for number, reference in enumerate(a.references):

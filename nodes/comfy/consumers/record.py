@@ -4,6 +4,7 @@ This is the consumer of Capture. It looks, and changes nothing: only the row log
 runs.
 """
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -21,14 +22,17 @@ from ....i2am_core.recording.off import zero_maps
 from ....i2am_core.recording.recorder import Place, Recorder
 from ....i2am_core.recording.steps import How
 from ....i2am_core.regions import cells_of
-from ....i2am_core.tokens import TokenGrid, TokenGroup
+from ....i2am_core.tokens import Index, TokenGrid, TokenGroup
 from ..attention_call import Arguments, AttentionCall
 from ..handle import Settings
 from ..located import Chunk, Located, ModelCall, Off, Skip
 from ..values import notes_on
 from .base import Consumer, LocatedIn
 
+log = logging.getLogger(__name__)
+
 NEAREST = "the area of a conditioning does not start on a cell of every layer: there, maps are put on the nearest cell"
+NO_SHARES = "whose part of the attention is how large could not be recorded"
 NOT_ACTIVE = "its conditioning is not active then (its start and end leave these steps out), while others are"
 NO_PAIRS = "no pair maps are kept of conditionings that are limited to an area, nor of context windows"
 MOST_ATTEMPTS = 8  # calls of one attention function in which nothing could be intercepted, before that is given up
@@ -78,7 +82,11 @@ class Record(Consumer):
             for match in matches:
                 marginals.append(self._record(call, one.chunk, match, logsumexp))
                 row_sums = marginals[-1][0].row_sums
-            self._record_shares(call, one, [maps for of_match in marginals for maps in of_match])
+            try:
+                self._record_shares(call, one, [maps for of_match in marginals for maps in of_match])
+            except Exception as error:  # it is beside the point: the maps are there
+                log.warning("%s", NO_SHARES, exc_info=True)
+                self.note(f"{NO_SHARES} ({type(error).__name__}: {error})")
             self.recorder.captured(
                 matches[0].layer.name,
                 list(one.by_mechanism),
@@ -239,7 +247,7 @@ class Record(Consumer):
         return rows if all(fits) else None
 
 
-def _text_beside(call: AttentionCall, one: LocatedIn) -> Tensor | None:
+def _text_beside(call: AttentionCall, one: LocatedIn) -> Index | None:
     """The columns of the text, without those that references have in it; None of no text, or an unknown one."""
     text = one.text
     if text is None or text.keys != call.k.shape[2]:
@@ -254,7 +262,12 @@ def _text_beside(call: AttentionCall, one: LocatedIn) -> Tensor | None:
         return ours[own[ours]]
 
     result: Tensor = call.model_call.once(("text beside", one.first.layer.name, one.chunk.rows.start), columns)
-    return result if len(result) else None
+    if len(result) == 0:
+        return None
+    first, last = int(result[0]), int(result[-1])
+    if last - first == len(result) - 1:  # neighbours are taken without being copied, and without waiting for the device
+        return slice(first, last + 1)
+    return result
 
 
 def _means(share: Tensor, region: Tensor | None) -> Tensor:

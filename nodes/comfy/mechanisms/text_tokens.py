@@ -1,6 +1,6 @@
 """The text, which is no reference: where it is in an attention call. For measuring what it caused.
 
-It is not among the mechanisms that a user can choose, and nothing of it is recorded.
+It is not among the mechanisms that a user can choose; of it only its part of the attention is recorded.
 """
 
 import torch
