@@ -135,16 +135,19 @@ class Study(steer.Study):
         ]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    def run(self, model: ModelPatcher, reference: str, part: Tensor, noise: int = 0) -> Tensor:
-        """Latents of the scenes ``part``, by the stock sampler."""
+    def run(
+        self, model: ModelPatcher, reference: str, part: Tensor, noise: int = 0, painted: bool = True
+    ) -> Tensor:  # fmt: skip
+        """Latents of the scenes ``part``, by the stock sampler; ``painted``: whether it gets the mask."""
         ((tokens, about),) = self._conditioning(reference)
         tokens = tokens[part]
         seed = self.seed + noise
         start = comfy.sample.prepare_noise(self.latent, seed)
+        mask = self.scenes.mask[part] if painted else None
         with torch.inference_mode():
             samples: Tensor = comfy.sample.sample(
                 model, start[part], self.steps, 1.0, SAMPLER, SCHEDULER, [[tokens, about]],
-                [[torch.zeros_like(tokens), {}]], self.latent[part], noise_mask=self.scenes.mask[part], seed=seed,
+                [[torch.zeros_like(tokens), {}]], self.latent[part], noise_mask=mask, seed=seed,
                 disable_pbar=True,
             )  # fmt: skip
         return samples
@@ -207,8 +210,10 @@ class Study(steer.Study):
         return self.conditionings[reference]
 
     def _encoded(self, reference: str) -> steer.Conditioning:
-        images = reference_images(self.scenes, reference)
-        return DemoReference.execute(self.encoder, images.movedim(1, -1)).args[0]
+        """Of one reference, or of two in one context, such as 'own + other'."""
+        images = [reference_images(self.scenes, name) for name in reference.split(" + ")]
+        first, *second = (DemoReference.execute(self.encoder, x.movedim(1, -1)).args[0] for x in images)
+        return steer.joined(first, second[0]) if second else first
 
     # What is held against each other, all in the scenes of ``order``
 

@@ -8,13 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from . import cpu  # noqa: F401  (must come before ComfyUI's other modules)
 
-import comfy.sample  # isort: skip
-from comfy.model_patcher import ModelPatcher
+from comfy.model_patcher import ModelPatcher  # isort: skip
 
 from ..i2am_core import SUFFIX, Attribution, load, save
 from ..nodes.comfy import handle
@@ -23,8 +21,6 @@ from ..nodes.comfy.measured import effect_with
 from ..nodes.comfy.removals import Settings
 from ..nodes.steer import I2AMSteer
 from . import effect, steer
-from .evaluate import SAMPLER, SCHEDULER
-from .nodes import DemoReference
 
 BATCH = 8  # scenes that are sampled together
 
@@ -125,30 +121,7 @@ class Runs:
             regions = {k: study.regions[v][part] for k, v in fault.steered.items() if k.endswith("_region")}
             (model,) = I2AMSteer.execute(model, **(steer.UNSTEERED | dict(fault.steered) | regions)).args
         model = effect_with(capture_with(model, capture), Settings(regions=fault.regions))
-        return capture.find(self._sampled(model, fault, part))
-
-    def _sampled(self, model: ModelPatcher, fault: Fault, part: Tensor) -> Tensor:
-        study = self.study
-        ((tokens, about),) = conditioning(study, fault.reference)
-        tokens = tokens[part]
-        noise = comfy.sample.prepare_noise(study.latent, study.seed)[part]
-        mask = study.scenes.mask[part] if fault.painted else None
-        with torch.inference_mode():
-            samples: Tensor = comfy.sample.sample(
-                model, noise, study.steps, 1.0, SAMPLER, SCHEDULER, [[tokens, about]],
-                [[torch.zeros_like(tokens), {}]], study.latent[part], noise_mask=mask, seed=study.seed,
-                disable_pbar=True,
-            )  # fmt: skip
-        return samples
-
-
-def conditioning(study: effect.Study, name: str) -> steer.Conditioning:
-    """The conditioning of one reference, or of two in one context."""
-    first, *second = (
-        DemoReference.execute(study.encoder, effect.reference_images(study.scenes, one).movedim(1, -1)).args[0]
-        for one in name.split(" + ")
-    )
-    return steer.joined(first, second[0]) if second else first
+        return capture.find(study.run(model, fault.reference, part, painted=fault.painted))
 
 
 def scaled_values(model: ModelPatcher, factor: float) -> ModelPatcher:

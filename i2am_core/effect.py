@@ -173,6 +173,13 @@ def regions_of(grid: TokenGrid, regions: TokenGrid) -> Tensor:
     return plane.flatten().repeat(grid.frames)
 
 
+def means_over_regions(values: Tensor, grid: TokenGrid, regions: TokenGrid) -> Tensor:
+    """The mean over each region of values ``[plane]`` on the cells of a frame of a reference's grid: ``[regions]``."""
+    numbers = regions_of(TokenGrid(grid.height, grid.width), regions)
+    sums, cells = torch.zeros(2, regions.cells).index_add_(1, numbers, torch.stack([values, torch.ones_like(values)]))
+    return sums / cells
+
+
 def owner_names(references: Iterable[str]) -> dict[Owner, str]:
     """What owners are called, for a person, by the names of a run's references."""
     names: dict[Owner, str] = {number: f"reference {number} ('{name}')" for number, name in enumerate(references)}

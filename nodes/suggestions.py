@@ -20,7 +20,6 @@ class Try:
     measures: bool = False  # and changes nothing of the picture
 
 
-STRONGER = Try("strength 2 on I2AM Steer", (STEER,))
 TRIES: dict[Suggestion, dict[str, Try]] = {
     # by mechanism; "" is for those that are not among them
     "stronger": {
@@ -36,7 +35,7 @@ TRIES: dict[Suggestion, dict[str, Try]] = {
             "a higher strength on WanVaceToVideo where that gives the reference, or strength 2 on I2AM Steer",
             (("WanVaceToVideo", "strength"), STEER),
         ),
-        "": STRONGER,
+        "": Try("strength 2 on I2AM Steer", (STEER,)),
     },
     "longer": {
         "IP-Adapter": Try(
@@ -45,11 +44,7 @@ TRIES: dict[Suggestion, dict[str, Try]] = {
         ),
         "": Try(
             "more of the steps: start and end of ConditioningSetTimestepRange, or steps of I2AM Steer, if you use them",
-            (
-                ("ConditioningSetTimestepRange", "start"),
-                ("ConditioningSetTimestepRange", "end"),
-                ("I2AM_Steer", "steps"),
-            ),
+            ((RANGE, "start"), (RANGE, "end"), ("I2AM_Steer", "steps")),
         ),
     },
     "mask it": {

@@ -117,11 +117,6 @@ class Facts:
         """The numbers of references with maps of attention."""
         return sorted({number for number, _ in self.attribution.entries})
 
-    def share(self, reference: int) -> Tensor:
-        """The part of attention that went to a reference ``[h, w]``, mean over steps, heads and layers."""
-        selection = Selection(reference=reference, item=self.item)
-        return maps(self.attribution, MapKind("r2g", "share"), "unified", selection).values[0]
-
     def share_in_measured_steps(self, reference: int) -> float:
         """The mean of its share over all positions, in the time bins that hold measured steps."""
         measured = set(self.steps_of(reference))
@@ -172,7 +167,7 @@ class Facts:
     def parts_of_attention(self) -> tuple[float, float] | None:
         """Those of references and of the text, over the positions that count; None where that was not recorded."""
         shares = self.attribution.shares
-        if not {"references", "text"} <= shares.keys() or self.mask is not None:
+        if not set(SHARE_OWNERS) <= shares.keys() or self.mask is not None:
             return None
         scope = 0 if self.cover is None else 1
         references, text = (float(shares[owner][self.item, ..., scope].nanmean()) for owner in SHARE_OWNERS)
@@ -183,12 +178,11 @@ class Facts:
 
         They are in the units of effects, the model's own.
         """
-        latents, steps = self.effects.predictions, self.steps_of(owner)
-        measured = [n for n in steps if {(n, None), (n, owner)} <= latents.keys()]
-        both = [(latents[n, None], latents[n, owner]) for n in measured]
-        pairs = []
-        for n, (with_, without) in zip(measured, both, strict=True):
-            x, y = with_[self.item].float().flatten(1), without[self.item].float().flatten(1)
+        latents, pairs = self.effects.predictions, []
+        for n in self.steps_of(owner):
+            if not {(n, None), (n, owner)} <= latents.keys():
+                continue
+            x, y = (latents[n, one][self.item].float().flatten(1) for one in (None, owner))
             if x.shape[1] != len(self.inside) or x.shape != y.shape:
                 continue
             # Latents are kept as a VAE takes them. How much larger they are than the model's is what the effect says.
@@ -201,10 +195,6 @@ class Facts:
     def has_effects_of_steps(self) -> bool:
         """Whether effects were measured at all."""
         return self.attribution.effects is not None and bool(self.attribution.effects.maps)
-
-    def numbers(self, steps: Sequence[int]) -> str:
-        """Steps as they are typed."""
-        return numbers_text(steps)
 
     def steps_text(self, owner: Owner) -> str:
         """In which steps an owner was taken away."""

@@ -24,7 +24,7 @@ from ..effect import (
     Removal,
     Route,
     certainty_of,
-    regions_of,
+    means_over_regions,
 )
 from ..errors import (
     EffectTooSmall,
@@ -134,7 +134,8 @@ def specific_effect(
         return SpecificMap(values.view(measured.grid.height, measured.grid.width), _noted(note, values))
     if reference.grid is None:
         raise NoLayout(selection.reference, reference.name, reference.tokens, part=True)
-    weights = _cover_of_regions(region, reference.grid, measured.grid)
+    plane = TokenGrid(reference.grid.height, reference.grid.width)
+    weights = means_over_regions(means_over(region.float().clamp(0, 1), plane), plane, measured.grid)
     values = (weights[:, None] * effects.square()).sum(0).sqrt()
     reading.check_size(selection.reference, float(_rms(values, 0)), torch.ones_like(values, dtype=torch.bool))
     return SpecificMap(_frames(values, attribution.grid).mean(0), _noted(note, values))
@@ -323,11 +324,3 @@ def _rms(values: Tensor, over: int) -> Tensor:
 def _frames(values: Tensor, grid: TokenGrid) -> Tensor:
     """Cells of a grid as ``[frames, h, w]``."""
     return values.unflatten(-1, (grid.frames, grid.height, grid.width))
-
-
-def _cover_of_regions(region: Tensor, grid: TokenGrid, regions: TokenGrid) -> Tensor:
-    """How much of each of a reference's regions is in a region ``[H, W]`` that a person marked: ``[regions]``."""
-    plane = TokenGrid(grid.height, grid.width)
-    numbers, cover = regions_of(plane, regions), means_over(region.float().clamp(0, 1), plane)
-    sums, cells = torch.zeros(2, regions.cells).index_add_(1, numbers, torch.stack([cover, torch.ones_like(cover)]))
-    return sums / cells

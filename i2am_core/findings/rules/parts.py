@@ -2,13 +2,9 @@
 
 from collections.abc import Iterator
 
-import torch
-from torch import Tensor
-
-from ...effect import CUTS, certainty_of, regions_of
+from ...effect import CUTS, certainty_of, means_over_regions
 from ...errors import Lacking
 from ...regions import cover_of
-from ...tokens import TokenGrid
 from ..facts import Facts
 from ..finding import Evidence, Finding, Rule, Values
 
@@ -29,7 +25,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     values = regions.values[facts.item][:, facts.inside].double().square().mean(1).sqrt()
     if certainty_of(float(values.max()), facts.floor) != "measured":
         raise Lacking(TOO_SMALL)
-    on_object = _cover_of_regions(facts.object_mask, reference.grid, regions.grid)
+    on_object = means_over_regions(cover_of(facts.object_mask, reference.grid), reference.grid, regions.grid).double()
     part, area = float((values * on_object).sum() / values.sum()), float(on_object.mean())
     if area in (0, 1):
         raise Lacking(NO_OBJECT)
@@ -39,14 +35,6 @@ def find(facts: Facts) -> Iterator[Finding]:
         yield Finding("parts", "object", "fine", said, evidence)
     else:
         yield Finding("parts", "background", "fault", said, evidence, "mask it")
-
-
-def _cover_of_regions(mask: Tensor, grid: TokenGrid, regions: TokenGrid) -> Tensor:
-    """How much of each region of a reference is inside a mask ``[H, W]``: ``[regions]``."""
-    numbers, cover = regions_of(TokenGrid(grid.height, grid.width), regions), cover_of(mask, grid)
-    both = torch.stack([cover, torch.ones_like(cover)])
-    sums, cells = torch.zeros(2, regions.cells).index_add_(1, numbers, both)
-    return (sums / cells).double()
 
 
 SENTENCES = {

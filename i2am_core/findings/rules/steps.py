@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from ...effect import Owner
 from ...errors import Lacking
+from ...selection import numbers_text
 from ..facts import Facts
 from ..finding import Evidence, Finding, Rule, Values
 
@@ -18,7 +19,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     for number in facts.read:
         on, total = facts.steps_on(number), facts.steps_seen(number)
         if 0 < len(on) < total:
-            values: Values = {"name": facts.names[number], "count": len(on), "total": total, "on": facts.numbers(on)}
+            values: Values = {"name": facts.names[number], "count": len(on), "total": total, "on": numbers_text(on)}
             evidence = Evidence("attention", facts.selection(on, number))
             yield Finding("steps", "partly on", "fact", values, evidence, "longer")
     for owner in facts.owners if facts.has_effects_of_steps else ():

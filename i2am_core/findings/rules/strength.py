@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ...effect import Owner
+from ...selection import numbers_text
 from ..facts import Facts
 from ..finding import Evidence, Finding, Rule, Values
 
@@ -56,7 +57,7 @@ def _none(facts: Facts, owner: Owner, values: Values, evidence: Evidence) -> Fin
     """Nothing changes: where the reference is on in other steps alone, that was not measured."""
     on = facts.steps_on(owner) if isinstance(owner, int) else []
     if on and not set(on) & set(facts.steps_of(owner)):
-        values |= {"on": facts.numbers(on)}
+        values |= {"on": numbers_text(on)}
         return Finding("strength", "not measured where it is on", "fact", values, evidence, "measure")
     return Finding("strength", "none", "fault", values, evidence, "stronger")
 
