@@ -45,7 +45,7 @@ class Viewer:
         self.page.wait_for_function(f"arg => {{ const viewer = {node}?.i2amViewer; return {script}; }}", arg=arg)
 
     def drawn(self) -> None:
-        self.until("viewer.frame == null")
+        self.until("viewer.frame.number === null")
 
     def reset(self) -> None:
         self("viewer.restore(null)")

@@ -5,7 +5,7 @@ import { app } from "../../scripts/app.js";
 import { translator } from "./viewer/text.mjs";
 import { Viewer } from "./viewer/viewer.mjs";
 
-/** @import { Result } from "./viewer/viewer.mjs" */
+/** @import { Result } from "./viewer/results.mjs" */
 
 /** @typedef {ComfyNode & {i2amViewer: Viewer}} ViewerNode */
 

@@ -43,10 +43,14 @@ import {
   stepsOf,
   varies,
 } from "../../web/viewer/maps.mjs";
+import { BAR, BELOW, STATE } from "../../web/viewer/controls/listed.mjs";
 import { imacs } from "../../web/viewer/score.mjs";
+import { changed, hasJoint, nextAlong } from "../../web/viewer/model.mjs";
+import { describe, screenOf, sidesOf } from "../../web/viewer/screen.mjs";
 import { START, stateFrom } from "../../web/viewer/state.mjs";
-import { animate } from "../../web/viewer/webp.mjs";
-import { encodeReport } from "../../web/viewer/report.mjs";
+import { Store } from "../../web/viewer/store.mjs";
+import { animate } from "../../web/viewer/export/webp.mjs";
+import { encodeReport } from "../../web/viewer/export/json.mjs";
 import { translated, translator } from "../../web/viewer/text.mjs";
 import { percent, small } from "../../web/viewer/words.mjs";
 
@@ -459,6 +463,49 @@ test("a state that cannot be read is the start", () => {
   assert.deepEqual(stateFrom(JSON.parse(JSON.stringify(state))), state);
 });
 
+test("a state that an earlier version kept is the same today", () => {
+  const kept = JSON.parse(readFileSync(at("state.json")));
+  assert.deepEqual(stateFrom(kept), kept);
+  assert.deepEqual(Object.keys(STATE).sort(), Object.keys(kept).sort());
+});
+
+test("a store says what has changed, to whom it is to be said", () => {
+  const store = new Store(START);
+  const changes = [];
+  const end = store.subscribe((change) => changes.push(change));
+  const next = { ...START, step: 1 };
+  store.set(next, true);
+  end();
+  store.set(START);
+  assert.deepEqual(changes, [{ state: next, before: START, lasting: true }]);
+  assert.equal(store.state, START);
+});
+
+const say = translator("en");
+const sceneOf = (of, state, more = {}) => ({ file: of, state, say, question: state.ask, pointed: null, ...more });
+
+test("a screen is computed without a page", () => {
+  const screen = screenOf(sceneOf(file, { ...START, step: 1, ask: { side: "generated", box: [0, 0, 1, 1] } }));
+  assert.equal(screen.panes.reference.title, "Which parts made the marked part");
+  assert.equal(screen.patches.length, 5);
+  assert.equal(screen.hint, "");
+  assert.deepEqual([screen.axes.step.at, screen.axes.step.heights.length, screen.axes.layer.at], [1, 4, null]);
+  assert.ok(describe(screen).startsWith("step 1 of 4"));
+  const caused = screenOf(sceneOf(effects, ofEffect));
+  assert.equal(caused.panes.generated.title, "What the reference changed");
+  assert.ok(caused.axes.layer.explained && !caused.axes.step.explained);
+  assert.deepEqual(sidesOf(sceneOf(alone, START)), ["generated"]);
+});
+
+test("a change makes a state that the file has", () => {
+  const there = changed(effects, { ...START, step: 1 }, { normalization: "effect" });
+  assert.deepEqual([there.normalization, there.step], ["effect", null]); // number 1 is another step there
+  assert.equal(changed(file, START, { step: 99 }).step, 3);
+  assert.equal(nextAlong(file, { ...START, step: 3 }, "step", 1), null);
+  assert.equal(nextAlong(file, START, "step", -1), 3);
+  assert.ok(hasJoint(file, { ...START, step: 1, head: 1 }));
+});
+
 test("numbers read well", () => {
   assert.deepEqual([small(0), small(0.02944), small(0.00012), small(NaN)], ["0", "0.0294", "1.2e-4", "\u2013"]);
   assert.deepEqual(
@@ -476,9 +523,10 @@ test("words are translated, with their values; unknown ones stay", () => {
 
 test("every word of the viewer has a translation, and every translation a use", () => {
   const folder = new URL("../../web/viewer/", import.meta.url);
-  const names = readdirSync(folder).filter((name) => name.endsWith(".mjs") && name !== "text.mjs");
+  const names = readdirSync(folder, { recursive: true }).filter((name) => /(?<!text)\.mjs$/.test(name));
   const sources = names.map((name) => readFileSync(new URL(name, folder), "utf8")).join("\n");
   const used = [...sources.matchAll(/(?:say|notify|entry)\(\s*"((?:[^"\\]|\\.)+)"/g)].map(([, text]) => text);
+  for (const { label, help } of [...BAR, ...BELOW.flat()]) used.push(...[label, help].filter(Boolean));
   assert.ok(used.length > 30);
   for (const text of used) assert.ok(translated.includes(text), text);
   for (const text of translated) assert.ok(sources.includes(`"${text}"`), `unused: ${text}`);

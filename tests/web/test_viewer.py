@@ -277,7 +277,7 @@ def test_a_cell_of_a_table_is_a_place_to_go(viewer: Viewer, artifacts: Path, nam
 
 
 def test_imacs_is_that_of_the_core(viewer: Viewer, attribution: Any) -> None:
-    mask = torch.tensor(np.array(viewer("Array.from(viewer.pictures.mask)")).reshape(SIZE))
+    mask = torch.tensor(np.array(viewer("Array.from(viewer.file.tensors.get('mask/0').data)")).reshape(SIZE))
     for layers in ("all", "3"):
         viewer("viewer.change({layer: arg})", None if layers == "all" else int(layers))
         viewer.drawn()

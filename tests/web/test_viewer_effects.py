@@ -137,7 +137,7 @@ def comfy(request: pytest.FixtureRequest, servers: Any, browser: Any) -> Any:
 def viewer(comfy: ComfyPage) -> Viewer:
     viewer = Viewer(comfy)
     viewer("viewer.restore(null)")
-    viewer.until("viewer.controls.flashed == null")  # of the test before: "saved" stays where the numbers are
+    viewer.until("viewer.flashed == null")  # of the test before: "saved" stays where the numbers are
     return viewer
 
 
@@ -218,7 +218,7 @@ def test_layers_and_heads_say_that_they_have_no_effect(viewer: Viewer, look: Cal
     assert not viewer.part(".tables").is_visible()
     viewer.part(".numbers").click()
     viewer.page.keyboard.press("ArrowDown")
-    viewer.until("viewer.controls.numbers.textContent.includes('of the whole model')")
+    viewer.until("viewer.flashed?.includes('of the whole model')")
     viewer("viewer.change({normalization: 'share'})")
     viewer.drawn()
     assert viewer.part(".scrubber[data-axis=layer] input").is_enabled() and viewer.part(".tables").is_visible()
@@ -343,7 +343,7 @@ def test_an_effect_is_taken_away(
     save = viewer.part("details.save")
     save.locator("summary").click()
     save.get_by_role("button", name="Copy as JSON").click()
-    viewer.until("viewer.controls.numbers.textContent === 'copied'")
+    viewer.until("viewer.flashed === 'copied'")
     report = json.loads(viewer.page.evaluate("() => navigator.clipboard.readText()"))
     assert (report["normalization"], report["steps"], report["imacs"]) == ("effect", [2], None)
     inside = attribution.mask_on_latent()

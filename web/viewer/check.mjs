@@ -3,7 +3,7 @@
  * Nothing is made that is as large as the header says before it is known to be so large.
  */
 
-import { CUTS, PARTS, ROUTES } from "./state.mjs";
+import { CUTS, PARTS, ROUTES } from "./kinds.mjs";
 
 /** @import { Tensor } from "./file.mjs" */
 

@@ -51,15 +51,14 @@ function completed(node, attributes, children) {
 }
 
 /**
- * A menu, with a name for those who cannot see it.
+ * A menu, with a name for those who cannot see it, and no options yet.
  * @param {string} name
- * @param {Option[]} options
+ * @param {string} help
  * @param {(value: string) => void} onChange
  */
-export function menu(name, options, onChange) {
-  const select = element("select", { "aria-label": name, title: name });
+export function menu(name, help, onChange) {
+  const select = element("select", { "aria-label": name, title: help });
   select.addEventListener("change", () => onChange(select.value));
-  select.append(...options.map(([value, words]) => element("option", { value }, words)));
   return select;
 }
 

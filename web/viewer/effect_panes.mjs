@@ -13,14 +13,15 @@ import {
 } from "./effects.mjs";
 import { restore, resize } from "./heat.mjs";
 import { strongest } from "./specific.mjs";
-import { otherSide } from "./state.mjs";
+import { otherSide } from "./kinds.mjs";
 import { small } from "./words.mjs";
 
 /** @import { Effect, NoRegions } from "./effect_regions.mjs" */
 /** @import { Certainty } from "./effects.mjs" */
 /** @import { Box, Grid, Place } from "./geometry.mjs" */
-/** @import { Patch, PaneMap, Scene } from "./pane_maps.mjs" */
-/** @import { Part, Question, Side } from "./state.mjs" */
+/** @import { Part, Question, Side } from "./kinds.mjs" */
+/** @import { Patch, PaneMap } from "./pane_maps.mjs" */
+/** @import { Scene } from "./scene.mjs" */
 /** @import { Say } from "./text.mjs" */
 
 const PATCHES = 5;
@@ -189,7 +190,7 @@ function about({ file, state, say }) {
   return parts;
 }
 
-/** @type {Record<import("./state.mjs").Cut, string>} */
+/** @type {Record<import("./kinds.mjs").Cut, string>} */
 const CUT_WORDS = { "taken away": "each part taken away alone", "only this left": "only this part left" };
 
 /**

@@ -9,7 +9,8 @@ import { mapIn, referenceOf } from "./maps.mjs";
 /** @import { ViewFile } from "./file.mjs" */
 /** @import { Box } from "./geometry.mjs" */
 /** @import { Header, HeaderRegions } from "./header.d.ts" */
-/** @import { Side, State } from "./state.mjs" */
+/** @import { Side } from "./kinds.mjs" */
+/** @import { State } from "./state.mjs" */
 
 /**
  * Why regions do not answer: "regions" (none were measured), "owner" (not a reference) or "left out" (of the file).

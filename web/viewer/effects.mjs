@@ -2,12 +2,13 @@
 
 import { tensorOf } from "./file.mjs";
 import { choices, mapIn } from "./maps.mjs";
-import { CUTS, ROUTES } from "./state.mjs";
+import { CUTS, ROUTES } from "./kinds.mjs";
 
 /** @import { ViewFile } from "./file.mjs" */
 /** @import { Header, HeaderEffect, HeaderEffects } from "./header.d.ts" */
 /** @import { Axis, MapRow } from "./maps.mjs" */
-/** @import { Cut, Route, State } from "./state.mjs" */
+/** @import { Cut, Route } from "./kinds.mjs" */
+/** @import { State } from "./state.mjs" */
 
 /** @typedef {HeaderEffect["owner"]} Owner the number of a reference, or what else was taken away */
 /** @typedef {HeaderEffect["certainty"][number][number]} Certainty */

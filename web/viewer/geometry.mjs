@@ -11,6 +11,12 @@
  * @property {number} y
  */
 
+/** @param {unknown} value @returns {value is View} */
+export function isView(value) {
+  const { zoom, x, y } = /** @type {Record<string, unknown>} */ (value ?? {});
+  return [zoom, x, y].every(Number.isFinite) && Number(zoom) >= 1;
+}
+
 /** @type {View} */
 export const WHOLE = { zoom: 1, x: 0.5, y: 0.5 };
 const CLOSEST = 32;

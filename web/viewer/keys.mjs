@@ -1,6 +1,6 @@
 /** What keys do while the viewer has the focus. */
 
-import { WHOLE } from "./geometry.mjs";
+import { WHOLE_PICTURES } from "./controls/views.mjs";
 
 /** @import { Viewer } from "./viewer.mjs" */
 
@@ -13,7 +13,7 @@ const KEYS = {
   "[": (viewer) => viewer.moveAlong("head", -1),
   "]": (viewer) => viewer.moveAlong("head", 1),
   " ": (viewer) => viewer.play(),
-  0: (viewer) => viewer.change({ views: { generated: WHOLE, reference: WHOLE } }),
+  0: (viewer) => viewer.change({ views: WHOLE_PICTURES }),
   f: (viewer) => viewer.fullScreen(),
   F: (viewer) => viewer.fullScreen(),
   Escape: (viewer) => viewer.change({ ask: null }),

@@ -5,10 +5,16 @@
  */
 
 import { contextOf, element, svgElement } from "./dom.mjs";
+import { paint, paintContours, paletteOf } from "./heat.mjs";
+import { colorsOf } from "./scene.mjs";
+import { small } from "./words.mjs";
 import { boxOf, fit, pan, placeOf, transformOf, WHOLE, zoomAt } from "./geometry.mjs";
 
 /** @import { Box, Grid, Place, View } from "./geometry.mjs" */
-/** @import { Side, State } from "./state.mjs" */
+/** @import { Side } from "./kinds.mjs" */
+/** @import { Scene } from "./scene.mjs" */
+/** @import { PaneScreen } from "./screen.mjs" */
+/** @import { State } from "./state.mjs" */
 
 const CLICK = 4; // px that a pointer may move while it clicks
 const WHEEL = 1.0015; // enlargement for each px of a wheel
@@ -88,6 +94,26 @@ export class Pane {
     this.view = view;
     this.stage.style.transform = transformOf(view, this.size, ...this.boxSize);
     this.stage.style.setProperty("--zoom", String(view.zoom));
+  }
+
+  /**
+   * Draw what is on the screen of this pane.
+   * @param {Scene} scene
+   * @param {PaneScreen} pane
+   */
+  render({ file, state }, { title, detail, message, note, heat, patches, outline, requested, value }) {
+    const table = colorsOf(file, state.colormap);
+    const draw = state.style === "contours" ? paintContours : paint;
+    this.caption(title, detail, message ?? note);
+    this.draw(
+      heat && ((pixels) => draw(heat.values, heat.range, paletteOf(table), pixels, this.heat.width)),
+      state.style,
+      state.opacity,
+    );
+    this.explain(table, heat && state.style !== "off" ? [small(heat.range.low), small(heat.range.high)] : null);
+    this.mark(outline, requested, patches);
+    this.read(value);
+    this.move(state.views[this.side]);
   }
 
   /**

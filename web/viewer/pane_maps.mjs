@@ -3,16 +3,15 @@
 import { specific, strongest } from "./specific.mjs";
 import { rangeOf, resize, restore } from "./heat.mjs";
 import { mapOf, rangeOverSteps, referenceOf } from "./maps.mjs";
-import { otherSide } from "./state.mjs";
+import { otherSide } from "./kinds.mjs";
 
 /** @import { Missing } from "./specific.mjs" */
 /** @import { ViewFile } from "./file.mjs" */
 /** @import { Box, Grid, Place } from "./geometry.mjs" */
 /** @import { Range } from "./heat.mjs" */
-/** @import { Question, Side, State } from "./state.mjs" */
-/** @import { Say } from "./text.mjs" */
-
-/** @typedef {{file: ViewFile, state: State, say: Say}} Scene what is looked at, and in whose words */
+/** @import { Question, Side } from "./kinds.mjs" */
+/** @import { Selection } from "./maps.mjs" */
+/** @import { Scene } from "./scene.mjs" */
 
 /**
  * @typedef {object} Patch one of the strongest
@@ -39,13 +38,15 @@ import { otherSide } from "./state.mjs";
  * @property {(place: Place) => number} [valueAt] the value at a place, where people are to read it
  */
 
-/** @typedef {Record<Side, PaneMap>} PaneMaps */
-
 const PATCHES = 5;
+
+/** Of a run without pair maps. */
+export const PAIRS =
+  "To ask about a part, set pair_maps of I2AM Capture to 'inpainting mask' or 'everywhere', and queue again.";
 
 /** @type {Record<Missing, string>} */
 const MISSING = {
-  pairs: "To ask about a part, set pair_maps of I2AM Capture to 'inpainting mask' or 'everywhere', and queue again.",
+  pairs: PAIRS,
   outside:
     "No pair maps here: this lies outside the inpainting mask. Set pair_maps of I2AM Capture to 'everywhere' to ask anywhere.",
   layer: "This layer has no pair maps: choose another, or all layers.",
@@ -69,10 +70,44 @@ export function selectedMap(side, scene, canvas) {
   }
   const detail = describe(side, scene);
   const field = `${side === "generated" ? "r2g" : "g2r"}_${state.normalization}`;
-  const map = mapOf(file, state, field);
-  if (!map) return { title, detail, message: say("nothing was captured here"), heat: null, patches: [] };
+  const heat = heatOfField(file, state, field, canvas);
+  if (!heat) return { title, detail, message: say("nothing was captured here"), heat: null, patches: [] };
   const fixed = state.scale === "over time" ? rangeOverSteps(file, state, field) : null;
-  return { title, detail, heat: heatOf({ ...map, values: restore(map) }, canvas, fixed), patches: [] };
+  return { title, detail, heat: { ...heat, range: fixed ?? heat.own }, patches: [] };
+}
+
+const REMEMBERED = 4; // heats of a file: those of both panes, and that of the score
+/** @type {WeakMap<ViewFile, Map<string, Heat | null>>} */
+const heatsByFile = new WeakMap();
+
+/**
+ * A map of a selection at the size of its canvas, with colours that span its own range; null where nothing was captured.
+ * @param {ViewFile} file
+ * @param {Selection} selection
+ * @param {string} field such as "r2g_paper"
+ * @param {Grid} canvas
+ */
+export function heatOfField(file, selection, field, canvas) {
+  const heats = heatsByFile.get(file) ?? new Map();
+  heatsByFile.set(file, heats);
+  const { item, reference, layer, step, head } = selection;
+  const key = [item, reference, layer, step, head, field, canvas].join();
+  const heat = heats.has(key) ? heats.get(key) : newHeat(file, selection, field, canvas);
+  heats.delete(key); // and last again
+  heats.set(key, heat);
+  if (heats.size > REMEMBERED) heats.delete(heats.keys().next().value);
+  return heat;
+}
+
+/**
+ * @param {ViewFile} file
+ * @param {Selection} selection
+ * @param {string} field
+ * @param {Grid} canvas
+ */
+function newHeat(file, selection, field, canvas) {
+  const map = mapOf(file, selection, field);
+  return map && heatOf({ ...map, values: restore(map) }, canvas, null);
 }
 
 /**

@@ -8,7 +8,7 @@ import { referenceOf } from "./maps.mjs";
 /** @import { ViewFile } from "./file.mjs" */
 /** @import { Box } from "./geometry.mjs" */
 /** @import { Selection } from "./maps.mjs" */
-/** @import { Side } from "./state.mjs" */
+/** @import { Side } from "./kinds.mjs" */
 
 /** @typedef {{values: Float32Array, height: number, width: number}} Answer a map */
 

@@ -1,34 +1,36 @@
 /**
- * The viewer: what one looks at (`state`), and what the page shows of it. Everything is drawn from the file and the state,
- * once for each frame at most; changes of the state go through `change`.
+ * The viewer: its parts on the page, and how they hang together. The store has what one looks at (`state`), the model changes
+ * it, `screenOf` computes what is to be seen, and panes and controls draw that, once for each frame at most.
  */
 
-import { Controls, NO_AXIS } from "./controls.mjs";
+import { BAR, BELOW } from "./controls/listed.mjs";
 import { element } from "./dom.mjs";
-import { effectAnswer, markedPart, selectedEffect } from "./effect_panes.mjs";
-import { choicesOf, isEffect, normalizationIn, regionsOf, settleEffect } from "./effects.mjs";
-import { download, Gone, readFile, tensorOf } from "./file.mjs";
-import { paint, paintContours, paletteOf } from "./heat.mjs";
+import { STEP_MS } from "./export/saving.mjs";
+import { Frame } from "./frame.mjs";
 import { pressKey } from "./keys.mjs";
-import { settle, varies } from "./maps.mjs";
+import { SIDES } from "./kinds.mjs";
+import { changed, hasJoint, nextAlong, settled } from "./model.mjs";
+import { modeOf } from "./mode.mjs";
 import { Pane } from "./pane.mjs";
-import { answerTo, selectedMap } from "./pane_maps.mjs";
 import { Pictures } from "./pictures.mjs";
-import { STEP_MS } from "./saving.mjs";
-import { imacs } from "./score.mjs";
-import { SIDES, stateFrom } from "./state.mjs";
-import { small } from "./words.mjs";
+import { Results } from "./results.mjs";
+import { pictureOf } from "./scene.mjs";
+import { screenOf, sidesOf } from "./screen.mjs";
+import { stateFrom } from "./state.mjs";
+import { Store } from "./store.mjs";
 
 /** @import { ViewFile } from "./file.mjs" */
 /** @import { Box, Place, View } from "./geometry.mjs" */
-/** @import { Axis, Measure } from "./maps.mjs" */
-/** @import { PaneMap, PaneMaps } from "./pane_maps.mjs" */
-/** @import { Question, Side, State } from "./state.mjs" */
+/** @import { Question, Side } from "./kinds.mjs" */
+/** @import { Axis } from "./maps.mjs" */
+/** @import { Result } from "./results.mjs" */
+/** @import { Scene } from "./scene.mjs" */
+/** @import { State } from "./state.mjs" */
+/** @import { Change } from "./store.mjs" */
 /** @import { Say } from "./text.mjs" */
 
 const QUEUE = "Queue the workflow, and this shows how the reference acts.";
-
-/** @typedef {{filename: string, subfolder: string, type: string, bytes: number}} Result a file on the server */
+const FLASH_MS = 2500;
 
 /**
  * What the page that the viewer is in does for it.
@@ -44,23 +46,29 @@ export class Viewer {
   constructor(page) {
     this.page = page;
     this.say = page.say;
-    this.state = stateFrom(null);
+    this.store = new Store(stateFrom(null));
+    this.store.subscribe((change) => this.follow(change));
     /** @type {ViewFile | null} */
     this.file = null;
-    /** @type {Result | null} */
-    this.result = null;
     /** @type {Question | null} */
     this.hovered = null;
     /** @type {{side: Side, place: Place} | null} where the pointer reads a value */
     this.pointed = null;
-    this.pictures = new Pictures();
-    /** @type {number | null} */
-    this.frame = null;
+    /** @type {string | null} what is said for a moment, in place of the numbers */
+    this.flashed = null;
+    /** @type {number | undefined} */
+    this.flashTimer = undefined;
     /** @type {number | null} */
     this.playing = null;
+    this.frame = new Frame(() => this.drawNow());
+    this.pictures = new Pictures();
+    /** @param {string} text @param {unknown[]} values */
+    const notify = (text, ...values) => this.notify(text, ...values);
+    this.results = new Results({ open: page.open, opened: (file) => this.open(file), notify });
     this.panes = { generated: this.makePane("generated"), reference: this.makePane("reference") };
     this.status = element("p", { class: "status", role: "status" });
-    this.controls = new Controls(this);
+    this.bar = BAR.map((control) => control.make(this));
+    this.below = BELOW.map((row) => row.map((control) => control.make(this)));
     this.pair = element("div", { class: "panes" }, this.panes.generated.root, this.panes.reference.root);
     this.body = this.makeBody();
     this.root = this.makeRoot();
@@ -79,7 +87,17 @@ export class Viewer {
   }
 
   makeBody() {
-    return element("div", { class: "body", hidden: true }, this.controls.bar.root, this.pair, this.controls.root);
+    const bar = element("div", { class: "bar" }, ...this.bar.map(({ root }) => root));
+    const rows = this.below.map((row) =>
+      row.length === 1 ? row[0].root : element("div", { class: "row" }, ...row.map(({ root }) => root)),
+    );
+    return element(
+      "div",
+      { class: "body", hidden: true },
+      bar,
+      this.pair,
+      element("div", { class: "controls" }, ...rows),
+    );
   }
 
   makeRoot() {
@@ -107,6 +125,20 @@ export class Viewer {
     this.status.hidden = !text;
   }
 
+  /**
+   * Say something for a moment, in place of the numbers.
+   * @param {string} words
+   */
+  flash = (words) => {
+    this.flashed = words;
+    clearTimeout(this.flashTimer);
+    this.flashTimer = setTimeout(() => {
+      this.flashed = null;
+      this.draw();
+    }, FLASH_MS);
+    this.draw();
+  };
+
   runStarted() {
     this.notify(this.file ? "Running. Below is the last result." : "Running.");
   }
@@ -131,46 +163,32 @@ export class Viewer {
     return this.file;
   }
 
-  /**
-   * Show a result; what was shown before stays until it is there.
-   * @param {Result} result
-   */
-  async load(result) {
-    if (this.result?.filename === result.filename) return;
-    this.result = result;
-    /** @param {number} part */
-    const onProgress = (part) => {
-      if (this.result === result) this.notify("Loading {0} %", Math.round(100 * part));
-    };
-    try {
-      const buffer = await download(() => this.page.open(result), result.bytes, onProgress);
-      if (this.result !== result) return; // a newer one is on its way
-      this.open(readFile(buffer));
-      this.notify("");
-    } catch (error) {
-      if (this.result !== result) return;
-      this.result = null;
-      if (error instanceof Gone) this.notify("The last result is not on the server any more: queue again to explore.");
-      else this.notify("The result could not be read: {0}", error instanceof Error ? error.message : error);
-    }
+  get result() {
+    return this.results.last;
+  }
+
+  /** @param {Result} result */
+  load(result) {
+    return this.results.load(result);
   }
 
   /** @param {ViewFile} file */
   open(file) {
     this.file = file;
     this.pictures.revoke();
-    this.state = this.settled(this.state);
     this.body.hidden = false;
-    const alone = !file.header.references.length;
-    this.panes.reference.root.hidden = alone;
-    this.pair.classList.toggle("alone", alone);
-    this.controls.offer();
+    this.store.set(settled(file, this.state));
+    const sides = sidesOf(this.scene);
+    for (const side of SIDES) this.panes[side].root.hidden = !sides.includes(side);
+    this.pair.classList.toggle("alone", sides.length === 1);
     this.showPictures();
-    this.draw();
   }
 
   showPictures() {
-    this.pictures.show(this.panes, this.opened, this.state);
+    for (const side of SIDES) {
+      const { name, canvas } = pictureOf(this.opened, this.state, side);
+      this.panes[side].show(name && this.pictures.urlOf(this.opened, name), canvas);
+    }
   }
 
   /** When both pictures can be drawn. */
@@ -180,41 +198,25 @@ export class Viewer {
 
   remove() {
     this.play(false);
-    if (this.frame !== null) cancelAnimationFrame(this.frame);
+    this.frame.cancel();
     this.observer.disconnect();
     this.pictures.revoke();
     this.file = null;
-    this.result = null;
+    this.results.last = null;
   }
 
   // The state
 
-  /**
-   * The state nearest to one that the file has.
-   * @param {State} state
-   * @param {string} [changed] what of it was changed last
-   */
-  settled(state, changed) {
-    const { header } = this.opened;
-    const wanted = { ...state, normalization: normalizationIn(header, state) };
-    if (isEffect(wanted)) return settleEffect(header, wanted);
-    const settled = settle(header, wanted, changed);
-    if (settled.measure && !this.measuresFor(settled).includes(settled.measure)) settled.measure = null;
-    return settled;
+  get state() {
+    return this.store.state;
   }
 
-  /**
-   * The measures that say anything of a picture and reference.
-   * @param {State} state
-   */
-  measuresFor(state) {
-    const file = this.opened;
-    return file.header.measures.filter((name) => varies(file, state, name));
-  }
-
-  /** The measure that bars and tables show: the one chosen, or the first that says anything. @returns {Measure} */
-  get measure() {
-    return this.state.measure ?? this.measuresFor(this.state)[0] ?? "share";
+  /** What is drawn after each change of the state. @param {Change} change */
+  follow({ state, before, lasting }) {
+    if (!this.file) return;
+    if (before.item !== state.item || before.reference !== state.reference) this.showPictures();
+    this.draw();
+    if (lasting) this.page.keep(state);
   }
 
   /**
@@ -222,11 +224,8 @@ export class Viewer {
    * @param {unknown} saved
    */
   restore(saved) {
-    this.state = stateFrom(saved);
-    if (!this.file) return;
-    this.state = this.settled(this.state);
-    this.showPictures();
-    this.draw();
+    const state = stateFrom(saved);
+    this.store.set(this.file ? settled(this.file, state) : state);
   }
 
   /**
@@ -235,20 +234,12 @@ export class Viewer {
    */
   change(parts, lasting = true) {
     if (!this.file) return;
-    const before = this.state;
-    const wanted = { ...before, ...parts };
-    // Steps of effects are those in which they were measured: what another number means there is not the same.
-    if (isEffect(wanted) !== isEffect(before) && !("step" in parts)) wanted.step = null;
-    this.state = this.settled(wanted, Object.keys(parts)[0]);
+    const wanted = { ...this.state, ...parts };
     this.hovered = null;
-    if (!isEffect(wanted) && wanted.step !== null && wanted.head !== null && !this.file.header.joint.length) {
-      this.controls.flash(
-        this.say("One head in one step did not fit into the viewer's file: the other is set to all."),
-      );
+    this.store.set(changed(this.file, this.state, parts), lasting);
+    if (!hasJoint(this.file, wanted)) {
+      this.flash(this.say("One head in one step did not fit into the viewer's file: the other is set to all."));
     }
-    if (before.item !== this.state.item || before.reference !== this.state.reference) this.showPictures();
-    this.draw();
-    if (lasting) this.page.keep(this.state);
   }
 
   /**
@@ -265,21 +256,11 @@ export class Viewer {
    * @param {Place | null} place
    */
   hover(side, place) {
-    const reads = Boolean(this.file) && isEffect(this.state);
-    const answers = !this.state.ask && this.answers();
-    if (!answers && !this.hovered && !reads) return;
-    this.pointed = reads && place ? { side, place } : null;
+    if (!this.file) return;
+    const answers = !this.state.ask && modeOf(this.state).answers(this.scene);
+    this.pointed = place && { side, place };
     this.hovered = answers && place ? { side, box: [...place, ...place] } : null;
     this.draw();
-  }
-
-  /** Whether questions about a part have answers. */
-  answers() {
-    if (!this.file) return false;
-    const { header } = this.file;
-    const { item, reference } = this.state;
-    if (isEffect(this.state)) return Boolean(regionsOf(header, this.state)?.in_file);
-    return header.pairs[`${item}/${reference}`]?.length > 0;
   }
 
   /**
@@ -292,94 +273,34 @@ export class Viewer {
 
   // Drawing
 
+  /** @returns {Scene} */
+  get scene() {
+    const { opened: file, state, say, hovered, pointed } = this;
+    return { file, state, say, question: hovered ?? state.ask, pointed };
+  }
+
+  get screen() {
+    return screenOf(this.scene);
+  }
+
   /** Draw with the next frame. */
   draw() {
-    this.frame ??= requestAnimationFrame(() => {
-      this.frame = null;
-      this.drawNow();
-    });
+    this.frame.request();
   }
 
   drawNow() {
-    if (!this.file) return;
-    const maps = this.paneMaps();
-    for (const side of SIDES) this.drawPane(side, maps[side]);
-    this.controls.show(maps);
-  }
-
-  /** The question that is answered: of the place under the pointer, or of the part that was marked. */
-  get question() {
-    return this.hovered ?? this.state.ask;
-  }
-
-  /** @returns {PaneMaps} */
-  paneMaps() {
-    return { generated: this.paneMap("generated"), reference: this.paneMap("reference") };
-  }
-
-  /** @param {Side} side */
-  paneMap(side) {
-    const { question } = this;
-    if (!question || question.side === side) return this.selectedMap(side);
-    const answer = isEffect(this.state) ? effectAnswer : answerTo;
-    return answer(question, this.scene, this.canvasOf(side));
-  }
-
-  /** @param {Side} side */
-  selectedMap(side) {
-    const selected = isEffect(this.state) ? selectedEffect : selectedMap;
-    return selected(side, this.scene, this.canvasOf(side));
-  }
-
-  get scene() {
-    return { file: this.opened, state: this.state, say: this.say };
+    return this.file && this.drawScene(this.scene);
   }
 
   /**
-   * @param {Side} side
-   * @returns {[height: number, width: number]}
+   * Draw something, which may be another state than that of the viewer.
+   * @param {Scene} scene
    */
-  canvasOf(side) {
-    const { height, width } = this.panes[side].heat;
-    return [height, width];
-  }
-
-  /**
-   * @param {Side} side
-   * @param {PaneMap} map
-   */
-  drawPane(side, { title, detail, message, heat, patches, valueAt }) {
-    const { state, question, pointed } = this;
-    const pane = this.panes[side];
-    const table = this.colors(state.colormap);
-    const draw = state.style === "contours" ? paintContours : paint;
-    pane.caption(title, detail, message ?? this.pictures.notes[side]);
-    pane.draw(
-      heat && ((pixels) => draw(heat.values, heat.range, paletteOf(table), pixels, pane.heat.width)),
-      state.style,
-      state.opacity,
-    );
-    pane.explain(table, heat && state.style !== "off" ? [small(heat.range.low), small(heat.range.high)] : null);
-    pane.mark(this.pictures.outlines[side], question?.side === side ? this.marked(question) : null, patches);
-    pane.read(pointed?.side === side && valueAt ? this.say("effect {0}", small(valueAt(pointed.place))) : "");
-    pane.move(state.views[side]);
-  }
-
-  /** What of a picture is marked by a question. @param {Question} question */
-  marked(question) {
-    return isEffect(this.state) ? markedPart(question, this.scene) : question.box;
-  }
-
-  /** @param {string} name of a colormap; the first is used for one that the file does not have */
-  colors(name) {
-    const number = Math.max(0, this.opened.header.colormaps.indexOf(name));
-    return tensorOf(this.opened, "colormaps").data.subarray(768 * number, 768 * (number + 1));
-  }
-
-  /** IMACS of the selection against the mask; null where there is no mask, or nothing to score, as in an effect. */
-  score(map = this.selectedMap("generated")) {
-    const { mask } = this.pictures;
-    return mask && map.heat && !isEffect(this.state) ? imacs(map.heat.values, map.heat.own, mask) : null;
+  drawScene(scene) {
+    const screen = screenOf(scene);
+    for (const side of SIDES) this.panes[side].render(screen, screen.panes[side]);
+    for (const control of [...this.bar, ...this.below.flat()]) control.show(screen);
+    return screen;
   }
 
   // Moving along an axis
@@ -391,22 +312,20 @@ export class Viewer {
    */
   moveAlong(axis, by) {
     if (!this.file) return;
-    const values = choicesOf(this.file.header, this.state, axis);
-    if (isEffect(this.state) && axis !== "step") return this.controls.flash(this.say(NO_AXIS));
-    const now = this.state[axis];
-    const at = now === null ? (by > 0 ? -1 : values.length) : values.indexOf(now);
-    this.change({ [axis]: values[at + by] ?? null });
+    const { explained } = modeOf(this.state).bars(axis, this.scene, "share");
+    if (explained) this.flash(explained);
+    else this.change({ [axis]: nextAlong(this.file, this.state, axis, by) });
   }
 
   play(on = !this.playing) {
     if (this.playing !== null) clearInterval(this.playing);
     this.playing = on && this.file ? setInterval(() => this.advance(), STEP_MS) : null;
-    this.controls.showPlaying(this.playing !== null);
+    this.draw();
   }
 
   advance() {
     if (!this.root.isConnected) return this.play(false);
-    const steps = choicesOf(this.opened.header, this.state, "step").length;
+    const steps = modeOf(this.state).choices(this.opened.header, this.state, "step").length;
     return this.change({ step: ((this.state.step ?? -1) + 1) % steps }, false);
   }
 

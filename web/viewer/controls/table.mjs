@@ -1,6 +1,6 @@
 /** A table of a measure as colours: hovering reads a value, a click goes there. */
 
-import { contextOf, element } from "./dom.mjs";
+import { contextOf, element } from "../dom.mjs";
 
 export class Table {
   /**

@@ -1,6 +1,8 @@
 /** A slider over bars that say where to look: one for each step, layer or head. */
 
-import { element, svgElement } from "./dom.mjs";
+import { element, svgElement } from "../dom.mjs";
+
+/** @import { Bars } from "../mode.mjs" */
 
 const LOWEST = 0.15; // height of the lowest bar: bars compare, the text says how much
 
@@ -26,13 +28,8 @@ export class Scrubber {
     this.root = element("div", { class: "scrubber" }, name, this.all, this.track, this.label);
   }
 
-  /**
-   * @param {number[]} heights one for each value; not a number where nothing was captured
-   * @param {number | null} value
-   * @param {string} label what the value is, in words
-   * @param {string} [explained] why there is no such axis; it is then off
-   */
-  set(heights, value, label, explained = "") {
+  /** @param {Bars} bars */
+  set({ heights, at: value, label, explained }) {
     this.value = value;
     const count = heights.length;
     const shapes = barsOf(heights);

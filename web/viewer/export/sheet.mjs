@@ -1,8 +1,8 @@
 /** What is on the screen as a picture to keep: both panes side by side, with their words. */
 
-import { contextOf } from "./dom.mjs";
+import { contextOf } from "../dom.mjs";
 
-/** @import { Box } from "./geometry.mjs" */
+/** @import { Box } from "../geometry.mjs" */
 
 /**
  * @typedef {object} SheetPane

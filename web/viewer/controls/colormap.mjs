@@ -1,0 +1,23 @@
+/** The colours of heat and contours: those of the file. */
+
+import { thatFits } from "./control.mjs";
+import { menuOf } from "./menu.mjs";
+
+/** @import { Control } from "./control.mjs" */
+
+const label = "Colours";
+/** @param {unknown} value @returns {value is string} */
+const isText = (value) => typeof value === "string";
+const value = thatFits("jet", isText);
+
+/** @type {Control<string>} */
+export const colormap = {
+  ...value,
+  label,
+  make: menuOf({
+    label,
+    options: ({ file }) => file.header.colormaps.map((name) => [name, name]),
+    value: ({ state }) => state.colormap,
+    change: (picked) => ({ colormap: picked }),
+  }),
+};

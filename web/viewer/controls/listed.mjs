@@ -1,0 +1,38 @@
+/** All controls: what of the state each is for, and where it stands. */
+
+import { ask } from "./ask.mjs";
+import { head, layer, step } from "./axis.mjs";
+import { colormap } from "./colormap.mjs";
+import { cut } from "./cut.mjs";
+import { fullScreen } from "./full_screen.mjs";
+import { item } from "./item.mjs";
+import { linked } from "./linked.mjs";
+import { measure } from "./measure.mjs";
+import { normalization } from "./normalization.mjs";
+import { notes } from "./notes.mjs";
+import { numbers } from "./numbers.mjs";
+import { opacity } from "./opacity.mjs";
+import { owner, reference } from "./reference.mjs";
+import { route } from "./route.mjs";
+import { save } from "./save.mjs";
+import { scale } from "./scale.mjs";
+import { style } from "./style.mjs";
+import { matrix } from "./tables.mjs";
+import { views } from "./views.mjs";
+
+/** @import { Shape } from "./control.mjs" */
+
+/** By the key that a workflow keeps each under: none of them may ever have another name. */
+export const STATE = {
+  ...{ item, reference, layer, step, head, normalization, owner, route, cut },
+  ...{ scale, style, colormap, opacity, measure, matrix, linked, views, ask },
+};
+
+/** Above the panes. @type {Shape[]} */
+export const BAR = [
+  ...[item, reference, normalization, route, cut, scale, style, colormap, opacity],
+  ...[linked, views, save, fullScreen],
+];
+
+/** Below the panes, each row. @type {Shape[][]} */
+export const BELOW = [[numbers], [ask, measure], [step], [layer], [head], [matrix], [notes]];

@@ -1,0 +1,39 @@
+/** What a person should know of the run: its most important words, and the whole summary on demand. */
+
+import { element } from "../dom.mjs";
+import { effectsOf } from "../effects.mjs";
+
+/** @import { Header } from "../header.d.ts" */
+/** @import { Say } from "../text.mjs" */
+/** @import { Shape } from "./control.mjs" */
+
+/** @type {Shape} */
+export const notes = {
+  label: "notes",
+  make({ say }) {
+    const [title, text] = [element("summary"), element("pre")];
+    /** @type {unknown} of whose file the notes are */
+    let noted = null;
+    return {
+      root: element("details", { class: "notes" }, title, text),
+      show({ file }) {
+        if (file === noted) return;
+        noted = file;
+        title.textContent = titlesOf(file.header, say).join(" \u00b7 ");
+        text.textContent = file.header.summary;
+      },
+    };
+  },
+};
+
+/** @param {Header} header @param {Say} say */
+function titlesOf(header, say) {
+  const skipped = Object.values(header.skipped).reduce((sum, count) => sum + count, 0);
+  const titles = [say("notes")];
+  if (skipped) titles.push(say("{0} of {1} attention calls skipped", skipped, skipped + header.captured_calls));
+  if (header.notes.some((note) => /guess/i.test(note))) titles.push(say("a guess"));
+  if (header.notes.some((note) => note.startsWith("steered"))) titles.push(say("steered"));
+  if (Object.keys(effectsOf(header).unmeasured).length) titles.push(say("not every effect was measured"));
+  if (header.references.some(({ approximate }) => approximate)) titles.push(say("approximate"));
+  return titles;
+}

@@ -1,0 +1,49 @@
+/** The menu of what one takes away. */
+
+import { element } from "../dom.mjs";
+import { encodeReport } from "../export/json.mjs";
+import { reportOf, saveAnimation, savePicture } from "../export/saving.mjs";
+
+/** @import { Viewer } from "../viewer.mjs" */
+/** @import { Shape } from "./control.mjs" */
+
+const label = "Save";
+
+/** @type {Shape} */
+export const save = {
+  label,
+  make(viewer) {
+    const { say } = viewer;
+    const root = element("details", { class: "save" }, element("summary", {}, say(label)));
+    const copy = () => navigator.clipboard.writeText(encodeReport(reportOf(viewer.screen)));
+    const close = () => (root.open = false);
+    const entries = [
+      entry(viewer, close, say("Copy as JSON"), copy, "copied", "could not copy: {0}"),
+      entry(viewer, close, say("Save view as PNG"), () => savePicture(viewer)),
+      entry(viewer, close, say("Save all steps as animated WebP"), () => saveAnimation(viewer)),
+    ];
+    root.append(element("div", {}, ...entries));
+    return { root, show: () => {} };
+  },
+};
+
+/**
+ * @param {Viewer} viewer
+ * @param {() => void} close
+ * @param {string} words
+ * @param {() => Promise<void>} work
+ * @param {string} done
+ * @param {string} failed
+ */
+function entry({ say, flash }, close, words, work, done = "saved", failed = "could not save: {0}") {
+  const onclick = async () => {
+    close();
+    try {
+      await work();
+      flash(say(done));
+    } catch (error) {
+      flash(say(failed, error instanceof Error ? error.message : error));
+    }
+  };
+  return element("button", { type: "button", onclick }, words);
+}

@@ -1,0 +1,26 @@
+/** What the colours span: each map its own range, or all steps one, by which they compare. */
+
+import { oneOf } from "./control.mjs";
+import { menuOf } from "./menu.mjs";
+
+/** @import { Control } from "./control.mjs" */
+
+/** @typedef {"each map" | "over time"} Scale */
+
+const label = "What the colours span";
+const value = oneOf(/** @type {Scale} */ ("each map"), ["each map", "over time"]);
+
+/** @type {Control<Scale>} */
+export const scale = {
+  ...value,
+  label,
+  make: menuOf({
+    label,
+    options: ({ say }) => [
+      ["each map", say("scale: each map")],
+      ["over time", say("scale: over time")],
+    ],
+    value: ({ state }) => state.scale,
+    change: (picked) => ({ scale: value.read(picked) }),
+  }),
+};

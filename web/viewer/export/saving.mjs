@@ -1,0 +1,101 @@
+/** What one takes away from a viewer: a report of the selection, a picture of the view, an animation of all steps. */
+
+import { isEffect } from "../effects.mjs";
+import { otherSide } from "../kinds.mjs";
+import { referenceOf } from "../maps.mjs";
+import { settled } from "../model.mjs";
+import { modeOf } from "../mode.mjs";
+import { describe, sidesOf } from "../screen.mjs";
+import { drawSheet, encode, save } from "./sheet.mjs";
+import { animate } from "./webp.mjs";
+
+/** @import { Patch } from "../pane_maps.mjs" */
+/** @import { Screen } from "../screen.mjs" */
+/** @import { Viewer } from "../viewer.mjs" */
+
+export const STEP_MS = 250; // of a step that is played, in the page and in an animation
+
+/**
+ * The selection and what it says, for notes and scripts.
+ * @param {Screen} screen
+ */
+export function reportOf(screen) {
+  const { file, state, panes } = screen;
+  const { header } = file;
+  return {
+    picture: state.item,
+    reference: { number: state.reference, name: referenceOf(header, state.reference).name },
+    layer: state.layer === null ? "all" : header.layers[state.layer].name,
+    head: state.head === null ? "all" : state.head,
+    normalization: state.normalization,
+    scope: header.items[state.item].scope,
+    ...modeOf(state).report(screen),
+    ranges: { generated: panes.generated.heat?.range ?? null, reference: panes.reference.heat?.range ?? null },
+    asked: state.ask && { on: state.ask.side, box: state.ask.box },
+    patches: state.ask ? panes[otherSide(state.ask.side)].patches.map(patchReport) : [],
+    mechanism: header.mechanism,
+    branch: header.branch,
+  };
+}
+
+/** @param {Patch} patch */
+const patchReport = ({ box, share, effect }) => (effect === undefined ? { box, share } : { box, effect });
+
+/**
+ * Draw the view as one picture.
+ * @param {Viewer} viewer
+ * @param {Screen} screen that its panes show
+ */
+function sheetOf(viewer, screen) {
+  const { state, file } = screen;
+  const panes = sidesOf(screen).map((side) => {
+    const [pane, { title, detail, outline, requested }] = [viewer.panes[side], screen.panes[side]];
+    return {
+      picture: pane.picture.hidden ? null : pane.picture,
+      heat: pane.heat,
+      visible: !pane.heat.hidden,
+      lights: pane.heat.classList.contains("lights"),
+      opacity: state.opacity,
+      title,
+      detail,
+      outline,
+      boxes: requested ? [requested] : [],
+    };
+  });
+  const { name } = referenceOf(file.header, state.reference);
+  const names = isEffect(state) && state.owner !== null ? [] : [name];
+  return drawSheet(panes, [describe(screen), [...names, ...screen.numbers].join(" \u00b7 ")]);
+}
+
+/** @param {Viewer} viewer */
+export async function savePicture(viewer) {
+  const screen = viewer.drawScene(viewer.scene);
+  await viewer.ready();
+  save(await encode(sheetOf(viewer, screen), "image/png"), "i2am.png");
+}
+
+/**
+ * All steps of this selection, one after the other, as an animated WebP.
+ * @param {Viewer} viewer
+ */
+export async function saveAnimation(viewer) {
+  viewer.play(false);
+  const { opened: file, state } = viewer;
+  const frames = [];
+  let [width, height] = [0, 0];
+  try {
+    await viewer.ready();
+    for (const step of modeOf(state).choices(file.header, state, "step").keys()) {
+      const at = settled(file, { ...state, step, ask: null }, "step");
+      const canvas = sheetOf(
+        viewer,
+        viewer.drawScene({ file, state: at, say: viewer.say, question: null, pointed: null }),
+      );
+      [width, height] = [canvas.width, canvas.height];
+      frames.push(new Uint8Array(await (await encode(canvas, "image/webp")).arrayBuffer()));
+    }
+  } finally {
+    viewer.draw();
+  }
+  save(new Blob([animate(frames, width, height, STEP_MS)], { type: "image/webp" }), "i2am_steps.webp");
+}

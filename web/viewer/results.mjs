@@ -1,0 +1,52 @@
+/** The results of a viewer's node: which is to be seen, until its file is here. */
+
+import { download, Gone, readFile } from "./file.mjs";
+
+/** @import { ViewFile } from "./file.mjs" */
+
+/** @typedef {{filename: string, subfolder: string, type: string, bytes: number}} Result a file on the server */
+
+/**
+ * @typedef {object} ResultEvents
+ * @property {(result: Result) => Promise<Response>} open asks the server for a file
+ * @property {(file: ViewFile) => void} opened
+ * @property {(text: string, ...values: unknown[]) => void} notify says something above the panes
+ */
+
+export class Results {
+  /** @param {ResultEvents} on */
+  constructor(on) {
+    this.on = on;
+    /** @type {Result | null} */
+    this.last = null;
+  }
+
+  /**
+   * Open a result; what was open before stays until it is there.
+   * @param {Result} result
+   */
+  async load(result) {
+    if (this.last?.filename === result.filename) return;
+    this.last = result;
+    /** @param {number} part */
+    const onProgress = (part) => {
+      if (this.last === result) this.on.notify("Loading {0} %", Math.round(100 * part));
+    };
+    try {
+      const buffer = await download(() => this.on.open(result), result.bytes, onProgress);
+      if (this.last !== result) return; // a newer one is on its way
+      this.on.opened(readFile(buffer));
+      this.on.notify("");
+    } catch (error) {
+      if (this.last === result) this.failed(error);
+    }
+  }
+
+  /** @param {unknown} error */
+  failed(error) {
+    this.last = null;
+    const { notify } = this.on;
+    if (error instanceof Gone) notify("The last result is not on the server any more: queue again to explore.");
+    else notify("The result could not be read: {0}", error instanceof Error ? error.message : error);
+  }
+}
