@@ -14,7 +14,7 @@ interface ComfyNode {
     name: string,
     type: string,
     element: HTMLElement,
-    options: { serialize: boolean; getMinHeight: () => number },
+    options: { serialize: boolean; getMinHeight: () => number; hideOnZoom: boolean },
   ): { serialize?: boolean };
 }
 
@@ -43,18 +43,28 @@ interface ComfyApp {
   /** Newer frontends only: `graph` is then the one that is open, which may be a subgraph. */
   rootGraph?: ComfyGraph;
   nodeOutputs?: Record<string, unknown>;
-  canvas?: {
-    emitBeforeChange(): void;
-    emitAfterChange(): void;
-    processMouseWheel(event: WheelEvent): void;
+  canvas?: { processMouseWheel(event: WheelEvent): void };
+  extensionManager?: {
+    setting?: { get(name: string): unknown };
+    workflow?: { activeWorkflow?: { changeTracker?: ComfyChangeTracker } };
   };
-  extensionManager?: { setting?: { get(name: string): unknown } };
+}
+
+/** Compares the workflow with what it was, and keeps what it was for undoing. */
+interface ComfyChangeTracker {
+  activeState?: ComfySavedGraph & { definitions?: { subgraphs?: ComfySavedGraph[] } };
+  /** While a step is undone. */
+  _restoringState?: boolean;
+}
+
+interface ComfySavedGraph {
+  nodes: { properties?: Record<string, unknown> }[];
 }
 
 interface ComfyApi {
   fetchApi(route: string): Promise<Response>;
   addEventListener(
-    event: "execution_start" | "execution_success" | "execution_interrupted" | "execution_error",
+    event: "execution_start" | "execution_success" | "execution_interrupted" | "execution_error" | "graphChanged",
     listener: () => void,
   ): void;
 }

@@ -4,6 +4,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { translator } from "./viewer/text.mjs";
 import { Viewer } from "./viewer/viewer.mjs";
+import { scrollsHere } from "./viewer/wheel.mjs";
 
 /** @import { Result } from "./viewer/results.mjs" */
 
@@ -17,7 +18,6 @@ const STATE = "i2am_view"; // what one looks at, in node.properties
 const ID = "i2am_id"; // the viewer's name, there too
 const RESULTS = "i2am.results"; // the files of last results, in the browser's storage
 const REMEMBERED = 100; // of them
-const QUIET_MS = 300; // without a change, until the workflow counts as changed
 const OUTPUT = "i2am_view"; // what the node returns
 
 app.registerExtension({
@@ -51,15 +51,6 @@ function after(prototype, name, added) {
   };
 }
 
-/** @type {number | undefined} */
-let noticing;
-
-/** Let ComfyUI notice that the workflow has changed, as with any other widget: it compares all of it. */
-function notice() {
-  app.canvas?.emitBeforeChange();
-  app.canvas?.emitAfterChange();
-}
-
 /** @param {ViewerNode} node */
 function addViewer(node) {
   const viewer = new Viewer({
@@ -67,8 +58,8 @@ function addViewer(node) {
       api.fetchApi(`/view?${new URLSearchParams({ filename, subfolder, type })}`),
     keep: (state) => {
       node.properties[STATE] = state;
-      clearTimeout(noticing);
-      noticing = setTimeout(notice, QUIET_MS);
+      looks.set(idOf(node), state);
+      keepQuietly(node);
     },
     say: translator(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"),
     styles: new URL("./viewer/style.css", import.meta.url).href,
@@ -79,10 +70,11 @@ function addViewer(node) {
     viewer.root.focus({ preventScroll: true });
     event.stopPropagation(); // or the node would be dragged
   });
-  viewer.root.addEventListener("wheel", (event) => app.canvas?.processMouseWheel(event), { passive: false });
+  viewer.root.addEventListener("wheel", (event) => wheel(event, viewer.root), { passive: false });
   const widget = node.addDOMWidget("viewer", "i2am_viewer", viewer.root, {
     serialize: false,
     getMinHeight: () => MIN_HEIGHT,
+    hideOnZoom: false, // as pictures of ComfyUI's own: they stay when one steps back
   });
   widget.serialize = false;
   // The newest frontend's side panel gives the widgets of a selected node its own width, which they then have in the node.
@@ -93,12 +85,66 @@ function addViewer(node) {
 }
 
 /**
+ * Scroll what is under the pointer, or let the canvas behind have the wheel.
+ * @param {WheelEvent} event
+ * @param {HTMLElement} root
+ */
+function wheel(event, root) {
+  if (scrollsHere(event, root)) event.stopPropagation();
+  else app.canvas?.processMouseWheel(event);
+}
+
+// Fingers on a picture are for the picture: ComfyUI would take two of them for its canvas, before anything in it has them.
+for (const name of ["touchstart", "touchmove", "touchend", "touchcancel"]) {
+  window.addEventListener(name, (event) => isInPane(event) && event.stopPropagation(), {
+    capture: true,
+    passive: true,
+  });
+}
+
+/** @param {Event} event */
+function isInPane(event) {
+  const path = event.composedPath();
+  const isPane = path.some((target) => target instanceof Element && target.matches(".pane"));
+  return isPane && path.some((target) => target instanceof Element && target.matches(".i2am-viewer"));
+}
+
+// Looking is no edit: it is kept in the workflow, but there is nothing to undo, and undoing does not take it back.
+
+/** What is looked at, by the names of viewers. @type {Map<string, unknown>} */
+const looks = new Map();
+
+/** What ComfyUI compares the workflow with, to see whether it was edited. */
+function tracker() {
+  return app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+}
+
+/**
+ * Put what a viewer looks at where ComfyUI would notice that it has changed.
+ * @param {ViewerNode} node
+ */
+function keepQuietly(node) {
+  const state = tracker()?.activeState;
+  const graphs = [state, ...(state?.definitions?.subgraphs ?? [])];
+  if (node.properties[STATE] === undefined) return;
+  for (const { properties } of graphs.flatMap((graph) => graph?.nodes ?? [])) {
+    if (properties && properties[ID] === node.properties[ID])
+      properties[STATE] = JSON.parse(JSON.stringify(node.properties[STATE]));
+  }
+}
+
+api.addEventListener("graphChanged", () => {
+  for (const node of viewers(rootGraph())) keepQuietly(node);
+});
+
+/**
  * A node from a workflow, a copy, or a step of undo: what it looked at, and the result if it is still there.
  * @param {ViewerNode} node
  */
 function restore(node) {
-  node.i2amViewer.restore(node.properties[STATE]);
   node.properties[ID] ??= newId();
+  if (tracker()?._restoringState) node.properties[STATE] = looks.get(idOf(node)) ?? node.properties[STATE];
+  node.i2amViewer.restore(node.properties[STATE]);
   recall(node);
   own(node);
 }

@@ -43,9 +43,11 @@ import {
   stepsOf,
   varies,
 } from "../../web/viewer/maps.mjs";
-import { BAR, BELOW, STATE } from "../../web/viewer/controls/listed.mjs";
+import { BELOW, BUTTONS, MENUS, STATE } from "../../web/viewer/controls/listed.mjs";
 import { imacs } from "../../web/viewer/score.mjs";
 import { changed, hasJoint, nextAlong } from "../../web/viewer/model.mjs";
+import { barsOf } from "../../web/viewer/controls/scrubber.mjs";
+import { overlayOf } from "../../web/viewer/overlay.mjs";
 import { describe, screenOf, sidesOf } from "../../web/viewer/screen.mjs";
 import { START, stateFrom } from "../../web/viewer/state.mjs";
 import { Store } from "../../web/viewer/store.mjs";
@@ -145,11 +147,12 @@ test("colours are those of i2am_core", () => {
   assert.ok(pixels.every((value, i) => i % 4 < 3 || value === 255));
 });
 
-test("contours are drawn between bands only", () => {
+test("contours are drawn between bands only, with a dark halo", () => {
   const values = [0, 0, 0, 0, 1, 1, 1, 1];
   const pixels = new Uint32Array(16).fill(7);
   paintContours([...values, ...values], { low: 0, high: 1 }, new Uint32Array(256).fill(9), pixels, 8);
-  const row = [0, 0, 9, 9, 0, 0, 0, 0];
+  const [halo] = new Uint32Array(Uint8Array.of(0, 0, 0, 160).buffer);
+  const row = [0, halo, 9, 9, halo, 0, 0, 0];
   assert.deepEqual(Array.from(pixels), [...row, ...row]);
 });
 
@@ -497,6 +500,76 @@ test("a screen is computed without a page", () => {
   assert.deepEqual(sidesOf(sceneOf(alone, START)), ["generated"]);
 });
 
+test("bars begin at 0, and each says what it stands for", () => {
+  const tall = (heights) => barsOf(heights).map((shape) => Number(/v-?([\d.]+)h/.exec(shape)?.[1] ?? NaN));
+  assert.deepEqual(tall([0.9615, 0.9624, NaN, 0]), [0.9991, 1, NaN, 0]);
+  const { axes } = screenOf(sceneOf(file, { ...START, measure: "share" }));
+  const share = measureOf(file, { ...all, step: 2 }, "share");
+  assert.ok(axes.step.value(2).endsWith(`share of attention ${percent(share)}`));
+  assert.ok(screenOf(sceneOf(effects, ofEffect)).axes.step.value(0).includes("effect "));
+});
+
+/** The file with one value in all maps of a field. */
+function level(field, value) {
+  const tensors = new Map(file.tensors);
+  for (const [name, { shape, data }] of file.tensors) {
+    if (name.startsWith("range/") && name.endsWith(field)) {
+      tensors.set(name, { shape, data: new Float32Array(data.length).fill(value) });
+    }
+  }
+  return { ...file, tensors };
+}
+
+test("a map with one value everywhere is said, not painted", () => {
+  const paneOf = (field, value, normalization) =>
+    screenOf(sceneOf(level(field, value), { ...START, normalization })).panes.generated;
+  assert.match(paneOf("r2g_share", 1, "share").message, /^100 % everywhere: nothing competes/);
+  assert.match(paneOf("r2g_share", 0.25, "share").message, /^The same everywhere: 25 %/);
+  assert.match(paneOf("r2g_paper", 0, "paper").message, /^Nothing anywhere/);
+  assert.equal(paneOf("r2g_paper", 0, "paper").heat, null);
+  assert.equal(paneOf("r2g_paper", 0.1, "share").message, undefined);
+});
+
+test("the score is that of the paper's normalization, however a map is displayed", () => {
+  const score = (state, of = file) =>
+    screenOf(sceneOf(of, { ...START, ...state })).numbers.find((x) => /^IMACS/.test(x));
+  const masked = {
+    ...file,
+    tensors: new Map([...file.tensors, ["mask/0", { shape: expected.canvas, data: expected.mask }]]),
+  };
+  masked.header = { ...file.header, pictures: { ...file.header.pictures } };
+  masked.header.pictures.generated = file.header.pictures.generated.map((one) => ({ ...one, canvas: expected.canvas }));
+  const first = score({}, masked);
+  assert.ok(Math.abs(Number(first.split(" ")[1]) - expected.imacs) < 0.02);
+  const displays = [
+    { normalization: "share" },
+    { scale: "over time" },
+    { style: "off" },
+    { colormap: "jet", opacity: 1 },
+  ];
+  for (const state of displays) assert.equal(score(state, masked), first);
+  assert.notEqual(score({ step: 1 }, masked), first);
+});
+
+test("the default colours are read in one order, and the paper's are one choice away", () => {
+  assert.deepEqual([START.style, START.colormap], ["blend", "inferno"]);
+  assert.deepEqual([stateFrom({ style: "heat" }).style, stateFrom({ colormap: "jet" }).colormap], ["heat", "jet"]);
+  assert.deepEqual(overlayOf("blend", 0.5, true, true), {
+    heat: true,
+    pictureOpacity: 1,
+    heatOpacity: 0.5,
+    adds: false,
+  });
+  assert.deepEqual(overlayOf("heat", 0.5, true, true), {
+    heat: true,
+    pictureOpacity: 0.7,
+    heatOpacity: 0.5,
+    adds: true,
+  });
+  assert.equal(overlayOf("blend", 0.5, true, false).heatOpacity, 1);
+  assert.equal(overlayOf("off", 0.5, true, true).heat, false);
+});
+
 test("a change makes a state that the file has", () => {
   const there = changed(effects, { ...START, step: 1 }, { normalization: "effect" });
   assert.deepEqual([there.normalization, there.step], ["effect", null]); // number 1 is another step there
@@ -526,7 +599,7 @@ test("every word of the viewer has a translation, and every translation a use", 
   const names = readdirSync(folder, { recursive: true }).filter((name) => /(?<!text)\.mjs$/.test(name));
   const sources = names.map((name) => readFileSync(new URL(name, folder), "utf8")).join("\n");
   const used = [...sources.matchAll(/(?:say|notify|entry)\(\s*"((?:[^"\\]|\\.)+)"/g)].map(([, text]) => text);
-  for (const { label, help } of [...BAR, ...BELOW.flat()]) used.push(...[label, help].filter(Boolean));
+  for (const { label, help } of [...MENUS, ...BUTTONS, ...BELOW.flat()]) used.push(...[label, help].filter(Boolean));
   assert.ok(used.length > 30);
   for (const text of used) assert.ok(translated.includes(text), text);
   for (const text of translated) assert.ok(sources.includes(`"${text}"`), `unused: ${text}`);

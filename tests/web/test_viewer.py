@@ -159,11 +159,10 @@ def test_share_and_scale_and_style(viewer: Viewer, attribution: Any, artifacts: 
     assert not viewer.part(".pane.generated canvas.heat").is_visible()
 
 
-def test_the_overlay_is_that_of_the_paper(viewer: Viewer) -> None:
-    """What is on the screen: (1 - 0.6 opacity) picture + opacity colours."""
-    viewer(
-        "viewer.change({opacity: 0.5, views: {generated: {zoom: 1, x: .5, y: .5}, reference: {zoom: 1, x: .5, y: .5}}})"
-    )
+@pytest.mark.parametrize(("style", "of_picture"), [("blend", 0.5), ("heat", 0.7)])
+def test_the_overlay_is_what_it_is_called(viewer: Viewer, style: str, of_picture: float) -> None:
+    """What is on the screen: (1 - opacity) picture + opacity colours; of the paper, (1 - 0.6 opacity) picture."""
+    viewer("viewer.change({style: arg, opacity: 0.5})", style)
     viewer.drawn()
     left, top = viewer.place("reference", 0, 0)
     right, bottom = viewer.place("reference", 1, 1)
@@ -174,7 +173,7 @@ def test_the_overlay_is_that_of_the_paper(viewer: Viewer) -> None:
     viewer("viewer.change({style: 'off'})")
     viewer.drawn()
     picture = np.asarray(Image.open(io.BytesIO(viewer.page.screenshot(clip=clip))).convert("RGB")).astype(float)
-    expected = np.clip(0.7 * picture + 0.5 * colors, 0, 255)
+    expected = np.clip(of_picture * picture + 0.5 * colors, 0, 255)
     inside = (slice(8, -8), slice(8, -8))
     assert np.abs(shot - expected)[inside].mean() < 3
 
@@ -262,6 +261,114 @@ def test_the_wheel_enlarges_where_the_pointer_is(viewer: Viewer) -> None:
     viewer.until("viewer.state.views.generated.zoom === 1")
 
 
+def test_a_double_click_shows_the_whole_and_asks_nothing(viewer: Viewer) -> None:
+    viewer.click("reference", 0.3, 0.3)
+    question = viewer("viewer.state.ask")
+    viewer("viewer.change({views: {...viewer.state.views, reference: {zoom: 3, x: .5, y: .5}}})")
+    viewer.drawn()
+    viewer.page.mouse.dblclick(*viewer.place("reference", 0.55, 0.45))
+    viewer.until("viewer.state.views.reference.zoom === 1")
+    assert viewer("viewer.state.ask") == question
+
+
+def test_the_wheel_over_notes_scrolls_them(viewer: Viewer) -> None:
+    scale = viewer.page.evaluate("() => app.canvas.ds.scale")
+    viewer.part("details.notes summary").click()
+    notes = viewer.part("details.notes pre")
+    notes.evaluate("pre => { pre.textContent = 'words\\n'.repeat(200); pre.closest('.controls').scrollTop = 9999; }")
+    notes.hover()
+    viewer.page.mouse.wheel(0, 240)
+    viewer.page.wait_for_function(
+        "() => document.querySelector('.i2am-viewer').shadowRoot.querySelector('.notes pre').scrollTop > 0"
+    )
+    assert viewer.page.evaluate("() => app.canvas.ds.scale") == scale
+    viewer.part("details.notes summary").click()
+    viewer("viewer.body.scrollTop = 0")
+
+
+def test_the_menu_of_saving_closes_by_itself(viewer: Viewer) -> None:
+    save = viewer.part("details.save")
+    for leave in (
+        lambda: viewer.part(".numbers").click(),
+        lambda: viewer.page.mouse.click(*NOWHERE),
+        lambda: viewer.page.keyboard.press("Escape"),
+    ):
+        save.locator("summary").click()
+        assert save.get_attribute("open") is not None
+        leave()
+        viewer.page.wait_for_function(
+            "() => !document.querySelector('.i2am-viewer').shadowRoot.querySelector('details.save').open"
+        )
+
+
+def test_a_pane_by_the_keyboard(viewer: Viewer, attribution: Any, artifacts: Path, name: str) -> None:
+    """Arrows move a cursor, with Shift they span a box, Enter asks; the axes stay as they are."""
+    pane = viewer.part(".pane.reference .box")
+    pane.focus()
+    viewer.page.keyboard.press("ArrowRight")
+    viewer.page.keyboard.press("ArrowDown")
+    viewer.until("viewer.hovered?.side === 'reference'")
+    viewer.page.keyboard.press("Enter")
+    viewer.until("viewer.state.ask")
+    left, top, right, bottom = viewer("viewer.state.ask.box")
+    assert left == right == pytest.approx(0.5 + 1 / 24) and top == bottom == pytest.approx(0.5 + 1 / 24)
+    viewer.shot(f"{name}_keyboard", artifacts)
+    for key in ("Shift+ArrowRight", "Shift+ArrowDown", "Enter"):
+        viewer.page.keyboard.press(key)
+    viewer.until(
+        "viewer.state.ask.box[0] < viewer.state.ask.box[2] && viewer.state.ask.box[1] < viewer.state.ask.box[3]"
+    )
+    viewer.page.keyboard.press("+")
+    viewer.until("viewer.state.views.reference.zoom === 1.25")
+    assert viewer("[viewer.state.step, viewer.state.layer]") == [None, None]
+    viewer.page.keyboard.press("End")
+    viewer.until("viewer.state.step === arg", STEPS - 1)
+    viewer.page.keyboard.press("Home")
+    viewer.until("viewer.state.step === 0")
+    assert viewer.comfy.count(NODE) == 1
+
+
+def test_a_table_by_the_keyboard(viewer: Viewer) -> None:
+    viewer("viewer.change({matrix: true, step: 2, layer: 1})")
+    viewer.drawn()
+    viewer.part(".table canvas").first.focus()
+    viewer.page.keyboard.press("ArrowRight")
+    viewer.until("viewer.state.step === 3 && viewer.state.layer === 1")
+    viewer.page.keyboard.press("ArrowDown")
+    viewer.until("viewer.state.step === 3 && viewer.state.layer === 2")
+    viewer.page.keyboard.press("Home")
+    viewer.until("viewer.state.step === 0 && viewer.state.layer === 2")
+
+
+def test_two_fingers_pinch_the_picture_and_nothing_else(viewer: Viewer) -> None:
+    scale = viewer.page.evaluate("() => app.canvas.ds.scale")
+    x, y = viewer.place("generated", 0.5, 0.5)
+    devtools = viewer.page.context.new_cdp_session(viewer.page)
+
+    def touch(kind: str, *apart: float) -> None:
+        points = [{"x": x + side * one, "y": y, "id": number} for one in apart for number, side in enumerate((-1, 1))]
+        devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 20)
+    for apart in (30, 40, 50):
+        touch("touchMove", apart)
+    touch("touchEnd")
+    viewer.until("viewer.state.views.generated.zoom > 2")
+    assert viewer("viewer.state.ask") is None and viewer("viewer.state.views.generated.zoom") < 3
+    assert viewer.page.evaluate("() => app.canvas.ds.scale") == scale
+
+
+def test_what_is_pressed_is_large_enough(viewer: Viewer) -> None:
+    viewer("viewer.change({matrix: true})")
+    viewer.drawn()
+    small = viewer(
+        "[...viewer.root.shadowRoot.querySelectorAll('button, select, summary, input')]"
+        ".filter(one => one.checkVisibility()).map(one => [one.outerHTML, one.getBoundingClientRect()])"
+        ".filter(([_, box]) => box.width < 23.9 || box.height < 23.9).map(([html]) => html)"
+    )
+    assert small == []
+
+
 def test_a_cell_of_a_table_is_a_place_to_go(viewer: Viewer, artifacts: Path, name: str) -> None:
     viewer.part(".tables summary").click()
     viewer.until("viewer.state.matrix")
@@ -283,6 +390,33 @@ def test_imacs_is_that_of_the_core(viewer: Viewer, attribution: Any) -> None:
         viewer.drawn()
         score = float(re.search(r"IMACS (-?\d+\.\d+)", viewer.part(".numbers").inner_text())[1])
         assert score == pytest.approx(imacs(maps(attribution, "r2g", layers=layers).values[0], mask), abs=0.02)
+
+
+def test_the_score_does_not_move_with_the_display(viewer: Viewer) -> None:
+    def score() -> str:
+        viewer.drawn()
+        return re.search(r"IMACS -?\d+\.\d+", viewer.part(".numbers").inner_text())[0]
+
+    first = score()
+    for label, value in (
+        ("What a value says", "share"),
+        ("What the colours span", "over time"),
+        ("How maps are drawn", "off"),
+        ("Colours", "jet"),
+    ):
+        viewer.part(f"select[aria-label='{label}']").select_option(value)
+        assert score() == first
+
+
+def test_a_bar_under_the_pointer_says_its_value(viewer: Viewer, attribution: Any, artifacts: Path, name: str) -> None:
+    scrubber = viewer.part(".scrubber[data-axis=step]")
+    track = scrubber.locator(".track").bounding_box()
+    viewer.page.mouse.move(track["x"] + track["width"] * 2.5 / STEPS, track["y"] + track["height"] / 2)
+    label = scrubber.locator("output")
+    assert re.match(r"step \d of 6 .* [\d.]+( %)?$", label.inner_text())
+    viewer.shot(f"{name}_bar", artifacts)
+    viewer.page.mouse.move(*NOWHERE)
+    assert label.inner_text() == "mean of 6 steps"
 
 
 def test_playing_goes_through_the_steps(viewer: Viewer) -> None:
@@ -325,6 +459,35 @@ def test_full_screen(viewer: Viewer, artifacts: Path, name: str) -> None:
     viewer.part("button[aria-label='Full screen']").click()
     viewer.until("!document.fullscreenElement")
     viewer.until(f"Math.abs(viewer.panes.generated.size[0] - {small}) < 2")
+
+
+@pytest.mark.parametrize("size", [(300, 500), (420, 420)])
+def test_pictures_stay_large_enough_to_see(viewer: Viewer, artifacts: Path, name: str, size: tuple[int, int]) -> None:
+    """In a small node: what does not fit is scrolled to."""
+    viewer("viewer.body.parentElement.style.cssText = `width: ${arg[0]}px; height: ${arg[1]}px`", size)
+    viewer.until("viewer.panes.generated.boxSize[0] < arg", size[0])
+    shot = artifacts / f"viewer_{name}_small_{size[0]}.png"
+    viewer.part(".viewer").screenshot(path=shot)
+    sizes = viewer("[viewer.panes.generated.size, viewer.panes.reference.size]")
+    viewer("viewer.body.parentElement.style.cssText = ''")
+    viewer.until("viewer.panes.generated.boxSize[0] > 300")
+    assert min(side for pane in sizes for side in pane) >= 100
+
+
+def test_from_afar_the_pictures_are_still_there(viewer: Viewer, artifacts: Path, name: str) -> None:
+    viewer.page.evaluate(
+        "() => { app.canvas.ds.scale = 0.4; app.canvas.ds.offset = [1000, 700]; app.canvas.setDirty(true, true); }"
+    )
+    pane = viewer.part(".pane.generated .box")
+    viewer.page.wait_for_function(
+        "() => { const box = document.querySelector('.i2am-viewer').shadowRoot.querySelector('.box')"
+        ".getBoundingClientRect(); return box.width > 60 && box.width < 250; }"
+    )
+    assert pane.is_visible()
+    shot = np.asarray(Image.open(io.BytesIO(pane.screenshot())).convert("RGB")).astype(float)
+    viewer.shot(f"{name}_afar", artifacts)
+    assert shot.std() > 15
+    viewer.comfy.show(NODE)
 
 
 def test_resizing_follows_and_ends(viewer: Viewer, name: str) -> None:
@@ -389,6 +552,36 @@ def test_a_tab_may_be_left_and_opened_again(viewer: Viewer, attribution: Any) ->
     viewer.until("viewer.state.step === 1")
     viewer.comfy.show(NODE)
     alike(viewer.levels("generated"), maps(attribution, "r2g", steps="1").values[0])
+
+
+TRACKER = "app.extensionManager.workflow.activeWorkflow.changeTracker"
+
+
+def test_looking_is_no_edit(viewer: Viewer) -> None:
+    """Nothing of it can be undone, and undoing an edit leaves what one looks at."""
+    viewer.page.mouse.click(*NOWHERE)
+    viewer.page.evaluate("() => new Promise(done => setTimeout(done, 400))")
+    before = viewer(f"[{TRACKER}.undoQueue.length, {TRACKER}.redoQueue.length]")
+    track = viewer.part(".scrubber[data-axis=step] .track").bounding_box()
+    for number in range(8):
+        viewer.page.mouse.click(track["x"] + track["width"] * (number % STEPS + 0.5) / STEPS, track["y"] + 12)
+        viewer.page.keyboard.press("ArrowDown")
+    viewer.page.mouse.click(*NOWHERE)
+    viewer.page.evaluate("() => new Promise(done => setTimeout(done, 400))")
+    assert viewer(f"[{TRACKER}.undoQueue.length, {TRACKER}.redoQueue.length]") == before
+    viewer.comfy.select(NODE)
+    viewer.page.keyboard.press("Control+c")
+    viewer.page.keyboard.press("Control+v")
+    viewer.comfy.wait_count(NODE, 2)
+    viewer.page.evaluate("() => new Promise(done => setTimeout(done, 400))")
+    viewer("viewer.change({step: 2, layer: 1})")
+    viewer.page.keyboard.press("Control+z")
+    viewer.comfy.wait_count(NODE, 1)
+    viewer.page.wait_for_function(SHOWS, arg=[0, None])
+    assert viewer("[viewer.state.step, viewer.state.layer]") == [2, 1]
+    viewer.page.evaluate("() => new Promise(done => setTimeout(done, 400))")
+    assert viewer(f"{TRACKER}.redoQueue.length") > 0  # still there: looking has not ended it
+    viewer.comfy.show(NODE)
 
 
 def test_deleting_is_undone(viewer: Viewer) -> None:

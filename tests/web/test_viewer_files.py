@@ -104,6 +104,22 @@ def test_notes_say_what_was_skipped_or_steered_and_what_is_a_guess(viewer: Viewe
     notes.locator("summary").click()
 
 
+def test_a_share_of_all_is_said_and_not_painted(viewer: Viewer, load: Callable[..., None], artifacts: Path) -> None:
+    """Of a softmax of its own, as an IP-Adapter's, nothing competes with the reference."""
+    recorder = Recorder(torch.linspace(10, 0, 3), 1, 2**30)
+    number = recorder.reference(REFERENCE)
+    for step in range(2):
+        q, k = torch.randn(1, HEADS, FINE.cells, 8), torch.randn(1, HEADS, REFERENCE.grid.cells, 8)
+        (marginals,) = attribute(q, k, [span("reference", 0, REFERENCE.grid)])
+        recorder.add(Place(Layer("fine", FINE, HEADS), step, number), marginals)
+    load(recorder.freeze(grid=FINE, mechanism="test", branch="positive"), "flat")
+    viewer("viewer.change({normalization: 'share'})")
+    viewer.drawn()
+    assert viewer.part(".pane.generated .message").inner_text().startswith("100 % everywhere: nothing competes")
+    assert viewer("viewer.panes.generated.heat.hidden") and not viewer("viewer.panes.reference.heat.hidden")
+    viewer.shot(f"flat_{viewer.comfy.name}", artifacts)
+
+
 def test_without_pair_maps_it_says_how_to_get_them(viewer: Viewer, load: Callable[..., None]) -> None:
     load(several(), "unpaired")
     viewer.drawn()

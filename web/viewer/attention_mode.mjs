@@ -11,6 +11,7 @@ import { percent, small } from "./words.mjs";
 /** @import { Mode } from "./mode.mjs" */
 /** @import { Scene } from "./scene.mjs" */
 /** @import { State } from "./state.mjs" */
+/** @import { Say } from "./text.mjs" */
 
 /** @type {Mode} */
 export const attention = {
@@ -62,8 +63,29 @@ function bars(axis, scene, measure) {
   const { file, state } = scene;
   const value = state[axis];
   const at = value === null ? null : choices(file.header, state, axis).indexOf(value);
-  return { heights: along(file, state, axis, measure), at, label: LABELS[axis](scene), explained: "" };
+  const heights = along(file, state, axis, measure);
+  const choice = choices(file.header, state, axis);
+  /** @param {number} number */
+  const words = (number) => {
+    const bar = { ...scene, state: settle(file.header, { ...state, [axis]: choice[number] }, axis) };
+    return `${LABELS[axis](bar)} \u00b7 ${barWords(heights[number], measure, scene.say)}`;
+  };
+  return { heights, at, label: LABELS[axis](scene), explained: "", value: words };
 }
+
+/**
+ * A measure in words, for bars and tables.
+ * @param {number} value
+ * @param {Measure} measure
+ * @param {Say} say
+ */
+export function barWords(value, measure, say) {
+  if (Number.isNaN(value)) return say("nothing was captured here");
+  return `${say(MEASURES[measure])} ${measure === "concentration" ? small(value) : percent(value)}`;
+}
+
+/** @type {Record<Measure, string>} */
+export const MEASURES = { share: "share of attention", concentration: "concentration", inside: "inside the mask" };
 
 /** What is selected on an axis, in words. @type {Record<Axis, (scene: Scene) => string>} */
 const LABELS = { step: stepLabel, layer: layerLabel, head: headLabel };

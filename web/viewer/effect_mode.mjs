@@ -55,12 +55,15 @@ function bars(axis, scene) {
   const { file, state, say } = scene;
   if (axis !== "step") {
     const label = say(axis === "layer" ? "effect: no layers" : "effect: no heads");
-    return { heights: [], at: null, label, explained: say(NO_AXIS) };
+    return { heights: [], at: null, label, explained: say(NO_AXIS), value: () => "" };
   }
   const heights = choicesOf(file.header, state, axis).map((step) =>
     effectMeasure(file, { ...state, step }, "strength"),
   );
-  return { heights, at: state.step, label: stepLabel(scene), explained: "" };
+  /** @param {number} step */
+  const value = (step) =>
+    `${stepLabel({ ...scene, state: { ...state, step } })} \u00b7 ${say("effect {0}", small(heights[step]))}`;
+  return { heights, at: state.step, label: stepLabel(scene), explained: "", value };
 }
 
 /** @param {Scene} scene */

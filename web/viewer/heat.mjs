@@ -179,9 +179,10 @@ export function paint(values, range, palette, pixels) {
 }
 
 const LINE = 2; // px of a contour
+const [HALO] = new Uint32Array(new Uint8Array([0, 0, 0, 160]).buffer); // beside it, so that it is seen on any picture
 
 /**
- * Paint only lines, at a quarter, half and three quarters of the range; the rest is transparent.
+ * Paint only lines, at a quarter, half and three quarters of the range, with a dark halo; the rest is transparent.
  * @param {ArrayLike<number>} values
  * @param {Range} range
  * @param {Uint32Array} palette
@@ -201,5 +202,20 @@ export function paintContours(values, range, palette, pixels, width) {
     const below = i + LINE * width < values.length ? band[i + LINE * width] : here;
     const top = Math.max(here, right, below);
     pixels[i] = top > Math.min(here, right, below) ? palette[64 * top] : 0;
+  }
+  paintHalo(pixels, width);
+}
+
+/**
+ * Darken the pixels beside those that are painted.
+ * @param {Uint32Array} pixels
+ * @param {number} width
+ */
+function paintHalo(pixels, width) {
+  const lines = pixels.slice();
+  for (let i = 0, x = 0; i < lines.length; i++, x = x + 1 < width ? x + 1 : 0) {
+    if (lines[i]) continue;
+    const beside = (x > 0 && lines[i - 1]) || (x + 1 < width && lines[i + 1]) || lines[i - width] || lines[i + width];
+    if (beside) pixels[i] = HALO;
   }
 }

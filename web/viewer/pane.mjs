@@ -1,14 +1,18 @@
 /**
  * One picture with its heat, the outline of its mask, and what is asked about. Pictures, heat and marks share one stage,
- * which is moved and enlarged as a whole. Pixels of the heat's canvas are the colours themselves; the paper's
- * overlay, (1 - 0.6 opacity) picture + opacity colours, is left to the browser's compositor.
+ * which is moved and enlarged as a whole. Pixels of the heat's canvas are the colours themselves; how they are laid over
+ * the picture is left to the browser's compositor: (1 - opacity) picture + opacity colours, or as the paper adds them,
+ * (1 - 0.6 opacity) picture + opacity colours.
  */
 
 import { contextOf, element, svgElement } from "./dom.mjs";
 import { paint, paintContours, paletteOf } from "./heat.mjs";
+import { overlayOf } from "./overlay.mjs";
 import { colorsOf } from "./scene.mjs";
 import { small } from "./words.mjs";
-import { boxOf, fit, pan, placeOf, transformOf, WHOLE, zoomAt } from "./geometry.mjs";
+import { fit, placeOf, transformOf, WHOLE } from "./geometry.mjs";
+import { Cursor } from "./cursor.mjs";
+import { Gestures } from "./gestures.mjs";
 
 /** @import { Box, Grid, Place, View } from "./geometry.mjs" */
 /** @import { Side } from "./kinds.mjs" */
@@ -16,15 +20,13 @@ import { boxOf, fit, pan, placeOf, transformOf, WHOLE, zoomAt } from "./geometry
 /** @import { PaneScreen } from "./screen.mjs" */
 /** @import { State } from "./state.mjs" */
 
-const CLICK = 4; // px that a pointer may move while it clicks
-const WHEEL = 1.0015; // enlargement for each px of a wheel
-
 /**
  * What a person does in a pane.
  * @typedef {object} PaneEvents
  * @property {(box: Box) => void} ask a point was clicked, or a box drawn
  * @property {(place: Place | null) => void} hover
  * @property {(view: View) => void} view it was moved or enlarged
+ * @property {() => void} whole it was clicked twice, to be seen as a whole
  */
 
 export class Pane {
@@ -54,13 +56,22 @@ export class Pane {
     const overAll = { viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" };
     this.marks = svgElement("svg", { class: "marks", ...overAll });
     this.labels = element("div", { class: "labels", "aria-hidden": "true" });
-    this.stage = element("div", { class: "stage" }, this.picture, this.heat, this.marks, this.labels);
+    this.crosshair = element("div", { class: "crosshair", hidden: true });
+    const over = [
+      this.picture,
+      this.heat,
+      this.marks,
+      this.labels,
+      element("div", { class: "cursors" }, this.crosshair),
+    ];
+    this.stage = element("div", { class: "stage" }, ...over);
     this.message = element("p", { class: "message", hidden: true });
     this.value = element("span", { class: "value", hidden: true });
-    this.box = element("div", { class: "box", role: "img" }, this.stage, this.message, this.value);
+    this.box = element("div", { class: "box", role: "application", tabindex: 0 }, this.stage, this.message, this.value);
     const caption = element("figcaption", {}, this.title, this.detail);
     this.root = element("figure", { class: `pane ${side}` }, caption, this.box, this.legend);
-    this.listen();
+    this.gestures = new Gestures(this);
+    this.cursor = new Cursor(this);
   }
 
   /**
@@ -123,13 +134,12 @@ export class Pane {
    * @param {number} opacity
    */
   draw(fill, style, opacity) {
-    const visible = fill !== null && style !== "off";
-    const lights = visible && style === "heat" && !this.picture.hidden;
-    this.heat.hidden = !visible;
-    this.picture.style.opacity = String(lights ? 1 - 0.6 * opacity : 1);
-    this.heat.style.opacity = String(lights ? opacity : 1);
-    this.heat.classList.toggle("lights", lights);
-    if (!visible) return;
+    const overlay = overlayOf(style, opacity, fill !== null, !this.picture.hidden);
+    this.heat.hidden = !overlay.heat;
+    this.picture.style.opacity = String(overlay.pictureOpacity);
+    this.heat.style.opacity = String(overlay.heatOpacity);
+    this.heat.classList.toggle("adds", overlay.adds);
+    if (!overlay.heat || !fill) return;
     fill(new Uint32Array(this.pixels.data.buffer));
     contextOf(this.heat).putImageData(this.pixels, 0, 0);
   }
@@ -179,11 +189,12 @@ export class Pane {
    */
   mark(outline, requested, patches) {
     this.marks.replaceChildren();
-    if (outline) this.marks.append(svgElement("path", { class: "mask", d: outline }));
-    for (const patch of patches) this.marks.append(rectangle("patch", patch.box));
+    for (const name of ["halo", "mask"])
+      if (outline) this.marks.append(svgElement("path", { class: name, d: outline }));
+    for (const { box } of patches) this.marks.append(rectangle("halo", box), rectangle("patch", box));
     this.labels.replaceChildren();
     if (requested && requested[0] === requested[2]) this.label(requested, "point");
-    else if (requested) this.marks.append(rectangle("asked halo", requested), rectangle("asked", requested));
+    else if (requested) this.marks.append(rectangle("halo", requested), rectangle("asked", requested));
     for (const { box, label } of patches) this.label(box, "number", label);
   }
 
@@ -197,55 +208,18 @@ export class Pane {
     this.labels.append(element("span", { class: name, style: `left:${100 * left}%;top:${100 * top}%` }, words));
   }
 
-  listen() {
-    this.listenToPress();
-    this.box.addEventListener("dblclick", () => this.on.view(WHOLE));
-    this.box.addEventListener(
-      "wheel",
-      (event) => {
-        event.preventDefault();
-        event.stopPropagation();
-        this.on.view(zoomAt(this.view, this.placeAt(event), WHEEL ** -event.deltaY));
-      },
-      { passive: false },
-    );
-  }
-
-  /** A press asks, draws a box to ask about, or moves the picture; without one, the pointer hovers. */
-  listenToPress() {
-    /** @type {{x: number, y: number, at: Place, view: View, pans: boolean} | null} */
-    let start = null;
-    this.box.addEventListener("pointerdown", (event) => {
-      if (event.button > 1) return;
-      event.stopPropagation(); // or the canvas behind would move
-      const pans = event.button === 1 || event.altKey || event.shiftKey;
-      start = { x: event.clientX, y: event.clientY, at: this.placeAt(event), view: this.view, pans };
-      this.box.setPointerCapture(event.pointerId);
-    });
-    this.box.addEventListener("pointermove", (event) => {
-      if (!start) return this.on.hover(this.placeAt(event));
-      if (start.pans) {
-        const { width, height } = this.stage.getBoundingClientRect();
-        return this.on.view(pan(start.view, (event.clientX - start.x) / width, (event.clientY - start.y) / height));
-      }
-      return isFar(start, event) ? this.drag(boxOf(start.at, this.placeAt(event))) : undefined;
-    });
-    /** @param {PointerEvent} event */
-    const end = (event) => {
-      if (!start) return;
-      if (!start.pans && event.type === "pointerup")
-        this.on.ask(boxOf(start.at, isFar(start, event) ? this.placeAt(event) : start.at));
-      start = null;
-      this.drag(null);
-    };
-    this.box.addEventListener("pointerup", end);
-    this.box.addEventListener("pointercancel", end);
-    this.box.addEventListener("pointerleave", () => start || this.on.hover(null));
+  /**
+   * Show the cursor of the keyboard.
+   * @param {Place | null} place
+   */
+  cursorAt(place) {
+    this.crosshair.hidden = !place;
+    if (place) [this.crosshair.style.left, this.crosshair.style.top] = place.map((part) => `${100 * part}%`);
   }
 
   /**
    * Where in the picture a pointer is.
-   * @param {MouseEvent} event
+   * @param {{clientX: number, clientY: number}} pointer
    */
   placeAt({ clientX, clientY }) {
     return placeOf(clientX, clientY, this.stage.getBoundingClientRect());
@@ -260,14 +234,6 @@ export class Pane {
     this.rubber = box && rectangle("rubber", box);
     if (this.rubber) this.marks.append(this.rubber);
   }
-}
-
-/**
- * @param {{x: number, y: number}} start
- * @param {MouseEvent} event
- */
-function isFar(start, event) {
-  return Math.hypot(event.clientX - start.x, event.clientY - start.y) > CLICK;
 }
 
 /**

@@ -1,9 +1,10 @@
 /** What each pane shows: the map of the selection, or the answer to a question about the other picture. */
 
 import { specific, strongest } from "./specific.mjs";
-import { rangeOf, resize, restore } from "./heat.mjs";
+import { isFlat, rangeOf, resize, restore } from "./heat.mjs";
 import { mapOf, rangeOverSteps, referenceOf } from "./maps.mjs";
 import { otherSide } from "./kinds.mjs";
+import { percent, small } from "./words.mjs";
 
 /** @import { Missing } from "./specific.mjs" */
 /** @import { ViewFile } from "./file.mjs" */
@@ -12,6 +13,7 @@ import { otherSide } from "./kinds.mjs";
 /** @import { Question, Side } from "./kinds.mjs" */
 /** @import { Selection } from "./maps.mjs" */
 /** @import { Scene } from "./scene.mjs" */
+/** @import { Say } from "./text.mjs" */
 
 /**
  * @typedef {object} Patch one of the strongest
@@ -72,8 +74,25 @@ export function selectedMap(side, scene, canvas) {
   const field = `${side === "generated" ? "r2g" : "g2r"}_${state.normalization}`;
   const heat = heatOfField(file, state, field, canvas);
   if (!heat) return { title, detail, message: say("nothing was captured here"), heat: null, patches: [] };
-  const fixed = state.scale === "over time" ? rangeOverSteps(file, state, field) : null;
-  return { title, detail, heat: { ...heat, range: fixed ?? heat.own }, patches: [] };
+  const range = (state.scale === "over time" && rangeOverSteps(file, state, field)) || heat.own;
+  if (isFlat(range)) return { title, detail, message: flatWords(range, field, say), heat: null, patches: [] };
+  return { title, detail, heat: { ...heat, range }, patches: [] };
+}
+
+const ALL = 0.999; // of the attention: nothing else is in the softmax
+
+/**
+ * What a map says that has one value everywhere: painted, it would look like one that is cold everywhere.
+ * @param {Range} range
+ * @param {string} field
+ * @param {Say} say
+ */
+function flatWords({ high }, field, say) {
+  if (high === 0) return say("Nothing anywhere: this map is 0.");
+  if (field === "r2g_share" && high > ALL)
+    return say("100 % everywhere: nothing competes with this reference here, so its share says nothing.");
+  const value = field.endsWith("share") ? percent(high) : small(high);
+  return say("The same everywhere: {0}. No place counts more than another.", value);
 }
 
 const REMEMBERED = 4; // heats of a file: those of both panes, and that of the score
@@ -139,6 +158,7 @@ export function answerTo(question, { file, state, say }, canvas) {
   const answer = specific(file, state, question.side, question.box);
   if ("missing" in answer) return { title, detail: "", message: say(MISSING[answer.missing]), heat: null, patches: [] };
   const { values, height, width, layers } = answer;
+  const heat = heatOf(answer, canvas, null);
   const details = [
     layers.length === 1
       ? say("of layer {0}, all steps and heads", file.header.layers[layers[0]].name)
@@ -148,8 +168,9 @@ export function answerTo(question, { file, state, say }, canvas) {
   return {
     title,
     detail: details.join(" \u00b7 "),
-    heat: heatOf(answer, canvas, null),
-    patches: patchesOf(values, height, width),
+    ...(isFlat(heat.own)
+      ? { message: flatWords(heat.own, "", say), heat: null, patches: [] }
+      : { heat, patches: patchesOf(values, height, width) }),
   };
 }
 

@@ -29,6 +29,8 @@ const ZH = {
   "scale: each map": "刻度：每张图",
   "scale: over time": "刻度：各步统一",
   "heat": "热图",
+  "heat (paper)": "热图（论文）",
+  "jet (paper)": "jet（论文）",
   "contours": "等高线",
   "picture only": "仅图片",
   "What a value says": "数值的含义",
@@ -70,6 +72,12 @@ const ZH = {
   "mean of all steps and heads of {0} layers": "{0} 层中所有步和头的平均",
   "of layer {0}, all steps and heads": "第 {0} 层，所有步和头",
   "nothing was captured here": "此处没有捕获数据",
+  "Nothing anywhere: this map is 0.": "各处皆无：此图为 0。",
+  "100 % everywhere: nothing competes with this reference here, so its share says nothing.":
+    "处处 100 %：此处没有任何东西与此参考图竞争，因此其份额不说明任何问题。",
+  "The same everywhere: {0}. No place counts more than another.": "处处相同：{0}。没有哪一处比别处更重要。",
+  "Bars begin at 0: the tallest is the largest of all.": "柱从 0 开始：最高的就是最大值。",
+  "colours: {0} to {1}": "颜色：{0} 至 {1}",
   "This reference's tokens have no place in its image, so there is no map on it.":
     "此参考图的词元在图中没有位置，因此没有对应的图。",
   "One head in one step did not fit into the viewer's file: the other is set to all.":

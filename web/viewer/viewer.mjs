@@ -3,10 +3,11 @@
  * it, `screenOf` computes what is to be seen, and panes and controls draw that, once for each frame at most.
  */
 
-import { BAR, BELOW } from "./controls/listed.mjs";
+import { BELOW, BUTTONS, MENUS } from "./controls/listed.mjs";
 import { element } from "./dom.mjs";
 import { STEP_MS } from "./export/saving.mjs";
 import { Frame } from "./frame.mjs";
+import { WHOLE } from "./geometry.mjs";
 import { pressKey } from "./keys.mjs";
 import { SIDES } from "./kinds.mjs";
 import { changed, hasJoint, nextAlong, settled } from "./model.mjs";
@@ -52,6 +53,8 @@ export class Viewer {
     this.file = null;
     /** @type {Question | null} */
     this.hovered = null;
+    /** @type {Question | null} before the last one: the first half of a double click asks */
+    this.askBefore = null;
     /** @type {{side: Side, place: Place} | null} where the pointer reads a value */
     this.pointed = null;
     /** @type {string | null} what is said for a moment, in place of the numbers */
@@ -67,7 +70,8 @@ export class Viewer {
     this.results = new Results({ open: page.open, opened: (file) => this.open(file), notify });
     this.panes = { generated: this.makePane("generated"), reference: this.makePane("reference") };
     this.status = element("p", { class: "status", role: "status" });
-    this.bar = BAR.map((control) => control.make(this));
+    this.menus = MENUS.map((control) => control.make(this));
+    this.buttons = BUTTONS.map((control) => control.make(this));
     this.below = BELOW.map((row) => row.map((control) => control.make(this)));
     this.pair = element("div", { class: "panes" }, this.panes.generated.root, this.panes.reference.root);
     this.body = this.makeBody();
@@ -83,11 +87,17 @@ export class Viewer {
       ask: (box) => this.ask(side, box),
       hover: (place) => this.hover(side, place),
       view: (view) => this.change({ views: this.viewsWith(side, view) }),
+      whole: () => this.change({ views: this.viewsWith(side, WHOLE), ask: this.askBefore }),
     });
   }
 
   makeBody() {
-    const bar = element("div", { class: "bar" }, ...this.bar.map(({ root }) => root));
+    const bar = element(
+      "div",
+      { class: "bar" },
+      element("div", { class: "menus" }, ...this.menus.map(({ root }) => root)),
+      element("div", { class: "buttons" }, ...this.buttons.map(({ root }) => root)),
+    );
     const rows = this.below.map((row) =>
       row.length === 1 ? row[0].root : element("div", { class: "row" }, ...row.map(({ root }) => root)),
     );
@@ -248,7 +258,9 @@ export class Viewer {
    * @param {Box} box
    */
   ask(side, box) {
-    if (this.file?.header.references.length) this.change({ ask: { side, box } });
+    if (!this.file?.header.references.length) return;
+    this.askBefore = this.state.ask;
+    this.change({ ask: { side, box } });
   }
 
   /**
@@ -299,7 +311,7 @@ export class Viewer {
   drawScene(scene) {
     const screen = screenOf(scene);
     for (const side of SIDES) this.panes[side].render(screen, screen.panes[side]);
-    for (const control of [...this.bar, ...this.below.flat()]) control.show(screen);
+    for (const control of [...this.menus, ...this.buttons, ...this.below.flat()]) control.show(screen);
     return screen;
   }
 
@@ -315,6 +327,17 @@ export class Viewer {
     const { explained } = modeOf(this.state).bars(axis, this.scene, "share");
     if (explained) this.flash(explained);
     else this.change({ [axis]: nextAlong(this.file, this.state, axis, by) });
+  }
+
+  /**
+   * Select the first value on an axis, or the last.
+   * @param {Axis} axis
+   * @param {0 | -1} end
+   */
+  moveToEnd(axis, end) {
+    if (!this.file) return;
+    const values = modeOf(this.state).choices(this.file.header, this.state, axis);
+    this.change({ [axis]: values.at(end) ?? null });
   }
 
   play(on = !this.playing) {

@@ -37,7 +37,12 @@ const along = (axis, label) => ({
  * @param {string} label
  */
 function scrubberOf(viewer, axis, label) {
-  const words = { name: viewer.say(label), all: viewer.say("all") };
+  const { say } = viewer;
+  const words = {
+    name: say(label),
+    all: say("all"),
+    scale: say("Bars begin at 0: the tallest is the largest of all."),
+  };
   const scrubber = new Scrubber(words, (number) => {
     if (axis === "step") viewer.play(false);
     const { opened, state } = viewer;

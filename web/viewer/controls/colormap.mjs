@@ -8,7 +8,7 @@ import { menuOf } from "./menu.mjs";
 const label = "Colours";
 /** @param {unknown} value @returns {value is string} */
 const isText = (value) => typeof value === "string";
-const value = thatFits("jet", isText);
+const value = thatFits("inferno", isText);
 
 /** @type {Control<string>} */
 export const colormap = {
@@ -16,7 +16,7 @@ export const colormap = {
   label,
   make: menuOf({
     label,
-    options: ({ file }) => file.header.colormaps.map((name) => [name, name]),
+    options: ({ file, say }) => file.header.colormaps.map((name) => [name, name === "jet" ? say("jet (paper)") : name]),
     value: ({ state }) => state.colormap,
     change: (picked) => ({ colormap: picked }),
   }),

@@ -28,11 +28,11 @@ export const STATE = {
   ...{ scale, style, colormap, opacity, measure, matrix, linked, views, ask },
 };
 
-/** Above the panes. @type {Shape[]} */
-export const BAR = [
-  ...[item, reference, normalization, route, cut, scale, style, colormap, opacity],
-  ...[linked, views, save, fullScreen],
-];
+/** Above the panes: which map is shown, and how. @type {Shape[]} */
+export const MENUS = [item, reference, normalization, route, cut, scale, style, colormap, opacity];
+
+/** Beside these. @type {Shape[]} */
+export const BUTTONS = [linked, views, save, fullScreen];
 
 /** Below the panes, each row. @type {Shape[][]} */
 export const BELOW = [[numbers], [ask, measure], [step], [layer], [head], [matrix], [notes]];

@@ -1,5 +1,6 @@
 /** What bars and tables show: one of the measures that say anything of this picture and reference. */
 
+import { MEASURES } from "../attention_mode.mjs";
 import { isEffect } from "../effects.mjs";
 import { oneOf } from "./control.mjs";
 import { menuOf } from "./menu.mjs";
@@ -7,8 +8,6 @@ import { menuOf } from "./menu.mjs";
 /** @import { Measure } from "../maps.mjs" */
 /** @import { Control } from "./control.mjs" */
 
-/** @type {Record<Measure, string>} */
-const WORDS = { share: "share of attention", concentration: "concentration", inside: "inside the mask" };
 const label = "What the bars and tables show";
 /** Null is the first that says anything. */
 const value = oneOf(/** @type {Measure | null} */ (null), [null, "share", "concentration", "inside"]);
@@ -20,7 +19,7 @@ export const measure = {
   make: menuOf({
     label,
     options: ({ state, measures, say }) =>
-      isEffect(state) ? [] : measures.map((name) => [name, say("bars: {0}", say(WORDS[name]))]),
+      isEffect(state) ? [] : measures.map((name) => [name, say("bars: {0}", say(MEASURES[name]))]),
     value: ({ measure }) => measure,
     change: (picked) => ({ measure: value.read(picked) }),
   }),

@@ -23,9 +23,31 @@ export const save = {
       entry(viewer, close, say("Save all steps as animated WebP"), () => saveAnimation(viewer)),
     ];
     root.append(element("div", {}, ...entries));
+    closeOutside(root);
     return { root, show: () => {} };
   },
 };
+
+/**
+ * Close a menu when one presses elsewhere, or Escape.
+ * @param {HTMLDetailsElement} menu
+ */
+function closeOutside(menu) {
+  /** @param {Event} event */
+  const close = (event) => {
+    if (!event.composedPath().includes(menu)) menu.open = false;
+  };
+  menu.addEventListener("toggle", () => {
+    if (menu.open) document.addEventListener("pointerdown", close, true);
+    else document.removeEventListener("pointerdown", close, true);
+  });
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    event.stopPropagation(); // or it would end a question, too
+    menu.open = false;
+    menu.querySelector("summary")?.focus();
+  });
+}
 
 /**
  * @param {Viewer} viewer

@@ -5,10 +5,10 @@ import { menuOf } from "./menu.mjs";
 
 /** @import { Control } from "./control.mjs" */
 
-/** @typedef {"heat" | "contours" | "off"} Style */
+/** "heat" is the overlay of the paper: workflows of the first versions hold that word. @typedef {"blend" | "heat" | "contours" | "off"} Style */
 
 const label = "How maps are drawn";
-const value = oneOf(/** @type {Style} */ ("heat"), ["heat", "contours", "off"]);
+const value = oneOf(/** @type {Style} */ ("blend"), ["blend", "heat", "contours", "off"]);
 
 /** @type {Control<Style>} */
 export const style = {
@@ -17,7 +17,8 @@ export const style = {
   make: menuOf({
     label,
     options: ({ say }) => [
-      ["heat", say("heat")],
+      ["blend", say("heat")],
+      ["heat", say("heat (paper)")],
       ["contours", say("contours")],
       ["off", say("picture only")],
     ],

@@ -8,13 +8,43 @@ export class Table {
    * @param {(row: number, column: number) => string} describe
    */
   constructor(onPick, describe) {
-    this.canvas = element("canvas", { role: "img" });
+    this.canvas = element("canvas", { role: "application", tabindex: 0 });
+    /** @type {[row: number, column: number]} where the keyboard is */
+    this.cell = [0, 0];
     this.cursor = element("div", { class: "cursor", hidden: true });
     this.title = element("span", { class: "name" });
     const cells = element("div", { class: "cells" }, this.canvas, this.cursor);
     this.root = element("div", { class: "table" }, this.title, cells);
     this.canvas.addEventListener("pointermove", (event) => (this.canvas.title = describe(...this.cellAt(event))));
     this.canvas.addEventListener("click", (event) => onPick(...this.cellAt(event)));
+    this.canvas.addEventListener("keydown", (event) => {
+      const cell = this.cellAfter(event.key);
+      if (!cell) return;
+      event.preventDefault();
+      event.stopPropagation(); // or the viewer would move along its axes
+      this.cell = cell; // the next key may come before this one is drawn
+      onPick(...cell);
+    });
+  }
+
+  /**
+   * The cell that a key goes to.
+   * @param {string} key
+   * @returns {[row: number, column: number] | null}
+   */
+  cellAfter(key) {
+    const [row, column] = this.cell;
+    const [last, end] = [this.canvas.height - 1, this.canvas.width - 1];
+    /** @type {Record<string, [row: number, column: number]>} */
+    const cells = {
+      ArrowUp: [Math.max(0, row - 1), column],
+      ArrowDown: [Math.min(last, row + 1), column],
+      ArrowLeft: [row, Math.max(0, column - 1)],
+      ArrowRight: [row, Math.min(end, column + 1)],
+      Home: [row, 0],
+      End: [row, end],
+    };
+    return cells[key] ?? null;
   }
 
   /**
@@ -40,6 +70,7 @@ export class Table {
     this.root.hidden = !height || !width;
     if (this.root.hidden) return;
     this.title.textContent = title;
+    this.cell = [row ?? 0, column ?? 0];
     this.canvas.setAttribute("aria-label", title);
     this.canvas.width = width;
     this.canvas.height = height;

@@ -2,6 +2,7 @@
 
 import { element } from "../dom.mjs";
 import { isEffect } from "../effects.mjs";
+import { rangeOf } from "../heat.mjs";
 import { along, choices } from "../maps.mjs";
 import { colorsOf } from "../scene.mjs";
 import { percent, small } from "../words.mjs";
@@ -61,8 +62,7 @@ class Tables {
     const { viewer } = this;
     const { name } = viewer.opened.header.layers[this.layers()[row]];
     const value = this.rows[axis][row]?.[column] ?? NaN;
-    const words = viewer.screen.measure === "concentration" ? small(value) : percent(value);
-    return `${name}, ${viewer.say(axis === "step" ? "Step" : "Head").toLowerCase()} ${column}: ${words}`;
+    return `${name}, ${viewer.say(axis === "step" ? "Step" : "Head").toLowerCase()} ${column}: ${this.words(value)}`;
   }
 
   /** @param {Screen} screen */
@@ -74,8 +74,25 @@ class Tables {
     this.compute(screen);
     const colors = colorsOf(file, "viridis");
     const row = state.layer === null ? null : this.layers().indexOf(state.layer);
-    this.steps.set(say("steps x layers"), this.rows.step, colors, [row, state.step]);
-    this.heads.set(say("layers x heads"), this.rows.head, colors, [row, state.layer === null ? null : state.head]);
+    const head = state.layer === null ? null : state.head;
+    this.steps.set(this.title(say("steps x layers"), this.rows.step), this.rows.step, colors, [row, state.step]);
+    this.heads.set(this.title(say("layers x heads"), this.rows.head), this.rows.head, colors, [row, head]);
+  }
+
+  /**
+   * What a table is of, and what its colours span.
+   * @param {string} name
+   * @param {number[][]} rows
+   */
+  title(name, rows) {
+    const { low, high } = rangeOf(rows.flat().filter((value) => !Number.isNaN(value)));
+    const ends = [low, high].map((value) => this.words(value));
+    return `${name} \u00b7 ${this.viewer.say("colours: {0} to {1}", ...ends)}`;
+  }
+
+  /** @param {number} value */
+  words(value) {
+    return this.rowsOf.includes("concentration") ? small(value) : percent(value);
   }
 
   /** @param {Screen} screen */

@@ -5,6 +5,7 @@ import { otherSide } from "../kinds.mjs";
 import { referenceOf } from "../maps.mjs";
 import { settled } from "../model.mjs";
 import { modeOf } from "../mode.mjs";
+import { overlayOf } from "../overlay.mjs";
 import { describe, sidesOf } from "../screen.mjs";
 import { drawSheet, encode, save } from "./sheet.mjs";
 import { animate } from "./webp.mjs";
@@ -49,13 +50,11 @@ const patchReport = ({ box, share, effect }) => (effect === undefined ? { box, s
 function sheetOf(viewer, screen) {
   const { state, file } = screen;
   const panes = sidesOf(screen).map((side) => {
-    const [pane, { title, detail, outline, requested }] = [viewer.panes[side], screen.panes[side]];
+    const [pane, { title, detail, outline, requested, heat }] = [viewer.panes[side], screen.panes[side]];
     return {
       picture: pane.picture.hidden ? null : pane.picture,
       heat: pane.heat,
-      visible: !pane.heat.hidden,
-      lights: pane.heat.classList.contains("lights"),
-      opacity: state.opacity,
+      overlay: overlayOf(state.style, state.opacity, heat !== null, !pane.picture.hidden),
       title,
       detail,
       outline,

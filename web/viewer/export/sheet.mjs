@@ -3,14 +3,13 @@
 import { contextOf } from "../dom.mjs";
 
 /** @import { Box } from "../geometry.mjs" */
+/** @import { Overlay } from "../overlay.mjs" */
 
 /**
  * @typedef {object} SheetPane
  * @property {HTMLImageElement | null} picture
  * @property {HTMLCanvasElement} heat
- * @property {boolean} visible whether there is any heat
- * @property {boolean} lights whether it is light over the picture, and not colours on it
- * @property {number} opacity
+ * @property {Overlay} overlay
  * @property {string} title
  * @property {string} detail
  * @property {string} outline of the mask, an SVG path
@@ -60,12 +59,12 @@ function drawPane(context, pane, left, top, height) {
   context.fillStyle = "#000000";
   context.fillRect(0, 0, PANE, height);
   if (pane.picture) {
-    context.globalAlpha = pane.lights ? 1 - 0.6 * pane.opacity : 1;
+    context.globalAlpha = pane.overlay.pictureOpacity;
     context.drawImage(pane.picture, 0, 0, PANE, height);
   }
-  if (pane.visible) {
-    context.globalAlpha = pane.lights ? pane.opacity : 1;
-    context.globalCompositeOperation = pane.lights ? "lighter" : "source-over";
+  if (pane.overlay.heat) {
+    context.globalAlpha = pane.overlay.heatOpacity;
+    context.globalCompositeOperation = pane.overlay.adds ? "lighter" : "source-over";
     context.drawImage(pane.heat, 0, 0, PANE, height);
   }
   context.globalAlpha = 1;
