@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ..i2am_core import COLORMAPS, Attribution, FileHeader, HeaderPicture, TokenGrid, color_table, sheets, view
 from .checked import checked
+from .comfy.made_by import made_by
+from .comfy.present_workflow import present_node
 from .images import LONGEST_SIDE, choose, enlarge, generated_picture, reference_image, size_for, small
 from .masks import PaintedMask, painted_mask
 from .schema import AttributionHandle, Schema
@@ -53,6 +55,7 @@ class I2AMViewer(io.ComfyNode):
                 ),
             ],
             outputs=[],
+            hidden=[io.Hidden.dynprompt],  # not the node's own number, which would be part of what ComfyUI caches it by
         )
 
     @classmethod
@@ -99,6 +102,9 @@ class I2AMViewer(io.ComfyNode):
             "notes": [*maps.header["notes"], *notes],
             "summary": "\n".join([*notes, maps.header["summary"]]),
         }
+        settings = made_by(getattr(cls.hidden, "dynprompt", None), present_node())
+        if settings is not None:
+            header["made_by"] = settings
         return io.NodeOutput(ui={"i2am_view": [_write(tensors | maps.tensors, header)]})
 
 

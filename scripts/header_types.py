@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "web" / "viewer" / "header.d.ts"
 HEAD = "// Written by scripts/header_types.py from i2am_core/showing/header.py: change it there, and run that.\n"
-PLAIN = {int: "number", float: "number", str: "string", bool: "boolean", type(None): "null"}
+PLAIN = {int: "number", float: "number", str: "string", bool: "boolean", object: "unknown", type(None): "null"}
 
 
 def declarations(typed_dicts: tuple[type, ...]) -> str:

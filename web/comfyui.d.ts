@@ -5,6 +5,9 @@
 
 interface ComfyNode {
   id: number | string;
+  type?: string;
+  title?: string;
+  widgets?: ComfyWidget[];
   size: [number, number];
   properties: Record<string, unknown>;
   graph?: ComfyGraph | null;
@@ -16,6 +19,13 @@ interface ComfyNode {
     element: HTMLElement,
     options: { serialize: boolean; getMinHeight: () => number; hideOnZoom: boolean },
   ): { serialize?: boolean };
+}
+
+interface ComfyWidget {
+  name?: string;
+  value?: unknown;
+  /** Such as the one that draws a new seed after each run. */
+  linkedWidgets?: ComfyWidget[];
 }
 
 interface ComfyGraph {
@@ -43,6 +53,8 @@ interface ComfyApp {
   /** Newer frontends only: `graph` is then the one that is open, which may be a subgraph. */
   rootGraph?: ComfyGraph;
   nodeOutputs?: Record<string, unknown>;
+  /** What would be queued: nodes by their ids. */
+  graphToPrompt(): Promise<{ output: Record<string, { class_type: string; inputs: Record<string, unknown> }> }>;
   canvas?: { processMouseWheel(event: WheelEvent): void };
   extensionManager?: {
     setting?: { get(name: string): unknown };

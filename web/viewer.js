@@ -2,18 +2,19 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { Origins } from "./viewer/origin.mjs";
 import { translator } from "./viewer/text.mjs";
 import { Viewer } from "./viewer/viewer.mjs";
 import { scrollsHere } from "./viewer/wheel.mjs";
 
 /** @import { Result } from "./viewer/results.mjs" */
 
-/** @typedef {ComfyNode & {i2amViewer: Viewer}} ViewerNode */
+/** @import { ViewerNode } from "./viewer/origin.mjs" */
 
 const NODE = "I2AM_Viewer";
 const SIZE = [720, 680];
 const MIN_HEIGHT = 360; // px, in LiteGraph
-const MIN_HEIGHT_VUE = 540; // the first Nodes 2.0 gave a widget no more than it asked for
+const MIN_HEIGHT_VUE = 580; // the first Nodes 2.0 gave a widget no more than it asked for
 const STATE = "i2am_view"; // what one looks at, in node.properties
 const ID = "i2am_id"; // the viewer's name, there too
 const RESULTS = "i2am.results"; // the files of last results, in the browser's storage
@@ -28,7 +29,10 @@ app.registerExtension({
     after(nodeType.prototype, "onConfigure", restore);
     after(nodeType.prototype, "onAdded", own);
     after(nodeType.prototype, "onExecuted", show);
-    after(nodeType.prototype, "onRemoved", (node) => node.i2amViewer?.remove());
+    after(nodeType.prototype, "onRemoved", (node) => {
+      node.i2amViewer?.remove();
+      if (node.i2amViewer) gone.set(idOf(node), node.i2amViewer.root);
+    });
   },
   /** A workflow's tab was opened, or a finished job was chosen. */
   onNodeOutputsUpdated() {
@@ -61,6 +65,7 @@ function addViewer(node) {
       looks.set(idOf(node), state);
       keepQuietly(node);
     },
+    opened: () => origins.request(),
     say: translator(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"),
     styles: new URL("./viewer/style.css", import.meta.url).href,
   });
@@ -135,6 +140,20 @@ function keepQuietly(node) {
 
 api.addEventListener("graphChanged", () => {
   for (const node of viewers(rootGraph())) keepQuietly(node);
+  origins.request();
+});
+
+// A result is of the run that made it. Where the workflow has other settings by now, that is said.
+
+const origins = new Origins({
+  viewers: () => viewers(rootGraph()),
+  graph: rootGraph,
+  prompt: () => app.graphToPrompt(),
+  expected: (node) => remembered()[idOf(node)]?.next,
+  expect(node, next) {
+    const result = remembered()[idOf(node)];
+    if (result) remember(idOf(node), { ...result, next });
+  },
 });
 
 /**
@@ -145,8 +164,25 @@ function restore(node) {
   node.properties[ID] ??= newId();
   if (tracker()?._restoringState) node.properties[STATE] = looks.get(idOf(node)) ?? node.properties[STATE];
   node.i2amViewer.restore(node.properties[STATE]);
+  takePlace(node);
   recall(node);
   own(node);
+}
+
+/** Elements of viewers that are gone, by their names. @type {Map<string, HTMLElement>} */
+const gone = new Map();
+
+/**
+ * Undoing makes all nodes anew. The first Nodes 2.0 leaves the element of the old node where that of the new one belongs.
+ * @param {ViewerNode} node
+ */
+function takePlace(node) {
+  const { root } = node.i2amViewer;
+  const old = gone.get(idOf(node));
+  gone.delete(idOf(node));
+  if (!old) return;
+  const take = () => old.isConnected && !root.isConnected && old.replaceWith(root);
+  for (const wait of [0, 100, 400]) setTimeout(take, wait);
 }
 
 /**
@@ -173,7 +209,7 @@ function recall(node) {
 function show(node, output) {
   const result = resultIn(output);
   if (!result) return;
-  node.i2amViewer.load(result);
+  node.i2amViewer.load(result).then(() => origins.request(node));
   remember(idOf(node), result);
 }
 
@@ -210,7 +246,7 @@ function newId() {
   return Array.from(crypto.getRandomValues(new Uint32Array(2)), (part) => part.toString(36)).join("");
 }
 
-/** @returns {Record<string, Result>} */
+/** Results by the names of their viewers. @returns {Record<string, Result>} */
 function remembered() {
   try {
     return JSON.parse(localStorage.getItem(RESULTS) ?? "null") ?? {};

@@ -134,10 +134,31 @@ class HeaderPictures(TypedDict):
     reference: list[list[HeaderPicture]]
 
 
-class FileHeader(Header):
+class HeaderNode(TypedDict):
+    """One node of a workflow: its class, and its inputs. A link is ``[node, number of the output]``."""
+
+    class_type: str
+    inputs: dict[str, object]
+
+
+class HeaderMadeBy(TypedDict):
+    """What the file was made by: the node that wrote it, and all ``nodes`` that it depends on, by their ids."""
+
+    last: str
+    nodes: dict[str, HeaderNode]
+
+
+class WithMadeBy(TypedDict, total=False):
+    """What is there only where it is known: by which settings the file was made."""
+
+    made_by: HeaderMadeBy
+
+
+class FileHeader(Header, WithMadeBy):
     """The header of the whole file: the view's header, and what the node adds to the file.
 
     ``colormaps`` are the names of the rows of the tensor ``colormaps``; ``masked`` are the names of the masks' tensors.
+    ``made_by`` are the settings that made the file.
     """
 
     pictures: HeaderPictures
@@ -147,5 +168,5 @@ class FileHeader(Header):
 
 TYPES = (
     *(HeaderItem, HeaderLayer, HeaderReference, HeaderEffect, HeaderRegions, HeaderEffects),
-    *(Header, HeaderPicture, HeaderPictures, FileHeader),
+    *(Header, HeaderPicture, HeaderPictures, HeaderNode, HeaderMadeBy, FileHeader),
 )

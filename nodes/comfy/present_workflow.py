@@ -20,7 +20,7 @@ def why_no_run_here(workflow: Any, started: bool) -> str:
     try:
         nodes = {str(number): workflow.get_node(number) for number in workflow.all_node_ids()}
         collects = [number for number, node in nodes.items() if node["class_type"] == COLLECT]
-        present = _present_node()
+        present = present_node()
         if present not in collects:
             (present,) = collects  # one alone, else it is not known which
         return why_no_run(latent_line_of(present, nodes, kind_of), started)
@@ -29,7 +29,7 @@ def why_no_run_here(workflow: Any, started: bool) -> str:
         return ""
 
 
-def _present_node() -> str:
+def present_node() -> str:
     """The number of the node that runs; "" where ComfyUI does not say it, as in a thread of a node."""
     context = get_executing_context()
     return "" if context is None else str(context.node_id)

@@ -16,6 +16,7 @@ from selected import maps
 
 from i2am_pack.i2am_core.effect import Effects, Removal
 from i2am_pack.i2am_core.showing.render import COLORMAPS, color_table
+from i2am_pack.nodes.comfy.made_by import depends_on, made_by
 from i2am_pack.nodes.viewer import FILE_BYTES, I2AMViewer
 
 
@@ -51,6 +52,20 @@ def test_the_file_holds_the_maps_and_what_they_lie_on(attribution):
     low, high = tensors["range/1/0/all/r2g_paper"][0]
     restored = low + tensors["maps/1/0/all/r2g_paper"][0] / 255 * (high - low)
     torch.testing.assert_close(restored, maps(attribution, "r2g", item=1).values[0], rtol=0, atol=high / 500)
+
+
+def test_the_settings_that_made_it_are_all_before_it():
+    prompt = {
+        "1": {"class_type": "Loader", "inputs": {"name": "x", "picture": "a" * 30_000}},
+        "2": {"class_type": "Sampler", "inputs": {"seed": 3, "model": ["1", 0]}, "_meta": {"title": "mine"}},
+        "3": {"class_type": "I2AM_Viewer", "inputs": {"attribution": ["2", 1]}},
+        "4": {"class_type": "Other", "inputs": {"model": ["1", 0]}},
+    }
+    by = depends_on(prompt, "3")
+    assert by["last"] == "3" and by["nodes"].keys() == {"1", "2", "3"}
+    assert by["nodes"]["2"] == {"class_type": "Sampler", "inputs": {"seed": 3, "model": ["1", 0]}}
+    assert by["nodes"]["1"]["inputs"] == {"name": "x", "picture": None}  # too long to be a setting
+    assert made_by(None, "3") is None
 
 
 def test_every_result_has_a_file_of_its_own(attribution):

@@ -45,6 +45,7 @@ import {
 } from "../../web/viewer/maps.mjs";
 import { BELOW, BUTTONS, MENUS, STATE } from "../../web/viewer/controls/listed.mjs";
 import { imacs } from "../../web/viewer/score.mjs";
+import { differences, inWords } from "../../web/viewer/made_by.mjs";
 import { changed, hasJoint, nextAlong } from "../../web/viewer/model.mjs";
 import { barsOf } from "../../web/viewer/controls/scrubber.mjs";
 import { overlayOf } from "../../web/viewer/overlay.mjs";
@@ -568,6 +569,38 @@ test("the default colours are read in one order, and the paper's are one choice 
   });
   assert.equal(overlayOf("blend", 0.5, true, false).heatOpacity, 1);
   assert.equal(overlayOf("off", 0.5, true, true).heat, false);
+});
+
+const MADE_BY = {
+  last: "3",
+  nodes: {
+    1: { class_type: "Loader", inputs: { name: "x", picture: null } },
+    2: { class_type: "KSampler", inputs: { seed: 3, model: ["1", 0] } },
+    3: { class_type: "I2AM_Viewer", inputs: { attribution: ["2", 1] } },
+  },
+};
+
+test("a result is known from that of another run, whatever its nodes are called now", () => {
+  const now = (change = () => {}) => {
+    const nodes = JSON.parse(JSON.stringify({ "7:1": MADE_BY.nodes[1], "7:2": MADE_BY.nodes[2], 9: MADE_BY.nodes[3] }));
+    nodes["7:2"].inputs.model = ["7:1", 0];
+    nodes[9].inputs.attribution = ["7:2", 1];
+    nodes["7:1"].inputs.picture = "long";
+    change(nodes);
+    return inWords(differences(MADE_BY, { last: "9", nodes, titles: { "7:2": "my sampler" } }), say);
+  };
+  assert.equal(now(), "");
+  const seed = "These maps are of another run. seed of my sampler was 3, and is 4 now.";
+  assert.equal(
+    now((nodes) => (nodes["7:2"].inputs.seed = 4)),
+    seed,
+  );
+  const both = now((nodes) => Object.assign(nodes["7:2"].inputs, { seed: 4, steps: 20 }));
+  assert.equal(both, `${seed} 1 more settings differ.`);
+  const other = now((nodes) => (nodes["7:2"].class_type = "Other"));
+  assert.equal(other, "These maps are of another run. my sampler is connected otherwise now.");
+  const slot = now((nodes) => (nodes["7:2"].inputs.model = ["7:1", 1]));
+  assert.equal(slot, "These maps are of another run. my sampler is connected otherwise now.");
 });
 
 test("a change makes a state that the file has", () => {

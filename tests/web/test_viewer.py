@@ -306,12 +306,14 @@ def test_a_pane_by_the_keyboard(viewer: Viewer, attribution: Any, artifacts: Pat
     pane = viewer.part(".pane.reference .box")
     pane.focus()
     viewer.page.keyboard.press("ArrowRight")
-    viewer.page.keyboard.press("ArrowDown")
     viewer.until("viewer.hovered?.side === 'reference'")
+    x, y = viewer("viewer.panes.reference.cursor.at")
+    viewer.page.keyboard.press("ArrowRight")
+    viewer.page.keyboard.press("ArrowDown")
     viewer.page.keyboard.press("Enter")
     viewer.until("viewer.state.ask")
     left, top, right, bottom = viewer("viewer.state.ask.box")
-    assert left == right == pytest.approx(0.5 + 1 / 24) and top == bottom == pytest.approx(0.5 + 1 / 24)
+    assert left == right == pytest.approx(x + 1 / 24) and top == bottom == pytest.approx(y + 1 / 24)
     viewer.shot(f"{name}_keyboard", artifacts)
     for key in ("Shift+ArrowRight", "Shift+ArrowDown", "Enter"):
         viewer.page.keyboard.press(key)
@@ -620,6 +622,40 @@ def test_a_new_run_replaces_the_old_when_it_is_there(viewer: Viewer, attribution
     assert viewer("viewer.state.step") == 5
     assert np.abs(viewer.levels("generated") - before).max() > 5
     viewer.until("viewer.status.hidden")
+
+
+def test_maps_of_another_run_say_so(viewer: Viewer, attribution: Any, artifacts: Path, name: str) -> None:
+    """A seed that ComfyUI draws anew for the next run is none; one that a workflow brings is."""
+    viewer.comfy.run()
+    viewer.page.evaluate("() => new Promise(done => setTimeout(done, 900))")
+    made = viewer("Object.values(viewer.file.header.made_by.nodes).find(n => n.class_type === 'KSampler').inputs.seed")
+    sampler = "app.graph.nodes.find(n => n.type === 'KSampler').widgets.find(w => w.name === 'seed')"
+    drawn = viewer(f"{sampler}.value")
+    assert drawn != made  # it was drawn anew
+    assert viewer("viewer.origin.hidden")
+    viewer(f"{sampler}.value = 33")
+    viewer.page.mouse.click(*NOWHERE)
+    viewer.until("!viewer.origin.hidden")
+    words = viewer.part(".origin").inner_text()
+    assert words.startswith("These maps are of another run.") and words.endswith(f"was {made}, and is 33 now.")
+    viewer.shot(f"{name}_of_another_run", artifacts)
+    for seed in (made, drawn):
+        viewer(f"{sampler}.value = 33")
+        viewer.page.mouse.click(*NOWHERE)
+        viewer.until("!viewer.origin.hidden")
+        viewer(f"{sampler}.value = arg", seed)
+        viewer.page.mouse.click(*NOWHERE)
+        viewer.until("viewer.origin.hidden")
+    workflow = viewer.comfy.saved()
+    for node in workflow["nodes"]:
+        if node["type"] == "KSampler":
+            node["widgets_values"][0] = 34
+    viewer.comfy.load(workflow)
+    viewer.page.wait_for_function(SHOWS, arg=[0, None])
+    viewer.until("viewer.origin.textContent.includes('is 34 now')")
+    viewer.comfy.run()
+    viewer.until("viewer.origin.hidden")
+    viewer.comfy.show(NODE)
 
 
 def test_a_failed_run_leaves_the_last_result(viewer: Viewer, artifacts: Path, name: str) -> None:

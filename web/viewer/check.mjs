@@ -53,6 +53,15 @@ export function checkHeader(header, tensors) {
   checkSheets(header, tensors);
   checkPairs(header, tensors);
   if (header.effects !== undefined) checkEffects(header, tensors);
+  if (header.made_by !== undefined) checkMadeBy(header.made_by);
+}
+
+/** @param {any} by */
+function checkMadeBy(by) {
+  const fits = isObject(by) && isObject(by.nodes) && isText(by.last) && Object.hasOwn(by.nodes, by.last);
+  /** @param {any} node */
+  const isNode = (node) => isObject(node) && isText(node.class_type) && isObject(node.inputs);
+  check(fits && Object.values(by.nodes).every(isNode), "it does not say which settings made it");
 }
 
 /** @param {any} header */

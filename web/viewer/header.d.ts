@@ -121,9 +121,26 @@ export interface HeaderPictures {
 }
 
 /**
+ * One node of a workflow: its class, and its inputs. A link is `[node, number of the output]`.
+ */
+export interface HeaderNode {
+  class_type: string;
+  inputs: Record<string, unknown>;
+}
+
+/**
+ * What the file was made by: the node that wrote it, and all `nodes` that it depends on, by their ids.
+ */
+export interface HeaderMadeBy {
+  last: string;
+  nodes: Record<string, HeaderNode>;
+}
+
+/**
  * The header of the whole file: the view's header, and what the node adds to the file.
  *
  * `colormaps` are the names of the rows of the tensor `colormaps`; `masked` are the names of the masks' tensors.
+ * `made_by` are the settings that made the file.
  */
 export interface FileHeader {
   version: number;
@@ -148,4 +165,5 @@ export interface FileHeader {
   colormaps: Array<string>;
   masked: Array<string>;
   effects?: HeaderEffects;
+  made_by?: HeaderMadeBy;
 }

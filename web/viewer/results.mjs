@@ -4,7 +4,10 @@ import { download, Gone, readFile } from "./file.mjs";
 
 /** @import { ViewFile } from "./file.mjs" */
 
-/** @typedef {{filename: string, subfolder: string, type: string, bytes: number}} Result a file on the server */
+/**
+ * A file on the server; and values that the page has drawn for the `next` run, by their places, since this one began.
+ * @typedef {{filename: string, subfolder: string, type: string, bytes: number, next?: Record<string, unknown>}} Result
+ */
 
 /**
  * @typedef {object} ResultEvents

@@ -38,6 +38,7 @@ const FLASH_MS = 2500;
  * @typedef {object} Page
  * @property {(result: Result) => Promise<Response>} open asks the server for a file
  * @property {(state: State) => void} keep keeps a state in the workflow
+ * @property {() => void} opened is called when a file is open
  * @property {Say} say
  * @property {string} styles address of the style sheet
  */
@@ -70,6 +71,7 @@ export class Viewer {
     this.results = new Results({ open: page.open, opened: (file) => this.open(file), notify });
     this.panes = { generated: this.makePane("generated"), reference: this.makePane("reference") };
     this.status = element("p", { class: "status", role: "status" });
+    this.origin = element("p", { class: "origin", role: "status", hidden: true });
     this.menus = MENUS.map((control) => control.make(this));
     this.buttons = BUTTONS.map((control) => control.make(this));
     this.below = BELOW.map((row) => row.map((control) => control.make(this)));
@@ -118,7 +120,9 @@ export class Viewer {
       "aria-label": this.say("Viewer of I2AM"),
     });
     const styles = element("link", { rel: "stylesheet", href: this.page.styles });
-    root.attachShadow({ mode: "open" }).append(styles, element("div", { class: "viewer" }, this.status, this.body));
+    root
+      .attachShadow({ mode: "open" })
+      .append(styles, element("div", { class: "viewer" }, this.status, this.origin, this.body));
     root.addEventListener("keydown", (event) => pressKey(this, event));
     return root;
   }
@@ -133,6 +137,15 @@ export class Viewer {
   notify(text, ...values) {
     this.status.textContent = text ? this.say(text, ...values) : "";
     this.status.hidden = !text;
+  }
+
+  /**
+   * Say that the maps are of another run; an empty text takes it away.
+   * @param {string} words
+   */
+  sayOrigin(words) {
+    this.origin.textContent = words;
+    this.origin.hidden = !words;
   }
 
   /**
@@ -192,6 +205,8 @@ export class Viewer {
     for (const side of SIDES) this.panes[side].root.hidden = !sides.includes(side);
     this.pair.classList.toggle("alone", sides.length === 1);
     this.showPictures();
+    this.sayOrigin("");
+    this.page.opened();
   }
 
   showPictures() {
