@@ -30,12 +30,14 @@ from .effect import (
 )
 from .errors import AttributionError
 from .files import SUFFIX, load, save, save_new
+from .findings.compare import CHANGE_SENTENCES, Compared, compare, compared_lines
 from .findings.examine import SENTENCES, Examined, examine, finding_lines
 from .findings.finding import Evidence, Finding, Suggestion
 from .given import FATES, Fate, GivenReference
 from .kinds import DIRECTIONS, NORMALIZATIONS, Direction, MapKind, Normalization
 from .printing import printable
 from .reading.aggregate import resize
+from .reading.difference import MapPairs, map_pairs, same_reference
 from .reading.effect import EffectInside, effect_inside, effect_maps, specific_effect
 from .reading.items import of_items
 from .reading.joined import join
@@ -56,6 +58,7 @@ from .tokens import Index, TokenGrid, TokenGroup, span
 
 __all__ = [
     "ALONE",
+    "CHANGE_SENTENCES",
     "COLORMAPS",
     "CUTS",
     "DIRECTIONS",
@@ -72,6 +75,7 @@ __all__ = [
     "Attribution",
     "AttributionError",
     "Certainty",
+    "Compared",
     "Cut",
     "Direction",
     "EffectInside",
@@ -91,6 +95,7 @@ __all__ = [
     "Level",
     "Logits",
     "MapKind",
+    "MapPairs",
     "Maps",
     "Marginals",
     "Normalization",
@@ -121,6 +126,8 @@ __all__ = [
     "check_sides",
     "color_table",
     "colorize",
+    "compare",
+    "compared_lines",
     "concentration",
     "contact_sheet",
     "effect_inside",
@@ -138,6 +145,7 @@ __all__ = [
     "join",
     "level_of",
     "load",
+    "map_pairs",
     "maps",
     "min_max",
     "of_items",
@@ -151,6 +159,7 @@ __all__ = [
     "resample",
     "resize",
     "rollout",
+    "same_reference",
     "save",
     "save_new",
     "share_inside",

@@ -1,6 +1,6 @@
 """All rules applied to one picture of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -8,10 +8,10 @@ from torch import Tensor
 from ..attribution import Attribution
 from ..errors import AttributionError, Lacking
 from .facts import Facts
-from .finding import MARKS, WEIGHTS, Finding, Rule
+from .finding import MARKS, WEIGHTS, Finding, Read, Rule
 from .rules import display, form, looked, parts, place, rest, rivals, steps, strength, unseen
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[Rule[Facts], ...] = (
     *(strength.RULE, form.RULE, looked.RULE, place.RULE, rivals.RULE, steps.RULE, parts.RULE, rest.RULE),
     *(unseen.RULE, display.RULE),
 )
@@ -37,15 +37,20 @@ def examine(
     Raises UnknownItem.
     """
     attribution.check_item(item)
-    facts = Facts(attribution, item, mask, object_mask)
+    findings, lacking = apply(RULES, Facts(attribution, item, mask, object_mask))
+    return Examined(tuple(sorted(findings, key=lambda x: WEIGHTS.index(x.weight))), lacking)
+
+
+def apply(rules: Sequence[Rule[Read]], read: Read) -> tuple[list[Finding], dict[str, str]]:
+    """What rules find in what they read, in their order; and by rule what it lacked."""
     results: list[Finding] = []
     lacking: dict[str, str] = {}
-    for rule in RULES:
+    for rule in rules:
         try:
-            results += rule.find(facts)
+            results += rule.find(read)
         except AttributionError as error:  # a map that there is not, in a run of another form than those we know
             lacking[rule.name] = error.what if isinstance(error, Lacking) else str(error).rstrip(".")
-    return Examined(tuple(sorted(results, key=lambda x: WEIGHTS.index(x.weight))), lacking)
+    return results, lacking
 
 
 def finding_lines(examined: Examined) -> list[str]:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Generic, Literal, TypeVar, get_args
 
 from ..effect import Owner
 from ..kinds import Direction
 from ..selection import Selection
 
-if TYPE_CHECKING:
-    from .facts import Facts
+Read = TypeVar("Read")
+"""What a rule reads: the facts of one picture, or of two runs."""
 
 Weight = Literal["fault", "fact", "fine"]
 """Something is wrong; something to know; something is as it should be."""
@@ -66,12 +66,12 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """One rule: ``find`` yields what holds of a run, and raises Lacking where it cannot be known.
+class Rule(Generic[Read]):
+    """One rule: ``find`` yields what holds of what it reads, and raises Lacking where it cannot be known.
 
     ``sentences`` are templates by case, in English.
     """
 
     name: str
-    find: "Callable[[Facts], Iterator[Finding]]"
+    find: Callable[[Read], Iterator[Finding]]
     sentences: Mapping[str, str]
