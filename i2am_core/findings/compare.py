@@ -26,7 +26,7 @@ NO_SETTING = "No setting that is recorded with a run is another one in B than in
 
 @dataclass(frozen=True)
 class Compared:
-    """What changed, faults that are gone or new first; by rule why something could not be compared; and settings that are unlike.
+    """What changed; by rule why something could not be compared; and settings that are unlike.
 
     ``seeds_known`` says whether a run has several pictures, which tell what two seeds differ by.
     """
@@ -53,4 +53,5 @@ def compared_lines(compared: Compared) -> list[str]:
     lines = [f"{MARKS[finding.weight]} {finding.worded(CHANGE_SENTENCES)}" for finding in compared.findings]
     lines += [NO_SEEDS] * (bool(lines) and not compared.seeds_known)
     lines += [f"Set otherwise: {line}." for line in compared.settings] or [NO_SETTING]
-    return lines + [f"Not compared: {rule.removeprefix('changed ')}, since {why}." for rule, why in compared.lacking.items()]
+    reasons = {rule.removeprefix("changed "): why for rule, why in compared.lacking.items()}
+    return lines + [f"Not compared: {what}, since {why}." for what, why in reasons.items()]
