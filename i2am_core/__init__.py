@@ -48,10 +48,11 @@ from .recording.effects import RegionRemoval
 from .recording.recorder import PAIR_SHARE, Place, Recorder, Verdict
 from .regions import cells_of, inside_of, is_soft, level_of
 from .selection import SCOPES, Selection, is_all
+from .showing.compared_page import ComparedPage, compared_page, notice
 from .showing.contact_sheet import Row, contact_sheet
 from .showing.header import FileHeader, Header, HeaderPicture
 from .showing.page import Page, report_page
-from .showing.render import COLORMAPS, Scale, color_table, colorize, heat, overlay, stretch
+from .showing.render import COLORMAPS, Scale, color_table, colorize, diverging, heat, overlay, stretch
 from .showing.report import attribution_sheet
 from .showing.view import View, sheets, view
 from .tokens import Index, TokenGrid, TokenGroup, span
@@ -76,6 +77,7 @@ __all__ = [
     "AttributionError",
     "Certainty",
     "Compared",
+    "ComparedPage",
     "Cut",
     "Direction",
     "EffectInside",
@@ -128,8 +130,10 @@ __all__ = [
     "colorize",
     "compare",
     "compared_lines",
+    "compared_page",
     "concentration",
     "contact_sheet",
+    "diverging",
     "effect_inside",
     "effect_maps",
     "effect_of",
@@ -148,6 +152,7 @@ __all__ = [
     "map_pairs",
     "maps",
     "min_max",
+    "notice",
     "of_items",
     "overlay",
     "owner_names",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..attribution import Attribution
-from ..errors import EffectTooSmall, Incomparable
+from ..errors import EffectTooSmall, Incomparable, InOneRun
 from ..regions import has_aspect_of
 from ..selection import Selection
 from ..tokens import TokenGrid
@@ -46,7 +46,8 @@ def map_pairs(read: Read, runs: tuple[Attribution, Attribution], selection: Sele
 
     Maps of unlike grids are averaged onto the coarser one; of those whose ``sums`` count, which are those of attention
     in normalization 'paper' or on a reference, the sum stays. An effect that is too small for a map in one run alone is
-    0 there. Raises Incomparable where nothing can be paired, or the grids have another form; and what ``read`` raises.
+    0 there. Raises InOneRun with what ``read`` raises, and Incomparable where nothing can be paired, or the grids have
+    another form.
     """
     a, b = runs
     selections = selection, dataclasses.replace(selection, reference=same_reference(a, b, selection.reference))
@@ -78,17 +79,16 @@ def same_reference(a: Attribution, b: Attribution, number: int) -> int:
 def _both(read: Read, runs: tuple[Attribution, Attribution], selections: tuple[Selection, Selection]) -> list[Maps]:
     """The maps of both; where those of one alone are too small for a map, zeros in the form of the other's."""
     results: list[Maps | None] = []
-    error: EffectTooSmall | None = None
-    for run, selection in zip(runs, selections, strict=True):
+    for called, run, selection in zip("AB", runs, selections, strict=True):
         try:
             results.append(read(run, selection))
-        except EffectTooSmall as too_small:
+        except EffectTooSmall as error:
+            if called == "B" and results == [None]:
+                raise InOneRun(called, error) from error
             results.append(None)
-            error = too_small
+        except ValueError as error:
+            raise InOneRun(called, error) from error
     drawn = [result for result in results if result is not None]
-    if not drawn:
-        assert error is not None
-        raise error
     zeros = dataclasses.replace(
         drawn[0], values=drawn[0].values * 0, labels=[f"{label}, {TOO_SMALL}" for label in drawn[0].labels]
     )

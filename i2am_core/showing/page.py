@@ -20,6 +20,7 @@ from ..reading.levels import Maps, maps
 from ..selection import Selection
 from .render import colorize, heat, overlay
 from .sections import (
+    LETTERS,
     TILES,
     Line,
     Plot,
@@ -32,7 +33,7 @@ from .sections import (
     wrapped,
 )
 
-LETTERS = 185  # of a line of small text
+SMALL_LETTERS = 185  # of a line of small text
 MOST_LINES = 14  # of the account of a run
 MOST_CURVES = 6
 COLORS: dict[Weight, str] = {"fault": "#b00020", "fact": "#333333", "fine": "#1b6e3a"}
@@ -92,13 +93,13 @@ def _findings(page: Page) -> Section:
     lines: list[Line] = []
     for finding in page.examined.findings:
         said = f"{MARKS[finding.weight]} {finding.worded(SENTENCES)}"
-        lines += wrapped(said, 140, COLORS[finding.weight], 12)
+        lines += wrapped(said, LETTERS, COLORS[finding.weight], 12)
     if not page.examined.findings:
         lines.append(("No rule could be applied: the reasons are below.", "black", 12, False))
     if any(finding.of_thumb for finding in page.examined.findings):
         lines.append((OF_THUMB, "#333333", 10, False))
     for advice in page.advice:
-        lines += wrapped(advice, 140, "black", 12)
+        lines += wrapped(advice, LETTERS, "black", 12)
     return text_section(lines, 0.25)
 
 
@@ -110,7 +111,7 @@ def _account(page: Page) -> Section:
     said += [f"not examined: {rule}, since {reason}" for rule, reason in page.examined.lacking.items()]
     lines: list[Line] = [("The run", "black", 12, True)]
     for line in said:
-        lines += wrapped(printable(line, 2 * LETTERS), LETTERS, "#333333", 9)
+        lines += wrapped(printable(line, 2 * SMALL_LETTERS), SMALL_LETTERS, "#333333", 9)
     return text_section(lines)
 
 

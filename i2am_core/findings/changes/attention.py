@@ -10,7 +10,7 @@ from ..facts import Facts
 from ..finding import Evidence, Finding, Rule, Values
 from .two import Two, case_of
 
-ALL_OF_IT = "each reference has all of the attention in both runs, since nothing else is in its softmax"
+ALL_OF_IT = "each reference has all of the attention in both runs, as nothing else is in its softmax"
 
 
 def find(two: Two) -> Iterator[Finding]:

@@ -27,19 +27,23 @@ def _of(two: Two, owner: Owner, other: Owner) -> Finding:
     if not (in_a and in_b):
         case = "in neither" if not (in_a or in_b) else "in A alone" if in_a else "in B alone"
         return Finding("changed strength", case, "fact", values, evidence)
-    values |= {"steps": numbers_text(steps), "others": numbers_text(others)}
+    values |= {"steps": _steps_text(steps, others)}
     seeds = two.seeds(partial(_mean, owner=owner, steps=steps), partial(_mean, owner=other, steps=others))
     if seeds is not None:
         values |= {"seeds": seeds}
     return Finding("changed strength", case_of(a, b, seeds), "fact", values, evidence)
 
 
+def _steps_text(steps: Sequence[int], others: Sequence[int]) -> str:
+    in_a, in_b = numbers_text(steps), numbers_text(others)
+    return f"steps {in_a}" if in_a == in_b else f"steps {in_a} of A, {in_b} of B"
+
+
 def _mean(facts: Facts, owner: Owner, steps: Sequence[int]) -> float:
     return sum(facts.strength(owner, step) for step in steps) / len(steps)
 
 
-_MEASURED = " (steps {steps} of A, {others} of B)"
-_NUMBERS = ": without it, {where} changes by {b:.2g} latent units in B, by {a:.2g} in A" + _MEASURED
+_NUMBERS = ": without it, {where} changes by {b:.2g} latent units in B, by {a:.2g} in A ({steps})"
 _SEEDS = "; two pictures of one batch differ by {seeds:.2g}"
 SENTENCES = {
     "more": "{name} changes more in B" + _NUMBERS + ".",
