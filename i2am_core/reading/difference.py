@@ -113,7 +113,7 @@ def on_one_grid(a: Tensor, b: Tensor, sums: bool = False) -> tuple[Tensor, Tenso
     Raises Incomparable where the grids have another form.
     """
     (height, width), (other_height, other_width) = a.shape[-2:], b.shape[-2:]
-    if a.shape == b.shape:
+    if a.shape[-2:] == b.shape[-2:]:
         return a, b, ""
     of_both = f"{width}x{height} in A, {other_width}x{other_height} in B"
     if not has_aspect_of(a, TokenGrid(other_height, other_width)):
