@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import MissingPackage, UnknownColormap
-from ..reading.aggregate import resampled, resize
+from ..reading.aggregate import resize
 from ..reading.metrics import is_flat, min_max
 
 COLORMAPS = ("jet", "turbo", "viridis", "inferno", "magma", "gray")
@@ -57,11 +57,10 @@ def largest_of_both(values: Tensor) -> float:
 
 
 def resized(values: Tensor, size: tuple[int, int], blocks: bool = False) -> Tensor:
-    """Differences ``[n, h, w]`` at ``size``, no larger than they were: bicubically, or as ``blocks``."""
+    """Differences ``[n, h, w]`` at ``size``: as ``blocks``, or linearly, so that none has another sign than there was."""
     if blocks:
         return F.interpolate(values[:, None].float(), size, mode="nearest-exact")[:, 0]
-    largest = largest_of_both(values)
-    return resampled(values.float(), *size).clamp(-largest, largest)
+    return F.interpolate(values[:, None].float(), size, mode="bilinear")[:, 0]
 
 
 def color_table(colormap: str) -> Tensor:
