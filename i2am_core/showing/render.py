@@ -57,7 +57,7 @@ def largest_of_both(values: Tensor) -> float:
 
 
 def resized(values: Tensor, size: tuple[int, int], blocks: bool = False) -> Tensor:
-    """Differences ``[n, h, w]`` at ``size``: as ``blocks``, or linearly, so that none has another sign than there was."""
+    """Differences ``[n, h, w]`` at ``size``: as ``blocks``, or linearly, so that none gets another sign."""
     if blocks:
         return F.interpolate(values[:, None].float(), size, mode="nearest-exact")[:, 0]
     return F.interpolate(values[:, None].float(), size, mode="bilinear")[:, 0]
