@@ -9,11 +9,11 @@ from ..attribution import Attribution
 from ..errors import AttributionError, Lacking
 from .facts import Facts
 from .finding import MARKS, WEIGHTS, Finding, Rule
-from .rules import display, form, looked, parts, place, rest, rivals, steps, strength, unseen
+from .rules import display, form, looked, parts, place, rest, rivals, steps, strength, unmeasured, unseen
 
 RULES: tuple[Rule, ...] = (
     *(strength.RULE, form.RULE, looked.RULE, place.RULE, rivals.RULE, steps.RULE, parts.RULE, rest.RULE),
-    *(unseen.RULE, display.RULE),
+    *(unmeasured.RULE, unseen.RULE, display.RULE),
 )
 SENTENCES: Mapping[str, str] = {f"{rule.name}: {case}": text for rule in RULES for case, text in rule.sentences.items()}
 """The templates of all sentences in English, by the key of a finding."""

@@ -99,11 +99,22 @@ def test_values_are_those_of_an_oracle(run):
 
 def test_without_data_a_rule_is_silent_and_named(run):
     nothing = examine(dataclasses.replace(run, effects=None))
-    assert set(nothing.lacking) == {rule.name for rule in RULES} - {"steps", "unseen", "display"}
-    assert not nothing.findings
+    assert set(nothing.lacking) == {rule.name for rule in RULES} - {"steps", "unseen", "display", "unmeasured"}
+    assert [finding.key for finding in nothing.findings] == ["unmeasured: no effect"]
     no_mask = examine(dataclasses.replace(run, denoise_mask=None))
     assert no_mask.lacking["place"] == "there is no mask on the picture"
     assert examine(without_attention(run)).lacking["looked"] == "no attention was captured"
+
+
+def test_where_no_effect_was_measured_that_is_offered(run):
+    """Attention alone proves no effect: what it says is a fact, and measuring is what to try."""
+    unmeasured = of_no_effect(run)[0]
+    (only,) = of_rule(unmeasured, "unmeasured")
+    assert (only.case, only.weight, only.suggestion) == ("no effect", "fact", "measure effect")
+    assert not of_rule(run, "unmeasured")
+    (failed,) = of_rule(of_no_effect(run)[1], "unmeasured")
+    assert (failed.case, failed.suggestion) == ("could not", "") and "out of memory" in failed.worded(SENTENCES)
+    assert not of_rule(without_attention(unmeasured), "unmeasured")  # nothing was looked at either
 
 
 def test_effects_by_the_picture_s_own_positions_alone_are_examined(run):
@@ -220,6 +231,12 @@ def of_unseen_and_display(run):
     ]
 
 
+def of_no_effect(run):
+    """Runs with attention alone: Effect was not there, or measured nothing."""
+    tried = dataclasses.replace(run.effects, maps={}, regions={}, predictions={})
+    return [dataclasses.replace(run, effects=effects) for effects in (None, tried)]
+
+
 def test_each_case_has_a_run(run):
     """Every sentence is reached: none is there that no run says."""
     left = MASK[0].flatten()
@@ -229,7 +246,7 @@ def test_each_case_has_a_run(run):
         *(without_floor(changed(x, {0: 0.05})) for x in (run, alone)),
         changed(with_effects(run, owners=(0, 1, "all references")), {0: 0.05}),
         changed(run, {}, left), changed(run, {}, 1 - left), flat(run), muted(run, [1]),
-        *of_unseen_and_display(run), changed(muted(run, [0, 2]), {0: 0}),
+        *of_unseen_and_display(run), *of_no_effect(run), changed(muted(run, [0, 2]), {0: 0}),
         shared(run, 0.6, 0.1), shared(run, 0.6, 0.4),
     ]  # fmt: skip
     for weaker in (0, 2):
