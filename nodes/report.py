@@ -121,6 +121,7 @@ def _data(page: Page) -> dict[str, Any]:
         "run": {
             "mechanisms": a.mechanisms,
             "branch": a.branch,
+            "guidance": a.guidance,
             "steps": a.steps,
             "sigmas": list(a.sigmas),
             "pictures": a.items,

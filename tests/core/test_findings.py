@@ -179,6 +179,24 @@ def test_a_batch_may_be_split(run, item):
     assert said == [(x.key, x.values) for x in split.findings] and whole.lacking == split.lacking
 
 
+@pytest.mark.parametrize(
+    ("guidance", "floor", "expected"),
+    [
+        (None, True, "strength: weak, before guidance that is not known"),
+        (None, False, "strength: weak"),
+        (7.0, False, "strength: weak, before guidance"),
+        (1.0, True, "strength: weak"),
+    ],
+)
+def test_what_guidance_multiplies_is_no_fault(run, guidance, floor, expected):
+    """A noise floor is a guess of it, where it was not recorded."""
+    weak = changed(with_effects(run, owners=(0, 1)), {0: 0.05})
+    weak = dataclasses.replace(weak if floor else without_floor(weak), guidance=guidance)
+    (finding,) = [x for x in of_rule(weak, "strength") if x.evidence.owner == 0]
+    assert finding.key == expected
+    assert ("(cfg 7)" in finding.worded(SENTENCES)) == (guidance == 7)
+
+
 def test_faults_come_first(run):
     weights = [WEIGHTS.index(x.weight) for x in examine(changed(run, {0: 0})).findings]
     assert weights == sorted(weights) and weights[0] == 0
@@ -244,6 +262,7 @@ def test_each_case_has_a_run(run):
     runs = [
         *(changed(run, {0: factor}) for factor in (0, 1e-5, 0.05, 1)), alone, changed(alone, {0: 0.05}),
         *(without_floor(changed(x, {0: 0.05})) for x in (run, alone)),
+        changed(dataclasses.replace(alone, guidance=7.5), {0: 0.05}),
         changed(with_effects(run, owners=(0, 1, "all references")), {0: 0.05}),
         changed(run, {}, left), changed(run, {}, 1 - left), flat(run), muted(run, [1]),
         *of_unseen_and_display(run), *of_no_effect(run), changed(muted(run, [0, 2]), {0: 0}),

@@ -48,7 +48,12 @@ def _weak(facts: Facts, owner: Owner, beside: str, values: Values, evidence: Evi
     together = facts.strength(ALL) if facts.measured(ALL) else 0.0
     if isinstance(owner, int) and together >= WEAK:
         return Finding("strength", "stood in for", "fact", values | {"together": together}, evidence, of_thumb=True)
-    if facts.floor > 0:  # which is measured where the branch was computed beside others: guidance is on
+    guidance = facts.attribution.guidance
+    if guidance is None and facts.floor > 0:  # measured where the branch was computed beside others: there is guidance
+        case = "weak, before guidance that is not known"
+        return Finding("strength", case, "fact", values, evidence, "stronger", of_thumb=True)
+    if guidance not in (None, 1):
+        values |= {"guidance": guidance}
         return Finding("strength", "weak, before guidance", "fact", values, evidence, "stronger", of_thumb=True)
     return Finding("strength", "weak" + beside, "fault", values, evidence, "stronger", of_thumb=True)
 
@@ -62,6 +67,9 @@ def _none(facts: Facts, owner: Owner, values: Values, evidence: Evidence) -> Fin
     return Finding("strength", "none", "fault", values, evidence, "stronger")
 
 
+_BEFORE_GUIDANCE = (
+    "Without {name}, what the model predicts for {where} changes by {strength:.2g}, where {least:.2g} is little. "
+)
 SENTENCES = {
     "none": "{name} changes nothing: without it, not a digit of what the model predicts for {where} is another one, in "
     "all {count} of {total} steps that were measured ({steps}).",
@@ -71,8 +79,9 @@ SENTENCES = {
     "{strength:.2g}, and rounding alone changes it by {floor:.2g}.",
     "stood in for": "Without {name} alone, {where} changes by {strength:.2g}, where {least:.2g} is little; without all "
     "references together by {together:.2g}: they stand in for each other.",
-    "weak, before guidance": "Without {name}, what the model predicts for {where} changes by {strength:.2g}, where "
-    "{least:.2g} is little. Guidance (cfg) multiplies that, and by how much is not known here.",
+    "weak, before guidance": _BEFORE_GUIDANCE + "Guidance (cfg {guidance:.3g}) multiplies that.",
+    "weak, before guidance that is not known": _BEFORE_GUIDANCE
+    + "Guidance (cfg) multiplies that, and by how much is not known here.",
     "weak": "{name} hardly acts: without it, {where} changes by {strength:.2f}, where {least:.2f} is little.",
     "weak, beside the text": "{name} hardly acts: without it, {where} changes by {strength:.2f}, where {least:.2f} is "
     "little; without the text by {text:.2f}.",
