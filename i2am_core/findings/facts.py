@@ -22,6 +22,11 @@ LONGEST = 40  # letters of a name
 NO_EFFECT = "no effect was measured"
 
 
+def steps_text(steps: Sequence[int]) -> str:
+    """Steps, for a person."""
+    return numbers_text(steps).replace(",", ", ")
+
+
 @dataclass(frozen=True)
 class Facts:
     """One ``item`` of a run, and what a person marked: ``mask`` on the picture, ``object_mask`` on each reference.
@@ -75,18 +80,26 @@ class Facts:
         """Whether this was taken away in any step."""
         return bool(self.effects.routes(owner))
 
-    def steps_of(self, owner: Owner) -> list[int]:
+    def measured_steps(self, owner: Owner) -> list[int]:
         """The steps in which it was taken away."""
         return self.effects.steps(owner, self._route(owner))
 
+    def steps_of(self, owner: Owner) -> list[int]:
+        """Those of them in which it was not observed to be off; all, where it was off in all of them."""
+        steps = self.measured_steps(owner)
+        return [step for step in steps if step not in self._steps_off(owner)] or steps
+
     def effect(self, owner: Owner) -> Tensor:
-        """The mean over the measured steps, at each position: ``[cells]``."""
+        """The mean over ``steps_of``, at each position: ``[cells]``."""
         return torch.stack([self._effect(step, owner) for step in self.steps_of(owner)]).mean(0)
 
-    def strength(self, owner: Owner, step: int | None = None) -> float:
-        """Root mean square over the positions that count, in units of the latent; mean over the measured steps."""
-        steps = self.steps_of(owner) if step is None else [step]
-        return sum(rms(self._effect(n, owner), self.inside) for n in steps) / len(steps)
+    def strength(self, owner: Owner, steps: Sequence[int] = ()) -> float:
+        """Root mean square over the positions that count, in units of the latent; mean over ``steps_of``.
+
+        Of these ``steps`` alone, where it was measured in any of them: so are two owners compared.
+        """
+        chosen = [n for n in self.measured_steps(owner) if n in steps] or self.steps_of(owner)
+        return sum(rms(self._effect(n, owner), self.inside) for n in chosen) / len(chosen)
 
     @cached_property
     def floor(self) -> float:
@@ -102,6 +115,15 @@ class Facts:
         """Whose effects are those of references: each of them, or what another conditioning lacks."""
         references: list[Owner] = [owner for owner in self.effects.owners if isinstance(owner, int)]
         return references or [owner for owner in self.effects.owners if owner == "conditioning"]
+
+    def without(self, owner: Owner) -> str:
+        """What was taken away of it, for a person."""
+        return "without it" if self._route(owner) == "everything" else "without its direct way to the picture"
+
+    def _steps_off(self, owner: Owner) -> set[int]:
+        """The steps in which a reference was observed to be off, in every layer that reads it."""
+        entries = [entry for (number, _), entry in self.attribution.entries.items() if number == owner]
+        return set.intersection(*(set(entry.off) for entry in entries)) if entries else set()
 
     def _route(self, owner: Owner) -> Route:
         """By which it was taken away: by any way, or where that was not measured by the picture's positions alone."""
@@ -195,7 +217,3 @@ class Facts:
     def has_effects_of_steps(self) -> bool:
         """Whether effects were measured at all."""
         return self.attribution.effects is not None and bool(self.attribution.effects.maps)
-
-    def steps_text(self, owner: Owner) -> str:
-        """In which steps an owner was taken away."""
-        return numbers_text(self.steps_of(owner))

@@ -250,8 +250,8 @@ def _curves(page: Page, facts: Facts) -> list[Plot]:
 
 
 def _by_step(facts: Facts, owner: Owner) -> tuple[list[float], list[float]]:
-    steps = facts.steps_of(owner)
-    return [float(step) for step in steps], [facts.strength(owner, step) for step in steps]
+    steps = facts.measured_steps(owner)
+    return [float(step) for step in steps], [facts.strength(owner, [step]) for step in steps]
 
 
 def _short(a: Attribution, owner: Owner) -> str:

@@ -9,7 +9,7 @@ import torch
 from taken_apart import small
 from with_effects import with_effects, without_attention
 
-from i2am_core import GivenReference, Removal, examine, of_items
+from i2am_core import GivenReference, Page, Removal, examine, of_items
 from i2am_core.effect import rms
 from i2am_core.findings.examine import RULES, SENTENCES
 from i2am_core.findings.finding import SUGGESTIONS, WEIGHTS
@@ -177,6 +177,61 @@ def test_a_batch_may_be_split(run, item):
     whole = examine(run, item)
     said = [(x.key, x.values) for x in whole.findings]
     assert said == [(x.key, x.values) for x in split.findings] and whole.lacking == split.lacking
+
+
+def off_in(run, *steps):
+    """The run, whose first reference was observed to be off in some steps, which it changes nothing in."""
+    entries = {place: dataclasses.replace(x, off=steps if place[0] == 0 else ()) for place, x in run.entries.items()}
+    maps = {
+        x: torch.zeros_like(values) if (x.step in steps and x.owner == 0) else values
+        for x, values in run.effects.maps.items()
+    }
+    effects = dataclasses.replace(run.effects, maps=maps)
+    return dataclasses.replace(run, entries=entries, effects=effects)
+
+
+def test_a_reference_that_is_on_in_half_of_the_measured_steps_has_the_strength_of_these(run):
+    (half,) = [x for x in of_rule(off_in(run, 2, 3), "strength") if x.evidence.owner == 0]
+    assert half.values["strength"] == pytest.approx(rms(run.effects.maps[Removal(0, 0)][0], MASK[0].bool().flatten()))
+    assert half.values["steps"] == "0" and "in steps 0," in half.worded(SENTENCES)
+    text = run.effects.maps[Removal(0, "text")][0]
+    assert half.values["text"] == pytest.approx(rms(text, MASK[0].bool().flatten()))  # in the same steps
+    never = off_in(run, 0, 1, 2)
+    (none,) = [x for x in of_rule(never, "strength") if x.evidence.owner == 0]
+    assert none.values["steps"] == "0, 2" and none.values["strength"] == 0
+
+
+def test_a_reference_that_is_off_in_one_of_its_layers_is_not_off(run):
+    layers = (*run.layers, dataclasses.replace(run.layers[0], name="another"))
+    part = off_in(run, 2)
+    two = dataclasses.replace(part, layers=layers, entries={**part.entries, (0, 1): run.entries[0, 0]})
+    (whole,) = [x for x in of_rule(two, "strength") if x.evidence.owner == 0]
+    assert whole.values["steps"] == "0, 2"
+
+
+def test_the_curve_of_an_effect_has_all_measured_steps(run):
+    curves = Page(run, examine(run)).curves()["what the picture changes by without it (latent units), by step"]
+    off = Page(off_in(run, 2), examine(run)).curves()["what the picture changes by without it (latent units), by step"]
+    name = "reference 0 ('a')"
+    assert curves["curves"][name][0] == off["curves"][name][0] == [0, 2]
+    assert off["curves"][name][1][1] == 0 < off["curves"][name][1][0]
+
+
+def test_an_effect_has_its_unit_once():
+    """Of all sentences that say what changes by how much."""
+    for key, template in SENTENCES.items():
+        says = {name for name, _ in fields(template)} & {"strength", "less", "change"}
+        assert template.count("latent units") == bool(says), key
+
+
+def test_what_was_taken_away_directly_alone_is_worded_so(run):
+    both = with_effects(run, owners=(0, 1), routes=("everything", "directly"))
+    directly = with_effects(run, owners=(0, 1), routes=("directly",))
+    for made, expected in ((both, False), (directly, True)):
+        for factor in (0, 1e-5, 0.05, 1):
+            findings = [x for x in of_rule(without_floor(changed(made, {0: factor})), "strength")]
+            said = [finding.worded(SENTENCES) for finding in findings]
+            assert said and all(("its direct way to the picture" in one) == expected for one in said)
 
 
 @pytest.mark.parametrize(
