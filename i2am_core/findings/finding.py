@@ -64,6 +64,11 @@ class Finding:
         """The name of its sentence: that of its rule and case."""
         return f"{self.rule}: {self.case}"
 
+    @property
+    def of_run(self) -> bool:
+        """Whether it is the same of all pictures of a batch: the account of the run proves it."""
+        return self.evidence.shows == "run"
+
     def worded(self, sentences: Mapping[str, str]) -> str:
         """Its sentence, from templates by ``key`` whose numbers are the ``values``."""
         return sentences[self.key].format(**self.values)

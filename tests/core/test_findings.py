@@ -9,7 +9,7 @@ import torch
 from taken_apart import small
 from with_effects import with_effects, without_attention
 
-from i2am_core import GivenReference, Page, Removal, examine, of_items
+from i2am_core import GivenReference, Page, Removal, examine, finding_lines, of_items, run_lines
 from i2am_core.effect import rms
 from i2am_core.findings.examine import RULES, SENTENCES
 from i2am_core.findings.finding import SUGGESTIONS, WEIGHTS
@@ -255,6 +255,34 @@ def test_what_guidance_multiplies_is_no_fault(run, guidance, floor, expected):
 def test_faults_come_first(run):
     weights = [WEIGHTS.index(x.weight) for x in examine(changed(run, {0: 0})).findings]
     assert weights == sorted(weights) and weights[0] == 0
+
+
+def test_what_is_of_the_whole_run_is_said_once_under_no_picture(run):
+    made = dataclasses.replace(run, given=given("ignored"))
+    for one in (made, *of_no_effect(made)):
+        lines = list(run_lines(one))
+        assert len(lines) == len(set(lines)) and lines[0] == "[!] thing 0: this model ignores it (a reason)."
+        expected = [f"picture {n}:" for n in range(2) if one.effects is not None and one.effects.maps]
+        assert [line for line in lines if line.startswith("picture")] == expected
+
+
+def test_what_is_said_to_be_of_the_run_is_so(run):
+    for one in (*of_unseen_and_display(run), *of_no_effect(run)):
+        first, second = ([x for x in examine(one, item).findings if x.of_run] for item in (0, 1))
+        assert first == second
+
+
+def test_lines_of_a_run_are_the_findings_of_its_pictures(run):
+    lines = [line for line in run_lines(run) if not line.startswith("picture")]
+    findings = [x for item in (0, 1) for x in examine(run, item).findings]
+    assert lines == finding_lines(findings)
+    few = list(run_lines(run, most=1))
+    assert "picture 1:" not in few and "and 1 more pictures." in few
+    assert list(run_lines(of_items(run, [1]))) == finding_lines(examine(run, 1).findings)
+    advised = list(run_lines(run, lambda findings: [f"of {len(findings)}"]))
+    assert [line for line in advised if line.startswith("of ")] == [
+        f"of {len(examine(run, item).findings)}" for item in (0, 1)
+    ]
 
 
 def muted(run, layer_steps):
