@@ -85,6 +85,7 @@ class I2AMReport(io.ComfyNode):
             None if image is None else choose(image, picture).float(),
             _on_reference(attribution, reference, item, ""),
             advice,
+            painted,
         )
         return io.NodeOutput(report_page(page)[None], _markdown(result, advice), json.dumps(_data(page), indent=2))
 

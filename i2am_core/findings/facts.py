@@ -20,6 +20,10 @@ from ..selection import Selection, numbers_text
 
 LONGEST = 40  # letters of a name
 NO_EFFECT = "no effect was measured"
+NO_SHARES = "references and the text do not compete in one softmax, or whose part is how large was not recorded"
+NO_SHARES_OF_MASK = (
+    "parts of the attention are known over all of the picture and over the sampler's mask, and not over what is marked"
+)
 
 
 def steps_text(steps: Sequence[int]) -> str:
@@ -186,14 +190,18 @@ class Facts:
         return int((torch.stack(seen).amax(0) > 0).sum()) if seen else 0
 
     @cached_property
-    def parts_of_attention(self) -> tuple[float, float] | None:
-        """Those of references and of the text, over the positions that count; None where that was not recorded."""
+    def parts_of_attention(self) -> tuple[float, float]:
+        """Those of references and of the text, over the positions that count. Raises Lacking where they are unknown."""
         shares = self.attribution.shares
-        if not set(SHARE_OWNERS) <= shares.keys() or self.mask is not None:
-            return None
+        if not set(SHARE_OWNERS) <= shares.keys():
+            raise Lacking(NO_SHARES)
+        if self.mask is not None:
+            raise Lacking(NO_SHARES_OF_MASK)
         scope = 0 if self.cover is None else 1
         references, text = (float(shares[owner][self.item, ..., scope].nanmean()) for owner in SHARE_OWNERS)
-        return None if math.isnan(references + text) else (references, text)
+        if math.isnan(references + text):
+            raise Lacking(NO_SHARES)
+        return references, text
 
     def predictions(self, owner: Owner) -> list[tuple[Tensor, Tensor]]:
         """With it and without it, in each measured step that has both: latents ``[C, positions that count]``.

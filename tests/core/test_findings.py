@@ -16,6 +16,7 @@ from i2am_core.findings.finding import SUGGESTIONS, WEIGHTS
 
 MASK = torch.tensor([[[1.0, 1, 0, 0]] * 3, [[0.0] * 4] * 3])
 COUNTS = {"count", "total", "tokens", "grid", "captured", "missed"}
+EFFECT_BY_STEP = "what the picture changes by without it (latent units), by step"
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?%?")
 
 
@@ -210,11 +211,27 @@ def test_a_reference_that_is_off_in_one_of_its_layers_is_not_off(run):
 
 
 def test_the_curve_of_an_effect_has_all_measured_steps(run):
-    curves = Page(run, examine(run)).curves()["what the picture changes by without it (latent units), by step"]
-    off = Page(off_in(run, 2), examine(run)).curves()["what the picture changes by without it (latent units), by step"]
+    curves = Page(run, examine(run)).curves()[EFFECT_BY_STEP]
+    off = Page(off_in(run, 2), examine(run)).curves()[EFFECT_BY_STEP]
     name = "reference 0 ('a')"
     assert curves["curves"][name][0] == off["curves"][name][0] == [0, 2]
     assert off["curves"][name][1][1] == 0 < off["curves"][name][1][0]
+
+
+def test_the_curve_of_an_effect_is_of_the_mask_that_findings_are_of(run):
+    other = 1 - MASK[0]
+    curves = Page(run, examine(run, 0, other), mask=other).curves()[EFFECT_BY_STEP]["curves"]
+    (finding,) = [x for x in of_rule(run, "strength", mask=other) if x.evidence.owner == 0]
+    _, values = curves["reference 0 ('a')"]
+    assert sum(values) / len(values) == pytest.approx(finding.values["strength"])
+
+
+def test_why_parts_of_the_attention_are_not_known(run):
+    """Where one marks a part of the picture: they were recorded as means over another."""
+    assert "was not recorded" in examine(run, mask=MASK[0]).lacking["rest"]
+    recorded = shared(run, 0.6, 0.1)
+    assert "rest" not in examine(recorded).lacking
+    assert examine(recorded, mask=MASK[0]).lacking["rest"].startswith("parts of the attention are known over all of")
 
 
 def test_an_effect_has_its_unit_once():
