@@ -19,6 +19,8 @@ from ..regions import cover_of
 from ..selection import Selection, numbers_text
 
 LONGEST = 40  # letters of a name
+PICTURE, MASKED = "the picture", "the masked area"
+WITHOUT: dict[Route, str] = {"everything": "without it", "directly": "without its direct way to the picture"}
 NO_EFFECT = "no effect was measured"
 NO_SHARES = "references and the text do not compete in one softmax, or whose part is how large was not recorded"
 NO_SHARES_OF_MASK = (
@@ -76,7 +78,7 @@ class Facts:
     @property
     def where(self) -> str:
         """What ``inside`` is, for a person."""
-        return "the picture" if self.cover is None else "the masked area"
+        return PICTURE if self.cover is None else MASKED
 
     # What was caused
 
@@ -122,7 +124,7 @@ class Facts:
 
     def without(self, owner: Owner) -> str:
         """What was taken away of it, for a person."""
-        return "without it" if self._route(owner) == "everything" else "without its direct way to the picture"
+        return WITHOUT[self._route(owner)]
 
     def _steps_off(self, owner: Owner) -> set[int]:
         """The steps in which a reference was observed to be off, in every layer that reads it."""

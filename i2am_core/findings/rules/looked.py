@@ -26,7 +26,7 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 SENTENCES = {
     "in vain": "{name} is looked at and changes nothing: {share:.2%} of the attention goes to it in the steps that "
-    "were measured, and {without} the picture changes by {strength:.2g} latent units. Something takes away "
+    "were measured, and {without}, the picture changes by {strength:.2g} latent units. Something takes away "
     "what is read from it after the attention, or it holds nothing.",
 }
 RULE = Rule("looked", find, SENTENCES)
