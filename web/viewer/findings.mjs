@@ -25,6 +25,7 @@ export function worded(template, values) {
 export function formatted(value, spec) {
   const [, digits, kind] = SPEC.exec(spec) ?? [];
   if (digits === undefined) throw new Error(`numbers of a sentence are not formatted by '${spec}'`);
+  if (!Number.isFinite(value)) throw new Error(`a sentence has ${value} where a number is expected`);
   const sign = value < 0 || Object.is(value, -0) ? "-" : "";
   if (kind === "g") return sign + significant(Math.abs(value), Math.max(1, Number(digits)));
   if (kind === "%") return `${sign}${fixed(Math.abs(value * 100), Number(digits))}%`;
