@@ -31,7 +31,7 @@ from .effect import (
 from .errors import AttributionError
 from .files import SUFFIX, load, save, save_new
 from .findings.compare import CHANGE_SENTENCES, Compared, compare, compared_lines
-from .findings.examine import SENTENCES, Examined, examine, finding_lines
+from .findings.examine import SENTENCES, Examined, examine, finding_lines, run_lines
 from .findings.finding import Evidence, Finding, Suggestion
 from .given import FATES, Fate, GivenReference
 from .kinds import DIRECTIONS, NORMALIZATIONS, Direction, MapKind, Normalization
@@ -164,6 +164,7 @@ __all__ = [
     "resample",
     "resize",
     "rollout",
+    "run_lines",
     "same_reference",
     "save",
     "save_new",

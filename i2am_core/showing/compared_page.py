@@ -172,7 +172,7 @@ def _curves(page: ComparedPage) -> list[Plot]:
 
 def _effect_by_step(facts: Facts) -> tuple[list[float], list[float]]:
     steps = facts.steps_of(facts.owners[0]) if facts.owners else []
-    return [float(step) for step in steps], [facts.strength(facts.owners[0], step) for step in steps]
+    return [float(step) for step in steps], [facts.strength(facts.owners[0], [step]) for step in steps]
 
 
 def _share_by_step(facts: Facts) -> tuple[list[float], list[float]]:

@@ -215,7 +215,7 @@ def test_settings_that_are_unlike_are_said(run):
         "B alone: steered: reference 0",
     ):
         assert words in said
-    assert "inpainting mask: 50% of the picture in A, none in B" in said and "references: 'a'" in said
+    assert "inpainting mask: 50% of the picture in A, none that is known in B" in said and "references: 'a'" in said
     assert "nothing was measured" not in said
     assert {"changed strength", "changed place"} <= set(compare(run, b).lacking)
 
