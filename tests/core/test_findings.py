@@ -185,6 +185,12 @@ def muted(run, layer_steps):
     return dataclasses.replace(run, entries=entries)
 
 
+def test_that_nothing_looks_at_a_reference_is_said_where_its_effect_is_not_known(run):
+    off = muted(run, slice(None))
+    assert keys(dataclasses.replace(off, effects=None)).count("steps: never on") == 1
+    assert "steps: never on" not in keys(off)
+
+
 def flat(run):
     """The run, with predictions that do not vary over the picture."""
     same = {key: torch.full_like(x, float(key[1] is None)) for key, x in run.effects.predictions.items()}
@@ -230,6 +236,7 @@ def test_each_case_has_a_run(run):
         changed(with_effects(run, owners=(0, 1, "all references")), {0: 0.05}),
         changed(run, {}, left), changed(run, {}, 1 - left), flat(run), muted(run, [1]),
         *of_unseen_and_display(run), changed(muted(run, [0, 2]), {0: 0}),
+        dataclasses.replace(muted(run, slice(None)), effects=None),
         shared(run, 0.6, 0.1), shared(run, 0.6, 0.4),
     ]  # fmt: skip
     for weaker in (0, 2):
