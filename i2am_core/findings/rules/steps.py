@@ -31,7 +31,7 @@ def _by_attention(facts: Facts, number: int) -> Iterator[Finding]:
     if on:
         yield Finding("steps", "partly on", "fact", values, evidence, "longer")
     elif not (facts.has_effects_of_steps and facts.measured(number)):  # else 'strength' says it
-        yield Finding("steps", "never on", "fault", values, evidence)
+        yield Finding("steps", "never on", "fault", values, evidence, "switch on")
 
 
 def _by_effect(facts: Facts, owner: Owner) -> Iterator[Finding]:
