@@ -18,6 +18,10 @@ RULES: tuple[Rule, ...] = (
 SENTENCES: Mapping[str, str] = {f"{rule.name}: {case}": text for rule in RULES for case, text in rule.sentences.items()}
 """The templates of all sentences in English, by the key of a finding."""
 
+OF_RUN = (unseen.RULE,)
+"""Those that are about the whole run, and hold also of a picture of which nothing is painted."""
+
+NOT_PAINTED = "nothing of this picture is painted, since the sampler's mask keeps all of it"
 OF_THUMB = "What is called little here is a rule of thumb: it was measured on one small model."
 
 
@@ -38,9 +42,10 @@ def examine(
     """
     attribution.check_item(item)
     facts = Facts(attribution, item, mask, object_mask)
+    rules = RULES if facts.is_painted else OF_RUN
     results: list[Finding] = []
-    lacking: dict[str, str] = {}
-    for rule in RULES:
+    lacking = {rule.name: NOT_PAINTED for rule in RULES if rule not in rules}
+    for rule in rules:
         try:
             results += rule.find(facts)
         except AttributionError as error:  # a map that there is not, in a run of another form than those we know

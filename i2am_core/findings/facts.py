@@ -47,6 +47,12 @@ class Facts:
             raise Lacking(NO_EFFECT)
         return effects
 
+    @property
+    def is_painted(self) -> bool:
+        """Whether the sampler's mask leaves anything to it: of reference-only, one picture is the reference itself."""
+        own = self.attribution.denoise_mask
+        return own is None or bool(own[self.item].any())
+
     @cached_property
     def cover(self) -> Tensor | None:
         """How much of each position is inside the mask ``[cells]``; None where there is none, or it is everything."""

@@ -233,6 +233,14 @@ def test_layers_that_a_weight_type_leaves_out_are_no_fault():
     assert any("is off in" in note for note in attribution.notes)
 
 
+def test_a_picture_of_which_nothing_is_painted_is_not_judged():
+    """Of reference-only the first of the batch is the reference itself, which the sampler's mask keeps."""
+    attribution = run(tiny_graphs.sd15_reference_only(cfg=1.0), effect=True)
+    reference, picture = (examine(attribution, item) for item in range(2))
+    assert not reference.findings and "nothing of this picture is painted" in reference.lacking["strength"]
+    assert "strength" in {finding.rule for finding in picture.findings}
+
+
 def test_steps_without_any_conditioning_are_noted_and_no_finding():
     """The model is not evaluated then, as it is not where a cache answers."""
     graph = tiny_graphs.flux_kontext()
