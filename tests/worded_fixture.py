@@ -8,11 +8,12 @@ import random
 import string
 from pathlib import Path
 
-from i2am_core import SENTENCES
+from i2am_core import CHANGE_SENTENCES, SENTENCES
 
 ROOT = Path(__file__).resolve().parent
 FIXTURE = ROOT / "web" / "fixtures" / "worded.json"
 CHINESE = ROOT.parent / "web" / "viewer" / "findings_zh.mjs"
+TEMPLATES = {**SENTENCES, **CHANGE_SENTENCES}
 NUMBERS = (0, 0.005, 0.125, 1e-5, 99.5, 1234.5, 0.995)
 # In the middle of two, or next to it; where the exponent of a rounded number is another one; negative ones
 AWKWARD = (
@@ -40,12 +41,12 @@ def values_of(template: str, number: float) -> dict[str, float | str]:
 
 def build() -> str:
     """Every template in both languages; and numbers in each of their formats."""
-    specs = sorted({spec for template in SENTENCES.values() for _, spec in fields(template) if spec})
+    specs = sorted({spec for template in TEMPLATES.values() for _, spec in fields(template) if spec})
     draw = random.Random(1)
     drawn = [draw.choice([1, 0.001, 1000]) * draw.random() for _ in range(DRAWN)]
     drawn += [draw.randrange(2000) / 8 for _ in range(DRAWN)]  # many of them in the middle of two
     sentences = []
-    for n, (key, template) in enumerate(SENTENCES.items()):
+    for n, (key, template) in enumerate(TEMPLATES.items()):
         for m, number in enumerate(NUMBERS):
             values = values_of(template, number)
             sentences.append([template, values, template.format(**values)])

@@ -18,6 +18,10 @@ RULES: tuple[Rule[Facts], ...] = (
 SENTENCES: Mapping[str, str] = {f"{rule.name}: {case}": text for rule in RULES for case, text in rule.sentences.items()}
 """The templates of all sentences in English, by the key of a finding."""
 
+OF_RUN = (unmeasured.RULE, unseen.RULE)
+"""Those that are about the whole run, and hold also of a picture of which nothing is painted."""
+
+NOT_PAINTED = "nothing of this picture is painted, since the sampler's mask keeps all of it"
 OF_THUMB = "What is called little here is a rule of thumb: it was measured on one small model."
 
 
@@ -37,7 +41,10 @@ def examine(
     Raises UnknownItem.
     """
     attribution.check_item(item)
-    findings, lacking = apply(RULES, Facts(attribution, item, mask, object_mask))
+    facts = Facts(attribution, item, mask, object_mask)
+    rules = RULES if facts.is_painted else OF_RUN
+    findings, lacking = apply(rules, facts)
+    lacking |= {rule.name: NOT_PAINTED for rule in RULES if rule not in rules}
     return Examined(tuple(sorted(findings, key=lambda x: WEIGHTS.index(x.weight))), lacking)
 
 
@@ -84,8 +91,11 @@ def _groups(attribution: Attribution, most: int) -> Iterator[tuple[str, list[Fin
     """Findings under their headings: a single picture, and what is of the whole run, have none."""
     by_picture = [examine(attribution, item).findings for item in range(min(attribution.items, most))]
     several = attribution.items > 1
-    groups = [("", [finding for finding in by_picture[0] if finding.of_run or not several])]
+    groups: list[tuple[str, list[Finding]]] = [("", [] if several else list(by_picture[0]))]
     if several:
+        for finding in (finding for findings in by_picture for finding in findings):
+            if finding.of_run and finding not in groups[0][1]:
+                groups[0][1].append(finding)
         of_pictures = [[finding for finding in findings if not finding.of_run] for findings in by_picture]
         groups += [(f"picture {item}:", findings) for item, findings in enumerate(of_pictures)]
     return ((heading, group) for heading, group in groups if group)

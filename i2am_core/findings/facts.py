@@ -58,6 +58,12 @@ class Facts:
             raise Lacking(NO_EFFECT)
         return effects
 
+    @property
+    def is_painted(self) -> bool:
+        """Whether the sampler's mask leaves anything to it: of reference-only, one picture is the reference itself."""
+        own = self.attribution.denoise_mask
+        return own is None or bool(own[self.item].any())
+
     @cached_property
     def cover(self) -> Tensor | None:
         """How much of each position is inside the mask ``[cells]``; None where there is none, or it is everything."""
@@ -174,10 +180,10 @@ class Facts:
         number = reference if isinstance(reference, int) else 0
         return Selection(steps=numbers_text(sorted(steps)) or "all", reference=number, item=self.item)
 
-    def steps_on(self, reference: int) -> list[int]:
-        """The steps in which any attention went to a reference, in any layer; none where steps were merged."""
+    def steps_on(self, reference: int) -> list[int] | None:
+        """The steps in which any attention went to a reference, in any layer; None where steps were merged."""
         if len(self.attribution.bins) < self.attribution.steps:
-            return []
+            return None
         key = MapKind("r2g", "share").key
         on = torch.zeros(len(self.attribution.bins), dtype=torch.bool)
         for (number, _), entry in self.attribution.entries.items():

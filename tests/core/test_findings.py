@@ -14,7 +14,7 @@ from i2am_core.effect import rms
 from i2am_core.findings.examine import RULES, SENTENCES
 from i2am_core.findings.finding import SUGGESTIONS, WEIGHTS
 
-MASK = torch.tensor([[[1.0, 1, 0, 0]] * 3, [[0.0] * 4] * 3])
+MASK = torch.tensor([[[1.0, 1, 0, 0]] * 3, [[1.0] * 4] * 3])
 COUNTS = {"count", "total", "tokens", "grid", "captured", "missed"}
 EFFECT_BY_STEP = "what the picture changes by without it (latent units), by step"
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?%?")
@@ -22,7 +22,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?%?")
 
 @pytest.fixture
 def run():
-    """Two references, two pictures of 3 rows of 4 cells, four steps; the mask is the left half of picture 0."""
+    """Two references, two pictures of 3 rows of 4 cells, four steps; the mask is the left half of picture 0, all of 1."""
     return with_effects(dataclasses.replace(small(), denoise_mask=MASK))
 
 
@@ -314,6 +314,12 @@ def muted(run, layer_steps):
     return dataclasses.replace(run, entries=entries)
 
 
+def test_that_nothing_looks_at_a_reference_is_said_where_its_effect_is_not_known(run):
+    off = muted(run, slice(None))
+    assert keys(dataclasses.replace(off, effects=None)).count("steps: never on") == 1
+    assert "steps: never on" not in keys(off)
+
+
 def flat(run):
     """The run, with predictions that do not vary over the picture."""
     same = {key: torch.full_like(x, float(key[1] is None)) for key, x in run.effects.predictions.items()}
@@ -366,6 +372,7 @@ def test_each_case_has_a_run(run):
         changed(with_effects(run, owners=(0, 1, "all references")), {0: 0.05}),
         changed(run, {}, left), changed(run, {}, 1 - left), flat(run), muted(run, [1]),
         *of_unseen_and_display(run), *of_no_effect(run), changed(muted(run, [0, 2]), {0: 0}),
+        dataclasses.replace(muted(run, slice(None)), effects=None),
         shared(run, 0.6, 0.1), shared(run, 0.6, 0.4),
     ]  # fmt: skip
     for weaker in (0, 2):

@@ -4,9 +4,9 @@ import re
 
 import pytest
 import worded_fixture
-from worded_fixture import fields
+from worded_fixture import TEMPLATES, fields
 
-from i2am_pack.i2am_core import SENTENCES, owner_names
+from i2am_pack.i2am_core import owner_names
 from i2am_pack.i2am_core.findings.examine import OF_THUMB
 from i2am_pack.i2am_core.findings.facts import MASKED, PICTURE, WITHOUT
 from i2am_pack.nodes.suggestions import TRIES
@@ -18,15 +18,15 @@ HAN = re.compile(r"[\u4e00-\u9fff]")
 
 def test_each_group_of_words_is_whole():
     assert set(WORDS) == {"sentences", "tries", "words", "lines"}
-    assert set(WORDS["sentences"]) == set(SENTENCES)
+    assert set(WORDS["sentences"]) == set(TEMPLATES)
     assert set(WORDS["tries"]) == {one.sentence for tries in TRIES.values() for one in tries.values()}
     assert set(WORDS["words"]) == {PICTURE, MASKED, *WITHOUT.values(), *owner_names(()).values()}
     assert set(WORDS["lines"]) == {OF_THUMB, TRY, GUESS}
 
 
-@pytest.mark.parametrize("key", SENTENCES)
+@pytest.mark.parametrize("key", TEMPLATES)
 def test_a_sentence_has_the_values_of_the_english_one(key):
-    assert sorted(fields(WORDS["sentences"][key])) == sorted(fields(SENTENCES[key]))
+    assert sorted(fields(WORDS["sentences"][key])) == sorted(fields(TEMPLATES[key]))
 
 
 def test_a_line_has_the_places_of_the_english_one():

@@ -16,13 +16,21 @@ def find(facts: Facts) -> Iterator[Finding]:
     if not facts.read and not facts.has_effects_of_steps:
         raise Lacking(NOTHING)
     for number in facts.read:
-        on, total = facts.steps_on(number), facts.steps_seen(number)
-        if 0 < len(on) < total:
-            values: Values = {"name": facts.names[number], "count": len(on), "total": total, "on": steps_text(on)}
-            evidence = Evidence("attention", facts.selection(on, number))
-            yield Finding("steps", "partly on", "fact", values, evidence, "longer")
+        yield from _by_attention(facts, number)
     for owner in facts.owners if facts.has_effects_of_steps else ():
         yield from _by_effect(facts, owner)
+
+
+def _by_attention(facts: Facts, number: int) -> Iterator[Finding]:
+    on, total = facts.steps_on(number), facts.steps_seen(number)
+    if on is None or len(on) >= total:
+        return
+    values: Values = {"name": facts.names[number], "count": len(on), "total": total, "on": steps_text(on)}
+    evidence = Evidence("attention", facts.selection(on, number))
+    if on:
+        yield Finding("steps", "partly on", "fact", values, evidence, "longer")
+    elif not (facts.has_effects_of_steps and facts.measured(number)):  # else 'strength' says it
+        yield Finding("steps", "never on", "fault", values, evidence, "switch on")
 
 
 def _by_effect(facts: Facts, owner: Owner) -> Iterator[Finding]:
@@ -41,6 +49,7 @@ def _by_effect(facts: Facts, owner: Owner) -> Iterator[Finding]:
 
 SENTENCES = {
     "partly on": "{name} is on in {count} of {total} steps ({on}): in the others nothing looks at it.",
+    "never on": "{name} is on in {count} of {total} steps: nothing looks at it.",
     "late": "{name} acts late: in step {step} it changes the picture by {less:.2g} latent units, in step {strongest} "
     "by {most:.2g} (the last is step {last}).",
     "fades": "{name} acts early, and then less: in step {step} it changes the picture by {less:.2g} latent units, in "

@@ -60,7 +60,7 @@ def _weak(facts: Facts, owner: Owner, beside: str, values: Values, evidence: Evi
 
 def _none(facts: Facts, owner: Owner, values: Values, evidence: Evidence) -> Finding:
     """Nothing changes: where the reference is on in other steps alone, that was not measured."""
-    on = facts.steps_on(owner) if isinstance(owner, int) else []
+    on = facts.steps_on(owner) if isinstance(owner, int) else None
     if on and not set(on) & set(facts.steps_of(owner)):
         values |= {"on": steps_text(on)}
         return Finding("strength", "not measured where it is on", "fact", values, evidence, "measure")
