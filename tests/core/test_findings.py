@@ -22,7 +22,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?%?")
 
 @pytest.fixture
 def run():
-    """Two references, two pictures of 3 rows of 4 cells, four steps; the mask is the left half of picture 0, all of 1."""
+    """Two references, two pictures of 3 rows of 4 cells, four steps; the mask is half of picture 0, and all of 1."""
     return with_effects(dataclasses.replace(small(), denoise_mask=MASK))
 
 
