@@ -12,7 +12,8 @@ from ..findings.compare import Compared, compared_lines
 from ..findings.facts import Facts
 from ..printing import printable
 from ..reading.difference import MapPairs
-from .render import DIVERGING, largest_of_both, resized
+from .page import ALL_OF_IT
+from .render import DIVERGING, colorize, largest_of_both, resized
 from .sections import (
     LETTERS,
     MARGIN,
@@ -90,16 +91,14 @@ def _left_out(pairs: MapPairs) -> Iterator[Section]:
 
 def _tiles(page: ComparedPage) -> Iterator[Tile]:
     a, b = page.pictures
-    if a is not None:
-        yield "the picture of A", a
-    if b is not None:
-        yield "the picture of B", b
+    for called, picture in zip("AB", page.pictures, strict=True):
+        if picture is not None:
+            yield Tile(f"the picture of {called}", picture)
     if a is not None and b is not None and a.shape == b.shape:
-        difference = (a - b).abs().mean(-1, keepdim=True)
-        yield (
-            f"where they differ (white: by {difference.max():.0%})",
-            (difference / difference.max().clamp(min=1e-9)).expand(*a.shape[:2], 3),
-        )
+        difference = (a - b).abs().mean(-1)
+        most = float(difference.max())
+        drawn = colorize((difference / (most or 1.0))[None], SEQUENTIAL)[0]
+        yield Tile("where they differ", drawn, SEQUENTIAL, ("0%", f"{most:.0%}"))
 
 
 def _maps(page: ComparedPage, pairs: MapPairs, number: int) -> Section:
@@ -179,7 +178,7 @@ def _share_by_step(facts: Facts) -> tuple[list[float], list[float]]:
     if not facts.read:
         return [], []
     steps, shares = facts.shares_by_step(facts.read[0])
-    return ([], []) if min(shares, default=1) > 1 - 1e-4 else (steps, shares)  # of one that has all of it, always
+    return ([], []) if min(shares, default=1) >= ALL_OF_IT else (steps, shares)  # of one that has all of it, always
 
 
 CURVES: Mapping[str, Callable[[Facts], tuple[list[float], list[float]]]] = {

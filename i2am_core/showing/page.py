@@ -18,7 +18,7 @@ from ..printing import printable
 from ..reading.effect import effect_maps
 from ..reading.levels import Maps, maps
 from ..selection import Selection
-from .render import colorize, heat, overlay
+from .render import blended, colorize, heat, resized
 from .sections import (
     LETTERS,
     TILES,
@@ -36,6 +36,9 @@ from .sections import (
 SMALL_LETTERS = 185  # of a line of small text
 MOST_LINES = 14  # of the account of a run
 MOST_CURVES = 6
+ALL_OF_IT = 1 - 1e-4  # of the attention: a reference that is alone in its softmax has a share of 1, always
+COLORMAP = "inferno"  # lighter is more, also without colours
+LEAST_EFFECT = 0.2  # latent units: the end of the colours of an effect, at least. Twice what is called little
 COLORS: dict[Weight, str] = {"fault": "#b00020", "fact": "#333333", "fine": "#1b6e3a"}
 
 
@@ -131,15 +134,15 @@ def _tiles(page: Page, facts: Facts) -> list[Tile]:
         reference = _stored(page.attribution, "g2r", 0, page.item)
     tiles: list[Tile] = []
     if picture is not None:
-        tiles.append(("the picture", picture))
+        tiles.append(Tile("the picture", picture))
     if reference is not None:
-        tiles.append(("the reference", reference))
+        tiles.append(Tile("the reference", reference))
     a, selection = page.attribution, Selection(item=page.item)
     if a.effects is not None and a.effects.maps:
-        tiles += _drawn("what it changed", picture, partial(effect_maps, a, "r2g", "unified", selection))
+        tiles += _drawn("what it changed", picture, partial(effect_maps, a, "r2g", "unified", selection), LEAST_EFFECT)
     if a.effects is not None and a.effects.regions:
         read = partial(effect_maps, a, "g2r", "unified", selection)
-        tiles += _drawn("what its regions changed", reference, read, blocks=True)
+        tiles += _drawn("what its regions changed", reference, read, LEAST_EFFECT, blocks=True)
     tiles += _drawn("where it is looked at", picture, partial(maps, a, MapKind("r2g"), "unified", selection))
     tiles += _drawn("what of it is looked at", reference, partial(maps, a, MapKind("g2r"), "unified", selection))
     return tiles[:TILES]
@@ -150,18 +153,27 @@ def _stored(attribution: Attribution, direction: Any, reference: int, item: int)
     return None if picture is None else picture.float() / 255
 
 
-def _drawn(caption: str, picture: Tensor | None, read: Callable[[], Maps], blocks: bool = False) -> list[Tile]:
-    """A map over its picture; none where there is no such map, of which findings and account say why."""
+def _drawn(
+    caption: str, picture: Tensor | None, read: Callable[[], Maps], least: float = 0.0, blocks: bool = False
+) -> list[Tile]:
+    """A map over its picture; none where there is no such map, of which findings and account say why.
+
+    Colours go from 0 to the largest value, and to ``least`` where that is more: what is weak is drawn dark. Without it
+    they go from the smallest to the largest, as of maps that say where alone.
+    """
     try:
         values = read().values
     except AttributionError:
         return []
-    if picture is None:
-        times = max(1, 256 // max(values.shape[-2:]))
-        height, width = (times * side for side in values.shape[-2:])
-        return [(caption, colorize(heat(values, (height, width), blocks=blocks))[0])]
-    colors = colorize(heat(values, (picture.shape[0], picture.shape[1]), blocks=blocks))
-    return [(caption, overlay(picture[None], colors)[0])]
+    times = max(1, 256 // max(values.shape[-2:]))
+    size = (times * values.shape[-2], times * values.shape[-1])
+    if picture is not None:
+        size = (picture.shape[0], picture.shape[1])
+    end = max(least, float(values.max()))
+    spread = (resized(values, size, blocks) / end).clamp(0, 1) if least else heat(values, size, blocks=blocks)
+    colors = colorize(spread, COLORMAP)
+    drawn = colors if picture is None else blended(picture[None], colors)
+    return [Tile(caption, drawn[0], COLORMAP, ("0", f"{end:.2g}") if least else ("least", "most"))]
 
 
 # Curves
@@ -175,8 +187,8 @@ def _curves(page: Page, facts: Facts) -> list[Plot]:
         curves = {name: curve for name, curve in by_owner.items() if curve[0]}
         if curves:
             plots.append(Plot("what the picture changes by without it (latent units), by step", "step", curves))
-    if facts.read:
-        shares = {_short(a, number): facts.shares_by_step(number) for number in facts.read[:MOST_CURVES]}
+    shares = {_short(a, number): facts.shares_by_step(number) for number in facts.read[:MOST_CURVES]}
+    if any(share < ALL_OF_IT for _, values in shares.values() for share in values):
         plots.append(Plot("part of the attention that goes to it, by step", "step", shares))
         layers = {_short(a, number): facts.shares_by_layer(number) for number in facts.read[:MOST_CURVES]}
         plots.append(Plot("the same, by layer", "layer", layers, [layer.name for layer in a.layers]))

@@ -43,6 +43,11 @@ def colorize(heat_values: Tensor, colormap: str = "jet") -> Tensor:
     return color_table(colormap)[(heat_values * 255).round().long()]
 
 
+def blended(image: Tensor, colors: Tensor, opacity: float = 0.75) -> Tensor:
+    """Colours over a grey image, all ``[n, h, w, 3]`` in [0, 1]: what is lighter has more, also without colours."""
+    return (1 - opacity) * image.mean(-1, keepdim=True) + opacity * colors
+
+
 def diverging(values: Tensor, size: tuple[int, int], blocks: bool = False) -> Tensor:
     """Differences ``[n, h, w]`` as RGB ``[n, height, width, 3]``, all in one scale: white is 0, red more, blue less.
 

@@ -75,26 +75,46 @@ def wrapped(text: str, letters: int, color: str, size: float, indent: str = "   
 # Pictures
 
 
-Tile = tuple[str, Tensor]
-"""A caption, and a picture ``[H, W, 3]`` in [0, 1]."""
+@dataclass(frozen=True)
+class Tile:
+    """A picture ``[H, W, 3]`` in [0, 1] with its caption, and what the two ends of its colours stand for."""
+
+    caption: str
+    picture: Tensor
+    colormap: str = ""
+    ends: tuple[str, str] = ("", "")
 
 
 def picture_section(tiles: Sequence[Tile]) -> Section:
+    """Pictures side by side, below each its caption, and a bar of its colours where they stand for something."""
     side = (WIDTH - 2 * MARGIN) / TILES
-    tallest = max(min(2.0, picture.shape[0] / picture.shape[1]) for _, picture in tiles)
+    tallest = max(min(2.0, tile.picture.shape[0] / tile.picture.shape[1]) for tile in tiles)
+    own = 0.94 * side
 
     def draw(figure: Any, top: float, height: float) -> None:
-        for n, (caption, picture) in enumerate(tiles):
-            own = 0.94 * side
-            box = (MARGIN + n * side) / WIDTH, (top - tallest * own) / height, own / WIDTH, tallest * own / height
-            axes = figure.add_axes(box)
-            axes.imshow(picture.numpy(), interpolation="nearest" if max(picture.shape[:2]) < 400 else "antialiased")
+        bottom = top - tallest * own
+        for n, tile in enumerate(tiles):
+            left = MARGIN + n * side
+            axes = figure.add_axes((left / WIDTH, bottom / height, own / WIDTH, tallest * own / height))
+            smooth = "nearest" if max(tile.picture.shape[:2]) < 400 else "antialiased"
+            axes.imshow(tile.picture.numpy(), interpolation=smooth)
             axes.set_axis_off()
             axes.set_anchor("N")
-            left = (MARGIN + n * side) / WIDTH
-            figure.text(left, (top - tallest * own - 0.22) / height, caption, fontsize=11, parse_math=False)
+            figure.text(left / WIDTH, (bottom - 0.22) / height, tile.caption, fontsize=11, parse_math=False)
+            if tile.colormap:
+                _bar(figure, tile, (left, bottom - 0.44, own), height)
 
-    return Section(tallest * 0.94 * side + 0.55, draw)
+    return Section(tallest * own + (0.8 if any(tile.colormap for tile in tiles) else 0.55), draw)
+
+
+def _bar(figure: Any, tile: Tile, place: tuple[float, float, float], height: float) -> None:
+    """From the left end of the colours to the right one, as wide as the picture, between two words or numbers."""
+    left, bottom, wide = place
+    axes = figure.add_axes(((left + 0.2 * wide) / WIDTH, bottom / height, 0.6 * wide / WIDTH, 0.12 / height))
+    axes.imshow(np.linspace(0, 1, 256)[None], cmap=tile.colormap, aspect="auto", vmin=0, vmax=1)
+    axes.set_axis_off()
+    for x, side, said in ((0.18, "right", tile.ends[0]), (0.82, "left", tile.ends[1])):
+        figure.text((left + x * wide) / WIDTH, (bottom + 0.01) / height, said, fontsize=8, ha=side, parse_math=False)
 
 
 # Curves
