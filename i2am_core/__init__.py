@@ -30,7 +30,7 @@ from .effect import (
 )
 from .errors import AttributionError
 from .files import SUFFIX, load, save, save_new
-from .findings.examine import SENTENCES, Examined, examine, finding_lines
+from .findings.examine import SENTENCES, Examined, examine, finding_lines, run_lines
 from .findings.finding import Evidence, Finding, Suggestion
 from .given import FATES, Fate, GivenReference
 from .kinds import DIRECTIONS, NORMALIZATIONS, Direction, MapKind, Normalization
@@ -151,6 +151,7 @@ __all__ = [
     "resample",
     "resize",
     "rollout",
+    "run_lines",
     "save",
     "save_new",
     "share_inside",

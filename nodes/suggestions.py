@@ -76,6 +76,7 @@ TRIES: dict[Suggestion, dict[str, Try]] = {
         ),
     },
     "measure": {"": Try("more probe_steps on I2AM Effect", (("I2AM_Effect", "probe_steps"),), measures=True)},
+    "measure effect": {"": Try("I2AM Effect on the MODEL line, before the sampler", measures=True)},
     "measure without": {
         "": Try(
             "I2AM Effect, with its input without connected to the same conditioning made without it",

@@ -20,17 +20,9 @@ Shows = Literal["effect", "regions", "attention", "run"]
 """What proves a finding: a map of what was caused, regions of a reference, a map of attention, or the run's account."""
 
 Suggestion = Literal[
-    "",
-    "stronger",
-    "longer",
-    "switch on",
-    "mask it",
-    "measure",
-    "measure without",
-    "another reference",
-    "another way",
-    "undo",
-]
+    "", "stronger", "longer", "switch on", "mask it", "measure", "measure effect", "measure without",
+    "another reference", "another way", "undo"
+]  # fmt: skip
 """What to try, as a key: how, depends on the mechanism, and is worded where its nodes are known."""
 SUGGESTIONS: tuple[Suggestion, ...] = get_args(Suggestion)
 
@@ -46,6 +38,9 @@ class Evidence:
     selection: Selection = field(default_factory=Selection)
     direction: Direction = "r2g"
     owner: Owner | None = None
+
+
+RUN = Evidence("run")
 
 
 @dataclass(frozen=True)
@@ -68,6 +63,11 @@ class Finding:
     def key(self) -> str:
         """The name of its sentence: that of its rule and case."""
         return f"{self.rule}: {self.case}"
+
+    @property
+    def of_run(self) -> bool:
+        """Whether it is the same of all pictures of a batch: the account of the run proves it."""
+        return self.evidence.shows == "run"
 
     def worded(self, sentences: Mapping[str, str]) -> str:
         """Its sentence, from templates by ``key`` whose numbers are the ``values``."""

@@ -43,10 +43,16 @@ class Page:
     image: Tensor | None = None  # [H, W, 3] in [0, 1]: the picture; else what the attribution has of it
     reference_image: Tensor | None = None  # [H, W, 3]: of the first reference
     advice: Sequence[str] = ()
+    mask: Tensor | None = None  # [H, W]: what was marked on the picture, where the findings are of that
+
+    @property
+    def facts(self) -> Facts:
+        """What curves are drawn from: of the positions that the findings are of."""
+        return Facts(self.attribution, self.item, self.mask)
 
     def curves(self) -> dict[str, Any]:
         """What is drawn as curves, as numbers: by title, over what, and by name both coordinates."""
-        plots = _curves(self, Facts(self.attribution, self.item))
+        plots = _curves(self, self.facts)
         return {
             plot.title: {
                 "over": plot.across,
@@ -86,7 +92,7 @@ def report_page(page: Page) -> Tensor:
 
 
 def _sections(page: Page) -> Iterator[Section]:
-    facts = Facts(page.attribution, page.item)
+    facts = page.facts
     yield _text([(_title(page), "black", 15, True)])
     yield _findings(page)
     if tiles := _tiles(page, facts):
@@ -250,8 +256,8 @@ def _curves(page: Page, facts: Facts) -> list[Plot]:
 
 
 def _by_step(facts: Facts, owner: Owner) -> tuple[list[float], list[float]]:
-    steps = facts.steps_of(owner)
-    return [float(step) for step in steps], [facts.strength(owner, step) for step in steps]
+    steps = facts.measured_steps(owner)
+    return [float(step) for step in steps], [facts.strength(owner, [step]) for step in steps]
 
 
 def _short(a: Attribution, owner: Owner) -> str:
