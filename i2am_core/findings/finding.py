@@ -20,17 +20,9 @@ Shows = Literal["effect", "regions", "attention", "run"]
 """What proves a finding: a map of what was caused, regions of a reference, a map of attention, or the run's account."""
 
 Suggestion = Literal[
-    "",
-    "stronger",
-    "longer",
-    "switch on",
-    "mask it",
-    "measure",
-    "measure without",
-    "another reference",
-    "another way",
-    "undo",
-]
+    "", "stronger", "longer", "switch on", "mask it", "measure", "measure without", "another reference", "another way",
+    "undo"
+]  # fmt: skip
 """What to try, as a key: how, depends on the mechanism, and is worded where its nodes are known."""
 SUGGESTIONS: tuple[Suggestion, ...] = get_args(Suggestion)
 

@@ -11,17 +11,17 @@ from with_effects import with_effects, without_attention
 
 from i2am_core import GivenReference, Removal, examine, of_items
 from i2am_core.effect import rms
-from i2am_core.findings.examine import RULES, SENTENCES
+from i2am_core.findings.examine import NOT_PAINTED, RULES, SENTENCES
 from i2am_core.findings.finding import SUGGESTIONS, WEIGHTS
 
-MASK = torch.tensor([[[1.0, 1, 0, 0]] * 3, [[0.0] * 4] * 3])
+MASK = torch.tensor([[[1.0, 1, 0, 0]] * 3, [[1.0] * 4] * 3])
 COUNTS = {"count", "total", "tokens", "grid", "captured", "missed"}
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?%?")
 
 
 @pytest.fixture
 def run():
-    """Two references, two pictures of 3 rows of 4 cells, four steps; the mask is the left half of picture 0."""
+    """Two references, two pictures of 3 rows of 4 cells, four steps; the mask is the left half of picture 0, and all of 1."""
     return with_effects(dataclasses.replace(small(), denoise_mask=MASK))
 
 
@@ -104,6 +104,13 @@ def test_without_data_a_rule_is_silent_and_named(run):
     no_mask = examine(dataclasses.replace(run, denoise_mask=None))
     assert no_mask.lacking["place"] == "there is no mask on the picture"
     assert examine(without_attention(run)).lacking["looked"] == "no attention was captured"
+
+
+def test_a_picture_of_which_nothing_is_painted_is_not_judged(run):
+    kept = dataclasses.replace(run, denoise_mask=MASK * torch.tensor([1.0, 0.0])[:, None, None])
+    result = examine(kept, 1)
+    assert not result.findings and set(result.lacking.values()) == {NOT_PAINTED}
+    assert examine(kept, 0) == examine(run, 0)
 
 
 def test_effects_by_the_picture_s_own_positions_alone_are_examined(run):
