@@ -21,7 +21,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?%?")
 
 @pytest.fixture
 def run():
-    """Two references, two pictures of 3 rows of 4 cells, four steps; the mask is the left half of picture 0, and all of 1."""
+    """Two references, two pictures of 3 rows of 4 cells, four steps; the mask is half of picture 0, all of 1."""
     return with_effects(dataclasses.replace(small(), denoise_mask=MASK))
 
 
@@ -107,10 +107,10 @@ def test_without_data_a_rule_is_silent_and_named(run):
 
 
 def test_a_picture_of_which_nothing_is_painted_is_not_judged(run):
-    kept = dataclasses.replace(run, denoise_mask=MASK * torch.tensor([1.0, 0.0])[:, None, None])
-    result = examine(kept, 1)
+    masked = dataclasses.replace(run, denoise_mask=MASK * torch.tensor([1.0, 0.0])[:, None, None])
+    result = examine(masked, 1)
     assert not result.findings and set(result.lacking.values()) == {NOT_PAINTED}
-    assert examine(kept, 0) == examine(run, 0)
+    assert examine(masked, 0) == examine(run, 0)
 
 
 def test_effects_by_the_picture_s_own_positions_alone_are_examined(run):
