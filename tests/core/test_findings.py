@@ -11,7 +11,7 @@ from with_effects import with_effects, without_attention
 
 from i2am_core import GivenReference, Page, Removal, examine, finding_lines, of_items, run_lines
 from i2am_core.effect import rms
-from i2am_core.findings.examine import RULES, SENTENCES
+from i2am_core.findings.examine import NOT_PAINTED, RULES, SENTENCES
 from i2am_core.findings.finding import SUGGESTIONS, WEIGHTS
 
 MASK = torch.tensor([[[1.0, 1, 0, 0]] * 3, [[1.0] * 4] * 3])
@@ -22,7 +22,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?%?")
 
 @pytest.fixture
 def run():
-    """Two references, two pictures of 3 rows of 4 cells, four steps; the mask is the left half of picture 0."""
+    """Two references, two pictures of 3 rows of 4 cells, four steps; the mask is half of picture 0, all of 1."""
     return with_effects(dataclasses.replace(small(), denoise_mask=MASK))
 
 
@@ -116,6 +116,13 @@ def test_where_no_effect_was_measured_that_is_offered(run):
     (failed,) = of_rule(of_no_effect(run)[1], "unmeasured")
     assert (failed.case, failed.suggestion) == ("could not", "") and "out of memory" in failed.worded(SENTENCES)
     assert not of_rule(without_attention(unmeasured), "unmeasured")  # nothing was looked at either
+
+
+def test_a_picture_of_which_nothing_is_painted_is_not_judged(run):
+    masked = dataclasses.replace(run, denoise_mask=MASK * torch.tensor([1.0, 0.0])[:, None, None])
+    result = examine(masked, 1)
+    assert not result.findings and set(result.lacking.values()) == {NOT_PAINTED}
+    assert examine(masked, 0) == examine(run, 0)
 
 
 def test_effects_by_the_picture_s_own_positions_alone_are_examined(run):
