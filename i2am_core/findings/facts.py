@@ -98,8 +98,8 @@ class Facts:
 
     def steps_of(self, owner: Owner) -> list[int]:
         """Those of them in which it was not observed to be off; all, where it was off in all of them."""
-        steps = self.measured_steps(owner)
-        return [step for step in steps if step not in self._steps_off(owner)] or steps
+        steps, off = self.measured_steps(owner), self._steps_off(owner)
+        return [step for step in steps if step not in off] or steps
 
     def effect(self, owner: Owner) -> Tensor:
         """The mean over ``steps_of``, at each position: ``[cells]``."""

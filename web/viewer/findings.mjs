@@ -23,7 +23,7 @@ export function worded(template, values) {
  * @param {string} spec as in Python, such as ".2f"
  */
 export function formatted(value, spec) {
-  const [, digits, kind] = SPEC.exec(spec) ?? [];
+  const [, digits, kind] = spec.match(SPEC) ?? [];
   if (digits === undefined) throw new Error(`numbers of a sentence are not formatted by '${spec}'`);
   if (!Number.isFinite(value)) throw new Error(`a sentence has ${value} where a number is expected`);
   const sign = value < 0 || Object.is(value, -0) ? "-" : "";

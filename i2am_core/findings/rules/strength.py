@@ -64,7 +64,7 @@ def _none(facts: Facts, owner: Owner, values: Values, evidence: Evidence) -> Fin
     if on and not set(on) & set(facts.steps_of(owner)):
         values |= {"on": steps_text(on)}
         return Finding("strength", "not measured where it is on", "fact", values, evidence, "measure")
-    return Finding("strength", "none", "fault", values, evidence, "stronger")
+    return Finding("strength", "none", "fault", values, evidence, "switch on" if on == [] else "stronger")
 
 
 _BEFORE_GUIDANCE = (

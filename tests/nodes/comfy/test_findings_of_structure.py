@@ -207,6 +207,15 @@ def test_the_finding_is_there_with_the_fault_alone(name):
 # What findings say of it
 
 
+@pytest.mark.parametrize(
+    ("name", "suggestion"), [("IP-Adapter, weight 0", "switch on"), ("VACE, strength 0", "stronger")]
+)
+def test_nothing_is_made_stronger_that_is_off(name, suggestion):
+    """Twice of what nothing looks at is nothing; to VACE's frame attention is, whatever its strength."""
+    result = examine(run(PAIRS[f"{name}, measured"].with_fault(), effect=True))
+    assert [one.suggestion for one in result.findings if one.key == "strength: none"] == [suggestion]
+
+
 def test_a_replaced_block_is_named_by_the_function():
     for name in ("of Flux", "of Wan"):
         attribution = run(PAIRS[f"a replaced block {name}"].with_fault())
