@@ -90,14 +90,15 @@ def run_lines(
 def _groups(attribution: Attribution, most: int) -> Iterator[tuple[str, list[Finding]]]:
     """Findings under their headings: a single picture, and what is of the whole run, have none."""
     by_picture = [examine(attribution, item).findings for item in range(min(attribution.items, most))]
-    several = attribution.items > 1
-    groups: list[tuple[str, list[Finding]]] = [("", [] if several else list(by_picture[0]))]
-    if several:
-        for finding in (finding for findings in by_picture for finding in findings):
-            if finding.of_run and finding not in groups[0][1]:
-                groups[0][1].append(finding)
-        of_pictures = [[finding for finding in findings if not finding.of_run] for findings in by_picture]
-        groups += [(f"picture {item}:", findings) for item, findings in enumerate(of_pictures)]
+    if attribution.items == 1:
+        groups = [("", list(by_picture[0]))]
+    else:
+        of_run: dict[str, Finding] = {}  # by its sentence, since each picture has its own
+        for finding in (x for findings in by_picture for x in findings if x.of_run):
+            of_run.setdefault(finding.worded(SENTENCES), finding)
+        groups = [("", list(of_run.values()))]
+        for item, findings in enumerate(by_picture):
+            groups.append((f"picture {item}:", [x for x in findings if not x.of_run]))
     return ((heading, group) for heading, group in groups if group)
 
 
