@@ -1,4 +1,4 @@
-"""The template of a reference that does not come through: the report says so, and the comparison that Steer cures it."""
+"""The template of a reference that does not come through: the report says so, the comparison that Steer cures it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_page import SETTLED, ComfyPage
+from comfy_page import IN_VIEW, SETTLED, ComfyPage
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "example_workflows" / "reference_does_not_come_through.json"
 TEXTS = """() => Object.fromEntries(app.graph.nodes.filter(node => node.type === "PreviewAny").map(
@@ -20,7 +20,7 @@ PAGES_ARE_DRAWN = """() => ["The report", "Before and after"].every(title => {
 
 @pytest.fixture(scope="module")
 def finished(server: Any, browser: Any, artifacts: Path) -> Any:
-    """The page after Run, with all of it in view."""
+    """The page after Run, which opens with all of it in view."""
     page = browser.new_page(viewport={"width": 1920, "height": 1080})
     page.set_default_timeout(60_000)
     comfy = ComfyPage(page, server, vue=False)
@@ -28,15 +28,15 @@ def finished(server: Any, browser: Any, artifacts: Path) -> Any:
     comfy.run()
     page.wait_for_function(PAGES_ARE_DRAWN)
     page.wait_for_function(f"() => Object.values(({TEXTS})()).every(Boolean)")
-    page.get_by_role("button", name="Fit View").click()
     page.wait_for_function(SETTLED, polling=300)
     page.screenshot(path=artifacts / "template_reference.png")
     return comfy
 
 
-def test_all_of_it_can_be_read_at_once(finished: ComfyPage) -> None:
-    """At the usual size of a window ComfyUI still draws the text on nodes, which it leaves out below."""
-    assert finished.page.evaluate("() => app.canvas.ds.scale") > 0.5
+def test_opens_with_everything_in_view(finished: ComfyPage) -> None:
+    """At the usual size of a window, and large enough for ComfyUI to draw the text on nodes."""
+    scale, left, top, right, bottom = finished.page.evaluate(IN_VIEW)
+    assert scale > 0.58 and left > 60 and top > 120 and right < 1920 and bottom < 1080
 
 
 def test_the_report_says_what_is_wrong_and_what_to_try(finished: ComfyPage) -> None:
