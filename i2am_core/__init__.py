@@ -30,7 +30,7 @@ from .effect import (
 )
 from .errors import AttributionError
 from .files import SUFFIX, load, save, save_new
-from .findings.compare import CHANGE_SENTENCES, Compared, compare, compared_lines
+from .findings.compare import COMPARED_SENTENCES, Compared, compare, compared_lines
 from .findings.examine import SENTENCES, Examined, examine, finding_lines, run_lines
 from .findings.finding import Evidence, Finding, Suggestion
 from .given import FATES, Fate, GivenReference
@@ -59,8 +59,8 @@ from .tokens import Index, TokenGrid, TokenGroup, span
 
 __all__ = [
     "ALONE",
-    "CHANGE_SENTENCES",
     "COLORMAPS",
+    "COMPARED_SENTENCES",
     "CUTS",
     "DIRECTIONS",
     "FATES",

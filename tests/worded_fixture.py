@@ -8,12 +8,12 @@ import random
 import string
 from pathlib import Path
 
-from i2am_core import CHANGE_SENTENCES, SENTENCES
+from i2am_core import COMPARED_SENTENCES, SENTENCES
 
 ROOT = Path(__file__).resolve().parent
 FIXTURE = ROOT / "web" / "fixtures" / "worded.json"
 CHINESE = ROOT.parent / "web" / "viewer" / "findings_zh.mjs"
-TEMPLATES = {**SENTENCES, **CHANGE_SENTENCES}
+TEMPLATES = {**SENTENCES, **COMPARED_SENTENCES}
 NUMBERS = (0, 0.005, 0.125, 1e-5, 99.5, 1234.5, 0.995)
 # In the middle of two, or next to it; where the exponent of a rounded number is another one; negative ones
 AWKWARD = (

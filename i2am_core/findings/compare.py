@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..attribution import Attribution
-from .changes import agreement, attention, faults, pictures, place, strength
-from .changes.settings import unlike_settings
-from .changes.two import Pictures, Two
+from .comparisons import agreement, attention, faults, pictures, place, strength
+from .comparisons.settings import unlike_settings
+from .comparisons.two import Pictures, Two
 from .examine import apply
 from .finding import MARKS, Finding, Rule
 
-CHANGES: tuple[Rule[Two], ...] = (
+COMPARISONS: tuple[Rule[Two], ...] = (
     *(faults.RULE, strength.RULE, place.RULE, attention.RULE, agreement.RULE, pictures.RULE),
 )
-CHANGE_SENTENCES: Mapping[str, str] = {
-    f"{rule.name}: {case}": text for rule in CHANGES for case, text in rule.sentences.items()
+COMPARED_SENTENCES: Mapping[str, str] = {
+    f"{rule.name}: {case}": text for rule in COMPARISONS for case, text in rule.sentences.items()
 }
 """The templates of all sentences in English, by the key of a finding."""
 NO_SEEDS = (
@@ -44,13 +44,13 @@ def compare(a: Attribution, b: Attribution, item: int = 0, pictures: tuple[Pictu
     """
     a.check_item(item)
     b.check_item(item)
-    findings, lacking = apply(CHANGES, Two(a, b, item, *pictures))
+    findings, lacking = apply(COMPARISONS, Two(a, b, item, *pictures))
     return Compared(tuple(findings), lacking, tuple(unlike_settings(a, b)), max(a.items, b.items) > 1)
 
 
 def compared_lines(compared: Compared) -> list[str]:
     """What changed, in English, a line each; then settings that are unlike, and what could not be compared."""
-    lines = [f"{MARKS[finding.weight]} {finding.worded(CHANGE_SENTENCES)}" for finding in compared.findings]
+    lines = [f"{MARKS[finding.weight]} {finding.worded(COMPARED_SENTENCES)}" for finding in compared.findings]
     lines += [NO_SEEDS] * (bool(lines) and not compared.seeds_known)
     lines += [f"Set otherwise: {line}." for line in compared.settings] or [NO_SETTING]
     reasons = {rule.removeprefix("changed "): why for rule, why in compared.lacking.items()}

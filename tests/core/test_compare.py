@@ -10,9 +10,9 @@ import torch
 from taken_apart import small
 from with_effects import with_effects, without_attention
 
-from i2am_core import CHANGE_SENTENCES, Removal, compare, compared_lines, errors, of_items
+from i2am_core import COMPARED_SENTENCES, Removal, compare, compared_lines, errors, of_items
 from i2am_core.effect import rms
-from i2am_core.findings.compare import CHANGES
+from i2am_core.findings.compare import COMPARISONS
 
 MASK = torch.tensor([[[1.0, 1, 0, 0]] * 3] * 2)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?%?")
@@ -50,8 +50,8 @@ def strength(run, item, owner=0, steps=(0, 2)):
 
 
 def assert_faithful(finding):
-    sentence, pattern = finding.worded(CHANGE_SENTENCES), ""
-    for text, name, spec, _ in string.Formatter().parse(CHANGE_SENTENCES[finding.key]):
+    sentence, pattern = finding.worded(COMPARED_SENTENCES), ""
+    for text, name, spec, _ in string.Formatter().parse(COMPARED_SENTENCES[finding.key]):
         pattern += re.escape(text) + (f"(?P<{name}>{NUMBER.pattern if spec else '.*'})" if name else "")
     for name, text in re.fullmatch(pattern, sentence).groupdict().items():
         value = finding.values[name]
@@ -76,13 +76,13 @@ def test_every_rule_speaks_or_says_why(run):
     for a, b in itertools.product([run, without_attention(run), dataclasses.replace(run, effects=None)], repeat=2):
         compared = compare(a, b)
         spoken = {finding.rule for finding in compared.findings}
-        assert spoken | set(compared.lacking) == {rule.name for rule in CHANGES}
+        assert spoken | set(compared.lacking) == {rule.name for rule in COMPARISONS}
         assert not spoken & set(compared.lacking)
         assert all(re.search(r"\w", why) and not why.endswith(".") for why in compared.lacking.values())
 
 
 def test_no_number_stands_alone():
-    for key, template in CHANGE_SENTENCES.items():
+    for key, template in COMPARED_SENTENCES.items():
         numbers = [name for _, name, spec, _ in string.Formatter().parse(template) if name and spec]
         assert len(numbers) != 1 or "(1 is" in template, key
 
@@ -253,4 +253,4 @@ def test_every_sentence_can_be_reached(run):
         alone = of_items(x, [0]), of_items(y, [0])
         for pair, pictures in (((x, y), whole), (alone, one_of_each), (alone, (one_of_each[0],) * 2)):
             reached |= {finding.key for finding in compare(*pair, 0, pictures).findings}
-    assert reached == set(CHANGE_SENTENCES), set(CHANGE_SENTENCES) - reached
+    assert reached == set(COMPARED_SENTENCES), set(COMPARED_SENTENCES) - reached
