@@ -160,8 +160,9 @@ def _pictures(run: Attribution, image: Tensor | None, item: int) -> dict[int, Te
 def _difference(pairs: MapPairs, wanted: WantedMaps, picture: Tensor | None) -> Tensor:
     """In the size of the picture that maps are on, where it is known."""
     height, width = pairs.a.shape[-2:]
-    on_picture = wanted.side == "r2g" and picture is not None
-    size = size_of(picture) if on_picture else size_for(TokenGrid(height, width))
+    size = size_for(TokenGrid(height, width))
+    if wanted.side == "r2g" and picture is not None:
+        size = size_of(picture)
     check_memory(len(pairs.a), *size)
     return diverging(pairs.values, size, wanted.blocks)
 
