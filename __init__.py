@@ -11,6 +11,7 @@ class I2AMExtension(ComfyExtension):
         from .nodes.capture import I2AMCapture
         from .nodes.collect import I2AMCollect
         from .nodes.collect_runs import I2AMCollectRuns
+        from .nodes.compare import I2AMCompare
         from .nodes.counterfactual import I2AMCounterfactual
         from .nodes.effect import I2AMEffect
         from .nodes.imacs import I2AMIMACS
@@ -26,11 +27,12 @@ class I2AMExtension(ComfyExtension):
 
         capture: list[type[io.ComfyNode]] = [I2AMCapture, I2AMTagReference, I2AMIPAdapterReference, I2AMCollect]
         runs: list[type[io.ComfyNode]] = [I2AMCollectRuns, I2AMJoinRuns]
-        look: list[type[io.ComfyNode]] = [I2AMReport, I2AMViewer, I2AMMaps, I2AMSpecificReference, I2AMIMACS]
+        look: list[type[io.ComfyNode]] = [I2AMReport, I2AMCompare, I2AMViewer, I2AMMaps, I2AMSpecificReference]
+        score: list[type[io.ComfyNode]] = [I2AMIMACS]
         measure: list[type[io.ComfyNode]] = [I2AMEffect, I2AMCounterfactual]
         change: list[type[io.ComfyNode]] = [I2AMSteer]
         files: list[type[io.ComfyNode]] = [I2AMSave, I2AMLoad]
-        return [*capture, *runs, *look, *measure, *change, *files, *DEMO_NODES]
+        return [*capture, *runs, *look, *score, *measure, *change, *files, *DEMO_NODES]
 
 
 async def comfy_entrypoint() -> I2AMExtension:

@@ -60,6 +60,7 @@ FORMLESS = ("strength: weak", "form: none")
 ELSEWHERE = ("place: bleeds", "place: not there")
 TRIALS: dict[str, Fault] = {
     "healthy": Fault(regions=4),
+    "healthy, and the painted area marked by hand": Fault(regions=4, mask="square"),
     "healthy, with another object": Fault("other"),
     "healthy, two references": Fault("own + other"),
     "a blank reference": Fault("blank", finds=FORMLESS),

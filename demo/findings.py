@@ -2,38 +2,57 @@
 
     scripts/demo --findings
 
-Prints Markdown: how often each fault is found, and how often a healthy run is said to have one. Thresholds were chosen
-by the first half of the scenes, so that the figures of the second half are those to believe.
+Prints Markdown: how often each fault is found, and how often a healthy run is said to have one; then the numbers that
+this was judged by, from the least to the most of all scenes. Thresholds were chosen by the first half of the scenes,
+so that the figures of the second half are those to believe.
 """
 
 import argparse
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..i2am_core import Examined, examine
+from ..i2am_core import Examined, Finding, examine
 from .evaluate import SCENES
 from .faults import TRIALS, Fault, Runs
 from .steer import table
 
 STEPS = 10
-HEADS = ["run", "findings that are right", "first half of the scenes", "second half", "other faults said"]
+Results = Mapping[str, Sequence[Examined]]
+"""Of each trial what was found in all scenes, in the order of the study."""
+HEADS = ["run", "findings that are right", "first half of the scenes", "second half", "another fault (of all)"]
+NUMBERS: dict[str, Callable[[Finding], float | None]] = {
+    "strength": lambda x: float(x.values["strength"]) if x.rule == "strength" else None,
+    "form": lambda x: float(x.values["form"]) if x.rule == "form" else None,
+    "the weaker of two, by the stronger": lambda x: (
+        float(x.values["strength"]) / float(x.values["most"]) if x.rule == "rivals" else None
+    ),
+}
 
 
-def rows(runs: Runs) -> Iterator[list[str]]:
+def rows(results: Results) -> Iterator[list[str]]:
     """One for each trial."""
     for name, fault in TRIALS.items():
-        results = examined(runs, fault)
-        halves = results[: len(results) // 2], results[len(results) // 2 :]
-        others = Counter(key for result in results for key in faults_of(result) if key not in fault.finds)
+        halves = results[name][: len(results[name]) // 2], results[name][len(results[name]) // 2 :]
+        others = Counter(key for result in results[name] for key in faults_of(result) if key not in fault.finds)
         yield [
             name,
             ", ".join(fault.finds) or "no fault",
             *(f"{sum(is_right(result, fault) for result in half)} of {len(half)}" for half in halves),
             ", ".join(f"{key} ({count})" for key, count in others.most_common()),
         ]
+
+
+def numbers(results: Results) -> Iterator[list[str]]:
+    """Of each trial in how many scenes each of the right findings was made, and the least and most of each number."""
+    for name, fault in TRIALS.items():
+        keys = Counter(key for result in results[name] for key in {finding.key for finding in result.findings})
+        findings = [finding for result in results[name] for finding in result.findings]
+        of_each = ([x for x in map(number, findings) if x is not None] for number in NUMBERS.values())
+        ranges = [f"{min(values):.3f} to {max(values):.3f}" if values else "" for values in of_each]
+        yield [name, ", ".join(f"{key} ({keys[key]})" for key in fault.finds), *ranges]
 
 
 def examined(runs: Runs, fault: Fault) -> list[Examined]:
@@ -64,7 +83,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="a folder from which an interrupted run goes on")
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        sys.stdout.write(table(HEADS, list(rows(Runs(a.scenes, a.steps, 1, a.cache or Path(folder))))) + "\n")
+        runs = Runs(a.scenes, a.steps, 1, a.cache or Path(folder))
+        results = {name: examined(runs, fault) for name, fault in TRIALS.items()}
+    tables = table(HEADS, list(rows(results))), table(["run", "made", *NUMBERS], list(numbers(results)))
+    sys.stdout.write("\n\n".join(tables) + "\n")
 
 
 if __name__ == "__main__":

@@ -30,12 +30,14 @@ from .effect import (
 )
 from .errors import AttributionError
 from .files import SUFFIX, load, save, save_new
-from .findings.examine import SENTENCES, Examined, examine, finding_lines
+from .findings.compare import COMPARED_SENTENCES, Compared, compare, compared_lines
+from .findings.examine import SENTENCES, Examined, examine, finding_lines, run_lines
 from .findings.finding import Evidence, Finding, Suggestion
 from .given import FATES, Fate, GivenReference
 from .kinds import DIRECTIONS, NORMALIZATIONS, Direction, MapKind, Normalization
 from .printing import printable
 from .reading.aggregate import resize
+from .reading.difference import MapPairs, map_pairs, same_reference
 from .reading.effect import EffectInside, effect_inside, effect_maps, specific_effect
 from .reading.items import of_items
 from .reading.joined import join
@@ -46,10 +48,11 @@ from .recording.effects import RegionRemoval
 from .recording.recorder import PAIR_SHARE, Place, Recorder, Verdict
 from .regions import cells_of, inside_of, is_soft, level_of
 from .selection import SCOPES, Selection, is_all
+from .showing.compared_page import ComparedPage, compared_page, notice
 from .showing.contact_sheet import Row, contact_sheet
 from .showing.header import FileHeader, Header, HeaderMadeBy, HeaderPicture
 from .showing.page import Page, report_page
-from .showing.render import COLORMAPS, Scale, color_table, colorize, heat, overlay, stretch
+from .showing.render import COLORMAPS, Scale, color_table, colorize, diverging, heat, overlay, stretch
 from .showing.report import attribution_sheet
 from .showing.view import View, sheets, view
 from .tokens import Index, TokenGrid, TokenGroup, span
@@ -57,6 +60,7 @@ from .tokens import Index, TokenGrid, TokenGroup, span
 __all__ = [
     "ALONE",
     "COLORMAPS",
+    "COMPARED_SENTENCES",
     "CUTS",
     "DIRECTIONS",
     "FATES",
@@ -72,6 +76,8 @@ __all__ = [
     "Attribution",
     "AttributionError",
     "Certainty",
+    "Compared",
+    "ComparedPage",
     "Cut",
     "Direction",
     "EffectInside",
@@ -92,6 +98,7 @@ __all__ = [
     "Level",
     "Logits",
     "MapKind",
+    "MapPairs",
     "Maps",
     "Marginals",
     "Normalization",
@@ -122,8 +129,12 @@ __all__ = [
     "check_sides",
     "color_table",
     "colorize",
+    "compare",
+    "compared_lines",
+    "compared_page",
     "concentration",
     "contact_sheet",
+    "diverging",
     "effect_inside",
     "effect_maps",
     "effect_of",
@@ -139,8 +150,10 @@ __all__ = [
     "join",
     "level_of",
     "load",
+    "map_pairs",
     "maps",
     "min_max",
+    "notice",
     "of_items",
     "overlay",
     "owner_names",
@@ -152,6 +165,8 @@ __all__ = [
     "resample",
     "resize",
     "rollout",
+    "run_lines",
+    "same_reference",
     "save",
     "save_new",
     "share_inside",

@@ -2,12 +2,10 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-from .attribution import Attribution
 from .files import SUFFIX, load
-from .findings.examine import examine, finding_lines
+from .findings.examine import run_lines
 from .printing import printable, printable_lines
 from .showing.report import attribution_sheet
 
@@ -20,21 +18,12 @@ def main() -> None:
     file: Path = arguments.file
     try:
         attribution = load(file)
-        _write(printable_lines("\n".join([*_findings(attribution), attribution.summary()])))
+        _write(printable_lines("\n".join([*run_lines(attribution), attribution.summary()])))
         sheet: Path = arguments.out or file.with_name(file.name.removesuffix(SUFFIX) + ".png")
         attribution_sheet(attribution, sheet)
     except (ValueError, OSError) as error:
         sys.exit(printable(str(error)))
     _write(f"contact sheet: {printable(str(sheet))}")
-
-
-def _findings(attribution: Attribution) -> Iterator[str]:
-    """What the rules find in each picture."""
-    for item in range(attribution.items):
-        lines = finding_lines(examine(attribution, item))
-        if lines and attribution.items > 1:
-            yield f"picture {item}:"
-        yield from lines
 
 
 def _write(text: str) -> None:

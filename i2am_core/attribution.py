@@ -123,6 +123,8 @@ class Attribution:
     shares: Mapping[ShareOwner, Tensor] = field(default_factory=dict)
     not_evaluated: tuple[int, ...] = ()  # steps in which the model was not asked, or a node answered from memory
     missed: tuple[str, ...] = ()  # of the reasons in ``skipped`` those of calls that may read a reference
+    # How many times guidance multiplies what the positive conditioning adds; 1 is no guidance. None: not known
+    guidance: float | None = None
     all_observed: bool = False  # no call that may read a reference was skipped; False where that is not known
     # Of each picture hashes of the latent: as the run began with it, and as it may be stored that the run made. No file
     # has them.
@@ -182,7 +184,7 @@ class Attribution:
         return [
             f"{self.captured_calls} attention calls in {len(self.layers)} layers over {computed}{self.steps} steps "
             f"tell how {len(read)} reference(s) acted on {self.items} picture(s), on a latent grid of {self.grid}.",
-            f"mechanism: {self.mechanism}; branch: {self.branch}",
+            f"mechanism: {self.mechanism}; branch: {self.branch}{self._guided()}",
             *(line + ("" if i in read else unread) for i, line in enumerate(self._references())),
             *(given.line for given in self.given),
             *(note for note in self.notes if note.startswith(STEERED)),
@@ -208,7 +210,7 @@ class Attribution:
             f"Effects of {', '.join(names[x] for x in effects.owners)} on {self.items} picture(s) were measured in "
             f"{measured} of {self.steps} steps, on a latent grid of {self.grid}.",
             f"no attention was captured: {'; '.join(skipped or notes) or 'no call reads a reference'}",
-            f"{by}branch: {self.branch}",
+            f"{by}branch: {self.branch}{self._guided()}",
             *self._references(),
             *(given.line for given in self.given),
             *(note for note in self.notes if note.startswith(STEERED)),
@@ -217,6 +219,10 @@ class Attribution:
             f"predictions, {self.nbytes / 2**20:.1f} MB",
             *(notes if skipped else ()),
         ]
+
+    def _guided(self) -> str:
+        """With what guidance, where that is known, and there is any."""
+        return "" if self.guidance in (None, 1) else f", cfg {self.guidance:.3g}"
 
     def _references(self) -> Iterator[str]:
         for i, reference in enumerate(self.references):

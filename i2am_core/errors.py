@@ -429,12 +429,23 @@ class BadFile(AttributionError):
 
 @dataclass(eq=False)
 class Incomparable(AttributionError):
-    """A prediction that cannot be compared with another, for this reason: so there is no effect."""
+    """Two predictions, or the maps of two runs, that cannot be compared with each other, for this reason."""
 
     reason: str
 
     def __str__(self) -> str:
         return f"{self.reason}."
+
+
+@dataclass(eq=False)
+class InOneRun(AttributionError):
+    """Of two runs that are compared, this one ('A' or 'B') raised the ``error``."""
+
+    run: str
+    error: ValueError
+
+    def __str__(self) -> str:
+        return f"in {self.run}, {self.error}"
 
 
 @dataclass(eq=False)

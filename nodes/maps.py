@@ -2,13 +2,11 @@
 
 from typing import Literal
 
-import torch
-from comfy.model_management import get_total_memory
 from comfy_api.latest import io
 from torch import Tensor
 
 from .. import i2am_core as core
-from ..i2am_core import NORMALIZATIONS, ROUTES, Attribution, MapKind, Normalization, Owner, Route
+from ..i2am_core import NORMALIZATIONS, ROUTES, Attribution, Normalization, Route
 from .checked import checked
 from .images import Subject, as_batch, choose, choose_frames, generated_picture, reference_image, size_for, size_of
 from .schema import AttributionHandle, Schema
@@ -17,14 +15,12 @@ from .selections import (
     EFFECT,
     effect_of_input,
     number_inputs,
-    owner_of,
     scope_input,
     selection_inputs,
     selection_of,
 )
-from .wording import check_attention, check_regions, in_words
-
-BYTES = 28  # of the three outputs, for each pixel of a map: seven numbers
+from .wanted_maps import WantedMaps, check_memory
+from .wording import in_words
 
 
 class I2AMMaps(io.ComfyNode):
@@ -124,16 +120,8 @@ class I2AMMaps(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         selection = selection_of(steps, layers, heads, reference, item, scope)
         side = DIRECTIONS[direction]
-        if normalization == EFFECT:
-            owner = owner_of(attribution, effect_of, reference)
-            if side == "g2r" and isinstance(owner, int):
-                check_regions(attribution, owner)
-            maps = core.effect_maps(attribution, side, level, selection, owner, effect_through)
-            about = _effect(attribution, level, owner, effect_through)
-        else:
-            check_attention(attribution)
-            maps = core.maps(attribution, MapKind(side, normalization), level, selection, time_groups)
-            about = normalization
+        wanted = WantedMaps(side, level, normalization, time_groups, effect_of, effect_through)
+        maps, about = wanted.of(attribution, selection), wanted.about(attribution, reference)
         if image is None and level != "frame":
             saved = attribution.picture(side, reference, item)
             image = None if saved is None else saved[None].float() / 255
@@ -141,37 +129,21 @@ class I2AMMaps(io.ComfyNode):
         subject = generated_picture(attribution, item) if on_picture else reference_image(attribution, reference, item)
         pictures = None if image is None else _under(image, subject, level, len(maps.values))
         size = size_for(subject.grid) if pictures is None else size_of(pictures[0])
-        _check_memory(len(maps.values), *size)
-        heat = core.heat(maps.values, size, scale, blocks=normalization == EFFECT and not on_picture)
+        check_memory(len(maps.values), *size)
+        heat = core.heat(maps.values, size, scale, blocks=wanted.blocks)
         colors = core.colorize(heat, colormap)
         overlay = colors if pictures is None else core.overlay(pictures, colors, opacity)
         about = f"{direction}, {about}"
         if not on_picture:
             approximate = ", approximate" if attribution.references[reference].approximate else ""
             about += f", scope {maps.scope}{approximate}"
-        labels = _labels_of_effects if normalization == EFFECT else _labels_of_attention
+        labels = _labels_of_effects if wanted.of_effects else _labels_of_attention
         return io.NodeOutput(overlay, colors, heat, "\n".join(labels(maps, about)))
 
 
 def _under(image: Tensor, subject: Subject, level: core.Level, count: int) -> Tensor:
     """What ``count`` maps are laid over, ``[count, H, W, 3]``: the pictures of a video, or one picture for all."""
     return choose_frames(image, subject, count) if level == "frame" else as_batch(choose(image, subject), count)
-
-
-def _check_memory(count: int, height: int, width: int) -> None:
-    """A system that has no memory left may end ComfyUI without a word."""
-    needed = count * height * width * BYTES
-    if needed > get_total_memory(torch.device("cpu")):
-        raise ValueError(
-            f"{count} maps of {width}x{height} would take {needed / 2**30:.0f} GB, more than this machine has: select "
-            "fewer steps, layers or heads, or connect a smaller image."
-        )
-
-
-def _effect(attribution: Attribution, level: core.Level, owner: Owner, route: Route) -> str:
-    """Which effect maps are of; at level 'reference' they are of all, and their own labels name them."""
-    name = attribution.owner_names[owner]
-    return EFFECT + ("" if level == "reference" else f" of {name}") + (", directly" if route == "directly" else "")
 
 
 def _labels(maps: core.Maps, about: str) -> list[str]:

@@ -77,7 +77,7 @@ class I2AMReport(io.ComfyNode):
         picture = generated_picture(attribution, item)
         painted = None if mask is None else _marked(mask, picture, "mask")
         result = examine(attribution, item, painted, _on_reference(attribution, reference_mask, item, "reference_mask"))
-        advice = tries_of(result, attribution)
+        advice = tries_of(result.findings, attribution)
         page = Page(
             attribution,
             result,
@@ -85,6 +85,7 @@ class I2AMReport(io.ComfyNode):
             None if image is None else choose(image, picture).float(),
             _on_reference(attribution, reference, item, ""),
             advice,
+            painted,
         )
         return io.NodeOutput(report_page(page)[None], _markdown(result, advice), json.dumps(_data(page), indent=2))
 
@@ -105,7 +106,7 @@ def _on_reference(attribution: Attribution, batch: Tensor | None, item: int, nam
 
 
 def _markdown(result: Examined, advice: list[str]) -> str:
-    lines = [f"* {line}" for line in [*finding_lines(result), *advice]]
+    lines = [f"* {line}" for line in [*finding_lines(result.findings), *advice]]
     lines += [f"* not examined: {rule}, since {reason}" for rule, reason in result.lacking.items()]
     return "\n".join(lines)
 
@@ -121,6 +122,7 @@ def _data(page: Page) -> dict[str, Any]:
         "run": {
             "mechanisms": a.mechanisms,
             "branch": a.branch,
+            "guidance": a.guidance,
             "steps": a.steps,
             "sigmas": list(a.sigmas),
             "pictures": a.items,

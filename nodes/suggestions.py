@@ -9,6 +9,7 @@ Setting = tuple[str, str]
 """The class of a node, and one of its inputs."""
 RANGE = "ConditioningSetTimestepRange"
 STEER: Setting = ("I2AM_Steer", "strength")
+ADAPTERS = ("IPAdapter", "IPAdapterAdvanced")
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,20 @@ class Try:
     measures: bool = False  # and changes nothing of the picture
 
 
+def _of_adapters(*names: str) -> tuple[Setting, ...]:
+    return tuple((node, name) for node in ADAPTERS for name in names)
+
+
+def _of_steer(*names: str) -> tuple[Setting, ...]:
+    return tuple((STEER[0], name) for name in names)
+
+
 TRIES: dict[Suggestion, dict[str, Try]] = {
     # by mechanism; "" is for those that are not among them
     "stronger": {
         "IP-Adapter": Try(
-            "a higher weight on IPAdapter Advanced, or strength 2 on I2AM Steer by 'output'",
-            (("IPAdapterAdvanced", "weight"), STEER, ("I2AM_Steer", "by")),
+            "a higher weight on IPAdapter or IPAdapter Advanced, or strength 2 on I2AM Steer by 'output'",
+            (*_of_adapters("weight"), STEER, *_of_steer("by")),
         ),
         "style tokens": Try(
             "a higher strength on Apply Style Model, or strength 2 on I2AM Steer",
@@ -39,22 +48,35 @@ TRIES: dict[Suggestion, dict[str, Try]] = {
     },
     "longer": {
         "IP-Adapter": Try(
-            "an earlier start_at and a later end_at on IPAdapter Advanced",
-            (("IPAdapterAdvanced", "start_at"), ("IPAdapterAdvanced", "end_at")),
+            "an earlier start_at and a later end_at on IPAdapter or IPAdapter Advanced",
+            _of_adapters("start_at", "end_at"),
         ),
         "": Try(
             "more of the steps: start and end of ConditioningSetTimestepRange, or steps of I2AM Steer, if you use them",
-            ((RANGE, "start"), (RANGE, "end"), ("I2AM_Steer", "steps")),
+            ((RANGE, "start"), (RANGE, "end"), *_of_steer("steps")),
         ),
     },
+    "switch on": {
+        "IP-Adapter": Try(
+            "a weight other than 0 on IPAdapter or IPAdapter Advanced, and a start_at that is before its end_at",
+            _of_adapters("weight", "start_at", "end_at"),
+        ),
+        "": Try("a strength above 0 on I2AM Steer, if you use it", (STEER,)),
+    },
     "mask it": {
+        "IP-Adapter": Try(
+            "attn_mask on IPAdapter or IPAdapter Advanced for where it is wanted, or strength 0 on I2AM Steer where it "
+            "is not: generated_region on the picture, reference_region on the reference",
+            (*_of_adapters("attn_mask"), STEER, *_of_steer("generated_region", "reference_region")),
+        ),
         "": Try(
             "strength 0 on I2AM Steer where it is not wanted: generated_region on the picture, reference_region on the "
             "reference",
-            (STEER, ("I2AM_Steer", "generated_region"), ("I2AM_Steer", "reference_region")),
+            (STEER, *_of_steer("generated_region", "reference_region")),
         ),
     },
     "measure": {"": Try("more probe_steps on I2AM Effect", (("I2AM_Effect", "probe_steps"),), measures=True)},
+    "measure effect": {"": Try("I2AM Effect on the MODEL line, before the sampler", measures=True)},
     "measure without": {
         "": Try(
             "I2AM Effect, with its input without connected to the same conditioning made without it",

@@ -196,10 +196,16 @@ def _effect_level(error: errors.NoEffectLevel) -> str:
     )
 
 
+def _in_one_run(error: errors.InOneRun) -> str:
+    said = words(error.error) if isinstance(error.error, errors.AttributionError) else str(error.error)
+    return f"in {error.run}, {said}"
+
+
 WORDS: dict[type[errors.AttributionError], Callable[[Any], str]] = {
     errors.UnresolvedAxis: _axis,
     errors.NoLayout: _layout,
     errors.NoPairMaps: lambda error: OUTSIDE if error.outside else NO_PAIRS,
+    errors.InOneRun: _in_one_run,
     errors.EmptyRegion: lambda error: "the region is empty: paint the part of the image that the map is to be about.",
     errors.OnlyOnPicture: lambda error: (
         "level 'reference' compares references on the picture that they act in: use the direction "

@@ -137,6 +137,10 @@ def working_graph() -> Graph:
     pictures = {"attribution": ["collect", 0], "image": ["decode", 0], "reference": ["scene", 2]}
     graph["viewer"] = node("I2AM_Viewer", mask=["scene", 1], **pictures)
     graph["report"] = node("I2AM_Report", item=0, mask=["scene", 1], reference_mask=["scene", 3], **pictures)
+    graph["compare"] = node(
+        "I2AM_Compare", a=["collect", 0], b=["of half 0", 0], direction="reference to generated", level="unified",
+        normalization="share", scope="auto", time_groups=2, image_a=["decode", 0], image_b=["decode", 0], **everything,
+    )  # fmt: skip
     graph["save"] = node("I2AM_Save", filename_prefix="i2am/hostile", **pictures)
     graph["load"] = node("I2AM_Load", file="output/i2am/hostile_00001_.i2am.safetensors")
     graph["runs"] = node("I2AM_CollectRuns", capture=["capture", 1], image=["decode", 0], which="by number", number=0)

@@ -72,6 +72,14 @@ CENTERED = """([id, vue]) => {
     const there = title && Math.abs(title.left - left) < 80 && Math.abs(title.top - top) < 80;
     return same && there && [left + Math.min(node.size[0] / 2, 100), title.top + title.height / 2];
 }"""
+# The scale of the canvas, and on the page the left, top, right and bottom of all groups.
+IN_VIEW = """() => {
+    const areas = app.graph.groups.map(group => group.boundingRect ?? group._bounding);
+    const at = (value, axis) => (value + app.canvas.ds.offset[axis]) * app.canvas.ds.scale;
+    return [app.canvas.ds.scale,
+        at(Math.min(...areas.map(a => a[0])), 0), at(Math.min(...areas.map(a => a[1])), 1),
+        at(Math.max(...areas.map(a => a[0] + a[2])), 0), at(Math.max(...areas.map(a => a[1] + a[3])), 1)];
+}"""
 
 
 class Watch:

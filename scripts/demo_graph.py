@@ -80,6 +80,7 @@ def build(*, scene_object: int = 11, seed: int = 3, steps: int = 20) -> Graph:
         graph[f"save:{name}"] = save(name, [f"large:{name}", 0])
     add_counterfactual(graph)
     add_report(graph)
+    add_comparison(graph)
     for direction in DIRECTIONS:
         add_maps(graph, direction, "unified", "effect")
         for level in LEVELS:
@@ -113,6 +114,35 @@ def add_report(graph: Graph) -> None:
     )
     graph["save:report"] = save("report", ["report", 0])
     graph["text:findings"] = node("PreviewAny", source=["report", 1])
+
+
+def add_comparison(graph: Graph) -> None:
+    """The run, compared with one of a blank reference."""
+    graph["blank"] = node("EmptyImage", width=64, height=64, batch_size=1, color=0x808080)
+    graph["positive:blank"] = node("I2AM_DemoReference", encoder=["loader", 2], image=["blank", 0])
+    graph["inpaint:blank"] = node(
+        "InpaintModelConditioning", **graph["inpaint"]["inputs"] | {"positive": ["positive:blank", 0]}
+    )
+    inputs = {"positive": ["inpaint:blank", 0], "negative": ["inpaint:blank", 1]}
+    graph["sampler:blank"] = node("KSampler", **graph["sampler"]["inputs"] | inputs)
+    graph["collect:blank"] = node("I2AM_Collect", capture=["capture", 1], samples=["sampler:blank", 0])
+    graph["decode:blank"] = node("VAEDecode", samples=["sampler:blank", 0], vae=["loader", 1])
+    graph["compare"] = node(
+        "I2AM_Compare",
+        a=["collect:blank", 0],
+        b=["collect", 0],
+        direction=DIRECTIONS["r2g"],
+        level="unified",
+        normalization="effect",
+        scope="auto",
+        time_groups=5,
+        image_a=["decode:blank", 0],
+        image_b=["decode", 0],
+        **selection(),
+    )
+    graph["save:difference"] = save("difference", ["compare", 0])
+    graph["save:comparison"] = save("comparison", ["compare", 1])
+    graph["text:comparison"] = node("PreviewAny", source=["compare", 2])
 
 
 def add_maps(graph: Graph, direction: str, level: str, normalization: str = "paper") -> None:

@@ -151,6 +151,7 @@ def draw(read: Read) -> None:
     row("effect", [generated, one("r2g_effect_overlay"), reference, one("g2r_effect_overlay")])
     row("counterfactual", [generated, one("with_reference"), one("without_reference")])
     page("report", one("report"))
+    page("compare", one("comparison"))
     row("specific", [squared(generated, MADE), one("made"), squared(reference, WENT), one("went")])
 
 

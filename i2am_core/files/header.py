@@ -71,6 +71,8 @@ def header_text(a: Attribution) -> str:
         header["off"] = off
     if a.missed:
         header["missed"] = a.missed
+    if a.guidance is not None:
+        header["guidance"] = a.guidance
     if a.all_observed:
         header["all_observed"] = True
     if a.effects is not None:
@@ -139,6 +141,7 @@ def described(header: dict[str, Any], version: int) -> Described:
         given=_given(header),
         not_evaluated=_steps(header.get("not_evaluated", []), len(sigmas) - 1),
         missed=tuple(text(x, "a reason in missed") for x in sequence(header.get("missed", []), "missed")),
+        guidance=None if header.get("guidance") is None else number(header["guidance"], "guidance"),
         all_observed=boolean(header.get("all_observed", False), "all_observed"),
     )
     count(len(a.references), "its number of references", 0, REFERENCES)

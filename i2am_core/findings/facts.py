@@ -19,7 +19,18 @@ from ..regions import cover_of
 from ..selection import Selection, numbers_text
 
 LONGEST = 40  # letters of a name
+PICTURE, MASKED = "the picture", "the masked area"
+WITHOUT: dict[Route, str] = {"everything": "without it", "directly": "without its direct way to the picture"}
 NO_EFFECT = "no effect was measured"
+NO_SHARES = "references and the text do not compete in one softmax, or whose part is how large was not recorded"
+NO_SHARES_OF_MASK = (
+    "parts of the attention are known over all of the picture and over the sampler's mask, and not over what is marked"
+)
+
+
+def steps_text(steps: Sequence[int]) -> str:
+    """Steps, for a person."""
+    return numbers_text(steps).replace(",", ", ")
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,12 @@ class Facts:
             raise Lacking(NO_EFFECT)
         return effects
 
+    @property
+    def is_painted(self) -> bool:
+        """Whether the sampler's mask leaves anything to it: of reference-only, one picture is the reference itself."""
+        own = self.attribution.denoise_mask
+        return own is None or bool(own[self.item].any())
+
     @cached_property
     def cover(self) -> Tensor | None:
         """How much of each position is inside the mask ``[cells]``; None where there is none, or it is everything."""
@@ -67,7 +84,7 @@ class Facts:
     @property
     def where(self) -> str:
         """What ``inside`` is, for a person."""
-        return "the picture" if self.cover is None else "the masked area"
+        return PICTURE if self.cover is None else MASKED
 
     # What was caused
 
@@ -75,18 +92,26 @@ class Facts:
         """Whether this was taken away in any step."""
         return bool(self.effects.routes(owner))
 
-    def steps_of(self, owner: Owner) -> list[int]:
+    def measured_steps(self, owner: Owner) -> list[int]:
         """The steps in which it was taken away."""
         return self.effects.steps(owner, self._route(owner))
 
+    def steps_of(self, owner: Owner) -> list[int]:
+        """Those of them in which it was not observed to be off; all, where it was off in all of them."""
+        steps, off = self.measured_steps(owner), self._steps_off(owner)
+        return [step for step in steps if step not in off] or steps
+
     def effect(self, owner: Owner) -> Tensor:
-        """The mean over the measured steps, at each position: ``[cells]``."""
+        """The mean over ``steps_of``, at each position: ``[cells]``."""
         return torch.stack([self._effect(step, owner) for step in self.steps_of(owner)]).mean(0)
 
-    def strength(self, owner: Owner, step: int | None = None) -> float:
-        """Root mean square over the positions that count, in units of the latent; mean over the measured steps."""
-        steps = self.steps_of(owner) if step is None else [step]
-        return sum(rms(self._effect(n, owner), self.inside) for n in steps) / len(steps)
+    def strength(self, owner: Owner, steps: Sequence[int] = ()) -> float:
+        """Root mean square over the positions that count, in units of the latent; mean over ``steps_of``.
+
+        Of these ``steps`` alone, where it was measured in any of them: so are two owners compared.
+        """
+        chosen = [n for n in self.measured_steps(owner) if n in steps] or self.steps_of(owner)
+        return sum(rms(self._effect(n, owner), self.inside) for n in chosen) / len(chosen)
 
     @cached_property
     def floor(self) -> float:
@@ -102,6 +127,15 @@ class Facts:
         """Whose effects are those of references: each of them, or what another conditioning lacks."""
         references: list[Owner] = [owner for owner in self.effects.owners if isinstance(owner, int)]
         return references or [owner for owner in self.effects.owners if owner == "conditioning"]
+
+    def without(self, owner: Owner) -> str:
+        """What was taken away of it, for a person."""
+        return WITHOUT[self._route(owner)]
+
+    def _steps_off(self, owner: Owner) -> set[int]:
+        """The steps in which a reference was observed to be off, in every layer that reads it."""
+        entries = [entry for (number, _), entry in self.attribution.entries.items() if number == owner]
+        return set.intersection(*(set(entry.off) for entry in entries)) if entries else set()
 
     def _route(self, owner: Owner) -> Route:
         """By which it was taken away: by any way, or where that was not measured by the picture's positions alone."""
@@ -146,10 +180,10 @@ class Facts:
         number = reference if isinstance(reference, int) else 0
         return Selection(steps=numbers_text(sorted(steps)) or "all", reference=number, item=self.item)
 
-    def steps_on(self, reference: int) -> list[int]:
-        """The steps in which any attention went to a reference, in any layer; none where steps were merged."""
+    def steps_on(self, reference: int) -> list[int] | None:
+        """The steps in which any attention went to a reference, in any layer; None where steps were merged."""
         if len(self.attribution.bins) < self.attribution.steps:
-            return []
+            return None
         key = MapKind("r2g", "share").key
         on = torch.zeros(len(self.attribution.bins), dtype=torch.bool)
         for (number, _), entry in self.attribution.entries.items():
@@ -164,14 +198,18 @@ class Facts:
         return int((torch.stack(seen).amax(0) > 0).sum()) if seen else 0
 
     @cached_property
-    def parts_of_attention(self) -> tuple[float, float] | None:
-        """Those of references and of the text, over the positions that count; None where that was not recorded."""
+    def parts_of_attention(self) -> tuple[float, float]:
+        """Those of references and of the text, over the positions that count. Raises Lacking where they are unknown."""
         shares = self.attribution.shares
-        if not set(SHARE_OWNERS) <= shares.keys() or self.mask is not None:
-            return None
+        if not set(SHARE_OWNERS) <= shares.keys():
+            raise Lacking(NO_SHARES)
+        if self.mask is not None:
+            raise Lacking(NO_SHARES_OF_MASK)
         scope = 0 if self.cover is None else 1
         references, text = (float(shares[owner][self.item, ..., scope].nanmean()) for owner in SHARE_OWNERS)
-        return None if math.isnan(references + text) else (references, text)
+        if math.isnan(references + text):
+            raise Lacking(NO_SHARES)
+        return references, text
 
     def predictions(self, owner: Owner) -> list[tuple[Tensor, Tensor]]:
         """With it and without it, in each measured step that has both: latents ``[C, positions that count]``.
@@ -195,7 +233,3 @@ class Facts:
     def has_effects_of_steps(self) -> bool:
         """Whether effects were measured at all."""
         return self.attribution.effects is not None and bool(self.attribution.effects.maps)
-
-    def steps_text(self, owner: Owner) -> str:
-        """In which steps an owner was taken away."""
-        return numbers_text(self.steps_of(owner))

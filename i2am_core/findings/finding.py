@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Generic, Literal, TypeVar, get_args
 
 from ..effect import Owner
 from ..kinds import Direction
 from ..selection import Selection
 
-if TYPE_CHECKING:
-    from .facts import Facts
+Read = TypeVar("Read")
+"""What a rule reads: the facts of one picture, or of two runs."""
 
 Weight = Literal["fault", "fact", "fine"]
 """Something is wrong; something to know; something is as it should be."""
@@ -20,8 +20,9 @@ Shows = Literal["effect", "regions", "attention", "run"]
 """What proves a finding: a map of what was caused, regions of a reference, a map of attention, or the run's account."""
 
 Suggestion = Literal[
-    "", "stronger", "longer", "mask it", "measure", "measure without", "another reference", "another way", "undo"
-]
+    "", "stronger", "longer", "switch on", "mask it", "measure", "measure effect", "measure without",
+    "another reference", "another way", "undo"
+]  # fmt: skip
 """What to try, as a key: how, depends on the mechanism, and is worded where its nodes are known."""
 SUGGESTIONS: tuple[Suggestion, ...] = get_args(Suggestion)
 
@@ -37,6 +38,9 @@ class Evidence:
     selection: Selection = field(default_factory=Selection)
     direction: Direction = "r2g"
     owner: Owner | None = None
+
+
+RUN = Evidence("run")
 
 
 @dataclass(frozen=True)
@@ -60,18 +64,23 @@ class Finding:
         """The name of its sentence: that of its rule and case."""
         return f"{self.rule}: {self.case}"
 
+    @property
+    def of_run(self) -> bool:
+        """Whether it is the same of all pictures of a batch: the account of the run proves it."""
+        return self.evidence.shows == "run"
+
     def worded(self, sentences: Mapping[str, str]) -> str:
         """Its sentence, from templates by ``key`` whose numbers are the ``values``."""
         return sentences[self.key].format(**self.values)
 
 
 @dataclass(frozen=True)
-class Rule:
-    """One rule: ``find`` yields what holds of a run, and raises Lacking where it cannot be known.
+class Rule(Generic[Read]):
+    """One rule: ``find`` yields what holds of what it reads, and raises Lacking where it cannot be known.
 
     ``sentences`` are templates by case, in English.
     """
 
     name: str
-    find: "Callable[[Facts], Iterator[Finding]]"
+    find: Callable[[Read], Iterator[Finding]]
     sentences: Mapping[str, str]

@@ -4,7 +4,7 @@ They are in units of the latent, and none of them is compared with the noise flo
 large has no map. See ``i2am_core/effect.py`` for what was measured.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -95,10 +95,10 @@ def effect_maps(
     steps = reading.steps(owner, route)
     if level == "time":
         maps = [(_step_label(attribution, step), owner, reading.effect(owner, route, [step])) for step in steps]
-        return reading.judged(maps)
+        return reading.judged(maps, range(len(maps)))
     effect = reading.effect(owner, route, steps)
     if level == "unified":
-        return reading.judged([("unified", owner, effect)])
+        return reading.judged([("unified", owner, effect)], ["unified"])
     if attribution.grid.frames == 1:
         raise NoFrames("r2g", [1])
     return reading.of_frames(owner, effect)
@@ -250,7 +250,7 @@ class _Reading:
         if certainty_of(strength, floor) not in ("measured", "none"):
             raise EffectTooSmall(owner, self.names[owner], strength, floor)
 
-    def judged(self, maps: Sequence[tuple[str, Owner, Tensor]]) -> Maps:
+    def judged(self, maps: Sequence[tuple[str, Owner, Tensor]], keys: Sequence[Hashable]) -> Maps:
         """Maps of labels, owners and effects ``[cells]``: without those that are too small, which must not be all."""
         strengths = [float(_rms(effect[self.inside], 0)) for _, _, effect in maps]
         certain = [self.certainty(strength) for strength in strengths]
@@ -264,7 +264,7 @@ class _Reading:
                 values[-1] = values[-1] * 0
                 label += ", " + (NO_EFFECT if certainty == "none" else WORDS[certainty])
             labels.append(label)
-        return Maps(torch.stack(values), labels, self.scope, tuple(certain))
+        return Maps(torch.stack(values), labels, self.scope, tuple(certain), tuple(keys))
 
     def of_frames(self, owner: Owner, effect: Tensor) -> Maps:
         """Each frame of an effect ``[cells]``, which is judged as a whole."""
@@ -273,7 +273,8 @@ class _Reading:
         values = _frames(effect, self.attribution.grid)
         ending = f", {NO_EFFECT}" if strength == 0 else ""
         labels = [f"frame {n}{ending}" for n in range(len(values))]
-        return Maps(values, labels, self.scope, (self.certainty(strength),) * len(values))
+        certainties = (self.certainty(strength),) * len(values)
+        return Maps(values, labels, self.scope, certainties, tuple(range(len(values))))
 
 
 def _of_each_owner(reading: _Reading, route: Route) -> Maps:
@@ -288,8 +289,9 @@ def _of_each_owner(reading: _Reading, route: Route) -> Maps:
         effect = reading.effect(owner, route, reading.steps(owner, route))
         maps.append((float(_rms(effect[reading.inside], 0)), owner, effect))
     maps.sort(key=lambda each: -each[0])
-    names = reading.names
-    return reading.judged([(f"{names[owner]}, effect {size:.3g}", owner, effect) for size, owner, effect in maps])
+    names, references = reading.names, {n: x.name for n, x in enumerate(reading.attribution.references)}
+    labelled = [(f"{names[owner]}, effect {size:.3g}", owner, effect) for size, owner, effect in maps]
+    return reading.judged(labelled, [references[owner] if isinstance(owner, int) else owner for _, owner, _ in maps])
 
 
 def _on_reference(reading: _Reading, level: Level, owner: Owner, route: Route) -> Maps:
@@ -305,7 +307,7 @@ def _on_reference(reading: _Reading, level: Level, owner: Owner, route: Route) -
     reading.check_size(owner, strongest, reading.inside)
     label = f"regions, {cuts[0]}, {_step_label(reading.attribution, measured.step)}"
     on_reference = values.view(1, measured.grid.height, measured.grid.width)
-    return Maps(on_reference, [_noted(label, values)], reading.scope, (reading.certainty(strongest),))
+    return Maps(on_reference, [_noted(label, values)], reading.scope, (reading.certainty(strongest),), ("regions",))
 
 
 def _step_label(attribution: Attribution, step: int) -> str:

@@ -96,6 +96,7 @@ def _joined(first: Attribution, second: Attribution, on_latents: str) -> Attribu
         effects=effects,
         missed=tuple(_union(first.missed, second.missed)),
         shares=joined_shares(first, second, numbers),
+        guidance=first.guidance if first.guidance == second.guidance else None,
         all_observed=first.all_observed and second.all_observed,
         began=first.began,
         ended=second.ended,

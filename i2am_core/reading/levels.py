@@ -5,7 +5,7 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -30,13 +30,15 @@ EVERYTHING = Selection()
 class Maps:
     """Maps ``[n, h, w]`` (float32), a label for each, and their scope: 'whole image' or 'inpainting mask'.
 
-    Of effects, ``certainties`` has one for each map: those of frames and regions are judged as a whole.
+    Of effects, ``certainties`` has one for each map: those of frames and regions are judged as a whole. ``keys`` are
+    what maps are of, by which those of two runs are paired: None is of steps of which nothing was captured.
     """
 
     values: Tensor
     labels: list[str]
     scope: str
     certainties: tuple[Certainty, ...] = ()
+    keys: tuple[Hashable, ...] = ()
 
 
 def maps(
@@ -71,10 +73,10 @@ def unclamped(
     if level == "reference":
         return _reference_maps(attribution, kind, selection)
     reading = Reading.of(attribution, kind, selection, by_frame=level == "frame", each_head=level == "head")
-    values, labels = MAPS_OF[level](reading, time_groups)
+    values, labels, keys = MAPS_OF[level](reading, time_groups)
     if attribution.references[reading.selected.reference].alone and not kind.on_reference:
         labels = [f"{label}, {ALONE}" for label in labels]
-    return Maps(values, labels, reading.selected.scope)
+    return Maps(values, labels, reading.selected.scope, keys=keys)
 
 
 @dataclass(frozen=True)
@@ -130,17 +132,18 @@ class Reading:
         return [[0]] if self.selected.over_steps else [list(self.selected.bins)]
 
 
-Labelled = tuple[Tensor, list[str]]
-"""Maps ``[n, h, w]``, not clamped, and a label for each."""
+Labelled = tuple[Tensor, list[str], tuple[Hashable, ...]]
+"""Maps ``[n, h, w]``, not clamped, a label for each, and its key."""
 
 
 def _unified(reading: Reading, time_groups: int) -> Labelled:
-    return reading.mean(reading.all_bins)[:, 0], ["unified"]
+    return reading.mean(reading.all_bins)[:, 0], ["unified"], ("unified",)
 
 
 def _layer(reading: Reading, time_groups: int) -> Labelled:
     values = [reading.of_layer(layer, reading.all_bins).mean(1)[:, 0] for layer in reading.layers]
-    return torch.cat(values), [f"layer {n}: {reading.attribution.layers[n].name}" for n in reading.layers]
+    names = {n: reading.attribution.layers[n].name for n in reading.layers}
+    return torch.cat(values), [f"layer {n}: {name}" for n, name in names.items()], tuple(names.values())
 
 
 def _time(reading: Reading, time_groups: int) -> Labelled:
@@ -152,12 +155,13 @@ def _time(reading: Reading, time_groups: int) -> Labelled:
     parts = [part.tolist() for part in np.array_split(reading.selected.bins, count)]
     values = reading.mean(parts if count > 1 else reading.all_bins)[:, 0]
     labels = []
-    for bins, captured in zip(parts, ~values.isnan().flatten(1).any(1), strict=True):
+    is_captured = (~values.isnan().flatten(1).any(1)).tolist()
+    for bins, captured in zip(parts, is_captured, strict=True):
         steps = [step for b in bins for step in reading.attribution.bins[b]]
         name = f"{'step' if len(steps) == 1 else 'steps'} {numbers_text(steps)}"
         state = _off(reading, bins) if captured else _missing(reading.attribution, steps)
         labels.append(f"{name}, sigma {reading.attribution.sigmas[steps[0]]:.3g}{state}")
-    return values.nan_to_num(0), labels
+    return values.nan_to_num(0), labels, tuple(n if captured else None for n, captured in enumerate(is_captured))
 
 
 def _missing(attribution: Attribution, steps: list[int]) -> str:
@@ -184,11 +188,12 @@ def _head(reading: Reading, time_groups: int) -> Labelled:
         count = reading.attribution.layers[layer].heads
         groups[count].append(layer)
         mean.add(count, reading.of_layer(layer, reading.all_bins)[0, :, 0])
-    labels = []
+    labels, keys = [], []
     for count, members in groups.items():
         where = "1 layer" if len(members) == 1 else f"{len(members)} layers"
         labels += [f"head {head} of {count} ({where})" for head in reading.selected.heads[members[0]]]
-    return torch.cat(list(mean.means().values())), labels
+        keys += [(head, count) for head in reading.selected.heads[members[0]]]
+    return torch.cat(list(mean.means().values())), labels, tuple(keys)
 
 
 def _frame(reading: Reading, time_groups: int) -> Labelled:
@@ -197,7 +202,7 @@ def _frame(reading: Reading, time_groups: int) -> Labelled:
     if counts == [1] or len(counts) > 1:
         raise NoFrames(reading.kind.direction, counts)
     values = reading.mean(reading.all_bins)[0]
-    return values, [f"frame {n}" for n in range(len(values))]
+    return values, [f"frame {n}" for n in range(len(values))], tuple(range(len(values)))
 
 
 MAPS_OF: dict[Level, Callable[[Reading, int], Labelled]] = {
@@ -239,4 +244,5 @@ def _reference_maps(attribution: Attribution, kind: MapKind, selection: Selectio
         + (f", {ALONE}" if attribution.references[numbers[n]].alone else "")
         for n in order
     ]
-    return Maps(requested.values[order], labels, requested.scope)
+    keys = tuple(attribution.references[numbers[n]].name for n in order)
+    return Maps(requested.values[order], labels, requested.scope, keys=keys)

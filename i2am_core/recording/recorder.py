@@ -179,14 +179,21 @@ class Recorder:
             if pair_rows is not None:
                 self._add_pairs(key, place.step, marginals, pair_rows, holds)
 
-    def shares(self, place: Place, means: Mapping[ShareOwner, Tensor], verdicts: Sequence[Verdict] = ()) -> None:
+    def shares(
+        self,
+        place: Place,
+        means: Mapping[ShareOwner, Tensor],
+        verdicts: Sequence[Verdict] = (),
+        weight: Tensor | None = None,
+    ) -> None:
         """Add whose part of the attention of one call is how large, as means ``[items, 2]`` over positions.
 
-        They are over all positions, and over those in the mask. Where a verdict fails, nothing is added.
+        They are over all positions, and over those in the mask; of a call that makes a part of the picture alone they
+        are times that part, the ``weight`` of the same shape. Where a verdict fails, nothing is added.
         """
         with self._lock:
             if not self._account.is_retracted(place.layer.name):
-                self._shares.add(place.layer, place.step, means, _all_hold(verdicts))
+                self._shares.add(place.layer, place.step, means, _all_hold(verdicts), weight)
 
     def off(self, place: Place, zero: Marginals, mechanism: str, reason: str, pair_rows: Tensor | None = None) -> None:
         """Add 0 of a reference that ``mechanism`` observed to be off there, for this reason: ``zero`` are its maps.

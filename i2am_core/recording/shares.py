@@ -16,11 +16,19 @@ class Shares:
     def __init__(self) -> None:
         self._values: defaultdict[tuple[ShareOwner, Layer, int], list[Tensor]] = defaultdict(list)
 
-    def add(self, layer: Layer, step: int, means: Mapping[ShareOwner, Tensor], holds: Holds) -> None:
-        """Of one call. Where its verdict does not hold it does not count, which nobody waits for."""
+    def add(
+        self, layer: Layer, step: int, means: Mapping[ShareOwner, Tensor], holds: Holds, weight: Tensor | None = None
+    ) -> None:
+        """Of one call. Where its verdict does not hold it does not count, which nobody waits for.
+
+        ``weight [items, 2]`` is how much of the picture the call makes, which ``means`` are times already; without it
+        they are of all of the picture.
+        """
         for owner, values in means.items():
-            counted = values if isinstance(holds, bool) else torch.where(holds.to(values.device), values, torch.nan)
-            self._values[owner, layer, step].append(counted)
+            pair = torch.stack([values, torch.ones_like(values) if weight is None else weight.to(values)])
+            self._values[owner, layer, step].append(
+                pair if isinstance(holds, bool) else torch.where(holds.to(pair.device), pair, 0)
+            )
 
     def forget(self, layers: Collection[str]) -> None:
         """Give up what was recorded of the layers of these names."""
@@ -28,7 +36,7 @@ class Shares:
             del self._values[key]
 
     def freeze(self, layers: Sequence[Layer], steps: int) -> dict[ShareOwner, Tensor]:
-        """By owner ``[items, steps, layers, 2]`` (float32), means over the calls of a step; NaN of none."""
+        """By owner ``[items, steps, layers, 2]`` (float32), weighted means over the calls of a step; NaN of none."""
         numbers = {layer: number for number, layer in enumerate(layers)}
         means = {key: _mean(values) for key, values in self._values.items() if key[1] in numbers}
         if not means:
@@ -43,5 +51,6 @@ class Shares:
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:
-    """The mean of what is a number, on the device of the first."""
-    return torch.stack([x.to(values[0].device) for x in values]).nanmean(0)
+    """The sum of what was added over the sum of its weights, on the device of the first."""
+    total, weight = torch.stack([x.to(values[0].device) for x in values]).sum(0)
+    return total / weight

@@ -14,6 +14,7 @@ from ..reading.aggregate import resize
 from ..reading.metrics import is_flat, min_max
 
 COLORMAPS = ("jet", "turbo", "viridis", "inferno", "magma", "gray")
+DIVERGING = "RdBu_r"  # that most people see, also those who do not tell red from green
 Scale = Literal["each map", "shared"]
 
 
@@ -40,6 +41,31 @@ def heat(values: Tensor, size: tuple[int, int], scale: Scale = "each map", block
 def colorize(heat_values: Tensor, colormap: str = "jet") -> Tensor:
     """Heat ``[n, h, w]`` in [0, 1] as RGB ``[n, h, w, 3]`` in [0, 1]. Raises what ``color_table`` does."""
     return color_table(colormap)[(heat_values * 255).round().long()]
+
+
+def blended(image: Tensor, colors: Tensor, opacity: float = 0.75) -> Tensor:
+    """Colours over a grey image, all ``[n, h, w, 3]`` in [0, 1]: what is lighter has more, also without colours."""
+    return (1 - opacity) * image.mean(-1, keepdim=True) + opacity * colors
+
+
+def diverging(values: Tensor, size: tuple[int, int], blocks: bool = False) -> Tensor:
+    """Differences ``[n, h, w]`` as RGB ``[n, height, width, 3]``, all in one scale: white is 0, red more, blue less.
+
+    The scale ends at ``largest_of_both(values)`` on either side. Raises MissingPackage without matplotlib.
+    """
+    return colorize(0.5 + resized(values, size, blocks) / (2 * (largest_of_both(values) or 1)), DIVERGING)
+
+
+def largest_of_both(values: Tensor) -> float:
+    """The largest value on either side of 0."""
+    return float(values.abs().max())
+
+
+def resized(values: Tensor, size: tuple[int, int], blocks: bool = False) -> Tensor:
+    """Differences ``[n, h, w]`` at ``size``: as ``blocks``, or linearly, so that none gets another sign."""
+    if blocks:
+        return F.interpolate(values[:, None].float(), size, mode="nearest-exact")[:, 0]
+    return F.interpolate(values[:, None].float(), size, mode="bilinear")[:, 0]
 
 
 def color_table(colormap: str) -> Tensor:

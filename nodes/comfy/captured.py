@@ -1,12 +1,14 @@
 """What I2AM Capture wants of a run: an attribution of one branch, kept under the latents that the run gave."""
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import comfy.sampler_helpers
 from comfy.model_patcher import ModelPatcher
+from comfy.samplers import CFGGuider
 from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
 from torch import Tensor
 
@@ -51,6 +53,8 @@ WHY_NOT_CALLED = {
     "negative": "guidance is off (cfg 1, where ComfyUI leaves the negative out), that the sampler has no negative, or "
     "that start and end of that conditioning leave out all steps",
 }
+
+COMBINING = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")  # in model_options
 
 
 def capture_with(model: ModelPatcher, capture: Capture) -> ModelPatcher:
@@ -98,7 +102,8 @@ class Captured(Part):
         attribution = self.finished(sampling)
         if self.measured is not None:
             attribution = replace(attribution, effects=self.measured(attribution))
-        attribution = replace(attribution, given=self._given(sampling, attribution))
+        given, guidance = self._given(sampling, attribution), guidance_of(sampling.guider)
+        attribution = replace(attribution, given=given, guidance=guidance)
         latents, began = sampling.latents(output), sampling.latent_image
         attribution = replace(
             attribution,
@@ -151,6 +156,17 @@ class Captured(Part):
         if not self.calls.branch_was_called:
             return NOT_CALLED.format(branch, WHY_NOT_CALLED[branch])
         return why_unobservable(sampling.denoiser, sampling.guider.model_options)
+
+
+def guidance_of(guider: Any) -> float | None:
+    """How many times guidance multiplies what the positive conditioning adds; 1 is none, None is not known.
+
+    It is known where ComfyUI's own guider combines the branches, and no function that a node has put in its place.
+    """
+    functions = [guider.model_options.get(name) for name in COMBINING]
+    if any(functions) or getattr(type(guider), "predict_noise", None) is not CFGGuider.predict_noise:
+        return None
+    return float(guider.cfg) if isinstance(guider.cfg, int | float) and math.isfinite(guider.cfg) else None
 
 
 def mask_of(guider: Any, branch: str, denoise_mask: Tensor | None, noise: Tensor) -> Tensor | None:

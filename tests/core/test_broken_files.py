@@ -112,6 +112,7 @@ HEADERS = {
     "many entries": (header(entries=[[0, 0]] * 100_000), "too few for its entries"),
     "a name that is none": (first("layers", name=["a"]), "a layer's name is a list of 1"),
     "a name without end": (first("layers", name="a" * 1_000_001), "has 1000001 letters"),
+    "guidance in words": (header(guidance="7"), "guidance is '7', where a number is expected"),
     "a note that is none": (header(notes=[None]), "a note is None"),
     "notes as text": (header(notes="note"), "notes is 'note'"),
     "a count that is none": (header(skipped={"reason": -1}), "a count in skipped is -1"),

@@ -55,6 +55,7 @@ EXAMPLES = [
     *(errors.BadFile("a.safetensors", p, "why") for p in ("missing", "no file", "unreadable", "too large", "damaged")),
     *(errors.BadFile("a.safetensors", p, "why") for p in ("foreign", "newer", "invalid", "not saved")),
     errors.BadAdapter("this is no adapter.", "plain"),
+    errors.InOneRun("B", errors.UnknownItem(3, 2)),
     errors.Incomparable("the prediction holds values that are not numbers"),
     errors.MissingPackage("safetensors", "files", "saving an attribution"),
 ]

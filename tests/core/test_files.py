@@ -204,6 +204,15 @@ def test_what_has_no_effects_is_written_as_ever(attribution, caused, tmp_path):
     assert header["version"] == 3 and header["effects"]["evaluations"] == 17
 
 
+@pytest.mark.parametrize("guidance", [None, 1.0, 7.5])
+def test_guidance_is_read_as_it_was_written(attribution, tmp_path, guidance):
+    path = tmp_path / "run.i2am.safetensors"
+    save(dataclasses.replace(attribution, guidance=guidance), path)
+    again = load(path)
+    assert again.guidance == guidance and ("guidance" in written_as(path)) == (guidance is not None)
+    assert ("branch: positive, cfg 7.5" in again.summary()) == (guidance == 7.5)
+
+
 def in_detail(attribution, heads, half):
     """As the recorder keeps it: heads in this detail, maps in half precision or not."""
     precise = Half.of if half else torch.clone

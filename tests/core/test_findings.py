@@ -9,19 +9,20 @@ import torch
 from taken_apart import small
 from with_effects import with_effects, without_attention
 
-from i2am_core import GivenReference, Removal, examine, of_items
+from i2am_core import GivenReference, Page, Removal, examine, finding_lines, of_items, run_lines
 from i2am_core.effect import rms
 from i2am_core.findings.examine import RULES, SENTENCES
 from i2am_core.findings.finding import SUGGESTIONS, WEIGHTS
 
-MASK = torch.tensor([[[1.0, 1, 0, 0]] * 3, [[0.0] * 4] * 3])
+MASK = torch.tensor([[[1.0, 1, 0, 0]] * 3, [[1.0] * 4] * 3])
 COUNTS = {"count", "total", "tokens", "grid", "captured", "missed"}
+EFFECT_BY_STEP = "what the picture changes by without it (latent units), by step"
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?%?")
 
 
 @pytest.fixture
 def run():
-    """Two references, two pictures of 3 rows of 4 cells, four steps; the mask is the left half of picture 0."""
+    """Two references, two pictures of 3 rows of 4 cells, four steps; the mask is half of picture 0, and all of 1."""
     return with_effects(dataclasses.replace(small(), denoise_mask=MASK))
 
 
@@ -99,11 +100,22 @@ def test_values_are_those_of_an_oracle(run):
 
 def test_without_data_a_rule_is_silent_and_named(run):
     nothing = examine(dataclasses.replace(run, effects=None))
-    assert set(nothing.lacking) == {rule.name for rule in RULES} - {"steps", "unseen", "display"}
-    assert not nothing.findings
+    assert set(nothing.lacking) == {rule.name for rule in RULES} - {"steps", "unseen", "display", "unmeasured"}
+    assert [finding.key for finding in nothing.findings] == ["unmeasured: no effect"]
     no_mask = examine(dataclasses.replace(run, denoise_mask=None))
     assert no_mask.lacking["place"] == "there is no mask on the picture"
     assert examine(without_attention(run)).lacking["looked"] == "no attention was captured"
+
+
+def test_where_no_effect_was_measured_that_is_offered(run):
+    """Attention alone proves no effect: what it says is a fact, and measuring is what to try."""
+    unmeasured = of_no_effect(run)[0]
+    (only,) = of_rule(unmeasured, "unmeasured")
+    assert (only.case, only.weight, only.suggestion) == ("no effect", "fact", "measure effect")
+    assert not of_rule(run, "unmeasured")
+    (failed,) = of_rule(of_no_effect(run)[1], "unmeasured")
+    assert (failed.case, failed.suggestion) == ("could not", "") and "out of memory" in failed.worded(SENTENCES)
+    assert not of_rule(without_attention(unmeasured), "unmeasured")  # nothing was looked at either
 
 
 def test_effects_by_the_picture_s_own_positions_alone_are_examined(run):
@@ -168,9 +180,126 @@ def test_a_batch_may_be_split(run, item):
     assert said == [(x.key, x.values) for x in split.findings] and whole.lacking == split.lacking
 
 
+def off_in(run, *steps):
+    """The run, whose first reference was observed to be off in some steps, which it changes nothing in."""
+    entries = {place: dataclasses.replace(x, off=steps if place[0] == 0 else ()) for place, x in run.entries.items()}
+    maps = {
+        x: torch.zeros_like(values) if (x.step in steps and x.owner == 0) else values
+        for x, values in run.effects.maps.items()
+    }
+    effects = dataclasses.replace(run.effects, maps=maps)
+    return dataclasses.replace(run, entries=entries, effects=effects)
+
+
+def test_a_reference_that_is_on_in_half_of_the_measured_steps_has_the_strength_of_these(run):
+    (half,) = [x for x in of_rule(off_in(run, 2, 3), "strength") if x.evidence.owner == 0]
+    assert half.values["strength"] == pytest.approx(rms(run.effects.maps[Removal(0, 0)][0], MASK[0].bool().flatten()))
+    assert half.values["steps"] == "0" and "in steps 0," in half.worded(SENTENCES)
+    text = run.effects.maps[Removal(0, "text")][0]
+    assert half.values["text"] == pytest.approx(rms(text, MASK[0].bool().flatten()))  # in the same steps
+    never = off_in(run, 0, 1, 2)
+    (none,) = [x for x in of_rule(never, "strength") if x.evidence.owner == 0]
+    assert none.values["steps"] == "0, 2" and none.values["strength"] == 0
+
+
+def test_a_reference_that_is_off_in_one_of_its_layers_is_not_off(run):
+    layers = (*run.layers, dataclasses.replace(run.layers[0], name="another"))
+    part = off_in(run, 2)
+    two = dataclasses.replace(part, layers=layers, entries={**part.entries, (0, 1): run.entries[0, 0]})
+    (whole,) = [x for x in of_rule(two, "strength") if x.evidence.owner == 0]
+    assert whole.values["steps"] == "0, 2"
+
+
+def test_the_curve_of_an_effect_has_all_measured_steps(run):
+    curves = Page(run, examine(run)).curves()[EFFECT_BY_STEP]
+    off = Page(off_in(run, 2), examine(run)).curves()[EFFECT_BY_STEP]
+    name = "reference 0 ('a')"
+    assert curves["curves"][name][0] == off["curves"][name][0] == [0, 2]
+    assert off["curves"][name][1][1] == 0 < off["curves"][name][1][0]
+
+
+def test_the_curve_of_an_effect_is_of_the_mask_that_findings_are_of(run):
+    other = 1 - MASK[0]
+    curves = Page(run, examine(run, 0, other), mask=other).curves()[EFFECT_BY_STEP]["curves"]
+    (finding,) = [x for x in of_rule(run, "strength", mask=other) if x.evidence.owner == 0]
+    _, values = curves["reference 0 ('a')"]
+    assert sum(values) / len(values) == pytest.approx(finding.values["strength"])
+
+
+def test_why_parts_of_the_attention_are_not_known(run):
+    """Where one marks a part of the picture: they were recorded as means over another."""
+    assert "was not recorded" in examine(run, mask=MASK[0]).lacking["rest"]
+    recorded = shared(run, 0.6, 0.1)
+    assert "rest" not in examine(recorded).lacking
+    assert examine(recorded, mask=MASK[0]).lacking["rest"].startswith("parts of the attention are known over all of")
+
+
+def test_an_effect_has_its_unit_once():
+    """Of all sentences that say what changes by how much."""
+    for key, template in SENTENCES.items():
+        says = {name for name, _ in fields(template)} & {"strength", "less", "change"}
+        assert template.count("latent units") == bool(says), key
+
+
+def test_what_was_taken_away_directly_alone_is_worded_so(run):
+    both = with_effects(run, owners=(0, 1), routes=("everything", "directly"))
+    directly = with_effects(run, owners=(0, 1), routes=("directly",))
+    for made, expected in ((both, False), (directly, True)):
+        for factor in (0, 1e-5, 0.05, 1):
+            findings = [x for x in of_rule(without_floor(changed(made, {0: factor})), "strength")]
+            said = [finding.worded(SENTENCES) for finding in findings]
+            assert said and all(("its direct way to the picture" in one) == expected for one in said)
+
+
+@pytest.mark.parametrize(
+    ("guidance", "floor", "expected"),
+    [
+        (None, True, "strength: weak, before guidance that is not known"),
+        (None, False, "strength: weak"),
+        (7.0, False, "strength: weak, before guidance"),
+        (1.0, True, "strength: weak"),
+    ],
+)
+def test_what_guidance_multiplies_is_no_fault(run, guidance, floor, expected):
+    """A noise floor is a guess of it, where it was not recorded."""
+    weak = changed(with_effects(run, owners=(0, 1)), {0: 0.05})
+    weak = dataclasses.replace(weak if floor else without_floor(weak), guidance=guidance)
+    (finding,) = [x for x in of_rule(weak, "strength") if x.evidence.owner == 0]
+    assert finding.key == expected
+    assert ("(cfg 7)" in finding.worded(SENTENCES)) == (guidance == 7)
+
+
 def test_faults_come_first(run):
     weights = [WEIGHTS.index(x.weight) for x in examine(changed(run, {0: 0})).findings]
     assert weights == sorted(weights) and weights[0] == 0
+
+
+def test_what_is_of_the_whole_run_is_said_once_under_no_picture(run):
+    made = dataclasses.replace(run, given=given("ignored"))
+    for one in (made, *of_no_effect(made)):
+        lines = list(run_lines(one))
+        assert len(lines) == len(set(lines)) and lines[0] == "[!] thing 0: this model ignores it (a reason)."
+        expected = [f"picture {n}:" for n in range(2) if one.effects is not None and one.effects.maps]
+        assert [line for line in lines if line.startswith("picture")] == expected
+
+
+def test_what_is_said_to_be_of_the_run_is_so(run):
+    for one in (*of_unseen_and_display(run), *of_no_effect(run)):
+        first, second = ([x for x in examine(one, item).findings if x.of_run] for item in (0, 1))
+        assert first == second
+
+
+def test_lines_of_a_run_are_the_findings_of_its_pictures(run):
+    lines = [line for line in run_lines(run) if not line.startswith("picture")]
+    findings = [x for item in (0, 1) for x in examine(run, item).findings]
+    assert lines == finding_lines(findings)
+    few = list(run_lines(run, most=1))
+    assert "picture 1:" not in few and "and 1 more pictures." in few
+    assert list(run_lines(of_items(run, [1]))) == finding_lines(examine(run, 1).findings)
+    advised = list(run_lines(run, lambda findings: [f"of {len(findings)}"]))
+    assert [line for line in advised if line.startswith("of ")] == [
+        f"of {len(examine(run, item).findings)}" for item in (0, 1)
+    ]
 
 
 def muted(run, layer_steps):
@@ -183,6 +312,12 @@ def muted(run, layer_steps):
             entry = dataclasses.replace(entry, maps={**entry.maps, "r2g_share": share})
         entries[place] = entry
     return dataclasses.replace(run, entries=entries)
+
+
+def test_that_nothing_looks_at_a_reference_is_said_where_its_effect_is_not_known(run):
+    off = muted(run, slice(None))
+    assert keys(dataclasses.replace(off, effects=None)).count("steps: never on") == 1
+    assert "steps: never on" not in keys(off)
 
 
 def flat(run):
@@ -220,6 +355,12 @@ def of_unseen_and_display(run):
     ]
 
 
+def of_no_effect(run):
+    """Runs with attention alone: Effect was not there, or measured nothing."""
+    tried = dataclasses.replace(run.effects, maps={}, regions={}, predictions={})
+    return [dataclasses.replace(run, effects=effects) for effects in (None, tried)]
+
+
 def test_each_case_has_a_run(run):
     """Every sentence is reached: none is there that no run says."""
     left = MASK[0].flatten()
@@ -227,9 +368,11 @@ def test_each_case_has_a_run(run):
     runs = [
         *(changed(run, {0: factor}) for factor in (0, 1e-5, 0.05, 1)), alone, changed(alone, {0: 0.05}),
         *(without_floor(changed(x, {0: 0.05})) for x in (run, alone)),
+        changed(dataclasses.replace(alone, guidance=7.5), {0: 0.05}),
         changed(with_effects(run, owners=(0, 1, "all references")), {0: 0.05}),
         changed(run, {}, left), changed(run, {}, 1 - left), flat(run), muted(run, [1]),
-        *of_unseen_and_display(run), changed(muted(run, [0, 2]), {0: 0}),
+        *of_unseen_and_display(run), *of_no_effect(run), changed(muted(run, [0, 2]), {0: 0}),
+        dataclasses.replace(muted(run, slice(None)), effects=None),
         shared(run, 0.6, 0.1), shared(run, 0.6, 0.4),
     ]  # fmt: skip
     for weaker in (0, 2):

@@ -108,6 +108,13 @@ def test_what_was_given_and_what_was_not_evaluated_is_of_both():
     assert joined.not_evaluated == (1, 3, 5)
 
 
+def test_guidance_is_that_of_both_where_it_is_the_same():
+    first, second = (dataclasses.replace(x, guidance=3.0) for x in (run(range(3)), run(range(3, 7))))
+    assert join(first, second).guidance == 3
+    assert join(first, dataclasses.replace(second, guidance=1.0)).guidance is None
+    assert join(first, dataclasses.replace(second, guidance=None)).guidance is None
+
+
 def test_off_steps_are_of_both():
     def off(attribution, *steps):
         entries = {place: dataclasses.replace(entry, off=steps) for place, entry in attribution.entries.items()}

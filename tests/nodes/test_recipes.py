@@ -3,15 +3,19 @@
 import re
 import sys
 import types
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 import tiny_graphs
+import torch
 import workflow
 from mechanisms import sampled
+from with_effects import with_effects
 
 from i2am_pack.i2am_core import MapKind
+from i2am_pack.i2am_core.findings.facts import Facts
 from i2am_pack.i2am_core.reading import levels
 from i2am_pack.nodes.comfy.mechanisms import MECHANISMS
 
@@ -75,6 +79,18 @@ def test_a_measurement(run):
     run(halve, "i2am_pack.nodes.comfy.consumers.halve")
     run(code, "i2am_pack.nodes.comfy.halved")
     assert call_tests(run(test)) == 1
+
+
+def test_a_finding(run):
+    (code,) = blocks("Add a finding")
+    rule = run(code, "i2am_pack.i2am_core.findings.rules.spot").RULE
+    even = with_effects(workflow.make().attribution(), owners=(0,))
+    assert list(rule.find(Facts(even))) == []
+    spot = torch.zeros(even.grid.cells)
+    spot[even.mask_on_latent()[0].nonzero()[0]] = 1
+    maps = {key: values * spot for key, values in even.effects.maps.items()}
+    (finding,) = rule.find(Facts(replace(even, effects=replace(even.effects, maps=maps))))
+    assert finding.values["part"] == 1 and finding.worded({"spot: small": rule.sentences["small"]})
 
 
 def test_a_level(run, monkeypatch):

@@ -11,9 +11,10 @@ import torch
 import workflow
 from with_effects import with_effects, without_attention
 
-from i2am_pack.i2am_core import Layer, TokenGrid, load
+from i2am_pack.i2am_core import Layer, TokenGrid, load, of_items
 from i2am_pack.nodes.effect import I2AMEffect
 from i2am_pack.nodes.report import I2AMReport
+from i2am_pack.nodes.summary import summary_of
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs" / "report.md").read_text()
 FILES = sorted(saved_runs.FOLDER.glob("*.safetensors"))
@@ -50,8 +51,22 @@ def test_text_and_data_say_what_was_found(graph, attribution):
         assert finding["weight"] in ("fault", "fact", "fine")
     assert all(f"not examined: {rule}, since {reason}" in findings for rule, reason in data["not_examined"].items())
     assert "rule of thumb" in findings
-    assert data["run"]["steps"] == 4 and data["run"]["pictures"] == 2 and data["item"] == 1
+    assert (
+        data["run"]["guidance"] == 1
+        and data["run"]["steps"] == 4
+        and data["run"]["pictures"] == 2
+        and data["item"] == 1
+    )
     assert data["run"]["summary"] == attribution.summary().splitlines()
+
+
+def test_a_summary_names_the_first_pictures_and_says_what_is_of_the_run_once(attribution):
+    lines = summary_of(of_items(attribution, [0, 1, 0, 1, 0, 1])).splitlines()
+    assert [line for line in lines if line.startswith("picture")] == [f"picture {n}:" for n in range(4)]
+    assert "and 2 more pictures: I2AM Report has a page of each." in lines
+    unmeasured = summary_of(dataclasses.replace(attribution, effects=None)).splitlines()
+    assert unmeasured.count("Try: I2AM Effect on the MODEL line, before the sampler.") == 1
+    assert not any(line.startswith("picture") for line in unmeasured)
 
 
 def test_a_mask_that_is_connected_counts(graph, attribution):
@@ -83,8 +98,10 @@ def test_what_is_in_the_data_is_documented(attribution):
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.partition(".")[0])
 def test_every_saved_run_has_a_page(file):
     attribution = load(file)
-    _, findings, data = report(attribution)
-    assert data["not_examined"] and "no effect was measured" in findings
+    for item in sorted({0, attribution.items - 1}):  # of reference-only, the first is the reference itself
+        _, findings, data = report(attribution, item)
+        assert data["not_examined"]
+    assert "no effect was measured" in findings
 
 
 def long_names(attribution):

@@ -1,36 +1,12 @@
-"""What is suggested can be done: each setting exists in the node that it names, and in that mechanism's graphs."""
+"""What is suggested, for which mechanism. That each setting is there is asked of the server: comfy/test_server.py."""
 
 from dataclasses import replace
 
 import pytest
-from comfy_extras import nodes_flux, nodes_wan
 
-import nodes as comfyui_nodes
 from i2am_pack.i2am_core.findings.finding import SUGGESTIONS, Evidence, Finding
 from i2am_pack.nodes.comfy.mechanisms import MECHANISMS
-from i2am_pack.nodes.effect import I2AMEffect
-from i2am_pack.nodes.steer import I2AMSteer
 from i2am_pack.nodes.suggestions import TRIES, tries
-
-OF_PACKS = {("IPAdapterAdvanced", name) for name in ("weight", "start_at", "end_at")}  # see tests/nodes/packs
-OURS = {"I2AM_Steer": I2AMSteer, "I2AM_Effect": I2AMEffect}
-SETTINGS = sorted({setting for tries in TRIES.values() for one in tries.values() for setting in one.settings})
-
-
-def inputs_of(name):
-    if name in OURS:
-        return {one.id for one in OURS[name].define_schema().inputs}
-    if name in comfyui_nodes.NODE_CLASS_MAPPINGS:
-        kinds = comfyui_nodes.NODE_CLASS_MAPPINGS[name].INPUT_TYPES()
-        return {x for inputs in kinds.values() for x in inputs}
-    node = next(getattr(module, name) for module in (nodes_wan, nodes_flux) if hasattr(module, name))
-    return {one.id for one in node.define_schema().inputs}
-
-
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_a_setting_is_there(setting):
-    node, name = setting
-    assert setting in OF_PACKS or name in inputs_of(node)
 
 
 @pytest.mark.parametrize("key", [key for key in SUGGESTIONS if key])
@@ -63,3 +39,9 @@ def test_of_several_references_the_one_is_named_and_no_steer_reaches_a_condition
 def test_what_else_there_is_to_try():
     (other,) = [one.sentence for _, one in tries([finding("stronger")], ["reference latents"])]
     assert other == "strength 2 on I2AM Steer"
+
+
+def test_an_adapter_has_settings_of_its_own_for_where_and_when():
+    for key, name in {"mask it": "attn_mask", "switch on": "start_at", "longer": "end_at"}.items():
+        (own,), (other,) = (said([finding(key)], mechanism) for mechanism in ("IP-Adapter", "reference latents"))
+        assert name in own and name not in other

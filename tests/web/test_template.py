@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_page import READY, SETTLED, USUAL, Watch, is_queued, set_setting
+from comfy_page import IN_VIEW, READY, SETTLED, USUAL, Watch, is_queued, set_setting
 
 TEMPLATE = Path(__file__).resolve().parent.parent.parent / "example_workflows" / "reference_inpainting_demo.json"
 FOLDER = "i2am"  # the name that the template browser shows
@@ -118,15 +118,7 @@ def test_opens_whole(opened: Any) -> None:
 
 def test_opens_with_everything_in_view(opened: Any) -> None:
     """At the usual size of a window, and large enough for ComfyUI to draw the text on nodes."""
-    scale, left, top, right, bottom = opened.evaluate(
-        """() => {
-            const areas = app.graph.groups.map(group => group.boundingRect ?? group._bounding);
-            const at = (value, axis) => (value + app.canvas.ds.offset[axis]) * app.canvas.ds.scale;
-            return [app.canvas.ds.scale,
-                at(Math.min(...areas.map(a => a[0])), 0), at(Math.min(...areas.map(a => a[1])), 1),
-                at(Math.max(...areas.map(a => a[0] + a[2])), 0), at(Math.max(...areas.map(a => a[1] + a[3])), 1)];
-        }"""
-    )
+    scale, left, top, right, bottom = opened.evaluate(IN_VIEW)
     assert scale > 0.58
     assert left > 60  # the side bar
     assert top > 120  # the tabs and the name of the workflow

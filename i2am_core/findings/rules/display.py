@@ -7,7 +7,7 @@ from ...kinds import MapKind
 from ...reading.levels import maps
 from ...reading.metrics import concentration, is_flat
 from ..facts import Facts
-from ..finding import Evidence, Finding, Rule, Values
+from ..finding import RUN, Evidence, Finding, Rule, Values
 
 NO_MAPS = "there are no maps of attention"
 
@@ -21,10 +21,10 @@ def find(facts: Facts) -> Iterator[Finding]:
         evidence = Evidence("attention", facts.selection(reference=number))
         values: Values = {"name": facts.names[number], "tokens": reference.tokens}
         if reference.alone:
-            yield Finding("display", "alone", "fact", values | {"share": 1.0}, evidence)
+            yield Finding("display", "alone", "fact", values | {"share": 1.0}, RUN)
             continue
         if reference.approximate and reference.grid is not None:
-            yield Finding("display", "approximate", "fact", values | {"grid": str(reference.grid)}, evidence)
+            yield Finding("display", "approximate", "fact", values | {"grid": str(reference.grid)}, RUN)
         on_picture = maps(facts.attribution, MapKind("r2g"), "unified", evidence.selection).values
         if bool(is_flat(on_picture).all()):
             values |= {"concentration": float(concentration(on_picture)[0]), "most": 1.0}

@@ -44,9 +44,10 @@ def _contrast(values: Tensor) -> float:
 
 
 SENTENCES = {
-    "none": "{name} brings little form: what it changes varies by {change:.2f} over {where}, and what is painted there "
-    "by {painted:.2f}; together {form:.2f}, where {least:.2f} is little. A blank or a noisy reference does so.",
-    "some": "{name} brings form: what it changes varies by {change:.2f} over {where}, and what is painted there by "
-    "{painted:.2f}; together {form:.2f}, where {least:.2f} is little.",
+    "none": "{name} brings little form: what it changes varies by {change:.2f} latent units over {where}, and what is "
+    "painted there by {painted:.2f}; together {form:.2f}, where {least:.2f} is little. A blank or a noisy reference "
+    "does so.",
+    "some": "{name} brings form: what it changes varies by {change:.2f} latent units over {where}, and what is painted "
+    "there by {painted:.2f}; together {form:.2f}, where {least:.2f} is little.",
 }
 RULE = Rule("form", find, SENTENCES)

@@ -19,13 +19,14 @@ def find(facts: Facts) -> Iterator[Finding]:
         share = facts.share_in_measured_steps(number)
         if share > 0:
             values: Values = {"name": facts.names[number], "share": share, "strength": facts.strength(number)}
+            values |= {"without": facts.without(number)}
             evidence = Evidence("attention", facts.selection(reference=number))
             yield Finding("looked", "in vain", "fault", values, evidence, "undo")
 
 
 SENTENCES = {
     "in vain": "{name} is looked at and changes nothing: {share:.2%} of the attention goes to it in the steps that "
-    "were measured, and without it the picture changes by {strength:.2g}. Something takes away what is read from it "
-    "after the attention, or it holds nothing.",
+    "were measured, and {without}, the picture changes by {strength:.2g} latent units. Something takes away "
+    "what is read from it after the attention, or it holds nothing.",
 }
 RULE = Rule("looked", find, SENTENCES)

@@ -2,20 +2,15 @@
 
 from collections.abc import Iterator
 
-from ...errors import Lacking
 from ..facts import Facts
 from ..finding import Evidence, Finding, Rule, Values
 
 NOTHING = 0.005  # of the attention: less is no percent
-NO_SHARES = "references and the text do not compete in one softmax, or whose part is how large was not recorded"
 
 
 def find(facts: Facts) -> Iterator[Finding]:
     """By the parts of the attention, as means over steps and layers, over the positions that count."""
-    recorded = facts.parts_of_attention
-    if recorded is None:
-        raise Lacking(NO_SHARES)
-    references, text = recorded
+    references, text = facts.parts_of_attention
     values: Values = {"references": references, "text": text, "rest": max(0.0, 1 - references - text)}
     case = "beside the text" if 1 - references - text < NOTHING else "beside the text and the picture"
     yield Finding("rest", case, "fact", values | {"where": facts.where}, Evidence("attention", facts.selection()))

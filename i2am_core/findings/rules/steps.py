@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from ...effect import Owner
 from ...errors import Lacking
-from ...selection import numbers_text
-from ..facts import Facts
+from ..facts import Facts, steps_text
 from ..finding import Evidence, Finding, Rule, Values
 
 FADES = 0.25  # of the strongest measured step's effect
@@ -17,18 +16,26 @@ def find(facts: Facts) -> Iterator[Finding]:
     if not facts.read and not facts.has_effects_of_steps:
         raise Lacking(NOTHING)
     for number in facts.read:
-        on, total = facts.steps_on(number), facts.steps_seen(number)
-        if 0 < len(on) < total:
-            values: Values = {"name": facts.names[number], "count": len(on), "total": total, "on": numbers_text(on)}
-            evidence = Evidence("attention", facts.selection(on, number))
-            yield Finding("steps", "partly on", "fact", values, evidence, "longer")
+        yield from _by_attention(facts, number)
     for owner in facts.owners if facts.has_effects_of_steps else ():
         yield from _by_effect(facts, owner)
 
 
+def _by_attention(facts: Facts, number: int) -> Iterator[Finding]:
+    on, total = facts.steps_on(number), facts.steps_seen(number)
+    if on is None or len(on) >= total:
+        return
+    values: Values = {"name": facts.names[number], "count": len(on), "total": total, "on": steps_text(on)}
+    evidence = Evidence("attention", facts.selection(on, number))
+    if on:
+        yield Finding("steps", "partly on", "fact", values, evidence, "longer")
+    elif not (facts.has_effects_of_steps and facts.measured(number)):  # else 'strength' says it
+        yield Finding("steps", "never on", "fault", values, evidence, "switch on")
+
+
 def _by_effect(facts: Facts, owner: Owner) -> Iterator[Finding]:
     steps = facts.steps_of(owner)
-    by_step = {step: facts.strength(owner, step) for step in steps}
+    by_step = {step: facts.strength(owner, [step]) for step in steps}
     strongest = max(by_step, key=lambda step: by_step[step])
     for case, step in (("late", steps[0]), ("fades", steps[-1])):
         if len(steps) > 1 and by_step[step] < FADES * by_step[strongest]:
@@ -42,9 +49,10 @@ def _by_effect(facts: Facts, owner: Owner) -> Iterator[Finding]:
 
 SENTENCES = {
     "partly on": "{name} is on in {count} of {total} steps ({on}): in the others nothing looks at it.",
-    "late": "{name} acts late: in step {step} it changes the picture by {less:.2g}, in step {strongest} by {most:.2g} "
-    "(the last is step {last}).",
-    "fades": "{name} acts early, and then less: in step {step} it changes the picture by {less:.2g}, in step "
-    "{strongest} by {most:.2g} (the last is step {last}).",
+    "never on": "{name} is on in {count} of {total} steps: nothing looks at it.",
+    "late": "{name} acts late: in step {step} it changes the picture by {less:.2g} latent units, in step {strongest} "
+    "by {most:.2g} (the last is step {last}).",
+    "fades": "{name} acts early, and then less: in step {step} it changes the picture by {less:.2g} latent units, in "
+    "step {strongest} by {most:.2g} (the last is step {last}).",
 }
 RULE = Rule("steps", find, SENTENCES)

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 
 from ...given import Fate
 from ..facts import Facts
-from ..finding import Evidence, Finding, Rule, Suggestion, Values, Weight
+from ..finding import RUN, Finding, Rule, Suggestion, Values, Weight
 
 FATES: dict[Fate, tuple[Weight, Suggestion]] = {
     "ignored": ("fault", "another way"),
     "elsewhere": ("fact", "measure without"),
     "unknown": ("fact", ""),
 }
-RUN = Evidence("run")
 PAINTED_INTO = "concat_latent_image"
 
 

@@ -204,7 +204,8 @@ class Record(Consumer):
     def _record_shares(self, call: AttentionCall, one: LocatedIn, marginals: Sequence[Marginals]) -> None:
         """Record whose part of the attention is how large, where references and the text compete in one softmax.
 
-        Not where maps are put together of parts of the picture, nor where the call was steered.
+        Not where maps are put together of parts of the picture, nor where the call was steered. Of conditionings that
+        make the picture together, each counts as much as it does in it: shares of references have that weight already.
         """
         matches, rows = list(one.by_mechanism.values()), one.chunk.rows
         joint = all(match.gain is None and match.keys == call.k.shape[2] for match in matches)
@@ -217,10 +218,13 @@ class Record(Consumer):
             "references": torch.stack([maps.r2g_share.mean(1) for maps in marginals]).sum(0),
             "text": share_of(q, k, text, total, logits, one.first.queries),
         }
+        weight = torch.ones_like(shares["text"]) if placed.weight is None else placed.weight.to(shares["text"])
+        shares["text"] = shares["text"] * weight
         region = self._region(one.first.layer.grid)
         place = Place(one.first.layer, call.model_call.step, 0)
         verdicts = [verdict for match in matches for verdict in match.verdicts]
-        self.recorder.shares(place, {owner: _means(x, region) for owner, x in shares.items()}, verdicts)
+        means = {owner: _means(x, region) for owner, x in shares.items()}
+        self.recorder.shares(place, means, verdicts, _means(weight, region))
 
     def _region(self, grid: TokenGrid) -> Tensor | None:
         """The inpainting mask on a layer's grid: ``[items, cells]``, True where the picture is painted."""

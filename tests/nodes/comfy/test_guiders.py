@@ -7,7 +7,7 @@ import comfy.samplers
 import pytest
 import torch
 import workflow
-from comfy_extras.nodes_custom_sampler import Guider_DualCFG
+from comfy_extras.nodes_custom_sampler import Guider_Basic, Guider_DualCFG
 from selected import maps
 
 import nodes as comfyui_nodes
@@ -37,6 +37,19 @@ def cfg(model, graph, positive=None, negative=None, scale=3.0):
     return guider
 
 
+def basic(model, graph):
+    guider = Guider_Basic(model)
+    guider.set_conds(graph.positive)
+    return guider
+
+
+def dual(model, graph):
+    guider = Guider_DualCFG(model)
+    guider.set_conds(graph.positive, graph.negative, graph.negative)
+    guider.set_cfg(3.0, 1.0)
+    return guider
+
+
 def g2r(handle, output):
     return maps(handle.find(output), "g2r", scope="whole image").values
 
@@ -44,11 +57,24 @@ def g2r(handle, output):
 def test_a_guider_with_another_order_of_conditionings(graph):
     """DualCFGGuider hands over negative, middle and positive: position says nothing."""
     model, handle = graph.capture()
-    guider = Guider_DualCFG(model)
-    guider.set_conds(graph.positive, graph.negative, graph.negative)
-    guider.set_cfg(3.0, 1.0)
-    got = g2r(handle, run(graph, guider))
+    got = g2r(handle, run(graph, dual(model, graph)))
     assert got.max() > 3 / 256  # the zeroed negative would be flat
+
+
+@pytest.mark.parametrize(("guider", "guidance"), [(cfg, 3.0), (basic, 1.0), (dual, None)])
+def test_the_guidance_of_a_run_is_recorded_where_it_is_known(graph, guider, guidance):
+    """DualCFGGuider has a cfg, too, which it does not use."""
+    model, handle = graph.capture()
+    attribution = handle.find(run(graph, guider(model, graph)))
+    assert attribution.guidance == guidance
+    assert ("; branch: positive, cfg 3" in attribution.summary()) == (guidance == 3)
+
+
+@pytest.mark.parametrize("where", ["set_model_sampler_post_cfg_function", "set_model_sampler_cfg_function"])
+def test_guidance_that_a_node_changes_is_not_known(graph, where):
+    model, handle = graph.capture()
+    getattr(model, where)(lambda args: args["denoised"] if "denoised" in args else args["cond"])
+    assert handle.find(run(graph, cfg(model, graph))).guidance is None
 
 
 def test_extra_calls_of_the_negative_are_not_the_positive(graph):

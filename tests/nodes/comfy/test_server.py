@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,16 @@ import demo_graph
 from comfy_client import PromptFailed
 from comfy_server import ComfyServer
 from devenv import prepare
+from i2am_pack.nodes.suggestions import TRIES
 
 pytestmark = pytest.mark.timeout(600)
+IPADAPTER_PLUS = Path(__file__).parents[2] / "web" / "ipadapter_plus.json"
+SUGGESTED = [  # what is said, and a setting that it is about
+    (one.sentence, node, name)
+    for of_mechanism in TRIES.values()
+    for one in of_mechanism.values()
+    for node, name in one.settings
+]
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +76,28 @@ def test_the_frozen_interface(server):
         assert list(inputs.get("optional", {}))[: len(interface["optional"])] == interface["optional"]
         assert info[name]["output_name"][: len(interface["outputs"])] == interface["outputs"]
         assert info[name]["output"][: len(interface["types"])] == interface["types"]
+
+
+@pytest.fixture(scope="module")
+def known(server):
+    """What the server says, and of another pack what it publishes (cubiq/ComfyUI_IPAdapter_plus at 9d076a3)."""
+    return server.object_info() | json.loads(IPADAPTER_PLUS.read_text())
+
+
+@pytest.mark.parametrize(("sentence", "node", "name"), SUGGESTED)
+def test_each_setting_that_is_suggested_is_there_and_named_as_it_is(server, known, sentence, node, name):
+    inputs = known[node]["input"]
+    assert name in inputs["required"] | inputs.get("optional", {})
+    assert re.search(rf"\b{name}\b", sentence)
+    if server.host.own or node not in server.object_info() or node.startswith("I2AM_"):  # other cores name others
+        assert (known[node]["display_name"] or node) in sentence
+
+
+def test_the_values_that_are_suggested_for_steer_fit_it(known):
+    inputs = known["I2AM_Steer"]["input"]
+    kinds = inputs["required"] | inputs.get("optional", {})
+    assert kinds["strength"][1]["min"] <= 0 and kinds["strength"][1]["max"] >= 2
+    assert "output" in (kinds["by"][1].get("options") or kinds["by"][0])
 
 
 def test_changing_only_a_downstream_node_does_not_sample_again(server):

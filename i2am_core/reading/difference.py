@@ -1,0 +1,142 @@
+"""Maps of two runs, A and B, one beside the other: paired by what they are of, on one grid and in one unit."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..attribution import Attribution
+from ..errors import EffectTooSmall, Incomparable, InOneRun
+from ..regions import has_aspect_of
+from ..selection import Selection
+from ..tokens import TokenGrid
+from .levels import Maps
+
+TOO_SMALL = "too small to measure, and drawn as 0"
+
+
+@dataclass(frozen=True)
+class MapPairs:
+    """Maps ``a`` and ``b``, both ``[n, h, w]`` in the unit that they had, and the label of each in its own run.
+
+    ``left_out`` says of what there is a map in one run alone; ``grids`` what was done to maps of unlike grids.
+    """
+
+    a: Tensor
+    b: Tensor
+    labels: list[tuple[str, str]]
+    scopes: tuple[str, str]
+    left_out: tuple[str, ...] = ()
+    grids: str = ""
+
+    @property
+    def values(self) -> Tensor:
+        """What B has more than A: ``[n, h, w]``."""
+        return self.b - self.a
+
+
+Read = Callable[[Attribution, Selection], Maps]
+"""What makes the maps of a run for a selection."""
+
+
+def map_pairs(read: Read, runs: tuple[Attribution, Attribution], selection: Selection, sums: bool = False) -> MapPairs:
+    """The maps that ``read`` makes of both runs, for the same selection; the reference is that of the same name.
+
+    Maps of unlike grids are averaged onto the coarser one; of those whose ``sums`` count, which are those of attention
+    in normalization 'paper' or on a reference, the sum stays. An effect that is too small for a map in one run alone is
+    0 there. Raises InOneRun with what ``read`` raises, and Incomparable where nothing can be paired, or the grids have
+    another form.
+    """
+    a, b = runs
+    selections = selection, dataclasses.replace(selection, reference=same_reference(a, b, selection.reference))
+    first, second = _both(read, runs, selections)
+    one, other = _by_key(first), _by_key(second)
+    keys = [key for key in one if key in other]
+    left_out = [f"{first.labels[one[key]]}: in A alone" for key in one if key not in other]
+    left_out += [f"{second.labels[other[key]]}: in B alone" for key in other if key not in one]
+    if not keys:
+        raise Incomparable(f"the maps of A and those of B are of nothing that is the same ({'; '.join(left_out[:4])})")
+    x, y, grids = on_one_grid(first.values[[one[k] for k in keys]], second.values[[other[k] for k in keys]], sums)
+    labels = [(first.labels[one[key]], second.labels[other[key]]) for key in keys]
+    return MapPairs(x, y, labels, (first.scope, second.scope), tuple(left_out), grids)
+
+
+def same_reference(a: Attribution, b: Attribution, number: int) -> int:
+    """The number in B of A's reference: of the only one of its name, or else the same number.
+
+    Raises UnknownReference where A has none of this number; that B has none is said by whoever reads B.
+    """
+    if not a.references and number == 0:
+        return 0
+    name = a.check_reference(number).name
+    of_name = [n for n, reference in enumerate(b.references) if reference.name == name]
+    in_a = sum(reference.name == name for reference in a.references)
+    return of_name[0] if len(of_name) == in_a == 1 else number
+
+
+def _both(read: Read, runs: tuple[Attribution, Attribution], selections: tuple[Selection, Selection]) -> list[Maps]:
+    """The maps of both; where those of one alone are too small for a map, zeros in the form of the other's."""
+    results: list[Maps | None] = []
+    for called, run, selection in zip("AB", runs, selections, strict=True):
+        try:
+            results.append(read(run, selection))
+        except EffectTooSmall as error:
+            if called == "B" and results == [None]:
+                raise InOneRun(called, error) from error
+            results.append(None)
+        except ValueError as error:
+            raise InOneRun(called, error) from error
+    drawn = [result for result in results if result is not None]
+    zeros = dataclasses.replace(
+        drawn[0], values=drawn[0].values * 0, labels=[f"{label}, {TOO_SMALL}" for label in drawn[0].labels]
+    )
+    return [zeros if result is None else result for result in results]
+
+
+def _by_key(maps: Maps) -> dict[object, int]:
+    """The numbers of the maps by what they are of. Of several that are of the same, as two references of one name may
+    be, the second is paired with the second."""
+    numbers: dict[object, int] = {}
+    seen: dict[object, int] = {}
+    for number, key in enumerate(maps.keys):
+        if key is not None:
+            numbers[key, seen.setdefault(key, 0)] = number
+            seen[key] += 1
+    return numbers
+
+
+def on_one_grid(a: Tensor, b: Tensor, sums: bool = False) -> tuple[Tensor, Tensor, str]:
+    """Maps ``[n, h, w]`` on the coarser of their grids, as means or as ``sums``; and a sentence where they had others.
+
+    Raises Incomparable where the grids have another form.
+    """
+    (height, width), (other_height, other_width) = a.shape[-2:], b.shape[-2:]
+    if a.shape[-2:] == b.shape[-2:]:
+        return a, b, ""
+    of_both = f"{width}x{height} in A, {other_width}x{other_height} in B"
+    if not has_aspect_of(a, TokenGrid(other_height, other_width)):
+        raise Incomparable(f"the maps have another form ({of_both}), so that no place of one is a place of the other")
+    size = min(height, other_height), min(width, other_width)
+    note = f"maps of unlike grids ({of_both}) are compared as means on one of {size[1]}x{size[0]}"
+    return _averaged(a, size, sums), _averaged(b, size, sums), note
+
+
+def _averaged(values: Tensor, size: tuple[int, int], sums: bool) -> Tensor:
+    """Means of maps ``[n, h, w]`` over the cells of a coarser grid, or sums: exact, also where cells are cut."""
+    rows, columns = (_overlaps(fine, coarse) for fine, coarse in zip(values.shape[-2:], size, strict=True))
+    if not sums:
+        rows, columns = rows / rows.sum(1, keepdim=True), columns / columns.sum(1, keepdim=True)
+    return (rows @ values.double() @ columns.T).to(values.dtype)
+
+
+def _overlaps(fine: int, coarse: int) -> Tensor:
+    """How much of each of the ``fine`` cells of a line is in each of the ``coarse`` ones: ``[coarse, fine]``."""
+    cells, edges = (
+        torch.arange(fine, dtype=torch.float64),
+        torch.arange(coarse + 1, dtype=torch.float64) * fine / coarse,
+    )
+    low = torch.maximum(cells[None], edges[:-1, None])
+    high = torch.minimum(cells[None] + 1, edges[1:, None])
+    return (high - low).clamp(min=0)

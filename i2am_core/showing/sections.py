@@ -1,0 +1,168 @@
+"""Pages: sections of text, pictures and curves, one below the other, 1600 px wide."""
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import MissingPackage
+from ..printing import printable
+
+WIDTH, DPI = 16.0, 100  # inches, 1600 px
+MARGIN = 0.4  # inches
+LETTERS = 165  # of a line of a finding
+TILES = 6  # pictures in a row
+STYLES = ("o-", "s--", "^:", "D-.", "v-", "P--")  # that differ without colours, too
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page over its whole width, so many inches high."""
+
+    height: float
+    draw: Callable[[Any, float, float], None]  # of the figure, from this top down, in parts of a page that is so high
+
+
+def drawn_page(sections: Sequence[Section], what: str) -> Tensor:
+    """The sections as a page ``[H, 1600, 3]`` in [0, 1]. Raises MissingPackage without matplotlib, for ``what``."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingPackage("matplotlib", "sheets", what) from None
+    height = sum(section.height for section in sections) + 2 * MARGIN
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
+    canvas: Any = FigureCanvasAgg(figure)
+    top = height - MARGIN
+    for section in sections:
+        section.draw(figure, top, height)
+        top -= section.height
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    return torch.from_numpy(pixels.copy()).float() / 255
+
+
+# Text
+
+
+Line = tuple[str, str, float, bool]
+"""A line: what it says, its colour, its size in points, whether it is bold."""
+
+
+def text_section(lines: Sequence[Line], gap: float = 0.12) -> Section:
+    heights = [1.75 * size / 72 for _, _, size, _ in lines]
+
+    def draw(figure: Any, top: float, height: float) -> None:
+        for (said, color, size, bold), own in zip(lines, heights, strict=True):
+            top -= own
+            figure.text(
+                MARGIN / WIDTH, (top + 0.25 * own) / height, said, color=color, fontsize=size,
+                weight="bold" if bold else "normal", parse_math=False, family="DejaVu Sans",
+            )  # fmt: skip
+
+    return Section(sum(heights) + gap, draw)
+
+
+def wrapped(text: str, letters: int, color: str, size: float, indent: str = "      ") -> list[Line]:
+    lines = textwrap.wrap(printable(text, 2000), letters, subsequent_indent=indent) or [""]
+    return [(line, color, size, False) for line in lines]
+
+
+# Pictures
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture ``[H, W, 3]`` in [0, 1] with its caption, and what the two ends of its colours stand for."""
+
+    caption: str
+    picture: Tensor
+    colormap: str = ""
+    ends: tuple[str, str] = ("", "")
+
+
+def picture_section(tiles: Sequence[Tile]) -> Section:
+    """Pictures side by side, below each its caption, and a bar of its colours where they stand for something."""
+    side = (WIDTH - 2 * MARGIN) / TILES
+    tallest = max(min(2.0, tile.picture.shape[0] / tile.picture.shape[1]) for tile in tiles)
+    own = 0.94 * side
+
+    def draw(figure: Any, top: float, height: float) -> None:
+        bottom = top - tallest * own
+        for n, tile in enumerate(tiles):
+            left = MARGIN + n * side
+            axes = figure.add_axes((left / WIDTH, bottom / height, own / WIDTH, tallest * own / height))
+            smooth = "nearest" if max(tile.picture.shape[:2]) < 400 else "antialiased"
+            axes.imshow(tile.picture.numpy(), interpolation=smooth)
+            axes.set_axis_off()
+            axes.set_anchor("N")
+            figure.text(left / WIDTH, (bottom - 0.22) / height, tile.caption, fontsize=11, parse_math=False)
+            if tile.colormap:
+                _bar(figure, tile, (left, bottom - 0.44, own), height)
+
+    return Section(tallest * own + (0.8 if any(tile.colormap for tile in tiles) else 0.55), draw)
+
+
+def _bar(figure: Any, tile: Tile, place: tuple[float, float, float], height: float) -> None:
+    """From the left end of the colours to the right one, as wide as the picture, between two words or numbers."""
+    left, bottom, wide = place
+    axes = figure.add_axes(((left + 0.2 * wide) / WIDTH, bottom / height, 0.6 * wide / WIDTH, 0.12 / height))
+    axes.imshow(np.linspace(0, 1, 256)[None], cmap=tile.colormap, aspect="auto", vmin=0, vmax=1)
+    axes.set_axis_off()
+    for x, side, said in ((0.18, "right", tile.ends[0]), (0.82, "left", tile.ends[1])):
+        figure.text((left + x * wide) / WIDTH, (bottom + 0.01) / height, said, fontsize=8, ha=side, parse_math=False)
+
+
+# Curves
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Curves in one system of axes: by their names, what they are drawn over, and their values."""
+
+    title: str
+    across: str
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    names: Sequence[str] = ()  # of what it is drawn over, where that is not steps
+
+
+def plot_section(plots: Sequence[Plot]) -> Section:
+    tall, gap = 2.2, 0.65
+    wide = (WIDTH - 2 * MARGIN - gap * len(plots)) / max(2, len(plots))
+
+    def draw(figure: Any, top: float, height: float) -> None:
+        for n, plot in enumerate(plots):
+            left = MARGIN + gap * 0.7 + n * (wide + gap)
+            axes = figure.add_axes((left / WIDTH, (top - tall - 0.35) / height, wide / WIDTH, tall / height))
+            for (name, (x, y)), style in zip(plot.curves.items(), STYLES, strict=False):
+                axes.plot(x, y, style, label=name, markersize=4, linewidth=1.4)
+            axes.set_title(plot.title, fontsize=10, loc="left")
+            axes.set_ylim(bottom=0)
+            axes.tick_params(labelsize=8)
+            if plot.names:
+                _name_axis(axes, plot.names)
+            else:
+                axes.set_xlabel(plot.across, fontsize=9)
+                axes.xaxis.get_major_locator().set_params(integer=True)
+            if len(plot.curves) > 1 or n == 0:
+                legend = axes.legend(fontsize=8, frameon=False)
+                for text in legend.get_texts():
+                    text.set_parse_math(False)
+            axes.spines[["top", "right"]].set_visible(False)
+
+    return Section(tall + 1.15, draw)
+
+
+def _name_axis(axes: Any, names: Sequence[str]) -> None:
+    """Every so many layers by name: all of them, where there are few."""
+    each = -(-len(names) // 12)
+    axes.set_xticks(
+        range(0, len(names), each), [printable(name, 18) for name in names[::each]], rotation=35, ha="right"
+    )
+    for label in axes.get_xticklabels():
+        label.set_parse_math(False)
+        label.set_fontsize(7)

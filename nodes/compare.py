@@ -1,0 +1,177 @@
+"""I2AM Compare: two runs, and what changed from one to the other."""
+
+from typing import Literal
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from .. import i2am_core as core
+from ..i2am_core import (
+    NORMALIZATIONS,
+    ROUTES,
+    Attribution,
+    AttributionError,
+    ComparedPage,
+    MapPairs,
+    Normalization,
+    Route,
+    TokenGrid,
+    compared_lines,
+    compared_page,
+    diverging,
+    errors,
+    map_pairs,
+    notice,
+)
+from .checked import checked
+from .images import choose, generated_picture, size_for, size_of
+from .schema import AttributionHandle, Schema
+from .selections import DIRECTIONS, EFFECT, effect_of_input, number_inputs, scope_input, selection_inputs, selection_of
+from .wanted_maps import WantedMaps, check_memory
+from .wording import in_words, words
+
+SEARCH_ALIASES = ["compare", "difference", "A/B", "before after", "diff", "two seeds", "attention map", "I2AM"]
+WIDGETS = (  # what a person can set right on this node: it is refused, and no reason why runs cannot be compared
+    *(errors.BadSelection, errors.UnknownChoice, errors.UnknownReference, errors.BadCount, errors.NoEffectLevel),
+    errors.OnlyOnPicture,
+)
+
+
+class I2AMCompare(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return Schema(
+            node_id="I2AM_Compare",
+            display_name="I2AM Compare",
+            description="Two runs side by side: what changed from A to B, by how much, and against how much two "
+            "pictures of one batch differ.",
+            search_aliases=SEARCH_ALIASES,
+            inputs=[
+                AttributionHandle.Input("a", tooltip="From I2AM Collect or I2AM Load: what there was before."),
+                AttributionHandle.Input("b", tooltip="The other run: what there is now."),
+                io.Combo.Input(
+                    "direction",
+                    options=list(DIRECTIONS),
+                    tooltip="'reference to generated': maps on the picture. 'generated to reference': maps on the "
+                    "reference.",
+                ),
+                io.Combo.Input(
+                    "level",
+                    options=list[str](core.LEVELS),
+                    tooltip="One map of everything, or one for each group of steps, each head, layer, reference or "
+                    "frame. Maps that are of the same in both runs are compared.",
+                ),
+                io.Combo.Input(
+                    "normalization",
+                    options=[EFFECT, *NORMALIZATIONS],
+                    tooltip="'effect': what changes without the reference, where I2AM Effect measured in both runs. "
+                    "'share': how much of the attention goes to it. 'paper': where it goes.",
+                ),
+                scope_input(),
+                *selection_inputs(),
+                io.Int.Input(
+                    "time_groups",
+                    default=5,
+                    min=0,
+                    max=1000,
+                    tooltip="At level 'time': into how many equal groups the steps of each run are put, of which the "
+                    "first is compared with the first. 0 has each step.",
+                ),
+                *number_inputs(),
+                io.Image.Input("image_a", optional=True, tooltip="The picture that the run of 'a' made, or its batch."),
+                io.Image.Input("image_b", optional=True, tooltip="The picture that the run of 'b' made, or its batch."),
+                effect_of_input(
+                    "For 'effect': of what. The reference of that number, all references together, the text, or what "
+                    "the run's conditioning has and 'without' of I2AM Effect lacks."
+                ),
+                io.Combo.Input(
+                    "effect_through",
+                    options=list[str](ROUTES),
+                    default="everything",
+                    optional=True,
+                    tooltip="For 'effect': by whatever way it reaches the picture, or 'directly', not by way of the "
+                    "text.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="difference",
+                    tooltip="What B has more than A: red is more, blue is less, white is no difference. One scale for "
+                    "all maps.",
+                ),
+                io.Image.Output(
+                    display_name="side_by_side",
+                    tooltip="One page, 1600 pixels wide: what changed, both pictures, and the maps of A, of B, and B - "
+                    "A.",
+                ),
+                io.String.Output(
+                    display_name="findings",
+                    tooltip="What changed, as Markdown; which settings are unlike, and what could not be compared.",
+                ),
+            ],
+        )
+
+    @classmethod
+    @in_words()
+    @checked
+    def execute(
+        cls, a: Attribution, b: Attribution, direction: str, level: core.Level,
+        normalization: Normalization | Literal["effect"], scope: str, steps: str, layers: str, heads: str,
+        time_groups: int, reference: int, item: int, image_a: Tensor | None = None, image_b: Tensor | None = None,
+        effect_of: str = "reference", effect_through: Route = "everything",
+    ) -> io.NodeOutput:  # fmt: skip
+        _check_item(a, b, item)
+        pictures = _pictures(a, image_a, item), _pictures(b, image_b, item)
+        result = core.compare(a, b, item, pictures)
+        wanted = WantedMaps(DIRECTIONS[direction], level, normalization, time_groups, effect_of, effect_through)
+        selection = selection_of(steps, layers, heads, reference, item, scope)
+        of_item = pictures[0].get(item), pictures[1].get(item)
+        title = f"{direction}, {normalization}, level '{level}'"
+        pairs: MapPairs | None = None
+        try:
+            pairs = map_pairs(wanted.of, (a, b), selection, wanted.sums)
+            difference = _difference(pairs, wanted, of_item[1])
+        except (errors.InOneRun, errors.Incomparable) as error:
+            if isinstance(error, errors.InOneRun) and isinstance(error.error, WIDGETS):
+                raise
+            title += f": no maps were compared, since {words(error)}"
+            difference = notice(title)
+        page = ComparedPage((a, b), result, pairs, title, item, wanted.blocks, of_item)
+        lines = [*compared_lines(result), *_of_maps(pairs, title)]
+        return io.NodeOutput(difference, compared_page(page)[None], "\n".join(f"* {line}" for line in lines))
+
+
+def _check_item(a: Attribution, b: Attribution, item: int) -> None:
+    for name, run in (("a", a), ("b", b)):
+        try:
+            run.check_item(item)
+        except AttributionError as error:
+            raise ValueError(f"in {name}, {words(error)}") from error
+
+
+def _pictures(run: Attribution, image: Tensor | None, item: int) -> dict[int, Tensor]:
+    """By item ``[H, W, 3]``: of a whole batch all, which tell how much two seeds differ."""
+    if image is None:
+        return {}
+    items = range(run.items) if len(image) > 1 else [item]
+    return {n: choose(image, generated_picture(run, n)).float() for n in items}
+
+
+def _difference(pairs: MapPairs, wanted: WantedMaps, picture: Tensor | None) -> Tensor:
+    """In the size of the picture that maps are on, where it is known."""
+    height, width = pairs.a.shape[-2:]
+    size = size_for(TokenGrid(height, width))
+    if wanted.side == "r2g" and picture is not None:
+        size = size_of(picture)
+    check_memory(len(pairs.a), *size)
+    return diverging(pairs.values, size, wanted.blocks)
+
+
+def _of_maps(pairs: MapPairs | None, title: str) -> list[str]:
+    """What the pictures of the difference show, a line each; or why there is none."""
+    if pairs is None:
+        return [f"Maps, {title}"]
+    most = float(pairs.values.abs().max())
+    lines = [f"Maps of {title}: the colours of the difference end at {most:.3g} more in B (red), and less (blue)."]
+    lines += [f"Map {n}: {x if x == y else f'{x} in A, {y} in B'}." for n, (x, y) in enumerate(pairs.labels)]
+    return lines + [f"Not compared: {line}." for line in pairs.left_out] + [f"Note: {pairs.grids}."] * bool(pairs.grids)

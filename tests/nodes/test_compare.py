@@ -1,0 +1,186 @@
+"""I2AM Compare: whatever two runs have, one page, one scale, and every reason why something was not compared."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import saved_runs
+import torch
+import workflow
+from with_effects import with_effects, without_attention
+
+from i2am_pack.i2am_core import LEVELS, NORMALIZATIONS, Layer, TokenGrid, load, map_pairs, of_items
+from i2am_pack.nodes.compare import I2AMCompare
+from i2am_pack.nodes.effect import I2AMEffect
+
+FILES = sorted(saved_runs.FOLDER.glob("*.safetensors"))
+USUAL = dict(
+    direction="reference to generated", level="unified", normalization="effect", scope="auto", steps="all",
+    layers="all", heads="all", time_groups=2, reference=0, item=0,
+)  # fmt: skip
+
+
+def compare(a, b, **widgets):
+    difference, page, findings = I2AMCompare.execute(a, b, **USUAL | widgets).args
+    assert page.shape[0] == 1 and page.shape[2] == 1600 and 300 < page.shape[1] < 8000
+    for picture in (page, difference):
+        assert picture.ndim == 4 and picture.min() >= 0 and picture.max() <= 1
+    assert page.std() > 0.02  # something is drawn
+    return difference, page[0], findings
+
+
+def steered(run, factor):
+    maps = {key: values * factor for key, values in run.effects.maps.items()}
+    return dataclasses.replace(run, effects=dataclasses.replace(run.effects, maps=maps))
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return workflow.make(batch=2)
+
+
+@pytest.fixture(scope="module")
+def sampled(graph):
+    model, handle = graph.capture()
+    model = I2AMEffect.execute(model, 2, 2, "taken away", "everything", "references").args[0]
+    return [
+        (handle.find(out["samples"]), graph.vae.decode(out["samples"]))
+        for out in map(lambda seed: graph.sample(model, steps=4, seed=seed), (7, 8))
+    ]
+
+
+@pytest.fixture(scope="module")
+def runs(sampled):
+    return [run for run, _ in sampled]
+
+
+def test_two_seeds_differ_as_two_pictures_of_a_batch_do(sampled):
+    (a, image_a), (b, image_b) = sampled
+    difference, _, findings = compare(a, b, image_a=image_a, image_b=image_b)
+    assert difference.shape == (1, *image_b.shape[1:3], 3)
+    assert "but for what two seeds differ by" in findings
+    assert "two pictures of one batch" in findings and "not known" not in findings
+
+
+def test_a_run_against_itself_is_white(runs):
+    difference, _, findings = compare(runs[0], runs[0])
+    white = difference[0, 0, 0]
+    assert (difference == white).all() and white.min() > 0.95
+    assert "changes exactly as much in B as in A" in findings and "No setting" in findings
+
+
+def test_one_scale_with_zero_in_the_middle(runs):
+    """More is red, less is blue, and the other way round where A and B are exchanged."""
+    a, b = runs[0], steered(runs[0], 0.25)
+    less, _, findings = compare(a, b, level="time", time_groups=0)
+    more, _, _ = compare(b, a, level="time", time_groups=0)
+    assert len(less) == len(more) == 2
+    assert (less[..., 2] >= less[..., 0] - 0.02).all() and (more[..., 0] >= more[..., 2] - 0.02).all()
+    assert less[..., 0].min() < 0.2 and more[..., 2].min() < 0.2  # the end of the scale is reached
+    assert "hardly acts" in findings or "changes less in B" in findings
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("normalization", ["effect", *NORMALIZATIONS])
+@pytest.mark.parametrize("direction", ["reference to generated", "generated to reference"])
+def test_every_level_is_compared_or_refused_in_a_sentence(runs, level, normalization, direction):
+    try:
+        difference, _, findings = compare(
+            *runs, level=level, normalization=normalization, direction=direction, heads="all"
+        )
+    except ValueError as error:
+        assert str(error)[0].isalpha() and str(error).endswith(".")
+        assert level in ("head", "layer", "time", "frame", "reference")
+    else:
+        assert "Maps of" in findings or "no maps were compared, since" in findings
+        assert len(difference) >= 1
+
+
+def test_what_one_run_lacks_is_said_and_drawn(runs):
+    a, b = runs
+    for pair, said in (
+        ((a, dataclasses.replace(b, effects=None)), "in B, no effect was measured in this run"),
+        ((dataclasses.replace(a, effects=None), dataclasses.replace(b, effects=None)), "in A, no effect was measured"),
+    ):
+        difference, _, findings = compare(*pair)
+        assert said in findings and difference.std() > 0.02 and difference.shape[2] == 1600
+        assert "Not compared: strength" in findings
+        assert "is looked at" in findings or "Not compared: attention" in findings
+    _, _, findings = compare(without_attention(a), b, normalization="share")
+    assert "in A, no attention to a reference was captured" in findings
+
+
+def test_a_widget_that_cannot_be_is_refused(runs):
+    for wrong, said in (
+        ({"steps": "99"}, "steps"),
+        ({"reference": 7}, "reference 7 does not exist"),
+        ({"item": 5}, "in a, item 5 does not exist"),
+        ({"level": "head"}, "effects have no heads"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            compare(*runs, **wrong)
+    with pytest.raises(ValueError, match="in b, item 1 does not exist"):
+        compare(runs[0], of_items(runs[1], [0]), item=1)
+    with pytest.raises(ValueError, match="another shape"):
+        compare(*runs, image_a=torch.zeros(1, 20, 80, 3))
+
+
+def test_grids_of_other_sizes_and_forms(runs):
+    finer = TokenGrid(2 * runs[0].grid.height, 2 * runs[0].grid.width)
+    b = with_effects(
+        dataclasses.replace(without_attention(runs[0]), grid=finer, denoise_mask=None), cuts=(), owners=(0,)
+    )
+    _, _, findings = compare(runs[0], b)
+    assert "maps of unlike grids" in findings and "Set otherwise: latent grid" in findings
+    tall = TokenGrid(finer.height, runs[0].grid.width)
+    b = with_effects(
+        dataclasses.replace(without_attention(runs[0]), grid=tall, denoise_mask=None), cuts=(), owners=(0,)
+    )
+    difference, _, findings = compare(runs[0], b)
+    assert "another form" in findings and difference.shape[2] == 1600
+    assert "latent units in B" in findings  # which needs no place
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.partition(".")[0])
+def test_every_saved_run_is_compared(file, runs):
+    saved = load(file)
+    for pair in ((saved, saved), (runs[0], saved), (saved, runs[0])):
+        _, _, findings = compare(*pair, normalization="share")
+        assert findings
+
+
+def test_seventy_layers_and_long_names(runs):
+    layers = tuple(Layer(f"double block {n} of many", runs[0].layers[0].grid, 4) for n in range(70))
+    many = dataclasses.replace(runs[0], layers=layers, entries={(0, n): runs[0].entries[0, 0] for n in range(70)})
+    named = dataclasses.replace(
+        many,
+        references=tuple(
+            dataclasses.replace(x, name="a reference with a very long name $x_y^z$ " * 20) for x in many.references
+        ),
+    )
+    difference, _, _ = compare(many, many, level="layer", normalization="share")
+    assert len(difference) == 70
+    compare(named, many, level="layer", normalization="share")
+
+
+def test_nothing_and_effects_alone(runs):
+    nothing = dataclasses.replace(
+        runs[0], entries={}, layers=(), references=(), effects=None, captured_calls=0, denoise_mask=None
+    )
+    for pair in ((nothing, nothing), (nothing, runs[0]), (runs[0], nothing)):
+        _, _, findings = compare(*pair)
+        assert "no maps were compared" in findings
+    compare(without_attention(runs[0]), without_attention(runs[1]))
+
+
+def test_pairs_are_those_of_the_core(runs):
+    """The page and the pictures are of what ``map_pairs`` gives: its largest value is what the findings name."""
+    from i2am_pack.i2am_core import Selection, effect_maps
+
+    pairs = map_pairs(lambda run, selection: effect_maps(run, "r2g", "unified", selection), tuple(runs), Selection())
+    assert f"end at {float(pairs.values.abs().max()):.3g} more in B" in compare(*runs)[2]
+
+
+def test_help_says_what_there_is():
+    page = (Path(__file__).resolve().parents[2] / "web/docs/I2AM_Compare.md").read_text()
+    assert all(word in page for word in ("faults", "strength", "place", "attention", "places", "pictures"))
