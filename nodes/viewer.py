@@ -21,6 +21,7 @@ from .images import LONGEST_SIDE, choose, enlarge, generated_picture, reference_
 from .masks import PaintedMask, painted_mask
 from .schema import AttributionHandle, Schema
 from .temp_files import TempFiles
+from .view_findings import view_findings
 from .wording import in_words
 
 FILE_BYTES = 60 * 2**20  # of the file that the page loads
@@ -102,6 +103,7 @@ class I2AMViewer(io.ComfyNode):
             "notes": [*maps.header["notes"], *notes],
             "summary": "\n".join([*notes, maps.header["summary"]]),
         }
+        header["findings"] = view_findings(attribution, insides if mask is not None else [None] * attribution.items)
         settings = made_by(getattr(cls.hidden, "dynprompt", None), present_node())
         if settings is not None:
             header["made_by"] = settings

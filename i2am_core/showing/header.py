@@ -7,6 +7,8 @@ of ``web/viewer/header.d.ts``, which ``scripts/header_types.py`` writes from her
 from typing import Literal, TypedDict
 
 from ..effect import Certainty, Cut, Owner, Route
+from ..findings.finding import Shows, Value, Weight
+from ..kinds import Direction
 
 Measure = Literal["share", "inside", "concentration"]
 EffectMeasure = Literal["strength", "everywhere", "inside", "floor"]
@@ -154,11 +156,51 @@ class WithMadeBy(TypedDict, total=False):
     made_by: HeaderMadeBy
 
 
-class FileHeader(Header, WithMadeBy):
+class HeaderEvidence(TypedDict):
+    """What proves a finding. ``steps`` are those of the map, none for all; ``owner`` is whose effect, None for none."""
+
+    shows: Shows
+    direction: Direction
+    owner: Owner | None
+    steps: list[int]
+    reference: int
+
+
+class HeaderTry(TypedDict):
+    """What to try, as a part of a sentence; ``measures``: it changes nothing of the picture."""
+
+    sentence: str
+    measures: bool
+
+
+class HeaderFinding(TypedDict):
+    """A finding of an ``item``, or ``of_run`` of the whole run, with its ``sentence`` in English.
+
+    ``key`` is the name of its sentence, which ``values`` fill. ``of_thumb``: its threshold is from one small model.
+    """
+
+    item: int
+    key: str
+    weight: Weight
+    sentence: str
+    values: dict[str, Value]
+    of_thumb: bool
+    of_run: bool
+    tries: list[HeaderTry]
+    evidence: HeaderEvidence
+
+
+class WithFindings(TypedDict, total=False):
+    """What is there only where the rules of findings were applied."""
+
+    findings: list[HeaderFinding]
+
+
+class FileHeader(Header, WithMadeBy, WithFindings):
     """The header of the whole file: the view's header, and what the node adds to the file.
 
     ``colormaps`` are the names of the rows of the tensor ``colormaps``; ``masked`` are the names of the masks' tensors.
-    ``made_by`` are the settings that made the file.
+    ``made_by`` are the settings that made the file, ``findings`` what is wrong or right, faults first.
     """
 
     pictures: HeaderPictures
@@ -168,5 +210,6 @@ class FileHeader(Header, WithMadeBy):
 
 TYPES = (
     *(HeaderItem, HeaderLayer, HeaderReference, HeaderEffect, HeaderRegions, HeaderEffects),
-    *(Header, HeaderPicture, HeaderPictures, HeaderNode, HeaderMadeBy, FileHeader),
+    *(Header, HeaderPicture, HeaderPictures, HeaderNode, HeaderMadeBy),
+    *(HeaderEvidence, HeaderTry, HeaderFinding, FileHeader),
 )

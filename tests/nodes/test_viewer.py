@@ -13,7 +13,9 @@ import workflow
 from PIL import Image
 from safetensors import safe_open
 from selected import maps
+from with_effects import with_effects
 
+from i2am_pack.i2am_core import SENTENCES, examine
 from i2am_pack.i2am_core.effect import Effects, Removal
 from i2am_pack.i2am_core.showing.render import COLORMAPS, color_table
 from i2am_pack.nodes.comfy.made_by import depends_on, made_by
@@ -147,3 +149,41 @@ def test_interrupting_ends_it(attribution):
     interrupt_current_processing(True)
     with pytest.raises(InterruptProcessingException):
         look(attribution)
+
+
+def weak(attribution):
+    """The same run with an effect of its reference that is too small, and no rounding."""
+    run = with_effects(attribution, owners=(0,), cuts=())
+    made = {key: values * 0.01 for key, values in run.effects.maps.items()}
+    return replace(run, effects=replace(run.effects, maps=made, floor=torch.zeros_like(run.effects.floor)))
+
+
+def test_findings_are_in_the_file(attribution):
+    """Those that the report has, of each picture; what to try beside the finding that it is for."""
+    run = weak(attribution)
+    findings = look(run)[0]["findings"]
+    for item in range(run.items):
+        expected = examine(run, item).findings
+        got = [x for x in findings if x["item"] == item]
+        assert [x["key"] for x in got] == [x.key for x in expected]
+        assert [x["sentence"] for x in got] == [x.worded(SENTENCES) for x in expected]
+    fault = next(x for x in findings if x["key"] == "strength: weak")
+    assert fault["weight"] == "fault" and fault["evidence"]["owner"] == 0 and fault["evidence"]["shows"] == "effect"
+    assert fault["tries"] == [{"sentence": "strength 2 on I2AM Steer", "measures": False}]
+    assert fault["evidence"]["steps"] == [0, 2]
+
+
+def test_a_mask_that_is_connected_counts_for_findings(attribution):
+    run = with_effects(attribution, owners=(0,), cuts=())
+    mask = torch.zeros(64, 64)
+    mask[:8] = 1
+    whole, marked = ({x["key"] for x in look(run, **given)[0]["findings"]} for given in ({}, {"mask": mask}))
+    assert "place: not there" in marked | whole and whole != marked
+
+
+def test_what_cannot_be_worked_out_costs_no_file(attribution, monkeypatch):
+    def broken(*args):
+        raise RuntimeError("a rule of a kind that nobody has")
+
+    monkeypatch.setattr("i2am_pack.nodes.view_findings.examine", broken)
+    assert look(attribution)[0]["findings"] == []

@@ -137,10 +137,46 @@ export interface HeaderMadeBy {
 }
 
 /**
+ * What proves a finding. `steps` are those of the map, none for all; `owner` is whose effect, null for none.
+ */
+export interface HeaderEvidence {
+  shows: "effect" | "regions" | "attention" | "run";
+  direction: "r2g" | "g2r";
+  owner: number | "all references" | "text" | "conditioning" | null;
+  steps: Array<number>;
+  reference: number;
+}
+
+/**
+ * What to try, as a part of a sentence; `measures`: it changes nothing of the picture.
+ */
+export interface HeaderTry {
+  sentence: string;
+  measures: boolean;
+}
+
+/**
+ * A finding of an `item`, or `of_run` of the whole run, with its `sentence` in English.
+ *
+ * `key` is the name of its sentence, which `values` fill. `of_thumb`: its threshold is from one small model.
+ */
+export interface HeaderFinding {
+  item: number;
+  key: string;
+  weight: "fault" | "fact" | "fine";
+  sentence: string;
+  values: Record<string, number | number | string>;
+  of_thumb: boolean;
+  of_run: boolean;
+  tries: Array<HeaderTry>;
+  evidence: HeaderEvidence;
+}
+
+/**
  * The header of the whole file: the view's header, and what the node adds to the file.
  *
  * `colormaps` are the names of the rows of the tensor `colormaps`; `masked` are the names of the masks' tensors.
- * `made_by` are the settings that made the file.
+ * `made_by` are the settings that made the file, `findings` what is wrong or right, faults first.
  */
 export interface FileHeader {
   version: number;
@@ -166,4 +202,5 @@ export interface FileHeader {
   masked: Array<string>;
   effects?: HeaderEffects;
   made_by?: HeaderMadeBy;
+  findings?: Array<HeaderFinding>;
 }
