@@ -3,6 +3,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { Origins } from "./viewer/origin.mjs";
+import { sentencesIn } from "./viewer/sentences.mjs";
 import { translator } from "./viewer/text.mjs";
 import { Viewer } from "./viewer/viewer.mjs";
 import { scrollsHere } from "./viewer/wheel.mjs";
@@ -57,6 +58,7 @@ function after(prototype, name, added) {
 
 /** @param {ViewerNode} node */
 function addViewer(node) {
+  const locale = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
   const viewer = new Viewer({
     open: ({ filename, subfolder, type }) =>
       api.fetchApi(`/view?${new URLSearchParams({ filename, subfolder, type })}`),
@@ -66,7 +68,8 @@ function addViewer(node) {
       keepQuietly(node);
     },
     opened: () => origins.request(),
-    say: translator(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"),
+    say: translator(locale),
+    sentences: sentencesIn(locale),
     styles: new URL("./viewer/style.css", import.meta.url).href,
   });
   const minHeight = LiteGraph.vueNodesMode ? MIN_HEIGHT_VUE : MIN_HEIGHT;

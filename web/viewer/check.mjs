@@ -11,6 +11,7 @@ import { CUTS, PARTS, ROUTES } from "./kinds.mjs";
 
 const SIDE = 65536; // of a grid, at most
 const CANVAS = 4096; // px of a heat's side, at most
+const WEIGHTS = ["fault", "fact", "fine"];
 const MEASURES = ["share", "inside", "concentration"];
 const SCOPES = ["whole image", "inpainting mask"];
 const EFFECT_MEASURES = ["strength", "everywhere", "inside", "floor"];
@@ -54,6 +55,27 @@ export function checkHeader(header, tensors) {
   checkPairs(header, tensors);
   if (header.effects !== undefined) checkEffects(header, tensors);
   if (header.made_by !== undefined) checkMadeBy(header.made_by);
+  if (header.findings !== undefined) checkFindings(header);
+}
+
+/** @param {any} header */
+function checkFindings({ findings, items, references, sigmas }) {
+  /** @param {any} proof */
+  const isProof = (proof) =>
+    isObject(proof) &&
+    isText(proof.shows) &&
+    isCount(proof.reference, 0, Math.max(0, references.length - 1)) &&
+    isList(proof.steps, (step) => isCount(step, 0, sigmas.length - 2));
+  /** @param {any} one */
+  const isFinding = (one) =>
+    isObject(one) &&
+    [one.key, one.sentence].every(isText) &&
+    WEIGHTS.includes(one.weight) &&
+    isCount(one.item, 0, items.length - 1) &&
+    isObject(one.values) &&
+    isList(one.tries, (advice) => isObject(advice) && isText(advice.sentence)) &&
+    isProof(one.evidence);
+  check(isList(findings, isFinding), "its findings are none");
 }
 
 /** @param {any} by */

@@ -154,6 +154,13 @@ const ZH = {
   "all references": "所有参考图",
   "the text": "文本",
   "compared with 'without'": "与 'without' 比较",
+  "Findings": "发现",
+  "Shows what proves it.": "显示证据。",
+  "something is wrong": "有问题",
+  "good to know": "需要知道",
+  "as it should be": "正常",
+  "{0} more": "还有 {0} 条",
+  "fewer": "收起",
   "{0}: {1} (not measured)": "{0}：{1}（未测量）",
 };
 

@@ -3,7 +3,7 @@
  * it, `screenOf` computes what is to be seen, and panes and controls draw that, once for each frame at most.
  */
 
-import { BELOW, BUTTONS, MENUS } from "./controls/listed.mjs";
+import { BELOW, BUTTONS, MENUS, TOP } from "./controls/listed.mjs";
 import { element } from "./dom.mjs";
 import { STEP_MS } from "./export/saving.mjs";
 import { Frame } from "./frame.mjs";
@@ -26,6 +26,7 @@ import { Store } from "./store.mjs";
 /** @import { Axis } from "./maps.mjs" */
 /** @import { Result } from "./results.mjs" */
 /** @import { Scene } from "./scene.mjs" */
+/** @import { Sentences } from "./sentences.mjs" */
 /** @import { State } from "./state.mjs" */
 /** @import { Change } from "./store.mjs" */
 /** @import { Say } from "./text.mjs" */
@@ -40,6 +41,7 @@ const FLASH_MS = 2500;
  * @property {(state: State) => void} keep keeps a state in the workflow
  * @property {() => void} opened is called when a file is open
  * @property {Say} say
+ * @property {Sentences} sentences of findings
  * @property {string} styles address of the style sheet
  */
 
@@ -72,6 +74,7 @@ export class Viewer {
     this.panes = { generated: this.makePane("generated"), reference: this.makePane("reference") };
     this.status = element("p", { class: "status", role: "status" });
     this.origin = element("p", { class: "origin", role: "status", hidden: true });
+    this.top = TOP.map((control) => control.make(this));
     this.menus = MENUS.map((control) => control.make(this));
     this.buttons = BUTTONS.map((control) => control.make(this));
     this.below = BELOW.map((row) => row.map((control) => control.make(this)));
@@ -106,6 +109,7 @@ export class Viewer {
     return element(
       "div",
       { class: "body", hidden: true },
+      ...this.top.map(({ root }) => root),
       bar,
       this.pair,
       element("div", { class: "controls" }, ...rows),
@@ -161,6 +165,13 @@ export class Viewer {
     }, FLASH_MS);
     this.draw();
   };
+
+  /** Open the account of the run, and bring it into view. */
+  openNotes() {
+    const notes = this.body.querySelector("details.notes");
+    notes?.setAttribute("open", "");
+    notes?.scrollIntoView({ block: "nearest" });
+  }
 
   runStarted() {
     this.notify(this.file ? "Running. Below is the last result." : "Running.");
@@ -326,7 +337,7 @@ export class Viewer {
   drawScene(scene) {
     const screen = screenOf(scene);
     for (const side of SIDES) this.panes[side].render(screen, screen.panes[side]);
-    for (const control of [...this.menus, ...this.buttons, ...this.below.flat()]) control.show(screen);
+    for (const control of [...this.top, ...this.menus, ...this.buttons, ...this.below.flat()]) control.show(screen);
     return screen;
   }
 

@@ -4,6 +4,7 @@ import { ask } from "./ask.mjs";
 import { head, layer, step } from "./axis.mjs";
 import { colormap } from "./colormap.mjs";
 import { cut } from "./cut.mjs";
+import { findings } from "./findings.mjs";
 import { fullScreen } from "./full_screen.mjs";
 import { item } from "./item.mjs";
 import { linked } from "./linked.mjs";
@@ -27,6 +28,9 @@ export const STATE = {
   ...{ item, reference, layer, step, head, normalization, owner, route, cut },
   ...{ scale, style, colormap, opacity, measure, matrix, linked, views, ask },
 };
+
+/** On top: what there is to say. @type {Shape[]} */
+export const TOP = [findings];
 
 /** Above the panes: which map is shown, and how. @type {Shape[]} */
 export const MENUS = [item, reference, normalization, route, cut, scale, style, colormap, opacity];
