@@ -30,14 +30,14 @@ from .effect import (
 )
 from .errors import AttributionError
 from .files import SUFFIX, load, save, save_new
-from .findings.compare import COMPARED_SENTENCES, Compared, compare, compared_lines
+from .findings.compare import COMPARED_SENTENCES, Compared, compare
 from .findings.examine import SENTENCES, Examined, examine, finding_lines, run_lines
-from .findings.finding import Evidence, Finding, Suggestion
+from .findings.finding import MARKS, Evidence, Finding, Suggestion
 from .given import FATES, Fate, GivenReference
 from .kinds import DIRECTIONS, NORMALIZATIONS, Direction, MapKind, Normalization
 from .printing import printable
 from .reading.aggregate import resize
-from .reading.difference import MapPairs, map_pairs, same_reference
+from .reading.difference import MapsOfBoth, maps_of_both, measured_in_both
 from .reading.effect import EffectInside, effect_inside, effect_maps, specific_effect
 from .reading.items import of_items
 from .reading.joined import join
@@ -65,6 +65,7 @@ __all__ = [
     "DIRECTIONS",
     "FATES",
     "LEVELS",
+    "MARKS",
     "NORMALIZATIONS",
     "PAIR_SHARE",
     "PARTS",
@@ -99,8 +100,8 @@ __all__ = [
     "Level",
     "Logits",
     "MapKind",
-    "MapPairs",
     "Maps",
+    "MapsOfBoth",
     "Marginals",
     "Normalization",
     "Owner",
@@ -131,7 +132,6 @@ __all__ = [
     "color_table",
     "colorize",
     "compare",
-    "compared_lines",
     "compared_page",
     "concentration",
     "contact_sheet",
@@ -151,8 +151,9 @@ __all__ = [
     "join",
     "level_of",
     "load",
-    "map_pairs",
     "maps",
+    "maps_of_both",
+    "measured_in_both",
     "min_max",
     "notice",
     "of_items",
@@ -167,7 +168,6 @@ __all__ = [
     "resize",
     "rollout",
     "run_lines",
-    "same_reference",
     "save",
     "save_new",
     "share_inside",

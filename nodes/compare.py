@@ -1,5 +1,6 @@
 """I2AM Compare: two runs, and what changed from one to the other."""
 
+from dataclasses import replace
 from typing import Literal
 
 from comfy_api.latest import io
@@ -7,26 +8,40 @@ from torch import Tensor
 
 from .. import i2am_core as core
 from ..i2am_core import (
+    COMPARED_SENTENCES,
+    MARKS,
     NORMALIZATIONS,
     ROUTES,
     Attribution,
-    AttributionError,
+    Compared,
     ComparedPage,
-    MapPairs,
+    MapsOfBoth,
     Normalization,
+    Owner,
     Route,
+    Selection,
     TokenGrid,
-    compared_lines,
     compared_page,
     diverging,
     errors,
-    map_pairs,
+    is_all,
+    maps_of_both,
+    measured_in_both,
     notice,
 )
 from .checked import checked
 from .images import choose, generated_picture, size_for, size_of
 from .schema import AttributionHandle, Schema
-from .selections import DIRECTIONS, EFFECT, effect_of_input, number_inputs, scope_input, selection_inputs, selection_of
+from .selections import (
+    DIRECTIONS,
+    EFFECT,
+    effect_of_input,
+    number_inputs,
+    owner_of,
+    scope_input,
+    selection_inputs,
+    selection_of,
+)
 from .wanted_maps import WantedMaps, check_memory
 from .wording import in_words, words
 
@@ -120,33 +135,42 @@ class I2AMCompare(io.ComfyNode):
         time_groups: int, reference: int, item: int, image_a: Tensor | None = None, image_b: Tensor | None = None,
         effect_of: str = "reference", effect_through: Route = "everything",
     ) -> io.NodeOutput:  # fmt: skip
-        _check_item(a, b, item)
         pictures = _pictures(a, image_a, item), _pictures(b, image_b, item)
-        result = core.compare(a, b, item, pictures)
+        compared = core.compare(a, b, item, pictures)
         wanted = WantedMaps(DIRECTIONS[direction], level, normalization, time_groups, effect_of, effect_through)
         selection = selection_of(steps, layers, heads, reference, item, scope)
         of_item = pictures[0].get(item), pictures[1].get(item)
+        owner = owner_of(a, effect_of, reference) if a.references or reference == 0 else reference
+        maps: MapsOfBoth | None = None
         title = f"{direction}, {normalization}, level '{level}'"
-        pairs: MapPairs | None = None
         try:
-            pairs = map_pairs(wanted.of, (a, b), selection, wanted.sums)
-            difference = _difference(pairs, wanted, of_item[1])
+            title = f"{direction}, {wanted.about(a, reference)}"
+            chosen, note = _in_steps_of_both(wanted, (a, b), selection, owner)
+            maps = maps_of_both(wanted.of, (a, b), chosen, wanted.sums)
+            title += note
+            difference = _difference(maps, wanted, of_item[1])
         except (errors.InOneRun, errors.Incomparable) as error:
             if isinstance(error, errors.InOneRun) and isinstance(error.error, WIDGETS):
                 raise
             title += f": no maps were compared, since {words(error)}"
             difference = notice(title)
-        page = ComparedPage((a, b), result, pairs, title, item, wanted.blocks, of_item)
-        lines = [*compared_lines(result), *_of_maps(pairs, title)]
-        return io.NodeOutput(difference, compared_page(page)[None], "\n".join(f"* {line}" for line in lines))
+        page = ComparedPage((a, b), compared, maps, title, item, owner, wanted.blocks, of_item)
+        return io.NodeOutput(difference, compared_page(page)[None], _markdown(compared, maps, title))
 
 
-def _check_item(a: Attribution, b: Attribution, item: int) -> None:
-    for name, run in (("a", a), ("b", b)):
-        try:
-            run.check_item(item)
-        except AttributionError as error:
-            raise ValueError(f"in {name}, {words(error)}") from error
+def _in_steps_of_both(
+    wanted: WantedMaps, runs: tuple[Attribution, Attribution], selection: Selection, owner: Owner
+) -> tuple[Selection, str]:
+    """Effects are means over the steps in which they were measured: where these are unlike, over those of both."""
+    if not wanted.of_effects or wanted.level == "time" or wanted.blocks or not is_all(selection.steps):
+        return selection, ""
+    steps = ",".join(map(str, measured_in_both(*runs, owner, wanted.through)))
+    return (replace(selection, steps=steps), f", steps {steps}") if steps else (selection, "")
+
+
+def _markdown(compared: Compared, maps: MapsOfBoth | None, title: str) -> str:
+    said = [f"{MARKS[finding.weight]} {finding.worded(COMPARED_SENTENCES)}" for finding in compared.findings]
+    return "\n".join(f"* {line}" for line in [*said, *compared.notes(), *_of_maps(maps, title)])
 
 
 def _pictures(run: Attribution, image: Tensor | None, item: int) -> dict[int, Tensor]:
@@ -157,21 +181,21 @@ def _pictures(run: Attribution, image: Tensor | None, item: int) -> dict[int, Te
     return {n: choose(image, generated_picture(run, n)).float() for n in items}
 
 
-def _difference(pairs: MapPairs, wanted: WantedMaps, picture: Tensor | None) -> Tensor:
+def _difference(maps: MapsOfBoth, wanted: WantedMaps, picture: Tensor | None) -> Tensor:
     """In the size of the picture that maps are on, where it is known."""
-    height, width = pairs.a.shape[-2:]
+    height, width = maps.a.shape[-2:]
     size = size_for(TokenGrid(height, width))
     if wanted.side == "r2g" and picture is not None:
         size = size_of(picture)
-    check_memory(len(pairs.a), *size)
-    return diverging(pairs.values, size, wanted.blocks)
+    check_memory(len(maps.a), *size)
+    return diverging(maps.difference, size, wanted.blocks)
 
 
-def _of_maps(pairs: MapPairs | None, title: str) -> list[str]:
+def _of_maps(maps: MapsOfBoth | None, title: str) -> list[str]:
     """What the pictures of the difference show, a line each; or why there is none."""
-    if pairs is None:
+    if maps is None:
         return [f"Maps, {title}"]
-    most = float(pairs.values.abs().max())
+    most = float(maps.difference.abs().max())
     lines = [f"Maps of {title}: the colours of the difference end at {most:.3g} more in B (red), and less (blue)."]
-    lines += [f"Map {n}: {x if x == y else f'{x} in A, {y} in B'}." for n, (x, y) in enumerate(pairs.labels)]
-    return lines + [f"Not compared: {line}." for line in pairs.left_out] + [f"Note: {pairs.grids}."] * bool(pairs.grids)
+    lines += [f"Map {n}: {x if x == y else f'{x} in A, {y} in B'}." for n, (x, y) in enumerate(maps.labels)]
+    return lines + [f"Not compared: {line}." for line in maps.left_out] + [f"Note: {maps.grids}."] * bool(maps.grids)

@@ -4,24 +4,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..attribution import Attribution
-from .comparisons import agreement, attention, faults, pictures, place, strength
+from ..errors import InOneRun, UnknownItem
+from .comparisons import agreement, attention, faults, picture, place, strength
 from .comparisons.settings import unlike_settings
-from .comparisons.two import Pictures, Two
-from .examine import apply
-from .finding import MARKS, Finding, Rule
+from .comparisons.two import Pictures, TwoRuns
+from .examine import NOT_PAINTED, apply
+from .finding import Finding, Rule
 
-COMPARISONS: tuple[Rule[Two], ...] = (
-    *(faults.RULE, strength.RULE, place.RULE, attention.RULE, agreement.RULE, pictures.RULE),
+COMPARISONS: tuple[Rule[TwoRuns], ...] = (
+    *(faults.RULE, strength.RULE, place.RULE, attention.RULE, agreement.RULE, picture.RULE),
 )
 COMPARED_SENTENCES: Mapping[str, str] = {
     f"{rule.name}: {case}": text for rule in COMPARISONS for case, text in rule.sentences.items()
 }
-"""The templates of all sentences in English, by the key of a finding."""
+"""The templates of all sentences in English, by the key of a finding: none of them is one of ``SENTENCES``."""
 NO_SEEDS = (
     "How much two seeds differ is not known, since each run made one picture: what is said here may be no more than "
     "that. Batches of two or more tell."
 )
-NO_SETTING = "No setting that is recorded with a run is another one in B than in A."
+NO_SETTING = "All settings that are recorded with a run are the same in both."
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,25 @@ class Compared:
     settings: tuple[str, ...]
     seeds_known: bool
 
+    def notes(self) -> list[str]:
+        """What is to be known beside the findings, in English, a line each."""
+        lines = [NO_SEEDS] * (bool(self.findings) and not self.seeds_known)
+        lines += [f"Other settings: {line}." for line in self.settings] or [NO_SETTING]
+        return lines + [f"Not compared: {rule}, since {why}." for rule, why in self.lacking.items()]
+
 
 def compare(a: Attribution, b: Attribution, item: int = 0, pictures: tuple[Pictures, Pictures] = ({}, {})) -> Compared:
     """What is other in B than in A, for the same ``item`` of both, and in their ``pictures`` ``[H, W, 3]`` by item.
 
-    Without any, those that were saved with the attributions are compared. Raises UnknownItem.
+    Without any, those that were saved with the attributions are compared. Raises InOneRun for an item that is none.
     """
-    a.check_item(item)
-    b.check_item(item)
-    findings, lacking = apply(COMPARISONS, Two(a, b, item, *pictures))
+    for called, run in (("A", a), ("B", b)):
+        try:
+            run.check_item(item)
+        except UnknownItem as error:
+            raise InOneRun(called, error) from error
+    two = TwoRuns(a, b, item, pictures)
+    rules = COMPARISONS if all(facts.is_painted for facts in two.facts) else (faults.RULE, picture.RULE)
+    findings, lacking = apply(rules, two)
+    lacking |= {rule.name: NOT_PAINTED for rule in COMPARISONS if rule not in rules}
     return Compared(tuple(findings), lacking, tuple(unlike_settings(a, b)), max(a.items, b.items) > 1)
-
-
-def compared_lines(compared: Compared) -> list[str]:
-    """What changed, in English, a line each; then settings that are unlike, and what could not be compared."""
-    lines = [f"{MARKS[finding.weight]} {finding.worded(COMPARED_SENTENCES)}" for finding in compared.findings]
-    lines += [NO_SEEDS] * (bool(lines) and not compared.seeds_known)
-    lines += [f"Set otherwise: {line}." for line in compared.settings] or [NO_SETTING]
-    reasons = {rule.removeprefix("changed "): why for rule, why in compared.lacking.items()}
-    return lines + [f"Not compared: {what}, since {why}." for what, why in reasons.items()]

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..attribution import Attribution
 from ..errors import AttributionError, Lacking
 from .facts import Facts
-from .finding import MARKS, WEIGHTS, Finding, Read, Rule
+from .finding import MARKS, WEIGHTS, Finding, Rule, Subject
 from .rules import display, form, looked, parts, place, rest, rivals, steps, strength, unmeasured, unseen
 
 RULES: tuple[Rule[Facts], ...] = (
@@ -48,13 +48,13 @@ def examine(
     return Examined(tuple(sorted(findings, key=lambda x: WEIGHTS.index(x.weight))), lacking)
 
 
-def apply(rules: Sequence[Rule[Read]], read: Read) -> tuple[list[Finding], dict[str, str]]:
+def apply(rules: Sequence[Rule[Subject]], subject: Subject) -> tuple[list[Finding], dict[str, str]]:
     """What rules find in what they read, in their order; and by rule what it lacked."""
     results: list[Finding] = []
     lacking: dict[str, str] = {}
     for rule in rules:
         try:
-            results += rule.find(read)
+            results += rule.find(subject)
         except AttributionError as error:  # a map that there is not, in a run of another form than those we know
             lacking[rule.name] = error.what if isinstance(error, Lacking) else str(error).rstrip(".")
     return results, lacking

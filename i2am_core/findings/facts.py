@@ -22,6 +22,7 @@ LONGEST = 40  # letters of a name
 PICTURE, MASKED = "the picture", "the masked area"
 WITHOUT: dict[Route, str] = {"everything": "without it", "directly": "without its direct way to the picture"}
 NO_EFFECT = "no effect was measured"
+ALL_OF_IT = 1 - 1e-4  # of the attention, but for rounding
 NO_SHARES = "references and the text do not compete in one softmax, or whose part is how large was not recorded"
 NO_SHARES_OF_MASK = (
     "parts of the attention are known over all of the picture and over the sampler's mask, and not over what is marked"
@@ -168,6 +169,10 @@ class Facts:
         steps = [float(bin.start) for bin, count in zip(self.attribution.bins, seen, strict=True) if count]
         means = [float(x.mean()) for x, count in zip(result.values, seen, strict=True) if count]
         return steps, means
+
+    def has_all_of_it(self, reference: int) -> bool:
+        """Whether all of the attention goes to it in all steps, as where it is alone in its softmax."""
+        return min(self.shares_by_step(reference)[1], default=0.0) >= ALL_OF_IT
 
     def shares_by_layer(self, reference: int) -> tuple[list[float], list[float]]:
         """The numbers of the layers that read it, and the mean of its share in each."""

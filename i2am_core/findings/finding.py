@@ -8,7 +8,7 @@ from ..effect import Owner
 from ..kinds import Direction
 from ..selection import Selection
 
-Read = TypeVar("Read")
+Subject = TypeVar("Subject")
 """What a rule reads: the facts of one picture, or of two runs."""
 
 Weight = Literal["fault", "fact", "fine"]
@@ -16,8 +16,9 @@ Weight = Literal["fault", "fact", "fine"]
 WEIGHTS: tuple[Weight, ...] = get_args(Weight)
 MARKS: dict[Weight, str] = {"fault": "[!]", "fact": "[i]", "fine": "[ok]"}
 
-Shows = Literal["effect", "regions", "attention", "run"]
-"""What proves a finding: a map of what was caused, regions of a reference, a map of attention, or the run's account."""
+Shows = Literal["effect", "regions", "attention", "picture", "run"]
+"""What proves a finding: a map of what was caused, regions of a reference, a map of attention, pictures, or the run's
+account."""
 
 Suggestion = Literal[
     "", "stronger", "longer", "switch on", "mask it", "measure", "measure effect", "measure without",
@@ -75,12 +76,12 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Rule(Generic[Read]):
+class Rule(Generic[Subject]):
     """One rule: ``find`` yields what holds of what it reads, and raises Lacking where it cannot be known.
 
     ``sentences`` are templates by case, in English.
     """
 
     name: str
-    find: Callable[[Read], Iterator[Finding]]
+    find: Callable[[Subject], Iterator[Finding]]
     sentences: Mapping[str, str]

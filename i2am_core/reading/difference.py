@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..attribution import Attribution
+from ..effect import Owner, Route
 from ..errors import EffectTooSmall, Incomparable, InOneRun
 from ..regions import has_aspect_of
 from ..selection import Selection
@@ -18,7 +19,7 @@ TOO_SMALL = "too small to measure, and drawn as 0"
 
 
 @dataclass(frozen=True)
-class MapPairs:
+class MapsOfBoth:
     """Maps ``a`` and ``b``, both ``[n, h, w]`` in the unit that they had, and the label of each in its own run.
 
     ``left_out`` says of what there is a map in one run alone; ``grids`` what was done to maps of unlike grids.
@@ -27,31 +28,32 @@ class MapPairs:
     a: Tensor
     b: Tensor
     labels: list[tuple[str, str]]
-    scopes: tuple[str, str]
     left_out: tuple[str, ...] = ()
     grids: str = ""
 
     @property
-    def values(self) -> Tensor:
+    def difference(self) -> Tensor:
         """What B has more than A: ``[n, h, w]``."""
         return self.b - self.a
 
 
-Read = Callable[[Attribution, Selection], Maps]
+MapsOf = Callable[[Attribution, Selection], Maps]
 """What makes the maps of a run for a selection."""
 
 
-def map_pairs(read: Read, runs: tuple[Attribution, Attribution], selection: Selection, sums: bool = False) -> MapPairs:
-    """The maps that ``read`` makes of both runs, for the same selection; the reference is that of the same name.
+def maps_of_both(
+    maps_of: MapsOf, runs: tuple[Attribution, Attribution], selection: Selection, sums: bool = False
+) -> MapsOfBoth:
+    """The maps that ``maps_of`` makes of A and of B, for the same selection; the reference is that of the same name.
 
     Maps of unlike grids are averaged onto the coarser one; of those whose ``sums`` count, which are those of attention
     in normalization 'paper' or on a reference, the sum stays. An effect that is too small for a map in one run alone is
-    0 there. Raises InOneRun with what ``read`` raises, and Incomparable where nothing can be paired, or the grids have
-    another form.
+    0 there. Raises InOneRun with what ``maps_of`` raises, and Incomparable where nothing can be paired, or the grids
+    have another form.
     """
     a, b = runs
     selections = selection, dataclasses.replace(selection, reference=same_reference(a, b, selection.reference))
-    first, second = _both(read, runs, selections)
+    first, second = _both(maps_of, runs, selections)
     one, other = _by_key(first), _by_key(second)
     keys = [key for key in one if key in other]
     left_out = [f"{first.labels[one[key]]}: in A alone" for key in one if key not in other]
@@ -60,50 +62,69 @@ def map_pairs(read: Read, runs: tuple[Attribution, Attribution], selection: Sele
         raise Incomparable(f"the maps of A and those of B are of nothing that is the same ({'; '.join(left_out[:4])})")
     x, y, grids = on_one_grid(first.values[[one[k] for k in keys]], second.values[[other[k] for k in keys]], sums)
     labels = [(first.labels[one[key]], second.labels[other[key]]) for key in keys]
-    return MapPairs(x, y, labels, (first.scope, second.scope), tuple(left_out), grids)
+    return MapsOfBoth(x, y, labels, tuple(left_out), grids)
 
 
 def same_reference(a: Attribution, b: Attribution, number: int) -> int:
     """The number in B of A's reference: of the only one of its name, or else the same number.
 
-    Raises UnknownReference where A has none of this number; that B has none is said by whoever reads B.
+    Raises InOneRun where A has none of this number; that B has none is said by whoever reads B.
     """
     if not a.references and number == 0:
         return 0
-    name = a.check_reference(number).name
+    try:
+        name = a.check_reference(number).name
+    except ValueError as error:
+        raise InOneRun("A", error) from error
     of_name = [n for n, reference in enumerate(b.references) if reference.name == name]
     in_a = sum(reference.name == name for reference in a.references)
     return of_name[0] if len(of_name) == in_a == 1 else number
 
 
-def _both(read: Read, runs: tuple[Attribution, Attribution], selections: tuple[Selection, Selection]) -> list[Maps]:
+def took_same_steps(a: Attribution, b: Attribution) -> bool:
+    """Whether both runs went through the same sigmas."""
+    return a.steps == b.steps and torch.allclose(torch.tensor(a.sigmas), torch.tensor(b.sigmas))
+
+
+def measured_in_both(a: Attribution, b: Attribution, owner: Owner, route: Route = "everything") -> list[int]:
+    """The steps in which A's ``owner`` was taken away in both; none where the runs did not take the same steps."""
+    if a.effects is None or b.effects is None or not took_same_steps(a, b):
+        return []
+    other = same_reference(a, b, owner) if isinstance(owner, int) else owner
+    return sorted(set(a.effects.steps(owner, route)) & set(b.effects.steps(other, route)))
+
+
+def _both(
+    maps_of: MapsOf, runs: tuple[Attribution, Attribution], selections: tuple[Selection, Selection]
+) -> tuple[Maps, Maps]:
     """The maps of both; where those of one alone are too small for a map, zeros in the form of the other's."""
-    results: list[Maps | None] = []
+    results: dict[str, Maps] = {}
+    too_small: dict[str, EffectTooSmall] = {}
     for called, run, selection in zip("AB", runs, selections, strict=True):
         try:
-            results.append(read(run, selection))
+            results[called] = maps_of(run, selection)
         except EffectTooSmall as error:
-            if called == "B" and results == [None]:
-                raise InOneRun(called, error) from error
-            results.append(None)
+            too_small[called] = error
         except ValueError as error:
             raise InOneRun(called, error) from error
-    drawn = [result for result in results if result is not None]
-    zeros = dataclasses.replace(
-        drawn[0], values=drawn[0].values * 0, labels=[f"{label}, {TOO_SMALL}" for label in drawn[0].labels]
-    )
-    return [zeros if result is None else result for result in results]
+    if not results:
+        raise InOneRun("A", too_small["A"])
+    for called in too_small:
+        (other,) = results.values()
+        labels = [f"{label}, {TOO_SMALL}" for label in other.labels]
+        results[called] = dataclasses.replace(other, values=other.values * 0, labels=labels, certainties=())
+    return results["A"], results["B"]
 
 
 def _by_key(maps: Maps) -> dict[object, int]:
-    """The numbers of the maps by what they are of. Of several that are of the same, as two references of one name may
-    be, the second is paired with the second."""
+    """The numbers of the maps by what they are of. Of several of the same, as two references of one name may be, the
+    second is paired with the second."""
     numbers: dict[object, int] = {}
-    seen: dict[object, int] = {}
+    counts: dict[object, int] = {}
     for number, key in enumerate(maps.keys):
         if key is not None:
-            numbers[key, seen.setdefault(key, 0)] = number
-            seen[key] += 1
+            counts[key] = counts.get(key, 0) + 1
+            numbers[key, counts[key]] = number
     return numbers
 
 
@@ -119,7 +140,8 @@ def on_one_grid(a: Tensor, b: Tensor, sums: bool = False) -> tuple[Tensor, Tenso
     if not has_aspect_of(a, TokenGrid(other_height, other_width)):
         raise Incomparable(f"the maps have another form ({of_both}), so that no place of one is a place of the other")
     size = min(height, other_height), min(width, other_width)
-    note = f"maps of unlike grids ({of_both}) are compared as means on one of {size[1]}x{size[0]}"
+    how = "sums" if sums else "means"
+    note = f"maps of unlike grids ({of_both}) are compared as {how} on one of {size[1]}x{size[0]}"
     return _averaged(a, size, sums), _averaged(b, size, sums), note
 
 

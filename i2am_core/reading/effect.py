@@ -95,7 +95,7 @@ def effect_maps(
     steps = reading.steps(owner, route)
     if level == "time":
         maps = [(_step_label(attribution, step), owner, reading.effect(owner, route, [step])) for step in steps]
-        return reading.judged(maps, range(len(maps)))
+        return reading.judged(maps, [f"sigma {attribution.sigmas[step]:.4g}" for step in steps])
     effect = reading.effect(owner, route, steps)
     if level == "unified":
         return reading.judged([("unified", owner, effect)], ["unified"])

@@ -1,22 +1,25 @@
 """One page about two runs: what changed, their maps side by side and what B has more, and the curves of both."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from ..attribution import Attribution
+from ..effect import Owner
 from ..errors import AttributionError
-from ..findings.compare import Compared, compared_lines
+from ..findings.compare import COMPARED_SENTENCES, Compared
 from ..findings.facts import Facts
 from ..printing import printable
-from ..reading.difference import MapPairs
-from .page import ALL_OF_IT
+from ..reading.difference import MapsOfBoth, same_reference
 from .render import DIVERGING, colorize, largest_of_both, resized
 from .sections import (
+    COLORMAP,
+    GREY,
     LETTERS,
     MARGIN,
+    SMALL_LETTERS,
     WIDTH,
     Line,
     Plot,
@@ -25,30 +28,32 @@ from .sections import (
     drawn_page,
     picture_section,
     plot_section,
+    said,
     text_section,
     wrapped,
 )
 
 MOST_MAPS = 8  # rows of maps: the others are in the pictures of the difference
 SMALLEST = 256  # px of the longer side of a drawn map
-SEQUENTIAL = "inferno"
-COLORS = {"[!]": "#b00020", "[ok": "#1b6e3a"}
 CAPTION = 60  # letters
 TALLEST = 6.0  # inches of a map
 
 
 @dataclass(frozen=True)
 class ComparedPage:
-    """What a page is of: two runs, what changed, and maps of both; ``title`` says which maps, and their unit.
+    """What a page is of: two ``runs``, what changed, and ``maps`` of both, of which ``title`` says what they are.
 
-    ``pictures`` are ``[H, W, 3]`` of A and of B, where they are known. ``blocks``: maps are of regions.
+    Where there are none that can be compared, ``title`` says why. ``pictures`` are ``[H, W, 3]`` of A and of B, where
+    they are known. ``blocks``: maps are of regions. Curves are of the effect of ``owner``, as A numbers it, and of the
+    attention to it, where it is a reference.
     """
 
     runs: tuple[Attribution, Attribution]
     compared: Compared
-    pairs: MapPairs | None  # None where there are none that can be compared, of which ``title`` says why
+    maps: MapsOfBoth | None
     title: str
     item: int = 0
+    owner: Owner = 0
     blocks: bool = False
     pictures: tuple[Tensor | None, Tensor | None] = (None, None)
 
@@ -58,30 +63,33 @@ def compared_page(page: ComparedPage) -> Tensor:
     return drawn_page(list(_sections(page)), "a comparison")
 
 
+def notice(words: str) -> Tensor:
+    """A picture ``[1, H, W, 3]`` that says in words why there is none. Raises MissingPackage without matplotlib."""
+    return drawn_page([text_section(wrapped(words, 90, "#b00020", 18, ""))], "a comparison")[None]
+
+
 def _sections(page: ComparedPage) -> Iterator[Section]:
     yield text_section([("What changed from A to B", "black", 15, True)])
-    lines: list[Line] = []
-    for line in compared_lines(page.compared):
-        lines += wrapped(line, LETTERS, COLORS.get(line[:3], "#333333"), 12 if line.startswith("[") else 10)
-    yield text_section(lines, 0.25)
+    notes = [line for note in page.compared.notes() for line in wrapped(note, LETTERS, GREY, 10)]
+    yield text_section([*said(page.compared.findings, COMPARED_SENTENCES), *notes], 0.25)
     if tiles := list(_tiles(page)):
         yield picture_section(tiles)
-    yield text_section([(printable(page.title, 150), "black", 12, True)], 0.08)
-    if page.pairs is not None:
-        for number in range(min(len(page.pairs.a), MOST_MAPS)):
-            yield _maps(page, page.pairs, number)
-        yield from _left_out(page.pairs)
-    if plots := _curves(page):
+    yield text_section(wrapped(page.title, LETTERS, "black", 12, ""), 0.08)
+    if page.maps is not None:
+        for number in range(min(len(page.maps.a), MOST_MAPS)):
+            yield _row(page, page.maps, number)
+        yield from _left_out(page.maps)
+    if plots := list(_curves(page)):
         yield plot_section(plots)
 
 
-def _left_out(pairs: MapPairs) -> Iterator[Section]:
-    said = [*pairs.left_out[:MOST_MAPS], pairs.grids] if pairs.grids else list(pairs.left_out[:MOST_MAPS])
-    if len(pairs.a) > MOST_MAPS:
-        said.append(f"and {len(pairs.a) - MOST_MAPS} more maps, which are not drawn here")
-    if len(pairs.left_out) > MOST_MAPS:
-        said.append(f"and {len(pairs.left_out) - MOST_MAPS} more that one run has alone")
-    lines: list[Line] = [line for one in said for line in wrapped(one, 185, "#333333", 9)]
+def _left_out(maps: MapsOfBoth) -> Iterator[Section]:
+    words = [*maps.left_out[:MOST_MAPS], maps.grids]
+    if len(maps.a) > MOST_MAPS:
+        words.append(f"and {len(maps.a) - MOST_MAPS} more maps, which are not drawn here")
+    if len(maps.left_out) > MOST_MAPS:
+        words.append(f"and {len(maps.left_out) - MOST_MAPS} more that one run has alone")
+    lines: list[Line] = [line for one in filter(None, words) for line in wrapped(one, SMALL_LETTERS, GREY, 9)]
     if lines:
         yield text_section(lines)
 
@@ -90,25 +98,25 @@ def _left_out(pairs: MapPairs) -> Iterator[Section]:
 
 
 def _tiles(page: ComparedPage) -> Iterator[Tile]:
-    a, b = page.pictures
     for called, picture in zip("AB", page.pictures, strict=True):
         if picture is not None:
             yield Tile(f"the picture of {called}", picture)
+    a, b = page.pictures
     if a is not None and b is not None and a.shape == b.shape:
         difference = (a - b).abs().mean(-1)
         most = float(difference.max())
-        drawn = colorize((difference / (most or 1.0))[None], SEQUENTIAL)[0]
-        yield Tile("where they differ", drawn, SEQUENTIAL, ("0%", f"{most:.0%}"))
+        drawn = colorize((difference / (most or 1.0))[None], COLORMAP)[0]
+        yield Tile("where they differ", drawn, COLORMAP, ("0%", f"{most:.0%}"))
 
 
-def _maps(page: ComparedPage, pairs: MapPairs, number: int) -> Section:
+def _row(page: ComparedPage, maps: MapsOfBoth, number: int) -> Section:
     """A, B and B - A: the first two in one scale, the third in that of all differences."""
-    largest = max(float(pairs.a.max()), float(pairs.b.max())) or 1.0
-    most = largest_of_both(pairs.values) or 1.0
-    size = _size(pairs)
-    drawn = [(pairs.a, SEQUENTIAL, 0.0, largest), (pairs.b, SEQUENTIAL, 0.0, largest)]
-    drawn.append((pairs.values, DIVERGING, -most, most))
-    captions = [_caption(called, label) for called, label in zip("AB", pairs.labels[number], strict=True)]
+    largest = max(float(maps.a.max()), float(maps.b.max())) or 1.0
+    most = largest_of_both(maps.difference) or 1.0
+    drawn = [(maps.a, COLORMAP, 0.0, largest), (maps.b, COLORMAP, 0.0, largest)]
+    drawn.append((maps.difference, DIVERGING, -most, most))
+    captions = [_caption(called, label) for called, label in zip("AB", maps.labels[number], strict=True)]
+    size = _size(maps)
     column = (WIDTH - 2 * MARGIN) / len(drawn)
     tall = min(0.8 * column * size[0] / size[1], TALLEST)
     wide = tall * size[1] / size[0]
@@ -142,51 +150,53 @@ def _outline(axes: Any, pixels: Any, level: float) -> None:
         axes.contour(pixels, levels, colors="black", linewidths=1, linestyles=styles)
 
 
-def _size(pairs: MapPairs) -> tuple[int, int]:
-    times = max(1, -(-SMALLEST // max(pairs.a.shape[-2:])))
-    height, width = pairs.a.shape[-2:]
+def _size(maps: MapsOfBoth) -> tuple[int, int]:
+    height, width = maps.a.shape[-2:]
+    times = max(1, -(-SMALLEST // max(height, width)))
     return times * height, times * width
 
 
 # Curves
 
 
-def _curves(page: ComparedPage) -> list[Plot]:
-    """Of the first reference, or what another conditioning lacks: its effect and its share by step, in both runs."""
-    plots = []
-    for title, read in CURVES.items():
+Curve = tuple[list[float], list[float]]
+"""Steps, and values."""
+
+
+def _curves(page: ComparedPage) -> Iterator[Plot]:
+    """Over the part of the steps, so that runs of unlike numbers of steps can be compared."""
+    a, b = page.runs
+    owners = page.owner, same_reference(a, b, page.owner) if isinstance(page.owner, int) else page.owner
+    name = a.owner_names.get(page.owner, "it")
+    for title, curve_of in CURVES.items():
         curves = {}
-        for called, run in zip("AB", page.runs, strict=True):
-            facts = Facts(run, page.item)
-            try:
-                steps, values = read(facts)
-            except AttributionError:
-                continue
+        for called, run, owner in zip("AB", page.runs, owners, strict=True):
+            steps, values = _or_nothing(curve_of, Facts(run, page.item), owner)
             if steps:
-                curves[f"{called}, of {run.steps} steps"] = ([step / run.steps for step in steps], values)
+                curves[f"{called}, of {run.steps} steps"] = [step / run.steps for step in steps], values
         if curves:
-            plots.append(Plot(title, "part of the steps", curves))
-    return plots
+            yield Plot(printable(title.format(name), 90), "part of the steps", curves)
 
 
-def _effect_by_step(facts: Facts) -> tuple[list[float], list[float]]:
-    steps = facts.steps_of(facts.owners[0]) if facts.owners else []
-    return [float(step) for step in steps], [facts.strength(facts.owners[0], [step]) for step in steps]
-
-
-def _share_by_step(facts: Facts) -> tuple[list[float], list[float]]:
-    if not facts.read:
+def _or_nothing(curve_of: Callable[[Facts, Owner], Curve], facts: Facts, owner: Owner) -> Curve:
+    try:
+        return curve_of(facts, owner)
+    except AttributionError:  # of which the findings say what one run lacks
         return [], []
-    steps, shares = facts.shares_by_step(facts.read[0])
-    return ([], []) if min(shares, default=1) >= ALL_OF_IT else (steps, shares)  # of one that has all of it, always
 
 
-CURVES: Mapping[str, Callable[[Facts], tuple[list[float], list[float]]]] = {
-    "what the picture changes by without the first reference (latent units)": _effect_by_step,
-    "part of the attention that goes to it": _share_by_step,
+def _effect_by_step(facts: Facts, owner: Owner) -> Curve:
+    steps = facts.measured_steps(owner) if owner in facts.effects.owners else []
+    return [float(step) for step in steps], [facts.strength(owner, [step]) for step in steps]
+
+
+def _share_by_step(facts: Facts, owner: Owner) -> Curve:
+    if not isinstance(owner, int) or owner not in facts.read or facts.has_all_of_it(owner):
+        return [], []
+    return facts.shares_by_step(owner)
+
+
+CURVES: dict[str, Callable[[Facts, Owner], Curve]] = {
+    "what the picture changes by without {} (latent units)": _effect_by_step,
+    "part of the attention that goes to {}": _share_by_step,
 }
-
-
-def notice(said: str) -> Tensor:
-    """A picture ``[1, H, W, 3]`` that says in words why there is none. Raises MissingPackage without matplotlib."""
-    return drawn_page([text_section(wrapped(said, 90, "#b00020", 18, ""))], "a comparison")[None]

@@ -12,7 +12,6 @@ from ..effect import Owner
 from ..errors import AttributionError
 from ..findings.examine import OF_THUMB, SENTENCES, Examined
 from ..findings.facts import Facts
-from ..findings.finding import MARKS, Weight
 from ..kinds import MapKind
 from ..printing import printable
 from ..reading.effect import effect_maps
@@ -20,7 +19,10 @@ from ..reading.levels import Maps, maps
 from ..selection import Selection
 from .render import blended, colorize, heat, resized
 from .sections import (
+    COLORMAP,
+    GREY,
     LETTERS,
+    SMALL_LETTERS,
     TILES,
     Line,
     Plot,
@@ -29,17 +31,14 @@ from .sections import (
     drawn_page,
     picture_section,
     plot_section,
+    said,
     text_section,
     wrapped,
 )
 
-SMALL_LETTERS = 185  # of a line of small text
 MOST_LINES = 14  # of the account of a run
 MOST_CURVES = 6
-ALL_OF_IT = 1 - 1e-4  # of the attention: a reference that is alone in its softmax has a share of 1, always
-COLORMAP = "inferno"  # lighter is more, also without colours
 LEAST_EFFECT = 0.2  # latent units: the end of the colours of an effect, at least. Twice what is called little
-COLORS: dict[Weight, str] = {"fault": "#b00020", "fact": "#333333", "fine": "#1b6e3a"}
 
 
 @dataclass(frozen=True)
@@ -99,14 +98,11 @@ def _title(page: Page) -> str:
 
 
 def _findings(page: Page) -> Section:
-    lines: list[Line] = []
-    for finding in page.examined.findings:
-        said = f"{MARKS[finding.weight]} {finding.worded(SENTENCES)}"
-        lines += wrapped(said, LETTERS, COLORS[finding.weight], 12)
+    lines = said(page.examined.findings, SENTENCES)
     if not page.examined.findings:
         lines.append(("No rule could be applied: the reasons are below.", "black", 12, False))
     if any(finding.of_thumb for finding in page.examined.findings):
-        lines.append((OF_THUMB, "#333333", 10, False))
+        lines.append((OF_THUMB, GREY, 10, False))
     for advice in page.advice:
         lines += wrapped(advice, LETTERS, "black", 12)
     return text_section(lines, 0.25)
@@ -114,13 +110,13 @@ def _findings(page: Page) -> Section:
 
 def _account(page: Page) -> Section:
     summary = page.attribution.summary().splitlines()
-    said = summary[:MOST_LINES]
+    account = summary[:MOST_LINES]
     if len(summary) > MOST_LINES:
-        said.append(f"and {len(summary) - MOST_LINES} more lines in the summary of the run")
-    said += [f"not examined: {rule}, since {reason}" for rule, reason in page.examined.lacking.items()]
+        account.append(f"and {len(summary) - MOST_LINES} more lines in the summary of the run")
+    account += [f"not examined: {rule}, since {reason}" for rule, reason in page.examined.lacking.items()]
     lines: list[Line] = [("The run", "black", 12, True)]
-    for line in said:
-        lines += wrapped(printable(line, 2 * SMALL_LETTERS), SMALL_LETTERS, "#333333", 9)
+    for line in account:
+        lines += wrapped(printable(line, 2 * SMALL_LETTERS), SMALL_LETTERS, GREY, 9)
     return text_section(lines)
 
 
@@ -187,10 +183,11 @@ def _curves(page: Page, facts: Facts) -> list[Plot]:
         curves = {name: curve for name, curve in by_owner.items() if curve[0]}
         if curves:
             plots.append(Plot("what the picture changes by without it (latent units), by step", "step", curves))
-    shares = {_short(a, number): facts.shares_by_step(number) for number in facts.read[:MOST_CURVES]}
-    if any(share < ALL_OF_IT for _, values in shares.values() for share in values):
+    numbers = facts.read[:MOST_CURVES]
+    if not all(facts.has_all_of_it(number) for number in numbers):
+        shares = {_short(a, number): facts.shares_by_step(number) for number in numbers}
         plots.append(Plot("part of the attention that goes to it, by step", "step", shares))
-        layers = {_short(a, number): facts.shares_by_layer(number) for number in facts.read[:MOST_CURVES]}
+        layers = {_short(a, number): facts.shares_by_layer(number) for number in numbers}
         plots.append(Plot("the same, by layer", "layer", layers, [layer.name for layer in a.layers]))
     return plots
 

@@ -10,11 +10,15 @@ import torch
 from torch import Tensor
 
 from ..errors import MissingPackage
+from ..findings.finding import MARKS, Finding, Weight
 from ..printing import printable
 
 WIDTH, DPI = 16.0, 100  # inches, 1600 px
 MARGIN = 0.4  # inches
-LETTERS = 165  # of a line of a finding
+LETTERS, SMALL_LETTERS = 165, 185  # of a line of a finding, and of small text
+GREY = "#333333"
+COLORS: dict[Weight, str] = {"fault": "#b00020", "fact": GREY, "fine": "#1b6e3a"}
+COLORMAP = "inferno"  # of maps: lighter is more, also without colours
 TILES = 6  # pictures in a row
 STYLES = ("o-", "s--", "^:", "D-.", "v-", "P--")  # that differ without colours, too
 
@@ -54,6 +58,7 @@ Line = tuple[str, str, float, bool]
 
 
 def text_section(lines: Sequence[Line], gap: float = 0.12) -> Section:
+    """Lines one below the other, and so many inches of nothing below them."""
     heights = [1.75 * size / 72 for _, _, size, _ in lines]
 
     def draw(figure: Any, top: float, height: float) -> None:
@@ -68,8 +73,18 @@ def text_section(lines: Sequence[Line], gap: float = 0.12) -> Section:
 
 
 def wrapped(text: str, letters: int, color: str, size: float, indent: str = "      ") -> list[Line]:
+    """A text as lines of so many letters, all but the first indented."""
     lines = textwrap.wrap(printable(text, 2000), letters, subsequent_indent=indent) or [""]
     return [(line, color, size, False) for line in lines]
+
+
+def said(findings: Sequence[Finding], sentences: Mapping[str, str]) -> list[Line]:
+    """Findings with their marks, in the colours of their weights."""
+    return [
+        line
+        for finding in findings
+        for line in wrapped(f"{MARKS[finding.weight]} {finding.worded(sentences)}", LETTERS, COLORS[finding.weight], 12)
+    ]
 
 
 # Pictures
@@ -131,6 +146,7 @@ class Plot:
 
 
 def plot_section(plots: Sequence[Plot]) -> Section:
+    """Systems of axes side by side, each with as many curves as there are styles."""
     tall, gap = 2.2, 0.65
     wide = (WIDTH - 2 * MARGIN - gap * len(plots)) / max(2, len(plots))
 

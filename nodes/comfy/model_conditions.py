@@ -19,7 +19,7 @@ from .evaluation import forked
 from .other_conditioning import are_same
 from .remembered import put_back
 
-COMPARISONS = "what the model gets is another one each time it is made"
+CHANGES = "what the model gets is another one each time it is made"
 
 
 class ModelConditions:
@@ -39,7 +39,7 @@ class ModelConditions:
         other = self._made(others if value is None else others | {key: value})
         names = _different(whole, other)
         if names & _different(whole, again):
-            raise ValueError(COMPARISONS)
+            raise ValueError(CHANGES)
         return names - COMPANIONS or names
 
     def beyond(self) -> list[str]:

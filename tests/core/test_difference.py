@@ -8,7 +8,7 @@ from recorded import COARSE, FINE, HEADS, record
 from taken_apart import small
 from with_effects import with_effects
 
-from i2am_core import Layer, MapKind, Maps, Removal, Selection, TokenGrid, effect_maps, errors, map_pairs, maps
+from i2am_core import Layer, MapKind, Maps, Removal, Selection, TokenGrid, effect_maps, errors, maps, maps_of_both
 from i2am_core.reading.difference import on_one_grid, same_reference
 
 PAPER = MapKind("r2g", "paper")
@@ -53,22 +53,22 @@ def test_grids_of_another_form_are_not_compared():
 
 
 def test_a_run_is_as_it_is(run):
-    pairs = map_pairs(attention(), (run, run), Selection())
-    assert not pairs.values.any() and pairs.a.any() and pairs.labels == [("unified", "unified")]
+    pairs = maps_of_both(attention(), (run, run), Selection())
+    assert not pairs.difference.any() and pairs.a.any() and pairs.labels == [("unified", "unified")]
     assert not pairs.left_out and not pairs.grids
 
 
 def test_b_less_a(run):
     other = with_effects(small())
-    pairs = map_pairs(lambda x, selection: effect_maps(x, "r2g", "unified", selection), (run, other), Selection())
+    pairs = maps_of_both(lambda x, selection: effect_maps(x, "r2g", "unified", selection), (run, other), Selection())
     expected = [sum(x.effects.maps[Removal(step, 0)][0] for step in (0, 2)) / 2 for x in (run, other)]
-    torch.testing.assert_close(pairs.values.flatten(), expected[1] - expected[0])
+    torch.testing.assert_close(pairs.difference.flatten(), expected[1] - expected[0])
 
 
 def test_layers_are_paired_by_name():
     names = (["a", "b", "c"], ["c", "x", "a"])
     runs = tuple(record([Layer(name, FINE, HEADS) for name in each])[0] for each in names)
-    pairs = map_pairs(attention("layer"), runs, Selection())
+    pairs = maps_of_both(attention("layer"), runs, Selection())
     assert pairs.labels == [("layer 0: a", "layer 2: a"), ("layer 2: c", "layer 0: c")]
     assert pairs.left_out == ("layer 1: b: in A alone", "layer 1: x: in B alone")
     torch.testing.assert_close(pairs.b[0], maps(runs[1], PAPER, "layer").values[2])
@@ -77,15 +77,15 @@ def test_layers_are_paired_by_name():
 def test_heads_are_paired_by_number_and_count():
     runs = record([Layer("a", FINE, 3)])[0], record([Layer("a", FINE, 2)])[0]
     with pytest.raises(errors.Incomparable, match="of nothing that is the same"):
-        map_pairs(attention("head"), runs, Selection())
+        maps_of_both(attention("head"), runs, Selection())
 
 
 def test_groups_of_steps_are_paired_in_their_order(run):
-    pairs = map_pairs(attention("time", time_groups=2), (run, run), Selection())
+    pairs = maps_of_both(attention("time", time_groups=2), (run, run), Selection())
     assert [a for a, _ in pairs.labels] == [b for _, b in pairs.labels] and len(pairs.a) == 2
     unequal = record([Layer("a", FINE, HEADS)])[0]
     assert unequal.steps != run.steps
-    pairs = map_pairs(attention("time", time_groups=0), (unequal, unequal), Selection(steps="0-2"))
+    pairs = maps_of_both(attention("time", time_groups=0), (unequal, unequal), Selection(steps="0-2"))
     assert len(pairs.a) == 3
 
 
@@ -96,7 +96,7 @@ def test_steps_of_which_nothing_was_captured_are_not_compared(run):
         return dataclasses.replace(entry, seen=seen)
 
     gap = dataclasses.replace(run, entries={place: unseen(entry) for place, entry in run.entries.items()})
-    pairs = map_pairs(attention("time", time_groups=0), (run, gap), Selection())
+    pairs = maps_of_both(attention("time", time_groups=0), (run, gap), Selection())
     assert len(pairs.a) == 3 and [x for x in pairs.left_out if "step 0" in x and "in A alone" in x]
 
 
@@ -106,17 +106,17 @@ def test_references_are_paired_by_name(run):
         references=run.references[::-1],
         entries={(1 - r, layer): entry for (r, layer), entry in run.entries.items()},
     )
-    pairs = map_pairs(attention("reference"), (run, turned), Selection())
-    assert not pairs.values.any() and len(pairs.a) == 2
+    pairs = maps_of_both(attention("reference"), (run, turned), Selection())
+    assert not pairs.difference.any() and len(pairs.a) == 2
     assert same_reference(run, turned, 0) == 1
-    assert not map_pairs(attention(), (run, turned), Selection(reference=0)).values.any()
+    assert not maps_of_both(attention(), (run, turned), Selection(reference=0)).difference.any()
 
 
 def test_references_of_one_name_are_paired_by_number(run):
     twins = dataclasses.replace(run, references=(run.references[0], run.references[0]))
     assert same_reference(twins, twins, 1) == 1 and same_reference(twins, run, 1) == 1
-    pairs = map_pairs(attention("reference"), (twins, twins), Selection())
-    assert len(pairs.a) == 2 and not pairs.values.any()
+    pairs = maps_of_both(attention("reference"), (twins, twins), Selection())
+    assert len(pairs.a) == 2 and not pairs.difference.any()
 
 
 def weaker(run, factor):
@@ -133,19 +133,19 @@ def test_an_effect_that_is_too_small_in_one_run_is_0_there_and_said(run):
     with pytest.raises(errors.EffectTooSmall):
         read(faint, Selection())
     for runs, zero in (((faint, run), 0), ((run, faint), 1)):
-        pairs = map_pairs(read, runs, Selection())
+        pairs = maps_of_both(read, runs, Selection())
         assert not (pairs.a, pairs.b)[zero].any() and (pairs.a, pairs.b)[1 - zero].any()
         assert "too small to measure" in pairs.labels[0][zero]
         assert "too small" not in pairs.labels[0][1 - zero]
-    with pytest.raises(errors.InOneRun, match="in B"):
-        map_pairs(read, (faint, faint), Selection())
+    with pytest.raises(errors.InOneRun, match="in A"):
+        maps_of_both(read, (faint, faint), Selection())
 
 
 def test_what_one_run_lacks_is_said_of_it(run):
     with pytest.raises(errors.InOneRun, match="in B, reference 0"):
-        map_pairs(attention(), (run, dataclasses.replace(run, references=(), entries={})), Selection())
+        maps_of_both(attention(), (run, dataclasses.replace(run, references=(), entries={})), Selection())
     with pytest.raises(errors.InOneRun, match="in A, "):
-        map_pairs(attention(), (run, run), Selection(steps="99"))
+        maps_of_both(attention(), (run, run), Selection(steps="99"))
 
 
 def test_every_map_has_a_key(run):
@@ -161,10 +161,10 @@ def test_every_map_has_a_key(run):
 
 def test_maps_without_keys_pair_nothing(run):
     with pytest.raises(errors.Incomparable):
-        map_pairs(lambda *_: Maps(torch.rand(1, 3, 4), ["x"], ""), (run, run), Selection())
+        maps_of_both(lambda *_: Maps(torch.rand(1, 3, 4), ["x"], ""), (run, run), Selection())
 
 
 def test_a_video_has_frames():
     video = TokenGrid(3, 4, frames=2)
     run = record([Layer("a", video, HEADS)])[0]
-    assert map_pairs(attention("frame"), (run, run), Selection()).a.shape[0] == 2
+    assert maps_of_both(attention("frame"), (run, run), Selection()).a.shape[0] == 2

@@ -4,21 +4,20 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from ...attribution import Attribution
 from ...errors import AttributionError, Incomparable, Lacking
 from ...kinds import MapKind
-from ...reading.difference import Read, on_one_grid, same_reference
+from ...reading.difference import MapsOf, on_one_grid, same_reference
 from ...reading.effect import effect_maps
 from ...reading.levels import maps
 from ...reading.metrics import is_flat
-from ...selection import Selection
+from ..facts import Facts
 from ..finding import Evidence, Finding, Rule, Shows, Values
-from .two import MOST, Two, mean_of_pairs
+from .two import TwoRuns, mean_of_pairs
 
 NOTHING = "no reference has a map in both runs that is not the same everywhere, on grids of one form"
 
 
-def find(two: Two) -> Iterator[Finding]:
+def find(two: TwoRuns) -> Iterator[Finding]:
     """By the correlation of both maps: of what it changes where both have that, else of where it is looked at."""
     findings = [finding for number in range(len(two.a.references)) if (finding := _of(two, number))]
     if not findings:
@@ -26,45 +25,46 @@ def find(two: Two) -> Iterator[Finding]:
     yield from findings
 
 
-def _of(two: Two, number: int) -> Finding | None:
+def _of(two: TwoRuns, number: int) -> Finding | None:
     other = same_reference(two.a, two.b, number)
-    for shows, read in READ.items():
-        of_a, of_b = _by_item(read, two.a, number), _by_item(read, two.b, other)
-        if two.item not in of_a or two.item not in of_b:
+    for shows, maps_of in MAPS.items():
+        a, b = _map(maps_of, two.facts[0], number), _map(maps_of, two.facts[1], other)
+        if a is None or b is None:
             continue
         try:
-            values: Values = {"name": two.facts[0].names[number], "agree": correlation(of_a[two.item], of_b[two.item])}
+            values: Values = {"name": two.facts[0].names[number], "agree": correlation(a, b)}
         except Incomparable:
             continue
-        seeds = mean_of_pairs(list(of_a.values()), list(of_b.values()), correlation)
-        case = CASES[shows] + ("" if seeds is None else ", beside seeds")
+        batch_a, batch_b = (
+            [one for facts in two.batch(run) if (one := _map(maps_of, facts, n)) is not None]
+            for run, n in ((two.a, number), (two.b, other))
+        )
+        seeds = mean_of_pairs(batch_a, batch_b, correlation)
         values |= {} if seeds is None else {"seeds": seeds}
+        case = CASES[shows] + ("" if seeds is None else ", beside seeds")
         evidence = Evidence(shows, two.facts[0].selection(reference=number), owner=number)
-        return Finding("changed places", case, "fact", values, evidence)
+        return Finding("agreement", case, "fact", values, evidence)
     return None
 
 
-def _by_item(read: Read, run: Attribution, number: int) -> dict[int, Tensor]:
-    """The maps ``[1, h, w]`` of the pictures of a run, where there are such and they are not the same everywhere."""
-    results = {}
-    for item in range(min(run.items, MOST)):
-        try:
-            values = read(run, Selection(reference=number, item=item)).values
-        except AttributionError:
-            continue
-        if not is_flat(values).any():
-            results[item] = values
-    return results
+def _map(maps_of: MapsOf, facts: Facts, number: int) -> Tensor | None:
+    """The map ``[1, h, w]`` of a picture; None where there is none, or one that is the same everywhere."""
+    try:
+        values = maps_of(facts.attribution, facts.selection(reference=number)).values
+    except AttributionError:
+        return None
+    return None if is_flat(values).any() else values
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
     """Pearson's, of two maps ``[1, h, w]`` of which none is flat. Raises Incomparable for grids of another form."""
     a, b, _ = on_one_grid(a, b)
     x, y = (values.double().flatten() - values.double().mean() for values in (a, b))
-    return float(x @ y / (x.norm() * y.norm()))
+    size = x.norm() * y.norm()  # 0 where the common grid is one cell
+    return float(x @ y / size) if size > 0 else 1.0
 
 
-READ: dict[Shows, Read] = {
+MAPS: dict[Shows, MapsOf] = {
     "effect": lambda run, selection: effect_maps(run, "r2g", "unified", selection),
     "attention": lambda run, selection: maps(run, MapKind("r2g", "share"), "unified", selection),
 }
@@ -78,4 +78,4 @@ SENTENCES = {
     "looked at": _LOOKED + ".",
     "looked at, beside seeds": _LOOKED + _SEEDS + ".",
 }
-RULE = Rule("changed places", find, SENTENCES)
+RULE = Rule("agreement", find, SENTENCES)

@@ -1,14 +1,14 @@
 """What comparisons read of two runs, A and B: one picture of each, and how much two pictures of one batch differ.
 
 Two pictures of a batch have the same settings and other noise, as two seeds have. What they differ by is the mean over
-all pairs of pictures of A, and of B; where both runs made one picture, it is not known.
+all pairs of the first pictures of A, and of B; where each run made one picture, it is not known.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,38 +16,42 @@ from torch import Tensor
 from ...attribution import Attribution
 from ...effect import Owner
 from ...errors import Lacking
-from ...reading.difference import same_reference
-from ..facts import Facts
+from ...reading.difference import same_reference, took_same_steps
+from ..facts import NO_EFFECT, Facts
+from ..finding import Values
 
 MOST = 16  # pictures of a batch that are compared with each other
 
-Case = Literal["more", "less", "more, beside seeds", "less, beside seeds", "within seeds", "same"]
 Pictures = Mapping[int, Tensor]
 """By item ``[H, W, 3]`` in [0, 1]."""
+Number = Callable[[Facts], float | None]
+"""What is compared, of one picture; None where it has no such number."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Two:
-    """Two runs, one ``item`` of each, and what is given of their pictures."""
+class TwoRuns:
+    """Two runs, one ``item`` of both, and what is given of their pictures."""
 
     a: Attribution
     b: Attribution
     item: int = 0
-    pictures_a: Pictures = field(default_factory=dict)
-    pictures_b: Pictures = field(default_factory=dict)
+    pictures: tuple[Pictures, Pictures] = ({}, {})
 
     @cached_property
     def facts(self) -> tuple[Facts, Facts]:
         """Those of the item in A and in B."""
-        return Facts(self.a, self.item), Facts(self.b, self.item)
+        return self._facts_of(self.a, self.item), self._facts_of(self.b, self.item)
 
     @cached_property
     def measured(self) -> list[tuple[Owner, Owner]]:
         """What was taken away in both runs, as A and as B numbers it. Raises Lacking where nothing was."""
-        one, other = self.facts
-        pairs = [(owner, self.in_b(owner)) for owner in one.effects.owners]
-        pairs = [(x, y) for x, y in pairs if y in other.effects.owners]
+        a, b = self.facts
+        lacking = [name for name, facts in (("A", a), ("B", b)) if not facts.has_effects_of_steps]
+        if lacking:
+            raise Lacking(f"{NO_EFFECT} in {' and in '.join(lacking)}")
+        pairs = [(owner, self.in_b(owner)) for owner in a.effects.owners]
+        pairs = [(x, y) for x, y in pairs if y in b.effects.owners]
         if not pairs:
             raise Lacking("nothing was taken away in both runs")
         return pairs
@@ -55,37 +59,45 @@ class Two:
     @cached_property
     def read(self) -> list[tuple[int, int]]:
         """The references with maps of attention in both runs, as A and as B numbers them. Raises Lacking."""
-        one, other = self.facts
-        pairs = [(n, same_reference(self.a, self.b, n)) for n in one.read]
-        pairs = [(x, y) for x, y in pairs if y in other.read]
+        a, b = self.facts
+        pairs = [(n, same_reference(self.a, self.b, n)) for n in a.read]
+        pairs = [(x, y) for x, y in pairs if y in b.read]
         if not pairs:
             raise Lacking("no reference has maps of attention in both runs")
         return pairs
 
     def in_b(self, owner: Owner) -> Owner:
-        """What A calls so, as B calls it."""
+        """What A numbers so, as B does."""
         return same_reference(self.a, self.b, owner) if isinstance(owner, int) else owner
-
-    @cached_property
-    def same_steps(self) -> bool:
-        """Whether both runs took the same steps."""
-        a, b = (torch.tensor(run.sigmas) for run in (self.a, self.b))
-        return a.shape == b.shape and torch.allclose(a, b)
 
     def steps(self, owner: Owner) -> tuple[list[int], list[int]]:
         """The measured steps that count in A and in B: those of both, where the runs took the same steps."""
-        one, other = self.facts
-        steps, others = one.steps_of(owner), other.steps_of(self.in_b(owner))
-        both = [step for step in steps if step in others] if self.same_steps else []
-        return (both, both) if both else (steps, others)
+        a, b = self.facts
+        of_a, of_b = a.steps_of(owner), b.steps_of(self.in_b(owner))
+        both = [step for step in of_a if step in of_b] if took_same_steps(self.a, self.b) else []
+        return (both, both) if both else (of_a, of_b)
 
-    def seeds(self, number: Callable[[Facts], float], in_b: Callable[[Facts], float]) -> float | None:
-        """What a ``number`` differs by in two pictures of one batch; that of B is worked out ``in_b``."""
-        return mean_of_pairs(self._of_items(self.a, number), self._of_items(self.b, in_b), lambda x, y: abs(x - y))
+    def seeds(self, of_a: Number, of_b: Number) -> float | None:
+        """What a number differs by in two pictures of one batch; it may be worked out otherwise in B."""
+        of_a_batch, of_b_batch = (
+            [value for facts in self.batch(run) if (value := number(facts)) is not None]
+            for run, number in ((self.a, of_a), (self.b, of_b))
+        )
+        return mean_of_pairs(of_a_batch, of_b_batch, lambda x, y: abs(x - y))
 
-    @staticmethod
-    def _of_items(run: Attribution, number: Callable[[Facts], float]) -> list[float]:
-        return [number(Facts(run, item)) for item in range(min(run.items, MOST))] if run.items > 1 else []
+    def batch(self, run: Attribution) -> list[Facts]:
+        """Of the pictures of a run those that tell how much two seeds differ, of which anything is painted."""
+        items = range(min(run.items, MOST)) if run.items > 1 else ()
+        return [facts for item in items if (facts := self._facts_of(run, item)).is_painted]
+
+    @cached_property
+    def _whole(self) -> bool:
+        """Whether all of the picture counts in both, since a mask is known in one of them alone."""
+        return sum(Facts(run, self.item).cover is None for run in (self.a, self.b)) == 1
+
+    def _facts_of(self, run: Attribution, item: int) -> Facts:
+        facts = Facts(run, item)
+        return replace(facts, mask=torch.ones(1, 1)) if self._whole else facts
 
 
 def mean_of_pairs(of_a: Sequence[T], of_b: Sequence[T], differ: Callable[[T, T], float]) -> float | None:
@@ -94,12 +106,30 @@ def mean_of_pairs(of_a: Sequence[T], of_b: Sequence[T], differ: Callable[[T, T],
     return sum(differ(x, y) for x, y in pairs) / len(pairs) if pairs else None
 
 
-def case_of(a: float, b: float, seeds: float | None) -> Case:
-    """How a number of B is compared with that of A, and with what two pictures of one batch differ by."""
-    if a == b:
-        return "same"
-    if seeds is not None and abs(b - a) <= seeds:
-        return "within seeds"
+def case_of(a: float, b: float, seeds: float | None, least: float) -> tuple[str, Values]:
+    """How a number of B is compared with that of A and with what two seeds differ by; and the values to say.
+
+    A difference of less than ``least`` is none that is said.
+    """
+    values: Values = {"a": a, "b": b}
+    if abs(b - a) < least:
+        return "same", values
     if seeds is None:
-        return "more" if b > a else "less"
-    return "more, beside seeds" if b > a else "less, beside seeds"
+        return ("more" if b > a else "less"), values
+    values |= {"seeds": seeds}
+    if abs(b - a) <= seeds:
+        return "within seeds", values
+    return ("more, beside seeds" if b > a else "less, beside seeds"), values
+
+
+def sentences_of(more: str, less: str, same: str, numbers: str, seeds: str) -> dict[str, str]:
+    """The sentences of all cases of ``case_of``."""
+    two = f"; two pictures of one batch differ by {seeds}"
+    return {
+        "more": f"{more}: {numbers}.",
+        "less": f"{less}: {numbers}.",
+        "more, beside seeds": f"{more}: {numbers}{two}.",
+        "less, beside seeds": f"{less}: {numbers}{two}.",
+        "within seeds": f"{same}, but for no more than two seeds differ by: {numbers}{two}.",
+        "same": f"{same}: {numbers}.",
+    }

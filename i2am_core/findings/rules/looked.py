@@ -20,7 +20,7 @@ def find(facts: Facts) -> Iterator[Finding]:
         if share > 0:
             values: Values = {"name": facts.names[number], "share": share, "strength": facts.strength(number)}
             values |= {"without": facts.without(number)}
-            evidence = Evidence("attention", facts.selection(reference=number))
+            evidence = Evidence("attention", facts.selection(reference=number), owner=number)
             yield Finding("looked", "in vain", "fault", values, evidence, "undo")
 
 

@@ -26,7 +26,7 @@ def _by_attention(facts: Facts, number: int) -> Iterator[Finding]:
     if on is None or len(on) >= total:
         return
     values: Values = {"name": facts.names[number], "count": len(on), "total": total, "on": steps_text(on)}
-    evidence = Evidence("attention", facts.selection(on, number))
+    evidence = Evidence("attention", facts.selection(on, number), owner=number)
     if on:
         yield Finding("steps", "partly on", "fact", values, evidence, "longer")
     elif not (facts.has_effects_of_steps and facts.measured(number)):  # else 'strength' says it

@@ -9,15 +9,15 @@ from ...attribution import Attribution
 from ...errors import Lacking
 from ..facts import Facts
 from ..finding import Evidence, Finding, Rule, Values
-from .two import Pictures, Two, mean_of_pairs
+from .two import MOST, Pictures, TwoRuns, mean_of_pairs
 
 NO_PICTURES = "the pictures of both runs are not known"
-RUN = Evidence("run")
+PROOF = Evidence("picture")
 
 
-def find(two: Two) -> Iterator[Finding]:
+def find(two: TwoRuns) -> Iterator[Finding]:
     """By the mean difference of their colours, against what a picture of one colour differs by."""
-    of_a, of_b = _pictures(two.a, two.pictures_a), _pictures(two.b, two.pictures_b)
+    of_a, of_b = _pictures(two.a, two.pictures[0]), _pictures(two.b, two.pictures[1])
     if two.item not in of_a or two.item not in of_b:
         raise Lacking(NO_PICTURES)
     a, b = of_a[two.item], of_b[two.item]
@@ -25,12 +25,13 @@ def find(two: Two) -> Iterator[Finding]:
         raise Lacking(f"the pictures have {_size(a)} and {_size(b)} pixels")
     difference = (a - b).abs().mean(-1)
     if not difference.any():
-        yield Finding("changed picture", "same", "fact", {}, RUN)
+        yield Finding("picture", "same", "fact", {}, PROOF)
         return
     values: Values = {"differ": float(difference.mean()), "flat": float((a - a.mean((0, 1))).abs().mean())}
-    seeds = mean_of_pairs(list(of_a.values()), list(of_b.values()), lambda x, y: float((x - y).abs().mean()))
+    batch_a, batch_b = ([picture for n, picture in of.items() if n < MOST] for of in (of_a, of_b))
+    seeds = mean_of_pairs(batch_a, batch_b, lambda x, y: float((x - y).abs().mean()))
     values |= {} if seeds is None else {"seeds": seeds}
-    yield Finding("changed picture", "differs" + ("" if seeds is None else ", beside seeds"), "fact", values, RUN)
+    yield Finding("picture", "differs" + ("" if seeds is None else ", beside seeds"), "fact", values, PROOF)
     yield from _in_the_mask(two.facts[0], difference)
 
 
@@ -44,7 +45,7 @@ def _in_the_mask(facts: Facts, difference: Tensor) -> Iterator[Finding]:
     if inside.all():
         return
     values: Values = {"inside": float(difference[inside].mean()), "outside": float(difference[~inside].mean())}
-    yield Finding("changed picture", "in the mask", "fact", values, RUN)
+    yield Finding("picture", "in the mask", "fact", values, PROOF)
 
 
 def _pictures(run: Attribution, given: Pictures) -> dict[int, Tensor]:
@@ -69,4 +70,4 @@ SENTENCES = {
     "differs, beside seeds": _DIFFER + ", and two pictures of one batch from each other by {seeds:.1%}.",
     "in the mask": "In the mask of A they differ by {inside:.1%}, outside it by {outside:.1%}.",
 }
-RULE = Rule("changed picture", find, SENTENCES)
+RULE = Rule("picture", find, SENTENCES)
