@@ -38,7 +38,11 @@ class I2AMViewer(io.ComfyNode):
             "which parts of the reference made it. Looking does not run the graph again.",
             is_output_node=True,
             inputs=[
-                AttributionHandle.Input("attribution", tooltip="From I2AM Collect or I2AM Load."),
+                AttributionHandle.Input(
+                    "attribution",
+                    optional=True,
+                    tooltip="From I2AM Collect or I2AM Load. Without it, nothing is shown.",
+                ),
                 io.Image.Input(
                     "image", optional=True, tooltip="The generated picture. Without it, the one saved with the maps."
                 ),
@@ -67,9 +71,11 @@ class I2AMViewer(io.ComfyNode):
     @in_words()
     @checked
     def execute(
-        cls, attribution: Attribution, image: Tensor | None = None, reference: Tensor | None = None,
+        cls, attribution: Attribution | None = None, image: Tensor | None = None, reference: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:  # fmt: skip
+        if attribution is None:  # as where I2AM Collect is bypassed: the page says so
+            return io.NodeOutput(ui={"i2am_view": []})
         pictures = Pictures()
         items = range(attribution.items)
         painted = [_mask(attribution, mask, item) for item in items]

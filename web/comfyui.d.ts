@@ -73,11 +73,17 @@ interface ComfySavedGraph {
   nodes: { properties?: Record<string, unknown> }[];
 }
 
+interface ComfyError {
+  node_id?: string | number;
+  exception_type?: string;
+  exception_message?: string;
+}
+
 interface ComfyApi {
   fetchApi(route: string): Promise<Response>;
   addEventListener(
     event: "execution_start" | "execution_success" | "execution_interrupted" | "execution_error" | "graphChanged",
-    listener: () => void,
+    listener: (event: CustomEvent<ComfyError | undefined>) => void,
   ): void;
 }
 
