@@ -47,7 +47,7 @@ from .recording.recorder import PAIR_SHARE, Place, Recorder, Verdict
 from .regions import cells_of, inside_of, is_soft, level_of
 from .selection import SCOPES, Selection, is_all
 from .showing.contact_sheet import Row, contact_sheet
-from .showing.header import FileHeader, Header, HeaderMadeBy, HeaderPicture
+from .showing.header import FileHeader, Header, HeaderMadeBy, HeaderNode, HeaderPicture, WithMadeBy
 from .showing.page import Page, report_page
 from .showing.render import COLORMAPS, Scale, color_table, colorize, heat, overlay, stretch
 from .showing.report import attribution_sheet
@@ -84,6 +84,7 @@ __all__ = [
     "GivenReference",
     "Header",
     "HeaderMadeBy",
+    "HeaderNode",
     "HeaderPicture",
     "Index",
     "Interceptor",
@@ -116,6 +117,7 @@ __all__ = [
     "TokenGroup",
     "Verdict",
     "View",
+    "WithMadeBy",
     "attribute",
     "attribution_sheet",
     "cells_of",

@@ -1,10 +1,10 @@
 """I2AM Collect: the attribution of the sampling run that made a latent."""
 
 from comfy_api.latest import io
-from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..i2am_core import Attribution, Effects
 from .checked import checked
+from .comfy.blocked import blocked
 from .comfy.given_in_words import advice_of, sentences_of
 from .comfy.handle import Capture, NoRun
 from .comfy.model_calls import is_unplaced
@@ -55,7 +55,7 @@ class I2AMCollect(io.ComfyNode):
     def execute(cls, capture: Capture | RolledOut | None = None, samples: Latent | None = None) -> io.NodeOutput:
         assert samples is not None  # it is required: ComfyUI has seen to that
         if capture is None:
-            return io.NodeOutput(ExecutionBlocker(NO_CAPTURE), samples, NO_CAPTURE)
+            return io.NodeOutput(blocked(NO_CAPTURE), samples, NO_CAPTURE)
         try:
             attribution = capture.find(samples["samples"])
         except NoRun as error:  # ComfyUI puts the name of an error's type above its sentence

@@ -13,7 +13,17 @@ from PIL import Image
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from ..i2am_core import COLORMAPS, Attribution, FileHeader, HeaderPicture, TokenGrid, color_table, sheets, view
+from ..i2am_core import (
+    COLORMAPS,
+    Attribution,
+    FileHeader,
+    HeaderPicture,
+    TokenGrid,
+    WithMadeBy,
+    color_table,
+    sheets,
+    view,
+)
 from .checked import checked
 from .comfy.made_by import made_by
 from .comfy.present_workflow import present_node
@@ -102,16 +112,20 @@ class I2AMViewer(io.ComfyNode):
         notes = list(dict.fromkeys(note for x in painted if x is not None for note in x.notes))
         header: FileHeader = {
             **maps.header,
+            **_settings(getattr(cls.hidden, "dynprompt", None)),
             "pictures": {"generated": generated, "reference": references},
             "colormaps": list(COLORMAPS),
             "masked": sorted(masks),
             "notes": [*maps.header["notes"], *notes],
             "summary": "\n".join([*notes, maps.header["summary"]]),
         }
-        settings = made_by(getattr(cls.hidden, "dynprompt", None), present_node())
-        if settings is not None:
-            header["made_by"] = settings
         return io.NodeOutput(ui={"i2am_view": [_write(tensors | maps.tensors, header)]})
+
+
+def _settings(workflow: Any) -> WithMadeBy:
+    """By which settings the file is made, where that is known."""
+    settings = made_by(workflow, present_node())
+    return {} if settings is None else {"made_by": settings}
 
 
 @dataclass

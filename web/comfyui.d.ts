@@ -41,10 +41,17 @@ type ComfyNodeMethods = Partial<
   >
 >;
 
+interface ComfyNodeData {
+  name: string;
+  display_name: string;
+  /** Newer ComfyUI only. */
+  search_aliases?: string[];
+}
+
 interface ComfyExtension {
   name: string;
-  beforeRegisterNodeDef(nodeType: { prototype: ComfyNodeMethods }, nodeData: { name: string }): void;
-  onNodeOutputsUpdated(): void;
+  beforeRegisterNodeDef(nodeType: { prototype: ComfyNodeMethods }, nodeData: ComfyNodeData): void;
+  onNodeOutputsUpdated?(): void;
 }
 
 interface ComfyApp {

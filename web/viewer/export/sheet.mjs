@@ -119,7 +119,8 @@ function drawLegend(context, { colors, low, high }, left, middle) {
   write(context, high, to + 8, middle, "#b8bcc6", PANE);
   for (let i = 0; i < 256; i++) {
     context.fillStyle = `rgb(${colors[3 * i]} ${colors[3 * i + 1]} ${colors[3 * i + 2]})`;
-    context.fillRect(from + (i * (to - from)) / 256, middle - STRIP / 2, (to - from) / 256 + 0.5, STRIP);
+    const [start, end] = [i, i + 1].map((one) => Math.round(from + (one * (to - from)) / 256));
+    context.fillRect(start, middle - STRIP / 2, end - start, STRIP);
   }
 }
 
