@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..i2am_core import Attribution, Effects
 from .checked import checked
+from .comfy.blocked import blocked
 from .comfy.given_in_words import advice_of, sentences_of
 from .comfy.handle import Capture, NoRun
 from .comfy.model_calls import is_unplaced
@@ -17,6 +18,10 @@ CONDITION = (
     "Condition on the reference in a way that I2AM knows (the help of I2AM Capture lists them), or choose another "
     "branch"
 )
+NO_CAPTURE = (
+    "There is no capture, so there are no maps: I2AM Capture is bypassed or not connected. Bypass I2AM Collect too, or "
+    "connect its capture."
+)
 UNPLACED = "which part of the picture the model was called for is not known of any call"
 
 
@@ -28,7 +33,8 @@ class I2AMCollect(io.ComfyNode):
             display_name="I2AM Collect",
             description="Takes the maps of the run that made this latent out of an I2AM Capture.",
             inputs=[
-                CaptureHandle.Input("capture", tooltip="From I2AM Capture."),
+                # Optional: bypassing Capture alone would else stop the queue, picture and all.
+                CaptureHandle.Input("capture", optional=True, tooltip="From I2AM Capture."),
                 io.Latent.Input(
                     "samples",
                     tooltip="The LATENT output of the sampler that used the captured model, or "
@@ -46,7 +52,10 @@ class I2AMCollect(io.ComfyNode):
     @classmethod
     @in_words()
     @checked
-    def execute(cls, capture: Capture | RolledOut, samples: Latent) -> io.NodeOutput:
+    def execute(cls, capture: Capture | RolledOut | None = None, samples: Latent | None = None) -> io.NodeOutput:
+        assert samples is not None  # it is required: ComfyUI has seen to that
+        if capture is None:
+            return io.NodeOutput(blocked(NO_CAPTURE), samples, NO_CAPTURE)
         try:
             attribution = capture.find(samples["samples"])
         except NoRun as error:  # ComfyUI puts the name of an error's type above its sentence

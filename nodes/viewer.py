@@ -13,7 +13,17 @@ from PIL import Image
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from ..i2am_core import COLORMAPS, Attribution, FileHeader, HeaderPicture, TokenGrid, color_table, sheets, view
+from ..i2am_core import (
+    COLORMAPS,
+    Attribution,
+    FileHeader,
+    HeaderPicture,
+    TokenGrid,
+    WithMadeBy,
+    color_table,
+    sheets,
+    view,
+)
 from .checked import checked
 from .comfy.made_by import made_by
 from .comfy.present_workflow import present_node
@@ -39,7 +49,11 @@ class I2AMViewer(io.ComfyNode):
             "which parts of the reference made it. Looking does not run the graph again.",
             is_output_node=True,
             inputs=[
-                AttributionHandle.Input("attribution", tooltip="From I2AM Collect or I2AM Load."),
+                AttributionHandle.Input(
+                    "attribution",
+                    optional=True,
+                    tooltip="From I2AM Collect or I2AM Load. Without it, nothing is shown.",
+                ),
                 io.Image.Input(
                     "image", optional=True, tooltip="The generated picture. Without it, the one saved with the maps."
                 ),
@@ -68,9 +82,11 @@ class I2AMViewer(io.ComfyNode):
     @in_words()
     @checked
     def execute(
-        cls, attribution: Attribution, image: Tensor | None = None, reference: Tensor | None = None,
+        cls, attribution: Attribution | None = None, image: Tensor | None = None, reference: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:  # fmt: skip
+        if attribution is None:  # as where I2AM Collect is bypassed: the page says so
+            return io.NodeOutput(ui={"i2am_view": []})
         pictures = Pictures()
         items = range(attribution.items)
         painted = [_mask(attribution, mask, item) for item in items]
@@ -97,6 +113,7 @@ class I2AMViewer(io.ComfyNode):
         notes = list(dict.fromkeys(note for x in painted if x is not None for note in x.notes))
         header: FileHeader = {
             **maps.header,
+            **_settings(getattr(cls.hidden, "dynprompt", None)),
             "pictures": {"generated": generated, "reference": references},
             "colormaps": list(COLORMAPS),
             "masked": sorted(masks),
@@ -104,10 +121,13 @@ class I2AMViewer(io.ComfyNode):
             "summary": "\n".join([*notes, maps.header["summary"]]),
         }
         header["findings"] = view_findings(attribution, insides if mask is not None else [None] * attribution.items)
-        settings = made_by(getattr(cls.hidden, "dynprompt", None), present_node())
-        if settings is not None:
-            header["made_by"] = settings
         return io.NodeOutput(ui={"i2am_view": [_write(tensors | maps.tensors, header)]})
+
+
+def _settings(workflow: Any) -> WithMadeBy:
+    """By which settings the file is made, where that is known."""
+    settings = made_by(workflow, present_node())
+    return {} if settings is None else {"made_by": settings}
 
 
 @dataclass

@@ -41,10 +41,17 @@ type ComfyNodeMethods = Partial<
   >
 >;
 
+interface ComfyNodeData {
+  name: string;
+  display_name: string;
+  /** Newer ComfyUI only. */
+  search_aliases?: string[];
+}
+
 interface ComfyExtension {
   name: string;
-  beforeRegisterNodeDef(nodeType: { prototype: ComfyNodeMethods }, nodeData: { name: string }): void;
-  onNodeOutputsUpdated(): void;
+  beforeRegisterNodeDef(nodeType: { prototype: ComfyNodeMethods }, nodeData: ComfyNodeData): void;
+  onNodeOutputsUpdated?(): void;
 }
 
 interface ComfyApp {
@@ -73,11 +80,17 @@ interface ComfySavedGraph {
   nodes: { properties?: Record<string, unknown> }[];
 }
 
+interface ComfyError {
+  node_id?: string | number;
+  exception_type?: string;
+  exception_message?: string;
+}
+
 interface ComfyApi {
   fetchApi(route: string): Promise<Response>;
   addEventListener(
     event: "execution_start" | "execution_success" | "execution_interrupted" | "execution_error" | "graphChanged",
-    listener: () => void,
+    listener: (event: CustomEvent<ComfyError | undefined>) => void,
   ): void;
 }
 

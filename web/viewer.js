@@ -21,6 +21,8 @@ const ID = "i2am_id"; // the viewer's name, there too
 const RESULTS = "i2am.results"; // the files of last results, in the browser's storage
 const REMEMBERED = 100; // of them
 const OUTPUT = "i2am_view"; // what the node returns
+const NO_MAPS = "This run has no maps: I2AM Collect is bypassed, or nothing is connected to attribution.";
+const BLOCKED = "Execution Blocked: "; // before the sentence of a node that has nothing for those after it
 
 app.registerExtension({
   name: "i2am.viewer",
@@ -211,10 +213,14 @@ function recall(node) {
  */
 function show(node, output) {
   const result = resultIn(output);
+  if (!result && isOurs(output)) node.i2amViewer.runWithout(NO_MAPS);
   if (!result) return;
   node.i2amViewer.load(result).then(() => origins.request(node));
   remember(idOf(node), result);
 }
+
+/** Whether the node has run at all, with a result or without. @param {unknown} output */
+const isOurs = (output) => Boolean(/** @type {Record<string, unknown> | undefined} */ (output)?.[OUTPUT]);
 
 /**
  * Our result among what a node returned; other versions of it may have returned something else.
@@ -294,7 +300,13 @@ function hasViewer(node) {
 api.addEventListener("execution_start", () => everywhere((viewer) => viewer.runStarted()));
 api.addEventListener("execution_success", () => everywhere((viewer) => viewer.runEnded()));
 api.addEventListener("execution_interrupted", () => everywhere((viewer) => viewer.runEnded()));
-api.addEventListener("execution_error", () => everywhere((viewer) => viewer.runFailed()));
+api.addEventListener("execution_error", ({ detail }) => {
+  if (detail?.exception_type !== "ExecutionBlocked") return everywhere((viewer) => viewer.runFailed());
+  const why = String(detail.exception_message).replace(BLOCKED, "");
+  for (const node of viewers(rootGraph())) {
+    if (origins.idOf(node) === String(detail.node_id)) node.i2amViewer.runWithout(why);
+  }
+});
 
 /** @param {(viewer: Viewer) => void} act */
 function everywhere(act) {

@@ -89,13 +89,22 @@ class WithEffects(TypedDict, total=False):
     effects: HeaderEffects
 
 
-class Header(WithEffects):
+class WithAccount(TypedDict, total=False):
+    """What files of the first versions do not have."""
+
+    missed_calls: int
+    all_observed: bool
+
+
+class Header(WithEffects, WithAccount):
     """What ``view`` says of its maps.
 
     ``sigmas`` are one more than there are steps. ``steps`` and ``joint`` are groups of steps, ``[first, one after the
     last]``: those that maps resolve, and those in which heads are resolved, if ``heads`` are at all.
     ``pairs`` are, for ``<item>/<reference>``, the layers whose pair maps are in this file. ``skipped`` counts attention
     calls by the reason why they were not captured. ``effects`` are there only where they were measured.
+    Of the skipped calls, ``missed_calls`` may read a reference; ``all_observed`` says that none may, and is False
+    where that is not known.
     """
 
     version: int

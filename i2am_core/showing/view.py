@@ -290,6 +290,8 @@ def _header(attribution: Attribution, detail: Detail, pairs: dict[str, list[int]
         "branch": a.branch,
         "captured_calls": a.captured_calls,
         "skipped": dict(a.skipped),
+        "missed_calls": sum(a.skipped.get(reason, 0) for reason in a.missed),
+        "all_observed": a.all_observed,
         "notes": list(a.notes),
         "summary": a.summary(),
     }

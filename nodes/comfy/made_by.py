@@ -1,5 +1,8 @@
 """By which part of the workflow a result was made: kept with it, so that it is known from that of other settings."""
 
+# ComfyUI's graph has no types.
+# mypy: allow-untyped-calls
+
 import json
 import logging
 from collections.abc import Mapping
@@ -7,7 +10,7 @@ from typing import Any
 
 from comfy_execution.graph_utils import is_link
 
-from ...i2am_core import HeaderMadeBy
+from ...i2am_core import HeaderMadeBy, HeaderNode
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +31,8 @@ def made_by(workflow: Any, node: str) -> HeaderMadeBy | None:
 
 def depends_on(prompt: Mapping[str, Mapping[str, Any]], node: str) -> HeaderMadeBy:
     """A node of a prompt, and those before it. Inputs that are too long are None. KeyError where a node is missing."""
-    waiting, nodes = [node], {}
+    waiting = [node]
+    nodes: dict[str, HeaderNode] = {}
     while waiting:
         name = waiting.pop()
         if name in nodes:

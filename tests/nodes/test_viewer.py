@@ -18,6 +18,7 @@ from with_effects import with_effects
 from i2am_pack.i2am_core import SENTENCES, examine
 from i2am_pack.i2am_core.effect import Effects, Removal
 from i2am_pack.i2am_core.showing.render import COLORMAPS, color_table
+from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.comfy.made_by import depends_on, made_by
 from i2am_pack.nodes.viewer import FILE_BYTES, I2AMViewer
 
@@ -54,6 +55,18 @@ def test_the_file_holds_the_maps_and_what_they_lie_on(attribution):
     low, high = tensors["range/1/0/all/r2g_paper"][0]
     restored = low + tensors["maps/1/0/all/r2g_paper"][0] / 255 * (high - low)
     torch.testing.assert_close(restored, maps(attribution, "r2g", item=1).values[0], rtol=0, atol=high / 500)
+
+
+def test_without_maps_there_is_no_file():
+    assert I2AMViewer.execute().ui["i2am_view"] == []
+
+
+def test_without_a_capture_the_latent_goes_on_and_the_maps_do_not():
+    """ComfyUI says the sentence of a blocked output where a node would take it."""
+    latent = {"samples": torch.rand(1, 4, 8, 8)}
+    attribution, samples, summary = I2AMCollect.execute(None, latent).args
+    assert samples is latent and summary == attribution.message
+    assert summary.startswith("There is no capture") and "Bypass I2AM Collect too" in summary
 
 
 def test_the_settings_that_made_it_are_all_before_it():

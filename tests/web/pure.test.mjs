@@ -47,6 +47,8 @@ import { BELOW, BUTTONS, MENUS, STATE } from "../../web/viewer/controls/listed.m
 import { imacs } from "../../web/viewer/score.mjs";
 import { differences, inWords } from "../../web/viewer/made_by.mjs";
 import { changed, hasJoint, nextAlong } from "../../web/viewer/model.mjs";
+import { callWords } from "../../web/viewer/controls/notes.mjs";
+import { footerOf } from "../../web/viewer/export/saving.mjs";
 import { barsOf } from "../../web/viewer/controls/scrubber.mjs";
 import { overlayOf } from "../../web/viewer/overlay.mjs";
 import { describe, screenOf, sidesOf } from "../../web/viewer/screen.mjs";
@@ -494,7 +496,7 @@ test("a screen is computed without a page", () => {
   assert.equal(screen.patches.length, 5);
   assert.equal(screen.hint, "");
   assert.deepEqual([screen.axes.step.at, screen.axes.step.heights.length, screen.axes.layer.at], [1, 4, null]);
-  assert.ok(describe(screen).startsWith("step 1 of 4"));
+  assert.ok(describe(screen).startsWith("step 2 of 4 \u00b7 noise left "));
   const caused = screenOf(sceneOf(effects, ofEffect));
   assert.equal(caused.panes.generated.title, "What the reference changed");
   assert.ok(caused.axes.layer.explained && !caused.axes.step.explained);
@@ -533,7 +535,9 @@ test("a map with one value everywhere is said, not painted", () => {
 
 test("the score is that of the paper's normalization, however a map is displayed", () => {
   const score = (state, of = file) =>
-    screenOf(sceneOf(of, { ...START, ...state })).numbers.find((x) => /^IMACS/.test(x));
+    screenOf(sceneOf(of, { ...START, ...state }))
+      .numbers.map(({ words }) => words)
+      .find((x) => /^IMACS/.test(x));
   const masked = {
     ...file,
     tensors: new Map([...file.tensors, ["mask/0", { shape: expected.canvas, data: expected.mask }]]),
@@ -603,6 +607,34 @@ test("a result is known from that of another run, whatever its nodes are called 
   assert.equal(slot, "These maps are of another run. my sampler is connected otherwise now.");
 });
 
+test("what is saved says what it is of, and what made it", () => {
+  const made = { ...file, header: { ...file.header, made_by: MADE_BY } };
+  const lines = footerOf(screenOf(sceneOf(made, { ...START, ask: { side: "generated", box: [0, 0, 1, 1] } })));
+  assert.match(lines[0], /^where \(paper\) \u00b7 mean of 4 steps/);
+  assert.match(lines[2], /^strongest patches \u00b7 1: [\d.]+ %/);
+  assert.match(lines[3], /^I2AM \u00b7 fixture \u00b7 positive \u00b7 seed 3$/);
+});
+
+test("a healthy run is said to be one", () => {
+  const words = (account) => callWords({ skipped: { text: 120 }, captured_calls: 120, ...account }, say);
+  assert.deepEqual(words({ all_observed: true, missed_calls: 0 }), [
+    "all 120 attention calls that hold the reference were read",
+  ]);
+  assert.deepEqual(words({ all_observed: false, missed_calls: 7 }), [
+    "7 attention calls that may hold a reference were not read",
+  ]);
+  assert.deepEqual(words({}), ["120 of 240 attention calls skipped"]);
+});
+
+test("every number says what a good one is", () => {
+  for (const [of, state] of [
+    [file, START],
+    [effects, ofEffect],
+  ]) {
+    for (const { words, help } of screenOf(sceneOf(of, state)).numbers) assert.ok(help.endsWith("."), words);
+  }
+});
+
 test("a change makes a state that the file has", () => {
   const there = changed(effects, { ...START, step: 1 }, { normalization: "effect" });
   assert.deepEqual([there.normalization, there.step], ["effect", null]); // number 1 is another step there
@@ -630,7 +662,10 @@ test("words are translated, with their values; unknown ones stay", () => {
 test("every word of the viewer has a translation, and every translation a use", () => {
   const folder = new URL("../../web/viewer/", import.meta.url);
   const names = readdirSync(folder, { recursive: true }).filter((name) => /(?<!text)\.mjs$/.test(name));
-  const sources = names.map((name) => readFileSync(new URL(name, folder), "utf8")).join("\n");
+  const sources = names
+    .map((name) => readFileSync(new URL(name, folder), "utf8"))
+    .concat(readFileSync(new URL("../viewer.js", folder), "utf8"))
+    .join("\n");
   const used = [...sources.matchAll(/(?:say|notify|entry)\(\s*"((?:[^"\\]|\\.)+)"/g)].map(([, text]) => text);
   for (const { label, help } of [...MENUS, ...BUTTONS, ...BELOW.flat()]) used.push(...[label, help].filter(Boolean));
   assert.ok(used.length > 30);

@@ -110,7 +110,7 @@ def test_scrubbing_shows_each_step(viewer: Viewer, attribution: Any) -> None:
         alike(viewer.levels("generated"), maps(attribution, "r2g", steps=str(step)).values[0])
         alike(viewer.levels("reference"), maps(attribution, "g2r", steps=str(step)).values[0])
         label = viewer.part(".scrubber[data-axis=step] output").inner_text()
-        assert label.startswith(f"step {step} of {STEPS} \u00b7 \u03c3")
+        assert label.startswith(f"step {step + 1} of {STEPS} \u00b7 noise left ")
     viewer.part(".scrubber[data-axis=step] .all").click()
     viewer.until("viewer.state.step === null")
 
@@ -670,6 +670,25 @@ def test_a_failed_run_leaves_the_last_result(viewer: Viewer, artifacts: Path, na
     viewer(f"{mechanism} = 'auto'")
     viewer.comfy.run()
     viewer.until("viewer.status.hidden")
+
+
+@pytest.mark.parametrize(
+    ("bypassed", "says"),
+    [(["I2AM_Capture"], "There is no capture"), (["I2AM_Capture", "I2AM_Collect"], "This run has no maps")],
+)
+def test_without_a_capture_the_run_goes_on_and_says_so(
+    viewer: Viewer, bypassed: list[str], says: str, artifacts: Path, name: str
+) -> None:
+    mode = "for (const node of app.graph.nodes) if (arg[0].includes(node.type)) node.mode = arg[1]"
+    viewer.page.evaluate(f"arg => {{ {mode} }}", [bypassed, 4])
+    viewer.comfy.run()
+    viewer.until(f"viewer.status.textContent.startsWith('{says}')")
+    viewer.page.keyboard.press("Escape")  # ComfyUI's own dialog
+    viewer.shot(f"{name}_{len(bypassed)}_bypassed", artifacts)
+    viewer.page.evaluate(f"arg => {{ {mode} }}", [bypassed, 0])
+    viewer.comfy.run()
+    viewer.until("viewer.status.hidden")
+    viewer.comfy.show(NODE)
 
 
 def test_in_a_subgraph(viewer: Viewer, name: str) -> None:

@@ -202,7 +202,7 @@ def test_only_the_measured_steps_are_scrubbed(viewer: Viewer, look: Callable[[],
     for number, step in enumerate(MEASURED):
         viewer.page.mouse.click(track["x"] + track["width"] * (number + 0.5) / 3, track["y"] + track["height"] / 2)
         viewer.until("viewer.state.step === arg", number)
-        assert text(viewer, ".scrubber[data-axis=step] output").startswith(f"step {step} of {STEPS}")
+        assert text(viewer, ".scrubber[data-axis=step] output").startswith(f"step {step + 1} of {STEPS}")
         alike(viewer.levels("generated"), by_step[number])
     viewer("viewer.change({normalization: 'paper'})")
     assert viewer("viewer.state.step") is None  # number 2 is another step there

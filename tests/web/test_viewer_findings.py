@@ -56,11 +56,13 @@ def test_what_is_wrong_is_said_first(viewer: Viewer, artifacts: Path) -> None:
     said = viewer.part(".findings li").all_inner_texts()
     assert 0 < len(said) <= 3
     chinese = viewer.comfy.language == "zh"
-    words = ("几乎不起作用", "将 I2AM Steer 的 strength") if chinese else ("hardly acts", "Try: strength 2 on I2AM Steer")
+    words = (
+        ("几乎不起作用", "将 I2AM Steer 的 strength") if chinese else ("hardly acts", "Try: strength 2 on I2AM Steer")
+    )
     assert all(part in said[0] for part in words)
     assert viewer.part(".findings li").first.get_attribute("class") == "fault"
     mark = viewer.part(".findings li .mark").first
-    assert mark.get_attribute("aria-label") == ("有问题" if chinese else "something is wrong")
+    assert mark.get_attribute("aria-label") == ("\u6709\u95ee\u9898" if chinese else "something is wrong")
 
 
 def test_a_click_leads_to_the_proof(viewer: Viewer) -> None:

@@ -2,9 +2,9 @@
 
 import { along, choices, headsOf, measureOf, referenceOf, settle, stepsOf, varies } from "./maps.mjs";
 import { answerTo, heatOfField, PAIRS, selectedMap } from "./pane_maps.mjs";
-import { maskOf, pictureOf } from "./scene.mjs";
+import { areaOf, maskOf, pictureOf } from "./scene.mjs";
 import { imacs } from "./score.mjs";
-import { percent, small } from "./words.mjs";
+import { noiseLeft, percent, small } from "./words.mjs";
 
 /** @import { ViewFile } from "./file.mjs" */
 /** @import { Axis, Measure } from "./maps.mjs" */
@@ -96,8 +96,8 @@ function stepLabel({ file: { header }, state, say }) {
   if (state.step === null) return say("mean of {0} steps", count);
   const [first, end] = stepsOf(header, state);
   const words =
-    end - first === 1 ? say("step {0} of {1}", first, count) : say("steps {0} to {1} of {2}", first, end - 1, count);
-  return `${words} \u00b7 \u03c3 ${small(header.sigmas[first])}`;
+    end - first === 1 ? say("step {0} of {1}", end, count) : say("steps {0} to {1} of {2}", first + 1, end, count);
+  return [words, noiseLeft(header.sigmas, first, say)].filter(Boolean).join(" \u00b7 ");
 }
 
 /** @param {Scene} scene */
@@ -118,12 +118,28 @@ function headLabel({ file: { header }, state, say }) {
 /** @param {Scene} scene */
 function numbers({ file, state, say }) {
   const score = scoreOf(file, state);
-  const parts = varies(file, state, "share") ? [say("share {0}", percent(measureOf(file, state, "share")))] : [];
-  if (score !== null) parts.push(say("IMACS {0}", score.toFixed(2)));
   const inside = measureOf(file, state, "inside");
-  if (Number.isFinite(inside)) parts.push(say("inside the mask {0}", percent(inside)));
-  parts.push(say("concentration {0}", small(measureOf(file, state, "concentration"))));
-  return parts;
+  const parts = [];
+  if (varies(file, state, "share")) {
+    const words = say("share {0}", percent(measureOf(file, state, "share")));
+    parts.push({
+      words,
+      help: say("The part of the attention that the reference gets. Compare it between steps or layers."),
+    });
+  }
+  if (score !== null) {
+    const help = say(
+      "1 is the best. Below 0, too much lies outside the mask. It is of 'where', whatever is displayed.",
+    );
+    parts.push({ words: say("IMACS {0}", score.toFixed(2)), help });
+  }
+  if (Number.isFinite(inside)) {
+    const area = areaOf(maskOf(file, state.item));
+    const help = area === null ? "" : say("By chance it would be {0}: the mask's part of the picture.", percent(area));
+    parts.push({ words: say("inside the mask {0}", percent(inside)), help });
+  }
+  const words = say("concentration {0}", small(measureOf(file, state, "concentration")));
+  return [...parts, { words, help: say("0: the same everywhere. 1: all in one place.") }];
 }
 
 /**

@@ -105,7 +105,9 @@ function checkRun(header) {
   const texts = [header.mechanism, header.branch, header.summary];
   check(texts.every(isText) && isList(header.notes, isText), "its notes are no text");
   const counts = isObject(header.skipped) && Object.values(header.skipped).every((count) => isCount(count));
-  check(counts && isCount(header.captured_calls), "its calls are not counted");
+  const { missed_calls: missed = 0, all_observed: all = false } = header;
+  check(counts && isCount(header.captured_calls) && isCount(missed), "its calls are not counted");
+  check(typeof all === "boolean", "it does not say whether all calls were observed");
 }
 
 /**

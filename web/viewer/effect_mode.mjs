@@ -13,8 +13,8 @@ import {
   settleEffect,
 } from "./effects.mjs";
 import { PARTS } from "./kinds.mjs";
-import { maskOf } from "./scene.mjs";
-import { small } from "./words.mjs";
+import { areaOf, maskOf } from "./scene.mjs";
+import { noiseLeft, small } from "./words.mjs";
 
 /** @import { Option } from "./dom.mjs" */
 /** @import { EffectMeasure } from "./effects.mjs" */
@@ -71,7 +71,8 @@ function stepLabel({ file: { header }, state, say }) {
   const measured = effectOf(header, state)?.steps ?? [];
   if (state.step === null) return say("mean of the {0} measured steps", measured.length);
   const step = measured[state.step];
-  return `${say("step {0} of {1}", step, header.sigmas.length - 1)} \u00b7 \u03c3 ${small(header.sigmas[step])}`;
+  const words = say("step {0} of {1}", step + 1, header.sigmas.length - 1);
+  return [words, noiseLeft(header.sigmas, step, say)].filter(Boolean).join(" \u00b7 ");
 }
 
 /** The references, and what else was taken away. @param {Scene} scene @returns {Option[]} */
@@ -98,17 +99,21 @@ function numbers({ file, state, say }) {
   /** @param {EffectMeasure} name */
   const value = (name) => effectMeasure(file, state, name);
   const masked = file.header.items[state.item].scope === "inpainting mask";
+  const words = masked
+    ? say("effect {0} in the mask, {1} everywhere", small(value("strength")), small(value("everywhere")))
+    : say("effect {0}", small(value("strength")));
   const parts = [
-    masked
-      ? say("effect {0} in the mask, {1} everywhere", small(value("strength")), small(value("everywhere")))
-      : say("effect {0}", small(value("strength"))),
-    say("noise floor {0}", small(value("floor"))),
+    { words, help: say("What the prediction changes by without it. Ten times the noise floor or more is measured.") },
+    {
+      words: say("noise floor {0}", small(value("floor"))),
+      help: say("What the prediction changes by where nothing is taken away."),
+    },
   ];
-  const mask = maskOf(file, state.item);
-  if (mask && certaintyOf(file.header, state) === "measured" && Number.isFinite(value("inside"))) {
-    const area = Array.from(mask).reduce((sum, part) => sum + part, 0) / mask.length;
+  const area = areaOf(maskOf(file, state.item));
+  if (area !== null && certaintyOf(file.header, state) === "measured" && Number.isFinite(value("inside"))) {
     const [inside, of] = [value("inside"), area].map((one) => `${Math.round(100 * one)} %`);
-    parts.push(say("{0} in the mask ({1} of the area)", inside, of));
+    const help = say("By chance it would be {0}: the mask's part of the picture.", of);
+    parts.push({ words: say("{0} in the mask ({1} of the area)", inside, of), help });
   }
   return parts;
 }

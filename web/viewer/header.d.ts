@@ -78,6 +78,8 @@ export interface HeaderEffects {
  * last]`: those that maps resolve, and those in which heads are resolved, if `heads` are at all.
  * `pairs` are, for `<item>/<reference>`, the layers whose pair maps are in this file. `skipped` counts attention
  * calls by the reason why they were not captured. `effects` are there only where they were measured.
+ * Of the skipped calls, `missed_calls` may read a reference; `all_observed` says that none may, and is False
+ * where that is not known.
  */
 export interface Header {
   version: number;
@@ -99,6 +101,8 @@ export interface Header {
   notes: Array<string>;
   summary: string;
   effects?: HeaderEffects;
+  missed_calls?: number;
+  all_observed?: boolean;
 }
 
 /**
@@ -140,7 +144,7 @@ export interface HeaderMadeBy {
  * What proves a finding. `steps` are those of the map, none for all; `owner` is whose effect, null for none.
  */
 export interface HeaderEvidence {
-  shows: "effect" | "regions" | "attention" | "run";
+  shows: "effect" | "regions" | "attention" | "picture" | "run";
   direction: "r2g" | "g2r";
   owner: number | "all references" | "text" | "conditioning" | null;
   steps: Array<number>;
@@ -201,6 +205,8 @@ export interface FileHeader {
   colormaps: Array<string>;
   masked: Array<string>;
   effects?: HeaderEffects;
+  missed_calls?: number;
+  all_observed?: boolean;
   made_by?: HeaderMadeBy;
   findings?: Array<HeaderFinding>;
 }

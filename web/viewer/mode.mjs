@@ -23,6 +23,8 @@ import { isEffect } from "./effects.mjs";
  * @property {(number: number) => string} value of a bar, in words
  */
 
+/** A number in words, and what a good one is. @typedef {{words: string, help: string}} NumberWords */
+
 /**
  * @typedef {object} Mode
  * @property {readonly Axis[]} axes that it has
@@ -34,7 +36,7 @@ import { isEffect } from "./effects.mjs";
  * @property {(scene: Scene) => boolean} answers whether a part that is pointed at has an answer
  * @property {(question: Question, scene: Scene) => Box} marked what of the picture a question is about
  * @property {(axis: Axis, scene: Scene, measure: Measure) => Bars} bars
- * @property {(scene: Scene) => string[]} numbers what the selection comes to, in words
+ * @property {(scene: Scene) => NumberWords[]} numbers what the selection comes to
  * @property {(scene: Scene) => string} hint how to ask about a part
  * @property {(scene: Scene) => object} report the numbers, for scripts
  */

@@ -37,6 +37,12 @@ export class Origins {
     this.timer = setTimeout(() => this.compare(), QUIET_MS);
   }
 
+  /** The id under which a node is queued. @param {ComfyNode} node */
+  idOf(node) {
+    const graph = this.page.graph();
+    return graph && [...allIn(graph)].find((one) => one.node === node)?.id;
+  }
+
   async compare() {
     const graph = this.page.graph();
     const nodes = [...this.page.viewers()].filter(({ i2amViewer }) => i2amViewer.file?.header.made_by);

@@ -43,6 +43,14 @@ export function maskOf(file, item) {
   return file.tensors.get(`mask/${item}`)?.data ?? null;
 }
 
+/**
+ * The part of the picture that a mask covers; null without a mask.
+ * @param {ArrayLike<number> | null} mask
+ */
+export function areaOf(mask) {
+  return mask && Array.from(mask).reduce((sum, part) => sum + part, 0) / mask.length;
+}
+
 /** @type {WeakMap<ViewFile, Map<number, string>>} */
 const outlines = new WeakMap();
 

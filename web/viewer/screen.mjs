@@ -9,7 +9,7 @@ import { percent, small } from "./words.mjs";
 /** @import { Box } from "./geometry.mjs" */
 /** @import { Side } from "./kinds.mjs" */
 /** @import { Axis, Measure } from "./maps.mjs" */
-/** @import { Bars } from "./mode.mjs" */
+/** @import { Bars, NumberWords } from "./mode.mjs" */
 /** @import { PaneMap } from "./pane_maps.mjs" */
 /** @import { Scene } from "./scene.mjs" */
 
@@ -27,7 +27,7 @@ import { percent, small } from "./words.mjs";
  * @typedef {object} Shows
  * @property {Record<Side, PaneScreen>} panes
  * @property {Record<Axis, Bars>} axes
- * @property {string[]} numbers what the selection comes to, in words
+ * @property {NumberWords[]} numbers what the selection comes to
  * @property {string} hint how to ask about a part; nothing where a part is asked about
  * @property {string[]} patches of the answer, the strongest first
  * @property {Measure[]} measures that say anything of this picture and reference

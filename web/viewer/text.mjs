@@ -96,6 +96,8 @@ const ZH = {
   "Loading {0} %": "正在加载 {0} %",
   "Running. Below is the last result.": "运行中。下面是上一次的结果。",
   "Running.": "运行中。",
+  "This run has no maps: I2AM Collect is bypassed, or nothing is connected to attribution.":
+    "此次运行没有图：I2AM Collect 被绕过，或 attribution 未连接。",
   "These maps are of another run.": "这些图来自另一次运行。",
   "{0} of {1} was {2}, and is {3} now.": "{1} 的 {0} 当时为 {2}，现在为 {3}。",
   "{0} is connected otherwise now.": "{0} 现在的连接不同。",
@@ -103,6 +105,26 @@ const ZH = {
   "The last run failed. Below is the result before it.": "上次运行失败。下面是之前的结果。",
   "The last run failed: its message says why.": "上次运行失败：错误信息说明了原因。",
   "The result could not be read: {0}": "无法读取结果：{0}",
+  "all {0} attention calls that hold the reference were read": "已读取含有参考图的全部 {0} 次注意力调用",
+  "{0} attention calls that may hold a reference were not read": "有 {0} 次可能含有参考图的注意力调用未被读取",
+  "noise left {0}": "剩余噪声 {0}",
+  "The part of the attention that the reference gets. Compare it between steps or layers.":
+    "参考图获得的注意力份额。请在步或层之间比较。",
+  "1 is the best. Below 0, too much lies outside the mask. It is of 'where', whatever is displayed.":
+    "1 为最佳。低于 0 表示过多落在遮罩之外。无论显示什么，它都属于“何处”。",
+  "By chance it would be {0}: the mask's part of the picture.": "若随机分布则为 {0}：即遮罩占图片的比例。",
+  "0: the same everywhere. 1: all in one place.": "0：处处相同。1：全在一处。",
+  "What the prediction changes by without it. Ten times the noise floor or more is measured.":
+    "没有它时预测的变化。达到噪声底的十倍以上即为可测。",
+  "What the prediction changes by where nothing is taken away.": "什么都不拿掉时预测的变化。",
+  "'Where' compares places. 'How much' is the part of all attention. 'What it changed' was measured by taking it away.":
+    "“何处”比较位置。“多少”是占全部注意力的份额。“改变了什么”是通过拿掉它测得的。",
+  "Each map has its own colours, or all steps have one scale, by which they compare.":
+    "每张图各用自己的颜色范围，或所有步共用一个范围以便比较。",
+  "'Heat' lies over the picture. 'Heat (paper)' is added to it: that clips where the picture is bright.":
+    "“热图”覆盖在图片上。“热图（论文）”与图片相加：图片明亮处会过曝。",
+  "From little to much. The hottest spot of jet, the paper's, is a dark hole to colour-blind eyes.":
+    "从少到多。论文所用 jet 的最热处在色盲者眼中是一个暗洞。",
   "steered": "已调控",
   "notes": "说明",
   "{0} of {1} attention calls skipped": "跳过了 {1} 次注意力调用中的 {0} 次",

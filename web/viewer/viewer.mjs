@@ -60,6 +60,7 @@ export class Viewer {
     this.askBefore = null;
     /** @type {{side: Side, place: Place} | null} where the pointer reads a value */
     this.pointed = null;
+    this.without = ""; // why the last run had no result
     /** @type {string | null} what is said for a moment, in place of the numbers */
     this.flashed = null;
     /** @type {number | undefined} */
@@ -173,13 +174,20 @@ export class Viewer {
     notes?.scrollIntoView({ block: "nearest" });
   }
 
+  /** Say why a run had no result for this viewer, until the next one. @param {string} why */
+  runWithout(why) {
+    this.without = why;
+    this.notify(why);
+  }
+
   runStarted() {
+    this.without = "";
     this.notify(this.file ? "Running. Below is the last result." : "Running.");
   }
 
   /** A run ended, and whatever it had for this viewer has come. */
   runEnded() {
-    if (this.file) this.notify("");
+    if (this.without || this.file) this.notify(this.without);
     else if (!this.result) this.notify(QUEUE);
   }
 

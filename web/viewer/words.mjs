@@ -1,4 +1,6 @@
-/** Numbers as people read them. */
+/** Numbers as people read them: steps are counted from 1. */
+
+/** @import { Say } from "./text.mjs" */
 
 /**
  * Three digits that count, or "–" for what is not a number.
@@ -10,6 +12,16 @@ export function small(value) {
   return Math.abs(value) >= 0.01 && Math.abs(value) < 1000
     ? String(Number(value.toPrecision(3)))
     : value.toExponential(1);
+}
+
+/**
+ * How much of the noise that a run began with is left at a step, in words.
+ * @param {readonly number[]} sigmas
+ * @param {number} step
+ * @param {Say} say
+ */
+export function noiseLeft(sigmas, step, say) {
+  return sigmas[0] > 0 ? say("noise left {0}", percent(sigmas[step] / sigmas[0])) : "";
 }
 
 /** @param {number} part of 1 */

@@ -1,6 +1,5 @@
 /** All controls: what of the state each is for, and where it stands. */
 
-import { ask } from "./ask.mjs";
 import { head, layer, step } from "./axis.mjs";
 import { colormap } from "./colormap.mjs";
 import { cut } from "./cut.mjs";
@@ -13,6 +12,7 @@ import { normalization } from "./normalization.mjs";
 import { notes } from "./notes.mjs";
 import { numbers } from "./numbers.mjs";
 import { opacity } from "./opacity.mjs";
+import { question } from "./question.mjs";
 import { owner, reference } from "./reference.mjs";
 import { route } from "./route.mjs";
 import { save } from "./save.mjs";
@@ -26,7 +26,7 @@ import { views } from "./views.mjs";
 /** By the key that a workflow keeps each under: none of them may ever have another name. */
 export const STATE = {
   ...{ item, reference, layer, step, head, normalization, owner, route, cut },
-  ...{ scale, style, colormap, opacity, measure, matrix, linked, views, ask },
+  ...{ scale, style, colormap, opacity, measure, matrix, linked, views, ask: question },
 };
 
 /** On top: what there is to say. @type {Shape[]} */
@@ -39,4 +39,4 @@ export const MENUS = [item, reference, normalization, route, cut, scale, style, 
 export const BUTTONS = [linked, views, save, fullScreen];
 
 /** Below the panes, each row. @type {Shape[][]} */
-export const BELOW = [[numbers], [ask, measure], [step], [layer], [head], [matrix], [notes]];
+export const BELOW = [[numbers], [question, measure], [step], [layer], [head], [matrix], [notes]];

@@ -26,11 +26,21 @@ export const notes = {
   },
 };
 
+/**
+ * Whether all of the attention was seen that may hold a reference. Calls that hold none are no loss, however many.
+ * @param {Header} header
+ * @param {Say} say
+ */
+export function callWords({ skipped, captured_calls: read, missed_calls: missed, all_observed: all }, say) {
+  const count = Object.values(skipped).reduce((sum, one) => sum + one, 0);
+  if (all && read) return [say("all {0} attention calls that hold the reference were read", read)];
+  if (missed) return [say("{0} attention calls that may hold a reference were not read", missed)];
+  return count ? [say("{0} of {1} attention calls skipped", count, count + read)] : [];
+}
+
 /** @param {Header} header @param {Say} say */
 function titlesOf(header, say) {
-  const skipped = Object.values(header.skipped).reduce((sum, count) => sum + count, 0);
-  const titles = [say("notes")];
-  if (skipped) titles.push(say("{0} of {1} attention calls skipped", skipped, skipped + header.captured_calls));
+  const titles = [say("notes"), ...callWords(header, say)];
   if (header.notes.some((note) => /guess/i.test(note))) titles.push(say("a guess"));
   if (header.notes.some((note) => note.startsWith("steered"))) titles.push(say("steered"));
   if (Object.keys(effectsOf(header).unmeasured).length) titles.push(say("not every effect was measured"));

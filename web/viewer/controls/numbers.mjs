@@ -9,6 +9,17 @@ export const numbers = {
   label: "",
   make(viewer) {
     const root = element("p", { class: "numbers", "aria-live": "polite" });
-    return { root, show: (screen) => (root.textContent = viewer.flashed ?? screen.numbers.join(" \u00b7 ")) };
+    let drawn = "";
+    return {
+      root,
+      show(screen) {
+        const parts = viewer.flashed === null ? screen.numbers : [{ words: viewer.flashed, help: "" }];
+        const key = JSON.stringify(parts);
+        if (key === drawn) return;
+        drawn = key;
+        const spans = parts.map(({ words, help }) => element("span", { title: help }, words));
+        root.replaceChildren(...spans.flatMap((span, number) => (number ? [" \u00b7 ", span] : [span])));
+      },
+    };
   },
 };

@@ -38,8 +38,8 @@ function closeOutside(menu) {
     if (!event.composedPath().includes(menu)) menu.open = false;
   };
   menu.addEventListener("toggle", () => {
-    if (menu.open) document.addEventListener("pointerdown", close, true);
-    else document.removeEventListener("pointerdown", close, true);
+    if (menu.open) window.addEventListener("pointerdown", close, true);
+    else window.removeEventListener("pointerdown", close, true);
   });
   menu.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !menu.open) return;

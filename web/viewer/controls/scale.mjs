@@ -8,14 +8,17 @@ import { menuOf } from "./menu.mjs";
 /** @typedef {"each map" | "over time"} Scale */
 
 const label = "What the colours span";
+const help = "Each map has its own colours, or all steps have one scale, by which they compare.";
 const value = oneOf(/** @type {Scale} */ ("each map"), ["each map", "over time"]);
 
 /** @type {Control<Scale>} */
 export const scale = {
   ...value,
   label,
+  help,
   make: menuOf({
     label,
+    help,
     options: ({ say }) => [
       ["each map", say("scale: each map")],
       ["over time", say("scale: over time")],

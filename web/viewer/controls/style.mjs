@@ -8,14 +8,17 @@ import { menuOf } from "./menu.mjs";
 /** "heat" is the overlay of the paper: workflows of the first versions hold that word. @typedef {"blend" | "heat" | "contours" | "off"} Style */
 
 const label = "How maps are drawn";
+const help = "'Heat' lies over the picture. 'Heat (paper)' is added to it: that clips where the picture is bright.";
 const value = oneOf(/** @type {Style} */ ("blend"), ["blend", "heat", "contours", "off"]);
 
 /** @type {Control<Style>} */
 export const style = {
   ...value,
   label,
+  help,
   make: menuOf({
     label,
+    help,
     options: ({ say }) => [
       ["blend", say("heat")],
       ["heat", say("heat (paper)")],

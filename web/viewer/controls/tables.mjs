@@ -4,6 +4,7 @@ import { element } from "../dom.mjs";
 import { isEffect } from "../effects.mjs";
 import { rangeOf } from "../heat.mjs";
 import { along, choices } from "../maps.mjs";
+import { modeOf } from "../mode.mjs";
 import { colorsOf } from "../scene.mjs";
 import { percent, small } from "../words.mjs";
 import { isFlag, thatFits } from "./control.mjs";
@@ -60,9 +61,11 @@ class Tables {
    */
   describe(axis, row, column) {
     const { viewer } = this;
-    const { name } = viewer.opened.header.layers[this.layers()[row]];
-    const value = this.rows[axis][row]?.[column] ?? NaN;
-    return `${name}, ${viewer.say(axis === "step" ? "Step" : "Head").toLowerCase()} ${column}: ${this.words(value)}`;
+    const layer = this.layers()[row];
+    const scene = { ...viewer.scene, state: { ...viewer.state, layer, step: null, head: null } };
+    if (!Number.isFinite(this.rows[axis][row]?.[column] ?? NaN)) return viewer.say("nothing was captured here");
+    const { measure } = viewer.screen;
+    return `${viewer.opened.header.layers[layer].name} \u00b7 ${modeOf(viewer.state).bars(axis, scene, measure).value(column)}`;
   }
 
   /** @param {Screen} screen */

@@ -7,10 +7,14 @@ import { settled } from "../model.mjs";
 import { modeOf } from "../mode.mjs";
 import { overlayOf } from "../overlay.mjs";
 import { describe, sidesOf } from "../screen.mjs";
+import { WORDS } from "../controls/normalization.mjs";
+import { colorsOf } from "../scene.mjs";
+import { small } from "../words.mjs";
 import { drawSheet, encode, save } from "./sheet.mjs";
 import { animate } from "./webp.mjs";
 
-/** @import { Patch } from "../pane_maps.mjs" */
+/** @import { HeaderMadeBy } from "../header.d.ts" */
+/** @import { Heat, Patch } from "../pane_maps.mjs" */
 /** @import { Screen } from "../screen.mjs" */
 /** @import { Viewer } from "../viewer.mjs" */
 
@@ -48,9 +52,9 @@ const patchReport = ({ box, share, effect }) => (effect === undefined ? { box, s
  * @param {Screen} screen that its panes show
  */
 function sheetOf(viewer, screen) {
-  const { state, file } = screen;
+  const { state } = screen;
   const panes = sidesOf(screen).map((side) => {
-    const [pane, { title, detail, outline, requested, heat }] = [viewer.panes[side], screen.panes[side]];
+    const [pane, { title, detail, outline, requested, heat, patches }] = [viewer.panes[side], screen.panes[side]];
     return {
       picture: pane.picture.hidden ? null : pane.picture,
       heat: pane.heat,
@@ -59,12 +63,46 @@ function sheetOf(viewer, screen) {
       detail,
       outline,
       boxes: requested ? [requested] : [],
+      patches,
+      legend: legendOf(screen, heat),
     };
   });
+  return drawSheet(panes, footerOf(screen));
+}
+
+/**
+ * @param {Screen} screen
+ * @param {Heat | null} heat
+ */
+function legendOf({ file, state }, heat) {
+  if (!heat || state.style === "off") return null;
+  return { colors: colorsOf(file, state.colormap), low: small(heat.range.low), high: small(heat.range.high) };
+}
+
+/** What the maps are of, what they come to, and which run made them. @param {Screen} screen */
+export function footerOf(screen) {
+  const { file, state, say, patches } = screen;
   const { name } = referenceOf(file.header, state.reference);
   const names = isEffect(state) && state.owner !== null ? [] : [name];
-  return drawSheet(panes, [describe(screen), [...names, ...screen.numbers].join(" \u00b7 ")]);
+  const numbers = screen.numbers.map(({ words }) => words);
+  const strongest = patches.map((words, number) => `${number + 1}: ${words}`);
+  const { mechanism, branch, made_by: madeBy } = file.header;
+  return [
+    [say(WORDS[state.normalization]), describe(screen)].join(" \u00b7 "),
+    [...names, ...numbers].join(" \u00b7 "),
+    ...(strongest.length ? [[say("strongest patches"), ...strongest].join(" \u00b7 ")] : []),
+    ["I2AM", mechanism, branch, ...(madeBy ? settingsOf(madeBy) : [])].filter(Boolean).join(" \u00b7 "),
+  ];
 }
+
+/** The settings of samplers, by which a run is made again. @param {HeaderMadeBy} madeBy */
+function settingsOf({ nodes }) {
+  const inputs = Object.values(nodes).flatMap((node) => Object.entries(node.inputs));
+  const settings = inputs.filter(([name, value]) => SETTINGS.includes(name) && !Array.isArray(value));
+  return [...new Set(settings.map(([name, value]) => `${name} ${value}`))];
+}
+
+const SETTINGS = ["seed", "noise_seed", "steps", "cfg", "guidance", "sampler_name", "scheduler", "denoise"];
 
 /** @param {Viewer} viewer */
 export async function savePicture(viewer) {

@@ -15,7 +15,7 @@ function isQuestion(value) {
 }
 
 /** @type {Control<Question | null>} */
-export const ask = {
+export const question = {
   ...thatFits(/** @type {Question | null} */ (null), isQuestion),
   label: "strongest patches",
   make(viewer) {
@@ -25,11 +25,11 @@ export const ask = {
     const clear = element("button", { type: "button", onclick: () => viewer.change({ ask: null }) }, say("Clear"));
     return {
       root: element("div", { class: "question" }, patches, hint, clear),
-      show({ state, question, patches: words, hint: how }) {
+      show({ state, question: part, patches: words, hint: how }) {
         patches.replaceChildren(...words.map((text) => element("li", {}, text)));
         patches.hidden = !words.length;
         hint.textContent = how;
-        hint.hidden = Boolean(question);
+        hint.hidden = Boolean(part);
         clear.hidden = !state.ask;
       },
     };

@@ -1,0 +1,28 @@
+"""Our nodes are there for those who look for what they do: also on ComfyUI whose search knows names alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from comfy_page import ComfyPage
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.mark.parametrize(
+    ("words", "node"), [("heatmap", "I2AM Viewer"), ("attention map", "I2AM Viewer"), ("attention map", "I2AM Capture")]
+)
+def test_a_node_is_there_by_what_it_does(comfy: ComfyPage, words: str, node: str, artifacts: Path) -> None:
+    page = comfy.page
+    comfy.command("Workspace.SearchBox.Toggle")
+    page.locator("input:focus").wait_for()
+    page.keyboard.type(words)
+    page.wait_for_timeout(1500)
+    page.screenshot(path=artifacts / f"search_{comfy.name}_{words.replace(' ', '_')}.png")
+    page.get_by_text(node).filter(visible=True).first.wait_for(timeout=5000)
+    page.keyboard.press("Escape")
+
+
+def test_a_new_node_is_called_as_ever(comfy: ComfyPage) -> None:
+    assert comfy.page.evaluate("() => LiteGraph.createNode('I2AM_Viewer').title") == "I2AM Viewer"
