@@ -17,7 +17,7 @@ from i2am_core.findings.rules import form
 
 MASK = torch.tensor([[[1.0, 1, 0, 0]] * 3, [[1.0] * 4] * 3])
 COUNTS = {"count", "total", "tokens", "grid", "captured", "missed"}
-EFFECT_BY_STEP = "what the picture changes by without it (latent units), by step"
+EFFECT_BY_STEP = "what the masked area changes by without it (latent units), by step"
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?%?")
 
 
