@@ -476,6 +476,14 @@ def test_pictures_stay_large_enough_to_see(viewer: Viewer, artifacts: Path, name
     assert min(side for pane in sizes for side in pane) >= 100
 
 
+def test_pictures_are_there_where_nothing_gives_a_height(viewer: Viewer) -> None:
+    viewer("viewer.root.style.height = 'auto'")
+    viewer.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    sizes = viewer("[viewer.panes.generated, viewer.panes.reference].map(pane => pane.box.clientHeight)")
+    viewer("viewer.root.style.height = '100%'")
+    assert min(sizes) >= 100
+
+
 def test_from_afar_the_pictures_are_still_there(viewer: Viewer, artifacts: Path, name: str) -> None:
     viewer.page.evaluate(
         "() => { app.canvas.ds.scale = 0.4; app.canvas.ds.offset = [1000, 700]; app.canvas.setDirty(true, true); }"
