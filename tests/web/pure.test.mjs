@@ -600,7 +600,7 @@ test("a result is known from that of another run, whatever its nodes are called 
     seed,
   );
   const both = now((nodes) => Object.assign(nodes["7:2"].inputs, { seed: 4, steps: 20 }));
-  assert.equal(both, `${seed} 1 more settings differ.`);
+  assert.equal(both, `${seed} One more setting differs.`);
   const other = now((nodes) => (nodes["7:2"].class_type = "Other"));
   assert.equal(other, "These maps are of another run. my sampler is connected otherwise now.");
   const slot = now((nodes) => (nodes["7:2"].inputs.model = ["7:1", 1]));

@@ -16,6 +16,7 @@ import { noiseLeft, percent, small } from "./words.mjs";
 /** @type {Mode} */
 export const attention = {
   axes: ["step", "layer", "head"],
+  reads: false,
   choices,
   selected: selectedMap,
   answer: answerTo,

@@ -30,6 +30,7 @@ const NO_AXIS = "An effect is of the whole model: nothing is taken away from one
 /** @type {Mode} */
 export const effect = {
   axes: ["step"],
+  reads: true,
   choices: choicesOf,
   selected: selectedEffect,
   answer: effectAnswer,

@@ -101,6 +101,7 @@ const ZH = {
   "These maps are of another run.": "这些图来自另一次运行。",
   "{0} of {1} was {2}, and is {3} now.": "{1} 的 {0} 当时为 {2}，现在为 {3}。",
   "{0} is connected otherwise now.": "{0} 现在的连接不同。",
+  "One more setting differs.": "还有一项设置不同。",
   "{0} more settings differ.": "还有 {0} 项设置不同。",
   "The last run failed. Below is the result before it.": "上次运行失败。下面是之前的结果。",
   "The last run failed: its message says why.": "上次运行失败：错误信息说明了原因。",
