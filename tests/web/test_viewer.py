@@ -110,7 +110,7 @@ def test_scrubbing_shows_each_step(viewer: Viewer, attribution: Any) -> None:
         alike(viewer.levels("generated"), maps(attribution, "r2g", steps=str(step)).values[0])
         alike(viewer.levels("reference"), maps(attribution, "g2r", steps=str(step)).values[0])
         label = viewer.part(".scrubber[data-axis=step] output").inner_text()
-        assert label.startswith(f"step {step + 1} of {STEPS} \u00b7 noise left ")
+        assert label.startswith(f"step {step + 1} of {STEPS}, number {step} \u00b7 noise left ")
     viewer.part(".scrubber[data-axis=step] .all").click()
     viewer.until("viewer.state.step === null")
 
