@@ -11,7 +11,7 @@ from ..kinds import KINDS, PAIR_KEYS
 from ..tokens import TokenGrid, TokenGroup
 from .marginals import CHUNK_BYTES, Logits, Marginals, Positions, additive, attribute
 from .on_device import brought
-from .steering import Rows, Softmax, Steering
+from .steering import Softmax, Steering
 
 NOTHING = Softmax(gain=torch.zeros(1))  # of rows whose softmaxes are fewer
 SHARES = ("r2g_share", "g2r_share", "g2r_share_scope")
@@ -178,7 +178,11 @@ def _product(positions: Positions, gain: Tensor | None, queries: int) -> Tensor 
     if gain is None:
         return positions.gain
     gain = gain.expand(-1, queries)[:, positions.queries]
-    return gain if positions.gain is None else brought(gain, positions.gain.device).to(positions.gain.dtype) * positions.gain
+    return (
+        gain
+        if positions.gain is None
+        else brought(gain, positions.gain.device).to(positions.gain.dtype) * positions.gain
+    )
 
 
 def _added(maps: list[Marginals]) -> Marginals:

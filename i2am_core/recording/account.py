@@ -34,6 +34,7 @@ class CapturedCall:
     row_sums: str
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
+    remarks: tuple[Verdict, ...]  # notes, of those that do not hold
 
 
 class Account:
@@ -52,7 +53,7 @@ class Account:
         self._off[mechanism] = None
 
     def add(self, call: CapturedCall) -> None:
-        if call.verdicts:
+        if call.verdicts or call.remarks:
             self._pending.append(call)
         else:
             self._count(call)
@@ -78,16 +79,26 @@ class Account:
     def judge(self, also: Sequence[Tensor] = ()) -> list[Tensor]:
         """Judge the pending calls, and return what is ``also`` to come to the host, see ``to_host``: in one transfer."""
         pending, self._pending = self._pending, []
-        verdicts = [verdict.holds for call in pending for verdict in call.verdicts]
+        verdicts = [verdict.holds for call in pending for verdict in (*call.verdicts, *call.remarks)]
         on_host = iter(to_host([*verdicts, *also]))
+
+        def failures(judged: Sequence[Verdict]) -> list[str]:
+            results = [(bool(next(on_host)), verdict.otherwise) for verdict in judged]
+            return [reason for holds, reason in results if not holds]
+
         for call in pending:
-            results = [(bool(next(on_host)), verdict.otherwise) for verdict in call.verdicts]
-            failures = [reason for holds, reason in results if not holds]
-            if failures:
-                self._skipped[failures[0]] += 1
+            reasons, notes = failures(call.verdicts), failures(call.remarks)
+            if reasons:
+                self._skipped[reasons[0]] += 1
             else:
                 self._count(call)
+                self.note(*notes)
         return list(on_host)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was no call, be it captured, skipped or pending."""
+        return not (self._pending or self._captured or self._skipped)
 
     @property
     def calls(self) -> int:

@@ -102,6 +102,12 @@ class Recorder:
             return self._account.calls
 
     @property
+    def has_no_call(self) -> bool:
+        """Whether no call was captured or skipped so far. It waits for nothing."""
+        with self._lock:
+            return self._account.is_empty
+
+    @property
     def skipped(self) -> Mapping[str, int]:
         """How many calls were skipped so far, by the reason."""
         with self._lock:
@@ -240,13 +246,16 @@ class Recorder:
         row_sums: str = "",
         verdicts: Sequence[Verdict] = (),
         notes: Sequence[str] = (),
+        remarks: Sequence[Verdict] = (),
     ) -> None:
         """Count one attention call of one conditioning as captured in this layer, by these mechanisms.
 
-        If a verdict fails, it is a skip with that reason instead, and its notes do not count.
+        If a verdict fails, it is a skip with that reason instead, and its notes do not count. A remark that fails is
+        one more note.
         """
         with self._lock:
-            self._account.add(CapturedCall(layer, tuple(mechanisms), row_sums, tuple(verdicts), tuple(notes)))
+            lists = (verdicts, notes, remarks)
+            self._account.add(CapturedCall(layer, tuple(mechanisms), row_sums, *map(tuple, lists)))
 
     def skip(self, reason: str, calls: int = 1) -> None:
         """Count calls that were not captured, with the reason in words for a person."""

@@ -105,6 +105,7 @@ class Captured(Part):
         given, guidance = self._given(sampling, attribution), guidance_of(sampling.guider)
         attribution = replace(attribution, given=given, guidance=guidance)
         latents, began = sampling.latents(output), sampling.latent_image
+        began = None if began is None else began.to("cpu")
         attribution = replace(
             attribution,
             began=() if began is None else tuple(fingerprint(picture[None]) for picture in began),

@@ -60,7 +60,7 @@ class Record(Consumer):
     @property
     def is_empty(self) -> bool:
         """Whether there was no attention call of any kind."""
-        return not self.recorder.calls and not self.recorder.skipped
+        return self.recorder.has_no_call
 
     def given(self, references: Sequence[Reference], branch: str) -> None:
         self.recorder.given(references)
@@ -98,6 +98,7 @@ class Record(Consumer):
                 row_sums,
                 verdicts,
                 [*(match.note for match in matches if match.note), *(call.steering.notes if call.steering else ())],
+                [remark for match in matches for remark in match.remarks],
             )
 
     def off(self, call: AttentionCall, chunk: Chunk, mechanism: str, off: Off) -> None:
@@ -225,7 +226,11 @@ class Record(Consumer):
             "references": torch.stack([maps.r2g_share.mean(1) for maps in marginals]).sum(0),
             "text": share_of(q, k, text, total, logits, one.first.queries),
         }
-        weight = torch.ones_like(shares["text"]) if placed.weight is None else brought(placed.weight, shares["text"].device).to(shares["text"])
+        weight = (
+            torch.ones_like(shares["text"])
+            if placed.weight is None
+            else brought(placed.weight, shares["text"].device).to(shares["text"])
+        )
         shares["text"] = shares["text"] * weight
         region = self._region(one.first.layer.grid)
         place = Place(one.first.layer, call.model_call.step, 0)
