@@ -340,6 +340,7 @@ class Recorder:
             "items": self.items,
             "heads": self._heads(),
             "not_evaluated": self._steps.not_evaluated,
+            "not_looked_at": self._steps.not_looked_at,
         }
 
     def _heads(self) -> HeadDetail:

@@ -88,7 +88,9 @@ class Captured(Part):
         recorder = Recorder(sampling.sigmas, noise.shape[0], settings.budget_bytes, caches)
         self.record = Record(recorder, settings.pair_maps, grid_of(noise), mask)
         self.engine = Engine(chosen(settings.mechanism), [self.record], beside=TextTokens())
-        self.calls = ModelCalls(sampling.guider, [settings.branch], noise, recorder.sigmas, regions, self.engine)
+        self.calls = ModelCalls(
+            sampling.guider, [settings.branch], noise, recorder.sigmas, regions, self.engine, settings.every
+        )
         self.measured: Callable[[Attribution], Effects] | None = None  # gives the effects, where an Effect measures
         super().__init__((self.engine, self.calls))
         if sampling.denoise_mask is not None and noise.ndim == 5:

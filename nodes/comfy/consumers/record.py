@@ -142,7 +142,7 @@ class Record(Consumer):
             pictures={name: pictures[key] for name, key in keys.items() if key in pictures},
             mechanism=attribution.mechanism or settings.mechanism,
             missed=missed,
-            all_observed=settings.mechanism == "auto" and not missed and not self.is_empty,
+            all_observed=settings.mechanism == "auto" and settings.every == 1 and not missed and not self.is_empty,
         )
 
     def _add_steps_without(self) -> None:
