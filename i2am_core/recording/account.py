@@ -77,7 +77,7 @@ class Account:
         self._notes.update(dict.fromkeys(filter(None, notes)))
 
     def judge(self, also: Sequence[Tensor] = ()) -> list[Tensor]:
-        """Judge the pending calls, and return what is ``also`` to come to the host, see ``to_host``: in one transfer."""
+        """Judge the pending calls, and return what is ``also`` to come to the host (``to_host``): in one transfer."""
         pending, self._pending = self._pending, []
         verdicts = [verdict.holds for call in pending for verdict in (*call.verdicts, *call.remarks)]
         on_host = iter(to_host([*verdicts, *also]))

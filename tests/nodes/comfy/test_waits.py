@@ -57,7 +57,7 @@ RUNS = {
     "Kontext, a batch, with guidance": (lambda: tiny_graphs.flux_kontext(batch=3, cfg=3.0), {}),
     "Redux with a mask": (lambda: inpainted(tagged(tiny_graphs.flux_redux())), {"pair_maps": "inpainting mask"}),
     "Redux, a bias": (lambda: tagged(tiny_graphs.flux_redux_bias()), {"pair_maps": "everywhere"}),
-    "Fill": (lambda: tiny_graphs.flux_fill_canvas(size=(8, 8)), {"pair_maps": "inpainting mask", "reference_region": LEFT}),
+    "Fill": (lambda: tiny_graphs.flux_fill_canvas(size=(8, 8)), {"pair_maps": "everywhere", "reference_region": LEFT}),
     "IP-Adapter": (ip_adapter, {"pair_maps": "everywhere"}),
     "IP-Adapter, a mask": (lambda: ip_adapter(attn_mask=MASK), {}),
     "IP-Adapter, K+V": (lambda: ip_adapter(embeds_scaling="K+V"), {}),
