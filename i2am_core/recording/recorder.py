@@ -254,8 +254,8 @@ class Recorder:
         one more note.
         """
         with self._lock:
-            lists = (verdicts, notes, remarks)
-            self._account.add(CapturedCall(layer, tuple(mechanisms), row_sums, *map(tuple, lists)))
+            call = CapturedCall(layer, tuple(mechanisms), row_sums, tuple(verdicts), tuple(notes), tuple(remarks))
+            self._account.add(call)
 
     def skip(self, reason: str, calls: int = 1) -> None:
         """Count calls that were not captured, with the reason in words for a person."""

@@ -357,7 +357,8 @@ class _Adapter(IPAdapter):
         if self.output is None or self.result is None:
             return Skip(UNOBSERVED)
         gain, is_multiple = factor(self.output[chunk.rows], self.result[chunk.rows])
-        remarks, scaling = (), self.kwargs.get("embeds_scaling", "V only")
+        remarks: tuple[Verdict, ...] = ()
+        scaling = self.kwargs.get("embeds_scaling", "V only")
         if scaling != "V only":
             of_values, are_multiple = self._factor_of_values(chunk.rows, chunk.items)
             remarks = (Verdict(are_multiple, CHANGED_VALUES.format(scaling)),)
