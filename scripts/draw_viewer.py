@@ -136,7 +136,7 @@ VIEWER = "app.graph.nodes.find(node => node.type === 'I2AM_Viewer')?.i2amViewer"
 def viewer_graph() -> Json:
     """The demo with a viewer in place of its maps, in API format with numbers for names."""
     whole = demo_graph.build(steps=STEPS)
-    names = ("scene", "loader", "positive", "negative", "inpaint", "capture", "sampler", "collect", "decode")
+    names = ("scene", "loader", "positive", "negative", "inpaint", "capture", "effect", "sampler", "collect", "decode")
     nodes = {name: whole[name] for name in (*names, "large:generated", "large:reference")}
     nodes["viewer"] = demo_graph.node(
         "I2AM_Viewer",
