@@ -14,6 +14,7 @@ L comes from a kernel (``logsumexp``). Where the reference's tokens are all keys
 own, each row's maximum takes the place of L, and the share is 1.
 Where numbers would leave the range of float32 (a reference that gets next to no attention, masks, rows on very
 different scales), ``streaming`` computes the same row by row, which is slower and always in range.
+On a GPU, ``fused`` kernels compute the same without E in memory, wherever they are proved.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ from torch import Tensor
 from ..errors import BadAttention
 from ..kinds import KINDS, PAIR_KEYS
 from ..tokens import Index, TokenGroup
-from . import products, streaming
+from . import fused, products, streaming
 from .columns import ReferenceColumns, unexpanded
 from .logsumexp import chunked, row_log_sum_exp
 from .precision import full_float32
@@ -56,6 +57,7 @@ class Marginals:
     g2r_pairs: Tensor | None = None  # [B, A, M]
     r2g_pairs: Tensor | None = None  # [B, A, M]
     row_sums: str = ""  # what computed the row log-sum-exp: the name of a kernel, or a ROW_SUMS text
+    arithmetic: str = ""  # what computed the maps, where a device has a choice
     total: Tensor | None = None  # [B, H, N], the row log-sum-exp over all keys, where it was needed
 
 
@@ -220,9 +222,11 @@ def _at(bias: Tensor, axis: int, index: Index, size: int) -> Tensor:
 
 
 def _marginals(c: ReferenceColumns, chunk_bytes: int, row_sums: str) -> Marginals:
-    """By products for the heads in which they stay in range, row by row for the others."""
-    heads = c.shape[1]
+    """By a fused kernel; else by products for the heads in which they stay in range, row by row for the others."""
     maps = c.empty()
+    if fused.fill(c, maps, chunk_bytes):
+        return Marginals(row_sums=row_sums, arithmetic=fused.NAME, **maps)
+    heads = c.shape[1]
     size = max(c.shape[3], min(heads * c.head_size, chunk_bytes // c.dtype.itemsize))
     buffer = torch.empty(size, dtype=c.dtype, device=c.q.device)
     heads_at_once = max(1, size // c.head_size)
@@ -242,7 +246,7 @@ def _marginals(c: ReferenceColumns, chunk_bytes: int, row_sums: str) -> Marginal
                 maps[name][item] += values / heads
             else:
                 maps[name][item, head] = values
-    return Marginals(row_sums=row_sums, **maps)
+    return Marginals(row_sums=row_sums, arithmetic="", **maps)
 
 
 def _on_grid(maps: Marginals, group: TokenGroup) -> Marginals:
