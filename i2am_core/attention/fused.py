@@ -12,8 +12,6 @@ Nothing here waits for the device, but for the proof, once a ``Case``: only wher
 
 import dataclasses
 import functools
-import importlib
-import importlib.util
 import logging
 from dataclasses import dataclass
 from types import ModuleType
@@ -110,13 +108,12 @@ def _serves(device: torch.device) -> bool:
 @functools.cache
 def _kernels() -> ModuleType | None:
     """The kernels, or None where Triton is not installed, or does not work."""
-    if importlib.util.find_spec("triton") is None:
-        return None
     try:
-        return importlib.import_module(".fused_kernels", __package__)
-    except Exception as error:
-        log.warning("fused kernel: Triton is installed, but cannot be used: %s", error)
+        from . import fused_kernels
+    except Exception as error:  # a Triton that does not fit the system may raise anything
+        log.info("fused kernel: there is no Triton that can be used: %s", error)
         return None
+    return fused_kernels
 
 
 def computed(c: ReferenceColumns, chunk_bytes: int) -> dict[str, Tensor]:
