@@ -122,13 +122,15 @@ def check_picture(name: str, run: Run, verdicts: Verdicts) -> None:
         print(f"{name}: two plain runs differ on this device, so that nothing can be said of the picture", flush=True)
         return
     captured, handle = watch(run.model)
-    patched = {"capture": captured, "pair maps": watch(run.model, "everywhere")[0]}
+    patched = {"pair maps": watch(run.model, "everywhere")[0]}
     patched["Effect"] = effect_with(watch(run.model)[0], EffectSettings(probe_steps=1))
-    for what, model in patched.items():
-        verdicts.check(same_bits(plain, run.sample(model)[1]), f"{name}: the picture differs with {what}")
-    attribution = handle.find(plain)
+    latents = {"capture": run.sample(captured)[1]} | {what: run.sample(model)[1] for what, model in patched.items()}
+    differs = [what for what, latent in latents.items() if not same_bits(plain, latent)]
+    verdicts.check(not differs, f"{name}: the picture differs with {', '.join(differs)}")
+    if not differs:
+        print(f"{name}: the picture is the same to the bit", flush=True)
+    attribution = handle.find(latents["capture"])
     verdicts.check(attribution.captured_calls > 0, f"{name}: no call was captured")
-    print(f"{name}: the picture is the same to the bit", flush=True)
     print(*(f"  {line}" for line in attribution.summary().splitlines() if " calls: " in line), sep="\n", flush=True)
 
 

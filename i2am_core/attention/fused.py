@@ -232,7 +232,8 @@ def _softmax(highest: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _finite(highest: Tensor) -> Tensor:
-    return torch.where(highest > -torch.inf, highest, 0)
+    """A maximum or log-sum-exp that can be subtracted: 0 where everything is masked; what is no number stays so."""
+    return torch.where(highest == -torch.inf, 0, highest)
 
 
 def _count(chosen: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def test_what_is_wrong_is_named_and_the_exit_code_says_so():
     wrong = [line for line in out.stdout.splitlines() if line.startswith("WRONG: ")]
     if sys.platform == "linux":
         assert any("fused kernel" in line and "is wrong by up to" in line for line in wrong)
-    assert "WRONG: U-Net slice, 128 px, on the CPU: the picture differs with capture" in wrong
+    assert "WRONG: U-Net slice, 128 px, on the CPU: the picture differs with capture, pair maps, Effect" in wrong
     assert out.stdout.endswith("disproved.\n"), out.stderr
     assert "WRONG: small: the host waits 20 times more a step, not 4 at most" in wrong
     head, _, row = [line for line in out.stdout.splitlines() if line.startswith("|")]
