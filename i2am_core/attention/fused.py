@@ -13,8 +13,10 @@ Nothing here waits for the device, but for the proof, once a ``Case``: only wher
 import dataclasses
 import functools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -74,20 +76,35 @@ def fill(c: ReferenceColumns, maps: dict[str, Tensor], chunk_bytes: int) -> bool
 
     The parts of the columns' sums take about ``chunk_bytes`` at a time.
     """
+    by_kernels = _where_proved(c, lambda: computed(c, chunk_bytes))
+    maps.update(by_kernels or {})
+    return by_kernels is not None
+
+
+def share(c: ReferenceColumns) -> Tensor | None:
+    """The part of each row's attention that goes to these columns, ``[B, H, N]``; None where no kernel is proved.
+
+    ``c.total`` must be known, and gains do not count.
+    """
+    return _where_proved(c, lambda: row_share(c))
+
+
+T = TypeVar("T")
+
+
+def _where_proved(c: ReferenceColumns, compute: Callable[[], T]) -> T | None:
+    """What kernels compute of a call, or None: the call must not be lost, whatever they do."""
     if not possible(c):
-        return False
+        return None
     case = Case.of(c)
     try:
-        if case in _refused or not is_proved(case):
-            return False
-        maps.update(computed(c, chunk_bytes))
+        return compute() if case not in _refused and is_proved(case) else None
     except torch.cuda.OutOfMemoryError:  # the plain computation needs less; next time there may be more
-        return False
-    except Exception as error:  # Triton raises errors of many kinds; the call must not be lost
+        return None
+    except Exception as error:  # Triton raises errors of many kinds
         log.warning("fused kernel: %s raised an error, and is not used any more: %s", case, error)
         _refused.add(case)
-        return False
-    return True
+        return None
 
 
 def possible(c: ReferenceColumns) -> bool:
@@ -141,10 +158,10 @@ def computed(c: ReferenceColumns, chunk_bytes: int) -> dict[str, Tensor]:
 
 
 def row_share(c: ReferenceColumns) -> Tensor:
-    """``r2g_share [B, H, N]`` alone, before the gain; ``c.total`` must be known. Raises what Triton raises."""
+    """The same as ``share``, by the first sweep alone. Raises what Triton raises."""
     assert c.total is not None
     highest, total, _, _ = _Sweeps(c, 0).highest_and_sums(of_columns=False)
-    return (total * (_finite(highest) - _finite(c.total)).exp()).clamp(max=1)
+    return total * (_finite(highest) - _finite(c.total)).exp()
 
 
 class _Sweeps:
@@ -266,6 +283,9 @@ def disproof(case: Case) -> str:
     """
     c = trial(case)
     maps, expected = computed(c, 4 * c.shape[3]), _exact(c)
+    if c.total is not None:
+        maps["share alone"] = row_share(c) * c.gain[:, None]
+        expected["share alone"] = expected["r2g_share"]
     wrong = []
     for name, exact in expected.items():
         difference = (maps[name].double() - exact).abs()

@@ -22,7 +22,7 @@ from .references import References
 from .run_sums import RunSums
 from .shares import Shares
 from .steps import How, StepAccount
-from .sums import Holds, PairSums
+from .sums import Holds, PairSums, close_all
 
 __all__ = ["PAIR_SHARE", "Place", "Recorder", "Verdict"]
 
@@ -283,8 +283,7 @@ class Recorder:
                     sums.close(step, self._account)
             self._account.judge()
             self._add_zeros()
-            for pairs in self._pairs.values():
-                pairs.close()
+            close_all(self._pairs.values())
             left_out = {key[1].name for key in self._sums[0].closed if self._budget.lacks_pairs(key)}
             self.note(*notes_of(self._sums, list(self._pairs.values()), sorted(left_out)))
             names = [reference.name for reference in self._references.known]
@@ -341,8 +340,7 @@ class Recorder:
 
     def _add_pairs(self, key: Key, step: int, marginals: Marginals, rows: Tensor, holds: Holds) -> None:
         if step != self._pair_step:  # also layers that get no more calls must free the device
-            for sums in self._pairs.values():
-                sums.close()
+            close_all(self._pairs.values())
             self._pair_step = step
         self._pairs.setdefault(key, PairSums(rows)).add(step, marginals, holds)
 

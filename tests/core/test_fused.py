@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from i2am_core import Logits, Positions, TokenGroup, attribute, span
 from i2am_core.attention import fused
 from i2am_core.attention.fused import Case, computed, disproof, trial
+from i2am_core.attention.marginals import share_of
 from i2am_core.kinds import PAIR_KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,6 +162,29 @@ def test_of_all_keys_the_share_is_1_and_of_positions_that_do_not_count_0(monkeyp
     assert torch.equal(maps.r2g_share, gain[:, None].expand(2, 2, -1))
     for name in MAPS:
         torch.testing.assert_close(getattr(maps, name), getattr(expected, name), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_share_of_any_columns(masked, monkeypatch):
+    q, k = call(torch.float16)
+    mask = torch.rand(2, 1, q.shape[2], k.shape[2], generator=torch.Generator().manual_seed(2)) < 0.7
+    mask[0, :, 5] = False
+    logits = Logits(bias=mask if masked else None)
+    (maps,) = attribute(q, k, [span("reference", 3, count=90)], logits)
+    given = (q, k, torch.arange(100, 170, 3), maps.total, logits)
+    shares, launched = share_of(*given), []
+    with monkeypatch.context() as patch:
+        patch.setattr(fused, "possible", lambda c: launched.append(1))
+        expected = share_of(*given)
+    assert launched
+    torch.testing.assert_close(shares, expected, atol=1e-6, rtol=1e-4)
+    assert not torch.equal(shares, expected)  # made by other products
+
+
+def test_a_row_whose_sum_is_no_number_has_no_share():
+    c = trial(Case(CPU, torch.float16, 64, None, all_keys=False, scoped=False, paired=False))
+    c.total[1, 0, 2] = torch.nan
+    assert computed(c, 2**30)["r2g_share"].isnan().nonzero().tolist() == [[1, 0, 2]]
 
 
 @pytest.mark.filterwarnings("ignore:All-NaN slice")  # of the interpreter
