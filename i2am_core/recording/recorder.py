@@ -240,13 +240,16 @@ class Recorder:
         row_sums: str = "",
         verdicts: Sequence[Verdict] = (),
         notes: Sequence[str] = (),
+        arithmetic: str = "",
     ) -> None:
         """Count one attention call of one conditioning as captured in this layer, by these mechanisms.
 
+        ``row_sums`` and ``arithmetic`` are those of its ``Marginals``.
         If a verdict fails, it is a skip with that reason instead, and its notes do not count.
         """
         with self._lock:
-            self._account.add(CapturedCall(layer, tuple(mechanisms), row_sums, tuple(verdicts), tuple(notes)))
+            call = CapturedCall(layer, tuple(mechanisms), row_sums, tuple(verdicts), tuple(notes), arithmetic)
+            self._account.add(call)
 
     def skip(self, reason: str, calls: int = 1) -> None:
         """Count calls that were not captured, with the reason in words for a person."""

@@ -49,7 +49,7 @@ def same(one, other):
 def test_counts_are_what_was_reported():
     r = recorder()
     r.captured("a layer", ["one way"], "a kernel")
-    r.captured("a layer", ["another way", "one way"], "a kernel")
+    r.captured("a layer", ["another way", "one way"], "a kernel", arithmetic="in float32")
     r.captured("a layer", ["another way"], "plainly", notes=["a note", ""])
     r.skip("nothing there")
     r.skip("nothing there", calls=4)
@@ -60,6 +60,7 @@ def test_counts_are_what_was_reported():
     assert (frozen.captured_calls, frozen.skipped, frozen.notes) == (4, {"nothing there": 5}, ("a note", "another"))
     assert frozen.mechanism == "one way, another way" and frozen.branch == "positive"
     assert frozen.row_sums["a kernel"] == 2 and sum(frozen.row_sums.values()) == 4
+    assert frozen.arithmetic == {"in float32": 1} and "maps of 1 calls: in float32" in frozen.summary().splitlines()
     assert r.freeze(grid=FINE, mechanism="auto").mechanism == "auto"
 
 

@@ -80,11 +80,11 @@ class Record(Consumer):
                 references = [group for match in matches for group in match.references]
                 before, after = (x[one.chunk.rows].flatten(0, 1) for x in values)
                 self.note(*notes_on(before, after, references))
-            row_sums = ""
+            row_sums = arithmetic = ""
             marginals: list[list[Marginals]] = []
             for match in matches:
                 marginals.append(self._record(call, one.chunk, match, logsumexp))
-                row_sums = marginals[-1][0].row_sums
+                row_sums, arithmetic = marginals[-1][0].row_sums, marginals[-1][0].arithmetic
             pairs = zip(matches, marginals, strict=True)
             verdicts = [verdict for match, maps in pairs for verdict in _verdicts(match, maps[0])]
             try:
@@ -98,6 +98,7 @@ class Record(Consumer):
                 row_sums,
                 verdicts,
                 [*(match.note for match in matches if match.note), *(call.steering.notes if call.steering else ())],
+                arithmetic,
             )
 
     def off(self, call: AttentionCall, chunk: Chunk, mechanism: str, off: Off) -> None:
