@@ -18,6 +18,7 @@ HEAD_SIZES = (40, 64, 72, 80, 96, 120, 128, 160, 256)
 COMMON_SIZES = (64, 128)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 SHARED = {"none": None, "one for all": (True, True, True), "a row each": (True, True, False), "all": (False,) * 3}
+MODEL_SHAPES = ((2, 8, 4096, 40), (2, 10, 4096, 64), (1, 24, 5337, 128), (1, 24, 8704, 128))
 # Each head size with and without a bias, and of two sizes all.
 ON_A_GPU = list(
     dict.fromkeys(
@@ -72,6 +73,25 @@ def of_maps(case: fused.Case, call: str) -> Iterator[Proof]:
     for path, fusing in {"maps as chosen": True, "maps without Triton": False}.items():
         with fused_kernels_serve(fusing):
             yield Proof(path, call, tried(lambda: difference(case)))
+
+
+def asked_for_sums(device: torch.device) -> Iterator[str]:
+    """Of kernels that give their sums only where these are asked for: whether asking changes the output, in words.
+
+    ComfyUI does not ask, and the pack changes nothing of a call: so sums of these are not intercepted.
+    """
+    for operation in logsumexp.KERNELS:
+        asks = "compute_log_sumexp" in {argument.name for argument in operation._schema.arguments}
+        for shape in MODEL_SHAPES if asks else ():
+            g = torch.Generator(device).manual_seed(0)
+            q, k, v = (torch.randn(shape, generator=g, device=device, dtype=torch.bfloat16) for _ in range(3))
+            try:
+                plain, asked = (operation(q, k, v, None, asking)[0] for asking in (False, True))
+            except RuntimeError as error:
+                verdict = f"{NOT_AVAILABLE}: {str(error).partition(chr(10))[0][:100]}"
+            else:
+                verdict = "the same output to the bit" if torch.equal(plain, asked) else "another output"
+            yield f"{logsumexp.name_of(operation)}, {tuple(shape)}, asked for its sums: {verdict}"
 
 
 def tried(disproof: Callable[[], str]) -> str:
