@@ -12,15 +12,15 @@ from i2am_pack.i2am_core.attention import fused
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux")
 def test_the_fused_kernels_make_the_maps_of_a_run(monkeypatch):
     graph = workflow.make(text_tokens=9)
-    plain = graph.attribution(cfg=1.0)
+    plain = graph.attribution(steps=1)
     assert plain.arithmetic == {}
     monkeypatch.setattr(fused, "DEVICES", ["cpu"])
     monkeypatch.setattr(fused, "DTYPES", (torch.float32,))  # as this small model is
     fused._serves.cache_clear()
     model, handle = graph.capture()
-    latent = graph.sample(model, cfg=1.0)["samples"]
+    latent = graph.sample(model, steps=1)["samples"]
     fused._serves.cache_clear()
-    assert torch.equal(latent, graph.sample(cfg=1.0)["samples"])
+    assert torch.equal(latent, graph.sample(steps=1)["samples"])
     attribution = handle.find(latent)
     assert attribution.arithmetic == {fused.NAME: plain.captured_calls}
     assert f"maps of {plain.captured_calls} calls: {fused.NAME}" in attribution.summary().splitlines()

@@ -27,7 +27,7 @@ def test_without_cuda_it_says_so_and_checks_what_it_can():
 # Kernels with wrong maps, a picture that capture changes, and a table of a small model: memory is asked of no card.
 PLANTED = """
 import sys
-import gpu, torch
+import gpu, proofs, torch
 from launched import Launched
 
 right, watch = gpu.fused.computed, gpu.watch
@@ -43,9 +43,11 @@ torch.cuda.max_memory_allocated = lambda: 3e9
 torch.cuda.reset_peak_memory_stats = torch.cuda.empty_cache = lambda: None
 counted = iter([Launched(*x) for x in [(2, 10), (4, 30), (2, 20), (24, 90)]])
 Launched.by = lambda work: work() and next(counted)
+proofs.ON_A_CPU = proofs.ON_A_CPU[:1]
+gpu.ON_A_CPU = gpu.ON_A_CPU | dict(model_channels=64, context_dim=64)
 small = gpu.unet(gpu.ON_A_CPU, 8, 16)
 gpu.CASES = {"small": gpu.Case(lambda blocks: small, 1.05, cut=True)}
-gpu.MORE_STEPS = gpu.STEPS + 1
+gpu.MORE_STEPS, gpu.ROUNDS = gpu.STEPS + 1, 1
 on_a_cpu = gpu.on_a_cpu
 
 def also_the_table(verdicts):
