@@ -8,7 +8,7 @@ CUDAScalar.cu), a copy from or to the host's pageable memory (Copy.cu), results 
 (``nonzero``, boolean indexing, ``unique``), and indices that lie on the host.
 """
 
-import traceback
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -100,6 +100,9 @@ class OnDevice(Tensor):
     def data_ptr(self) -> int:
         return self.cpu_tensor.data_ptr()
 
+    def __deepcopy__(self, memo: dict) -> "OnDevice":
+        return OnDevice(self.cpu_tensor.clone())
+
     def tolist(self) -> Any:
         return self.cpu().tolist()
 
@@ -161,9 +164,7 @@ def _count_waits(operation: Any, args: tuple, kwargs: dict) -> None:
         if any(not isinstance(x, OnDevice) for x in indices):
             _count.wait("an index on the host")
         on_host = [x for x in on_host if not any(x is index for index in indices)]
-    elif operation is aten.copy_.default and on_host:
-        _count.wait("a copy across")
-    elif operation is aten._to_copy.default and torch.device(kwargs.get("device") or NAME).type != NAME:
+    elif operation in COPIES and (on_host or torch.device(kwargs.get("device") or NAME).type != NAME):
         _count.wait("a copy across")
     if operation not in COPIES and any(x.ndim for x in on_host):
         raise RuntimeError(
@@ -201,13 +202,14 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None,
 
 
 def _place() -> str:
-    """The innermost lines of ComfyUI or of the pack that are at work."""
-    frames = [
-        f"{frame.filename.split('/ComfyUI/')[-1].split('/i2am_pack/')[-1]}:{frame.lineno}"
-        for frame in traceback.extract_stack()
-        if "/torch/" not in frame.filename and frame.filename != __file__
-    ]
-    return " < ".join(frames[:-4:-1])
+    """The innermost lines of ComfyUI, the pack or a test that are at work."""
+    frame, places = sys._getframe(), []
+    while frame is not None and len(places) < 3:
+        name = frame.f_code.co_filename
+        if "/torch/" not in name and name != __file__:
+            places.append(f"{name.split('/ComfyUI/')[-1]}:{frame.f_lineno}")
+        frame = frame.f_back
+    return " < ".join(places)
 
 
 _setup_privateuseone_for_python_backend(NAME)

@@ -135,8 +135,8 @@ def attribute(
 
     ``references`` are the groups of keys, numbered within the K. A position that may attend to no reference token, or
     whose gain is 0, does not count in the means of the paper; nor does a reference token that no position may attend
-    to, in R2G. About ``chunk_bytes`` of memory are used at a time. Raises BadAttention for what cannot be attributed;
-    on a device that is not the CPU nothing waits for it, and ``Marginals.holds`` says whether values are numbers.
+    to, in R2G. About ``chunk_bytes`` of memory are used at a time. Raises BadAttention for what cannot be attributed.
+    On a device that is not the CPU nothing waits for it, and ``Marginals.holds`` says whether values are numbers.
     """
     with full_float32(q.device):
         return _attributed(k, references, _all_columns(q, k, logits, positions), chunk_bytes)

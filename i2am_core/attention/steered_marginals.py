@@ -11,7 +11,7 @@ from ..kinds import KINDS, PAIR_KEYS
 from ..tokens import TokenGrid, TokenGroup
 from .marginals import CHUNK_BYTES, Logits, Marginals, Positions, additive, attribute
 from .on_device import brought
-from .steering import Rows, Softmax, Steering
+from .steering import Softmax, Steering
 
 NOTHING = Softmax(gain=torch.zeros(1))  # of rows whose softmaxes are fewer
 SHARES = ("r2g_share", "g2r_share", "g2r_share_scope")
@@ -201,7 +201,7 @@ def _joined(by_class: Sequence[tuple[Tensor, Marginals]], heads: int) -> Margina
     if len(by_class) == 1:
         return by_class[0][1]
     first = by_class[0][1]
-    joined = {"holds": _all_hold([maps for _, maps in by_class])}
+    joined = {}
     for kind in KINDS:
         if (values := getattr(first, kind.key)) is not None:
             joined[kind.key] = values.new_zeros(values.shape[0], heads, *values.shape[2:])
@@ -211,7 +211,7 @@ def _joined(by_class: Sequence[tuple[Tensor, Marginals]], heads: int) -> Margina
         if getattr(first, name) is not None:
             parts = [getattr(maps, name) * (len(numbers) / heads) for numbers, maps in by_class]
             joined[name] = torch.stack(parts).sum(0)
-    return dataclasses.replace(first, **joined)
+    return dataclasses.replace(first, holds=_all_hold([maps for _, maps in by_class]), **joined)
 
 
 def _all_hold(maps: Sequence[Marginals]) -> Tensor | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..attention.marginals import Marginals
 from .transfer import to_host
 
 
@@ -26,23 +27,38 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class ComputedBy:
+    """What computed the row sums and the maps of a call, as ``Marginals`` names it; "" where nothing is to be said."""
+
+    row_sums: str = ""
+    arithmetic: str = ""
+
+    @classmethod
+    def of(cls, marginals: Marginals) -> "ComputedBy":
+        return cls(marginals.row_sums, marginals.arithmetic)
+
+
+UNNAMED = ComputedBy()
+
+
+@dataclass(frozen=True)
 class CapturedCall:
     """A call that counts as captured if its verdicts hold, and its layer is not retracted."""
 
     layer: str
     mechanisms: tuple[str, ...]
-    row_sums: str
+    computed_by: ComputedBy
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
-    arithmetic: str = ""
+    remarks: tuple[Verdict, ...]  # notes, of those that do not hold
 
 
 class Account:
     """Counts of calls by layer, and by the reason of a skip; notes for a person. Not safe in several threads."""
 
     def __init__(self) -> None:
-        # By layer, mechanisms, row sums and arithmetic.
-        self._captured: Counter[tuple[str, tuple[str, ...], str, str]] = Counter()
+        # By layer, mechanisms, and what computed them.
+        self._captured: Counter[tuple[str, tuple[str, ...], ComputedBy]] = Counter()
         self._retracted: dict[str, str] = {}  # layer -> reason
         self._skipped: Counter[str] = Counter()
         self._notes: dict[str, None] = {}  # an ordered set
@@ -54,7 +70,7 @@ class Account:
         self._off[mechanism] = None
 
     def add(self, call: CapturedCall) -> None:
-        if call.verdicts:
+        if call.verdicts or call.remarks:
             self._pending.append(call)
         else:
             self._count(call)
@@ -78,18 +94,28 @@ class Account:
         self._notes.update(dict.fromkeys(filter(None, notes)))
 
     def judge(self, also: Sequence[Tensor] = ()) -> list[Tensor]:
-        """Judge the pending calls, and return what is ``also`` to come to the host, see ``to_host``: in one transfer."""
+        """Judge the pending calls, and return what is ``also`` to come to the host (``to_host``): in one transfer."""
         pending, self._pending = self._pending, []
-        verdicts = [verdict.holds for call in pending for verdict in call.verdicts]
+        verdicts = [verdict.holds for call in pending for verdict in (*call.verdicts, *call.remarks)]
         on_host = iter(to_host([*verdicts, *also]))
+
+        def failures(judged: Sequence[Verdict]) -> list[str]:
+            results = [(bool(next(on_host)), verdict.otherwise) for verdict in judged]
+            return [reason for holds, reason in results if not holds]
+
         for call in pending:
-            results = [(bool(next(on_host)), verdict.otherwise) for verdict in call.verdicts]
-            failures = [reason for holds, reason in results if not holds]
-            if failures:
-                self._skipped[failures[0]] += 1
+            reasons, notes = failures(call.verdicts), failures(call.remarks)
+            if reasons:
+                self._skipped[reasons[0]] += 1
             else:
                 self._count(call)
+                self.note(*notes)
         return list(on_host)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was no call, be it captured, skipped or pending."""
+        return not (self._pending or self._captured or self._skipped)
 
     @property
     def calls(self) -> int:
@@ -118,9 +144,9 @@ class Account:
         """The fields of an attribution that say what was captured and what was not."""
         row_sums: Counter[str] = Counter()
         arithmetic: Counter[str] = Counter()
-        for _, of_rows, of_maps, calls in self._counted():
-            row_sums[of_rows] += calls if of_rows else 0
-            arithmetic[of_maps] += calls if of_maps else 0
+        for _, by, calls in self._counted():
+            row_sums[by.row_sums] += calls if by.row_sums else 0
+            arithmetic[by.arithmetic] += calls if by.arithmetic else 0
         return {
             "mechanism": ", ".join(self.mechanisms),
             "captured_calls": self.calls,
@@ -131,13 +157,13 @@ class Account:
         }
 
     def _count(self, call: CapturedCall) -> None:
-        self._captured[call.layer, call.mechanisms, call.row_sums, call.arithmetic] += 1
+        self._captured[call.layer, call.mechanisms, call.computed_by] += 1
         self.note(*call.notes)
 
-    def _counted(self) -> list[tuple[tuple[str, ...], str, str, int]]:
-        """Mechanisms, row sums, arithmetic and number of the calls captured in layers that are not retracted."""
+    def _counted(self) -> list[tuple[tuple[str, ...], ComputedBy, int]]:
+        """Mechanisms, what computed them, and number of the calls captured in layers that are not retracted."""
         return [
-            (mechanisms, row_sums, arithmetic, calls)
-            for (layer, mechanisms, row_sums, arithmetic), calls in self._captured.items()
+            (mechanisms, computed_by, calls)
+            for (layer, mechanisms, computed_by), calls in self._captured.items()
             if layer not in self._retracted
         ]

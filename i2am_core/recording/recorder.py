@@ -13,7 +13,7 @@ from ..attention.marginals import Marginals
 from ..attribution import Attribution, HeadDetail, Layer, LayerMaps, Reference, ShareOwner
 from ..kinds import KIND_OF
 from ..tokens import TokenGrid
-from .account import Account, CapturedCall, Verdict
+from .account import UNNAMED, Account, CapturedCall, ComputedBy, Verdict
 from .budget import PAIR_SHARE, Budget
 from .detail import Extent, Key
 from .notes import notes_of
@@ -100,6 +100,12 @@ class Recorder:
         with self._lock:
             self._account.judge()
             return self._account.calls
+
+    @property
+    def has_no_call(self) -> bool:
+        """Whether no call was captured or skipped so far. It waits for nothing."""
+        with self._lock:
+            return self._account.is_empty
 
     @property
     def skipped(self) -> Mapping[str, int]:
@@ -237,18 +243,18 @@ class Recorder:
         self,
         layer: str,
         mechanisms: Sequence[str] = (),
-        row_sums: str = "",
+        computed_by: ComputedBy = UNNAMED,
         verdicts: Sequence[Verdict] = (),
         notes: Sequence[str] = (),
-        arithmetic: str = "",
+        remarks: Sequence[Verdict] = (),
     ) -> None:
         """Count one attention call of one conditioning as captured in this layer, by these mechanisms.
 
-        ``row_sums`` and ``arithmetic`` are those of its ``Marginals``.
-        If a verdict fails, it is a skip with that reason instead, and its notes do not count.
+        If a verdict fails, it is a skip with that reason instead, and its notes do not count. A remark that fails is
+        one more note.
         """
         with self._lock:
-            call = CapturedCall(layer, tuple(mechanisms), row_sums, tuple(verdicts), tuple(notes), arithmetic)
+            call = CapturedCall(layer, tuple(mechanisms), computed_by, tuple(verdicts), tuple(notes), tuple(remarks))
             self._account.add(call)
 
     def skip(self, reason: str, calls: int = 1) -> None:
@@ -334,6 +340,7 @@ class Recorder:
             "items": self.items,
             "heads": self._heads(),
             "not_evaluated": self._steps.not_evaluated,
+            "not_looked_at": self._steps.not_looked_at,
         }
 
     def _heads(self) -> HeadDetail:

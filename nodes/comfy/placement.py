@@ -142,7 +142,9 @@ class Placed:
         on_whole["g2r_share"] = maps.g2r_share * (len(self.cells) / self.grid.cells)
         if maps.g2r_share_scope is not None and region is not None:
             inside = region[:, self.cells].sum(1) / region.sum(1).clamp(min=1)
-            on_whole["g2r_share_scope"] = maps.g2r_share_scope * brought(inside[:, None, None], maps.g2r_share_scope.device)
+            on_whole["g2r_share_scope"] = maps.g2r_share_scope * brought(
+                inside[:, None, None], maps.g2r_share_scope.device
+            )
         return dataclasses.replace(maps, **on_whole)
 
 

@@ -21,7 +21,7 @@ WAITS = {
     "put by a boolean index": lambda x: x.index_put_((x > 0,), torch.ones(12, device=DEVICE)),
     "an index on the host": lambda x: x[torch.tensor([1, 2])],
     "unique": lambda x: x.unique(),
-    "repeated by numbers of the device": lambda x: x.repeat_interleave(torch.ones(3, dtype=torch.long, device=DEVICE), 0),
+    "repeated by numbers of the device": lambda x: x.repeat_interleave(torch.arange(3, device=DEVICE), 0),
 }  # fmt: skip
 NO_WAITS = {
     "arithmetic": lambda x: (x @ x.mT + 1).exp().sum(-1),

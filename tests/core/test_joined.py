@@ -29,6 +29,7 @@ from i2am_core.attribution import HEAD_DETAILS
 from i2am_core.given import GivenReference
 from i2am_core.half import Half, full
 from i2am_core.reading.coarser import in_half_precision, with_heads
+from i2am_core.recording.account import ComputedBy
 
 FINE, COARSE = TokenGrid(6, 4), TokenGrid(3, 2)
 FACE = Reference("face", 12, TokenGrid(3, 4), "a")
@@ -55,7 +56,7 @@ def run(steps=range(7), layers=LAYERS, references=(FACE, COAT), budget=LARGE, ma
                     positions=Positions(scope=scope, pair_rows=rows),
                 )
                 recorder.add(Place(layer, n, number, reference_grid=reference.grid), m, rows)
-            recorder.captured(layer.name, ["token order"], "kernel", arithmetic="of halves")
+            recorder.captured(layer.name, ["token order"], ComputedBy("kernel", "of halves"))
     recorder.skip("self-attention", 3)
     mask = torch.ones(items, 6, 4) if masked else None
     frozen = recorder.freeze(grid=FINE, denoise_mask=mask, branch="positive")
@@ -101,11 +102,11 @@ def test_two_parts_are_the_whole(cut, masked, swapped):
 def test_what_was_given_and_what_was_not_evaluated_is_of_both():
     first, second = run(range(3)), run(range(3, 7))
     given_first, given_second = (GivenReference(what, "captured") for what in ("an image", "another"))
-    first = dataclasses.replace(first, given=(given_first,), not_evaluated=(1,))
-    second = dataclasses.replace(second, given=(given_first, given_second), not_evaluated=(0, 2))
+    first = dataclasses.replace(first, given=(given_first,), not_evaluated=(1,), not_looked_at=(0,))
+    second = dataclasses.replace(second, given=(given_first, given_second), not_evaluated=(0, 2), not_looked_at=(1,))
     joined = join(first, second)
     assert joined.given == (given_first, given_second)
-    assert joined.not_evaluated == (1, 3, 5)
+    assert joined.not_evaluated == (1, 3, 5) and joined.not_looked_at == (0, 4)
 
 
 def test_guidance_is_that_of_both_where_it_is_the_same():

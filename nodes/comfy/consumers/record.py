@@ -19,6 +19,7 @@ from ....i2am_core.attention.on_device import brought
 from ....i2am_core.attention.steered_marginals import SteeredItems
 from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attribution import Attribution, Layer, Reference, ShareOwner
+from ....i2am_core.recording.account import UNNAMED, ComputedBy
 from ....i2am_core.recording.off import zero_maps
 from ....i2am_core.recording.recorder import Place, Recorder, Verdict
 from ....i2am_core.recording.steps import How
@@ -60,7 +61,7 @@ class Record(Consumer):
     @property
     def is_empty(self) -> bool:
         """Whether there was no attention call of any kind."""
-        return not self.recorder.calls and not self.recorder.skipped
+        return self.recorder.has_no_call
 
     def given(self, references: Sequence[Reference], branch: str) -> None:
         self.recorder.given(references)
@@ -80,11 +81,11 @@ class Record(Consumer):
                 references = [group for match in matches for group in match.references]
                 before, after = (x[one.chunk.rows].flatten(0, 1) for x in values)
                 self.note(*notes_on(before, after, references))
-            row_sums = arithmetic = ""
+            computed_by = UNNAMED
             marginals: list[list[Marginals]] = []
             for match in matches:
                 marginals.append(self._record(call, one.chunk, match, logsumexp))
-                row_sums, arithmetic = marginals[-1][0].row_sums, marginals[-1][0].arithmetic
+                computed_by = ComputedBy.of(marginals[-1][0])
             pairs = zip(matches, marginals, strict=True)
             verdicts = [verdict for match, maps in pairs for verdict in _verdicts(match, maps[0])]
             try:
@@ -95,10 +96,10 @@ class Record(Consumer):
             self.recorder.captured(
                 matches[0].layer.name,
                 list(one.by_mechanism),
-                row_sums,
+                computed_by,
                 verdicts,
                 [*(match.note for match in matches if match.note), *(call.steering.notes if call.steering else ())],
-                arithmetic,
+                [remark for match in matches for remark in match.remarks],
             )
 
     def off(self, call: AttentionCall, chunk: Chunk, mechanism: str, off: Off) -> None:
@@ -142,7 +143,7 @@ class Record(Consumer):
             pictures={name: pictures[key] for name, key in keys.items() if key in pictures},
             mechanism=attribution.mechanism or settings.mechanism,
             missed=missed,
-            all_observed=settings.mechanism == "auto" and not missed and not self.is_empty,
+            all_observed=settings.mechanism == "auto" and settings.every == 1 and not missed and not self.is_empty,
         )
 
     def _add_steps_without(self) -> None:
@@ -226,7 +227,11 @@ class Record(Consumer):
             "references": torch.stack([maps.r2g_share.mean(1) for maps in marginals]).sum(0),
             "text": share_of(q, k, text, total, logits, one.first.queries),
         }
-        weight = torch.ones_like(shares["text"]) if placed.weight is None else brought(placed.weight, shares["text"].device).to(shares["text"])
+        weight = (
+            torch.ones_like(shares["text"])
+            if placed.weight is None
+            else brought(placed.weight, shares["text"].device).to(shares["text"])
+        )
         shares["text"] = shares["text"] * weight
         region = self._region(one.first.layer.grid)
         place = Place(one.first.layer, call.model_call.step, 0)
