@@ -26,7 +26,7 @@ if not CUDA:
 
 import sampling  # noqa: E402  (it prepares ComfyUI for a machine without CUDA)
 from launched import Launched, planted  # noqa: E402
-from proofs import NOT_AVAILABLE, asked_for_sums, proofs  # noqa: E402
+from proofs import NOT_AVAILABLE, requested_sums, proofs  # noqa: E402
 from sampling import UNET, Run, flux, unet, watch  # noqa: E402
 
 from i2am_pack.i2am_core.attention import fused  # noqa: E402
@@ -219,7 +219,7 @@ def on_a_gpu(chosen: str, quick: bool, verdicts: Verdicts) -> None:
     print(f"{torch.cuda.get_device_name(device)} ({major}.{minor}), {memory:.0f} GB, PyTorch {torch.__version__}")
     sampling.DEVICE, sampling.DTYPE = device, torch.bfloat16
     prove(device, verdicts)
-    print(*asked_for_sums(device), sep="\n", flush=True)
+    print(*requested_sums(device), sep="\n", flush=True)
     if broken := planted(device):
         verdicts.check(False, f"the profiler's counts: {broken}")
     sampling.STEPS = STEPS

@@ -75,22 +75,22 @@ def of_maps(case: fused.Case, call: str) -> Iterator[Proof]:
             yield Proof(path, call, tried(lambda: difference(case)))
 
 
-def asked_for_sums(device: torch.device) -> Iterator[str]:
+def requested_sums(device: torch.device) -> Iterator[str]:
     """Of kernels that give their sums only where these are asked for: whether asking changes the output, in words.
 
     ComfyUI does not ask, and the pack changes nothing of a call: so sums of these are not intercepted.
     """
     for operation in logsumexp.KERNELS:
-        asks = "compute_log_sumexp" in {argument.name for argument in operation._schema.arguments}
-        for shape in MODEL_SHAPES if asks else ():
+        on_request = "compute_log_sumexp" in {argument.name for argument in operation._schema.arguments}
+        for shape in MODEL_SHAPES if on_request else ():
             g = torch.Generator(device).manual_seed(0)
             q, k, v = (torch.randn(shape, generator=g, device=device, dtype=torch.bfloat16) for _ in range(3))
             try:
-                plain, asked = (operation(q, k, v, None, asking)[0] for asking in (False, True))
+                plain, requested = (operation(q, k, v, None, sums)[0] for sums in (False, True))
             except RuntimeError as error:
                 verdict = f"{NOT_AVAILABLE}: {str(error).partition(chr(10))[0][:100]}"
             else:
-                verdict = "the same output to the bit" if torch.equal(plain, asked) else "another output"
+                verdict = "the same output to the bit" if torch.equal(plain, requested) else "another output"
             yield f"{logsumexp.name_of(operation)}, {tuple(shape)}, asked for its sums: {verdict}"
 
 
