@@ -26,7 +26,7 @@ if not CUDA:
 
 import sampling  # noqa: E402  (it prepares ComfyUI for a machine without CUDA)
 from launched import Launched, planted  # noqa: E402
-from proofs import NOT_AVAILABLE, requested_sums, proofs  # noqa: E402
+from proofs import NOT_AVAILABLE, proofs, requested_sums  # noqa: E402
 from sampling import UNET, Run, flux, unet, watch  # noqa: E402
 
 from i2am_pack.i2am_core.attention import fused  # noqa: E402
