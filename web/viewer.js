@@ -70,6 +70,7 @@ function addViewer(node) {
       keepQuietly(node);
     },
     opened: () => origins.request(),
+    locale: String(locale),
     say: translator(locale),
     sentences: sentencesIn(locale),
     styles: new URL("./viewer/style.css", import.meta.url).href,

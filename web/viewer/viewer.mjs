@@ -43,6 +43,8 @@ const FLASH_MS = 2500;
  * @property {Say} say
  * @property {Sentences} sentences of findings
  * @property {string} styles address of the style sheet
+ * @property {string} locale such as "en"
+ * @property {boolean} [alone] whether it is a page that was saved, which is a file already
  */
 
 export class Viewer {

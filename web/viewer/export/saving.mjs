@@ -13,7 +13,7 @@ import { small } from "../words.mjs";
 import { drawSheet, encode, save } from "./sheet.mjs";
 import { animate } from "./webp.mjs";
 
-/** @import { HeaderMadeBy } from "../header.d.ts" */
+/** @import { FileHeader, HeaderMadeBy } from "../header.d.ts" */
 /** @import { Heat, Patch } from "../pane_maps.mjs" */
 /** @import { Screen } from "../screen.mjs" */
 /** @import { Viewer } from "../viewer.mjs" */
@@ -86,13 +86,17 @@ export function footerOf(screen) {
   const names = isEffect(state) && state.owner !== null ? [] : [name];
   const numbers = screen.numbers.map(({ words }) => words);
   const strongest = patches.map((words, number) => `${number + 1}: ${words}`);
-  const { mechanism, branch, made_by: madeBy } = file.header;
   return [
     [say(WORDS[state.normalization]), describe(screen)].join(" \u00b7 "),
     [...names, ...numbers].join(" \u00b7 "),
     ...(strongest.length ? [[say("strongest patches"), ...strongest].join(" \u00b7 ")] : []),
-    ["I2AM", mechanism, branch, ...(madeBy ? settingsOf(madeBy) : [])].filter(Boolean).join(" \u00b7 "),
+    `I2AM \u00b7 ${runWords(file.header)}`,
   ];
+}
+
+/** How the reference was given, and the settings of the run. @param {FileHeader} header */
+export function runWords({ mechanism, branch, made_by: madeBy }) {
+  return [mechanism, branch, ...(madeBy ? settingsOf(madeBy) : [])].filter(Boolean).join(" \u00b7 ");
 }
 
 /** The settings of samplers, by which a run is made again. @param {HeaderMadeBy} madeBy */
