@@ -42,7 +42,7 @@ const FLASH_MS = 2500;
  * @property {() => void} opened is called when a file is open
  * @property {Say} say
  * @property {Sentences} sentences of findings
- * @property {string} styles address of the style sheet
+ * @property {string} [styles] address of the style sheet; without one the page gives it another
  * @property {string} locale such as "en"
  * @property {boolean} [alone] whether it is a page that was saved, which is a file already
  */
@@ -126,10 +126,10 @@ export class Viewer {
       "data-capture-wheel": "true",
       "aria-label": this.say("Viewer of I2AM"),
     });
-    const styles = element("link", { rel: "stylesheet", href: this.page.styles });
+    const styles = this.page.styles && element("link", { rel: "stylesheet", href: this.page.styles });
     root
       .attachShadow({ mode: "open" })
-      .append(styles, element("div", { class: "viewer" }, this.status, this.origin, this.body));
+      .append(...(styles ? [styles] : []), element("div", { class: "viewer" }, this.status, this.origin, this.body));
     root.addEventListener("keydown", (event) => pressKey(this, event));
     return root;
   }

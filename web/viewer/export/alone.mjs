@@ -7,7 +7,7 @@ import { Viewer } from "../viewer.mjs";
 
 /**
  * @param {HTMLElement} place
- * @param {{file: ArrayBuffer, state: unknown, locale: string, styles: string}} saved `styles` is an address
+ * @param {{file: ArrayBuffer, state: unknown, locale: string, styles: string}} saved `styles` of the viewer
  */
 export function open(place, { file, state, locale, styles }) {
   const viewer = new Viewer({
@@ -16,13 +16,19 @@ export function open(place, { file, state, locale, styles }) {
     opened: () => {},
     say: translator(locale),
     sentences: sentencesIn(locale),
-    styles,
     locale,
     alone: true,
   });
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(styles);
+  if (viewer.root.shadowRoot) viewer.root.shadowRoot.adoptedStyleSheets = [sheet];
   place.append(viewer.root);
   viewer.restore(state);
-  viewer.open(readFile(file));
-  viewer.notify("");
-  return viewer;
+  try {
+    viewer.open(readFile(file));
+    viewer.notify("");
+    viewer.drawNow(); // whoever prints the page, or takes a picture of it, waits for no frame
+  } catch (error) {
+    viewer.notify("The result could not be read: {0}", error instanceof Error ? error.message : error);
+  }
 }

@@ -20,8 +20,7 @@ const STYLES = ["style.css", "export/page.css"];
 const AT_ONCE = 2 ** 15; // bytes that are written in one go
 
 /** What is allowed on the page: only what it holds. */
-const POLICY =
-  "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline' blob:; img-src blob: data:";
+const POLICY = "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src blob: data:";
 
 /**
  * What a saved page is made of.
@@ -93,8 +92,6 @@ ${missing}</header>
 function start() {
   /** @param {string} id */
   const textOf = (id) => document.getElementById(id)?.textContent ?? "";
-  /** @param {string} text @param {string} type */
-  const addressOf = (text, type) => URL.createObjectURL(new Blob([text], { type }));
   const { modules, entry, styles, state, locale } = JSON.parse(textOf("saved"));
   /** @type {Record<string, string>} */
   const addresses = {};
@@ -102,13 +99,14 @@ function start() {
     /** @type {(all: string, before: string, other: string) => string} */
     const linked = (_, before, other) => `${before}"${addresses[other]}";`;
     const whole = text.replace(/^((?:import|export)\b[^;]*?from )"i2am:([^"]+)";/gm, linked);
-    addresses[name] = addressOf(whole, "text/javascript");
+    addresses[name] = URL.createObjectURL(new Blob([whole], { type: "text/javascript" }));
   }
   const data = Uint8Array.from(atob(textOf("data")), (letter) => letter.charCodeAt(0));
-  const place = /** @type {HTMLElement} */ (document.querySelector("main"));
-  import(addresses[entry])
-    .then(({ open }) => open(place, { file: data.buffer, state, locale, styles: addressOf(styles, "text/css") }))
-    .catch((error) => (place.textContent = `This file cannot be shown: ${error.message}`));
+  Object.assign(window, { i2amSaved: { file: data.buffer, state, locale, styles } });
+  const script = document.createElement("script");
+  script.type = "module"; // and no import(): until a script of the page has run, the page is not loaded
+  script.textContent = `import { open } from "${addresses[entry]}"; open(document.querySelector("main"), i2amSaved);`;
+  document.body.append(script);
 }
 
 /** @param {string} text */
