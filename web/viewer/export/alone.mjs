@@ -14,6 +14,8 @@ export function open(place, { file, state, locale, styles }) {
     open: () => Promise.reject(new Error("a saved page has no server.")),
     keep: () => {},
     opened: () => {},
+    earlier: () => [],
+    forget: () => {},
     say: translator(locale),
     sentences: sentencesIn(locale),
     locale,

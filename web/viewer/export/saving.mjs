@@ -15,7 +15,8 @@ import { animate } from "./webp.mjs";
 
 /** @import { FileHeader, HeaderMadeBy } from "../header.d.ts" */
 /** @import { Heat, Patch } from "../pane_maps.mjs" */
-/** @import { Screen } from "../screen.mjs" */
+/** @import { Pane } from "../pane.mjs" */
+/** @import { PaneScreen, Screen } from "../screen.mjs" */
 /** @import { Viewer } from "../viewer.mjs" */
 
 export const STEP_MS = 250; // of a step that is played, in the page and in an animation
@@ -53,30 +54,41 @@ const patchReport = ({ box, share, effect }) => (effect === undefined ? { box, s
  */
 function sheetOf(viewer, screen) {
   const { state } = screen;
-  const panes = sidesOf(screen).map((side) => {
-    const [pane, { title, detail, outline, requested, heat, patches }] = [viewer.panes[side], screen.panes[side]];
-    return {
-      picture: pane.picture.hidden ? null : pane.picture,
-      heat: pane.heat,
-      overlay: overlayOf(state.style, state.opacity, heat !== null, !pane.picture.hidden),
+  const panes = drawnIn(viewer, screen).map(
+    ({ on, pane: { title, detail, outline, requested, heat, patches }, colors }) => ({
+      picture: on.picture.hidden ? null : on.picture,
+      heat: on.heat,
+      overlay: overlayOf(state.style, state.opacity, heat !== null, !on.picture.hidden),
       title,
       detail,
       outline,
       boxes: requested ? [requested] : [],
       patches,
-      legend: legendOf(screen, heat),
-    };
-  });
-  return drawSheet(panes, footerOf(screen));
+      legend: legendOf(screen, heat, colors),
+    }),
+  );
+  return drawSheet(panes, [...footerOf(screen), ...(viewer.compared?.words ?? [])]);
+}
+
+/**
+ * The panes that are seen, with what is drawn on each.
+ * @param {Viewer} viewer
+ * @param {Screen} screen
+ * @returns {{on: Pane, pane: PaneScreen, colors?: ArrayLike<number>}[]}
+ */
+function drawnIn({ panes, comparison, compared }, screen) {
+  if (compared) return comparison.drawn(compared);
+  return sidesOf(screen).map((side) => ({ on: panes[side], pane: screen.panes[side] }));
 }
 
 /**
  * @param {Screen} screen
  * @param {Heat | null} heat
+ * @param {ArrayLike<number>} [colors] where they are not those that a person chose
  */
-function legendOf({ file, state }, heat) {
+function legendOf({ file, state }, heat, colors = colorsOf(file, state.colormap)) {
   if (!heat || state.style === "off") return null;
-  return { colors: colorsOf(file, state.colormap), low: small(heat.range.low), high: small(heat.range.high) };
+  return { colors, low: small(heat.range.low), high: small(heat.range.high) };
 }
 
 /** What the maps are of, what they come to, and which run made them. @param {Screen} screen */

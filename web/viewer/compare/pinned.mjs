@@ -1,0 +1,60 @@
+/** The result that is A: its file stays with the viewer, whatever runs come. */
+
+import { download, Gone, readFile } from "../file.mjs";
+
+/** @import { ViewFile } from "../file.mjs" */
+/** @import { Result } from "../results.mjs" */
+/** @import { Viewer } from "../viewer.mjs" */
+
+export class Pinned {
+  /** @param {Viewer} viewer */
+  constructor(viewer) {
+    this.viewer = viewer;
+    /** @type {ViewFile | null} */
+    this.file = null;
+    this.name = ""; // of its file on the server
+  }
+
+  /** The file of A, where another result is open to compare with it. */
+  get other() {
+    return this.viewer.file && this.file !== this.viewer.file ? this.file : null;
+  }
+
+  /** The result that is open is A from now on. */
+  pin() {
+    this.put(this.viewer.file, this.viewer.result?.filename ?? "");
+    this.viewer.flash(this.viewer.say("Pinned as A: queue again, and the next result is compared with it."));
+  }
+
+  unpin() {
+    this.put(null, "");
+  }
+
+  /**
+   * An earlier result is A, if its file is still on the server.
+   * @param {Result} result
+   */
+  async load(result) {
+    const { page, say } = this.viewer;
+    try {
+      const buffer = await download(
+        () => page.open(result),
+        result.bytes,
+        () => {},
+      );
+      this.put(readFile(buffer), result.filename);
+    } catch (error) {
+      if (error instanceof Gone) page.forget(result);
+      const words =
+        error instanceof Gone ? "That result is not on the server any more." : "The result could not be read: {0}";
+      this.viewer.flash(say(words, error instanceof Error ? error.message : error));
+    }
+  }
+
+  /** @param {ViewFile | null} file @param {string} name */
+  put(file, name) {
+    [this.file, this.name] = [file, name];
+    if (!file) this.viewer.comparison.clear();
+    this.viewer.draw();
+  }
+}
