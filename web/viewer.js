@@ -72,6 +72,7 @@ function addViewer(node) {
     },
     opened: () => origins.request(),
     earlier: () => remembered()[idOf(node)]?.earlier ?? [],
+    keepPinned: (result) => rememberPinned(idOf(node), result),
     forget: ({ filename }) => forget(idOf(node), filename),
     locale: String(locale),
     say: translator(locale),
@@ -209,6 +210,8 @@ function own(node) {
 function recall(node) {
   const result = resultIn(app.nodeOutputs?.[placeOf(node)]) ?? remembered()[idOf(node)];
   if (result) node.i2amViewer.load(result);
+  const { pinned } = remembered()[idOf(node)] ?? {};
+  if (pinned && !node.i2amViewer.pinned.file) node.i2amViewer.pinned.load(pinned);
 }
 
 /**
@@ -259,7 +262,7 @@ function newId() {
   return Array.from(crypto.getRandomValues(new Uint32Array(2)), (part) => part.toString(36)).join("");
 }
 
-/** A result, and those before it, the last first. @typedef {Result & {earlier?: Result[]}} Remembered */
+/** A result, those before it, the last first, and the one that is pinned. @typedef {Result & {earlier?: Result[], pinned?: Result}} Remembered */
 
 /** Results by the names of their viewers. @returns {Record<string, Remembered>} */
 function remembered() {
@@ -276,7 +279,10 @@ function remembered() {
  */
 function remember(id, result) {
   const { [id]: before, ...others } = remembered();
-  const last = [...Object.entries(others), [id, { ...result, earlier: earlierOf(before, result) }]].slice(-REMEMBERED);
+  const last = [
+    ...Object.entries(others),
+    [id, { ...result, earlier: earlierOf(before, result), pinned: before?.pinned }],
+  ].slice(-REMEMBERED);
   store(Object.fromEntries(last));
 }
 
@@ -286,18 +292,29 @@ function remember(id, result) {
  */
 function earlierOf(before, { filename }) {
   if (!before) return [];
-  const { earlier = [], next: _, ...last } = before;
+  const { earlier = [], next: _, pinned: __, ...last } = before;
   return [last, ...earlier].filter((one) => one.filename !== filename).slice(0, EARLIER);
 }
 
 /**
  * @param {string} id
- * @param {string} filename of an earlier result
+ * @param {Result | null} result that is pinned as A; null is none
+ */
+function rememberPinned(id, result) {
+  const all = remembered();
+  if (all[id]) store({ ...all, [id]: { ...all[id], pinned: result ?? undefined } });
+}
+
+/**
+ * @param {string} id
+ * @param {string} filename of a result that is gone
  */
 function forget(id, filename) {
   const all = remembered();
-  const { earlier = [] } = all[id] ?? {};
-  store({ ...all, [id]: { ...all[id], earlier: earlier.filter((one) => one.filename !== filename) } });
+  if (!all[id]) return;
+  const { earlier = [], pinned, ...last } = all[id];
+  const left = earlier.filter((one) => one.filename !== filename);
+  store({ ...all, [id]: { ...last, earlier: left, pinned: pinned?.filename === filename ? undefined : pinned } });
 }
 
 /** @param {Record<string, Remembered>} results */

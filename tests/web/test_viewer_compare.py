@@ -183,6 +183,25 @@ def test_earlier_results_are_there_while_their_files_are(viewer: Viewer, artifac
     assert viewer("viewer.pinned.name") == paths[0].name and viewer.part(".compared").is_visible()
 
 
+def test_a_reload_keeps_what_is_pinned(viewer: Viewer) -> None:
+    name = viewer.comfy.name
+    path = executed(viewer, run(21), f"{name}_21")
+    viewer.part("button[aria-label^='Pin this result as A']").click()
+    executed(viewer, run(22), f"{name}_22")
+    viewer.comfy.reload(nodes=1)
+    viewer.comfy.show(NODE)
+    viewer.until("viewer?.pinned.other")
+    assert viewer("viewer.pinned.name") == path.name
+    path.unlink()
+    viewer.comfy.reload(nodes=1)
+    viewer.comfy.show(NODE)
+    viewer.until("viewer?.file && viewer.root.shadowRoot.textContent.includes('not on the server any more')")
+    viewer.drawn()
+    assert viewer.part(".compared").is_hidden() and viewer("viewer.pinned.file") is None
+    viewer.comfy.watch.refused.clear()  # the file that is gone was asked for
+    viewer.comfy.watch.console.clear()
+
+
 def graph(seed: int) -> Graph:
     whole = demo_graph.build(steps=4, seed=seed)
     names = ("scene", "loader", "positive", "negative", "inpaint", "capture", "effect", "sampler", "collect", "decode")

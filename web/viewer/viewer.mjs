@@ -44,6 +44,7 @@ const FLASH_MS = 2500;
  * @property {(state: State) => void} keep keeps a state in the workflow
  * @property {() => void} opened is called when a file is open
  * @property {() => Result[]} earlier results of the node that may still be there, the last first
+ * @property {(result: Result | null) => void} keepPinned keeps which result is A, for when the page is opened again
  * @property {(result: Result) => void} forget an earlier result that is gone
  * @property {Say} say
  * @property {Sentences} sentences of findings

@@ -12,22 +12,30 @@ export class Pinned {
     this.viewer = viewer;
     /** @type {ViewFile | null} */
     this.file = null;
-    this.name = ""; // of its file on the server
+    /** @type {Result | null} of which the file is */
+    this.result = null;
+  }
+
+  /** The name of its file on the server; empty without one. */
+  get name() {
+    return this.result?.filename ?? "";
   }
 
   /** The file of A, where another result is open to compare with it. */
   get other() {
-    return this.viewer.file && this.file !== this.viewer.file ? this.file : null;
+    const { file, result } = this.viewer;
+    const isSame = this.file === file || this.name === result?.filename;
+    return file && !isSame ? this.file : null;
   }
 
   /** The result that is open is A from now on. */
   pin() {
-    this.put(this.viewer.file, this.viewer.result?.filename ?? "");
+    this.put(this.viewer.file, this.viewer.result);
     this.viewer.flash(this.viewer.say("Pinned as A: queue again, and the next result is compared with it."));
   }
 
   unpin() {
-    this.put(null, "");
+    this.put(null, null);
   }
 
   /**
@@ -42,7 +50,7 @@ export class Pinned {
         result.bytes,
         () => {},
       );
-      this.put(readFile(buffer), result.filename);
+      this.put(readFile(buffer), result);
     } catch (error) {
       if (error instanceof Gone) page.forget(result);
       const words =
@@ -51,9 +59,10 @@ export class Pinned {
     }
   }
 
-  /** @param {ViewFile | null} file @param {string} name */
-  put(file, name) {
-    [this.file, this.name] = [file, name];
+  /** @param {ViewFile | null} file @param {Result | null} result */
+  put(file, result) {
+    [this.file, this.result] = [file, result];
+    this.viewer.page.keepPinned(result);
     if (!file) this.viewer.comparison.clear();
     this.viewer.draw();
   }

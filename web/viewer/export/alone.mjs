@@ -15,6 +15,7 @@ export function open(place, { file, state, locale, styles }) {
     keep: () => {},
     opened: () => {},
     earlier: () => [],
+    keepPinned: () => {},
     forget: () => {},
     say: translator(locale),
     sentences: sentencesIn(locale),
