@@ -125,7 +125,6 @@ export class Viewer {
       ...this.top.map(({ root }) => root),
       bar,
       this.pair,
-      this.comparison.root,
       element("div", { class: "controls" }, ...rows),
     );
   }
@@ -368,7 +367,8 @@ export class Viewer {
     const { other } = this.pinned;
     const screen = other ? { ...screenOf({ ...scene, question: null }), hint: "", numbers: [] } : screenOf(scene);
     this.pair.hidden = other !== null;
-    this.comparison.root.hidden = other === null;
+    if (other) this.pair.after(this.comparison.root);
+    else this.comparison.root.remove();
     this.compared = other && this.comparison.render(scene, other);
     if (!other) for (const side of SIDES) this.panes[side].render(screen, screen.panes[side]);
     for (const control of [...this.top, ...this.menus, ...this.buttons, ...this.below.flat()]) control.show(screen);

@@ -19,28 +19,31 @@ export class Comparison {
   /** @param {Viewer} viewer */
   constructor(viewer) {
     this.viewer = viewer;
-    this.panes = { a: this.makePane(), b: this.makePane(), difference: this.makePane() };
+    this.panes = { a: this.makePane("a"), b: this.makePane("b"), difference: this.makePane("difference") };
     this.pictures = { a: new Pictures(), b: new Pictures() };
     this.words = element("ul");
     this.said = "";
     const panes = element("div", { class: "panes" }, ...PLACES.map((place) => this.panes[place].root));
     const label = viewer.say("Two runs compared");
-    this.root = element("section", { class: "compared", hidden: true, "aria-label": label }, panes, this.words);
+    this.root = element("section", { class: "compared", "aria-label": label }, panes, this.words);
     this.observer = new ResizeObserver(() => PLACES.forEach((place) => this.panes[place].layout()));
     for (const place of PLACES) this.observer.observe(this.panes[place].box);
     /** @type {unknown[]} what the pictures are of */
     this.made = [];
   }
 
-  makePane() {
+  /** @param {string} place */
+  makePane(place) {
     const { viewer } = this;
     const side = () => viewer.state.compared;
-    return new Pane("generated", {
+    const pane = new Pane("generated", {
       ask: () => viewer.flash(viewer.say("To ask about a part, unpin A first.")),
       hover: (place) => viewer.point(place && { side: side(), place }),
       view: (view) => viewer.change({ views: viewer.viewsWith(side(), view) }),
       whole: () => viewer.change({ views: viewer.viewsWith(side(), WHOLE) }),
     });
+    pane.root.className = `pane ${place}`;
+    return pane;
   }
 
   /**
