@@ -292,9 +292,12 @@ function remember(id, result) {
  */
 function earlierOf(before, { filename }) {
   if (!before) return [];
-  const { earlier = [], next: _, pinned: __, ...last } = before;
-  return [last, ...earlier].filter((one) => one.filename !== filename).slice(0, EARLIER);
+  const { earlier = [] } = before;
+  return [alone(before), ...earlier].filter((one) => one.filename !== filename).slice(0, EARLIER);
 }
+
+/** A result without what is remembered with it. @param {Result} result @returns {Result} */
+const alone = ({ filename, subfolder, type, bytes, at }) => ({ filename, subfolder, type, bytes, at });
 
 /**
  * @param {string} id
@@ -302,7 +305,7 @@ function earlierOf(before, { filename }) {
  */
 function rememberPinned(id, result) {
   const all = remembered();
-  if (all[id]) store({ ...all, [id]: { ...all[id], pinned: result ?? undefined } });
+  if (all[id]) store({ ...all, [id]: { ...all[id], pinned: result ? alone(result) : undefined } });
 }
 
 /**

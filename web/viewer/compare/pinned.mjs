@@ -14,6 +14,7 @@ export class Pinned {
     this.file = null;
     /** @type {Result | null} of which the file is */
     this.result = null;
+    this.gone = 0; // results that were to be pinned, and are not on the server any more
   }
 
   /** The name of its file on the server; empty without one. */
@@ -52,7 +53,10 @@ export class Pinned {
       );
       this.put(readFile(buffer), result);
     } catch (error) {
-      if (error instanceof Gone) page.forget(result);
+      if (error instanceof Gone) {
+        page.forget(result);
+        this.gone += 1;
+      }
       const words =
         error instanceof Gone ? "That result is not on the server any more." : "The result could not be read: {0}";
       this.viewer.flash(say(words, error instanceof Error ? error.message : error));
