@@ -56,7 +56,7 @@ class Fault:
         return replace(self, mask="", finds=())
 
 
-FORMLESS = ("strength: weak", "form: none")
+FORMLESS = ("strength: weak", "form: weak", "form: none")
 ELSEWHERE = ("place: bleeds", "place: not there")
 TRIALS: dict[str, Fault] = {
     "healthy": Fault(regions=4),

@@ -30,7 +30,7 @@ from ..i2am_core import (
     notice,
 )
 from .checked import checked
-from .images import choose, generated_picture, size_for, size_of
+from .images import choose, choose_video, generated_picture, size_for, size_of
 from .schema import AttributionHandle, Schema
 from .selections import (
     DIRECTIONS,
@@ -135,11 +135,11 @@ class I2AMCompare(io.ComfyNode):
         time_groups: int, reference: int, item: int, image_a: Tensor | None = None, image_b: Tensor | None = None,
         effect_of: str = "reference", effect_through: Route = "everything",
     ) -> io.NodeOutput:  # fmt: skip
-        pictures = _pictures(a, image_a, item), _pictures(b, image_b, item)
+        pictures = _pictures(a, image_a, item, "image_a"), _pictures(b, image_b, item, "image_b")
         compared = core.compare(a, b, item, pictures)
         wanted = WantedMaps(DIRECTIONS[direction], level, normalization, time_groups, effect_of, effect_through)
         selection = selection_of(steps, layers, heads, reference, item, scope)
-        of_item = pictures[0].get(item), pictures[1].get(item)
+        of_item = _first(pictures[0].get(item)), _first(pictures[1].get(item))
         owner = owner_of(a, effect_of, reference) if a.references or reference == 0 else reference
         maps: MapsOfBoth | None = None
         title = f"{direction}, {normalization}, level '{level}'"
@@ -173,12 +173,22 @@ def _markdown(compared: Compared, maps: MapsOfBoth | None, title: str) -> str:
     return "\n".join(f"* {line}" for line in [*said, *compared.notes(), *_of_maps(maps, title)])
 
 
-def _pictures(run: Attribution, image: Tensor | None, item: int) -> dict[int, Tensor]:
-    """By item ``[H, W, 3]``: of a whole batch all, which tell how much two seeds differ."""
+def _pictures(run: Attribution, image: Tensor | None, item: int, name: str) -> dict[int, Tensor]:
+    """By item ``[H, W, 3]``, of a video all its frames: of a whole batch all, which tell how much two seeds differ."""
     if image is None:
         return {}
     items = range(run.items) if len(image) > 1 else [item]
-    return {n: choose(image, generated_picture(run, n)).float() for n in items}
+    read = choose_video if run.grid.frames > 1 else choose
+    try:
+        chosen = {n: read(image, generated_picture(run, n)) for n in items}
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    return {n: picture.float().nan_to_num(0).clamp(0, 1) for n, picture in chosen.items()}
+
+
+def _first(picture: Tensor | None) -> Tensor | None:
+    """Of a video the first frame, which is drawn."""
+    return None if picture is None else picture.reshape(-1, *picture.shape[-3:])[0]
 
 
 def _difference(maps: MapsOfBoth, wanted: WantedMaps, picture: Tensor | None) -> Tensor:

@@ -79,6 +79,13 @@ def choose_frames(batch: Tensor, subject: Subject, frames: int) -> Tensor:
     return video[numbers][..., :3].float()
 
 
+def choose_video(batch: Tensor, subject: Subject) -> Tensor:
+    """All pictures ``[frames, H, W, 3]`` of one video, or the single picture that stands for it."""
+    video = _of_video(batch, subject)
+    check_aspect(video.shape[1], video.shape[2], subject.grid, f"the {subject.name}'s image")
+    return video[..., :3]
+
+
 def _of_video(batch: Tensor, subject: Subject) -> Tensor:
     """The pictures of one video of a batch: all, or the part of its item where there are several videos."""
     number, count = subject.entries[-1]

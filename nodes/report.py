@@ -14,6 +14,7 @@ from ..i2am_core import (
     Page,
     examine,
     finding_lines,
+    inside_of,
     report_page,
 )
 from .checked import checked
@@ -92,7 +93,10 @@ class I2AMReport(io.ComfyNode):
 
 def _marked(mask: Tensor, subject: Any, name: str) -> Tensor:
     check_not_placeholder(mask, name)
-    return choose(mask, subject)
+    chosen = choose(mask, subject).float().nan_to_num(0)
+    if not inside_of(chosen).any():
+        raise ValueError(f"{name} is black everywhere: paint in white what it is to mark, or disconnect it.")
+    return chosen
 
 
 def _on_reference(attribution: Attribution, batch: Tensor | None, item: int, name: str) -> Tensor | None:

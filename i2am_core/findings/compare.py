@@ -19,8 +19,8 @@ COMPARED_SENTENCES: Mapping[str, str] = {
 }
 """The templates of all sentences in English, by the key of a finding: none of them is one of ``SENTENCES``."""
 NO_SEEDS = (
-    "How much two seeds differ is not known, since each run made one picture: what is said here may be no more than "
-    "that. Batches of two or more tell."
+    "How much two seeds differ is not known, since neither run made two pictures in one mask: what is said here "
+    "may be no more than that. A batch of one picture with several noises tells."
 )
 NO_SETTING = "All settings that are recorded with a run are the same in both."
 
@@ -29,7 +29,7 @@ NO_SETTING = "All settings that are recorded with a run are the same in both."
 class Compared:
     """What changed; by rule why something could not be compared; and settings that are unlike.
 
-    ``seeds_known`` says whether a run has several pictures, which tell what two seeds differ by.
+    ``seeds_known`` says whether a run has several pictures in one mask, which tell what two seeds differ by.
     """
 
     findings: tuple[Finding, ...]
@@ -58,4 +58,4 @@ def compare(a: Attribution, b: Attribution, item: int = 0, pictures: tuple[Pictu
     rules = COMPARISONS if all(facts.is_painted for facts in two.facts) else (faults.RULE, picture.RULE)
     findings, lacking = apply(rules, two)
     lacking |= {rule.name: NOT_PAINTED for rule in COMPARISONS if rule not in rules}
-    return Compared(tuple(findings), lacking, tuple(unlike_settings(a, b)), max(a.items, b.items) > 1)
+    return Compared(tuple(findings), lacking, tuple(unlike_settings(a, b)), two.seeds_known)

@@ -99,7 +99,7 @@ class Facts:
 
     def steps_of(self, owner: Owner) -> list[int]:
         """Those of them in which it was not observed to be off; all, where it was off in all of them."""
-        steps, off = self.measured_steps(owner), self._steps_off(owner)
+        steps, off = self.measured_steps(owner), self.steps_off(owner)
         return [step for step in steps if step not in off] or steps
 
     def effect(self, owner: Owner) -> Tensor:
@@ -133,7 +133,7 @@ class Facts:
         """What was taken away of it, for a person."""
         return WITHOUT[self._route(owner)]
 
-    def _steps_off(self, owner: Owner) -> set[int]:
+    def steps_off(self, owner: Owner) -> set[int]:
         """The steps in which a reference was observed to be off, in every layer that reads it."""
         entries = [entry for (number, _), entry in self.attribution.entries.items() if number == owner]
         return set.intersection(*(set(entry.off) for entry in entries)) if entries else set()

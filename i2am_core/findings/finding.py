@@ -11,8 +11,8 @@ from ..selection import Selection
 Subject = TypeVar("Subject")
 """What a rule reads: the facts of one picture, or of two runs."""
 
-Weight = Literal["fault", "fact", "fine"]
-"""Something is wrong; something to know; something is as it should be."""
+Weight = Literal["fault", "fine", "fact"]
+"""Something is wrong; something is as it should be; something to know."""
 WEIGHTS: tuple[Weight, ...] = get_args(Weight)
 MARKS: dict[Weight, str] = {"fault": "[!]", "fact": "[i]", "fine": "[ok]"}
 

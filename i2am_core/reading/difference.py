@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..attribution import Attribution
 from ..effect import Owner, Route
-from ..errors import EffectTooSmall, Incomparable, InOneRun
+from ..errors import EffectTooSmall, Incomparable, InOneRun, UnknownReference
 from ..regions import has_aspect_of
 from ..selection import Selection
 from ..tokens import TokenGrid
@@ -44,7 +44,7 @@ MapsOf = Callable[[Attribution, Selection], Maps]
 def maps_of_both(
     maps_of: MapsOf, runs: tuple[Attribution, Attribution], selection: Selection, sums: bool = False
 ) -> MapsOfBoth:
-    """The maps that ``maps_of`` makes of A and of B, for the same selection; the reference is that of the same name.
+    """The maps that ``maps_of`` makes of A and of B, for the same selection; the reference in B is the ``counterpart``.
 
     Maps of unlike grids are averaged onto the coarser one; of those whose ``sums`` count, which are those of attention
     in normalization 'paper' or on a reference, the sum stays. An effect that is too small for a map in one run alone is
@@ -52,7 +52,10 @@ def maps_of_both(
     have another form.
     """
     a, b = runs
-    selections = selection, dataclasses.replace(selection, reference=same_reference(a, b, selection.reference))
+    other_number = counterpart(a, b, selection.reference)
+    if other_number is None:
+        raise Incomparable(f"{a.owner_names.get(selection.reference, 'what is compared')} is in A alone")
+    selections = selection, dataclasses.replace(selection, reference=other_number)
     first, second = _both(maps_of, runs, selections)
     one, other = _by_key(first), _by_key(second)
     keys = [key for key in one if key in other]
@@ -65,20 +68,27 @@ def maps_of_both(
     return MapsOfBoth(x, y, labels, tuple(left_out), grids)
 
 
-def same_reference(a: Attribution, b: Attribution, number: int) -> int:
-    """The number in B of A's reference: of the only one of its name, or else the same number.
+def counterpart(a: Attribution, b: Attribution, number: int) -> int | None:
+    """The number in B of A's reference of this number; None where B has none for it.
 
-    Raises InOneRun where A has none of this number; that B has none is said by whoever reads B.
+    It is that of the same name, of several the one in the same place among these; or else that of the same number,
+    where both have another name than all others, and come by the same mechanism: another picture in the same place.
+    Raises InOneRun where A has no such reference.
     """
     if not a.references and number == 0:
-        return 0
+        return None if b.references else 0
     try:
-        name = a.check_reference(number).name
-    except ValueError as error:
+        a.check_reference(number)
+    except UnknownReference as error:
         raise InOneRun("A", error) from error
-    of_name = [n for n, reference in enumerate(b.references) if reference.name == name]
-    in_a = sum(reference.name == name for reference in a.references)
-    return of_name[0] if len(of_name) == in_a == 1 else number
+    pairs: dict[int, int] = {}
+    for name in {reference.name for reference in a.references}:
+        of_a, of_b = ([n for n, x in enumerate(run.references) if x.name == name] for run in (a, b))
+        pairs |= dict(zip(of_a, of_b, strict=False))
+    if number in pairs:
+        return pairs[number]
+    free = number < len(b.references) and number not in pairs.values()
+    return number if free and a.mechanism == b.mechanism else None
 
 
 def took_same_steps(a: Attribution, b: Attribution) -> bool:
@@ -90,8 +100,8 @@ def measured_in_both(a: Attribution, b: Attribution, owner: Owner, route: Route 
     """The steps in which A's ``owner`` was taken away in both; none where the runs did not take the same steps."""
     if a.effects is None or b.effects is None or not took_same_steps(a, b):
         return []
-    other = same_reference(a, b, owner) if isinstance(owner, int) else owner
-    return sorted(set(a.effects.steps(owner, route)) & set(b.effects.steps(other, route)))
+    other = counterpart(a, b, owner) if isinstance(owner, int) else owner
+    return [] if other is None else sorted({*a.effects.steps(owner, route)} & {*b.effects.steps(other, route)})
 
 
 def _both(

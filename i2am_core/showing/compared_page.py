@@ -12,7 +12,7 @@ from ..errors import AttributionError
 from ..findings.compare import COMPARED_SENTENCES, Compared
 from ..findings.facts import Facts
 from ..printing import printable
-from ..reading.difference import MapsOfBoth, same_reference
+from ..reading.difference import MapsOfBoth, counterpart
 from .render import DIVERGING, colorize, largest_of_both, resized
 from .sections import (
     COLORMAP,
@@ -166,12 +166,12 @@ Curve = tuple[list[float], list[float]]
 def _curves(page: ComparedPage) -> Iterator[Plot]:
     """Over the part of the steps, so that runs of unlike numbers of steps can be compared."""
     a, b = page.runs
-    owners = page.owner, same_reference(a, b, page.owner) if isinstance(page.owner, int) else page.owner
+    owners = page.owner, counterpart(a, b, page.owner) if isinstance(page.owner, int) else page.owner
     name = a.owner_names.get(page.owner, "it")
     for title, curve_of in CURVES.items():
         curves = {}
         for called, run, owner in zip("AB", page.runs, owners, strict=True):
-            steps, values = _or_nothing(curve_of, Facts(run, page.item), owner)
+            steps, values = ([], []) if owner is None else _or_nothing(curve_of, Facts(run, page.item), owner)
             if steps:
                 curves[f"{called}, of {run.steps} steps"] = [step / run.steps for step in steps], values
         if curves:

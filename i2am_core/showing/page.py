@@ -132,15 +132,18 @@ def _tiles(page: Page, facts: Facts) -> list[Tile]:
     if picture is not None:
         tiles.append(Tile("the picture", picture))
     if reference is not None:
-        tiles.append(Tile("the reference", reference))
+        tiles.append(Tile("the reference" if len(page.attribution.references) < 2 else "reference 0", reference))
     a, selection = page.attribution, Selection(item=page.item)
+    it = "it" if len(a.references) < 2 else "reference 0"
     if a.effects is not None and a.effects.maps:
-        tiles += _drawn("what it changed", picture, partial(effect_maps, a, "r2g", "unified", selection), LEAST_EFFECT)
+        tiles += _drawn(
+            f"what {it} changed", picture, partial(effect_maps, a, "r2g", "unified", selection), LEAST_EFFECT
+        )
     if a.effects is not None and a.effects.regions:
         read = partial(effect_maps, a, "g2r", "unified", selection)
-        tiles += _drawn("what its regions changed", reference, read, LEAST_EFFECT, blocks=True)
-    tiles += _drawn("where it is looked at", picture, partial(maps, a, MapKind("r2g"), "unified", selection))
-    tiles += _drawn("what of it is looked at", reference, partial(maps, a, MapKind("g2r"), "unified", selection))
+        tiles += _drawn(f"what regions of {it} changed", reference, read, LEAST_EFFECT, blocks=True)
+    tiles += _drawn(f"where {it} is looked at", picture, partial(maps, a, MapKind("r2g"), "unified", selection))
+    tiles += _drawn(f"what of {it} is looked at", reference, partial(maps, a, MapKind("g2r"), "unified", selection))
     return tiles[:TILES]
 
 
@@ -182,7 +185,7 @@ def _curves(page: Page, facts: Facts) -> list[Plot]:
         by_owner = {_short(a, owner): _by_step(facts, owner) for owner in facts.effects.owners[:MOST_CURVES]}
         curves = {name: curve for name, curve in by_owner.items() if curve[0]}
         if curves:
-            plots.append(Plot("what the picture changes by without it (latent units), by step", "step", curves))
+            plots.append(Plot(f"what {facts.where} changes by without it (latent units), by step", "step", curves))
     numbers = facts.read[:MOST_CURVES]
     if not all(facts.has_all_of_it(number) for number in numbers):
         shares = {_short(a, number): facts.shares_by_step(number) for number in numbers}

@@ -39,8 +39,9 @@ def heat(values: Tensor, size: tuple[int, int], scale: Scale = "each map", block
 
 
 def colorize(heat_values: Tensor, colormap: str = "jet") -> Tensor:
-    """Heat ``[n, h, w]`` in [0, 1] as RGB ``[n, h, w, 3]`` in [0, 1]. Raises what ``color_table`` does."""
-    return color_table(colormap)[(heat_values * 255).round().long()]
+    """Heat ``[n, h, w]`` in [0, 1] as RGB ``[n, h, w, 3]`` in [0, 1]; what is no number is 0. Raises what
+    ``color_table`` does."""
+    return color_table(colormap)[(heat_values.nan_to_num(0).clamp(0, 1) * 255).round().long()]
 
 
 def blended(image: Tensor, colors: Tensor, opacity: float = 0.75) -> Tensor:

@@ -1,6 +1,7 @@
 """Pages: sections of text, pictures and curves, one below the other, 1600 px wide."""
 
 import textwrap
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from ..printing import printable
 WIDTH, DPI = 16.0, 100  # inches, 1600 px
 MARGIN = 0.4  # inches
 LETTERS, SMALL_LETTERS = 165, 185  # of a line of a finding, and of small text
+FONTS = ("Noto Sans CJK SC", "Noto Sans SC", "Microsoft YaHei", "SimHei", "PingFang SC", "WenQuanYi Zen Hei")  # Chinese
 GREY = "#333333"
 COLORS: dict[Weight, str] = {"fault": "#b00020", "fact": GREY, "fine": "#1b6e3a"}
 COLORMAP = "inferno"  # of maps: lighter is more, also without colours
@@ -34,13 +36,22 @@ class Section:
 def drawn_page(sections: Sequence[Section], what: str) -> Tensor:
     """The sections as a page ``[H, 1600, 3]`` in [0, 1]. Raises MissingPackage without matplotlib, for ``what``."""
     try:
+        from matplotlib import font_manager, rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingPackage("matplotlib", "sheets", what) from None
+    installed = set(font_manager.get_font_names())
+    fonts = ["DejaVu Sans", *(font for font in FONTS if font in installed)]
+    with rc_context({"font.family": fonts}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in letters that no font of this machine has
+        return _drawn(sections, Figure, FigureCanvasAgg)
+
+
+def _drawn(sections: Sequence[Section], new_figure: Any, new_canvas: Any) -> Tensor:
     height = sum(section.height for section in sections) + 2 * MARGIN
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
-    canvas: Any = FigureCanvasAgg(figure)
+    figure = new_figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
+    canvas: Any = new_canvas(figure)
     top = height - MARGIN
     for section in sections:
         section.draw(figure, top, height)
@@ -66,7 +77,7 @@ def text_section(lines: Sequence[Line], gap: float = 0.12) -> Section:
             top -= own
             figure.text(
                 MARGIN / WIDTH, (top + 0.25 * own) / height, said, color=color, fontsize=size,
-                weight="bold" if bold else "normal", parse_math=False, family="DejaVu Sans",
+                weight="bold" if bold else "normal", parse_math=False,
             )  # fmt: skip
 
     return Section(sum(heights) + gap, draw)
@@ -157,7 +168,7 @@ def plot_section(plots: Sequence[Plot]) -> Section:
             for (name, (x, y)), style in zip(plot.curves.items(), STYLES, strict=False):
                 axes.plot(x, y, style, label=name, markersize=4, linewidth=1.4)
             axes.set_title(plot.title, fontsize=10, loc="left")
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.08 * max((max(y, default=0.0) for _, y in plot.curves.values()), default=0.0) or 1.0)
             axes.tick_params(labelsize=8)
             if plot.names:
                 _name_axis(axes, plot.names)

@@ -9,7 +9,7 @@ from taken_apart import small
 from with_effects import with_effects
 
 from i2am_core import Layer, MapKind, Maps, Removal, Selection, TokenGrid, effect_maps, errors, maps, maps_of_both
-from i2am_core.reading.difference import on_one_grid, same_reference
+from i2am_core.reading.difference import counterpart, on_one_grid
 
 PAPER = MapKind("r2g", "paper")
 
@@ -108,13 +108,13 @@ def test_references_are_paired_by_name(run):
     )
     pairs = maps_of_both(attention("reference"), (run, turned), Selection())
     assert not pairs.difference.any() and len(pairs.a) == 2
-    assert same_reference(run, turned, 0) == 1
+    assert counterpart(run, turned, 0) == 1
     assert not maps_of_both(attention(), (run, turned), Selection(reference=0)).difference.any()
 
 
 def test_references_of_one_name_are_paired_by_number(run):
     twins = dataclasses.replace(run, references=(run.references[0], run.references[0]))
-    assert same_reference(twins, twins, 1) == 1 and same_reference(twins, run, 1) == 1
+    assert counterpart(twins, twins, 1) == 1 and counterpart(twins, run, 1) == 1
     pairs = maps_of_both(attention("reference"), (twins, twins), Selection())
     assert len(pairs.a) == 2 and not pairs.difference.any()
 
@@ -142,7 +142,7 @@ def test_an_effect_that_is_too_small_in_one_run_is_0_there_and_said(run):
 
 
 def test_what_one_run_lacks_is_said_of_it(run):
-    with pytest.raises(errors.InOneRun, match="in B, reference 0"):
+    with pytest.raises(errors.Incomparable, match="reference 0 \\('a'\\) is in A alone"):
         maps_of_both(attention(), (run, dataclasses.replace(run, references=(), entries={})), Selection())
     with pytest.raises(errors.InOneRun, match="in A, "):
         maps_of_both(attention(), (run, run), Selection(steps="99"))
@@ -168,3 +168,31 @@ def test_a_video_has_frames():
     video = TokenGrid(3, 4, frames=2)
     run = record([Layer("a", video, HEADS)])[0]
     assert maps_of_both(attention("frame"), (run, run), Selection()).a.shape[0] == 2
+
+
+def named(run, *names, mechanism="m"):
+    """The run with references of these names."""
+    references = tuple(dataclasses.replace(run.references[0], name=name) for name in names)
+    return dataclasses.replace(run, references=references, entries={}, mechanism=mechanism)
+
+
+@pytest.mark.parametrize(
+    ("of_a", "of_b", "pairs"),
+    [
+        (["cat", "dog"], ["dog", "cat"], [1, 0]),
+        (["cat", "dog"], ["dog", "bird"], [None, 0]),  # not the dog, who has a counterpart
+        (["cat"], ["bird"], [0]),  # another picture in the same place
+        (["cat", "cat"], ["cat", "cat"], [0, 1]),
+        (["cat", "cat"], ["dog", "cat"], [1, None]),
+        (["cat", "dog", "owl"], ["cat"], [0, None, None]),
+    ],
+)
+def test_no_two_references_have_one_counterpart(run, of_a, of_b, pairs):
+    a, b = named(run, *of_a), named(run, *of_b)
+    assert [counterpart(a, b, n) for n in range(len(of_a))] == pairs
+
+
+def test_a_reference_of_another_mechanism_is_none_in_the_same_place(run):
+    assert counterpart(named(run, "cat"), named(run, "bird", mechanism="another"), 0) is None
+    with pytest.raises(errors.Incomparable, match="reference 0 \\('cat'\\) is in A alone"):
+        maps_of_both(attention(), (named(run, "cat"), named(run, "bird", mechanism="another")), Selection())

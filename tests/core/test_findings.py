@@ -13,11 +13,18 @@ from i2am_core import GivenReference, Page, Removal, examine, finding_lines, of_
 from i2am_core.effect import rms
 from i2am_core.findings.examine import RULES, SENTENCES
 from i2am_core.findings.finding import SUGGESTIONS, WEIGHTS
+from i2am_core.findings.rules import form
 
 MASK = torch.tensor([[[1.0, 1, 0, 0]] * 3, [[1.0] * 4] * 3])
 COUNTS = {"count", "total", "tokens", "grid", "captured", "missed"}
-EFFECT_BY_STEP = "what the picture changes by without it (latent units), by step"
+EFFECT_BY_STEP = "what the masked area changes by without it (latent units), by step"
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?%?")
+
+
+@pytest.fixture(autouse=True)
+def _small_areas_have_form(monkeypatch):
+    """The run of these tests has 12 positions, which are too few for a real one."""
+    monkeypatch.setattr(form, "FEWEST", 4)
 
 
 @pytest.fixture
@@ -103,7 +110,7 @@ def test_without_data_a_rule_is_silent_and_named(run):
     assert set(nothing.lacking) == {rule.name for rule in RULES} - {"steps", "unseen", "display", "unmeasured"}
     assert [finding.key for finding in nothing.findings] == ["unmeasured: no effect"]
     no_mask = examine(dataclasses.replace(run, denoise_mask=None))
-    assert no_mask.lacking["place"] == "there is no mask on the picture"
+    assert no_mask.lacking["place"] == "there is no mask that leaves out a part of the picture"
     assert examine(without_attention(run)).lacking["looked"] == "no attention was captured"
 
 
@@ -381,5 +388,47 @@ def test_each_case_has_a_run(run):
     said = {key for one in runs for marked in ({}, {"mask": MASK[0]}) for key in keys(one, **marked)}
     said |= set(keys(run, object_mask=MASK[0])) | set(keys(run, object_mask=1 - MASK[0]))
     said |= set(keys(changed(run, {}, 0.3 + 0.7 * left), mask=MASK[0])) | set(keys(changed(run, {}, 0.3 + 0.7 * left)))
-    said |= set(keys(run, object_mask=torch.ones(3, 4)))
+    said |= set(keys(run, object_mask=torch.ones(3, 4))) | set(keys(blank(run)))
+    said |= set(keys(changed(blank(run), {0: 0.15 / strength_of(run)})))
     assert said == set(SENTENCES)
+
+
+def test_a_small_area_has_no_form(run, monkeypatch):
+    """Of few places even a healthy reference changes all alike."""
+    assert of_rule(run, "form")
+    monkeypatch.setattr(form, "FEWEST", 7)
+    assert "the masked area has fewer than 7 places" in examine(run).lacking["form"]
+
+
+def test_a_weak_reference_is_not_called_blank(run):
+    """What brings little form and acts weakly is to be made stronger first: that changes how it is judged."""
+    for factor, expected in ((0.15, ("weak", "stronger")), (0.5, ("none", "another reference"))):
+        one = without_floor(changed(blank(run), {0: factor / strength_of(run)}))
+        assert [(x.case, x.suggestion) for x in of_rule(one, "form") if x.evidence.owner == 0] == [expected]
+
+
+def strength_of(run):
+    return next(x for x in of_rule(run, "strength") if x.evidence.owner == 0).values["strength"]
+
+
+def blank(run):
+    """Without it, everything changes alike."""
+    latents = {
+        key: torch.full_like(values, 1.0 if key[1] is None else 0.0) for key, values in run.effects.predictions.items()
+    }
+    return dataclasses.replace(run, effects=dataclasses.replace(run.effects, predictions=latents))
+
+
+def test_what_is_off_in_the_measured_steps_is_not_called_off(run):
+    """Also where the budget merged the steps, of which maps then do not tell."""
+    off = changed(muted(run, [0, 2]), {0: 0})
+    entries = {place: dataclasses.replace(x, off=(0, 2)) if place[0] == 0 else x for place, x in off.entries.items()}
+    for one in (dataclasses.replace(off, entries=entries),):
+        said = {x.key for x in examine(one).findings if x.evidence.owner == 0}
+        assert "strength: not measured where it is on" in said and "looked: in vain" not in said
+
+
+def test_the_text_of_other_steps_is_not_beside_it(run):
+    maps = {x: y for x, y in run.effects.maps.items() if x.step == (2 if x.owner == "text" else 0)}
+    apart = dataclasses.replace(run, effects=dataclasses.replace(run.effects, maps=maps))
+    assert "strength: acts" in keys(apart) and "strength: acts, beside the text" not in keys(apart)

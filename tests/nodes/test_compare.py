@@ -16,6 +16,7 @@ from i2am_pack.i2am_core.findings.compare import COMPARISONS
 from i2am_pack.i2am_core.showing.compared_page import _curves
 from i2am_pack.nodes.compare import I2AMCompare
 from i2am_pack.nodes.effect import I2AMEffect
+from nodes import RepeatLatentBatch
 
 FILES = sorted(saved_runs.FOLDER.glob("*.safetensors"))
 USUAL = dict(
@@ -45,6 +46,9 @@ def graph():
 
 @pytest.fixture(scope="module")
 def sampled(graph):
+    """Two seeds, each of a batch of one picture with two noises."""
+    graph = workflow.make()
+    (graph.latent,) = RepeatLatentBatch().repeat(graph.latent, 2)
     model, handle = graph.capture()
     model = I2AMEffect.execute(model, 2, 2, "taken away", "everything", "references").args[0]
     return [
@@ -62,7 +66,7 @@ def test_two_seeds_differ_as_two_pictures_of_a_batch_do(sampled):
     (a, image_a), (b, image_b) = sampled
     difference, _, findings = compare(a, b, image_a=image_a, image_b=image_b)
     assert difference.shape == (1, *image_b.shape[1:3], 3)
-    assert "no more than two seeds differ by" in findings
+    assert "two seeds differ by up to" in findings and "95 of 100 times" in findings
     assert "two pictures of one batch" in findings and "not known" not in findings
 
 
@@ -235,3 +239,30 @@ def test_what_the_maps_are_of_is_said(runs):
     together = dataclasses.replace(together, effects=dataclasses.replace(together.effects, maps=maps))
     assert "effect of all references together" in compare(together, together, effect_of="all references")[2]
     assert "effect of reference 0" in compare(together, together)[2]
+
+
+def test_a_picture_that_is_no_number_is_black(runs):
+    """As VAEs in half precision make, and ComfyUI shows."""
+    broken = torch.full((2, 64, 64, 3), torch.nan)
+    broken[1] = torch.inf
+    compare(*runs, image_a=broken, image_b=broken)
+
+
+def test_a_refusal_names_the_input(runs):
+    with pytest.raises(ValueError, match="image_b: got a batch of 3 images"):
+        compare(*runs, image_b=torch.zeros(3, 64, 64, 3))
+
+
+def test_all_frames_of_a_video_are_compared(runs):
+    """Two videos that begin alike, as from one start image."""
+    grid = TokenGrid(runs[0].grid.height, runs[0].grid.width, 2)
+    video = with_effects(
+        dataclasses.replace(without_attention(of_items(runs[0], [0])), grid=grid, denoise_mask=None, effects=None),
+        owners=(0,), cuts=(),
+    )  # fmt: skip
+    a = torch.rand(5, 64, 64, 3)
+    b = torch.cat([a[:1], torch.rand(4, 64, 64, 3)])
+    _, _, findings = compare(video, video, image_a=a, image_b=b)
+    assert "The pictures of A and B differ by" in findings and "the same in every pixel" not in findings
+    _, _, findings = compare(video, video, image_a=a, image_b=a)
+    assert "the same in every pixel" in findings

@@ -155,3 +155,10 @@ def test_what_does_not_fit_is_refused_in_a_sentence(attribution):
         I2AMReport.execute(attribution, 0, image=torch.zeros(1, 20, 80, 3))
     with pytest.raises(ValueError, match="item"):
         I2AMReport.execute(attribution, 2)
+
+
+def test_a_mask_of_nothing_is_refused(attribution):
+    """It would take the place of the sampler's, and mean everything."""
+    for empty in (torch.zeros(1, 64, 64), torch.full((1, 64, 64), torch.nan)):
+        with pytest.raises(ValueError, match=r"mask is black everywhere|is empty|nothing"):
+            I2AMReport.execute(attribution, 0, mask=empty)

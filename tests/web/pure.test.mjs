@@ -496,7 +496,7 @@ test("a screen is computed without a page", () => {
   assert.equal(screen.patches.length, 5);
   assert.equal(screen.hint, "");
   assert.deepEqual([screen.axes.step.at, screen.axes.step.heights.length, screen.axes.layer.at], [1, 4, null]);
-  assert.ok(describe(screen).startsWith("step 2 of 4 \u00b7 noise left "));
+  assert.ok(describe(screen).startsWith("step 2 of 4, number 1 \u00b7 noise left "));
   const caused = screenOf(sceneOf(effects, ofEffect));
   assert.equal(caused.panes.generated.title, "What the reference changed");
   assert.ok(caused.axes.layer.explained && !caused.axes.step.explained);
@@ -600,7 +600,7 @@ test("a result is known from that of another run, whatever its nodes are called 
     seed,
   );
   const both = now((nodes) => Object.assign(nodes["7:2"].inputs, { seed: 4, steps: 20 }));
-  assert.equal(both, `${seed} 1 more settings differ.`);
+  assert.equal(both, `${seed} One more setting differs.`);
   const other = now((nodes) => (nodes["7:2"].class_type = "Other"));
   assert.equal(other, "These maps are of another run. my sampler is connected otherwise now.");
   const slot = now((nodes) => (nodes["7:2"].inputs.model = ["7:1", 1]));
@@ -654,8 +654,11 @@ test("numbers read well", () => {
 });
 
 test("words are translated, with their values; unknown ones stay", () => {
-  assert.equal(translator("zh")("step {0} of {1}", 3, 20), "\u7b2c 3 \u6b65\uff0c\u5171 20 \u6b65");
-  assert.equal(translator("en")("step {0} of {1}", 3, 20), "step 3 of 20");
+  assert.equal(
+    translator("zh")("step {0} of {1}, number {2}", 3, 20, 2),
+    "\u7b2c 3 \u6b65\uff0c\u5171 20 \u6b65\uff08\u7f16\u53f7 2\uff09",
+  );
+  assert.equal(translator("en")("step {0} of {1}, number {2}", 3, 20, 2), "step 3 of 20, number 2");
   assert.equal(translator("fr")("all"), "all");
 });
 

@@ -16,6 +16,7 @@ import { noiseLeft, percent, small } from "./words.mjs";
 /** @type {Mode} */
 export const attention = {
   axes: ["step", "layer", "head"],
+  reads: false,
   choices,
   selected: selectedMap,
   answer: answerTo,
@@ -96,7 +97,9 @@ function stepLabel({ file: { header }, state, say }) {
   if (state.step === null) return say("mean of {0} steps", count);
   const [first, end] = stepsOf(header, state);
   const words =
-    end - first === 1 ? say("step {0} of {1}", end, count) : say("steps {0} to {1} of {2}", first + 1, end, count);
+    end - first === 1
+      ? say("step {0} of {1}, number {2}", end, count, first)
+      : say("steps {0} to {1} of {2}, numbers {3} to {4}", first + 1, end, count, first, end - 1);
   return [words, noiseLeft(header.sigmas, first, say)].filter(Boolean).join(" \u00b7 ");
 }
 

@@ -30,6 +30,7 @@ const NO_AXIS = "An effect is of the whole model: nothing is taken away from one
 /** @type {Mode} */
 export const effect = {
   axes: ["step"],
+  reads: true,
   choices: choicesOf,
   selected: selectedEffect,
   answer: effectAnswer,
@@ -71,7 +72,7 @@ function stepLabel({ file: { header }, state, say }) {
   const measured = effectOf(header, state)?.steps ?? [];
   if (state.step === null) return say("mean of the {0} measured steps", measured.length);
   const step = measured[state.step];
-  const words = say("step {0} of {1}", step + 1, header.sigmas.length - 1);
+  const words = say("step {0} of {1}, number {2}", step + 1, header.sigmas.length - 1, step);
   return [words, noiseLeft(header.sigmas, step, say)].filter(Boolean).join(" \u00b7 ");
 }
 

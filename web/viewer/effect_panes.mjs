@@ -184,7 +184,7 @@ function about({ file, state, say }) {
   const regions = regionsOf(file.header, state);
   if (!regions) return [];
   const count = file.header.sigmas.length - 1;
-  const parts = [say("step {0} of {1}", regions.step + 1, count)];
+  const parts = [say("step {0} of {1}, number {2}", regions.step + 1, count, regions.step)];
   if (cutsOf(file.header, state).length) parts.unshift(say(CUT_WORDS[regions.cut]));
   if (regions.route === "directly") parts.push(say(DIRECTLY));
   return parts;

@@ -167,7 +167,7 @@ export interface HeaderTry {
 export interface HeaderFinding {
   item: number;
   key: string;
-  weight: "fault" | "fact" | "fine";
+  weight: "fault" | "fine" | "fact";
   sentence: string;
   values: Record<string, number | number | string>;
   of_thumb: boolean;

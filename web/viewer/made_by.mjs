@@ -73,8 +73,9 @@ export function inWords(all, say) {
   const what = values.length
     ? say("{0} of {1} was {2}, and is {3} now.", first.input, first.node, short(first.was), short(first.is))
     : say("{0} is connected otherwise now.", first.node);
-  const more = all.length > 1 ? [say("{0} more settings differ.", all.length - 1)] : [];
-  return [say("These maps are of another run."), what, ...more].join(" ");
+  const others = all.length - 1;
+  const more = others === 1 ? say("One more setting differs.") : say("{0} more settings differ.", others);
+  return [say("These maps are of another run."), what, ...(others ? [more] : [])].join(" ");
 }
 
 const MOST = 3; // settings that are said

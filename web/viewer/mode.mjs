@@ -28,6 +28,7 @@ import { isEffect } from "./effects.mjs";
 /**
  * @typedef {object} Mode
  * @property {readonly Axis[]} axes that it has
+ * @property {boolean} reads whether the pointer reads values of its maps
  * @property {(file: ViewFile, wanted: State, changed?: string) => State} settle the nearest state that the file has
  * @property {(header: Header, state: State, axis: Axis) => number[]} choices what an axis offers
  * @property {(scene: Scene) => Option[]} owners whose map it may be

@@ -74,7 +74,7 @@ export class Origins {
     }
     const next = this.page.expected(node) ?? {};
     /** @param {Difference} one */
-    const isExpected = ({ place, is }) => place in next && next[place] === is;
+    const isExpected = ({ place, is }) => (place in next && next[place] === is) || isComputed(place, is, places);
     return viewer.sayOrigin(
       inWords(
         all.filter((one) => !isExpected(one)),
@@ -85,14 +85,33 @@ export class Origins {
 }
 
 /**
+ * The widget that an input has its value from.
+ * @param {string} place
+ * @param {Map<string, ComfyNode>} places
+ */
+function widgetAt(place, places) {
+  const at = place.lastIndexOf(".");
+  return places.get(place.slice(0, at))?.widgets?.find(({ name }) => name === place.slice(at + 1));
+}
+
+/**
+ * Whether a value is worked out when it is queued, as of wildcards in a prompt: it then says nothing of the settings.
+ * @param {string} place
+ * @param {unknown} value
+ * @param {Map<string, ComfyNode>} places
+ */
+function isComputed(place, value, places) {
+  const widget = widgetAt(place, places);
+  return typeof widget?.value === "string" && widget.value !== value;
+}
+
+/**
  * Whether a value is one that the page changes by itself after each run, as seeds mostly are.
  * @param {string} place
  * @param {Map<string, ComfyNode>} places
  */
 function isDrawnAnew(place, places) {
-  const at = place.lastIndexOf(".");
-  const widget = places.get(place.slice(0, at))?.widgets?.find(({ name }) => name === place.slice(at + 1));
-  const controls = widget?.linkedWidgets ?? [];
+  const controls = widgetAt(place, places)?.linkedWidgets ?? [];
   return controls.some(({ name, value }) => /control/.test(name ?? "") && value !== "fixed");
 }
 

@@ -318,8 +318,10 @@ export class Viewer {
    */
   hover(side, place) {
     if (!this.file) return;
-    const answers = !this.state.ask && modeOf(this.state).answers(this.scene);
-    this.pointed = place && { side, place };
+    const mode = modeOf(this.state);
+    const answers = !this.state.ask && mode.answers(this.scene);
+    if (!answers && !this.hovered && !mode.reads) return;
+    this.pointed = mode.reads && place ? { side, place } : null;
     this.hovered = answers && place ? { side, box: [...place, ...place] } : null;
     this.draw();
   }

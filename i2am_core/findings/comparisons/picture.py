@@ -27,12 +27,13 @@ def find(two: TwoRuns) -> Iterator[Finding]:
     if not difference.any():
         yield Finding("picture", "same", "fact", {}, PROOF)
         return
-    values: Values = {"differ": float(difference.mean()), "flat": float((a - a.mean((0, 1))).abs().mean())}
+    values: Values = {"differ": float(difference.mean()), "flat": float((a - a.flatten(0, -2).mean(0)).abs().mean())}
     batch_a, batch_b = ([picture for n, picture in of.items() if n < MOST] for of in (of_a, of_b))
     seeds = mean_of_pairs(batch_a, batch_b, lambda x, y: float((x - y).abs().mean()))
     values |= {} if seeds is None else {"seeds": seeds}
     yield Finding("picture", "differs" + ("" if seeds is None else ", beside seeds"), "fact", values, PROOF)
-    yield from _in_the_mask(two.facts[0], difference)
+    if difference.ndim == 2:
+        yield from _in_the_mask(two.facts[0], difference)
 
 
 def _in_the_mask(facts: Facts, difference: Tensor) -> Iterator[Finding]:
@@ -57,7 +58,8 @@ def _pictures(run: Attribution, given: Pictures) -> dict[int, Tensor]:
 
 
 def _size(picture: Tensor) -> str:
-    return f"{picture.shape[1]}x{picture.shape[0]}"
+    frames = f"{picture.shape[0]} frames of " if picture.ndim == 4 else ""
+    return f"{frames}{picture.shape[-2]}x{picture.shape[-3]}"
 
 
 _DIFFER = (

@@ -10,7 +10,7 @@ from ..finding import Evidence, Finding, Rule, Values
 from ..rules.strength import WEAK
 from .two import TwoRuns, case_of, sentences_of
 
-NO_MASKS = "not both runs had a mask"
+NO_MASKS = "not both runs had a mask that leaves out a part of the picture"
 NOTHING = "no reference changes enough in both runs to have a place"
 LEAST = 0.005  # of the effect: less is not seen in percents
 

@@ -8,7 +8,7 @@ import torch
 from ...attribution import STEERED, Attribution
 from ..facts import steps_text
 
-NONE = "none that is known"
+NONE = "not known"
 WITHIN = "the same in these words, and other values"
 
 
@@ -45,6 +45,10 @@ def _references(run: Attribution) -> str:
     return ", ".join(f"'{x.name}' of {x.tokens} tokens" for x in run.references)
 
 
+def _cfg(guidance: float | None) -> str:
+    return "" if guidance is None else f"{guidance:.3g}"
+
+
 def _measured(run: Attribution) -> list[int]:
     return [] if run.effects is None else sorted({removal.step for removal in run.effects.maps})
 
@@ -54,7 +58,7 @@ SETTINGS: dict[str, tuple[Callable[[Attribution], Any], Callable[[Any], str]]] =
     "references": (_references, str),
     "mechanism": (lambda run: run.mechanism, str),
     "branch": (lambda run: run.branch, str),
-    "guidance (cfg)": (lambda run: run.guidance, lambda cfg: "" if cfg is None else f"{cfg:.3g}"),
+    "guidance (cfg), before which effects are": (lambda run: run.guidance, _cfg),
     "steps": (lambda run: run.steps, str),
     "noise (sigma)": (lambda run: torch.tensor(run.sigmas), _range_of),
     "steps in which effects were measured": (_measured, steps_text),

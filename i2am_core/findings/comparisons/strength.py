@@ -14,7 +14,7 @@ def find(two: TwoRuns) -> Iterator[Finding]:
     """By effect, over the mask of each run or the picture, in the measured steps of both."""
     a, b = two.facts
     for owner, other in two.measured:
-        evidence = Evidence("effect", a.selection(two.steps(owner)[0], owner), owner=owner)
+        evidence = Evidence("effect", a.selection(two.steps(owner, other)[0], owner), owner=owner)
         if a.without(owner) == b.without(other):
             yield _of(two, owner, other, evidence)
             continue
@@ -23,7 +23,7 @@ def find(two: TwoRuns) -> Iterator[Finding]:
 
 
 def _of(two: TwoRuns, owner: Owner, other: Owner, evidence: Evidence) -> Finding:
-    (a, b), (steps, others) = two.facts, two.steps(owner)
+    (a, b), (steps, others) = two.facts, two.steps(owner, other)
     of_a, of_b = a.strength(owner, steps), b.strength(other, others)
     about: Values = {"name": a.names[owner], "where": a.where, "without": a.without(owner)}
     acts = [certainty_of(*x) in ("measured", "rough") for x in ((of_a, a.floor), (of_b, b.floor))]
@@ -31,7 +31,7 @@ def _of(two: TwoRuns, owner: Owner, other: Owner, evidence: Evidence) -> Finding
         case = "in A alone" if acts[0] else "in B alone" if acts[1] else "in neither"
         return Finding("strength", case, "fact", about | {"a": of_a, "b": of_b}, evidence)
     seeds = two.seeds(lambda x: x.strength(owner, steps), lambda x: x.strength(other, others))
-    case, values = case_of(of_a, of_b, seeds, LEAST * max(of_a, of_b))
+    case, values = case_of(of_a, of_b, seeds, max(LEAST * max(of_a, of_b), a.floor, b.floor))
     return Finding("strength", case, "fact", about | values | {"steps": _words(steps, others)}, evidence)
 
 

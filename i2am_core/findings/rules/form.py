@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ...errors import Lacking
 from ..facts import Facts
-from ..finding import Evidence, Finding, Rule, Values
+from ..finding import Evidence, Finding, Rule, Suggestion, Values
 from .strength import WEAK
 
 LEAST = 0.17
@@ -15,14 +15,19 @@ LEAST = 0.17
 Neither alone tells a blank reference and one of noise from healthy ones on the demo model (docs/findings.md): noise
 changes what varies, and leaves what does not.
 """
+FEWEST = 16  # positions: of fewer, healthy references have as little form as blank ones
+TOO_WEAK = "no reference changes enough to have a form"
 NO_PREDICTIONS = "predictions with and without the reference were not kept: the budget was too small"
 
 
 def find(facts: Facts) -> Iterator[Finding]:
     """By the predictions with and without a reference: what varies over the positions that count."""
-    for owner in facts.owners:
-        if facts.certainty(owner) not in ("measured", "rough") or facts.strength(owner) < WEAK:  # which 'strength' says
-            continue
+    if int(facts.inside.sum()) < FEWEST:
+        raise Lacking(f"{facts.where} has fewer than {FEWEST} places of the latent, over which hardly anything varies")
+    strong = [x for x in facts.owners if facts.certainty(x) in ("measured", "rough") and facts.strength(x) >= WEAK]
+    if not strong:
+        raise Lacking(TOO_WEAK)
+    for owner in strong:
         pairs = facts.predictions(owner)
         if not pairs:
             raise Lacking(NO_PREDICTIONS)
@@ -33,7 +38,9 @@ def find(facts: Facts) -> Iterator[Finding]:
         values |= {"form": form, "least": LEAST}
         evidence = Evidence("effect", facts.selection(facts.steps_of(owner), owner), owner=owner)
         if form < LEAST:
-            yield Finding("form", "none", "fault", values, evidence, "another reference", of_thumb=True)
+            is_strong = facts.strength(owner) >= 2 * WEAK
+            suggestion: Suggestion = "another reference" if is_strong else "stronger"
+            yield Finding("form", "none" if is_strong else "weak", "fault", values, evidence, suggestion, of_thumb=True)
         else:
             yield Finding("form", "some", "fine", values, evidence, of_thumb=True)
 
@@ -47,6 +54,9 @@ SENTENCES = {
     "none": "{name} brings little form: what it changes varies by {change:.2f} latent units over {where}, and what is "
     "painted there by {painted:.2f}; together {form:.2f}, where {least:.2f} is little. A blank or a noisy reference "
     "does so.",
+    "weak": "{name} brings little form: what it changes varies by {change:.2f} latent units over {where}, and what is "
+    "painted there by {painted:.2f}; together {form:.2f}, where {least:.2f} is little. A reference that acts weakly "
+    "does so, and a blank or a noisy one.",
     "some": "{name} brings form: what it changes varies by {change:.2f} latent units over {where}, and what is painted "
     "there by {painted:.2f}; together {form:.2f}, where {least:.2f} is little.",
 }

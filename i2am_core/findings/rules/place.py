@@ -10,15 +10,18 @@ from .strength import WEAK
 
 LEAST = 0.5
 """Of the way from what chance would put inside the mask (its area) to everything (docs/findings.md)."""
-NO_MASK = "there is no mask on the picture"
+NO_MASK = "there is no mask that leaves out a part of the picture"
+TOO_WEAK = "no reference changes enough to have a place"
 
 
 def find(facts: Facts) -> Iterator[Finding]:
     """By effect: what part of it is inside the mask, against the mask's part of the picture."""
     if facts.cover is None:
         raise Lacking(NO_MASK)
-    for owner in facts.owners:
-        effect = facts.effect(owner)
+    effects = {owner: facts.effect(owner) for owner in facts.owners}
+    if all(rms(effect) < WEAK / 2 for effect in effects.values()):
+        raise Lacking(TOO_WEAK)
+    for owner, effect in effects.items():
         if rms(effect) < WEAK / 2:  # over all of the picture: of less, the place would be that of the rounding
             continue
         part, area = float((facts.cover * effect).sum() / effect.sum()), float(facts.cover.mean())

@@ -21,7 +21,12 @@ def find(facts: Facts) -> Iterator[Finding]:
         strength = facts.strength(owner)
         if owner == strongest or strength == 0:  # which rule 'strength' says
             continue
-        names = {"name": facts.names[owner], "other": facts.names[strongest], "without": facts.without(owner)}
+        names = {
+            "name": facts.names[owner],
+            "other": facts.names[strongest],
+            "without": facts.without(owner),
+            "where": facts.where,
+        }
         values: Values = {**names, "strength": strength, "most": most}
         evidence = Evidence("effect", facts.selection(reference=owner), owner=owner)
         if strength < NOTHING * most:
@@ -31,9 +36,9 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 
 SENTENCES = {
-    "drowned": "{name} hardly counts beside {other}: {without}, the picture changes by {strength:.2g} latent units, "
+    "drowned": "{name} hardly counts beside {other}: {without}, {where} changes by {strength:.2g} latent units, "
     "and by {most:.2g} without the other.",
-    "shared": "{other} acts most: {without}, the picture changes by {most:.2g} latent units, and by {strength:.2g} "
+    "shared": "{other} acts most: {without}, {where} changes by {most:.2g} latent units, and by {strength:.2g} "
     "without {name}.",
 }
 RULE = Rule("rivals", find, SENTENCES)

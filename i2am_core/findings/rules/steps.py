@@ -40,8 +40,8 @@ def _by_effect(facts: Facts, owner: Owner) -> Iterator[Finding]:
     for case, step in (("late", steps[0]), ("fades", steps[-1])):
         if len(steps) > 1 and by_step[step] < FADES * by_step[strongest]:
             values: Values = {
-                "name": facts.names[owner], "step": step, "less": by_step[step], "strongest": strongest,
-                "most": by_step[strongest], "last": facts.attribution.steps - 1,
+                "name": facts.names[owner], "where": facts.where, "step": step, "less": by_step[step],
+                "strongest": strongest, "most": by_step[strongest], "last": facts.attribution.steps - 1,
             }  # fmt: skip
             evidence = Evidence("effect", facts.selection([step, strongest], owner), owner=owner)
             yield Finding("steps", case, "fact", values, evidence, of_thumb=True)
@@ -50,9 +50,9 @@ def _by_effect(facts: Facts, owner: Owner) -> Iterator[Finding]:
 SENTENCES = {
     "partly on": "{name} is on in {count} of {total} steps ({on}): in the others nothing looks at it.",
     "never on": "{name} is on in {count} of {total} steps: nothing looks at it.",
-    "late": "{name} acts late: in step {step} it changes the picture by {less:.2g} latent units, in step {strongest} "
+    "late": "{name} acts late: in step {step} it changes {where} by {less:.2g} latent units, in step {strongest} "
     "by {most:.2g} (the last is step {last}).",
-    "fades": "{name} acts early, and then less: in step {step} it changes the picture by {less:.2g} latent units, in "
+    "fades": "{name} acts early, and then less: in step {step} it changes {where} by {less:.2g} latent units, in "
     "step {strongest} by {most:.2g} (the last is step {last}).",
 }
 RULE = Rule("steps", find, SENTENCES)

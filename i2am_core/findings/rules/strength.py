@@ -36,7 +36,7 @@ def _of(facts: Facts, owner: Owner) -> Finding:
         return Finding("strength", "too small", "fault", values, evidence, "stronger")
     values |= {"least": WEAK}
     beside = ""
-    if facts.measured(TEXT):
+    if set(steps) & set(facts.measured_steps(TEXT)):  # of other steps its strength says nothing here
         beside, values = ", beside the text", values | {"text": facts.strength(TEXT, steps)}
     if strength < WEAK:
         return _weak(facts, owner, beside, values, evidence)
@@ -61,6 +61,9 @@ def _weak(facts: Facts, owner: Owner, beside: str, values: Values, evidence: Evi
 def _none(facts: Facts, owner: Owner, values: Values, evidence: Evidence) -> Finding:
     """Nothing changes: where the reference is on in other steps alone, that was not measured."""
     on = facts.steps_on(owner) if isinstance(owner, int) else None
+    off = facts.steps_off(owner)
+    if on is None and set(facts.steps_of(owner)) <= off:  # also where maps do not tell steps apart
+        on = [step for step in range(facts.attribution.steps) if step not in off]
     if on and not set(on) & set(facts.steps_of(owner)):
         values |= {"on": steps_text(on)}
         return Finding("strength", "not measured where it is on", "fact", values, evidence, "measure")
