@@ -259,7 +259,7 @@ export class Viewer {
     this.observer.disconnect();
     this.pictures.revoke();
     this.comparison.remove();
-    this.pinned.file = null;
+    this.pinned.file = this.pinned.wanted = null;
     this.file = null;
     this.results.last = null;
   }

@@ -14,6 +14,8 @@ export class Pinned {
     this.file = null;
     /** @type {Result | null} of which the file is */
     this.result = null;
+    /** @type {Result | null} the one that is on its way */
+    this.wanted = null;
     this.gone = 0; // results that were to be pinned, and are not on the server any more
   }
 
@@ -45,13 +47,14 @@ export class Pinned {
    */
   async load(result) {
     const { page, say } = this.viewer;
+    this.wanted = result;
     try {
       const buffer = await download(
         () => page.open(result),
         result.bytes,
         () => {},
       );
-      this.put(readFile(buffer), result);
+      if (this.wanted === result) this.put(readFile(buffer), result);
     } catch (error) {
       if (error instanceof Gone) {
         page.forget(result);
@@ -65,7 +68,7 @@ export class Pinned {
 
   /** @param {ViewFile | null} file @param {Result | null} result */
   put(file, result) {
-    [this.file, this.result] = [file, result];
+    [this.file, this.result, this.wanted] = [file, result, null];
     this.viewer.page.keepPinned(result);
     if (!file) this.viewer.comparison.clear();
     this.viewer.draw();
