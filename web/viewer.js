@@ -20,6 +20,7 @@ const STATE = "i2am_view"; // what one looks at, in node.properties
 const ID = "i2am_id"; // the viewer's name, there too
 const RESULTS = "i2am.results"; // the files of last results, in the browser's storage
 const REMEMBERED = 100; // of them
+const EARLIER = 8; // of one viewer: as long as ComfyUI's temp folder has them, they can be compared with
 const OUTPUT = "i2am_view"; // what the node returns
 const NO_MAPS = "This run has no maps: I2AM Collect is bypassed, or nothing is connected to attribution.";
 const BLOCKED = "Execution Blocked: "; // before the sentence of a node that has nothing for those after it
@@ -70,6 +71,10 @@ function addViewer(node) {
       keepQuietly(node);
     },
     opened: () => origins.request(),
+    earlier: () => remembered()[idOf(node)]?.earlier ?? [],
+    keepPinned: (result) => rememberPinned(idOf(node), result),
+    forget: ({ filename }) => forget(idOf(node), filename),
+    locale: String(locale),
     say: translator(locale),
     sentences: sentencesIn(locale),
     styles: new URL("./viewer/style.css", import.meta.url).href,
@@ -205,6 +210,8 @@ function own(node) {
 function recall(node) {
   const result = resultIn(app.nodeOutputs?.[placeOf(node)]) ?? remembered()[idOf(node)];
   if (result) node.i2amViewer.load(result);
+  const { pinned } = remembered()[idOf(node)] ?? {};
+  if (pinned && !node.i2amViewer.pinned.file) node.i2amViewer.pinned.load(pinned);
 }
 
 /**
@@ -216,7 +223,7 @@ function show(node, output) {
   if (!result && isOurs(output)) node.i2amViewer.runWithout(NO_MAPS);
   if (!result) return;
   node.i2amViewer.load(result).then(() => origins.request(node));
-  remember(idOf(node), result);
+  remember(idOf(node), { ...result, at: Date.now() });
 }
 
 /** Whether the node has run at all, with a result or without. @param {unknown} output */
@@ -255,7 +262,9 @@ function newId() {
   return Array.from(crypto.getRandomValues(new Uint32Array(2)), (part) => part.toString(36)).join("");
 }
 
-/** Results by the names of their viewers. @returns {Record<string, Result>} */
+/** A result, those before it, the last first, and the one that is pinned. @typedef {Result & {earlier?: Result[], pinned?: Result}} Remembered */
+
+/** Results by the names of their viewers. @returns {Record<string, Remembered>} */
 function remembered() {
   try {
     return JSON.parse(localStorage.getItem(RESULTS) ?? "null") ?? {};
@@ -269,10 +278,52 @@ function remembered() {
  * @param {Result} result
  */
 function remember(id, result) {
-  const { [id]: _, ...others } = remembered();
-  const last = [...Object.entries(others), [id, result]].slice(-REMEMBERED);
+  const { [id]: before, ...others } = remembered();
+  const last = [
+    ...Object.entries(others),
+    [id, { ...result, earlier: earlierOf(before, result), pinned: before?.pinned }],
+  ].slice(-REMEMBERED);
+  store(Object.fromEntries(last));
+}
+
+/**
+ * @param {Remembered | undefined} before
+ * @param {Result} result that comes now
+ */
+function earlierOf(before, { filename }) {
+  if (!before) return [];
+  const { earlier = [] } = before;
+  return [alone(before), ...earlier].filter((one) => one.filename !== filename).slice(0, EARLIER);
+}
+
+/** A result without what is remembered with it. @param {Result} result @returns {Result} */
+const alone = ({ filename, subfolder, type, bytes, at }) => ({ filename, subfolder, type, bytes, at });
+
+/**
+ * @param {string} id
+ * @param {Result | null} result that is pinned as A; null is none
+ */
+function rememberPinned(id, result) {
+  const all = remembered();
+  if (all[id]) store({ ...all, [id]: { ...all[id], pinned: result ? alone(result) : undefined } });
+}
+
+/**
+ * @param {string} id
+ * @param {string} filename of a result that is gone
+ */
+function forget(id, filename) {
+  const all = remembered();
+  if (!all[id]) return;
+  const { earlier = [], pinned, ...last } = all[id];
+  const left = earlier.filter((one) => one.filename !== filename);
+  store({ ...all, [id]: { ...last, earlier: left, pinned: pinned?.filename === filename ? undefined : pinned } });
+}
+
+/** @param {Record<string, Remembered>} results */
+function store(results) {
   try {
-    localStorage.setItem(RESULTS, JSON.stringify(Object.fromEntries(last)));
+    localStorage.setItem(RESULTS, JSON.stringify(results));
   } catch {
     // The storage is full or forbidden: the result is shown all the same.
   }

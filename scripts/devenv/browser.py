@@ -1,4 +1,4 @@
-"""The Chromium that the tests of the page run in: any that is there, Debian's, or Playwright's."""
+"""The browsers of the tests: a Chromium, any that is there, Debian's, or Playwright's; and a Firefox, or Debian's."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from devenv.processes import apt_prefix, install_debian, run, which
 from devenv.stages import report, write_whole
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FIREFOXES = ("firefox-esr", "firefox")
 
 
 def find_chromium(python: Path) -> Path:
@@ -47,3 +48,18 @@ def download_chromium(python: Path) -> Path:
         "The tests need Chromium, which is not on PATH and could not be installed: install it (on Debian: sudo "
         "apt-get install chromium) or name one in the environment variable CHROMIUM, and run this again."
     )
+
+
+def find_firefox() -> Path:
+    """For the one test that opens a saved page in it: it is not looked for before."""
+    given = os.environ.get("FIREFOX")
+    known = which(given) if given else which(*FIREFOXES)
+    if not known and not given:
+        with report("Firefox"):
+            known = which(*FIREFOXES) if install_debian("firefox-esr") else None
+    if not known:
+        raise HostError(
+            f"Firefox is not there ({given or 'not on PATH'}) and could not be installed: install it (on Debian: sudo "
+            "apt-get install firefox-esr) or name one in the environment variable FIREFOX, and run this again."
+        )
+    return known

@@ -14,6 +14,7 @@ from comfy_page import FLAGS, ComfyPage
 
 from comfy_server import ComfyServer
 from devenv import prepare
+from devenv.browser import find_firefox
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -56,6 +57,11 @@ def browser() -> Iterator[Any]:
         running = playwright.chromium.launch(executable_path=given, headless=True, args=list(FLAGS))
         yield running
         running.close()
+
+
+@pytest.fixture(scope="session")
+def firefox() -> Path:
+    return find_firefox()
 
 
 @pytest.fixture(scope="module", params=["pinned-canvas", "pinned-vue", "newest-canvas", "newest-vue"])

@@ -78,6 +78,26 @@ export function inWords(all, say) {
   return [say("These maps are of another run."), what, ...(others ? [more] : [])].join(" ");
 }
 
+const MOST = 3; // settings that are said
+
+/**
+ * The settings in which two runs differ, A and B, of which the first are said.
+ * @param {Difference[]} all
+ * @param {Say} say
+ */
+export function settingsInWords(all, say) {
+  if (!all.length) return say("A and B have the same settings.");
+  const parts = all
+    .slice(0, MOST)
+    .map(({ node, input, was, is }) =>
+      was === undefined || is === undefined || !input
+        ? say("{0}: connected otherwise", [node, input].filter(Boolean).join(" "))
+        : say("{0} {1}: {2} in A, {3} in B", node, input, short(was), short(is)),
+    );
+  if (all.length > MOST) parts.push(say("{0} more settings differ.", all.length - MOST));
+  return parts.join(" \u00b7 ");
+}
+
 /** @param {unknown} value */
 function short(value) {
   const text = typeof value === "string" ? `'${value}'` : JSON.stringify(value);

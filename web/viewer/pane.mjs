@@ -111,10 +111,11 @@ export class Pane {
    * Draw what is on the screen of this pane.
    * @param {Scene} scene
    * @param {PaneScreen} pane
+   * @param {ArrayLike<number>} [colors] 256 of them, RGB, where they are not those that a person chose
    */
-  render({ file, state }, { title, detail, message, note, heat, patches, outline, requested, value }) {
-    const table = colorsOf(file, state.colormap);
-    const draw = state.style === "contours" ? paintContours : paint;
+  render({ file, state }, { title, detail, message, note, heat, patches, outline, requested, value }, colors) {
+    const table = colors ?? colorsOf(file, state.colormap);
+    const draw = state.style === "contours" && !colors ? paintContours : paint;
     this.caption(title, detail, message ?? note);
     this.draw(
       heat && ((pixels) => draw(heat.values, heat.range, paletteOf(table), pixels, this.heat.width)),

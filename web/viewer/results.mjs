@@ -5,8 +5,9 @@ import { download, Gone, readFile } from "./file.mjs";
 /** @import { ViewFile } from "./file.mjs" */
 
 /**
- * A file on the server; and values that the page has drawn for the `next` run, by their places, since this one began.
- * @typedef {{filename: string, subfolder: string, type: string, bytes: number, next?: Record<string, unknown>}} Result
+ * A file on the server, and when it came (`at`, milliseconds since 1970). `next` are values that the page has drawn for the
+ * next run, by their places, since this one began.
+ * @typedef {{filename: string, subfolder: string, type: string, bytes: number, at?: number, next?: Record<string, unknown>}} Result
  */
 
 /**

@@ -3,6 +3,8 @@
  * it, `screenOf` computes what is to be seen, and panes and controls draw that, once for each frame at most.
  */
 
+import { Comparison } from "./compare/comparison.mjs";
+import { Pinned } from "./compare/pinned.mjs";
 import { BELOW, BUTTONS, MENUS, TOP } from "./controls/listed.mjs";
 import { element } from "./dom.mjs";
 import { STEP_MS } from "./export/saving.mjs";
@@ -20,6 +22,7 @@ import { screenOf, sidesOf } from "./screen.mjs";
 import { stateFrom } from "./state.mjs";
 import { Store } from "./store.mjs";
 
+/** @import { Compared } from "./compare/difference.mjs" */
 /** @import { ViewFile } from "./file.mjs" */
 /** @import { Box, Place, View } from "./geometry.mjs" */
 /** @import { Question, Side } from "./kinds.mjs" */
@@ -40,9 +43,14 @@ const FLASH_MS = 2500;
  * @property {(result: Result) => Promise<Response>} open asks the server for a file
  * @property {(state: State) => void} keep keeps a state in the workflow
  * @property {() => void} opened is called when a file is open
+ * @property {() => Result[]} earlier results of the node that may still be there, the last first
+ * @property {(result: Result | null) => void} keepPinned keeps which result is A, for when the page is opened again
+ * @property {(result: Result) => void} forget an earlier result that is gone
  * @property {Say} say
  * @property {Sentences} sentences of findings
- * @property {string} styles address of the style sheet
+ * @property {string} [styles] address of the style sheet; without one the page gives it another
+ * @property {string} locale such as "en"
+ * @property {boolean} [alone] whether it is a page that was saved, which is a file already
  */
 
 export class Viewer {
@@ -73,6 +81,10 @@ export class Viewer {
     const notify = (text, ...values) => this.notify(text, ...values);
     this.results = new Results({ open: page.open, opened: (file) => this.open(file), notify });
     this.panes = { generated: this.makePane("generated"), reference: this.makePane("reference") };
+    this.pinned = new Pinned(this);
+    this.comparison = new Comparison(this);
+    /** @type {Compared | null} what is drawn of it */
+    this.compared = null;
     this.status = element("p", { class: "status", role: "status" });
     this.origin = element("p", { class: "origin", role: "status", hidden: true });
     this.top = TOP.map((control) => control.make(this));
@@ -124,10 +136,10 @@ export class Viewer {
       "data-capture-wheel": "true",
       "aria-label": this.say("Viewer of I2AM"),
     });
-    const styles = element("link", { rel: "stylesheet", href: this.page.styles });
+    const styles = this.page.styles && element("link", { rel: "stylesheet", href: this.page.styles });
     root
       .attachShadow({ mode: "open" })
-      .append(styles, element("div", { class: "viewer" }, this.status, this.origin, this.body));
+      .append(...(styles ? [styles] : []), element("div", { class: "viewer" }, this.status, this.origin, this.body));
     root.addEventListener("keydown", (event) => pressKey(this, event));
     return root;
   }
@@ -235,9 +247,10 @@ export class Viewer {
     }
   }
 
-  /** When both pictures can be drawn. */
+  /** When all pictures can be drawn. */
   async ready() {
-    await Promise.all(SIDES.map((side) => this.panes[side].picture).map((x) => x.hidden || x.decode()));
+    const panes = [...Object.values(this.panes), ...Object.values(this.comparison.panes)];
+    await Promise.all(panes.map(({ picture }) => picture.hidden || !picture.src || picture.decode()));
   }
 
   remove() {
@@ -245,6 +258,8 @@ export class Viewer {
     this.frame.cancel();
     this.observer.disconnect();
     this.pictures.revoke();
+    this.comparison.remove();
+    this.pinned.file = this.pinned.wanted = null;
     this.file = null;
     this.results.last = null;
   }
@@ -311,6 +326,12 @@ export class Viewer {
     this.draw();
   }
 
+  /** Read the values at a place. @param {{side: Side, place: Place} | null} pointed */
+  point(pointed) {
+    this.pointed = pointed;
+    this.draw();
+  }
+
   /**
    * @param {Side} side
    * @param {View} view
@@ -345,8 +366,13 @@ export class Viewer {
    * @param {Scene} scene
    */
   drawScene(scene) {
-    const screen = screenOf(scene);
-    for (const side of SIDES) this.panes[side].render(screen, screen.panes[side]);
+    const { other } = this.pinned;
+    const screen = other ? { ...screenOf({ ...scene, question: null }), hint: "", numbers: [] } : screenOf(scene);
+    this.pair.hidden = other !== null;
+    if (other) this.pair.after(this.comparison.root);
+    else this.comparison.root.remove();
+    this.compared = other && this.comparison.render(scene, other);
+    if (!other) for (const side of SIDES) this.panes[side].render(screen, screen.panes[side]);
     for (const control of [...this.top, ...this.menus, ...this.buttons, ...this.below.flat()]) control.show(screen);
     return screen;
   }

@@ -2,7 +2,9 @@
 
 import { head, layer, step } from "./axis.mjs";
 import { colormap } from "./colormap.mjs";
+import { compared } from "./compared.mjs";
 import { cut } from "./cut.mjs";
+import { earlier } from "./earlier.mjs";
 import { findings } from "./findings.mjs";
 import { fullScreen } from "./full_screen.mjs";
 import { item } from "./item.mjs";
@@ -13,6 +15,7 @@ import { notes } from "./notes.mjs";
 import { numbers } from "./numbers.mjs";
 import { opacity } from "./opacity.mjs";
 import { question } from "./question.mjs";
+import { pin } from "./pin.mjs";
 import { owner, reference } from "./reference.mjs";
 import { route } from "./route.mjs";
 import { save } from "./save.mjs";
@@ -26,17 +29,17 @@ import { views } from "./views.mjs";
 /** By the key that a workflow keeps each under: none of them may ever have another name. */
 export const STATE = {
   ...{ item, reference, layer, step, head, normalization, owner, route, cut },
-  ...{ scale, style, colormap, opacity, measure, matrix, linked, views, ask: question },
+  ...{ scale, style, colormap, opacity, measure, matrix, linked, views, ask: question, compared },
 };
 
 /** On top: what there is to say. @type {Shape[]} */
 export const TOP = [findings];
 
 /** Above the panes: which map is shown, and how. @type {Shape[]} */
-export const MENUS = [item, reference, normalization, route, cut, scale, style, colormap, opacity];
+export const MENUS = [item, reference, normalization, route, cut, scale, style, colormap, opacity, compared, earlier];
 
 /** Beside these. @type {Shape[]} */
-export const BUTTONS = [linked, views, save, fullScreen];
+export const BUTTONS = [pin, linked, views, save, fullScreen];
 
 /** Below the panes, each row. @type {Shape[][]} */
 export const BELOW = [[numbers], [question, measure], [step], [layer], [head], [matrix], [notes]];

@@ -2,12 +2,15 @@
 
 import { element } from "../dom.mjs";
 import { encodeReport } from "../export/json.mjs";
+import { savePage } from "../export/page.mjs";
 import { reportOf, saveAnimation, savePicture } from "../export/saving.mjs";
 
 /** @import { Viewer } from "../viewer.mjs" */
 /** @import { Shape } from "./control.mjs" */
 
 const label = "Save";
+const pageHelp =
+  "One file that opens without ComfyUI. It holds the pictures, the maps and all settings of the run, the texts too.";
 
 /** @type {Shape} */
 export const save = {
@@ -22,6 +25,11 @@ export const save = {
       entry(viewer, close, say("Save view as PNG"), () => savePicture(viewer)),
       entry(viewer, close, say("Save all steps as animated WebP"), () => saveAnimation(viewer)),
     ];
+    if (!viewer.page.alone) {
+      const page = entry(viewer, close, say("Save as HTML"), () => savePage(viewer));
+      page.title = say(pageHelp);
+      entries.push(page);
+    }
     root.append(element("div", {}, ...entries));
     closeOutside(root);
     return { root, show: () => {} };

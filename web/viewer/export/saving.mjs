@@ -13,9 +13,10 @@ import { small } from "../words.mjs";
 import { drawSheet, encode, save } from "./sheet.mjs";
 import { animate } from "./webp.mjs";
 
-/** @import { HeaderMadeBy } from "../header.d.ts" */
+/** @import { FileHeader, HeaderMadeBy } from "../header.d.ts" */
 /** @import { Heat, Patch } from "../pane_maps.mjs" */
-/** @import { Screen } from "../screen.mjs" */
+/** @import { Pane } from "../pane.mjs" */
+/** @import { PaneScreen, Screen } from "../screen.mjs" */
 /** @import { Viewer } from "../viewer.mjs" */
 
 export const STEP_MS = 250; // of a step that is played, in the page and in an animation
@@ -53,30 +54,41 @@ const patchReport = ({ box, share, effect }) => (effect === undefined ? { box, s
  */
 function sheetOf(viewer, screen) {
   const { state } = screen;
-  const panes = sidesOf(screen).map((side) => {
-    const [pane, { title, detail, outline, requested, heat, patches }] = [viewer.panes[side], screen.panes[side]];
-    return {
-      picture: pane.picture.hidden ? null : pane.picture,
-      heat: pane.heat,
-      overlay: overlayOf(state.style, state.opacity, heat !== null, !pane.picture.hidden),
+  const panes = drawnIn(viewer, screen).map(
+    ({ on, pane: { title, detail, outline, requested, heat, patches }, colors }) => ({
+      picture: on.picture.hidden ? null : on.picture,
+      heat: on.heat,
+      overlay: overlayOf(state.style, state.opacity, heat !== null, !on.picture.hidden),
       title,
       detail,
       outline,
       boxes: requested ? [requested] : [],
       patches,
-      legend: legendOf(screen, heat),
-    };
-  });
-  return drawSheet(panes, footerOf(screen));
+      legend: legendOf(screen, heat, colors),
+    }),
+  );
+  return drawSheet(panes, [...footerOf(screen), ...(viewer.compared?.words ?? [])]);
+}
+
+/**
+ * The panes that are seen, with what is drawn on each.
+ * @param {Viewer} viewer
+ * @param {Screen} screen
+ * @returns {{on: Pane, pane: PaneScreen, colors?: ArrayLike<number>}[]}
+ */
+function drawnIn({ panes, comparison, compared }, screen) {
+  if (compared) return comparison.drawn(compared);
+  return sidesOf(screen).map((side) => ({ on: panes[side], pane: screen.panes[side] }));
 }
 
 /**
  * @param {Screen} screen
  * @param {Heat | null} heat
+ * @param {ArrayLike<number>} [colors] where they are not those that a person chose
  */
-function legendOf({ file, state }, heat) {
+function legendOf({ file, state }, heat, colors = colorsOf(file, state.colormap)) {
   if (!heat || state.style === "off") return null;
-  return { colors: colorsOf(file, state.colormap), low: small(heat.range.low), high: small(heat.range.high) };
+  return { colors, low: small(heat.range.low), high: small(heat.range.high) };
 }
 
 /** What the maps are of, what they come to, and which run made them. @param {Screen} screen */
@@ -86,13 +98,17 @@ export function footerOf(screen) {
   const names = isEffect(state) && state.owner !== null ? [] : [name];
   const numbers = screen.numbers.map(({ words }) => words);
   const strongest = patches.map((words, number) => `${number + 1}: ${words}`);
-  const { mechanism, branch, made_by: madeBy } = file.header;
   return [
     [say(WORDS[state.normalization]), describe(screen)].join(" \u00b7 "),
     [...names, ...numbers].join(" \u00b7 "),
     ...(strongest.length ? [[say("strongest patches"), ...strongest].join(" \u00b7 ")] : []),
-    ["I2AM", mechanism, branch, ...(madeBy ? settingsOf(madeBy) : [])].filter(Boolean).join(" \u00b7 "),
+    `I2AM \u00b7 ${runWords(file.header)}`,
   ];
+}
+
+/** How the reference was given, and the settings of the run. @param {FileHeader} header */
+export function runWords({ mechanism, branch, made_by: madeBy }) {
+  return [mechanism, branch, ...(madeBy ? settingsOf(madeBy) : [])].filter(Boolean).join(" \u00b7 ");
 }
 
 /** The settings of samplers, by which a run is made again. @param {HeaderMadeBy} madeBy */
