@@ -48,7 +48,8 @@ class Viewer:
         self.until("viewer.frame.number === null")
 
     def reset(self) -> None:
-        self("viewer.restore(null)")
+        """Nothing is selected, and maps are the paper's, which tests compare."""
+        self("viewer.restore({normalization: 'paper'})")
         self.page.mouse.move(*NOWHERE)
         self.drawn()
 

@@ -167,14 +167,30 @@ def text(viewer: Viewer, selector: str) -> str:
     return viewer.part(selector).inner_text()
 
 
-def test_attention_is_first_where_there_is_any(viewer: Viewer, artifacts: Path) -> None:
+def test_what_it_changed_is_first(viewer: Viewer) -> None:
+    """A viewer in which nothing was chosen shows it as soon as a run has it; one that was told otherwise does not."""
+    attribution = both()
+    viewer.open(replace(attribution, effects=None), "attention", mask=mask(), pictures=pictures())
+    assert viewer("viewer.state.kind") == "paper"  # nothing else was to be seen
+    viewer("viewer.change({step: 1})")
+    viewer.open(attribution, "both", mask=mask(), pictures=pictures())
+    assert viewer.part(NORMALIZATION).input_value() == "effect" and viewer("viewer.state.step") is None
+    assert text(viewer, ".pane.generated strong") == "What the reference changed"
+    viewer.part(NORMALIZATION).select_option("share")
+    viewer.open(both(), "again", mask=mask(), pictures=pictures())
+    assert viewer.part(NORMALIZATION).input_value() == "share"
+
+
+def test_attention_is_a_choice(viewer: Viewer) -> None:
     attribution = both()
     viewer.open(attribution, "both", mask=mask(), pictures=pictures())
-    assert viewer("viewer.state.normalization") == "paper"
+    viewer.part(NORMALIZATION).select_option("paper")
     expected = (heat(maps(attribution, "r2g").values, (PX, PX))[0] * 255).round().numpy()
     assert np.abs(viewer.levels("generated") - expected).max() <= 2
     options = viewer.part(f"{NORMALIZATION} option").all_inner_texts()
-    assert options == ["where (paper)", "how much (share)", "what it changed (effect)"]
+    assert options == [
+        "what it changed (effect)", "how much it was looked at (share)", "where queries match (paper)"
+    ]  # fmt: skip
 
 
 def test_what_the_reference_changed(
@@ -372,7 +388,7 @@ def test_without_attention_there_is_one_picture(
     viewer.open(attribution, "alone", pictures={"generated": pictures()["generated"]})
     viewer.page.mouse.move(*NOWHERE)
     viewer.shot(f"effect_alone_{comfy.name}", artifacts)
-    assert viewer("viewer.state.normalization") == "effect"
+    assert viewer("viewer.state.kind") == "effect"
     assert not viewer.part(".pane.reference").is_visible() and viewer.part(".pane.generated").is_visible()
     alike(viewer.levels("generated"), effect_maps(attribution, "r2g").values[0])
     for selector in (NORMALIZATION, OWNERS):
@@ -399,6 +415,6 @@ def test_a_state_of_effects_opens_a_run_without_any(viewer: Viewer) -> None:
     viewer.open(replace(both(), effects=None), "attention")
     viewer("viewer.restore({normalization: 'effect', owner: 'text', route: 'directly', step: 2})")
     viewer.drawn()
-    assert viewer("viewer.state.normalization") == "paper"
+    assert viewer("viewer.state.kind") == "paper"
     assert text(viewer, ".pane.generated strong") == "Where the reference acts"
     assert not viewer.part(SELECT("How it reaches the picture")).is_visible()

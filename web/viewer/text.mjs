@@ -24,8 +24,8 @@ const ZH = {
   "heads are not resolved": "未区分各个头",
   "head {0} of {1}": "第 {0} 头，共 {1} 头",
   "head {0} of {1}, in {2} layers": "第 {0} 头，共 {1} 头，{2} 层",
-  "where (paper)": "何处（论文）",
-  "how much (share)": "多少（份额）",
+  "where queries match (paper)": "查询与何处匹配（论文）",
+  "how much it was looked at (share)": "被看了多少（份额）",
   "scale: each map": "刻度：每张图",
   "scale: over time": "刻度：各步统一",
   "heat": "热图",
@@ -117,8 +117,8 @@ const ZH = {
   "What the prediction changes by without it. Ten times the noise floor or more is measured.":
     "没有它时预测的变化。达到噪声底的十倍以上即为可测。",
   "What the prediction changes by where nothing is taken away.": "什么都不拿掉时预测的变化。",
-  "'Where' compares places. 'How much' is the part of all attention. 'What it changed' was measured by taking it away.":
-    "“何处”比较位置。“多少”是占全部注意力的份额。“改变了什么”是通过拿掉它测得的。",
+  "'What it changed' was measured by taking it away. 'How much' is the part of all attention. 'Where' compares places.":
+    "“改变了什么”是通过拿掉它测得的。“多少”是占全部注意力的份额。“何处”比较位置。",
   "Each map has its own colours, or all steps have one scale, by which they compare.":
     "每张图各用自己的颜色范围，或所有步共用一个范围以便比较。",
   "'Heat' lies over the picture. 'Heat (paper)' is added to it: that clips where the picture is bright.":

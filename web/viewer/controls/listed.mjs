@@ -8,7 +8,7 @@ import { fullScreen } from "./full_screen.mjs";
 import { item } from "./item.mjs";
 import { linked } from "./linked.mjs";
 import { measure } from "./measure.mjs";
-import { normalization } from "./normalization.mjs";
+import { kind, normalization } from "./normalization.mjs";
 import { notes } from "./notes.mjs";
 import { numbers } from "./numbers.mjs";
 import { opacity } from "./opacity.mjs";
@@ -25,7 +25,7 @@ import { views } from "./views.mjs";
 
 /** By the key that a workflow keeps each under: none of them may ever have another name. */
 export const STATE = {
-  ...{ item, reference, layer, step, head, normalization, owner, route, cut },
+  ...{ item, reference, layer, step, head, normalization, kind, owner, route, cut },
   ...{ scale, style, colormap, opacity, measure, matrix, linked, views, ask: question },
 };
 

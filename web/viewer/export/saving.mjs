@@ -32,7 +32,7 @@ export function reportOf(screen) {
     reference: { number: state.reference, name: referenceOf(header, state.reference).name },
     layer: state.layer === null ? "all" : header.layers[state.layer].name,
     head: state.head === null ? "all" : state.head,
-    normalization: state.normalization,
+    normalization: state.kind,
     scope: header.items[state.item].scope,
     ...modeOf(state).report(screen),
     ranges: { generated: panes.generated.heat?.range ?? null, reference: panes.reference.heat?.range ?? null },
@@ -88,7 +88,7 @@ export function footerOf(screen) {
   const strongest = patches.map((words, number) => `${number + 1}: ${words}`);
   const { mechanism, branch, made_by: madeBy } = file.header;
   return [
-    [say(WORDS[state.normalization]), describe(screen)].join(" \u00b7 "),
+    [say(WORDS[state.kind]), describe(screen)].join(" \u00b7 "),
     [...names, ...numbers].join(" \u00b7 "),
     ...(strongest.length ? [[say("strongest patches"), ...strongest].join(" \u00b7 ")] : []),
     ["I2AM", mechanism, branch, ...(madeBy ? settingsOf(madeBy) : [])].filter(Boolean).join(" \u00b7 "),
