@@ -18,6 +18,7 @@ import {
   settleEffect,
 } from "../../web/viewer/effects.mjs";
 import { specific, strongest } from "../../web/viewer/specific.mjs";
+import { checkHeader } from "../../web/viewer/check.mjs";
 import { download, Gone, readFile } from "../../web/viewer/file.mjs";
 import { boxOf, cellsOf, fit, pan, placeOf, transformOf, WHOLE, zoomAt } from "../../web/viewer/geometry.mjs";
 import {
@@ -521,6 +522,37 @@ test("a store says what has changed, to whom it is to be said", () => {
   store.set(START);
   assert.deepEqual(changes, [{ state: next, before: START, lasting: true }]);
   assert.equal(store.state, START);
+});
+
+/** The file of effects with one pair of pictures, of the first reference. */
+function withPair() {
+  const png = { shape: [8], data: new Uint8Array(8) };
+  const pair = { item: 0, owner: 0, step: 2, picture_with: "picture/1", picture_without: "picture/2" };
+  const tensors = new Map([...effects.tensors, ["picture/1", png], ["picture/2", png]]);
+  return { header: { ...effects.header, predictions: [pair] }, tensors };
+}
+
+test("the pictures with and without are wiped where they are of what is selected", () => {
+  const paired = withPair();
+  checkHeader(paired.header, paired.tensors);
+  const paneOf = (state, more) =>
+    screenOf(sceneOf(paired, { ...ofEffect, wipe: 0.25, ...state }, more)).panes.generated;
+  const pane = paneOf({});
+  assert.deepEqual(pane.wipe, { left: "picture/1", right: "picture/2", at: 0.25 });
+  assert.deepEqual([pane.heat, pane.title], [null, "With it, and without it"]);
+  assert.equal(pane.detail, "what the model would paint, as seen from step 3 of 4");
+  for (const state of [{ wipe: null }, { owner: "text" }, { kind: "paper" }])
+    assert.equal(paneOf(state).wipe, undefined);
+  const question = { side: "reference", box: [0, 0, 1, 1] };
+  assert.equal(paneOf({}, { question }).wipe, undefined); // its answer is on this pane
+});
+
+test("pictures with and without that are not there are refused", () => {
+  for (const wrong of [{ owner: 7 }, { step: 4 }, { item: 1 }, { picture_with: "picture/9" }, { owner: "nobody" }]) {
+    const paired = withPair();
+    Object.assign(paired.header.predictions[0], wrong);
+    assert.throws(() => checkHeader(paired.header, paired.tensors), /pictures with and without are not described/);
+  }
 });
 
 const say = translator("en");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -280,6 +281,48 @@ def test_what_is_not_measured_is_said_and_not_drawn(
     assert text(viewer, ".pane.generated .message") == "" and not viewer("viewer.panes.generated.heat.hidden")
     notes = viewer.part("details.notes")
     assert "not every effect was measured" in notes.locator("summary").inner_text()
+
+
+def test_the_pictures_with_and_without_are_wiped(viewer: Viewer, artifacts: Path, comfy: ComfyPage) -> None:
+    """One beside the other, with a border that a pointer draws and keys move; asking goes on as ever."""
+    red, blue = (np.full((PX, PX, 3), color, np.uint8) for color in ((200, 0, 0), (0, 0, 200)))
+    viewer.open(both(), "wipe", mask=mask(), pictures=pictures() | {"with": red, "without": blue})
+    button = viewer.part("button", has_text="with | without")
+    assert button.get_attribute("aria-pressed") == "false"
+    button.click()
+    viewer.page.mouse.move(*NOWHERE)
+    viewer.shot(f"wipe_{comfy.name}", artifacts)
+    assert viewer("viewer.panes.generated.heat.hidden") and not viewer("viewer.panes.reference.heat.hidden")
+    assert text(viewer, ".pane.generated strong") == "With it, and without it"
+    assert [colour(viewer, u) for u in (0.1, 0.9)] == [(200, 0, 0), (0, 0, 200)]
+    viewer.drag("generated", (0.5, 0.5), (0.8, 0.3))
+    assert viewer("viewer.state.wipe") == pytest.approx(0.8, abs=0.01) and viewer("viewer.state.ask") is None
+    assert [colour(viewer, u) for u in (0.7, 0.9)] == [(200, 0, 0), (0, 0, 200)]
+    for key in ("Home", "ArrowRight", "ArrowRight"):
+        viewer.page.keyboard.press(key)
+    viewer.until("Math.abs(viewer.state.wipe - 0.1) < 1e-9")
+    border = viewer.part("[role=slider]")
+    assert (border.get_attribute("aria-valuetext"), viewer("viewer.state.step")) == ("10 % with it", None)
+    save = viewer.part("details.save")
+    save.locator("summary").click()
+    with viewer.page.expect_download() as download:
+        save.get_by_role("button", name="Save view as PNG").click()
+    saved = Image.open(download.value.path()).convert("RGB")
+    assert [saved.getpixel((16 + round(512 * u), 200)) for u in (0.05, 0.2)] == [(200, 0, 0), (0, 0, 200)]
+    viewer.click("generated", *CENTRE)
+    assert text(viewer, ".pane.reference strong") == "Which parts changed the marked part"
+    viewer.part(NORMALIZATION).select_option("paper")
+    viewer.drawn()
+    assert button.is_hidden() and viewer.part(".wipe").is_hidden()
+
+
+def colour(viewer: Viewer, u: float) -> tuple[int, ...]:
+    """Of the generated picture's pane on the screen, in its lower part."""
+    viewer.drawn()
+    viewer("viewer.ready()")
+    x, y = viewer.place("generated", u, 0.8)
+    shot = viewer.page.screenshot(clip={"x": x, "y": y, "width": 1, "height": 1})
+    return Image.open(io.BytesIO(shot)).convert("RGB").getpixel((0, 0))
 
 
 def test_routes_and_ways_to_measure_parts(viewer: Viewer, look: Callable[[], Attribution]) -> None:

@@ -183,6 +183,14 @@ const ZH = {
   "as it should be": "正常",
   "{0} more": "还有 {0} 条",
   "fewer": "收起",
+  "with | without": "有 | 无",
+  "What the model would paint with it, and without it.": "模型在有它和没有它时分别会画出什么。",
+  "With it, and without it": "有它与没有它",
+  "what the model would paint, as seen from {0}": "模型会画出什么，从{0}来看",
+  "with it": "有它",
+  "without it": "没有它",
+  "Border between with it and without it": "有它与没有它之间的分界",
+  "{0} % with it": "{0} % 有它",
   "{0}: {1} (not measured)": "{0}：{1}（未测量）",
 };
 

@@ -235,9 +235,10 @@ export class Viewer {
     }
   }
 
-  /** When both pictures can be drawn. */
+  /** When all pictures can be drawn. */
   async ready() {
-    await Promise.all(SIDES.map((side) => this.panes[side].picture).map((x) => x.hidden || x.decode()));
+    const pictures = SIDES.flatMap((side) => [...this.panes[side].stage.querySelectorAll("img")]);
+    await Promise.all(pictures.map((x) => x.hasAttribute("src") && x.decode()));
   }
 
   remove() {

@@ -20,13 +20,14 @@ import { scale } from "./scale.mjs";
 import { style } from "./style.mjs";
 import { matrix } from "./tables.mjs";
 import { views } from "./views.mjs";
+import { wipe } from "./wipe.mjs";
 
 /** @import { Shape } from "./control.mjs" */
 
 /** By the key that a workflow keeps each under: none of them may ever have another name. */
 export const STATE = {
   ...{ item, reference, layer, step, head, normalization, kind, owner, route, cut },
-  ...{ scale, style, colormap, opacity, measure, matrix, linked, views, ask: question },
+  ...{ scale, style, colormap, opacity, measure, matrix, linked, views, wipe, ask: question },
 };
 
 /** On top: what there is to say. @type {Shape[]} */
@@ -36,7 +37,7 @@ export const TOP = [findings];
 export const MENUS = [item, reference, normalization, route, cut, scale, style, colormap, opacity];
 
 /** Beside these. @type {Shape[]} */
-export const BUTTONS = [linked, views, save, fullScreen];
+export const BUTTONS = [wipe, linked, views, save, fullScreen];
 
 /** Below the panes, each row. @type {Shape[][]} */
 export const BELOW = [[numbers], [question, measure], [step], [layer], [head], [matrix], [notes]];

@@ -54,11 +54,15 @@ const patchReport = ({ box, share, effect }) => (effect === undefined ? { box, s
 function sheetOf(viewer, screen) {
   const { state } = screen;
   const panes = sidesOf(screen).map((side) => {
-    const [pane, { title, detail, outline, requested, heat, patches }] = [viewer.panes[side], screen.panes[side]];
+    const [pane, { title, detail, outline, requested, heat, patches, wipe }] = [viewer.panes[side], screen.panes[side]];
+    const [left, right] = pane.stage.querySelectorAll(".wipe img");
     return {
       picture: pane.picture.hidden ? null : pane.picture,
       heat: pane.heat,
       overlay: overlayOf(state.style, state.opacity, heat !== null, !pane.picture.hidden),
+      wipe: wipe
+        ? { left: /** @type {HTMLImageElement} */ (left), right: /** @type {HTMLImageElement} */ (right), at: wipe.at }
+        : null,
       title,
       detail,
       outline,
