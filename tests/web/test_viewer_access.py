@@ -78,8 +78,10 @@ FOCUSED = """() => {
 CUT = """root => {
     const fixed = "button, select, summary, .name, output, .legend, .numbers, .row > *";
     return [...root.shadowRoot.querySelectorAll(fixed)]
-        .filter(one => one.checkVisibility() && one.clientHeight && one.scrollHeight > one.clientHeight + 1)
-        .map(one => [one.className || one.tagName, one.textContent.slice(0, 40), one.scrollHeight, one.clientHeight]);
+        .filter(one => one.checkVisibility() && one.clientHeight)
+        .filter(one => one.scrollHeight > one.clientHeight + 1
+            || (one.matches("button, summary") && one.scrollWidth > one.clientWidth + 1))
+        .map(one => [one.className || one.tagName, one.textContent.slice(0, 40)]);
 }"""
 
 
@@ -158,6 +160,10 @@ def test_the_focus_is_seen_wherever_it_goes(viewer: Viewer) -> None:
         reached.append(viewer.page.evaluate(FOCUSED))
     assert len(reached) > 10
     assert [one for one in reached if not one[2]] == []
+
+
+def test_words_are_not_cut(viewer: Viewer) -> None:
+    assert viewer.page.locator(".i2am-viewer").evaluate(CUT) == []
 
 
 def test_text_of_twice_the_size_is_not_cut(viewer: Viewer, artifacts: Path) -> None:
