@@ -50,7 +50,16 @@ from .regions import cells_of, inside_of, is_soft, level_of
 from .selection import SCOPES, Selection, is_all
 from .showing.compared_page import ComparedPage, compared_page, notice
 from .showing.contact_sheet import Row, contact_sheet
-from .showing.header import FileHeader, Header, HeaderFinding, HeaderMadeBy, HeaderNode, HeaderPicture, WithMadeBy
+from .showing.header import (
+    FileHeader,
+    Header,
+    HeaderFinding,
+    HeaderMadeBy,
+    HeaderNode,
+    HeaderPicture,
+    HeaderPrediction,
+    WithMadeBy,
+)
 from .showing.page import Page, report_page
 from .showing.render import COLORMAPS, Scale, color_table, colorize, diverging, heat, overlay, stretch
 from .showing.report import attribution_sheet
@@ -94,6 +103,7 @@ __all__ = [
     "HeaderMadeBy",
     "HeaderNode",
     "HeaderPicture",
+    "HeaderPrediction",
     "Index",
     "Interceptor",
     "Layer",

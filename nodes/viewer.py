@@ -32,6 +32,7 @@ from .masks import PaintedMask, painted_mask
 from .schema import AttributionHandle, Schema
 from .temp_files import TempFiles
 from .view_findings import view_findings
+from .view_predictions import Decoder, view_predictions
 from .wording import in_words
 
 FILE_BYTES = 60 * 2**20  # of the file that the page loads
@@ -68,6 +69,12 @@ class I2AMViewer(io.ComfyNode):
                     tooltip="Where the picture was painted, for the outline and the score. Without it, the mask that "
                     "the sampler worked with.",
                 ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Decodes what the model predicted with the reference and without it, in a run with "
+                    "I2AM Effect: the viewer then shows both pictures, one beside the other.",
+                ),
             ],
             outputs=[],
             hidden=[io.Hidden.dynprompt],  # not the node's own number, which would be part of what ComfyUI caches it by
@@ -83,7 +90,7 @@ class I2AMViewer(io.ComfyNode):
     @checked
     def execute(
         cls, attribution: Attribution | None = None, image: Tensor | None = None, reference: Tensor | None = None,
-        mask: Tensor | None = None,
+        mask: Tensor | None = None, vae: Decoder | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         if attribution is None:  # as where I2AM Collect is bypassed: the page says so
             return io.NodeOutput(ui={"i2am_view": []})
@@ -100,6 +107,7 @@ class I2AMViewer(io.ComfyNode):
             for item, (x, about) in enumerate(zip(painted, generated, strict=True))
             if x is not None
         }
+        predictions, said = ([], []) if vae is None else view_predictions(attribution, vae, pictures.name_of)
         tables = torch.stack([color_table(name) for name in COLORMAPS])
         tensors = pictures.tensors | masks | {"colormaps": (tables * 255).round().to(torch.uint8)}
         progress = ProgressBar(sheets(attribution))
@@ -110,7 +118,7 @@ class I2AMViewer(io.ComfyNode):
 
         insides = [None if x is None else x.inside for x in painted]
         maps = view(attribution, FILE_BYTES - sum(x.nbytes for x in tensors.values()), insides, tick)
-        notes = list(dict.fromkeys(note for x in painted if x is not None for note in x.notes))
+        notes = list(dict.fromkeys([*(note for x in painted if x is not None for note in x.notes), *said]))
         header: FileHeader = {
             **maps.header,
             **_settings(getattr(cls.hidden, "dynprompt", None)),
@@ -120,6 +128,8 @@ class I2AMViewer(io.ComfyNode):
             "notes": [*maps.header["notes"], *notes],
             "summary": "\n".join([*notes, maps.header["summary"]]),
         }
+        if predictions:
+            header["predictions"] = predictions
         header["findings"] = view_findings(attribution, insides if mask is not None else [None] * attribution.items)
         return io.NodeOutput(ui={"i2am_view": [_write(tensors | maps.tensors, header)]})
 
@@ -144,12 +154,13 @@ class Pictures:
         height, width = picture.shape[:2]
         scale = LONGEST_SIDE / max(height, width)
         return {
-            "name": self._name_of(picture),
+            "name": self.name_of(picture),
             "canvas": (max(1, round(height * scale)), max(1, round(width * scale))),
             "note": note,
         }
 
-    def _name_of(self, picture: Tensor) -> str:
+    def name_of(self, picture: Tensor) -> str:
+        """The name of the tensor that holds a picture ``[H, W, 3]`` uint8."""
         stream = streams.BytesIO()
         Image.fromarray(picture.numpy()).save(stream, "PNG", compress_level=1)
         data = stream.getvalue()

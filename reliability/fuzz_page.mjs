@@ -8,15 +8,9 @@ import { argv, exit, stderr } from "node:process";
 import { fileURLToPath } from "node:url";
 
 import { regionStrengths, specificEffect } from "../web/viewer/effect_regions.mjs";
-import {
-  certaintyOf,
-  effectMap,
-  effectMeasure,
-  largestOverSteps,
-  normalizationIn,
-  settleEffect,
-} from "../web/viewer/effects.mjs";
+import { certaintyOf, effectMap, effectMeasure, largestOverSteps, settleEffect } from "../web/viewer/effects.mjs";
 import { readFile } from "../web/viewer/file.mjs";
+import { kindIn } from "../web/viewer/shown_first.mjs";
 import { along, choices, headsOf, mapOf, measureOf, rangeOverSteps, settle, varies } from "../web/viewer/maps.mjs";
 import { specific } from "../web/viewer/specific.mjs";
 import { START } from "../web/viewer/state.mjs";
@@ -173,13 +167,14 @@ function use(file, draw) {
     headsOf(header, selection.reference, selection.layer);
     choices(header, selection, "head");
     for (const side of ["generated", "reference"]) specific(file, selection, side, BOX);
-    useEffects(file, draw, { ...wanted, normalization: "effect" });
+    useEffects(file, draw, { ...wanted, normalization: "effect", kind: "effect" });
   }
 }
 
 /** What it looks up of effects, where the file has any. */
 function useEffects(file, draw, wanted) {
-  if (normalizationIn(file.header, wanted) !== "effect") return;
+  kindIn(file, { ...wanted, normalization: "best" });
+  if (kindIn(file, wanted) !== "effect") return;
   for (const owner of [null, "text", "conditioning", "all references"]) {
     const cut = draw.choice(["taken away", "only this left"]);
     const route = draw.choice(["everything", "directly"]);

@@ -48,7 +48,8 @@ class Viewer:
         self.until("viewer.frame.number === null")
 
     def reset(self) -> None:
-        self("viewer.restore(null)")
+        """Nothing is selected, and maps are the paper's, which tests compare."""
+        self("viewer.restore({normalization: 'paper'})")
         self.page.mouse.move(*NOWHERE)
         self.drawn()
 
@@ -102,8 +103,8 @@ class Viewer:
         """Show a file that lies there."""
         self("viewer.load(arg)", {"filename": name, "subfolder": "", "type": "temp", "bytes": size})
 
-    def part(self, selector: str) -> Any:
-        return self.page.locator(f".i2am-viewer {selector}")
+    def part(self, selector: str, **having: Any) -> Any:
+        return self.page.locator(f".i2am-viewer {selector}", **having)
 
     def shot(self, name: str, folder: Path) -> None:
         self.drawn()
@@ -120,19 +121,23 @@ def write_view(
     """The viewer's file of an attribution.
 
     ``mask [H, W]`` is that of all items, at the size of the heat. ``pictures [H, W, 3]`` are 'generated' and
-    'reference', for all items and references; without them there is only heat, of 384 x 256 px.
+    'reference', for all items and references; without them there is only heat, of 384 x 256 px. 'with' and 'without'
+    are predictions of the first item and reference in step 0.
     """
     items = range(attribution.items)
     seen = view(attribution, BUDGET, [] if mask is None else [mask for _ in items])
     places = {name: {"name": name, "canvas": x.shape[:2], "note": ""} for name, x in (pictures or {}).items()}
     generated, reference = (places.get(name, BLANK) for name in ("generated", "reference"))
-    about = {
+    about: dict[str, Any] = {
         "pictures": {
             "generated": [generated for _ in items],
             "reference": [[reference for _ in items] for _ in attribution.references],
         },
         "colormaps": list(COLORMAPS),
     }
+    if {"with", "without"} <= places.keys():
+        names = {"picture_with": "with", "picture_without": "without"}
+        about["predictions"] = [{"item": 0, "owner": 0, "step": 0, **names}]
     tables = torch.stack([color_table(name) for name in COLORMAPS])
     tensors = seen.tensors | {"colormaps": (tables * 255).round().to(torch.uint8)}
     tensors |= {f"mask/{item}": mask.to(torch.uint8) for item in items if mask is not None}

@@ -205,11 +205,31 @@ class WithFindings(TypedDict, total=False):
     findings: list[HeaderFinding]
 
 
-class FileHeader(Header, WithMadeBy, WithFindings):
+class HeaderPrediction(TypedDict):
+    """What the model predicted in one ``step`` of a picture, with what ``owner`` names and without it.
+
+    ``picture_with`` and ``picture_without`` are the names of the tensors that hold them as PNG.
+    """
+
+    item: int
+    owner: Owner
+    step: int
+    picture_with: str
+    picture_without: str
+
+
+class WithPredictions(TypedDict, total=False):
+    """What is there only where predictions were decoded."""
+
+    predictions: list[HeaderPrediction]
+
+
+class FileHeader(Header, WithMadeBy, WithFindings, WithPredictions):
     """The header of the whole file: the view's header, and what the node adds to the file.
 
     ``colormaps`` are the names of the rows of the tensor ``colormaps``; ``masked`` are the names of the masks' tensors.
-    ``made_by`` are the settings that made the file, ``findings`` what is wrong or right, faults first.
+    ``made_by`` are the settings that made the file, ``findings`` what is wrong or right, faults first. ``predictions``
+    are there only where they were decoded.
     """
 
     pictures: HeaderPictures
@@ -220,5 +240,5 @@ class FileHeader(Header, WithMadeBy, WithFindings):
 TYPES = (
     *(HeaderItem, HeaderLayer, HeaderReference, HeaderEffect, HeaderRegions, HeaderEffects),
     *(Header, HeaderPicture, HeaderPictures, HeaderNode, HeaderMadeBy),
-    *(HeaderEvidence, HeaderTry, HeaderFinding, FileHeader),
+    *(HeaderEvidence, HeaderTry, HeaderFinding, HeaderPrediction, FileHeader),
 )

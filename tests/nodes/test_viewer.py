@@ -200,3 +200,52 @@ def test_what_cannot_be_worked_out_costs_no_file(attribution, monkeypatch):
 
     monkeypatch.setattr("i2am_pack.nodes.view_findings.examine", broken)
     assert look(attribution)[0]["findings"] == []
+
+
+def with_predictions(attribution):
+    """Effects of the reference, with predictions as the demo's VAE takes them."""
+    run = with_effects(attribution, owners=(0,))
+    shape = workflow.make(batch=2).latent["samples"].shape
+    latents = {key: torch.randn(shape) / 4 for key in run.effects.predictions}
+    return replace(run, effects=replace(run.effects, predictions=latents))
+
+
+def decoded(attribution, vae, step, owner, item):
+    """What the file must hold of a prediction."""
+    latent = attribution.effects.predictions[step, owner][item : item + 1]
+    return (vae.decode(latent)[0].clamp(0, 1) * 255).round().int().numpy()
+
+
+def test_the_pictures_with_and_without_are_decoded(attribution):
+    vae = workflow.make().vae
+    run = with_predictions(attribution)
+    header, tensors, _ = look(run, vae=vae)
+    assert [(x["item"], x["owner"]) for x in header["predictions"]] == [(0, 0), (1, 0)]
+    for one in header["predictions"]:
+        item = one["item"]
+        inside = run.scope_on_latent(item)
+        alone = {s: Effects({Removal(s, 0): run.effects.maps[Removal(s, 0)]}, run.effects.floor) for s in (0, 2)}
+        assert one["step"] == max(alone, key=lambda s: alone[s].strength(0, "everything", inside))
+        for name, owner in (("picture_with", None), ("picture_without", 0)):
+            expected = decoded(run, vae, one["step"], owner, item)
+            assert np.abs(picture(tensors, {"name": one[name]}).astype(int) - expected).max() <= 1
+    assert "predictions" not in look(run)[0]
+
+
+def test_no_more_than_eight_pairs_are_decoded_and_that_is_said(attribution, monkeypatch):
+    monkeypatch.setattr("i2am_pack.nodes.view_predictions.MOST_PAIRS", 1)
+    header, _, _ = look(with_predictions(attribution), vae=workflow.make().vae)
+    assert len(header["predictions"]) == 1
+    assert "vae: of 2 pairs of pictures with and without, 1 were decoded" in header["notes"]
+
+
+def test_why_there_are_no_pictures_with_and_without(attribution):
+    vae = workflow.make().vae
+    header, _, _ = look(attribution, vae=vae)
+    assert "vae: there are no pictures with and without, since no effect was measured" in header["notes"]
+    run = with_effects(attribution, owners=(0,))
+    header, _, _ = look(replace(run, effects=replace(run.effects, predictions={})), vae=vae)
+    assert "predictions" not in header
+    assert any("were not kept within budget_mb" in note for note in header["notes"])
+    with pytest.raises(ValueError, match="vae does not decode latents of 4 channels"):
+        look(run, vae=vae)

@@ -34,7 +34,13 @@ function times(factor, from = file) {
 }
 
 const sceneOf = (one, parts = {}) => ({
-  ...{ file: one, state: settled(one, { ...START, ...parts }), say, question: null, pointed: null },
+  ...{
+    file: one,
+    state: settled(one, { ...START, normalization: "paper", ...parts }),
+    say,
+    question: null,
+    pointed: null,
+  },
 });
 const compare = (a, b, parts) => comparedOf(sceneOf(b, parts), a);
 const near = (actual, wanted, tolerance) =>

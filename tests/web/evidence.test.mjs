@@ -37,7 +37,7 @@ const finding = (parts = {}, proof = {}) => ({
 test("a finding leads to the map that proves it", () => {
   const proof = evidenceOf(file.header, finding({}, { owner: measured.owner, steps: [measured.steps[1]] }));
   const state = changed(file, { ...START, normalization: "share", layer: 0 }, proof);
-  assert.equal(state.normalization, "effect");
+  assert.equal(state.kind, "effect");
   assert.equal(state.step, 1);
   assert.equal(state.layer, null);
   const all = evidenceOf(file.header, finding({}, { owner: measured.owner, steps: measured.steps }));

@@ -13,12 +13,12 @@ import {
   effectMap,
   effectMeasure,
   largestOverSteps,
-  normalizationIn,
   ownersOf,
   regionsOf,
   settleEffect,
 } from "../../web/viewer/effects.mjs";
 import { specific, strongest } from "../../web/viewer/specific.mjs";
+import { checkHeader } from "../../web/viewer/check.mjs";
 import { download, Gone, readFile } from "../../web/viewer/file.mjs";
 import { boxOf, cellsOf, fit, pan, placeOf, transformOf, WHOLE, zoomAt } from "../../web/viewer/geometry.mjs";
 import {
@@ -46,13 +46,14 @@ import {
 import { BELOW, BUTTONS, MENUS, STATE } from "../../web/viewer/controls/listed.mjs";
 import { imacs } from "../../web/viewer/score.mjs";
 import { differences, inWords } from "../../web/viewer/made_by.mjs";
-import { changed, hasJoint, nextAlong } from "../../web/viewer/model.mjs";
+import { changed, hasJoint, nextAlong, settled as settledIn } from "../../web/viewer/model.mjs";
 import { callWords } from "../../web/viewer/controls/notes.mjs";
 import { footerOf } from "../../web/viewer/export/saving.mjs";
 import { barsOf } from "../../web/viewer/controls/scrubber.mjs";
 import { overlayOf } from "../../web/viewer/overlay.mjs";
 import { describe, screenOf, sidesOf } from "../../web/viewer/screen.mjs";
 import { START, stateFrom } from "../../web/viewer/state.mjs";
+import { kindIn } from "../../web/viewer/shown_first.mjs";
 import { Store } from "../../web/viewer/store.mjs";
 import { animate } from "../../web/viewer/export/webp.mjs";
 import { encodeReport } from "../../web/viewer/export/json.mjs";
@@ -212,7 +213,7 @@ test("where there is no answer, there is a reason", () => {
 const effects = readFile(new Uint8Array(readFileSync(at("effects.safetensors"))).buffer);
 const alone = readFile(new Uint8Array(readFileSync(at("effects_alone.safetensors"))).buffer);
 const caused = JSON.parse(readFileSync(at("effects.json")));
-const ofEffect = { ...START, normalization: "effect" };
+const ofEffect = { ...START, normalization: "effect", kind: "effect" };
 
 test("effects are those of i2am_core for the same selection", () => {
   const check = (state, values) => {
@@ -299,11 +300,47 @@ test("a selection of effects becomes one that exists", () => {
   assert.deepEqual([conditioning.owner, conditioning.reference, conditioning.step], ["conditioning", 0, 0]);
 });
 
-test("effects are first only where there is no attention, and never where there are none", () => {
-  assert.equal(normalizationIn(effects.header, START), "paper");
-  assert.equal(normalizationIn(effects.header, ofEffect), "effect");
-  assert.equal(normalizationIn(file.header, ofEffect), "paper");
-  assert.equal(normalizationIn(alone.header, START), "effect");
+/** The file with a reference that has all of the attention, as one with a softmax of its own. */
+function withoutCompetitors() {
+  const tensors = new Map(file.tensors);
+  for (const [name, { shape, data }] of file.tensors) {
+    if (!name.startsWith("measures/")) continue;
+    const values = data.slice();
+    values.fill(
+      1,
+      file.header.measures.indexOf("share") * shape[1],
+      (1 + file.header.measures.indexOf("share")) * shape[1],
+    );
+    tensors.set(name, { shape, data: values });
+  }
+  return { ...file, tensors };
+}
+
+test("what it changed is first, then how much it was looked at where anything else could have been, then where", () => {
+  const own = withoutCompetitors();
+  assert.deepEqual(
+    [effects, alone, file, own].map((one) => kindIn(one, START)),
+    ["effect", "effect", "share", "paper"],
+  );
+});
+
+test("what was chosen is shown, where the file has it", () => {
+  const shows = (normalization) =>
+    [effects, alone, file, withoutCompetitors()].map((one) => kindIn(one, { ...START, normalization }));
+  assert.deepEqual(shows("paper"), ["paper", "effect", "paper", "paper"]);
+  assert.deepEqual(shows("share"), ["share", "effect", "share", "share"]);
+  assert.deepEqual(shows("effect"), ["effect", "effect", "share", "paper"]);
+});
+
+test("a viewer that nothing was chosen in shows the effect that a later run has, in no step that nobody chose", () => {
+  const before = changed(file, settledIn(file, START), { step: 1, layer: 0 });
+  assert.deepEqual([before.normalization, before.kind, before.step], ["best", "share", 1]);
+  const after = settledIn(effects, before);
+  assert.deepEqual([after.normalization, after.kind, after.step], ["best", "effect", null]);
+  const again = changed(effects, after, { step: 1 });
+  assert.deepEqual(settledIn(effects, stateFrom(JSON.parse(JSON.stringify(again)))), again); // a workflow keeps its step
+  const chosen = changed(file, before, { normalization: "share" });
+  assert.deepEqual([settledIn(effects, chosen).kind, settledIn(effects, chosen).step], ["share", 1]);
 });
 
 test("a file without references can be asked anything", () => {
@@ -487,6 +524,37 @@ test("a store says what has changed, to whom it is to be said", () => {
   assert.equal(store.state, START);
 });
 
+/** The file of effects with one pair of pictures, of the first reference. */
+function withPair() {
+  const png = { shape: [8], data: new Uint8Array(8) };
+  const pair = { item: 0, owner: 0, step: 2, picture_with: "picture/1", picture_without: "picture/2" };
+  const tensors = new Map([...effects.tensors, ["picture/1", png], ["picture/2", png]]);
+  return { header: { ...effects.header, predictions: [pair] }, tensors };
+}
+
+test("the pictures with and without are wiped where they are of what is selected", () => {
+  const paired = withPair();
+  checkHeader(paired.header, paired.tensors);
+  const paneOf = (state, more) =>
+    screenOf(sceneOf(paired, { ...ofEffect, wipe: 0.25, ...state }, more)).panes.generated;
+  const pane = paneOf({});
+  assert.deepEqual(pane.wipe, { left: "picture/1", right: "picture/2", at: 0.25 });
+  assert.deepEqual([pane.heat, pane.title], [null, "With it, and without it"]);
+  assert.equal(pane.detail, "what the model would paint, as seen from step 3 of 4, number 2");
+  for (const state of [{ wipe: null }, { owner: "text" }, { kind: "paper" }])
+    assert.equal(paneOf(state).wipe, undefined);
+  const question = { side: "reference", box: [0, 0, 1, 1] };
+  assert.equal(paneOf({}, { question }).wipe, undefined); // its answer is on this pane
+});
+
+test("pictures with and without that are not there are refused", () => {
+  for (const wrong of [{ owner: 7 }, { step: 4 }, { item: 1 }, { picture_with: "picture/9" }, { owner: "nobody" }]) {
+    const paired = withPair();
+    Object.assign(paired.header.predictions[0], wrong);
+    assert.throws(() => checkHeader(paired.header, paired.tensors), /pictures with and without are not described/);
+  }
+});
+
 const say = translator("en");
 const sceneOf = (of, state, more = {}) => ({ file: of, state, say, question: state.ask, pointed: null, ...more });
 
@@ -525,7 +593,7 @@ function level(field, value) {
 
 test("a map with one value everywhere is said, not painted", () => {
   const paneOf = (field, value, normalization) =>
-    screenOf(sceneOf(level(field, value), { ...START, normalization })).panes.generated;
+    screenOf(sceneOf(level(field, value), { ...START, kind: normalization })).panes.generated;
   assert.match(paneOf("r2g_share", 1, "share").message, /^100 % everywhere: nothing competes/);
   assert.match(paneOf("r2g_share", 0.25, "share").message, /^The same everywhere: 25 %/);
   assert.match(paneOf("r2g_paper", 0, "paper").message, /^Nothing anywhere/);
@@ -546,12 +614,7 @@ test("the score is that of the paper's normalization, however a map is displayed
   masked.header.pictures.generated = file.header.pictures.generated.map((one) => ({ ...one, canvas: expected.canvas }));
   const first = score({}, masked);
   assert.ok(Math.abs(Number(first.split(" ")[1]) - expected.imacs) < 0.02);
-  const displays = [
-    { normalization: "share" },
-    { scale: "over time" },
-    { style: "off" },
-    { colormap: "jet", opacity: 1 },
-  ];
+  const displays = [{ kind: "share" }, { scale: "over time" }, { style: "off" }, { colormap: "jet", opacity: 1 }];
   for (const state of displays) assert.equal(score(state, masked), first);
   assert.notEqual(score({ step: 1 }, masked), first);
 });
@@ -610,7 +673,7 @@ test("a result is known from that of another run, whatever its nodes are called 
 test("what is saved says what it is of, and what made it", () => {
   const made = { ...file, header: { ...file.header, made_by: MADE_BY } };
   const lines = footerOf(screenOf(sceneOf(made, { ...START, ask: { side: "generated", box: [0, 0, 1, 1] } })));
-  assert.match(lines[0], /^where \(paper\) \u00b7 mean of 4 steps/);
+  assert.match(lines[0], /^where queries match \(paper\) \u00b7 mean of 4 steps/);
   assert.match(lines[2], /^strongest patches \u00b7 1: [\d.]+ %/);
   assert.match(lines[3], /^I2AM \u00b7 fixture \u00b7 positive \u00b7 seed 3$/);
 });
@@ -637,7 +700,7 @@ test("every number says what a good one is", () => {
 
 test("a change makes a state that the file has", () => {
   const there = changed(effects, { ...START, step: 1 }, { normalization: "effect" });
-  assert.deepEqual([there.normalization, there.step], ["effect", null]); // number 1 is another step there
+  assert.deepEqual([there.kind, there.step], ["effect", null]); // number 1 is another step there
   assert.equal(changed(file, START, { step: 99 }).step, 3);
   assert.equal(nextAlong(file, { ...START, step: 3 }, "step", 1), null);
   assert.equal(nextAlong(file, START, "step", -1), 3);

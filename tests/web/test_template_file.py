@@ -52,7 +52,15 @@ def workflow(path: Path) -> dict[str, Any]:
 
 
 def working(workflow: dict[str, Any]) -> list[Node]:
-    return [node for node in workflow["nodes"] if node["type"] not in FRONTEND_ONLY]
+    """The nodes that the server runs: those in subgraphs, too, and not those that stand for one."""
+    inside = subgraphs(workflow)
+    nodes = [*workflow["nodes"], *(node for one in inside.values() for node in one["nodes"])]
+    return [node for node in nodes if node["type"] not in FRONTEND_ONLY | inside.keys()]
+
+
+def subgraphs(workflow: dict[str, Any]) -> dict[str, Any]:
+    """By their ids, which are the types of the nodes that stand for them."""
+    return {one["id"]: one for one in workflow.get("definitions", {}).get("subgraphs", [])}
 
 
 def fields(about: Node) -> dict[str, Field]:
@@ -171,6 +179,19 @@ def test_links_join_slots_of_one_type(workflow: dict[str, Any]) -> None:
         assert taken["type"] in (kind, "*")
     used = [entry["link"] for node in workflow["nodes"] for entry in node.get("inputs", []) if entry["link"]]
     assert sorted(used) == sorted(link[0] for link in workflow["links"])
+
+
+def test_a_subgraph_hands_on_what_is_linked_in_it(workflow: dict[str, Any]) -> None:
+    inside = subgraphs(workflow)
+    for node in workflow["nodes"]:
+        if not (one := inside.get(node["type"])):
+            continue
+        for side in ("inputs", "outputs"):
+            assert [(x["name"], x["type"]) for x in node[side]] == [(x["name"], x["type"]) for x in one[side]]
+        nodes = {x["id"]: x for x in one["nodes"]}
+        for link in one["links"]:
+            given = nodes[link["origin_id"]]["outputs"][link["origin_slot"]]
+            assert link["id"] in given["links"] and given["type"] == link["type"]
 
 
 def test_nothing_is_random_or_muted(workflow: dict[str, Any], known: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -167,14 +168,30 @@ def text(viewer: Viewer, selector: str) -> str:
     return viewer.part(selector).inner_text()
 
 
-def test_attention_is_first_where_there_is_any(viewer: Viewer, artifacts: Path) -> None:
+def test_what_it_changed_is_first(viewer: Viewer) -> None:
+    """A viewer in which nothing was chosen shows it as soon as a run has it; one that was told otherwise does not."""
+    attribution = both()
+    viewer.open(replace(attribution, effects=None), "attention", mask=mask(), pictures=pictures())
+    assert viewer("viewer.state.kind") == "paper"  # nothing else was to be seen
+    viewer("viewer.change({step: 1})")
+    viewer.open(attribution, "both", mask=mask(), pictures=pictures())
+    assert viewer.part(NORMALIZATION).input_value() == "effect" and viewer("viewer.state.step") is None
+    assert text(viewer, ".pane.generated strong") == "What the reference changed"
+    viewer.part(NORMALIZATION).select_option("share")
+    viewer.open(both(), "again", mask=mask(), pictures=pictures())
+    assert viewer.part(NORMALIZATION).input_value() == "share"
+
+
+def test_attention_is_a_choice(viewer: Viewer) -> None:
     attribution = both()
     viewer.open(attribution, "both", mask=mask(), pictures=pictures())
-    assert viewer("viewer.state.normalization") == "paper"
+    viewer.part(NORMALIZATION).select_option("paper")
     expected = (heat(maps(attribution, "r2g").values, (PX, PX))[0] * 255).round().numpy()
     assert np.abs(viewer.levels("generated") - expected).max() <= 2
     options = viewer.part(f"{NORMALIZATION} option").all_inner_texts()
-    assert options == ["where (paper)", "how much (share)", "what it changed (effect)"]
+    assert options == [
+        "what it changed (effect)", "how much it was looked at (share)", "where queries match (paper)"
+    ]  # fmt: skip
 
 
 def test_what_the_reference_changed(
@@ -264,6 +281,48 @@ def test_what_is_not_measured_is_said_and_not_drawn(
     assert text(viewer, ".pane.generated .message") == "" and not viewer("viewer.panes.generated.heat.hidden")
     notes = viewer.part("details.notes")
     assert "not every effect was measured" in notes.locator("summary").inner_text()
+
+
+def test_the_pictures_with_and_without_are_wiped(viewer: Viewer, artifacts: Path, comfy: ComfyPage) -> None:
+    """One beside the other, with a border that a pointer draws and keys move; asking goes on as ever."""
+    red, blue = (np.full((PX, PX, 3), color, np.uint8) for color in ((200, 0, 0), (0, 0, 200)))
+    viewer.open(both(), "wipe", mask=mask(), pictures=pictures() | {"with": red, "without": blue})
+    button = viewer.part("button", has_text="with | without")
+    assert button.get_attribute("aria-pressed") == "false"
+    button.click()
+    viewer.page.mouse.move(*NOWHERE)
+    viewer.shot(f"wipe_{comfy.name}", artifacts)
+    assert viewer("viewer.panes.generated.heat.hidden") and not viewer("viewer.panes.reference.heat.hidden")
+    assert text(viewer, ".pane.generated strong") == "With it, and without it"
+    assert [colour(viewer, u) for u in (0.1, 0.9)] == [(200, 0, 0), (0, 0, 200)]
+    viewer.drag("generated", (0.5, 0.5), (0.8, 0.3))
+    assert viewer("viewer.state.wipe") == pytest.approx(0.8, abs=0.01) and viewer("viewer.state.ask") is None
+    assert [colour(viewer, u) for u in (0.7, 0.9)] == [(200, 0, 0), (0, 0, 200)]
+    for key in ("Home", "ArrowRight", "ArrowRight"):
+        viewer.page.keyboard.press(key)
+    viewer.until("Math.abs(viewer.state.wipe - 0.1) < 1e-9")
+    border = viewer.part("[role=slider]")
+    assert (border.get_attribute("aria-valuetext"), viewer("viewer.state.step")) == ("10 % with it", None)
+    save = viewer.part("details.save")
+    save.locator("summary").click()
+    with viewer.page.expect_download() as download:
+        save.get_by_role("button", name="Save view as PNG").click()
+    saved = Image.open(download.value.path()).convert("RGB")
+    assert [saved.getpixel((16 + round(512 * u), 200)) for u in (0.05, 0.2)] == [(200, 0, 0), (0, 0, 200)]
+    viewer.click("generated", *CENTRE)
+    assert text(viewer, ".pane.reference strong") == "Which parts changed the marked part"
+    viewer.part(NORMALIZATION).select_option("paper")
+    viewer.drawn()
+    assert button.is_hidden() and viewer.part(".wipe").is_hidden()
+
+
+def colour(viewer: Viewer, u: float) -> tuple[int, ...]:
+    """Of the generated picture's pane on the screen, in its lower part."""
+    viewer.drawn()
+    viewer("viewer.ready()")
+    x, y = viewer.place("generated", u, 0.8)
+    shot = viewer.page.screenshot(clip={"x": x, "y": y, "width": 1, "height": 1})
+    return Image.open(io.BytesIO(shot)).convert("RGB").getpixel((0, 0))
 
 
 def test_routes_and_ways_to_measure_parts(viewer: Viewer, look: Callable[[], Attribution]) -> None:
@@ -372,7 +431,7 @@ def test_without_attention_there_is_one_picture(
     viewer.open(attribution, "alone", pictures={"generated": pictures()["generated"]})
     viewer.page.mouse.move(*NOWHERE)
     viewer.shot(f"effect_alone_{comfy.name}", artifacts)
-    assert viewer("viewer.state.normalization") == "effect"
+    assert viewer("viewer.state.kind") == "effect"
     assert not viewer.part(".pane.reference").is_visible() and viewer.part(".pane.generated").is_visible()
     alike(viewer.levels("generated"), effect_maps(attribution, "r2g").values[0])
     for selector in (NORMALIZATION, OWNERS):
@@ -399,6 +458,6 @@ def test_a_state_of_effects_opens_a_run_without_any(viewer: Viewer) -> None:
     viewer.open(replace(both(), effects=None), "attention")
     viewer("viewer.restore({normalization: 'effect', owner: 'text', route: 'directly', step: 2})")
     viewer.drawn()
-    assert viewer("viewer.state.normalization") == "paper"
+    assert viewer("viewer.state.kind") == "paper"
     assert text(viewer, ".pane.generated strong") == "Where the reference acts"
     assert not viewer.part(SELECT("How it reaches the picture")).is_visible()

@@ -68,7 +68,7 @@ def test_a_click_leads_to_the_proof(viewer: Viewer) -> None:
     viewer.part(".findings li > button").first.click()
     viewer.drawn()
     state = viewer("viewer.state")
-    assert state["normalization"] == "effect" and state["layer"] is None and state["ask"] is None
+    assert state["kind"] == "effect" and state["layer"] is None and state["ask"] is None
     assert viewer("viewer.panes.generated.heat.hidden") is False
 
 
@@ -89,4 +89,4 @@ def test_findings_are_reached_by_keyboard(viewer: Viewer) -> None:
     viewer("viewer.change({normalization: 'share'})")
     viewer.part(".findings li > button").first.focus()
     viewer.page.keyboard.press("Enter")
-    viewer.until("viewer.state.normalization === 'effect'")
+    viewer.until("viewer.state.kind === 'effect'")

@@ -156,7 +156,7 @@ function checkParts({ items, layers, references, effects }) {
  * @param {any} header
  * @param {Tensors} tensors
  */
-function checkPictures({ pictures, items, references, colormaps }, tensors) {
+function checkPictures({ pictures, items, references, colormaps, sigmas, predictions }, tensors) {
   /** @param {any} x */
   const isPicture = (x) =>
     isObject(x) && isSize(x.canvas, CANVAS) && isText(x.note) && (x.name === null || isImage(tensors.get(x.name)));
@@ -167,6 +167,14 @@ function checkPictures({ pictures, items, references, colormaps }, tensors) {
   check(all, "its reference pictures are not there");
   check(isList(colormaps, isText, 1), "its colormaps have no names");
   checkTensor(tensors, "colormaps", Uint8Array, [colormaps.length, 256, 3]);
+  /** @param {any} x */
+  const isPair = (x) =>
+    isObject(x) &&
+    isCount(x.item, 0, items.length - 1) &&
+    (PARTS.includes(x.owner) || isCount(x.owner, 0, references.length - 1)) &&
+    isCount(x.step, 0, sigmas.length - 2) &&
+    [x.picture_with, x.picture_without].every((name) => isImage(tensors.get(name)));
+  check(predictions === undefined || isList(predictions, isPair), "its pictures with and without are not described");
   pictures.generated.forEach((/** @type {any} */ { canvas }, /** @type {number} */ item) => {
     if (tensors.has(`mask/${item}`)) checkTensor(tensors, `mask/${item}`, Uint8Array, canvas);
   });

@@ -18,8 +18,8 @@ import { CUTS, ROUTES } from "./kinds.mjs";
 const NOTHING = { maps: [], regions: [], measures: [], unmeasured: {} };
 const [ROUGH, TOO_SMALL] = [10, 3]; // noise floors: `i2am_core/effect.py`
 
-/** @param {Pick<State, "normalization">} state */
-export const isEffect = ({ normalization }) => normalization === "effect";
+/** @param {Pick<State, "kind">} state */
+export const isEffect = ({ kind }) => kind === "effect";
 
 /** @param {Header} header */
 export const effectsOf = (header) => header.effects ?? NOTHING;
@@ -101,18 +101,6 @@ export function settleEffect(header, wanted) {
 
 /** @param {number} value @param {number} last */
 const within = (value, last) => Math.max(0, Math.min(last, Math.round(value) || 0));
-
-/**
- * What maps a state shows in this file: effects are first only where there is no attention.
- * @param {Header} header
- * @param {State} state
- * @returns {State["normalization"]}
- */
-export function normalizationIn(header, { normalization }) {
-  const measured = effectsOf(header).maps.length > 0;
-  if (normalization === "effect" && !measured) return "paper";
-  return measured && !hasAttention(header) ? "effect" : normalization;
-}
 
 /** @param {State} state */
 const place = ({ item, reference, owner, route }) => `${item}/${owner ?? reference}/${route}`;

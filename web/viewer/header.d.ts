@@ -177,10 +177,24 @@ export interface HeaderFinding {
 }
 
 /**
+ * What the model predicted in one `step` of a picture, with what `owner` names and without it.
+ *
+ * `picture_with` and `picture_without` are the names of the tensors that hold them as PNG.
+ */
+export interface HeaderPrediction {
+  item: number;
+  owner: number | "all references" | "text" | "conditioning";
+  step: number;
+  picture_with: string;
+  picture_without: string;
+}
+
+/**
  * The header of the whole file: the view's header, and what the node adds to the file.
  *
  * `colormaps` are the names of the rows of the tensor `colormaps`; `masked` are the names of the masks' tensors.
- * `made_by` are the settings that made the file, `findings` what is wrong or right, faults first.
+ * `made_by` are the settings that made the file, `findings` what is wrong or right, faults first. `predictions`
+ * are there only where they were decoded.
  */
 export interface FileHeader {
   version: number;
@@ -209,4 +223,5 @@ export interface FileHeader {
   all_observed?: boolean;
   made_by?: HeaderMadeBy;
   findings?: Array<HeaderFinding>;
+  predictions?: Array<HeaderPrediction>;
 }

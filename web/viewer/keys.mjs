@@ -30,7 +30,7 @@ export function pressKey(viewer, event) {
   const act = KEYS[event.key];
   if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
   const [target] = event.composedPath();
-  if (isOf(target, "select, input") && event.key !== "Escape") return;
+  if (isOf(target, "select, input, pre") && event.key !== "Escape") return;
   if (isOf(target, "button, summary") && event.key === " ") return;
   event.preventDefault();
   event.stopPropagation(); // or the canvas behind would act on it too

@@ -32,6 +32,9 @@ import { tensorOf } from "./file.mjs";
  * @property {number} width
  */
 
+/** Of the attention: nothing else is in the softmax, but for rounding. */
+export const ALL = 0.999;
+
 /** @type {HeaderReference} */
 const NO_REFERENCE = { name: "", tokens: 0, grid: null, approximate: false, layers: [], heads: [], pairs_captured: [] };
 

@@ -43,7 +43,7 @@ import { isEffect } from "./effects.mjs";
  */
 
 /**
- * @param {Pick<State, "normalization">} state
+ * @param {Pick<State, "kind">} state
  * @returns {Mode}
  */
 export function modeOf(state) {

@@ -1,7 +1,8 @@
 /** How the state changes: each function makes a state that the file has out of one that is wanted. */
 
-import { isEffect, normalizationIn } from "./effects.mjs";
+import { isEffect } from "./effects.mjs";
 import { modeOf } from "./mode.mjs";
+import { kindIn } from "./shown_first.mjs";
 
 /** @import { ViewFile } from "./file.mjs" */
 /** @import { Axis } from "./maps.mjs" */
@@ -14,7 +15,9 @@ import { modeOf } from "./mode.mjs";
  * @param {string} [changed] what of it was changed last
  */
 export function settled(file, state, changed) {
-  const wanted = { ...state, normalization: normalizationIn(file.header, state) };
+  const wanted = { ...state, kind: kindIn(file, state) };
+  // Nobody chose the other kind, so nobody chose its step.
+  if (state.normalization === "best" && isEffect(wanted) !== isEffect(state)) wanted.step = null;
   return modeOf(wanted).settle(file, wanted, changed);
 }
 
@@ -26,6 +29,7 @@ export function settled(file, state, changed) {
  */
 export function changed(file, before, parts) {
   const wanted = { ...before, ...parts };
+  wanted.kind = kindIn(file, wanted);
   // Steps of effects are those in which they were measured: what another number means there is not the same.
   if (isEffect(wanted) !== isEffect(before) && !("step" in parts)) wanted.step = null;
   return settled(file, wanted, Object.keys(parts)[0]);

@@ -2,7 +2,7 @@
 
 import { specific, strongest } from "./specific.mjs";
 import { isFlat, rangeOf, resize, restore } from "./heat.mjs";
-import { mapOf, rangeOverSteps, referenceOf } from "./maps.mjs";
+import { ALL, mapOf, rangeOverSteps, referenceOf } from "./maps.mjs";
 import { otherSide } from "./kinds.mjs";
 import { percent, small } from "./words.mjs";
 
@@ -71,15 +71,13 @@ export function selectedMap(side, scene, canvas) {
     return { title, detail: "", message, heat: null, patches: [] };
   }
   const detail = describe(side, scene);
-  const field = `${side === "generated" ? "r2g" : "g2r"}_${state.normalization}`;
+  const field = `${side === "generated" ? "r2g" : "g2r"}_${state.kind}`;
   const heat = heatOfField(file, state, field, canvas);
   if (!heat) return { title, detail, message: say("nothing was captured here"), heat: null, patches: [] };
   const range = (state.scale === "over time" && rangeOverSteps(file, state, field)) || heat.own;
   if (isFlat(range)) return { title, detail, message: flatWords(range, field, say), heat: null, patches: [] };
   return { title, detail, heat: { ...heat, range }, patches: [] };
 }
-
-const ALL = 0.999; // of the attention: nothing else is in the softmax
 
 /**
  * What a map says that has one value everywhere: painted, it would look like one that is cold everywhere.

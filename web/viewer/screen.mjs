@@ -4,6 +4,7 @@ import { measuresOf } from "./attention_mode.mjs";
 import { otherSide, SIDES } from "./kinds.mjs";
 import { modeOf } from "./mode.mjs";
 import { maskOutline, pictureOf } from "./scene.mjs";
+import { wiped } from "./predictions.mjs";
 import { percent, small } from "./words.mjs";
 
 /** @import { Box } from "./geometry.mjs" */
@@ -11,6 +12,7 @@ import { percent, small } from "./words.mjs";
 /** @import { Axis, Measure } from "./maps.mjs" */
 /** @import { Bars, NumberWords } from "./mode.mjs" */
 /** @import { PaneMap } from "./pane_maps.mjs" */
+/** @import { Wipe } from "./predictions.mjs" */
 /** @import { Scene } from "./scene.mjs" */
 
 /**
@@ -19,6 +21,7 @@ import { percent, small } from "./words.mjs";
  * @property {string} outline of the mask, an SVG path
  * @property {Box | null} requested the part that is asked about
  * @property {string} value under the pointer, in words
+ * @property {Wipe} [wipe] two pictures in place of its own
  */
 
 /** @typedef {PaneMap & Marks} PaneScreen */
@@ -76,7 +79,8 @@ function paneOf(side, scene) {
   const mode = modeOf(state);
   const { canvas, note } = pictureOf(file, state, side);
   const isAnswer = question && question.side !== side;
-  const map = isAnswer ? mode.answer(question, scene, canvas) : mode.selected(side, scene, canvas);
+  const pictures = side === "generated" && !isAnswer ? wiped(scene) : null;
+  const map = pictures ?? (isAnswer ? mode.answer(question, scene, canvas) : mode.selected(side, scene, canvas));
   const value = pointed?.side === side && map.valueAt ? say("effect {0}", small(map.valueAt(pointed.place))) : "";
   const requested = question?.side === side ? mode.marked(question, scene) : null;
   return { ...map, note, outline: side === "generated" ? maskOutline(file, state.item) : "", requested, value };

@@ -24,8 +24,8 @@ const ZH = {
   "heads are not resolved": "未区分各个头",
   "head {0} of {1}": "第 {0} 头，共 {1} 头",
   "head {0} of {1}, in {2} layers": "第 {0} 头，共 {1} 头，{2} 层",
-  "where (paper)": "何处（论文）",
-  "how much (share)": "多少（份额）",
+  "where queries match (paper)": "查询与何处匹配（论文）",
+  "how much it was looked at (share)": "被看了多少（份额）",
   "scale: each map": "刻度：每张图",
   "scale: over time": "刻度：各步统一",
   "heat": "热图",
@@ -159,8 +159,8 @@ const ZH = {
   "What the prediction changes by without it. Ten times the noise floor or more is measured.":
     "没有它时预测的变化。达到噪声底的十倍以上即为可测。",
   "What the prediction changes by where nothing is taken away.": "什么都不拿掉时预测的变化。",
-  "'Where' compares places. 'How much' is the part of all attention. 'What it changed' was measured by taking it away.":
-    "“何处”比较位置。“多少”是占全部注意力的份额。“改变了什么”是通过拿掉它测得的。",
+  "'What it changed' was measured by taking it away. 'How much' is the part of all attention. 'Where' compares places.":
+    "“改变了什么”是通过拿掉它测得的。“多少”是占全部注意力的份额。“何处”比较位置。",
   "Each map has its own colours, or all steps have one scale, by which they compare.":
     "每张图各用自己的颜色范围，或所有步共用一个范围以便比较。",
   "'Heat' lies over the picture. 'Heat (paper)' is added to it: that clips where the picture is bright.":
@@ -225,6 +225,14 @@ const ZH = {
   "as it should be": "正常",
   "{0} more": "还有 {0} 条",
   "fewer": "收起",
+  "with | without": "有 | 无",
+  "What the model would paint with it, and without it.": "模型在有它和没有它时分别会画出什么。",
+  "With it, and without it": "有它与没有它",
+  "what the model would paint, as seen from {0}": "模型会画出什么，从{0}来看",
+  "with it": "有它",
+  "without it": "没有它",
+  "Border between with it and without it": "有它与没有它之间的分界",
+  "{0} % with it": "{0} % 有它",
   "{0}: {1} (not measured)": "{0}：{1}（未测量）",
 };
 

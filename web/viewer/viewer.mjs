@@ -250,7 +250,8 @@ export class Viewer {
   /** When all pictures can be drawn. */
   async ready() {
     const panes = [...Object.values(this.panes), ...Object.values(this.comparison.panes)];
-    await Promise.all(panes.map(({ picture }) => picture.hidden || !picture.src || picture.decode()));
+    const pictures = panes.flatMap(({ stage }) => [...stage.querySelectorAll("img")]);
+    await Promise.all(pictures.map((x) => !x.getAttribute("src") || x.hidden || x.decode()));
   }
 
   remove() {

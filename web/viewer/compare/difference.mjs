@@ -216,7 +216,7 @@ function cellsOf(scene, side, canvas) {
   }
   const map = isEffect(state)
     ? effectMap(file, state)
-    : mapOf(file, state, `${side === "generated" ? "r2g" : "g2r"}_${state.normalization}`);
+    : mapOf(file, state, `${side === "generated" ? "r2g" : "g2r"}_${state.kind}`);
   if (!map) return null;
   const isZero = isEffect(state) && certaintyOf(file.header, state) !== "measured";
   const values = isZero ? new Float32Array(map.levels.length) : restore(map);

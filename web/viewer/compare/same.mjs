@@ -19,7 +19,7 @@ export const MISSING = {
 };
 
 /** What two maps have in common that are compared. @type {(keyof State)[]} */
-const COMMON = ["item", "reference", "owner", "layer", "step", "head", "normalization", "route", "cut"];
+const COMMON = ["item", "reference", "owner", "layer", "step", "head", "kind", "route", "cut"];
 
 /**
  * @param {ViewFile} other
@@ -30,7 +30,7 @@ const COMMON = ["item", "reference", "owner", "layer", "step", "head", "normaliz
 export function sameIn(other, file, state) {
   const reference = sameReference(file.header, other.header, state.reference);
   if (reference >= other.header.references.length && state.owner === null) return { missing: "reference" };
-  const wanted = { ...state, reference, ask: null };
+  const wanted = { ...state, normalization: state.kind, reference, ask: null };
   if (isEffect(state)) {
     const step = sameMeasured(file.header, other.header, state, wanted);
     if (step === undefined) return { missing: "step" };

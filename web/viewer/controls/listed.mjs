@@ -10,7 +10,7 @@ import { fullScreen } from "./full_screen.mjs";
 import { item } from "./item.mjs";
 import { linked } from "./linked.mjs";
 import { measure } from "./measure.mjs";
-import { normalization } from "./normalization.mjs";
+import { kind, normalization } from "./normalization.mjs";
 import { notes } from "./notes.mjs";
 import { numbers } from "./numbers.mjs";
 import { opacity } from "./opacity.mjs";
@@ -23,13 +23,14 @@ import { scale } from "./scale.mjs";
 import { style } from "./style.mjs";
 import { matrix } from "./tables.mjs";
 import { views } from "./views.mjs";
+import { wipe } from "./wipe.mjs";
 
 /** @import { Shape } from "./control.mjs" */
 
 /** By the key that a workflow keeps each under: none of them may ever have another name. */
 export const STATE = {
-  ...{ item, reference, layer, step, head, normalization, owner, route, cut },
-  ...{ scale, style, colormap, opacity, measure, matrix, linked, views, ask: question, compared },
+  ...{ item, reference, layer, step, head, normalization, kind, owner, route, cut },
+  ...{ scale, style, colormap, opacity, measure, matrix, linked, views, wipe, ask: question, compared },
 };
 
 /** On top: what there is to say. @type {Shape[]} */
@@ -39,7 +40,7 @@ export const TOP = [findings];
 export const MENUS = [item, reference, normalization, route, cut, scale, style, colormap, opacity, compared, earlier];
 
 /** Beside these. @type {Shape[]} */
-export const BUTTONS = [pin, linked, views, save, fullScreen];
+export const BUTTONS = [pin, wipe, linked, views, save, fullScreen];
 
 /** Below the panes, each row. @type {Shape[][]} */
 export const BELOW = [[numbers], [question, measure], [step], [layer], [head], [matrix], [notes]];

@@ -11,7 +11,8 @@ import { effectsOf } from "../effects.mjs";
 export const notes = {
   label: "notes",
   make({ say }) {
-    const [title, text] = [element("summary"), element("pre")];
+    const title = element("summary");
+    const text = element("pre", { role: "group", "aria-label": say("notes"), tabindex: 0 }); // which scrolls by keys, too
     /** @type {unknown} of whose file the notes are */
     let noted = null;
     return {

@@ -33,7 +33,7 @@ export function reportOf(screen) {
     reference: { number: state.reference, name: referenceOf(header, state.reference).name },
     layer: state.layer === null ? "all" : header.layers[state.layer].name,
     head: state.head === null ? "all" : state.head,
-    normalization: state.normalization,
+    normalization: state.kind,
     scope: header.items[state.item].scope,
     ...modeOf(state).report(screen),
     ranges: { generated: panes.generated.heat?.range ?? null, reference: panes.reference.heat?.range ?? null },
@@ -55,10 +55,11 @@ const patchReport = ({ box, share, effect }) => (effect === undefined ? { box, s
 function sheetOf(viewer, screen) {
   const { state } = screen;
   const panes = drawnIn(viewer, screen).map(
-    ({ on, pane: { title, detail, outline, requested, heat, patches }, colors }) => ({
+    ({ on, pane: { title, detail, outline, requested, heat, patches, wipe }, colors }) => ({
       picture: on.picture.hidden ? null : on.picture,
       heat: on.heat,
       overlay: overlayOf(state.style, state.opacity, heat !== null, !on.picture.hidden),
+      wipe: wipe ? { ...wipeOn(on), at: wipe.at } : null,
       title,
       detail,
       outline,
@@ -68,6 +69,13 @@ function sheetOf(viewer, screen) {
     }),
   );
   return drawSheet(panes, [...footerOf(screen), ...(viewer.compared?.words ?? [])]);
+}
+
+/** Both pictures of a pane's wipe. @param {Pane} pane */
+function wipeOn({ stage }) {
+  /** @type {NodeListOf<HTMLImageElement>} */
+  const [left, right] = stage.querySelectorAll(".wipe img");
+  return { left, right };
 }
 
 /**
@@ -99,7 +107,7 @@ export function footerOf(screen) {
   const numbers = screen.numbers.map(({ words }) => words);
   const strongest = patches.map((words, number) => `${number + 1}: ${words}`);
   return [
-    [say(WORDS[state.normalization]), describe(screen)].join(" \u00b7 "),
+    [say(WORDS[state.kind]), describe(screen)].join(" \u00b7 "),
     [...names, ...numbers].join(" \u00b7 "),
     ...(strongest.length ? [[say("strongest patches"), ...strongest].join(" \u00b7 ")] : []),
     `I2AM \u00b7 ${runWords(file.header)}`,

@@ -10,6 +10,7 @@ import { contextOf } from "../dom.mjs";
  * @property {HTMLImageElement | null} picture
  * @property {HTMLCanvasElement} heat
  * @property {Overlay} overlay
+ * @property {{left: CanvasImageSource, right: CanvasImageSource, at: number} | null} wipe two pictures in place of its own
  * @property {string} title
  * @property {string} detail
  * @property {string} outline of the mask, an SVG path
@@ -65,6 +66,7 @@ function drawPane(context, pane, left, top, height) {
     context.globalAlpha = pane.overlay.pictureOpacity;
     context.drawImage(pane.picture, 0, 0, PANE, height);
   }
+  if (pane.wipe) drawWipe(context, pane.wipe, height);
   if (pane.overlay.heat) {
     context.globalAlpha = pane.overlay.heatOpacity;
     context.globalCompositeOperation = pane.overlay.adds ? "lighter" : "source-over";
@@ -85,6 +87,24 @@ function drawPane(context, pane, left, top, height) {
   }
   context.restore();
   if (pane.legend) drawLegend(context, pane.legend, left, top + height + LINE / 2);
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {{left: CanvasImageSource, right: CanvasImageSource, at: number}} wipe
+ * @param {number} height of the pane
+ */
+function drawWipe(context, { left, right, at }, height) {
+  context.globalAlpha = 1;
+  context.drawImage(left, 0, 0, PANE, height);
+  context.save();
+  context.beginPath();
+  context.rect(at * PANE, 0, PANE, height);
+  context.clip();
+  context.drawImage(right, 0, 0, PANE, height);
+  context.restore();
+  context.fillStyle = "#ffffff";
+  context.fillRect(at * PANE - 1, 0, 2, height);
 }
 
 const HALO = "rgb(0 0 0 / 80%)";

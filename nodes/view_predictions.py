@@ -1,0 +1,64 @@
+"""The pictures with and without a reference for the viewer's file: what the model predicted in one step, decoded."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+from ..i2am_core import Attribution, HeaderPrediction, Owner
+from .images import small
+from .predictions import STRONGEST, chosen, pair, removals_of
+
+MOST_PAIRS = 8  # that are decoded: each is two pictures, and decoding is slow
+
+
+class Decoder(Protocol):
+    """ComfyUI's VAE."""
+
+    def decode(self, samples: Tensor) -> Tensor: ...
+
+
+def view_predictions(
+    attribution: Attribution, vae: Decoder, add: Callable[[Tensor], str]
+) -> tuple[list[HeaderPrediction], list[str]]:
+    """One pair for each picture and reference, as long as there are no more than eight; and what there is to say of it.
+
+    ``add`` takes a picture ``[H, W, 3]`` uint8 and gives the name of its tensor. Raises ValueError where ``vae`` does
+    not decode this run's latents.
+    """
+    places = [(item, owner) for owner in _owners(attribution) for item in range(attribution.items)]
+    if not places:
+        return [], ["vae: there are no pictures with and without, since no effect was measured"]
+    pairs, notes = [], []
+    for item, owner in places[:MOST_PAIRS]:
+        try:
+            effects, removals = removals_of(attribution, owner)
+            removal = chosen(effects, removals, STRONGEST, attribution.scope_on_latent(item))
+        except ValueError as error:
+            notes.append(f"vae: {error}")
+            continue
+        with_, without = (add(_decoded(vae, latent)) for latent in pair(effects, removal, item))
+        pairs.append(
+            HeaderPrediction(item=item, owner=owner, step=removal.step, picture_with=with_, picture_without=without)
+        )
+    if len(places) > MOST_PAIRS:
+        notes.append(f"vae: of {len(places)} pairs of pictures with and without, {MOST_PAIRS} were decoded")
+    return pairs, notes
+
+
+def _owners(attribution: Attribution) -> list[Owner]:
+    """The references that were taken away; what else was, where that is all that was measured."""
+    owners = [] if attribution.effects is None else attribution.effects.owners
+    return [x for x in owners if isinstance(x, int)] or owners
+
+
+def _decoded(vae: Decoder, latent: Tensor) -> Tensor:
+    """The picture ``[H, W, 3]`` uint8; of a video the first."""
+    try:
+        picture = vae.decode(latent)
+    except RuntimeError as error:
+        raise ValueError(
+            f"vae does not decode latents of {latent.shape[1]} channels ({error}): connect the one with which the "
+            "workflow decodes its picture."
+        ) from error
+    return small(picture.flatten(0, -4)[0][..., :3])
