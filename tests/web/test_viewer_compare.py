@@ -183,23 +183,28 @@ def test_earlier_results_are_there_while_their_files_are(viewer: Viewer, artifac
     assert viewer("viewer.pinned.name") == paths[0].name and viewer.part(".compared").is_visible()
 
 
-def test_a_reload_keeps_what_is_pinned(viewer: Viewer) -> None:
+ANEW = """() => {
+    const old = app.graph.nodes.find(node => node.i2amViewer), saved = old.serialize();
+    app.graph.remove(old);
+    const node = LiteGraph.createNode(saved.type);
+    app.graph.add(node);
+    node.configure(saved);
+}"""
+
+
+def test_a_workflow_that_is_opened_again_keeps_what_is_pinned(viewer: Viewer) -> None:
     name = viewer.comfy.name
     path = executed(viewer, run(21), f"{name}_21")
     viewer.part("button[aria-label^='Pin this result as A']").click()
     executed(viewer, run(22), f"{name}_22")
-    viewer.comfy.reload(nodes=1)
-    viewer.comfy.show(NODE)
+    viewer.page.evaluate(ANEW)
     viewer.until("viewer?.pinned.other")
     assert viewer("viewer.pinned.name") == path.name
     path.unlink()
-    viewer.comfy.reload(nodes=1)
-    viewer.comfy.show(NODE)
-    viewer.until("viewer?.file && viewer.root.shadowRoot.textContent.includes('not on the server any more')")
-    viewer.drawn()
-    assert viewer.part(".compared").is_hidden() and viewer("viewer.pinned.file") is None
-    viewer.comfy.watch.refused.clear()  # the file that is gone was asked for
-    viewer.comfy.watch.console.clear()
+    viewer.page.evaluate(ANEW)
+    viewer.until("viewer?.file && viewer.pinned.gone")
+    viewer.until("viewer.root.shadowRoot.querySelector('.numbers').textContent.includes('not on the server any more')")
+    assert viewer("viewer.pinned.file") is None and viewer.part(".compared").count() == 0
 
 
 def graph(seed: int) -> Graph:
