@@ -59,6 +59,7 @@ from .showing.header import (
     HeaderPicture,
     HeaderPrediction,
     WithMadeBy,
+    WithPredictions,
 )
 from .showing.page import Page, report_page
 from .showing.render import COLORMAPS, Scale, color_table, colorize, diverging, heat, overlay, stretch
@@ -137,6 +138,7 @@ __all__ = [
     "Verdict",
     "View",
     "WithMadeBy",
+    "WithPredictions",
     "attribute",
     "attribution_sheet",
     "cells_of",

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..i2am_core import Attribution, HeaderPrediction, Owner
+from ..i2am_core import Attribution, HeaderPrediction, Owner, WithPredictions
 from .images import small
 from .predictions import STRONGEST, chosen, pair, removals_of
 
@@ -20,7 +20,7 @@ class Decoder(Protocol):
 
 def view_predictions(
     attribution: Attribution, vae: Decoder, add: Callable[[Tensor], str]
-) -> tuple[list[HeaderPrediction], list[str]]:
+) -> tuple[WithPredictions, list[str]]:
     """One pair for each picture and reference, as long as there are no more than eight; and what there is to say of it.
 
     ``add`` takes a picture ``[H, W, 3]`` uint8 and gives the name of its tensor. Raises ValueError where ``vae`` does
@@ -28,8 +28,9 @@ def view_predictions(
     """
     places = [(item, owner) for owner in _owners(attribution) for item in range(attribution.items)]
     if not places:
-        return [], ["vae: there are no pictures with and without, since no effect was measured"]
-    pairs, notes = [], []
+        return {}, ["vae: there are no pictures with and without, since no effect was measured"]
+    pairs: list[HeaderPrediction] = []
+    notes: list[str] = []
     for item, owner in places[:MOST_PAIRS]:
         try:
             effects, removals = removals_of(attribution, owner)
@@ -43,7 +44,7 @@ def view_predictions(
         )
     if len(places) > MOST_PAIRS:
         notes.append(f"vae: of {len(places)} pairs of pictures with and without, {MOST_PAIRS} were decoded")
-    return pairs, notes
+    return {"predictions": pairs} if pairs else {}, notes
 
 
 def _owners(attribution: Attribution) -> list[Owner]:

@@ -20,6 +20,7 @@ from ..i2am_core import (
     HeaderPicture,
     TokenGrid,
     WithMadeBy,
+    WithPredictions,
     color_table,
     sheets,
     view,
@@ -107,7 +108,10 @@ class I2AMViewer(io.ComfyNode):
             for item, (x, about) in enumerate(zip(painted, generated, strict=True))
             if x is not None
         }
-        predictions, said = ([], []) if vae is None else view_predictions(attribution, vae, pictures.name_of)
+        predictions: WithPredictions = {}
+        said: list[str] = []
+        if vae is not None:
+            predictions, said = view_predictions(attribution, vae, pictures.name_of)
         tables = torch.stack([color_table(name) for name in COLORMAPS])
         tensors = pictures.tensors | masks | {"colormaps": (tables * 255).round().to(torch.uint8)}
         progress = ProgressBar(sheets(attribution))
@@ -122,15 +126,14 @@ class I2AMViewer(io.ComfyNode):
         header: FileHeader = {
             **maps.header,
             **_settings(getattr(cls.hidden, "dynprompt", None)),
+            **predictions,
             "pictures": {"generated": generated, "reference": references},
             "colormaps": list(COLORMAPS),
             "masked": sorted(masks),
             "notes": [*maps.header["notes"], *notes],
             "summary": "\n".join([*notes, maps.header["summary"]]),
+            "findings": view_findings(attribution, insides if mask is not None else [None] * attribution.items),
         }
-        if predictions:
-            header["predictions"] = predictions
-        header["findings"] = view_findings(attribution, insides if mask is not None else [None] * attribution.items)
         return io.NodeOutput(ui={"i2am_view": [_write(tensors | maps.tensors, header)]})
 
 
