@@ -92,7 +92,7 @@ ${missing}</header>
 function start() {
   /** @param {string} id */
   const textOf = (id) => document.getElementById(id)?.textContent ?? "";
-  const { modules, entry, styles, state, locale } = JSON.parse(textOf("saved"));
+  const { modules, entry } = JSON.parse(textOf("saved"));
   /** @type {Record<string, string>} */
   const addresses = {};
   for (const [name, text] of modules) {
@@ -101,12 +101,13 @@ function start() {
     const whole = text.replace(/^((?:import|export)\b[^;]*?from )"i2am:([^"]+)";/gm, linked);
     addresses[name] = URL.createObjectURL(new Blob([whole], { type: "text/javascript" }));
   }
-  const data = Uint8Array.from(atob(textOf("data")), (letter) => letter.charCodeAt(0));
-  Object.assign(window, { i2amSaved: { file: data.buffer, state, locale, styles } });
   const script = document.createElement("script");
   script.type = "module"; // and no import(): until a script of the page has run, the page is not loaded
-  script.textContent = `import { open } from "${addresses[entry]}"; open(document.querySelector("main"), i2amSaved);`;
-  document.body.append(script);
+  script.textContent = `import { open } from "${addresses[entry]}";
+    const [saved, data] = ["saved", "data"].map((id) => document.getElementById(id).textContent);
+    const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+    open(document.querySelector("main"), { ...JSON.parse(saved), file: bytes.buffer });`;
+  document.querySelector("main")?.after(script);
 }
 
 /** @param {string} text */
