@@ -73,15 +73,15 @@ def page(request: pytest.FixtureRequest, saved: Path, browser: Any) -> Any:
     )
     page = context.new_page()
     watch = Watch(page)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
     page.goto(saved.as_uri())
     page.locator(".i2am-viewer .findings li").first.wait_for()
     page.evaluate("() => new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
     page.scheme = request.param
     yield page
     assert watch.page_errors == [] and watch.console == []
-    assert [url for url in asked if not url.startswith(("blob:", "data:"))] == [saved.as_uri()]
+    assert [url for url in requested if not url.startswith(("blob:", "data:"))] == [saved.as_uri()]
     context.close()
 
 
@@ -143,13 +143,13 @@ def luminance(color: str) -> float:
 def test_it_opens_in_firefox(viewer: Viewer, saved: Path, firefox: Path, tmp_path: Path, artifacts: Path) -> None:
     shot = artifacts / f"saved_page_{viewer.comfy.name}_firefox.png"
     with ThreadPoolExecutor() as other:  # in this thread, Playwright's loop of events is running
-        shown = other.submit(asyncio.run, in_firefox(firefox, saved, tmp_path, shot)).result()
-    assert shown["errors"] == []
+        drawn = other.submit(asyncio.run, in_firefox(firefox, saved, tmp_path, shot)).result()
+    assert drawn["errors"] == []
     for side in ("generated", "reference"):
-        heat = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown[side]))).convert("RGB"))
+        heat = np.asarray(Image.open(io.BytesIO(base64.b64decode(drawn[side]))).convert("RGB"))
         assert np.array_equal(heat, viewer.pixels(side))
-        assert shown[f"{side} picture"] == viewer(f"viewer.panes.{side}.picture.naturalWidth")
-    assert shown["finding"] == viewer.part(".findings li").first.inner_text().replace("\n", "")
+        assert drawn[f"{side} picture"] == viewer(f"viewer.panes.{side}.picture.naturalWidth")
+    assert drawn["finding"] == viewer.part(".findings li").first.inner_text().replace("\n", "")
 
 
 async def in_firefox(firefox: Path, saved: Path, folder: Path, shot: Path) -> dict[str, Any]:
@@ -158,10 +158,10 @@ async def in_firefox(firefox: Path, saved: Path, folder: Path, shot: Path) -> di
     async with opened(firefox, saved.as_uri(), folder / "profile") as page:
         root = "document.querySelector('.i2am-viewer').shadowRoot"
         await page.evaluate(f"Promise.all([...{root}.querySelectorAll('img')].map(picture => picture.decode()))")
-        shown: dict[str, Any] = {"finding": await page.evaluate(f"{root}.querySelector('.findings li').textContent")}
+        drawn: dict[str, Any] = {"finding": await page.evaluate(f"{root}.querySelector('.findings li').textContent")}
         for side in ("generated", "reference"):
             pane = f"{root}.querySelector('.pane.{side}')"
-            shown[f"{side} picture"] = await page.evaluate(f"{pane}.querySelector('img').naturalWidth")
-            shown[side] = (await page.evaluate(f"({PIXELS})({pane})")).partition(",")[2]
+            drawn[f"{side} picture"] = await page.evaluate(f"{pane}.querySelector('img').naturalWidth")
+            drawn[side] = (await page.evaluate(f"({PIXELS})({pane})")).partition(",")[2]
         await page.screenshot(shot)
-        return shown | {"errors": page.errors}
+        return drawn | {"errors": page.errors}
