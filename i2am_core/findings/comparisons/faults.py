@@ -12,7 +12,7 @@ from .two import TwoRuns
 Subject = tuple[str, Owner | str]
 """Which rule, and of whom it speaks: the number of an owner as B has it, or what a finding of the whole run names."""
 
-SILENT = ("looked", "steps", "unseen", "display")
+QUIET = ("looked", "steps", "unseen", "display")
 """Rules that say nothing where all is well: of others, which say that it is, to say nothing proves nothing."""
 
 
@@ -67,7 +67,7 @@ def _of_one(
 def _not_known(other: Facts, subject: Subject) -> str:
     """Why a rule that is silent of the other run may be so for another reason than that all is well; "" for none."""
     rule, owner = subject
-    if rule not in SILENT:
+    if rule not in QUIET:
         return "its rule says nothing of it there"
     if rule == "looked" and not (other.has_effects_of_steps and isinstance(owner, int) and other.measured(owner)):
         return "what it changes was not measured there"
