@@ -27,7 +27,7 @@ def find(two: TwoRuns) -> Iterator[Finding]:
     for subject, fault in of_b.items():
         if subject in of_a:
             values: Values = {"said": fault.worded(OF_ONE)}
-            yield Finding("faults", "still there", "fault", values, fault.evidence, fault.suggestion)
+            yield Finding("faults", "still there", "fault", values, fault.evidence, fault.suggestion, fault.of_thumb)
         else:
             others = [x for x in a.findings if _subject(x, two) == subject]
             yield _of_one(fault, "B", two.facts[0], others, a, subject)
@@ -55,13 +55,16 @@ def _of_one(
         one = said_of_other[0]
         weight: Weight = "fact" if one.weight == "fact" else "fine" if run == "A" else "fault"
         values: Values = {"said": said, "other": one.worded(OF_ONE)}
-        return Finding("faults", f"in {run}, beside what is said of the other", weight, values, fault.evidence)
+        case = f"in {run}, beside what is said of the other"
+        return Finding("faults", case, weight, values, fault.evidence, "", fault.of_thumb)
     reason = examined.lacking.get(fault.rule) or _not_known(other, subject)
     if reason:
         values = {"said": said, "reason": reason}
-        return Finding("faults", f"in {run}, and not known of the other", "fact", values, fault.evidence)
+        case = f"in {run}, and not known of the other"
+        return Finding("faults", case, "fact", values, fault.evidence, "", fault.of_thumb)
     case, weight = ("gone", "fine") if run == "A" else ("new", "fault")
-    return Finding("faults", case, weight, {"said": said}, fault.evidence, fault.suggestion if run == "B" else "")
+    suggestion = fault.suggestion if run == "B" else ""
+    return Finding("faults", case, weight, {"said": said}, fault.evidence, suggestion, fault.of_thumb)
 
 
 def _not_known(other: Facts, subject: Subject) -> str:

@@ -37,7 +37,7 @@ export const findings = {
         const said = findingsOf(file.header, item);
         const some = all ? said : said.slice(0, FIRST);
         list.replaceChildren(...some.map((one) => entry(viewer, one)));
-        if (all && said.some((one) => one.of_thumb)) list.append(element("li", {}, viewer.page.sentences.ofThumb));
+        if (some.some((one) => one.of_thumb)) list.append(element("li", {}, viewer.page.sentences.ofThumb));
         more.textContent = all ? say("fewer") : say("{0} more", said.length - some.length);
         more.hidden = said.length <= FIRST;
         root.hidden = !said.length;
