@@ -36,7 +36,7 @@ const CHINESE = {
     return template ? worded(template, Object.fromEntries(named)) : sentence;
   },
   advice({ sentence, measures }) {
-    const [, alone, number] = OF_STEER.exec(sentence) ?? [];
+    const [, alone, number] = sentence.match(OF_STEER) ?? [];
     const text = tries[alone ?? sentence] ?? sentence;
     const of = alone ? `${text}（I2AM Steer 的参考图 ${number}）` : text;
     return lines[measures ? TRY : GUESS].replace("{}", () => of);

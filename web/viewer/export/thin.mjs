@@ -92,7 +92,7 @@ const upTo = (count) => Array.from({ length: count }, (_, row) => row);
 function withRows({ header, tensors }, parts, rowsOf) {
   /** @type {(entry: [string, Tensor]) => [string, Tensor]} */
   const shortened = ([name, tensor]) => {
-    const [, kind, reference, layer] = SHEET.exec(name) ?? [];
+    const [, kind, reference, layer] = name.match(SHEET) ?? [];
     if (!kind) return [name, tensor];
     const rows = rowsOf(headCount(header, Number(reference), layer === "all" ? null : Number(layer)));
     return [name, kind === "measures" ? columnsOf(tensor, rows) : rowsIn(tensor, rows)];
