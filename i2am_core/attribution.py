@@ -122,6 +122,7 @@ class Attribution:
     # means over all positions and over those in the mask. NaN where nothing was recorded
     shares: Mapping[ShareOwner, Tensor] = field(default_factory=dict)
     not_evaluated: tuple[int, ...] = ()  # steps in which the model was not asked, or a node answered from memory
+    not_looked_at: tuple[int, ...] = ()  # steps that a person wanted to be left out
     missed: tuple[str, ...] = ()  # of the reasons in ``skipped`` those of calls that may read a reference
     # How many times guidance multiplies what the positive conditioning adds; 1 is no guidance. None: not known
     guidance: float | None = None
@@ -179,7 +180,7 @@ class Attribution:
     def _of_attention(self) -> list[str]:
         paired = sorted({layer for (_, layer), entry in self.entries.items() if entry.pairs})
         read = {reference for reference, _ in self.entries}
-        computed = f"{self.steps - len(self.not_evaluated)} of " if self.not_evaluated else ""
+        computed = self._of_steps()
         unread = ", given, and read by no call that was captured"
         return [
             f"{self.captured_calls} attention calls in {len(self.layers)} layers over {computed}{self.steps} steps "
@@ -249,9 +250,14 @@ class Attribution:
         if self.effects is not None:
             yield from self.effects.lines(self.owner_names, self.mask_on_latent())
 
+    def _of_steps(self) -> str:
+        """How many steps maps can be of, where these are not all: "10 of "."""
+        without = {*self.not_evaluated, *self.not_looked_at}
+        return f"{self.steps - len(without)} of " if without else ""
+
     def _detail(self) -> str:
         """What is kept apart, in words; and what is not, where it could be."""
-        computed = f"{self.steps - len(self.not_evaluated)} of " if self.not_evaluated else ""
+        computed = self._of_steps()
         steps = (
             f"each of {computed}{self.steps} steps"
             if len(self.bins) == self.steps

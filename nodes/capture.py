@@ -60,6 +60,15 @@ class I2AMCapture(io.ComfyNode):
                     optional=True,
                     tooltip="Where reference and result share one canvas: the part that shows the reference.",
                 ),
+                io.Int.Input(
+                    "every",
+                    optional=True,
+                    default=1,
+                    min=1,
+                    max=1000,
+                    tooltip="Look at every n-th step only, from the first on: 2 costs half as much. The other steps "
+                    "have no maps and count in no mean.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The same model, watched. Goes to any sampler."),
@@ -71,10 +80,10 @@ class I2AMCapture(io.ComfyNode):
     @checked
     def execute(
         cls, model: object, mechanism: str, branch: str, pair_maps: str, budget_mb: int,
-        generated_region: Tensor | None = None, reference_region: Tensor | None = None,
+        generated_region: Tensor | None = None, reference_region: Tensor | None = None, every: int = 1,
     ) -> io.NodeOutput:  # fmt: skip
         regions = Regions(
             marked("generated_region", generated_region), marked_once("reference_region", reference_region)
         )
-        capture = Capture(Settings(mechanism, branch, pair_maps, budget_mb * 2**20, regions))
+        capture = Capture(Settings(mechanism, branch, pair_maps, budget_mb * 2**20, regions, every))
         return io.NodeOutput(capture_with(diffusion_model(model, "I2AM Capture"), capture), capture)

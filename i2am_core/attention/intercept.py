@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .logsumexp import KERNELS, Case, is_trusted, row_sums
+from .logsumexp import KERNELS, Case, agreed, is_trusted, row_sums
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +105,7 @@ def _total(call: _InterceptedCall, q: Tensor, k: Tensor, scale: float | None, bi
         return None
     if _scale(scale, q) != call.scale:
         return None
-    # Where a row is masked as a whole, kernels do not agree about its sum, so that none of them is used.
-    return call.total if bool(call.total.isfinite().all()) else None
+    return agreed(call.total, call.bias)
 
 
 def _scale(scale: float | None, q: Tensor) -> float:

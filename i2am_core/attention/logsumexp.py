@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .columns import unexpanded
+from .on_device import runs_alone
 from .precision import full_float32
 
 log = logging.getLogger(__name__)
@@ -109,8 +110,21 @@ def _by_kernel(operation: Any, q: Tensor, k: Tensor, scale: float, bias: Tensor 
         log.warning("log-sum-exp: %s raised an error, and is not used any more: %s", case, error)
         _refused.add(case)
         return None
-    # Of a row that is masked as a whole, some kernels return NaN.
-    return total if total is None or bias is None or bool(total.isfinite().all()) else None
+    return None if total is None else agreed(total, taken)
+
+
+def agreed(total: Tensor, bias: Tensor | None) -> Tensor | None:
+    """The sums ``[B, H, N]`` of a kernel that read this bias, or None: of rows masked as a whole, kernels disagree.
+
+    On a device that would have to be waited for, such rows get -inf, and those that are no numbers NaN.
+    """
+    if not runs_alone(total):
+        return total if bool(total.isfinite().all()) else None
+    total = torch.where(total.isfinite(), total, torch.nan)
+    if bias is None:
+        return total
+    masked = (unexpanded(bias) == -torch.inf).all(-1)
+    return torch.where(masked, -torch.inf, total)
 
 
 def kernel_bias(operation: Any, q: Tensor, k: Tensor, bias: Tensor) -> Tensor | None:
@@ -139,6 +153,8 @@ def _in_dtype(bias: Tensor, dtype: torch.dtype) -> Tensor | None:
     if torch.promote_types(bias.dtype, dtype) == dtype:
         return converted
     hidden = bias < MASKED
+    if runs_alone(bias):  # whether it is exact is not known there without waiting
+        return None
     return converted if bool(((converted == bias) | hidden).all() & ~hidden.all(-1).any()) else None
 
 

@@ -13,7 +13,9 @@ One product of queries and reference keys, one exponential, a few thin products;
 L comes from a kernel (``logsumexp``). Where the reference's tokens are all keys of the call, as in a softmax of its
 own, each row's maximum takes the place of L, and the share is 1.
 Where numbers would leave the range of float32 (a reference that gets next to no attention, masks, rows on very
-different scales), ``streaming`` computes the same row by row, which is slower and always in range.
+different scales), ``streaming`` computes the same row by row, which is slower and always in range. To know where is to
+wait for a device: on those that run on their own, ``branchless`` is right for any numbers, and ``Marginals.holds`` says
+on the device what is an error on the CPU.
 """
 
 import dataclasses
@@ -26,14 +28,16 @@ from torch import Tensor
 from ..errors import BadAttention
 from ..kinds import KINDS, PAIR_KEYS
 from ..tokens import Index, TokenGroup
-from . import products, streaming
+from . import branchless, products, streaming
 from .columns import ReferenceColumns, unexpanded
 from .logsumexp import chunked, row_log_sum_exp
+from .on_device import brought, indexing, runs_alone
 from .precision import full_float32
 
 # What is said of the row log-sum-exp in the summary of a run, beside the names of kernels.
 ROW_SUMS_NOT_NEEDED = "not needed: the reference's tokens are all keys of the call"
 ROW_SUMS_INTERCEPTED = "intercepted from the attention kernel that computed the call"
+NO_NUMBERS = "queries or keys hold values that are not numbers, so their attention has no maps."
 CHUNK_BYTES = 64 * 2**20  # of E at a time: one head of 4096 positions and 4096 reference tokens
 
 
@@ -57,6 +61,7 @@ class Marginals:
     r2g_pairs: Tensor | None = None  # [B, A, M]
     row_sums: str = ""  # what computed the row log-sum-exp: the name of a kernel, or a ROW_SUMS text
     total: Tensor | None = None  # [B, H, N], the row log-sum-exp over all keys, where it was needed
+    holds: Tensor | None = None  # 0-dim, boolean, on another device than the CPU: whether these are numbers
 
 
 def split_heads(x: Tensor, heads: int, batch: int) -> Tensor:
@@ -130,6 +135,7 @@ def attribute(
     ``references`` are the groups of keys, numbered within the K. A position that may attend to no reference token, or
     whose gain is 0, does not count in the means of the paper; nor does a reference token that no position may attend
     to, in R2G. About ``chunk_bytes`` of memory are used at a time. Raises BadAttention for what cannot be attributed.
+    On a device that is not the CPU nothing waits for it, and ``Marginals.holds`` says whether values are numbers.
     """
     with full_float32(q.device):
         return _attributed(k, references, _all_columns(q, k, logits, positions), chunk_bytes)
@@ -152,6 +158,7 @@ def share_of(
     with full_float32(q.device):
         call = _all_columns(q, k, logits, Positions(queries))
         total = torch.where(total > -torch.inf, total, torch.inf)  # a row that may look at nothing has no share
+        columns = indexing(columns, k.device)
         keys = k[:, :, columns].to(call.dtype)
         bias = None if call.bias is None else _at(call.bias, 3, columns, keys.shape[2])
         size = call.dtype.itemsize * q.shape[0] * call.q.shape[2] * keys.shape[2]
@@ -173,7 +180,8 @@ def _attributed(
     """The same of the generated positions alone, which ``call`` has with all ``k`` as columns."""
     row_sums = ROW_SUMS_NOT_NEEDED if call.total is None else ROW_SUMS_INTERCEPTED
     all_keys = len(references) == 1 and references[0].count == k.shape[2] and call.bias is None
-    if call.total is None and not (all_keys and call.head_size * call.dtype.itemsize <= chunk_bytes):
+    fits = runs_alone(k) or call.head_size * call.dtype.itemsize <= chunk_bytes
+    if call.total is None and not (all_keys and fits):
         total, row_sums = row_log_sum_exp(call.q, k, call.scale, call.bias)
         call = dataclasses.replace(call, total=total)
     marginals = []
@@ -183,14 +191,18 @@ def _attributed(
         columns = dataclasses.replace(call, k=keys, bias=bias)
         maps = dataclasses.replace(_marginals(columns, chunk_bytes, row_sums), total=call.total)
         marginals.append(_on_grid(maps, group))
+    if runs_alone(k):
+        holds = torch.stack([~maps.r2g_share.isnan().any() for maps in marginals]).all()
+        return [dataclasses.replace(maps, holds=holds) for maps in marginals]
     if any(maps.r2g_share.isnan().any() for maps in marginals):
-        raise BadAttention("queries or keys hold values that are not numbers, so their attention has no maps.")
+        raise BadAttention(NO_NUMBERS)
     return marginals
 
 
 def _all_columns(q: Tensor, k: Tensor, logits: Logits, positions: Positions) -> ReferenceColumns:
     """The generated positions of a call, with all its keys as columns: each reference takes its own from these."""
-    queries, bias, total, gain = positions.queries, logits.bias, logits.total, positions.gain
+    bias, total, gain = logits.bias, logits.total, positions.gain
+    queries = indexing(positions.queries, q.device)
     all_rows = None if bias is None else additive(bias, q.dtype).expand(*q.shape[:3], k.shape[2])
     scale = q.shape[-1] ** -0.5 if logits.scale is None else logits.scale
     q = q[:, :, queries]
@@ -203,11 +215,11 @@ def _all_columns(q: Tensor, k: Tensor, logits: Logits, positions: Positions) -> 
         q,
         k,
         scale,
-        gain=gain.to(q.device).expand(q.shape[0], q.shape[2]),
+        gain=brought(gain, q.device).expand(q.shape[0], q.shape[2]),
         total=None if total is None else total[:, :, queries],
         bias=None if all_rows is None else _at(all_rows, 2, queries, q.shape[2]),
-        scope=None if positions.scope is None else positions.scope.to(q.device),
-        pair_rows=None if positions.pair_rows is None else positions.pair_rows.to(q.device),
+        scope=None if positions.scope is None else brought(positions.scope, q.device),
+        pair_rows=None if positions.pair_rows is None else brought(positions.pair_rows, q.device),
     )
 
 
@@ -215,14 +227,23 @@ def _at(bias: Tensor, axis: int, index: Index, size: int) -> Tensor:
     """So many rows or columns of a bias ``[B, H, N, K]``: where it is only repeated, they take no memory either."""
     own = unexpanded(bias)
     if own.shape[axis] == bias.shape[axis]:
-        own = own[(slice(None),) * axis + (index,)]
+        own = own[(slice(None),) * axis + (indexing(index, bias.device),)]
     return own.expand(*bias.shape[:axis], size, *bias.shape[axis + 1 :])
 
 
 def _marginals(c: ReferenceColumns, chunk_bytes: int, row_sums: str) -> Marginals:
+    """The maps of one reference, by what is best for the device: here it is chosen."""
+    maps = c.empty()
+    if runs_alone(c.q):
+        branchless.fill(c, maps, chunk_bytes)
+    else:
+        _by_products(c, maps, chunk_bytes)
+    return Marginals(row_sums=row_sums, **maps)
+
+
+def _by_products(c: ReferenceColumns, maps: dict[str, Tensor], chunk_bytes: int) -> None:
     """By products for the heads in which they stay in range, row by row for the others."""
     heads = c.shape[1]
-    maps = c.empty()
     size = max(c.shape[3], min(heads * c.head_size, chunk_bytes // c.dtype.itemsize))
     buffer = torch.empty(size, dtype=c.dtype, device=c.q.device)
     heads_at_once = max(1, size // c.head_size)
@@ -242,7 +263,6 @@ def _marginals(c: ReferenceColumns, chunk_bytes: int, row_sums: str) -> Marginal
                 maps[name][item] += values / heads
             else:
                 maps[name][item, head] = values
-    return Marginals(row_sums=row_sums, **maps)
 
 
 def _on_grid(maps: Marginals, group: TokenGroup) -> Marginals:
@@ -254,13 +274,13 @@ def _on_grid(maps: Marginals, group: TokenGroup) -> Marginals:
     for name in names:
         if (values := getattr(maps, name)) is not None:
             by_cell[name] = values.new_zeros(*values.shape[:-1], group.grid.cells)
-            by_cell[name][..., group.cells.to(values.device)] = values
+            by_cell[name][..., brought(group.cells, values.device)] = values
     return dataclasses.replace(maps, **by_cell)
 
 
 def _keys_of(group: TokenGroup, k: Tensor) -> Tensor:
     """The keys of a reference, ``[B, H, M, D]``."""
-    keys = k[:, :, group.index]
+    keys = k[:, :, indexing(group.index, k.device)]
     if keys.shape[2] != group.count or group.count == 0:
         raise BadAttention(
             f"reference '{group.name}' should have {group.count} tokens, but {keys.shape[2]} of the {k.shape[2]} keys "

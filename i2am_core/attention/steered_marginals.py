@@ -10,8 +10,10 @@ from torch import Tensor
 from ..kinds import KINDS, PAIR_KEYS
 from ..tokens import TokenGrid, TokenGroup
 from .marginals import CHUNK_BYTES, Logits, Marginals, Positions, additive, attribute
-from .steering import Rows, Softmax, Steering
+from .on_device import brought
+from .steering import Softmax, Steering
 
+NOTHING = Softmax(gain=torch.zeros(1))  # of rows whose softmaxes are fewer
 SHARES = ("r2g_share", "g2r_share", "g2r_share_scope")
 
 
@@ -38,13 +40,14 @@ class SteeredItems:
         over the softmaxes of each row, times their gains and factors; maps of the paper are those of the first one.
         """
         by_class = []
-        for heads in _classes_of_heads(self):
+        for numbers in _classes_of_heads(self):
+            heads = brought(numbers, q.device)
             total = None if logits.total is None else logits.total[:, heads]
             terms = []
-            for term in _terms(self, heads, k.shape[2]):
+            for term in _terms(self, int(numbers[0]), k):
                 of_term = dataclasses.replace(logits, bias=_sum(logits.bias, term.bias, heads, q.dtype), total=total)
                 terms.append(term.attribute(q[:, heads], k[:, heads], references, of_term, positions, chunk_bytes))
-            by_class.append((heads, [_added(list(maps)) for maps in zip(*terms, strict=True)]))
+            by_class.append((numbers, [_added(list(maps)) for maps in zip(*terms, strict=True)]))
         return [_joined([(heads, maps[n]) for heads, maps in by_class], q.shape[1]) for n in range(len(references))]
 
 
@@ -52,7 +55,8 @@ class SteeredItems:
 class _Term:
     """One softmax of each row: ``bias [b, 1, N, K]``, ``gain [b, N]``, and the ``factor [b, N, K]`` of values.
 
-    All have 1 in the place of N where they are the same for all rows.
+    All have 1 in the place of N where they are the same for all rows. The bias is on the device of the call, the others
+    on the host.
     """
 
     bias: Tensor | None
@@ -109,8 +113,8 @@ def _classes_of_heads(steered: SteeredItems) -> list[Tensor]:
     return [(code == one).nonzero().flatten() for one in code.unique().tolist()]
 
 
-def _terms(steered: SteeredItems, heads: Tensor, keys: int) -> Iterator[_Term]:
-    """What is added up for heads that are steered alike, over the first ``keys`` columns."""
+def _terms(steered: SteeredItems, head: int, k: Tensor) -> Iterator[_Term]:
+    """What is added up for heads that are steered as this one, over the columns ``k [b, H, K, D]``, the first ones."""
     items = range(steered.items.start, steered.items.stop)
     parts = [
         (here, rows)
@@ -118,31 +122,46 @@ def _terms(steered: SteeredItems, heads: Tensor, keys: int) -> Iterator[_Term]:
         if (here := [item - items.start for item in rows.items.tolist() if item in items])
     ]
     for number in range(max([len(rows.softmaxes) for _, rows in parts] + [1])):
-        yield _term(parts, number, int(heads[0]), (len(items), steered.shape[2], keys))
+        of_head = [
+            (here, rows.positions, _of_head(rows.softmaxes[number] if number < len(rows.softmaxes) else NOTHING, head))
+            for here, rows in parts
+        ]
+        yield _term(of_head, (len(items), steered.shape[2], k.shape[2]), k.device)
 
 
-def _term(parts: Sequence[tuple[list[int], Rows]], number: int, head: int, shape: tuple[int, int, int]) -> _Term:
+def _term(
+    parts: Sequence[tuple[list[int], Tensor | None, Softmax]], shape: tuple[int, int, int], device: torch.device
+) -> _Term:
+    """Of parts of the rows, each with its items, its positions and its softmax: see ``Rows``."""
     items, queries, keys = shape
-    uniform = len(parts) == 1 and parts[0][1].positions is None
-    size = 1 if uniform else queries
-    # What is for all rows of tokens takes a column each, what is for some of them a matrix.
-    bias, gain, factor = torch.zeros(items, size, keys), torch.zeros(items, size), torch.ones(items, size, keys)
-    for here, rows in parts:
-        softmax = rows.softmaxes[number] if number < len(rows.softmaxes) else Softmax(gain=torch.zeros(1))
-        index = torch.tensor(here)[:, None]
-        positions = torch.arange(size) if rows.positions is None else rows.positions
-        bias[index, positions] = 0.0 if softmax.bias is None else _of_head(softmax.bias, head)[:keys]
-        gain[index, positions] = 1.0 if softmax.gain is None else _of_head(softmax.gain, head)
-        factor[index, positions] = 1.0 if softmax.factor is None else _of_head(softmax.factor, head)[:keys]
+    uniform = len(parts) == 1 and parts[0][1] is None
+    size = 1 if uniform else queries  # what is for all rows of tokens takes a column each, for some of them a matrix
+
+    def whole(values: Sequence[Tensor | None], other: float, *shape: int, device: torch.device) -> Tensor | None:
+        """These of all parts together, or None where each of them is ``other``."""
+        if all(x is None or bool((x == other).all()) for x in values):
+            return None
+        filled = torch.full((items, size, *shape), other, device=device)
+        for (here, positions, _), x in zip(parts, values, strict=True):
+            index = brought(torch.tensor(here)[:, None], device)
+            where = brought(torch.arange(size) if positions is None else positions, device)
+            filled[index, where] = brought(torch.tensor(other) if x is None else x, device)
+        return filled
+
+    softmaxes = [softmax for _, _, softmax in parts]
+    host = torch.device("cpu")
+    bias = whole([x.bias if x.bias is None else x.bias[:keys] for x in softmaxes], 0.0, keys, device=device)
     return _Term(
-        bias[:, None] if bias.any() else None,
-        gain if (gain != 1).any() else None,
-        factor if (factor != 1).any() else None,
+        None if bias is None else bias[:, None],
+        whole([x.gain for x in softmaxes], 1.0, device=host),
+        whole([x.factor if x.factor is None else x.factor[:keys] for x in softmaxes], 1.0, keys, device=host),
     )
 
 
-def _of_head(values: Tensor, head: int) -> Tensor:
-    return values[head if len(values) > 1 else 0]
+def _of_head(softmax: Softmax, head: int) -> Softmax:
+    """Its bias and factor ``[K]``, and its gain, of one head."""
+    each = (softmax.bias, softmax.gain, softmax.factor)
+    return Softmax(*(None if x is None else x[head if len(x) > 1 else 0] for x in each))
 
 
 def _sum(own: Tensor | None, added: Tensor | None, heads: Tensor, dtype: torch.dtype) -> Tensor | None:
@@ -151,7 +170,7 @@ def _sum(own: Tensor | None, added: Tensor | None, heads: Tensor, dtype: torch.d
         own = additive(own[:, heads] if own.shape[1] > 1 else own, dtype)
     if own is None or added is None:
         return own if added is None else added.to(dtype)
-    return (own + added.to(own.device)).to(dtype)
+    return (own + added).to(dtype)
 
 
 def _product(positions: Positions, gain: Tensor | None, queries: int) -> Tensor | None:
@@ -159,12 +178,17 @@ def _product(positions: Positions, gain: Tensor | None, queries: int) -> Tensor 
     if gain is None:
         return positions.gain
     gain = gain.expand(-1, queries)[:, positions.queries]
-    return gain if positions.gain is None else gain.to(positions.gain) * positions.gain
+    return (
+        gain
+        if positions.gain is None
+        else brought(gain, positions.gain.device).to(positions.gain.dtype) * positions.gain
+    )
 
 
 def _added(maps: list[Marginals]) -> Marginals:
     """One reference's maps of all softmaxes."""
     first, *others = maps
+    first = dataclasses.replace(first, holds=_all_hold(maps))
     for name in SHARES:
         for other in others:
             if getattr(first, name) is not None:
@@ -182,9 +206,14 @@ def _joined(by_class: Sequence[tuple[Tensor, Marginals]], heads: int) -> Margina
         if (values := getattr(first, kind.key)) is not None:
             joined[kind.key] = values.new_zeros(values.shape[0], heads, *values.shape[2:])
             for numbers, maps in by_class:
-                joined[kind.key][:, numbers] = getattr(maps, kind.key)
+                joined[kind.key][:, brought(numbers, values.device)] = getattr(maps, kind.key)
     for name in PAIR_KEYS:
         if getattr(first, name) is not None:
             parts = [getattr(maps, name) * (len(numbers) / heads) for numbers, maps in by_class]
             joined[name] = torch.stack(parts).sum(0)
-    return dataclasses.replace(first, **joined)
+    return dataclasses.replace(first, holds=_all_hold([maps for _, maps in by_class]), **joined)
+
+
+def _all_hold(maps: Sequence[Marginals]) -> Tensor | None:
+    """Whether all are of numbers, where only the device knows it."""
+    return torch.stack([x.holds for x in maps if x.holds is not None]).all() if maps[0].holds is not None else None

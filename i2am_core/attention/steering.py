@@ -21,6 +21,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .on_device import brought
+
 By = Literal["attention", "output", "values"]
 
 
@@ -70,7 +72,7 @@ class Softmax:
     def to(self, device: torch.device) -> "Softmax":
         """The same on a device."""
         tensors = (self.bias, self.gain, self.factor, self.columns_left)
-        return Softmax(*(None if x is None else x.to(device) for x in tensors))
+        return Softmax(*(None if x is None else brought(x, device) for x in tensors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +88,8 @@ class Rows:
 
     def to(self, device: torch.device) -> "Rows":
         """The same on a device."""
-        positions = None if self.positions is None else self.positions.to(device)
-        return Rows(self.items.to(device), positions, tuple(softmax.to(device) for softmax in self.softmaxes))
+        positions = None if self.positions is None else brought(self.positions, device)
+        return Rows(brought(self.items, device), positions, tuple(softmax.to(device) for softmax in self.softmaxes))
 
     def put(self, part: Tensor, whole: Tensor, axis: int) -> None:
         """Put what was computed for these rows where it belongs in the whole; ``axis`` of both is the tokens."""

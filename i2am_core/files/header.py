@@ -67,6 +67,8 @@ def header_text(a: Attribution) -> str:
     }
     if a.not_evaluated:
         header["not_evaluated"] = a.not_evaluated
+    if a.not_looked_at:
+        header["not_looked_at"] = a.not_looked_at
     if off := {f"{r}/{n}": entry.off for (r, n), entry in a.entries.items() if entry.off}:
         header["off"] = off
     if a.missed:
@@ -140,6 +142,7 @@ def described(header: dict[str, Any], version: int) -> Described:
         notes=tuple(text(note, "a note") for note in notes),
         given=_given(header),
         not_evaluated=_steps(header.get("not_evaluated", []), len(sigmas) - 1),
+        not_looked_at=_steps(header.get("not_looked_at", []), len(sigmas) - 1),
         missed=tuple(text(x, "a reason in missed") for x in sequence(header.get("missed", []), "missed")),
         guidance=None if header.get("guidance") is None else number(header["guidance"], "guidance"),
         all_observed=boolean(header.get("all_observed", False), "all_observed"),

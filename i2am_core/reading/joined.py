@@ -83,6 +83,7 @@ def _joined(first: Attribution, second: Attribution, on_latents: str) -> Attribu
         skipped=_sum(first.skipped, second.skipped),
         given=tuple(dict.fromkeys((*first.given, *second.given))),
         not_evaluated=(*first.not_evaluated, *(step + shift for step in second.not_evaluated)),
+        not_looked_at=(*first.not_looked_at, *(step + shift for step in second.not_looked_at)),
         row_sums=_sum(first.row_sums, second.row_sums),
         notes=(
             f"two runs as one: steps {numbers_text(range(shift))} are of the first, "

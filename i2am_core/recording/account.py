@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from .sums import Count
+from .transfer import to_host
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ class CapturedCall:
     row_sums: str
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
+    remarks: tuple[Verdict, ...]  # notes, of those that do not hold
 
 
 class Account:
@@ -53,7 +53,7 @@ class Account:
         self._off[mechanism] = None
 
     def add(self, call: CapturedCall) -> None:
-        if call.verdicts:
+        if call.verdicts or call.remarks:
             self._pending.append(call)
         else:
             self._count(call)
@@ -76,20 +76,29 @@ class Account:
     def note(self, *notes: str) -> None:
         self._notes.update(dict.fromkeys(filter(None, notes)))
 
-    def judge(self, counts: Sequence[Count] = ()) -> list[int]:
-        """Judge the pending calls, and return ``counts`` as numbers: one transfer from the device, if any."""
+    def judge(self, also: Sequence[Tensor] = ()) -> list[Tensor]:
+        """Judge the pending calls, and return what is ``also`` to come to the host (``to_host``): in one transfer."""
         pending, self._pending = self._pending, []
-        verdicts = [verdict.holds for call in pending for verdict in call.verdicts]
-        on_device = [count for count in counts if isinstance(count, Tensor)]
-        numbers = iter(to_numbers([*verdicts, *on_device]))
+        verdicts = [verdict.holds for call in pending for verdict in (*call.verdicts, *call.remarks)]
+        on_host = iter(to_host([*verdicts, *also]))
+
+        def failures(judged: Sequence[Verdict]) -> list[str]:
+            results = [(bool(next(on_host)), verdict.otherwise) for verdict in judged]
+            return [reason for holds, reason in results if not holds]
+
         for call in pending:
-            results = [(bool(next(numbers)), verdict.otherwise) for verdict in call.verdicts]
-            failures = [reason for holds, reason in results if not holds]
-            if failures:
-                self._skipped[failures[0]] += 1
+            reasons, notes = failures(call.verdicts), failures(call.remarks)
+            if reasons:
+                self._skipped[reasons[0]] += 1
             else:
                 self._count(call)
-        return [next(numbers) if isinstance(count, Tensor) else int(count) for count in counts]
+                self.note(*notes)
+        return list(on_host)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was no call, be it captured, skipped or pending."""
+        return not (self._pending or self._captured or self._skipped)
 
     @property
     def calls(self) -> int:
@@ -138,12 +147,3 @@ class Account:
             for (layer, mechanisms, row_sums), calls in self._captured.items()
             if layer not in self._retracted
         ]
-
-
-def to_numbers(values: Sequence[Tensor]) -> list[int]:
-    """0-dim tensors as numbers, in one transfer where they are on one device."""
-    if not values:
-        return []
-    device = values[0].device
-    numbers: list[int] = torch.stack([x.detach().to(device, torch.int64) for x in values]).tolist()
-    return numbers

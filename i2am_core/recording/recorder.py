@@ -22,7 +22,7 @@ from .references import References
 from .run_sums import RunSums
 from .shares import Shares
 from .steps import How, StepAccount
-from .sums import Holds, PairSums
+from .sums import Holds, PairSums, close_all
 
 __all__ = ["PAIR_SHARE", "Place", "Recorder", "Verdict"]
 
@@ -100,6 +100,12 @@ class Recorder:
         with self._lock:
             self._account.judge()
             return self._account.calls
+
+    @property
+    def has_no_call(self) -> bool:
+        """Whether no call was captured or skipped so far. It waits for nothing."""
+        with self._lock:
+            return self._account.is_empty
 
     @property
     def skipped(self) -> Mapping[str, int]:
@@ -240,13 +246,16 @@ class Recorder:
         row_sums: str = "",
         verdicts: Sequence[Verdict] = (),
         notes: Sequence[str] = (),
+        remarks: Sequence[Verdict] = (),
     ) -> None:
         """Count one attention call of one conditioning as captured in this layer, by these mechanisms.
 
-        If a verdict fails, it is a skip with that reason instead, and its notes do not count.
+        If a verdict fails, it is a skip with that reason instead, and its notes do not count. A remark that fails is
+        one more note.
         """
         with self._lock:
-            self._account.add(CapturedCall(layer, tuple(mechanisms), row_sums, tuple(verdicts), tuple(notes)))
+            call = CapturedCall(layer, tuple(mechanisms), row_sums, tuple(verdicts), tuple(notes), tuple(remarks))
+            self._account.add(call)
 
     def skip(self, reason: str, calls: int = 1) -> None:
         """Count calls that were not captured, with the reason in words for a person."""
@@ -283,8 +292,7 @@ class Recorder:
                     sums.close(step, self._account)
             self._account.judge()
             self._add_zeros()
-            for pairs in self._pairs.values():
-                pairs.close()
+            close_all(self._pairs.values())
             left_out = {key[1].name for key in self._sums[0].closed if self._budget.lacks_pairs(key)}
             self.note(*notes_of(self._sums, list(self._pairs.values()), sorted(left_out)))
             names = [reference.name for reference in self._references.known]
@@ -332,6 +340,7 @@ class Recorder:
             "items": self.items,
             "heads": self._heads(),
             "not_evaluated": self._steps.not_evaluated,
+            "not_looked_at": self._steps.not_looked_at,
         }
 
     def _heads(self) -> HeadDetail:
@@ -341,8 +350,7 @@ class Recorder:
 
     def _add_pairs(self, key: Key, step: int, marginals: Marginals, rows: Tensor, holds: Holds) -> None:
         if step != self._pair_step:  # also layers that get no more calls must free the device
-            for sums in self._pairs.values():
-                sums.close()
+            close_all(self._pairs.values())
             self._pair_step = step
         self._pairs.setdefault(key, PairSums(rows)).add(step, marginals, holds)
 

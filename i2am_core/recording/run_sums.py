@@ -46,13 +46,13 @@ class RunSums:
             self.close(min(step for step in self.open if not self._in_parts or step != current), account)
 
     def close(self, step: int, account: Account) -> None:
-        """Move the sums of a step to the CPU, into its bin. Waits for the device."""
+        """Move the sums of a step to the CPU, into its bin. Waits for the device, once."""
         closing = self.open.pop(step)
         self._were_closed.add(step)
-        counts = account.judge([sums.evaluations for sums in closing.values()])
-        for key, evaluations in zip(list(closing), counts, strict=True):
+        on_host = iter(account.judge([x for sums in closing.values() for x in sums.on_device()]))
+        for key in list(closing):
             sums = closing.pop(key)  # its memory is free as soon as it is added
-            if evaluations:
+            if evaluations := sums.bring(on_host):
                 self.closed.setdefault(key, BinSums(self.bins)).add(step, sums, evaluations, self._axes(key))
 
     def to(self, resolution: Resolution, free: bool) -> "RunSums":

@@ -9,15 +9,18 @@ from typing import Literal
 from ..printing import listed
 from ..selection import numbers_text
 
-How = Literal["computed", "from memory", "not active", "without the branch"]
+How = Literal["computed", "from memory", "not active", "without the branch", "not looked at"]
 """What an evaluation was: blocks of the model ran; none did; no conditioning of the branch is for this step; it was of
-another branch alone."""
+another branch alone; it was left out, as a person wanted it."""
 
 FROM_MEMORY = "a node answered from memory"
 NO_EVALUATION = "it may be that {}, or that the sampler leaves them out"
 NOT_ACTIVE = "no conditioning of the branch is active then (its start and end leave them out)"
 OTHER_BRANCH = "the model was evaluated without the conditioning of this branch"
 PART = "it may be that {}, or that a node leaves blocks out"
+LEFT_OUT = (
+    "{} of {} steps ({}) were not looked at, as it was set: they have no maps. A mean over steps is one over the others"
+)
 MOST_NAMES = 4  # of layers that are named
 
 
@@ -57,7 +60,12 @@ class StepAccount:
         of_length = (
             n for n, (start, end) in enumerate(zip(self._sigmas, self._sigmas[1:], strict=False)) if start != end
         )
-        return tuple(step for step in of_length if "computed" not in self._seen[step])
+        return tuple(step for step in of_length if not {"computed", "not looked at"} & self._seen[step])
+
+    @property
+    def not_looked_at(self) -> tuple[int, ...]:
+        """The steps that were left out."""
+        return tuple(sorted(step for step, seen in self._seen.items() if "not looked at" in seen))
 
     @property
     def notes(self) -> list[str]:
@@ -71,6 +79,8 @@ class StepAccount:
             f"{reason}. A mean over steps is one over the others"
             for reason, numbers in reasons.items()
         ]
+        if left_out := self.not_looked_at:
+            notes.append(LEFT_OUT.format(len(left_out), total, numbers_text(left_out)))
         return notes + self._notes_on_layers()
 
     def _reason(self, step: int) -> str:

@@ -6,16 +6,18 @@ so values are chosen there, and counts of such calls are tensors on the device, 
 
 import copy
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..attention.marginals import Marginals
-from ..half import Half, Precise
+from ..attention.on_device import runs_alone
+from ..half import Half, Precise, full
 from ..kinds import KINDS, PAIR_KEYS
 from .detail import Extent, Resolution
+from .transfer import to_host
 
 Holds = bool | Tensor
 """Whether a call counts; a tensor is boolean and 0-dim."""
@@ -104,6 +106,22 @@ class StepSums:
         """How many count."""
         return self._past + (int(self._last) if isinstance(self._last, bool) else self._last)
 
+    def on_device(self) -> list[Tensor]:
+        """All that the host must wait for, to be brought there together: see ``bring``."""
+        maps = [full(x) for x in self.maps.values() if runs_alone(x.scale if isinstance(x, Half) else x)]
+        counts = [x for x in self._nonzero_calls.values() if runs_alone(x)]
+        return [*maps, *counts, *([self.evaluations] if isinstance(self.evaluations, Tensor) else [])]
+
+    def bring(self, on_host: Iterator[Tensor]) -> int:
+        """Take from ``on_host`` what ``on_device`` gave; returns how many evaluations count."""
+        for key, x in self.maps.items():
+            if runs_alone(x.scale if isinstance(x, Half) else x):
+                self.maps[key] = next(on_host)
+        for key, counted in self._nonzero_calls.items():
+            if runs_alone(counted):
+                self._nonzero_calls[key] = next(on_host)
+        return int(next(on_host) if isinstance(self.evaluations, Tensor) else self.evaluations)
+
     def mean(self, key: str, evaluations: int) -> Tensor:
         """The mean of a map over the step; ``evaluations`` is the value of that property as a number, at least 1."""
         total = self.maps[key].float()
@@ -140,27 +158,30 @@ class PairSums:
         self.revisited = False  # whether the sampler returned to a step after another one
 
     def add(self, step: int, marginals: Marginals, holds: Holds) -> None:
-        """Add a call of a step; that of the step before is closed."""
-        if step != self._step:
-            self.close()
-            self._step = step
+        """Add a call of a step. That of the step before must be closed: see ``close_all``."""
+        self._step = step
         for key in PAIR_KEYS:
             value = zero_unless(holds, getattr(marginals, key).float())
             self._over_calls[key] = self._over_calls[key] + value if key in self._over_calls else value
         self._calls = self._calls + (int(holds) if isinstance(holds, bool) else holds)
 
-    def close(self) -> None:
-        """End the present step: its mean goes to the CPU."""
+    def on_device(self) -> list[Tensor]:
+        """What there is of the present step, for the host."""
+        return [*self._over_calls.values(), *([self._calls] if isinstance(self._calls, Tensor) else [])]
+
+    def close(self, on_host: Iterator[Tensor]) -> None:
+        """End the present step, if there is one: take from ``on_host`` what ``on_device`` gave."""
         if self._step is None:
             return
+        sums, self._over_calls = {key: next(on_host) for key in self._over_calls}, {}
+        calls = next(on_host) if isinstance(self._calls, Tensor) else self._calls
         self.revisited |= self._step in self._calls_of_closed
-        all_calls = self._calls_of_closed[self._step] + self._calls
-        weight = _ratio(self._calls, all_calls)  # 1, but for a step that the sampler returned to
+        all_calls = self._calls_of_closed[self._step] + calls
         factor = _ratio(1, all_calls)  # the mean of these calls times the weight is their sum times this
-        for key in PAIR_KEYS:
-            mean = (self._over_calls.pop(key) * factor).to("cpu")
+        for key, total in sums.items():
+            mean = total * factor
             self._over_steps[key] = self._over_steps[key].add_(mean) if key in self._over_steps else mean
-        self._weight = self._weight + weight
+        self._weight = self._weight + _ratio(calls, all_calls)  # 1, but for a step that the sampler returned to
         self._calls_of_closed[self._step] = all_calls
         self._step, self._calls = None, 0
 
@@ -170,8 +191,7 @@ class PairSums:
         return sum(x.nbytes for x in (*self._over_calls.values(), *self._over_steps.values()))
 
     def means(self) -> dict[str, Tensor]:
-        """The pair maps by their keys; empty where no call counts. Waits for the device."""
-        self.close()
+        """The pair maps by their keys; empty where no call counts. All steps must be closed."""
         weight = float(self._weight)
         return {key: total.div_(weight) for key, total in self._over_steps.items()} if weight else {}
 
@@ -183,8 +203,17 @@ def _ratio(count: Count, all_calls: Count) -> Count:
     return count / all_calls if all_calls else 0
 
 
+def close_all(pairs: Collection[PairSums]) -> None:
+    """End the present step of these: its means go to the CPU, those of a device together, so that it waits once."""
+    on_device = [one for one in pairs if any(map(runs_alone, one.on_device()))]
+    for together in (on_device, *([one] for one in pairs if one not in on_device)):  # on the CPU that takes less memory
+        on_host = iter(to_host([x for one in together for x in one.on_device()]))
+        for one in together:
+            one.close(on_host)
+
+
 class BinSums:
-    """Sums over the steps of each time bin, ``[items, bins, heads, cells]``, on the CPU.
+    """Sums over the steps of each time bin, ``[items, bins, heads, cells]``, on the CPU, as what is added is.
 
     ``seen [bins]`` are the steps that were added to each. A step that the sampler returned to is added once more: in a
     bin of several steps, with the part that its new evaluations are of all.
@@ -208,7 +237,7 @@ class BinSums:
         self.seen[at] += not before
         self.roundings[at] = max(self.roundings[at], step.roundings) + axes.resolution.half
         for key in step.maps:
-            mean = step.mean(key, evaluations).cpu()
+            mean = step.mean(key, evaluations)
             if key not in self.maps:
                 self.maps[key] = axes.stored(mean.new_zeros(mean.shape[0], len(self.bins), *mean.shape[1:]))
             total = self.maps[key]

@@ -88,7 +88,9 @@ class Captured(Part):
         recorder = Recorder(sampling.sigmas, noise.shape[0], settings.budget_bytes, caches)
         self.record = Record(recorder, settings.pair_maps, grid_of(noise), mask)
         self.engine = Engine(chosen(settings.mechanism), [self.record], beside=TextTokens())
-        self.calls = ModelCalls(sampling.guider, [settings.branch], noise, recorder.sigmas, regions, self.engine)
+        self.calls = ModelCalls(
+            sampling.guider, [settings.branch], noise, recorder.sigmas, regions, self.engine, settings.every
+        )
         self.measured: Callable[[Attribution], Effects] | None = None  # gives the effects, where an Effect measures
         super().__init__((self.engine, self.calls))
         if sampling.denoise_mask is not None and noise.ndim == 5:
@@ -105,6 +107,7 @@ class Captured(Part):
         given, guidance = self._given(sampling, attribution), guidance_of(sampling.guider)
         attribution = replace(attribution, given=given, guidance=guidance)
         latents, began = sampling.latents(output), sampling.latent_image
+        began = None if began is None else began.to("cpu")
         attribution = replace(
             attribution,
             began=() if began is None else tuple(fingerprint(picture[None]) for picture in began),

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import comfy.sampler_helpers
 import torch
 from comfy.model_base import BaseModel
 from torch import Tensor
@@ -44,6 +46,23 @@ class EndedRun:
     node: str = "I2AM Capture"
     has_regions: bool = False
     measured: bool = False
+    _sampled: dict[torch.device, tuple[Tensor, Tensor | None, Tensor | None]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def sampled(self, device: torch.device) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Noise, latent and mask, each time copies, as ``CFGGuider.inner_sample`` (comfy/samplers.py) makes them."""
+        if device not in self._sampled:  # each is brought to the device once
+            latent, mask = self.latent, self.mask
+            if latent is not None:
+                holds_picture = bool(torch.count_nonzero(latent) > 0)
+                latent = latent.to(device)
+                latent = self.model.process_latent_in(latent) if holds_picture else latent
+            if mask is not None:
+                mask = comfy.sampler_helpers.prepare_mask(mask, self.noise.shape, device)
+            self._sampled[device] = self.noise.to(device), latent, mask
+        noise, latent, mask = self._sampled[device]
+        return noise.clone(), None if latent is None else latent.clone(), None if mask is None else mask.clone()
 
     @property
     def measure(self) -> str:
@@ -62,9 +81,14 @@ class EndedRun:
         """Names of the classes of the denoiser."""
         return {kind.__name__ for kind in type(self.model.diffusion_model).__mro__}
 
+    @cached_property
+    def _moments(self) -> Sequence[Tensor]:
+        """The first timestep of each evaluation, ``[1]``, on the CPU: brought there together."""
+        return torch.cat([t[:1] for t in self.timesteps]).cpu().split(1)
+
     def was_active(self, c: Conditioning) -> bool:
         """Whether a conditioning was for any of the evaluations."""
-        return not self.timesteps or any(is_active(c, t) for t in self.timesteps)
+        return not self.timesteps or any(is_active(c, t) for t in self._moments)
 
     def was_within(self, first: float, last: float) -> bool:
         """Whether there was any evaluation from one part of the schedule to another: 0 is its beginning, 1 its end.
@@ -72,7 +96,7 @@ class EndedRun:
         As ``ControlBase.get_control`` (comfy/controlnet.py) decides it.
         """
         highest, lowest = map(self.model.model_sampling.percent_to_sigma, (first, last))
-        return not self.timesteps or any(lowest <= float(t[0]) <= highest for t in self.timesteps)
+        return not self.timesteps or any(lowest <= float(t[0]) <= highest for t in self._moments)
 
 
 def is_blank(value: Any) -> bool:

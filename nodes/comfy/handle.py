@@ -61,6 +61,7 @@ class Settings:
     pair_maps: str  # of PAIR_MAPS
     budget_bytes: int
     regions: Regions = field(default_factory=Regions)  # what a person marked
+    every: int = 1  # so many steps from one that is looked at to the next
 
 
 @dataclass

@@ -98,7 +98,8 @@ class Located:
 
     References are among the first ``keys`` columns, which compete; where there are more, they repeat these. ``gain``
     broadcasts to ``[items, N]`` (see ``attention.attribute``). ``verdicts`` are what was assumed and can be
-    proved on the device only: they are judged once a step. ``completed`` is called when the pack whose attention
+    proved on the device only: they are judged once a step; where a remark does not hold, it is a note, and nothing is
+    lost. ``completed`` is called when the pack whose attention
     this is has gone on with its output, and what it returns takes the place of this: only then is the gain of an
     IP-Adapter known. ``guessed``: the place of the references is inferred, not proved. ``of_negative``: an
     adapter's image for the negative conditioning, which is no reference, but counts as much as that: only those that
@@ -115,6 +116,7 @@ class Located:
     gain: Tensor | None = None
     note: str = ""  # what a person should know about it, for the summary
     verdicts: tuple[Verdict, ...] = ()
+    remarks: tuple[Verdict, ...] = ()
     completed: "Callable[[], Located | Skip] | None" = None
     guessed: bool = False
     of_negative: bool = False

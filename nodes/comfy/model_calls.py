@@ -72,12 +72,14 @@ class ModelCalls:
     """The calls of the denoiser in one run of a sampler, for a latent of the shape of ``noise``.
 
     ``branches`` are watched. Why a call is not watched, and what a person should know of the run, goes to ``engine``.
-    ``regions`` are those that a person marked.
+    ``regions`` are those that a person marked. Only ``every`` n-th step is watched, from the first on.
     """
 
     def __init__(
-        self, guider: Any, branches: Sequence[str], noise: Tensor, sigmas: Tensor, regions: Regions, engine: Engine
-    ) -> None:
+        self, guider: Any, branches: Sequence[str], noise: Tensor, sigmas: Tensor, regions: Regions, engine: Engine,
+        every: int = 1,
+    ) -> None:  # fmt: skip
+        self._every = every
         self.guider, self.branches, self.regions, self._engine = guider, branches, regions, engine
         self.items, self.latent, self._shape, self._sigmas = (
             noise.shape[0],
@@ -161,7 +163,7 @@ class ModelCalls:
         """A call of the denoiser, from what ``BaseModel.apply_model`` is given.
 
         ``x [B, C, (frames,) h, w]``, ``text [B, tokens, C]``; ``conditions`` are the other conditionings. None where it
-        has no rows of the watched branch, and where it cannot be read.
+        has no rows of the watched branch, of a step that is left out, and where it cannot be read.
         """
         with self._engine.skipping("I2AM could not read a call of the model"):
             if not {"cond_or_uncond", "uuids", "sigmas"} <= options.keys():
@@ -174,6 +176,11 @@ class ModelCalls:
             for branch in self.branches:
                 conditionings = conditionings_of(self.guider, branch)
                 self._engine.given(Given(branch, conditionings, options, model, self.regions))
+            with self._lock:
+                step = self._step = step_of(float(options["sigmas"].max()), self._sigmas, self._step)
+            if step % self._every:
+                self._engine.evaluated(step, "not looked at")
+                return None
             if reason := self._why_not_placed(x, chunks, options):
                 self._skip(reason)
                 return None
@@ -181,11 +188,9 @@ class ModelCalls:
                 self._engine.note(COMBINED)
             if self._present.window is not None:
                 self._engine.note(WINDOWS)
-            with self._lock:
-                self._step = step_of(float(options["sigmas"].max()), self._sigmas, self._step)
             tokens = 0 if text is None else text.shape[1]
             return ModelCall(
-                self._step, chunks, model, x.shape, tokens, conditions, options, self.regions, self.evaluation,
+                step, chunks, model, x.shape, tokens, conditions, options, self.regions, self.evaluation,
                 self._present.perturbed,
             )  # fmt: skip
         return None

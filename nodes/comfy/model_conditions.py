@@ -7,7 +7,6 @@ once more, with the key and without it. Where the two are equal, the model ignor
 from collections.abc import Mapping
 from typing import Any
 
-import comfy.sampler_helpers
 import comfy.samplers
 import torch
 from torch import Tensor
@@ -23,10 +22,14 @@ CHANGES = "what the model gets is another one each time it is made"
 
 
 class ModelConditions:
-    """What ComfyUI makes for the model of one conditioning, with and without a part of it."""
+    """What ComfyUI makes for the model of one conditioning, with and without a part of it.
+
+    It is made on the CPU, so that nobody waits for the model's ``device``; there where that raises, as of a model that
+    has weights in it.
+    """
 
     def __init__(self, run: EndedRun, c: Conditioning, device: torch.device) -> None:
-        self._run, self._c, self._device = run, c, device
+        self._run, self._c, self._devices = run, c, list(dict.fromkeys((torch.device("cpu"), device)))
         self._whole: list[dict[str, Any]] = []
 
     def changed(self, key: str, value: Any = None) -> frozenset[str]:
@@ -34,9 +37,8 @@ class ModelConditions:
 
         Raises ValueError where it is another one in every try, and whatever ComfyUI's own code raises.
         """
-        whole, again = self._as_it_is()
         others = {name: x for name, x in self._c.items() if name != key}
-        other = self._made(others if value is None else others | {key: value})
+        whole, again, other = self._made_with(others if value is None else others | {key: value})
         names = _different(whole, other)
         if names & _different(whole, again):
             raise ValueError(CHANGES)
@@ -44,33 +46,35 @@ class ModelConditions:
 
     def beyond(self) -> list[str]:
         """Names of what the model got in the run that ComfyUI does not make: a pack has put it there itself."""
-        whole, _ = self._as_it_is()
+        whole, *_ = self._made_with()
         in_run = self._c.get("model_conds", {})
         return [
             name for name in in_run if name not in whole and isinstance(getattr(in_run[name], "cond", None), Tensor)
         ]
 
-    def _as_it_is(self) -> list[dict[str, Any]]:
-        """Made twice, to know what differs by itself."""
-        if not self._whole:
-            self._whole = [self._made(self._c), self._made(self._c)]
-        return self._whole
+    def _made_with(self, *others: Conditioning) -> list[dict[str, Any]]:
+        """The conditioning as it is, made twice, to know what differs by itself; and others. All on one device."""
+        try:
+            if not self._whole:
+                self._whole = [self._made(self._c), self._made(self._c)]
+            return [*self._whole, *map(self._made, others)]
+        except Exception:
+            if len(self._devices) == 1:
+                raise
+            self._whole = []
+            self._devices.pop(0)
+            return self._made_with(*others)
 
     def _made(self, c: Conditioning) -> dict[str, Any]:
         """On copies: some models write into what they are given. Random numbers of the run stay as they are."""
         run, make = self._run, self._run.model.extra_conds
         of_pack = [] if function_of(make).module.startswith("comfy.") else [make]  # which may remember each call
-        noise = run.noise.to(self._device)
-        latent = None if run.latent is None else run.latent.to(self._device)
-        if latent is not None and torch.count_nonzero(latent) > 0:  # as ``CFGGuider.inner_sample``
-            latent = run.model.process_latent_in(latent)
-        mask = run.mask
-        if mask is not None:
-            mask = comfy.sampler_helpers.prepare_mask(mask, noise.shape, self._device)
+        device = self._devices[0]
+        noise, latent, mask = run.sampled(device)
         copied = [{name: _copied(x) for name, x in c.items() if name not in ("control", "hooks")} | {"model_conds": {}}]
-        with torch.no_grad(), forked(self._device), put_back(of_pack, ()):
+        with torch.no_grad(), forked(device), put_back(of_pack, ()):
             (made,) = comfy.samplers.encode_model_conds(
-                make, copied, noise, self._device, run.branch, latent_image=latent,
+                make, copied, noise, device, run.branch, latent_image=latent,
                 denoise_mask=mask, seed=0, latent_shapes=[noise.shape],
             )  # fmt: skip
         result: dict[str, Any] = made["model_conds"]

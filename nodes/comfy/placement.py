@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...i2am_core.attention.marginals import Marginals
+from ...i2am_core.attention.on_device import brought
 from ...i2am_core.tokens import TokenGrid
 from .refusal import NotSupported
 from .windows import Window
@@ -135,13 +136,15 @@ class Placed:
         for name in ("r2g_paper", "r2g_share"):
             values = getattr(maps, name)
             if name == "r2g_paper" and self.of_frames is not None:
-                values = values * self.of_frames.to(values)[:, None]
+                values = values * brought(self.of_frames, values.device).to(values)[:, None]
             on_whole[name] = values.new_zeros(*values.shape[:-1], self.grid.cells)
-            on_whole[name][..., self.cells.to(values.device)] = values
+            on_whole[name][..., brought(self.cells, values.device)] = values
         on_whole["g2r_share"] = maps.g2r_share * (len(self.cells) / self.grid.cells)
         if maps.g2r_share_scope is not None and region is not None:
             inside = region[:, self.cells].sum(1) / region.sum(1).clamp(min=1)
-            on_whole["g2r_share_scope"] = maps.g2r_share_scope * inside[:, None, None].to(maps.g2r_share_scope)
+            on_whole["g2r_share_scope"] = maps.g2r_share_scope * brought(
+                inside[:, None, None], maps.g2r_share_scope.device
+            )
         return dataclasses.replace(maps, **on_whole)
 
 
@@ -165,4 +168,4 @@ def _weight_on(area: Area, grid: TokenGrid) -> Tensor:
 
 
 def _times(gain: Tensor | None, weight: Tensor) -> Tensor:
-    return weight if gain is None else gain * weight.to(gain.device)
+    return weight if gain is None else gain * brought(weight, gain.device)

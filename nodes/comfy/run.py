@@ -17,6 +17,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ...i2am_core.recording.transfer import to_host
 from .engine import Engine
 from .hooks import KEY, installed
 from .kept_run import SEVERAL
@@ -62,11 +63,11 @@ class Sampling:
         return remember
 
     def latents(self, output: Tensor) -> list[Tensor]:
-        """Those that this run gave, as nodes output them: the sampler's, and the last denoised one."""
+        """Those that this run gave, on the CPU, as nodes output them: the sampler's, and the last denoised one."""
         if self.last_denoised is None:
-            return [output]
-        base = self.guider.model_patcher.model
-        return [output, base.process_latent_out(self.last_denoised.to("cpu", torch.float32))]
+            return to_host([output])
+        output, denoised = to_host([output, self.last_denoised])
+        return [output, self.guider.model_patcher.model.process_latent_out(denoised)]
 
 
 class Part:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from i2am_core import Logits, Positions, TokenGrid, TokenGroup, attribute, span, split_heads
-from i2am_core.attention import streaming
+from i2am_core.attention import branchless, streaming
 from i2am_core.attention.columns import ReferenceColumns
 
 FIELDS = ("r2g_paper", "r2g_share", "g2r_paper", "g2r_share")
@@ -243,6 +243,11 @@ def test_products_and_streaming_agree(call, kernel):
         pair_rows=rows,
     )
     by_row = row_by_row(columns)
+    for chunk_bytes in (10**9, 200, 1):
+        maps = columns.empty()
+        branchless.fill(columns, maps, chunk_bytes)
+        for name, values in maps.items():
+            torch.testing.assert_close(values, by_row[name], atol=tolerance, rtol=0, msg=name)
     for chunk_bytes in (10**9, 1):
         total = None if kernel else row_sums(q, k, scale, bias)
         (fast,) = attribute(q, k, [group], Logits(scale, bias, total), positions, chunk_bytes)

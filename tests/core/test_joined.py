@@ -101,11 +101,11 @@ def test_two_parts_are_the_whole(cut, masked, swapped):
 def test_what_was_given_and_what_was_not_evaluated_is_of_both():
     first, second = run(range(3)), run(range(3, 7))
     given_first, given_second = (GivenReference(what, "captured") for what in ("an image", "another"))
-    first = dataclasses.replace(first, given=(given_first,), not_evaluated=(1,))
-    second = dataclasses.replace(second, given=(given_first, given_second), not_evaluated=(0, 2))
+    first = dataclasses.replace(first, given=(given_first,), not_evaluated=(1,), not_looked_at=(0,))
+    second = dataclasses.replace(second, given=(given_first, given_second), not_evaluated=(0, 2), not_looked_at=(1,))
     joined = join(first, second)
     assert joined.given == (given_first, given_second)
-    assert joined.not_evaluated == (1, 3, 5)
+    assert joined.not_evaluated == (1, 3, 5) and joined.not_looked_at == (0, 4)
 
 
 def test_guidance_is_that_of_both_where_it_is_the_same():

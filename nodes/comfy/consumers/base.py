@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ....i2am_core.attribution import Reference
+from ....i2am_core.recording.recorder import Verdict
 from ....i2am_core.recording.steps import How
+from ....i2am_core.recording.transfer import to_host
 from ..attention_call import AttentionCall
 from ..located import Chunk, Located, ModelCall, Off, Skip
 
@@ -80,3 +82,14 @@ class Consumer:
 
     def note(self, *notes: str) -> None:
         """What a person should know of this run."""
+
+
+def verdicts_of(located: Sequence[LocatedIn]) -> list[Verdict]:
+    """What is assumed of a call in which this was located."""
+    return [verdict for one in located for match in one.by_mechanism.values() for verdict in match.verdicts]
+
+
+def why_refuted(assumed: Sequence[Verdict]) -> str:
+    """The reason of the first verdict that does not hold, "" where all do. Waits for the device once."""
+    results = zip(assumed, to_host([verdict.holds for verdict in assumed]), strict=True)
+    return next((verdict.otherwise for verdict, holds in results if not holds), "")

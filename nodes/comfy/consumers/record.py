@@ -14,18 +14,20 @@ import torch
 from torch import Tensor
 
 from ....i2am_core.attention.intercept import Interceptor
-from ....i2am_core.attention.marginals import Logits, Marginals, Positions, attribute, share_of
+from ....i2am_core.attention.marginals import NO_NUMBERS, Logits, Marginals, Positions, attribute, share_of
+from ....i2am_core.attention.on_device import brought
 from ....i2am_core.attention.steered_marginals import SteeredItems
 from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attribution import Attribution, Layer, Reference, ShareOwner
 from ....i2am_core.recording.off import zero_maps
-from ....i2am_core.recording.recorder import Place, Recorder
+from ....i2am_core.recording.recorder import Place, Recorder, Verdict
 from ....i2am_core.recording.steps import How
 from ....i2am_core.regions import cells_of
 from ....i2am_core.tokens import Index, TokenGrid, TokenGroup
 from ..attention_call import Arguments, AttentionCall
 from ..handle import Settings
 from ..located import Chunk, Located, ModelCall, Off, Skip
+from ..pending_call import UNREADABLE
 from ..values import notes_on
 from .base import Consumer, LocatedIn
 
@@ -35,6 +37,7 @@ NEAREST = "the area of a conditioning does not start on a cell of every layer: t
 NO_SHARES = "whose part of the attention is how large could not be recorded"
 NOT_ACTIVE = "its conditioning is not active then (its start and end leave these steps out), while others are"
 NO_PAIRS = "no pair maps are kept of conditionings that are limited to an area, nor of context windows"
+NOT_NUMBERS = f"{UNREADABLE} ({NO_NUMBERS})"
 MOST_ATTEMPTS = 8  # calls of one attention function in which nothing could be intercepted, before that is given up
 
 
@@ -57,7 +60,7 @@ class Record(Consumer):
     @property
     def is_empty(self) -> bool:
         """Whether there was no attention call of any kind."""
-        return not self.recorder.calls and not self.recorder.skipped
+        return self.recorder.has_no_call
 
     def given(self, references: Sequence[Reference], branch: str) -> None:
         self.recorder.given(references)
@@ -82,8 +85,10 @@ class Record(Consumer):
             for match in matches:
                 marginals.append(self._record(call, one.chunk, match, logsumexp))
                 row_sums = marginals[-1][0].row_sums
+            pairs = zip(matches, marginals, strict=True)
+            verdicts = [verdict for match, maps in pairs for verdict in _verdicts(match, maps[0])]
             try:
-                self._record_shares(call, one, [maps for of_match in marginals for maps in of_match])
+                self._record_shares(call, one, [maps for of_match in marginals for maps in of_match], verdicts)
             except Exception as error:  # it is beside the point: the maps are there
                 log.warning("%s", NO_SHARES, exc_info=True)
                 self.note(f"{NO_SHARES} ({type(error).__name__}: {error})")
@@ -91,8 +96,9 @@ class Record(Consumer):
                 matches[0].layer.name,
                 list(one.by_mechanism),
                 row_sums,
-                [verdict for match in matches for verdict in match.verdicts],
+                verdicts,
                 [*(match.note for match in matches if match.note), *(call.steering.notes if call.steering else ())],
+                [remark for match in matches for remark in match.remarks],
             )
 
     def off(self, call: AttentionCall, chunk: Chunk, mechanism: str, off: Off) -> None:
@@ -136,7 +142,7 @@ class Record(Consumer):
             pictures={name: pictures[key] for name, key in keys.items() if key in pictures},
             mechanism=attribution.mechanism or settings.mechanism,
             missed=missed,
-            all_observed=settings.mechanism == "auto" and not missed and not self.is_empty,
+            all_observed=settings.mechanism == "auto" and settings.every == 1 and not missed and not self.is_empty,
         )
 
     def _add_steps_without(self) -> None:
@@ -194,14 +200,16 @@ class Record(Consumer):
         )
         for number, group, maps in zip(numbers, located.references, marginals, strict=True):
             place = _place(call, layer, number, group)
-            self.recorder.add(place, placed.apply(maps, region), pair_rows, located.verdicts)
+            self.recorder.add(place, placed.apply(maps, region), pair_rows, _verdicts(located, maps))
         if placed.cells is not None and self.pair_maps != "off":
             self.note(NO_PAIRS)
         if not placed.exact:
             self.note(NEAREST)
         return marginals
 
-    def _record_shares(self, call: AttentionCall, one: LocatedIn, marginals: Sequence[Marginals]) -> None:
+    def _record_shares(
+        self, call: AttentionCall, one: LocatedIn, marginals: Sequence[Marginals], verdicts: Sequence[Verdict]
+    ) -> None:
         """Record whose part of the attention is how large, where references and the text compete in one softmax.
 
         Not where maps are put together of parts of the picture, nor where the call was steered. Of conditionings that
@@ -218,11 +226,14 @@ class Record(Consumer):
             "references": torch.stack([maps.r2g_share.mean(1) for maps in marginals]).sum(0),
             "text": share_of(q, k, text, total, logits, one.first.queries),
         }
-        weight = torch.ones_like(shares["text"]) if placed.weight is None else placed.weight.to(shares["text"])
+        weight = (
+            torch.ones_like(shares["text"])
+            if placed.weight is None
+            else brought(placed.weight, shares["text"].device).to(shares["text"])
+        )
         shares["text"] = shares["text"] * weight
         region = self._region(one.first.layer.grid)
         place = Place(one.first.layer, call.model_call.step, 0)
-        verdicts = [verdict for match in matches for verdict in match.verdicts]
         means = {owner: _means(x, region) for owner, x in shares.items()}
         self.recorder.shares(place, means, verdicts, _means(weight, region))
 
@@ -249,6 +260,11 @@ class Record(Consumer):
         sizes = zip(numbers, references, strict=True)
         fits = [self.recorder.pairs_fit(number, layer, len(rows), group.places) for number, group in sizes]
         return rows if all(fits) else None
+
+
+def _verdicts(located: Located, maps: Marginals) -> tuple[Verdict, ...]:
+    """What is assumed of a call in which something was located; ``maps`` are of any of its references."""
+    return located.verdicts if maps.holds is None else (*located.verdicts, Verdict(maps.holds, NOT_NUMBERS))
 
 
 def _text_beside(call: AttentionCall, one: LocatedIn) -> Index | None:
@@ -279,7 +295,7 @@ def _means(share: Tensor, region: Tensor | None) -> Tensor:
     whole = share.mean(1)
     if region is None:
         return torch.stack([whole, whole], 1)
-    inside = region.to(share.device)
+    inside = brought(region, share.device)
     count = inside.sum(1)
     return torch.stack([whole, torch.where(count > 0, (share * inside).sum(1) / count.clamp(min=1), whole)], 1)
 

@@ -13,13 +13,14 @@ from typing import Any
 
 from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attribution import Reference
+from ....i2am_core.recording.recorder import Verdict
 from ..attention_call import Arguments, AttentionCall
 from ..callers import function_of
 from ..located import Chunk, Located, ModelCall, Off, Skip
 from ..refusal import refuse
 from ..steer_choice import Choice, Numbered
 from ..steered_kernel import takes_masks
-from .base import Consumer, LocatedIn
+from .base import Consumer, LocatedIn, verdicts_of, why_refuted
 
 COUPLES_ROWS = (
     "attention runs in {}, whose kernel mixes rows that are to be steered with others. Sample without it (sage and "
@@ -56,6 +57,7 @@ class Steer(Consumer):
         self._evaluated: set[str] = set()  # branches
         self._without = 0  # evaluations before any of the first branch
         self._take_masks: list[Callable] = []  # overrides of other packs that were tried
+        self._assumed: list[Verdict] = []  # in the present evaluation, of what only the device can prove
         self._lock = threading.Lock()
 
     def is_chosen(self, call: ModelCall) -> bool:
@@ -68,6 +70,8 @@ class Steer(Consumer):
     def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
         numbered = [self.choice.numbered(one) for one in located]
         _check_certain(call, located)
+        with self._lock:
+            self._assumed += verdicts_of(located)
         chosen = self.is_chosen(call.model_call)
         if not chosen and self._evaluated:  # the first evaluation says what does not exist, whatever its step
             return None
@@ -90,6 +94,10 @@ class Steer(Consumer):
             refuse(CACHED.format(missing[0] if len(missing) == 1 else f"{len(missing)} of its blocks"))
 
     def evaluation_ended(self, branches: Set[str]) -> None:
+        with self._lock:
+            assumed, self._assumed = self._assumed, []
+        if reason := why_refuted(assumed):
+            refuse(reason)
         first = self.choice.branches[0]
         with self._lock:
             is_new = first in branches and first not in self._evaluated
@@ -137,6 +145,3 @@ def _check_certain(call: AttentionCall, located: Sequence[LocatedIn]) -> None:
     for match in (match for one in located for match in one.by_mechanism.values()):
         if match.guessed:
             refuse(match.note)
-        for verdict in match.verdicts:
-            if not bool(verdict.holds):
-                refuse(verdict.otherwise)

@@ -4,7 +4,7 @@ This is the consumer of I2AM Effect. It acts, in evaluations whose answers are t
 nothing is left of what it takes away it raises, and the effect is not measured.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 import torch
 from torch import Tensor
@@ -13,11 +13,12 @@ from ....i2am_core.attention.steering import Change
 from ....i2am_core.attribution import Reference
 from ....i2am_core.effect import Owner, Removal, regions_of
 from ....i2am_core.recording.effects import RegionRemoval
+from ....i2am_core.recording.recorder import Verdict
 from ....i2am_core.tokens import TokenGroup
 from ..attention_call import AttentionCall
 from ..chosen_tokens import columns_of, rows_of_picture
 from ..located import Located, Skip
-from .base import Consumer, LocatedIn
+from .base import Consumer, LocatedIn, verdicts_of, why_refuted
 
 NumberOf = Callable[[Reference], int | None]
 
@@ -35,6 +36,7 @@ class TakeAway(Consumer):
         self.removed, self._number_of = removed, number_of
         self.changed = False  # whether there was anything to take away
         self.inert = False  # whether there were columns that are not made from what is taken away
+        self._assumed: list[Verdict] = []  # of what only the device can prove
 
     @property
     def owner(self) -> Owner:
@@ -42,9 +44,17 @@ class TakeAway(Consumer):
         return self.removed.reference if isinstance(self.removed, RegionRemoval) else self.removed.owner
 
     def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
-        changes = [change for one in located if (change := self._change(call, one)) is not None]
+        changes = []
+        for one in located:
+            if (change := self._change(call, one)) is not None:
+                changes.append(change)
+                self._assumed += verdicts_of([one])
         self.changed |= bool(changes)
         return call.changed(*changes) if changes else None
+
+    def evaluation_ended(self, branches: Set[str]) -> None:
+        if reason := why_refuted(self._assumed):
+            raise NotMeasurable(reason)
 
     def skip(self, skip: Skip, calls: int = 1) -> None:
         if calls and not skip.absent:
@@ -57,10 +67,6 @@ class TakeAway(Consumer):
         columns = self._columns(one, call.shape[3])
         if len(columns) == 0:
             return None
-        for match in one.by_mechanism.values():
-            for verdict in match.verdicts:
-                if not bool(verdict.holds):
-                    raise NotMeasurable(verdict.otherwise)
         directly = self.removed.route == "directly"
         rows = rows_of_picture(one, call.shape[2], None) if directly else None
         positions = None if rows is None or rows.all() else rows

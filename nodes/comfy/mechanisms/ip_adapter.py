@@ -357,18 +357,19 @@ class _Adapter(IPAdapter):
         if self.output is None or self.result is None:
             return Skip(UNOBSERVED)
         gain, is_multiple = factor(self.output[chunk.rows], self.result[chunk.rows])
-        note, scaling = "", self.kwargs.get("embeds_scaling", "V only")
+        remarks: tuple[Verdict, ...] = ()
+        scaling = self.kwargs.get("embeds_scaling", "V only")
         if scaling != "V only":
-            of_values = self._factor_of_values(chunk.rows, chunk.items)
-            note = CHANGED_VALUES.format(scaling) if of_values is None else ""
-            gain = gain if of_values is None else gain * of_values
+            of_values, are_multiple = self._factor_of_values(chunk.rows, chunk.items)
+            remarks = (Verdict(are_multiple, CHANGED_VALUES.format(scaling)),)
+            gain = torch.where(are_multiple, gain * of_values, gain)
         verdicts = (*located.verdicts, Verdict(is_multiple, NO_MULTIPLE))
-        return replace(located, gain=gain, note=note, verdicts=verdicts, completed=None)
+        return replace(located, gain=gain, remarks=remarks, verdicts=verdicts, completed=None)
 
-    def _factor_of_values(self, rows: slice, items: int) -> Tensor | None:
+    def _factor_of_values(self, rows: slice, items: int) -> tuple[Tensor, Tensor]:
         """What the values of a chunk were multiplied with, ``[items, 1]``, against those of the adapter's own layer.
 
-        None where they are no multiple.
+        And whether they are such a multiple (boolean).
         """
         assert self.result is not None
         given = self.attention[2]  # [B * images, tokens, C]
@@ -380,13 +381,12 @@ class _Adapter(IPAdapter):
         embeds = self._used_embeds
         own = adapter.ip_layers.to_kvs[self.kwargs["module_key"] + "_to_v_ip"](embeds)
         if self.kwargs.get("unfold_batch"):  # an image for each item; the last one for those that have none
-            own = own[torch.arange(items).clamp(max=len(own) - 1).to(own.device)]
+            own = own[torch.arange(items, device=own.device).clamp(max=len(own) - 1)]
         else:
             own = own.repeat(items, 1, 1)
         if own.shape != given.shape:
-            return None
-        factors, is_multiple = factor(own.reshape(items, 1, -1), given.reshape(items, 1, -1))
-        return factors if bool(is_multiple) else None
+            return given.new_ones(items, 1), given.new_zeros((), dtype=torch.bool)
+        return factor(own.reshape(items, 1, -1), given.reshape(items, 1, -1))
 
     def _one_each(self, images: int) -> int:
         """How many images each item of the batch attends to."""

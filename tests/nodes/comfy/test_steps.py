@@ -18,6 +18,7 @@ from steered_graphs import kontext
 import nodes as comfyui_nodes
 from i2am_pack.i2am_core import MapKind, Selection, load, maps, save
 from i2am_pack.i2am_core.recording.steps import FROM_MEMORY, NOT_ACTIVE, OTHER_BRANCH, PART
+from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
 
 SHARE = MapKind("r2g", "share")
@@ -196,3 +197,45 @@ def test_the_effect_of_an_adapter_in_a_step_without_it_is_0():
         assert bool(effect.any()) == bool(share[step].any())
         assert not attribution.effects.maps[step, 1, "everything"].any()
     assert not attribution.effects.unmeasured
+
+
+@pytest.mark.parametrize("every", [2, 3, 9])
+def test_every_nth_step_is_looked_at(every, tmp_path):
+    """The others have no maps, and count in no mean: they are not 0."""
+    graph = kontext(sizes=ONE, cfg=3.0)
+    attribution, whole = (every_nth(graph, n, steps=5) for n in (every, 1))
+    looked = list(range(0, 5, every))
+    left_out = tuple(step for step in range(5) if step not in looked)
+    assert seen(attribution) == looked and attribution.not_looked_at == left_out
+    assert labelled(attribution, "not captured") == left_out and not labelled(attribution, "not evaluated")
+    assert attribution.captured_calls * 5 == whole.captured_calls * len(looked)
+    assert not attribution.all_observed and attribution.not_evaluated == () and not attribution.skipped
+    (note,) = [note for note in attribution.notes if "looked at" in note]
+    assert f"{len(left_out)} of 5 steps" in note and note in attribution.summary()
+    assert f"over {len(looked)} of 5 steps" in attribution.summary()
+    of_these = maps(whole, SHARE, "unified", Selection(steps=",".join(map(str, looked)))).values
+    torch.testing.assert_close(maps(attribution, SHARE).values, of_these, rtol=0, atol=0)
+    save(attribution, tmp_path / "a.i2am.safetensors")
+    assert load(tmp_path / "a.i2am.safetensors").not_looked_at == left_out
+
+
+def test_without_it_every_step_is_looked_at():
+    attribution = every_nth(kontext(sizes=ONE), 1, steps=3)
+    assert attribution.not_looked_at == () and seen(attribution) == [0, 1, 2]
+    assert not [note for note in attribution.notes if "looked at" in note]
+
+
+def test_an_effect_is_measured_also_in_steps_that_are_not_looked_at():
+    graph = kontext(sizes=ONE, cfg=1.0)
+    watched, handle = I2AMCapture.execute(graph.model, "auto", "positive", "off", 512, every=4).args
+    model = measured(watched, probe_steps=4, regions=0, through="everything", owners="references")
+    attribution = handle.find(graph.sample(model, steps=4)["samples"])
+    assert {removal.step for removal in attribution.effects.maps} == {0, 1, 2, 3}
+    assert attribution.not_looked_at == (1, 2, 3) and not attribution.effects.unmeasured
+
+
+def every_nth(graph, every, **sampling):
+    model, handle = I2AMCapture.execute(graph.model, "auto", "positive", "off", 512, every=every).args
+    plain, latent = graph.sample(**sampling), graph.sample(model, **sampling)
+    assert torch.equal(plain["samples"], latent["samples"])
+    return I2AMCollect.execute(handle, latent).args[0]
