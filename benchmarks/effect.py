@@ -25,7 +25,7 @@ from i2am_pack.nodes.comfy.removals import Settings
 sampling.STEPS = 20
 ROUNDS = 3
 CASES = {
-    "Flux slice, 512 px, 1024 reference tokens, cfg 1": lambda: flux(reference=True, side=64),
+    "Flux slice, 512 px, 1024 reference tokens, cfg 1": lambda: flux(references=1, side=64),
     "Flux slice, 512 px, 729 style tokens, cfg 1": lambda: flux(style_tokens=729, side=64),
     "SD1.5, 256 px, 257 tokens, cfg on": lambda: unet(sampling.SD15, 32, 257),
     "SDXL slice, 512 px, 257 tokens, cfg on": lambda: unet(sampling.SDXL_SLICE, 64, 257),

@@ -51,6 +51,7 @@ from i2am_pack.nodes.comfy.steered import steer_with  # noqa: E402
 from i2am_pack.nodes.comfy.tags import KEY, tag  # noqa: E402
 
 STEPS, ROUNDS = 2, 3
+DEVICE, DTYPE = torch.device("cpu"), torch.float32  # of the models; gpu.py has others
 HEAD = ["model", "without", "with", "with / without", "extra memory"]
 UNET = dict(
     image_size=32, in_channels=4, out_channels=4, model_channels=320, use_spatial_transformer=True, legacy=False,
@@ -110,16 +111,19 @@ def unet(settings: dict, side: int, tokens: int) -> Run:
     return Run(patcher, positive, [[noise(1, tokens, width), {}]], torch.zeros(1, 4, side, side), 7.0)
 
 
-def flux(style_tokens: int = 0, reference: bool = False, side: int = 128) -> Run:
-    """A latent of ``side`` cells, 512 text tokens; style tokens after the text, or a reference latent of that size."""
+def flux(style_tokens: int = 0, references: int = 0, side: int = 128, blocks: tuple[int, int] = (1, 1)) -> Run:
+    """A latent of ``side`` cells, 512 text tokens; style tokens after the text, or reference latents of that size.
+
+    ``blocks`` is how many the model has of each kind.
+    """
     text, style = noise(1, 512, 4096), noise(1, style_tokens, 4096)
     about = {"pooled_output": noise(1, 768), "guidance": 3.5}
     if style_tokens:
         about[KEY] = [tag("style", 512, style, (27, 27))]
-    if reference:
-        about["reference_latents"] = [noise(1, 16, side, side)]
+    if references:
+        about["reference_latents"] = [noise(1, 16, side, side) for _ in range(references)]
     positive = [[torch.cat([text, style], 1), about]]
-    patcher = model(comfy.supported_models.Flux(FLUX_SLICE))
+    patcher = model(comfy.supported_models.Flux(FLUX_SLICE | dict(depth=blocks[0], depth_single_blocks=blocks[1])))
     return Run(patcher, positive, positive, torch.zeros(1, 16, side, side), 1.0)
 
 
@@ -128,8 +132,8 @@ CASES: dict[str, Callable[[], Run]] = {
     "SD1.5, 512 px, 257 tokens": lambda: unet(SD15, 64, 257),
     "SDXL slice, 768 px, 257 tokens": lambda: unet(SDXL_SLICE, 96, 257),
     "Flux slice, 1024 px, 729 style tokens": lambda: flux(style_tokens=729),
-    "Flux slice, 1024 px, 4096 reference tokens": lambda: flux(reference=True),
-    "Flux slice, 512 px, 1024 reference tokens": lambda: flux(reference=True, side=64),
+    "Flux slice, 1024 px, 4096 reference tokens": lambda: flux(references=1),
+    "Flux slice, 512 px, 1024 reference tokens": lambda: flux(references=1, side=64),
 }
 
 
@@ -138,16 +142,18 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 def model(config: comfy.supported_models_base.BASE) -> comfy.model_patcher.ModelPatcher:
-    config.set_inference_dtype(torch.float32, None)
-    base = config.get_model({}, device=torch.device("cpu"))
-    g = torch.Generator().manual_seed(0)
+    config.set_inference_dtype(DTYPE, None)
+    base = config.get_model({}, device=DEVICE)
+    g = torch.Generator(DEVICE).manual_seed(0)
     for weight in base.diffusion_model.parameters():
         weight.requires_grad_(False).normal_(std=0.02, generator=g)
-    return comfy.model_patcher.ModelPatcher(base, torch.device("cpu"), torch.device("cpu"))
+    return comfy.model_patcher.ModelPatcher(base, DEVICE, DEVICE)
 
 
-def watch(patcher: comfy.model_patcher.ModelPatcher) -> tuple[comfy.model_patcher.ModelPatcher, Capture]:
-    handle = Capture(Settings("auto", "positive", "off", 512 * 2**20))
+def watch(
+    patcher: comfy.model_patcher.ModelPatcher, pair_maps: str = "off"
+) -> tuple[comfy.model_patcher.ModelPatcher, Capture]:
+    handle = Capture(Settings("auto", "positive", pair_maps, 512 * 2**20))
     return capture_with(patcher, handle), handle
 
 

@@ -127,6 +127,7 @@ class Attribution:
     # How many times guidance multiplies what the positive conditioning adds; 1 is no guidance. None: not known
     guidance: float | None = None
     all_observed: bool = False  # no call that may read a reference was skipped; False where that is not known
+    arithmetic: Mapping[str, int] = field(default_factory=dict)  # what computed maps, where there is a choice -> calls
     # Of each picture hashes of the latent: as the run began with it, and as it may be stored that the run made. No file
     # has them.
     began: tuple[str, ...] = field(default=(), compare=False, repr=False)
@@ -195,6 +196,7 @@ class Attribution:
             f"attention calls: {self.captured_calls} captured, {sum(self.skipped.values())} skipped",
             *(f"  {count} x {reason}" for reason, count in self.skipped.items()),
             *(f"row sums of {count} calls: {name}" for name, count in self.row_sums.items()),
+            *(f"maps of {count} calls: {name}" for name, count in self.arithmetic.items()),
             *(note for note in self.notes if not note.startswith(STEERED)),
             "layers:",
             *(f"  {i}: {x.name}, grid {x.grid}, {x.heads} heads" for i, x in enumerate(self.layers)),

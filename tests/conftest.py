@@ -4,6 +4,7 @@ The pack is importable as ``i2am_pack`` (its relative imports work), ``i2am_core
 ComfyUI has a ``nodes.py`` where we have ``nodes/``: the repository comes after ComfyUI on the path.
 """
 
+import os
 import sys
 import types
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 HELPERS = (ROOT / "tests", ROOT / "scripts")
+
+# Triton's kernels run on the CPU, interpreted, which Triton reads once; scripts/gpu_check compiles them.
+os.environ["TRITON_INTERPRET"] = "1"
 
 sys.path[:] = [p for p in sys.path if p not in ("", str(ROOT))] + [str(ROOT), *map(str, HELPERS)]
 pack = types.ModuleType("i2am_pack")

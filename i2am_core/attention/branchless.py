@@ -11,13 +11,14 @@ from torch import Tensor
 
 from ..kinds import PAIR_KEYS
 from ..tokens import Index
+from . import half_products
 from .columns import ReferenceColumns
 
 
-def fill(c: ReferenceColumns, maps: dict[str, Tensor], chunk_bytes: int) -> None:
+def fill(c: ReferenceColumns, maps: dict[str, Tensor], chunk_bytes: int) -> str:
     """Fill in all maps, by their names in ``marginals.Marginals``, as many heads at a time as fit ``chunk_bytes``.
 
-    Where queries or keys are not numbers, the shares of their rows are none.
+    Where queries or keys are not numbers, the shares of their rows are none. Returns in words how these are multiplied.
     """
     batch, heads = c.shape[:2]
     at_once = max(1, chunk_bytes // max(1, c.head_size * c.dtype.itemsize))
@@ -29,23 +30,26 @@ def fill(c: ReferenceColumns, maps: dict[str, Tensor], chunk_bytes: int) -> None
                     maps[name][item] += values / heads
                 else:
                     maps[name][item, part] = values
+    return half_products.NAME if half_products.serve(c.q, c.k) else half_products.OTHER
 
 
 class _Heads:
     """g heads of one item; N and M as in ``ReferenceColumns``."""
 
     def __init__(self, c: ReferenceColumns, item: int, heads: slice, chunk_bytes: int) -> None:
-        self.q, self.k = (x[item, heads].to(c.dtype) for x in (c.q, c.k))  # [g, N, D], [g, M, D]
+        self.q, self.k = c.q[item, heads], c.k[item, heads]  # [g, N, D], [g, M, D]
+        if not half_products.serve(c.q, c.k):
+            self.q, self.k = self.q.to(c.dtype), self.k.to(c.dtype)
         self.total = None if c.total is None else c.total[item, heads]
         self.bias = None if c.bias is None else c.bias[item, heads]
         self.scope = None if c.scope is None else c.scope[item].to(c.dtype)
         self.gain, self.scale, self.pair_rows = c.gain[item].to(c.dtype), c.scale, c.pair_rows
         g, n, m = self.q.shape[0], self.q.shape[1], self.k.shape[1]
         self.rows = max(1, chunk_bytes // max(1, c.dtype.itemsize * g * m))  # whose logits exist at a time
-        self.share, self.attending, self.over_rows = (self.q.new_empty(g, n) for _ in range(3))
-        self.sums = self.q.new_zeros(g, 2 if self.scope is None else 4, m)  # share, paper, and both in scope
-        self.highest = self.q.new_full((g, 1, m), -torch.inf)  # logit of each column so far
-        self.denominator = self.q.new_zeros(g, 1, m)  # sum of exp(S - highest)
+        self.share, self.attending, self.over_rows = (self.gain.new_empty(g, n) for _ in range(3))
+        self.sums = self.gain.new_zeros(g, 2 if self.scope is None else 4, m)  # share, paper, and both in scope
+        self.highest = self.gain.new_full((g, 1, m), -torch.inf)  # logit of each column so far
+        self.denominator = self.gain.new_zeros(g, 1, m)  # sum of exp(S - highest)
 
     def run(self) -> dict[str, Tensor]:
         """All maps, ``[g, ...]``; of pair maps ``[A, M]`` the sum over the heads."""
@@ -65,10 +69,10 @@ class _Heads:
 
     def _logits(self, rows: Index) -> Tensor:
         """``[g, n, M]`` of some rows; of positions that do not count, all are -inf."""
-        added = torch.where(self.gain[rows] != 0, 0, -torch.inf)[:, None].to(self.q.dtype)
+        added = torch.where(self.gain[rows] != 0, 0, -torch.inf)[:, None].to(self.gain.dtype)
         if self.bias is not None:
             added = added + self.bias[:, rows]
-        return torch.baddbmm(added, self.q[:, rows], self.k.mT, alpha=self.scale)
+        return half_products.logits(added, self.q[:, rows], self.k, self.scale)
 
     def _add_rows(self, block: slice, logits: Tensor) -> None:
         """What needs softmaxes over columns."""

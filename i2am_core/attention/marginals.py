@@ -14,8 +14,8 @@ L comes from a kernel (``logsumexp``). Where the reference's tokens are all keys
 own, each row's maximum takes the place of L, and the share is 1.
 Where numbers would leave the range of float32 (a reference that gets next to no attention, masks, rows on very
 different scales), ``streaming`` computes the same row by row, which is slower and always in range. To know where is to
-wait for a device: on those that run on their own, ``branchless`` is right for any numbers, and ``Marginals.holds`` says
-on the device what is an error on the CPU.
+wait for a device: on those that run on their own, ``fused`` kernels without E in memory, or else ``branchless``, are
+right for any numbers, and ``Marginals.holds`` says on the device what is an error on the CPU.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from torch import Tensor
 from ..errors import BadAttention
 from ..kinds import KINDS, PAIR_KEYS
 from ..tokens import Index, TokenGroup
-from . import branchless, products, streaming
+from . import branchless, fused, products, streaming
 from .columns import ReferenceColumns, unexpanded
 from .logsumexp import chunked, row_log_sum_exp
 from .on_device import brought, indexing, runs_alone
@@ -60,6 +60,7 @@ class Marginals:
     g2r_pairs: Tensor | None = None  # [B, A, M]
     r2g_pairs: Tensor | None = None  # [B, A, M]
     row_sums: str = ""  # what computed the row log-sum-exp: the name of a kernel, or a ROW_SUMS text
+    arithmetic: str = ""  # what computed the maps, where a device has a choice
     total: Tensor | None = None  # [B, H, N], the row log-sum-exp over all keys, where it was needed
     holds: Tensor | None = None  # 0-dim, boolean, on another device than the CPU: whether these are numbers
 
@@ -157,10 +158,14 @@ def share_of(
     """
     with full_float32(q.device):
         call = _all_columns(q, k, logits, Positions(queries))
-        total = torch.where(total > -torch.inf, total, torch.inf)  # a row that may look at nothing has no share
         columns = indexing(columns, k.device)
-        keys = k[:, :, columns].to(call.dtype)
+        keys = k[:, :, columns]
         bias = None if call.bias is None else _at(call.bias, 3, columns, keys.shape[2])
+        by_head = fused.share(dataclasses.replace(call, k=keys, bias=bias, total=total))
+        if by_head is not None:
+            return by_head.mean(1)
+        total = torch.where(total > -torch.inf, total, torch.inf)  # a row that may look at nothing has no share
+        keys = keys.to(call.dtype)
         size = call.dtype.itemsize * q.shape[0] * call.q.shape[2] * keys.shape[2]
         share = total.new_zeros(q.shape[0], call.q.shape[2])
         heads = max(1, CHUNK_BYTES // max(1, size))
@@ -233,12 +238,14 @@ def _at(bias: Tensor, axis: int, index: Index, size: int) -> Tensor:
 
 def _marginals(c: ReferenceColumns, chunk_bytes: int, row_sums: str) -> Marginals:
     """The maps of one reference, by what is best for the device: here it is chosen."""
-    maps = c.empty()
-    if runs_alone(c.q):
-        branchless.fill(c, maps, chunk_bytes)
+    maps, arithmetic = c.empty(), ""
+    if fused.fill(c, maps, chunk_bytes):
+        arithmetic = fused.NAME
+    elif runs_alone(c.q):
+        arithmetic = branchless.fill(c, maps, chunk_bytes)
     else:
         _by_products(c, maps, chunk_bytes)
-    return Marginals(row_sums=row_sums, **maps)
+    return Marginals(row_sums=row_sums, arithmetic=arithmetic, **maps)
 
 
 def _by_products(c: ReferenceColumns, maps: dict[str, Tensor], chunk_bytes: int) -> None:

@@ -65,6 +65,8 @@ def header_text(a: Attribution) -> str:
         "row_sums": dict(a.row_sums),
         "notes": a.notes,
     }
+    if a.arithmetic:
+        header["arithmetic"] = dict(a.arithmetic)
     if a.not_evaluated:
         header["not_evaluated"] = a.not_evaluated
     if a.not_looked_at:
@@ -139,6 +141,7 @@ def described(header: dict[str, Any], version: int) -> Described:
         captured_calls=count(member(header, "captured_calls", "it"), "captured_calls", least=0),
         skipped=_counts(member(header, "skipped", "it"), "skipped"),
         row_sums=_counts(header.get("row_sums", {}), "row_sums"),  # the first files had none
+        arithmetic=_counts(header.get("arithmetic", {}), "arithmetic"),
         notes=tuple(text(note, "a note") for note in notes),
         given=_given(header),
         not_evaluated=_steps(header.get("not_evaluated", []), len(sigmas) - 1),

@@ -85,6 +85,7 @@ def _joined(first: Attribution, second: Attribution, on_latents: str) -> Attribu
         not_evaluated=(*first.not_evaluated, *(step + shift for step in second.not_evaluated)),
         not_looked_at=(*first.not_looked_at, *(step + shift for step in second.not_looked_at)),
         row_sums=_sum(first.row_sums, second.row_sums),
+        arithmetic=_sum(first.arithmetic, second.arithmetic),
         notes=(
             f"two runs as one: steps {numbers_text(range(shift))} are of the first, "
             f"{numbers_text(range(shift, last + 1))} of the second",

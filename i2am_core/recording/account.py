@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..attention.marginals import Marginals
 from .transfer import to_host
 
 
@@ -26,12 +27,27 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class ComputedBy:
+    """What computed the row sums and the maps of a call, as ``Marginals`` names it; "" where nothing is to be said."""
+
+    row_sums: str = ""
+    arithmetic: str = ""
+
+    @classmethod
+    def of(cls, marginals: Marginals) -> "ComputedBy":
+        return cls(marginals.row_sums, marginals.arithmetic)
+
+
+UNNAMED = ComputedBy()
+
+
+@dataclass(frozen=True)
 class CapturedCall:
     """A call that counts as captured if its verdicts hold, and its layer is not retracted."""
 
     layer: str
     mechanisms: tuple[str, ...]
-    row_sums: str
+    computed_by: ComputedBy
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
     remarks: tuple[Verdict, ...]  # notes, of those that do not hold
@@ -41,7 +57,8 @@ class Account:
     """Counts of calls by layer, and by the reason of a skip; notes for a person. Not safe in several threads."""
 
     def __init__(self) -> None:
-        self._captured: Counter[tuple[str, tuple[str, ...], str]] = Counter()  # layer, mechanisms, row sums
+        # By layer, mechanisms, and what computed them.
+        self._captured: Counter[tuple[str, tuple[str, ...], ComputedBy]] = Counter()
         self._retracted: dict[str, str] = {}  # layer -> reason
         self._skipped: Counter[str] = Counter()
         self._notes: dict[str, None] = {}  # an ordered set
@@ -103,13 +120,13 @@ class Account:
     @property
     def calls(self) -> int:
         """How many were captured, so far as they are judged."""
-        return sum(calls for _, _, calls in self._counted())
+        return sum(calls for *_, calls in self._counted())
 
     @property
     def skipped(self) -> Mapping[str, int]:
         """Calls by reason, those captured in retracted layers among them."""
         skipped = self._skipped.copy()
-        for (layer, _, _), calls in self._captured.items():
+        for (layer, *_), calls in self._captured.items():
             if layer in self._retracted:
                 skipped[self._retracted[layer]] += calls
         return dict(skipped)
@@ -121,29 +138,32 @@ class Account:
     @property
     def mechanisms(self) -> list[str]:
         """The names of those that captured anything, or observed it to be off."""
-        return [*(dict.fromkeys(name for names, _, _ in self._counted() for name in names) | self._off)]
+        return [*(dict.fromkeys(name for names, *_ in self._counted() for name in names) | self._off)]
 
     def fields(self) -> dict[str, Any]:
         """The fields of an attribution that say what was captured and what was not."""
         row_sums: Counter[str] = Counter()
-        for _, name, calls in self._counted():
-            row_sums[name] += calls if name else 0
+        arithmetic: Counter[str] = Counter()
+        for _, by, calls in self._counted():
+            row_sums[by.row_sums] += calls if by.row_sums else 0
+            arithmetic[by.arithmetic] += calls if by.arithmetic else 0
         return {
             "mechanism": ", ".join(self.mechanisms),
             "captured_calls": self.calls,
             "skipped": self.skipped,
             "row_sums": dict(+row_sums),  # without the name "", of calls that say nothing about it
+            "arithmetic": dict(+arithmetic),
             "notes": self.notes,
         }
 
     def _count(self, call: CapturedCall) -> None:
-        self._captured[call.layer, call.mechanisms, call.row_sums] += 1
+        self._captured[call.layer, call.mechanisms, call.computed_by] += 1
         self.note(*call.notes)
 
-    def _counted(self) -> list[tuple[tuple[str, ...], str, int]]:
-        """Mechanisms, row sums and number of the calls captured in layers that are not retracted."""
+    def _counted(self) -> list[tuple[tuple[str, ...], ComputedBy, int]]:
+        """Mechanisms, what computed them, and number of the calls captured in layers that are not retracted."""
         return [
-            (mechanisms, row_sums, calls)
-            for (layer, mechanisms, row_sums), calls in self._captured.items()
+            (mechanisms, computed_by, calls)
+            for (layer, mechanisms, computed_by), calls in self._captured.items()
             if layer not in self._retracted
         ]

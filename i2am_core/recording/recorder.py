@@ -13,7 +13,7 @@ from ..attention.marginals import Marginals
 from ..attribution import Attribution, HeadDetail, Layer, LayerMaps, Reference, ShareOwner
 from ..kinds import KIND_OF
 from ..tokens import TokenGrid
-from .account import Account, CapturedCall, Verdict
+from .account import UNNAMED, Account, CapturedCall, ComputedBy, Verdict
 from .budget import PAIR_SHARE, Budget
 from .detail import Extent, Key
 from .notes import notes_of
@@ -243,7 +243,7 @@ class Recorder:
         self,
         layer: str,
         mechanisms: Sequence[str] = (),
-        row_sums: str = "",
+        computed_by: ComputedBy = UNNAMED,
         verdicts: Sequence[Verdict] = (),
         notes: Sequence[str] = (),
         remarks: Sequence[Verdict] = (),
@@ -254,7 +254,7 @@ class Recorder:
         one more note.
         """
         with self._lock:
-            call = CapturedCall(layer, tuple(mechanisms), row_sums, tuple(verdicts), tuple(notes), tuple(remarks))
+            call = CapturedCall(layer, tuple(mechanisms), computed_by, tuple(verdicts), tuple(notes), tuple(remarks))
             self._account.add(call)
 
     def skip(self, reason: str, calls: int = 1) -> None:

@@ -15,7 +15,7 @@ from devenv.errors import HostError
 from devenv.host import Host, prepare
 from devenv.places import ROOT, SCRIPTS, TYPING
 
-COMMANDS = ["scripts/check", "scripts/demo", "scripts/host", "scripts/pictures", "scripts/test"]
+COMMANDS = [f"scripts/{name}" for name in ("check", "demo", "gpu_check", "host", "pictures", "test")]
 LINTED = [".", *COMMANDS]  # files without an ending are only looked at when named
 FORMATTED = ["web", "tests/web/*.mjs"]
 NOTHING_COLLECTED = 5

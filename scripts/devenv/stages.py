@@ -18,7 +18,7 @@ from devenv.errors import HostError
 from devenv.places import HOST, PYTHON
 
 STAMP = ".i2am-stamp"
-SPACE_NEEDED = 3_000_000_000
+SPACE_NEEDED = 4_000_000_000
 
 
 def stage(title: str, folder: Path, inputs: Callable[[], str], build: Callable[[], None], stamp: str = STAMP) -> None:

@@ -1,5 +1,7 @@
 """The rules of PyTorch's kernels for CUDA, imposed on the CPU: no call is lost, and kernels serve wherever they can."""
 
+import inspect
+
 import cuda_rules
 import pytest
 import torch
@@ -215,6 +217,18 @@ def test_a_kernel_is_intercepted_where_it_gives_sums(cuda, kernel, masked, gradi
         assert total is None
     else:
         torch.testing.assert_close(total, chunked(q, k, 64**-0.5, bias), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("operation", cuda_rules.CudaKernels().played, ids=lambda operation: operation.name())
+def test_what_is_played_takes_and_returns_what_pytorch_says(operation):
+    """By name, as calls are intercepted; sums come second."""
+    played, schema = cuda_rules.CudaKernels().played[operation], operation._schema
+    assert list(inspect.signature(played).parameters) == [argument.name for argument in schema.arguments]
+    assert schema.returns[1].name.replace("_", "") == "logsumexp"
+    q, k = call(torch.float16)
+    arguments = {x.name: x.default_value for x in schema.arguments if x.has_default_value()}
+    arguments |= {"query": q, "key": k, "value": k, "attn_bias": None, "compute_log_sumexp": True}
+    assert len(played(**{x.name: arguments[x.name] for x in schema.arguments})) == len(schema.returns)
 
 
 def test_a_kernel_with_wrong_sums_is_silent(cuda, monkeypatch):

@@ -112,9 +112,12 @@ def test_the_core_raises_its_own_errors():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_no_function_takes_more_than_six_parameters(path):
+    """But kernels that Triton compiles for a GPU, where there is nothing but numbers and addresses."""
     many = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            if any(ast.unparse(decorator).startswith("triton.jit") for decorator in node.decorator_list):
+                continue
             a = node.args
             names = [x.arg for x in (*a.posonlyargs, *a.args, *a.kwonlyargs)]
             names = names[1:] if names[:1] in (["self"], ["cls"]) else names

@@ -199,6 +199,9 @@ def test_what_has_no_effects_is_written_as_ever(attribution, caused, tmp_path):
         *("mechanism", "branch", "captured_calls", "skipped", "row_sums", "notes"),
     ]
     assert header["version"] == 2
+    save(dataclasses.replace(attribution, arithmetic={"in float32": 9}), path)
+    assert list(written_as(path).keys() - header.keys()) == ["arithmetic"]
+    assert load(path).arithmetic == {"in float32": 9}
     save(caused, path)
     header = written_as(path)
     assert header["version"] == 3 and header["effects"]["evaluations"] == 17

@@ -29,6 +29,7 @@ from i2am_core.attribution import HEAD_DETAILS
 from i2am_core.given import GivenReference
 from i2am_core.half import Half, full
 from i2am_core.reading.coarser import in_half_precision, with_heads
+from i2am_core.recording.account import ComputedBy
 
 FINE, COARSE = TokenGrid(6, 4), TokenGrid(3, 2)
 FACE = Reference("face", 12, TokenGrid(3, 4), "a")
@@ -55,7 +56,7 @@ def run(steps=range(7), layers=LAYERS, references=(FACE, COAT), budget=LARGE, ma
                     positions=Positions(scope=scope, pair_rows=rows),
                 )
                 recorder.add(Place(layer, n, number, reference_grid=reference.grid), m, rows)
-            recorder.captured(layer.name, ["token order"], "kernel")
+            recorder.captured(layer.name, ["token order"], ComputedBy("kernel", "of halves"))
     recorder.skip("self-attention", 3)
     mask = torch.ones(items, 6, 4) if masked else None
     frozen = recorder.freeze(grid=FINE, denoise_mask=mask, branch="positive")
@@ -84,7 +85,7 @@ def assert_same(joined, whole):
         assert entry.pairs.keys() == expected.pairs.keys()
         for key in entry.pairs:
             close(entry.pairs[key], expected.pairs[key])
-    counts = "captured_calls", "row_sums", "mechanism", "branch", "items", "grid"
+    counts = "captured_calls", "row_sums", "arithmetic", "mechanism", "branch", "items", "grid"
     assert all(getattr(joined, name) == getattr(whole, name) for name in counts)
 
 

@@ -117,14 +117,15 @@ def test_the_core_can_be_installed_and_imported_beside_what_it_names(bare):
     assert about == f"{len(i2am_core.__all__)} True"
     assert {"torch", "numpy"} == {need for need in needs.split("|") if "extra" not in need}
     assert 'safetensors; extra == "files"' in needs and 'matplotlib; extra == "sheets"' in needs
-    assert set(lacks.split()) <= {"safetensors", "matplotlib"}
+    assert set(lacks.split()) <= {"safetensors", "matplotlib", "triton"}
 
 
 def test_all_of_the_core_can_be_imported_with_its_extras(bare):
     code = """if True:
         import importlib, pkgutil
         import i2am_core, matplotlib, safetensors
-        modules = [module.name for module in pkgutil.walk_packages(i2am_core.__path__, "i2am_core.")]
+        modules = {module.name for module in pkgutil.walk_packages(i2am_core.__path__, "i2am_core.")}
+        modules.remove("i2am_core.attention.fused_kernels")  # Triton comes with a torch for GPUs, or not at all
         print(len([importlib.import_module(name) for name in modules]))
     """
     (modules,) = bare("[all]", code)

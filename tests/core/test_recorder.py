@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, Verdict, attribute, span
 from i2am_core.recording import account
+from i2am_core.recording.account import ComputedBy
 from i2am_core.recording.notes import STEPS_REVISITED
 
 LAYER, ROWS = Layer("a", FINE, 2), torch.arange(FINE.cells)
@@ -32,7 +33,7 @@ def file(r, step, m, verdicts=(), evaluation=None, layer=LAYER):
     number = r.reference(REFERENCE)
     rows = ROWS if m.g2r_pairs is not None and r.pairs_fit(number, layer, len(ROWS), REFERENCE.tokens) else None
     r.add(Place(layer, step, number, evaluation), m, rows, verdicts)
-    r.captured(layer.name, ["one way"], m.row_sums, verdicts, ["a note"])
+    r.captured(layer.name, ["one way"], ComputedBy.of(m), verdicts, ["a note"])
 
 
 def same(one, other):
@@ -48,9 +49,9 @@ def same(one, other):
 
 def test_counts_are_what_was_reported():
     r = recorder()
-    r.captured("a layer", ["one way"], "a kernel")
-    r.captured("a layer", ["another way", "one way"], "a kernel")
-    r.captured("a layer", ["another way"], "plainly", notes=["a note", ""])
+    r.captured("a layer", ["one way"], ComputedBy("a kernel"))
+    r.captured("a layer", ["another way", "one way"], ComputedBy("a kernel", "in float32"))
+    r.captured("a layer", ["another way"], ComputedBy("plainly"), notes=["a note", ""])
     r.skip("nothing there")
     r.skip("nothing there", calls=4)
     r.note("a note", "another")
@@ -60,6 +61,7 @@ def test_counts_are_what_was_reported():
     assert (frozen.captured_calls, frozen.skipped, frozen.notes) == (4, {"nothing there": 5}, ("a note", "another"))
     assert frozen.mechanism == "one way, another way" and frozen.branch == "positive"
     assert frozen.row_sums["a kernel"] == 2 and sum(frozen.row_sums.values()) == 4
+    assert frozen.arithmetic == {"in float32": 1} and "maps of 1 calls: in float32" in frozen.summary().splitlines()
     assert r.freeze(grid=FINE, mechanism="auto").mechanism == "auto"
 
 
@@ -99,8 +101,10 @@ def test_what_fails_leaves_no_trace(verdict):
 
 def test_notes_and_mechanisms_of_what_fails_do_not_count():
     r = recorder()
-    r.captured("a layer", ["wrong"], "a kernel", [Verdict(NO, "not proved"), Verdict(NO, "neither")], ["a guess"])
-    r.captured("a layer", ["right"], "a kernel", [Verdict(YES, "not proved")], ["sure"])
+    r.captured(
+        "a layer", ["wrong"], ComputedBy("a kernel"), [Verdict(NO, "not proved"), Verdict(NO, "neither")], ["a guess"]
+    )
+    r.captured("a layer", ["right"], ComputedBy("a kernel"), [Verdict(YES, "not proved")], ["sure"])
     assert r.calls == 1 and r.skipped == {"not proved": 1} and r.notes == ("sure",)
     frozen = r.freeze(grid=FINE)
     assert frozen.mechanism == "right" and frozen.row_sums == {"a kernel": 1} and frozen.entries == {}

@@ -19,6 +19,7 @@ from ....i2am_core.attention.on_device import brought
 from ....i2am_core.attention.steered_marginals import SteeredItems
 from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attribution import Attribution, Layer, Reference, ShareOwner
+from ....i2am_core.recording.account import UNNAMED, ComputedBy
 from ....i2am_core.recording.off import zero_maps
 from ....i2am_core.recording.recorder import Place, Recorder, Verdict
 from ....i2am_core.recording.steps import How
@@ -80,11 +81,11 @@ class Record(Consumer):
                 references = [group for match in matches for group in match.references]
                 before, after = (x[one.chunk.rows].flatten(0, 1) for x in values)
                 self.note(*notes_on(before, after, references))
-            row_sums = ""
+            computed_by = UNNAMED
             marginals: list[list[Marginals]] = []
             for match in matches:
                 marginals.append(self._record(call, one.chunk, match, logsumexp))
-                row_sums = marginals[-1][0].row_sums
+                computed_by = ComputedBy.of(marginals[-1][0])
             pairs = zip(matches, marginals, strict=True)
             verdicts = [verdict for match, maps in pairs for verdict in _verdicts(match, maps[0])]
             try:
@@ -95,7 +96,7 @@ class Record(Consumer):
             self.recorder.captured(
                 matches[0].layer.name,
                 list(one.by_mechanism),
-                row_sums,
+                computed_by,
                 verdicts,
                 [*(match.note for match in matches if match.note), *(call.steering.notes if call.steering else ())],
                 [remark for match in matches for remark in match.remarks],

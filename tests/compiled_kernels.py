@@ -1,0 +1,58 @@
+"""Compiles the fused kernels for GPUs that need not be there, and prints what became of them as JSON."""
+
+import json
+import re
+import sys
+
+import triton
+from triton import compiler
+from triton.backends.compiler import GPUTarget
+
+from i2am_core.attention import fused, fused_kernels
+
+ADDRESSES = {"q": "*{0}", "k": "*{0}", "bias": "*{0}", "counting": "*i32", "pair_rows": "*i64"}
+COUNTS = ("first", "H", "N", "M", "A", "size")
+STRIDE = re.compile(r"(q|k|bias)_[bhnmd]")
+
+
+def compiled(kernel, capability, dtype, head_size, **kind):
+    width = 1 << (head_size - 1).bit_length()
+    kind |= {"D": head_size, "WIDTH": width, "UPCAST": False, "COLUMNS": fused.COLUMNS}
+    kind |= {"ROWS": 128 if width <= 128 else 64, "q_d": 1, "k_d": 1}
+    signature, constants, known = {}, {}, {}
+    for number, name in enumerate(kernel.arg_names):
+        if name in kind:
+            signature[name], constants[(number,)] = "constexpr", kind[name]
+        elif name == "scale":
+            signature[name] = "fp32"
+        elif name in COUNTS or STRIDE.fullmatch(name):
+            signature[name] = "i32"
+        else:
+            signature[name] = ADDRESSES.get(name, "*fp32").format(dtype)
+        if signature[name].startswith("*") or (STRIDE.fullmatch(name) and name not in kind):
+            known[(number,)] = [["tt.divisibility", 16]]
+    target = GPUTarget("cuda", capability, 32)
+    binary = triton.compile(
+        compiler.ASTSource(kernel, signature, constants, known), target=target, options=fused.LAUNCH
+    )
+    return {
+        "kernel": kernel.__name__,
+        "capability": capability,
+        "shared": binary.metadata.shared,
+        "products": bool(re.search(r"(wgmma.mma_async|mma.sync).*\.f32\.(bf|f)16", binary.asm["ptx"])),
+    }
+
+
+def main():
+    ampere, hopper = (80, "bf16", 128), (90, "bf16", 128)
+    results = [
+        compiled(fused_kernels.highest_and_sums, *ampere, BIASED=False, OF_COLUMNS=True),
+        compiled(fused_kernels.weights, *ampere, BIASED=True, SCOPED=True),
+        compiled(fused_kernels.pairs, *ampere, BIASED=True),
+        compiled(fused_kernels.weights, *hopper, BIASED=False, SCOPED=False),
+    ]
+    sys.stdout.write(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
