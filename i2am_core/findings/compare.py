@@ -8,7 +8,7 @@ from ..errors import InOneRun, UnknownItem
 from .comparisons import agreement, attention, faults, picture, place, strength
 from .comparisons.settings import unlike_settings
 from .comparisons.two import Pictures, TwoRuns
-from .examine import NOT_PAINTED, apply
+from .examine import NOT_PAINTED, OF_THUMB, apply
 from .finding import Finding, Rule
 
 COMPARISONS: tuple[Rule[TwoRuns], ...] = (
@@ -39,7 +39,8 @@ class Compared:
 
     def notes(self) -> list[str]:
         """What is to be known beside the findings, in English, a line each."""
-        lines = [NO_SEEDS] * (bool(self.findings) and not self.seeds_known)
+        lines = [OF_THUMB] * any(finding.of_thumb for finding in self.findings)
+        lines += [NO_SEEDS] * (bool(self.findings) and not self.seeds_known)
         lines += [f"Other settings: {line}." for line in self.settings] or [NO_SETTING]
         return lines + [f"Not compared: {rule}, since {why}." for rule, why in self.lacking.items()]
 

@@ -170,6 +170,7 @@ def test_faults_that_are_gone_new_and_still_there(run):
         said = [x for x in of_rule(compare(*pair), "faults") if "hardly acts" in x.values["said"]]
         assert [x.case for x in said] == [case]
         assert said[0].weight == ("fine" if pair[1] is run else "fault")
+        assert said[0].of_thumb and any("rule of thumb" in line for line in compare(*pair).notes())
 
 
 def test_a_fault_follows_its_reference(run):

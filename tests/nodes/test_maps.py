@@ -8,7 +8,7 @@ import workflow
 from selected import maps
 
 from i2am_pack.i2am_core.showing import render
-from i2am_pack.nodes import maps as module
+from i2am_pack.nodes import wanted_maps
 from i2am_pack.nodes.maps import I2AMMaps
 
 DEFAULTS = dict(
@@ -135,9 +135,9 @@ def test_more_maps_than_the_machine_has_memory_for_are_refused(attribution, monk
     """Of a large picture, each of 57 layers of Flux; here what there is, on a machine with less."""
     image = torch.rand(1, 96, 96, 3)
     needed = 6 * 96 * 96 * 7 * 4
-    monkeypatch.setattr(module, "get_total_memory", lambda device: needed)
+    monkeypatch.setattr(wanted_maps, "get_total_memory", lambda device: needed)
     assert len(show(attribution, level="layer", image=image)[0]) == 6
-    monkeypatch.setattr(module, "get_total_memory", lambda device: needed - 1)
+    monkeypatch.setattr(wanted_maps, "get_total_memory", lambda device: needed - 1)
     with pytest.raises(ValueError, match=r"6 maps of 96x96 would take 0 GB, .* select fewer steps, layers or heads"):
         show(attribution, level="layer", image=image)
     assert len(show(attribution, image=image)[0]) == 1

@@ -17,6 +17,8 @@ CASES = [
     (errors.UnresolvedAxis("heads"), "only their mean fitted budget_mb. Raise it"),
     (errors.UnresolvedAxis("steps", "0", pairs=True), "use 'all' for both"),
     (errors.NoLayout(0, "face", 4), "use the direction 'reference to generated'"),
+    (errors.InOneRun("B", errors.EmptyRegion()), "in B, the region is empty"),
+    (errors.InOneRun("A", ValueError("no effect.")), "in A, no effect."),
     (errors.NoPairMaps(), "set pair_maps of I2AM Capture to 'inpainting mask' or 'everywhere'"),
     (errors.NoPairMaps(outside=True), "set pair_maps of I2AM Capture to 'everywhere' and sample again"),
     (errors.EmptyRegion(), "paint the part of the image"),

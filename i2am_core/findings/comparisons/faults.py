@@ -12,7 +12,7 @@ from .two import TwoRuns
 Subject = tuple[str, Owner | str]
 """Which rule, and of whom it speaks: the number of an owner as B has it, or what a finding of the whole run names."""
 
-SILENT = ("looked", "steps", "unseen", "display")
+QUIET = ("looked", "steps", "unseen", "display")
 """Rules that say nothing where all is well: of others, which say that it is, to say nothing proves nothing."""
 
 
@@ -27,7 +27,7 @@ def find(two: TwoRuns) -> Iterator[Finding]:
     for subject, fault in of_b.items():
         if subject in of_a:
             values: Values = {"said": fault.worded(OF_ONE)}
-            yield Finding("faults", "still there", "fault", values, fault.evidence, fault.suggestion)
+            yield Finding("faults", "still there", "fault", values, fault.evidence, fault.suggestion, fault.of_thumb)
         else:
             others = [x for x in a.findings if _subject(x, two) == subject]
             yield _of_one(fault, "B", two.facts[0], others, a, subject)
@@ -55,19 +55,22 @@ def _of_one(
         one = said_of_other[0]
         weight: Weight = "fact" if one.weight == "fact" else "fine" if run == "A" else "fault"
         values: Values = {"said": said, "other": one.worded(OF_ONE)}
-        return Finding("faults", f"in {run}, beside what is said of the other", weight, values, fault.evidence)
+        case = f"in {run}, beside what is said of the other"
+        return Finding("faults", case, weight, values, fault.evidence, "", fault.of_thumb)
     reason = examined.lacking.get(fault.rule) or _not_known(other, subject)
     if reason:
         values = {"said": said, "reason": reason}
-        return Finding("faults", f"in {run}, and not known of the other", "fact", values, fault.evidence)
+        case = f"in {run}, and not known of the other"
+        return Finding("faults", case, "fact", values, fault.evidence, "", fault.of_thumb)
     case, weight = ("gone", "fine") if run == "A" else ("new", "fault")
-    return Finding("faults", case, weight, {"said": said}, fault.evidence, fault.suggestion if run == "B" else "")
+    suggestion = fault.suggestion if run == "B" else ""
+    return Finding("faults", case, weight, {"said": said}, fault.evidence, suggestion, fault.of_thumb)
 
 
 def _not_known(other: Facts, subject: Subject) -> str:
     """Why a rule that is silent of the other run may be so for another reason than that all is well; "" for none."""
     rule, owner = subject
-    if rule not in SILENT:
+    if rule not in QUIET:
         return "its rule says nothing of it there"
     if rule == "looked" and not (other.has_effects_of_steps and isinstance(owner, int) and other.measured(owner)):
         return "what it changes was not measured there"
