@@ -11,7 +11,6 @@ from ..i2am_core import (
     COMPARED_SENTENCES,
     MARKS,
     NORMALIZATIONS,
-    ROUTES,
     Attribution,
     Compared,
     ComparedPage,
@@ -35,7 +34,7 @@ from .schema import AttributionHandle, Schema
 from .selections import (
     DIRECTIONS,
     EFFECT,
-    effect_of_input,
+    effect_inputs,
     number_inputs,
     owner_of,
     scope_input,
@@ -95,18 +94,7 @@ class I2AMCompare(io.ComfyNode):
                 *number_inputs(),
                 io.Image.Input("image_a", optional=True, tooltip="The picture that the run of 'a' made, or its batch."),
                 io.Image.Input("image_b", optional=True, tooltip="The picture that the run of 'b' made, or its batch."),
-                effect_of_input(
-                    "For 'effect': of what. The reference of that number, all references together, the text, or what "
-                    "the run's conditioning has and 'without' of I2AM Effect lacks."
-                ),
-                io.Combo.Input(
-                    "effect_through",
-                    options=list[str](ROUTES),
-                    default="everything",
-                    optional=True,
-                    tooltip="For 'effect': by whatever way it reaches the picture, or 'directly', not by way of the "
-                    "text.",
-                ),
+                *effect_inputs(),
             ],
             outputs=[
                 io.Image.Output(

@@ -6,14 +6,14 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from .. import i2am_core as core
-from ..i2am_core import NORMALIZATIONS, ROUTES, Attribution, Normalization, Route
+from ..i2am_core import NORMALIZATIONS, Attribution, Normalization, Route
 from .checked import checked
 from .images import Subject, as_batch, choose, choose_frames, generated_picture, reference_image, size_for, size_of
 from .schema import AttributionHandle, Schema
 from .selections import (
     DIRECTIONS,
     EFFECT,
-    effect_of_input,
+    effect_inputs,
     number_inputs,
     scope_input,
     selection_inputs,
@@ -87,18 +87,7 @@ class I2AMMaps(io.ComfyNode):
                     step=0.05,
                     tooltip="Strength of the heat over the image. 0.5 is the paper's 0.7 image + 0.5 heat.",
                 ),
-                effect_of_input(
-                    "For 'effect': of what. The reference of that number, all references together, the text, or what "
-                    "the run's conditioning has and 'without' of I2AM Effect lacks."
-                ),
-                io.Combo.Input(
-                    "effect_through",
-                    options=list[str](ROUTES),
-                    default="everything",
-                    optional=True,
-                    tooltip="For 'effect': by whatever way it reaches the picture, or 'directly', not by way of the "
-                    "text, which also looks at it and hands it on.",
-                ),
+                *effect_inputs(),
             ],
             outputs=[
                 io.Image.Output(display_name="overlay", tooltip="The maps over the image (or alone, without one)."),

@@ -4,7 +4,7 @@ from typing import Final
 
 from comfy_api.latest import io
 
-from ..i2am_core import SCOPES, Attribution, Direction, Owner, Selection
+from ..i2am_core import ROUTES, SCOPES, Attribution, Direction, Owner, Selection
 
 DIRECTIONS: dict[str, Direction] = {"reference to generated": "r2g", "generated to reference": "g2r"}
 EFFECT: Final = "effect"  # the name of the maps of what a reference changed, beside the normalizations of attention
@@ -49,6 +49,24 @@ def number_inputs() -> list[io.Int.Input]:
 def effect_of_input(tooltip: str) -> io.Combo.Input:
     """Optional, so that its widget comes last: saved workflows give values to widgets by their order."""
     return io.Combo.Input("effect_of", options=list(EFFECT_OF), default="reference", optional=True, tooltip=tooltip)
+
+
+def effect_inputs() -> list[io.Combo.Input]:
+    """Of what an effect is, and by which way: for nodes that show maps of effects beside those of attention."""
+    return [
+        effect_of_input(
+            "For 'effect': of what. The reference of that number, all references together, the text, or what the run's "
+            "conditioning has and 'without' of I2AM Effect lacks."
+        ),
+        io.Combo.Input(
+            "effect_through",
+            options=list[str](ROUTES),
+            default="everything",
+            optional=True,
+            tooltip="For 'effect': by whatever way it reaches the picture, or 'directly', not by way of the text, "
+            "which also looks at it and hands it on.",
+        ),
+    ]
 
 
 def owner_of(attribution: Attribution, effect_of: str, reference: int) -> Owner:

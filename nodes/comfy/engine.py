@@ -29,9 +29,9 @@ from .blocks import Blocks
 from .callers import Function, one_of, patches_of_packs
 from .consumers.base import Consumer, LocatedIn
 from .forward_pass import CallOrigin, ForwardPass
-from .located import CallSite, Chunk, Given, Located, ModelCall, Skip
+from .located import UNREADABLE, CallSite, Chunk, Given, Located, ModelCall, Skip
 from .mechanisms.base import Mechanism
-from .pending_call import UNREADABLE, LocatedCall, OffCall, PendingCall, WatchedCall
+from .pending_call import LocatedCall, OffCall, PendingCall, WatchedCall
 from .refusal import NotSupported
 from .token_orders import blocks_of, variant_of
 

@@ -15,6 +15,8 @@ from ...i2am_core.tokens import Index, TokenGrid, TokenGroup
 from .blocks import ForeignModule
 from .placement import Placement
 
+UNREADABLE = "I2AM could not read this call"  # a reason of skips, whose error is named behind it
+
 
 @dataclass(frozen=True)
 class Chunk:

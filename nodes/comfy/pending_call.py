@@ -10,9 +10,7 @@ from torch import Tensor
 from .attention_call import Arguments, AttentionCall
 from .consumers.base import Consumer, LocatedIn
 from .forward_pass import ForwardPass
-from .located import Chunk, Located, Off, Skip
-
-UNREADABLE = "I2AM could not read this call"  # a reason of skips, whose error is named behind it
+from .located import UNREADABLE, Chunk, Located, Off, Skip
 
 
 class PendingCall:

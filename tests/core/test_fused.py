@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import types
@@ -332,7 +333,11 @@ def test_triton_is_not_imported_on_the_cpu_nor_missed_where_it_is_not():
 
 def test_the_kernels_compile_for_gpus_and_fit_them(tmp_path):
     """By Triton's own compilers, which need no GPU: half precision on tensor cores, in the memory of the smallest."""
-    env = {"PYTHONPATH": ":".join([str(ROOT), *sys.path]), "TRITON_CACHE_DIR": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    env = {
+        "PYTHONPATH": ":".join([str(ROOT), *sys.path]),
+        "TRITON_CACHE_DIR": str(tmp_path),
+        "PATH": os.environ["PATH"],
+    }
     out = subprocess.run(
         [sys.executable, TESTS / "compiled_kernels.py"], env=env, capture_output=True, text=True, check=False
     )

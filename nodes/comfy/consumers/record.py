@@ -27,8 +27,7 @@ from ....i2am_core.regions import cells_of
 from ....i2am_core.tokens import Index, TokenGrid, TokenGroup
 from ..attention_call import Arguments, AttentionCall
 from ..handle import Settings
-from ..located import Chunk, Located, ModelCall, Off, Skip
-from ..pending_call import UNREADABLE
+from ..located import UNREADABLE, Chunk, Located, ModelCall, Off, Skip
 from ..values import notes_on
 from .base import Consumer, LocatedIn
 
