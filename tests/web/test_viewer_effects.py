@@ -301,6 +301,7 @@ def test_the_pictures_with_and_without_are_wiped(viewer: Viewer, artifacts: Path
     for key in ("Home", "ArrowRight", "ArrowRight"):
         viewer.page.keyboard.press(key)
     viewer.until("Math.abs(viewer.state.wipe - 0.1) < 1e-9")
+    viewer.drawn()
     border = viewer.part("[role=slider]")
     assert (border.get_attribute("aria-valuetext"), viewer("viewer.state.step")) == ("10 % with it", None)
     save = viewer.part("details.save")

@@ -69,7 +69,7 @@ function bars(axis, scene, measure) {
   /** @param {number} number */
   const words = (number) => {
     const bar = { ...scene, state: settle(file.header, { ...state, [axis]: choice[number] }, axis) };
-    return `${LABELS[axis](bar)} \u00b7 ${barWords(heights[number], measure, scene.say)}`;
+    return `${barWords(heights[number], measure, scene.say)} \u00b7 ${LABELS[axis](bar)}`;
   };
   return { heights, at, label: LABELS[axis](scene), explained: "", value: words };
 }

@@ -63,7 +63,7 @@ function bars(axis, scene) {
   );
   /** @param {number} step */
   const value = (step) =>
-    `${stepLabel({ ...scene, state: { ...state, step } })} \u00b7 ${say("effect {0}", small(heights[step]))}`;
+    `${say("effect {0}", small(heights[step]))} \u00b7 ${stepLabel({ ...scene, state: { ...state, step } })}`;
   return { heights, at: state.step, label: stepLabel(scene), explained: "", value };
 }
 

@@ -20,7 +20,7 @@ import { isEffect } from "./effects.mjs";
  * @property {number | null} at the bar that is selected; null is all
  * @property {string} label what is selected, in words
  * @property {string} explained why there is no such axis; empty where there is
- * @property {(number: number) => string} value of a bar, in words
+ * @property {(number: number) => string} value of a bar, in words, and then which it is: the end may be cut off
  */
 
 /** A number in words, and what a good one is. @typedef {{words: string, help: string}} NumberWords */

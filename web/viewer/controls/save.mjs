@@ -43,12 +43,12 @@ export const save = {
 function closeOutside(menu) {
   /** @param {Event} event */
   const close = (event) => {
-    if (!event.composedPath().includes(menu)) menu.open = false;
+    if (event.composedPath().includes(menu)) return;
+    menu.open = false;
+    window.removeEventListener("pointerdown", close, true);
   };
-  menu.addEventListener("toggle", () => {
-    if (menu.open) window.addEventListener("pointerdown", close, true);
-    else window.removeEventListener("pointerdown", close, true);
-  });
+  // With the click, and not with "toggle": that comes later, and a press elsewhere could be before it.
+  menu.addEventListener("click", () => window.addEventListener("pointerdown", close, true));
   menu.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !menu.open) return;
     event.stopPropagation(); // or it would end a question, too

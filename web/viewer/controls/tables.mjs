@@ -43,10 +43,12 @@ class Tables {
       (row, column) => this.describe("head", row, column),
     );
     const pair = element("div", { class: "pair" }, this.steps.root, this.heads.root);
-    this.root = element("details", { class: "tables" }, element("summary", {}, viewer.say(label)), pair);
-    this.root.addEventListener("toggle", () => {
-      if (viewer.file && this.root.open !== viewer.state.matrix) viewer.change({ matrix: this.root.open });
-    });
+    /** @param {Event} event */
+    const onclick = (event) => {
+      event.preventDefault(); // the state opens it: else a drawing between the press and its "toggle" would close it
+      viewer.change({ matrix: !viewer.state.matrix });
+    };
+    this.root = element("details", { class: "tables" }, element("summary", { onclick }, viewer.say(label)), pair);
   }
 
   layers() {
@@ -65,7 +67,7 @@ class Tables {
     const scene = { ...viewer.scene, state: { ...viewer.state, layer, step: null, head: null } };
     if (!Number.isFinite(this.rows[axis][row]?.[column] ?? NaN)) return viewer.say("nothing was captured here");
     const { measure } = viewer.screen;
-    return `${viewer.opened.header.layers[layer].name} \u00b7 ${modeOf(viewer.state).bars(axis, scene, measure).value(column)}`;
+    return `${modeOf(viewer.state).bars(axis, scene, measure).value(column)} \u00b7 ${viewer.opened.header.layers[layer].name}`;
   }
 
   /** @param {Screen} screen */
