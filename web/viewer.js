@@ -15,7 +15,7 @@ import { scrollsHere } from "./viewer/wheel.mjs";
 const NODE = "I2AM_Viewer";
 const SIZE = [780, 780]; // its menus in two lines at most, and each picture 250 px with findings above it
 const MIN_HEIGHT = 360; // px, in LiteGraph
-const MIN_HEIGHT_VUE = 580; // the first Nodes 2.0 gave a widget no more than it asked for
+const MIN_HEIGHT_VUE = 630; // the first Nodes 2.0 gave a widget no more than it asked for
 const STATE = "i2am_view"; // what one looks at, in node.properties
 const ID = "i2am_id"; // the viewer's name, there too
 const RESULTS = "i2am.results"; // the files of last results, in the browser's storage

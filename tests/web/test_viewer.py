@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from comfy_page import NOWHERE, ComfyPage
+from comfy_page import NOWHERE, RECORDED, ComfyPage
 from PIL import Image
 from selected import maps, specific
 from viewer_page import NODE, SHOWS, Viewer
@@ -588,10 +588,10 @@ def test_looking_is_no_edit(viewer: Viewer) -> None:
     viewer.page.keyboard.press("Control+c")
     viewer.page.keyboard.press("Control+v")
     viewer.comfy.wait_count(NODE, 2)
-    viewer.page.evaluate("() => new Promise(done => setTimeout(done, 400))")
+    viewer.page.wait_for_function(RECORDED)
     viewer("viewer.change({step: 2, layer: 1})")
-    viewer.page.keyboard.press("Control+z")
-    viewer.comfy.wait_count(NODE, 1)
+    viewer.comfy.undo()
+    assert viewer.comfy.count(NODE) == 1
     viewer.page.wait_for_function(SHOWS, arg=[0, None])
     assert viewer("[viewer.state.step, viewer.state.layer]") == [2, 1]
     viewer.page.evaluate("() => new Promise(done => setTimeout(done, 400))")
@@ -603,8 +603,9 @@ def test_deleting_is_undone(viewer: Viewer) -> None:
     viewer.comfy.select(NODE)
     viewer.page.keyboard.press("Delete")
     viewer.comfy.wait_count(NODE, 0)
-    viewer.page.keyboard.press("Control+z")
-    viewer.comfy.wait_count(NODE, 1)
+    viewer.page.wait_for_function(RECORDED)
+    viewer.comfy.undo()
+    assert viewer.comfy.count(NODE) == 1
     viewer.page.wait_for_function(SHOWS, arg=[0, None])
     viewer.comfy.show(NODE)
 

@@ -19,7 +19,9 @@ export const findings = {
     const { say } = viewer;
     const list = element("ul", {});
     const more = element("button", { type: "button", class: "more", onclick: () => toggle() });
-    const root = element("section", { class: "findings", "aria-label": say("Findings") }, list, more);
+    const ofThumb = element("span", {}, viewer.page.sentences.ofThumb);
+    const foot = element("div", { class: "foot" }, ofThumb, more);
+    const root = element("section", { class: "findings", "aria-label": say("Findings") }, list, foot);
     let all = false;
     /** @type {unknown[]} what the list was made of */
     let made = [];
@@ -37,7 +39,7 @@ export const findings = {
         const said = findingsOf(file.header, item);
         const some = all ? said : said.slice(0, FIRST);
         list.replaceChildren(...some.map((one) => entry(viewer, one)));
-        if (some.some((one) => one.of_thumb)) list.append(element("li", {}, viewer.page.sentences.ofThumb));
+        ofThumb.hidden = !some.some((one) => one.of_thumb);
         more.textContent = all ? say("fewer") : say("{0} more", said.length - some.length);
         more.hidden = said.length <= FIRST;
         root.hidden = !said.length;
