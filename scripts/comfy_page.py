@@ -36,7 +36,7 @@ SETTLED = """() => {
 
 
 ORIGIN = (160, 140)  # of a node that is brought into view
-# The newest frontend's panel, where a test before has left it open, takes the place of NOWHERE: the small map is there then.
+# Where a test before has left it open, the newest frontend has its panel at NOWHERE, with the small map beside it.
 USUAL = {"Comfy.Locale": "en", "Comfy.ColorPalette": "dark", "Comfy.RightSidePanel.IsOpen": False}
 NOWHERE = (1250, 900)  # an empty place of the canvas
 
