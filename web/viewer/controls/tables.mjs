@@ -43,12 +43,12 @@ class Tables {
       (row, column) => this.describe("head", row, column),
     );
     const pair = element("div", { class: "pair" }, this.steps.root, this.heads.root);
-    /** @param {Event} event */
-    const onclick = (event) => {
+    const summary = element("summary", {}, viewer.say(label));
+    summary.addEventListener("click", (event) => {
       event.preventDefault(); // the state opens it: else a drawing between the press and its "toggle" would close it
       viewer.change({ matrix: !viewer.state.matrix });
-    };
-    this.root = element("details", { class: "tables" }, element("summary", { onclick }, viewer.say(label)), pair);
+    });
+    this.root = element("details", { class: "tables" }, summary, pair);
   }
 
   layers() {
