@@ -13,7 +13,7 @@ import { scrollsHere } from "./viewer/wheel.mjs";
 /** @import { ViewerNode } from "./viewer/origin.mjs" */
 
 const NODE = "I2AM_Viewer";
-const SIZE = [780, 780]; // its menus in two lines at most, and each picture 250 px with findings above it
+const SIZE = [800, 780]; // its menus in two lines at most, and each picture 250 px with findings above it
 const MIN_HEIGHT = 360; // px, in LiteGraph
 const MIN_HEIGHT_VUE = 630; // the first Nodes 2.0 gave a widget no more than it asked for
 const STATE = "i2am_view"; // what one looks at, in node.properties
