@@ -97,7 +97,7 @@ def test_it_shows_what_was_looked_at(viewer: Viewer, page: Any, artifacts: Path)
         title = page.locator(f".i2am-viewer .pane.{side} strong").inner_text()
         assert title == viewer.part(f".pane.{side} strong").inner_text()
         width = "img => img.complete && img.naturalWidth"
-        picture = page.locator(f".i2am-viewer .pane.{side} img").evaluate(width)
+        picture = page.locator(f".i2am-viewer .pane.{side} .stage > img").evaluate(width)
         assert picture == viewer(f"viewer.panes.{side}.picture.naturalWidth") > 0
     said = page.locator(".i2am-viewer .findings li").all_inner_texts()
     assert said == viewer.part(".findings li").all_inner_texts()
@@ -157,11 +157,11 @@ async def in_firefox(firefox: Path, saved: Path, folder: Path, shot: Path) -> di
     (folder / "profile").mkdir()
     async with opened(firefox, saved.as_uri(), folder / "profile") as page:
         root = "document.querySelector('.i2am-viewer').shadowRoot"
-        await page.evaluate(f"Promise.all([...{root}.querySelectorAll('img')].map(picture => picture.decode()))")
+        await page.evaluate(f"Promise.all([...{root}.querySelectorAll('img[src]')].map(picture => picture.decode()))")
         drawn: dict[str, Any] = {"finding": await page.evaluate(f"{root}.querySelector('.findings li').textContent")}
         for side in ("generated", "reference"):
             pane = f"{root}.querySelector('.pane.{side}')"
-            drawn[f"{side} picture"] = await page.evaluate(f"{pane}.querySelector('img').naturalWidth")
+            drawn[f"{side} picture"] = await page.evaluate(f"{pane}.querySelector('.stage > img').naturalWidth")
             drawn[side] = (await page.evaluate(f"({PIXELS})({pane})")).partition(",")[2]
         await page.screenshot(shot)
         return drawn | {"errors": page.errors}
