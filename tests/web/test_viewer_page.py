@@ -25,11 +25,11 @@ PIXELS = "pane => pane.querySelector('canvas.heat').toDataURL('image/png')"
 
 
 def graph() -> Graph:
-    """The demo with its effects, and a viewer."""
+    """The demo with its effects, and a viewer with all its pictures."""
     whole = demo_graph.build(steps=4)
     names = ("scene", "loader", "positive", "negative", "inpaint", "capture", "effect", "sampler", "collect", "decode")
     nodes = {name: whole[name] for name in names}
-    given = {"image": ["decode", 0], "reference": ["scene", 2], "mask": ["scene", 1]}
+    given = {"image": ["decode", 0], "reference": ["scene", 2], "mask": ["scene", 1], "vae": ["loader", 1]}
     nodes["viewer"] = node(NODE, attribution=["collect", 0], **given)
     return demo_graph.numbered(nodes)
 
@@ -104,12 +104,17 @@ def test_it_shows_what_was_looked_at(viewer: Viewer, page: Any, artifacts: Path)
     assert page.title().startswith("I2AM: ") and "seed" in page.locator("header p").inner_text()
 
 
-def test_it_can_be_looked_around_in(viewer: Viewer, page: Any) -> None:
+def test_it_can_be_looked_around_in(viewer: Viewer, page: Any, artifacts: Path) -> None:
     before = pane_pixels(page, "generated")
     page.locator(".i2am-viewer .scrubber[data-axis=step] .all").click()
     page.locator(".i2am-viewer select[aria-label='What a value says']").select_option("effect")
     page.locator(".i2am-viewer .pane.generated strong", has_text="What the reference changed").wait_for()
     assert not np.array_equal(pane_pixels(page, "generated"), before)
+    page.locator(".i2am-viewer button", has_text="with | without").click()
+    wiped = page.locator(".i2am-viewer .pane.generated .wipe img[src]")
+    wiped.nth(1).wait_for()
+    assert wiped.evaluate_all("both => Promise.all(both.map(one => one.decode())).then(() => both.length)") == 2
+    page.screenshot(path=artifacts / f"saved_page_{page.scheme}_wipe.png")
     page.locator(".i2am-viewer .findings li > button").first.click()
     page.locator(".i2am-viewer details.save summary").click()
     names = page.locator(".i2am-viewer details.save button").all_inner_texts()
