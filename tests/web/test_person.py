@@ -60,7 +60,7 @@ def test_from_the_template_to_a_file_for_a_colleague(
     viewer.part(".compared").wait_for()
     assert "brings little form" in viewer.part(".findings .fault").first.inner_text()
     before, now, settings = viewer.part(".compared li").all_inner_texts()
-    assert effect(before) > effect(now) and "I2AM_Steer" in settings
+    assert effect(before) > effect(now) and "I2AM_Steer: in B alone" in settings
     stop("5_compared")
     saved = save(viewer, tmp_path)
     assert comfy.watch.page_errors == [] and comfy.watch.ours() == []
@@ -113,7 +113,7 @@ def steer_and_pin(viewer: Viewer) -> None:
     viewer.page.mouse.click(*EMPTY)  # ComfyUI takes note of what scripts do with the next event
     origin = viewer.part(".origin")
     origin.wait_for()
-    assert "I2AM Steer" in origin.inner_text()
+    assert "I2AM Steer is new" in origin.inner_text()
 
 
 def save(viewer: Viewer, folder: Path) -> Path:
