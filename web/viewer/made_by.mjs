@@ -43,7 +43,8 @@ export function differences(madeBy, present) {
       const named = added || !lost ? node : before.class_type;
       const only = added ? "is" : lost ? "was" : undefined;
       all.push({ place: is, node: named, input: "", was: before.class_type, is: now.class_type, only });
-      if (only) pairs.push(added ? [was, added] : [lost, is]);
+      if (added) pairs.push([was, added]);
+      else if (lost) pairs.push([lost, is]);
       continue;
     }
     for (const input of new Set([...Object.keys(before.inputs), ...Object.keys(now.inputs)])) {
