@@ -686,7 +686,8 @@ test("a node that was put between two others is new, and what is behind it is co
 });
 
 test("what is saved says what it is of, and what made it", () => {
-  const made = { ...file, header: { ...file.header, made_by: MADE_BY } };
+  const steered = { ...MADE_BY.nodes, 4: { class_type: "I2AM_Steer", inputs: { steps: "all" } } };
+  const made = { ...file, header: { ...file.header, made_by: { ...MADE_BY, nodes: steered } } };
   const lines = footerOf(screenOf(sceneOf(made, { ...START, ask: { side: "generated", box: [0, 0, 1, 1] } })));
   assert.match(lines[0], /^where queries match \(paper\) \u00b7 mean of 4 steps/);
   assert.match(lines[2], /^strongest patches \u00b7 1: [\d.]+ %/);
