@@ -238,10 +238,10 @@ def _at(bias: Tensor, axis: int, index: Index, size: int) -> Tensor:
 
 def _marginals(c: ReferenceColumns, chunk_bytes: int, row_sums: str) -> Marginals:
     """The maps of one reference, by what is best for the device: here it is chosen."""
+    if (by_kernels := fused.maps(c, chunk_bytes)) is not None:
+        return Marginals(row_sums=row_sums, arithmetic=fused.NAME, **by_kernels)
     maps, arithmetic = c.empty(), ""
-    if fused.fill(c, maps, chunk_bytes):
-        arithmetic = fused.NAME
-    elif runs_alone(c.q):
+    if runs_alone(c.q):
         arithmetic = branchless.fill(c, maps, chunk_bytes)
     else:
         _by_products(c, maps, chunk_bytes)
