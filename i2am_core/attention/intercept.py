@@ -73,7 +73,9 @@ class Interceptor(TorchDispatchMode):
         if requests and likeness not in _same_on_request:
             again = _on_request(operation, arguments, likeness)
             _remember(likeness, again is not None and _same_bits(out[0], again[0]))
-            self._intercept(operation, arguments, again[1] if again is not None and _same_on_request[likeness] else None)
+            self._intercept(
+                operation, arguments, again[1] if again is not None and _same_on_request[likeness] else None
+            )
         else:
             self._intercept(operation, arguments, out[1])
         return out
