@@ -110,7 +110,7 @@ class Account:
 
     def judged(self, judgement: "Judgement", on_host: Iterator[Tensor]) -> None:
         """Count the calls of a judgement, whose verdicts are the first that are ``on_host``."""
-        self._on_their_way.remove(judgement)
+        self._on_their_way = [other for other in self._on_their_way if other is not judgement]
 
         def failures(judged: Sequence[Verdict]) -> list[str]:
             results = [(bool(next(on_host)), verdict.otherwise) for verdict in judged]
