@@ -48,7 +48,7 @@ def main():
     ampere, hopper = (80, "bf16", 128), (90, "bf16", 128)
     results = [
         compiled(fused_kernels.highest_and_sums, *ampere, BIASED=False, OF_COLUMNS=True, ALL_KEYS=False, SCOPED=True),
-        compiled(fused_kernels.column_softmax, *ampere, COLUMNS=fused.WIDE),
+        compiled(fused_kernels.column_log_sums, *ampere, COLUMNS=fused.WIDE),
         compiled(fused_kernels.weights, *ampere, BIASED=True, SCOPED=True),
         compiled(fused_kernels.means, *ampere, COLUMNS=fused.WIDE, SCOPED=True),
         compiled(fused_kernels.pairs, *ampere, BIASED=True),

@@ -1,10 +1,10 @@
 """The maps of one call by fused kernels (Triton): two sweeps over the logits, which never are in memory.
 
-Both softmaxes of a logit S need a sum over its whole row or column first. The first sweep makes these, as the highest
-logit and the sum of ``exp(S - highest)``, so that no number leaves float32 whatever the logits are; the second sums the
-softmaxes. With L the row log-sum-exp over all keys, a share is the softmax over the reference times the part of the
-attention that the reference has: ``sum * exp(highest - L)``. Queries and keys are multiplied in the dtype that they
-have, and all sums are in float32.
+Both softmaxes of a logit S need a sum over its whole row or column first. The first sweep makes these; the second sums
+the softmaxes. With L the row log-sum-exp over all keys, ``exp(S - L)`` is what shares add up, and from it come both
+sums; where that leaves float32, and where L is not known, the sums are of ``exp(S - highest)``, which never does. A
+share is the softmax over the reference times the part of the attention that the reference has. Queries and keys are
+multiplied in the dtype that they have, and all sums are in float32.
 
 Nothing here waits for the device, but for the proof, once a ``Case``: only where kernels agreed on this device with
 ``streaming`` in float64, in a call that is as hard as any of the case, they serve.
@@ -173,8 +173,8 @@ class _Sweeps:
                      "ROWS": rows, "COLUMNS": COLUMNS, **LAUNCH}  # fmt: skip
         self.total = c.gain if c.total is None else c.total.contiguous()
         self.scope = c.gain if c.scope is None else c.scope.contiguous()
-        self.row_base, self.row_inverse, self.share = self.new(3, self.total_heads, self.n)
-        self.column_base, self.column_inverse = self.new(2, self.total_heads, self.m)
+        self.row_log_sum, self.share = self.new(2, self.total_heads, self.n)
+        self.column_log_sum = self.new(self.total_heads, self.m)
 
     def new(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=self.c.q.device)
@@ -192,17 +192,16 @@ class _Sweeps:
         size, of_rows, of_columns = parts[0].numel(), (self.blocks, heads), (self.tiles, heads)
         row_counts = self.new(3, self.total_heads, self.blocks, dtype=torch.int32)
         attended = self.new(self.total_heads, self.tiles, dtype=torch.int32)
-        columns = self.column_base, self.column_inverse
         kernels.highest_and_sums[of_rows](
-            *self.inputs, self.total, self.scope, self.row_base, self.row_inverse, self.share, r2g[0], row_counts,
+            *self.inputs, self.total, self.scope, self.row_log_sum, self.share, r2g[0], row_counts,
             parts[0], parts[1], first, self.heads, self.n, self.m, row_counts[0].numel(), *self.strides, **self.kind,
             OF_COLUMNS=True, ALL_KEYS=self.c.total is None, SCOPED=scoped,
         )  # fmt: skip
-        kernels.column_softmax[of_columns](
-            parts[0], parts[1], *columns, attended, first, self.m, self.blocks, COLUMNS=WIDE
+        kernels.column_log_sums[of_columns](
+            parts[0], parts[1], self.column_log_sum, attended, first, self.m, self.blocks, COLUMNS=WIDE
         )
         kernels.weights[of_rows](
-            *self.inputs, self.row_base, self.row_inverse, *columns, self.share, self.scope, attended, r2g[1], parts,
+            *self.inputs, self.row_log_sum, self.column_log_sum, self.share, self.scope, attended, r2g[1], parts,
             first, self.heads, self.n, self.m, size, self.tiles, *self.strides, **self.kind, SCOPED=scoped,
         )  # fmt: skip
         kernels.means[of_columns](
@@ -214,7 +213,7 @@ class _Sweeps:
         """The part of each row's attention that goes to the columns, ``[B, H, N]``; 0 where a gain is 0."""
         nothing = self.share
         self.kernels.highest_and_sums[(self.blocks, self.total_heads)](
-            *self.inputs, self.total, self.scope, *[nothing] * 2, self.share, *[nothing] * 4, 0, self.heads, self.n,
+            *self.inputs, self.total, self.scope, nothing, self.share, *[nothing] * 4, 0, self.heads, self.n,
             self.m, 0, *self.strides, **self.kind, OF_COLUMNS=False, ALL_KEYS=self.c.total is None, SCOPED=False,
         )  # fmt: skip
         return self.share.view(self.batch, self.heads, self.n)
@@ -225,8 +224,8 @@ class _Sweeps:
         if len(pair_rows):
             grid = (-(-len(pair_rows) // self.kind["ROWS"]), -(-self.m // COLUMNS), self.batch)
             self.kernels.pairs[grid](
-                *self.inputs, self.row_base, self.row_inverse, self.column_base, self.column_inverse,
-                pair_rows.contiguous(), by_row, by_column, self.heads, self.n, self.m, len(pair_rows), *self.strides,
+                *self.inputs, self.row_log_sum, self.column_log_sum, pair_rows.contiguous(), by_row, by_column,
+                self.heads, self.n, self.m, len(pair_rows), *self.strides,
                 **self.kind,
             )  # fmt: skip
         return by_row / self.heads, by_column / self.heads
@@ -236,9 +235,9 @@ class _Sweeps:
 def is_proved(case: Case) -> bool:
     """Whether the kernels agree with ``streaming`` in float64, in a call that is as hard as any of this case.
 
-    Heads lie side by side; keys begin within others; lengths fill no tile; logits are large in one item; some positions
-    do not count, and gains are negative; of a bias, some columns, some rows as a whole and one column as a whole are
-    masked. Raises OutOfMemoryError, which says nothing of the kernels.
+    Heads lie side by side; keys begin within others; lengths fill no tile; logits are large in one item, and in one of
+    its heads shares leave float32; some positions do not count, and gains are negative; of a bias, some columns, some
+    rows as a whole and one column as a whole are masked. Raises OutOfMemoryError, which says nothing of the kernels.
     """
     try:
         wrong = disproof(case)
@@ -285,11 +284,15 @@ def _of_item(name: str, by_head: list[dict[str, Tensor]]) -> Tensor:
 
 
 def trial(case: Case) -> ReferenceColumns:
-    """A call of a case, of 2 items with 2 heads, 153 positions and 77 reference tokens among 101 keys."""
+    """A call of a case, of 2 items with 2 heads, 153 positions and 77 reference tokens among 101 keys.
+
+    In one head of one item, positions look at another key alone: their shares are 0 in float32.
+    """
     g = torch.Generator().manual_seed(0)
     batch, heads, n, all_keys, first, m = 2, 2, 153, 101, 13, 77
     q, k = (torch.randn(batch, x, heads * case.head_size, generator=g) for x in (n, all_keys))
     q[1] *= 6
+    k[1, 0, case.head_size :] = 3 * q[1, 7, case.head_size :]
     q, k = (x.to(case.device, case.dtype).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k))
     scale, own = 0.7 * case.head_size**-0.5, slice(first, first + m)
     bias = None if case.bias is None else _bias(case, (batch, heads, n, all_keys), own, g)

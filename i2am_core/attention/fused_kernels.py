@@ -1,10 +1,10 @@
 """The Triton kernels of ``fused``: logits in tiles, of which only sums leave the chip.
 
-Nothing but ``fused`` imports this file, and only where Triton is installed. All kernels get their logits from
-``_logits``, so that a number that one sweep has subtracted is, to the bit, the one that the next sweep sees.
+Nothing but ``fused`` imports this file, and only where Triton is installed. Exponents, logits and log-sum-exps are in
+base 2, which GPUs compute. What does not count is given the log-sum-exp inf, so that its exponentials are 0 unasked.
 
 In the sweeps a program has some rows of one head of one item, and walks over all columns. What it sums over rows of a
-column it writes as its own part, which ``column_softmax`` and ``means`` add up: without atomics, so that the same call
+column it writes as its own part, which ``column_log_sums`` and ``means`` add up: without atomics, so that the same call
 has the same maps each time.
 
 A kernel gets all it knows as numbers and addresses, so that its parameters are many; they are named alike in all: B
@@ -14,30 +14,39 @@ items, H heads, N positions, M reference tokens, a head size D, and strides as `
 import triton
 import triton.language as tl
 
+LOG2E = tl.constexpr(1.4426950408889634)
+LEAST, MOST = tl.constexpr(2.0**-90), tl.constexpr(2.0**90)  # of a sum in float32 that has lost nothing that counts
+
+
+@triton.jit
+def _products(
+    q, k, places, columns, counts, M, q_n, q_d, k_m, k_d, D: tl.constexpr, WIDTH: tl.constexpr, UPCAST: tl.constexpr
+):  # fmt: skip
+    """``q k^T`` of some rows and columns of one head; any numbers where a row does not count or a column is not.
+
+    Heads of any size ``D`` are filled up with zeros to ``WIDTH``, a power of two.
+    """
+    channels = tl.arange(0, WIDTH)
+    own = counts[:, None] & (channels < D)[None, :]
+    rows = tl.load(q + places[:, None] * q_n + channels[None, :] * q_d, mask=own, other=0.0)
+    own = (channels < D)[:, None] & (columns < M)[None, :]
+    keys = tl.load(k + columns[None, :] * k_m + channels[:, None] * k_d, mask=own, other=0.0)
+    if UPCAST:
+        rows, keys = rows.to(tl.float32), keys.to(tl.float32)
+    return tl.dot(rows, keys, input_precision="ieee")
+
 
 @triton.jit
 def _logits(
     q, k, bias, places, columns, counts, M, scale, q_n, q_d, k_m, k_d, bias_n, bias_m,
     D: tl.constexpr, WIDTH: tl.constexpr, BIASED: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
-    """``scale q k^T + bias`` of some rows and columns of one head; -inf where a row does not count or a column is not.
-
-    Heads of any size ``D`` are filled up with zeros to ``WIDTH``, a power of two.
-    """
-    channels = tl.arange(0, WIDTH)
-    here = columns < M
-    own = counts[:, None] & (channels < D)[None, :]
-    rows = tl.load(q + places[:, None] * q_n + channels[None, :] * q_d, mask=own, other=0.0)
-    own = (channels < D)[:, None] & here[None, :]
-    keys = tl.load(k + columns[None, :] * k_m + channels[:, None] * k_d, mask=own, other=0.0)
-    if UPCAST:
-        rows, keys = rows.to(tl.float32), keys.to(tl.float32)
-    logits = tl.dot(rows, keys, input_precision="ieee") * scale
-    counted = counts[:, None] & here[None, :]
+    """``scale q k^T + bias`` in base 2: see ``_products``."""
+    logits = _products(q, k, places, columns, counts, M, q_n, q_d, k_m, k_d, D, WIDTH, UPCAST) * (scale * LOG2E)
     if BIASED:
         at = bias + places[:, None] * bias_n + columns[None, :] * bias_m
-        logits += tl.load(at, mask=counted, other=0.0).to(tl.float32)
-    return tl.where(counted, logits, -float("inf"))
+        logits += tl.load(at, mask=counts[:, None] & (columns < M)[None, :], other=0.0).to(tl.float32) * LOG2E
+    return logits
 
 
 @triton.jit
@@ -47,26 +56,32 @@ def _finite(highest):
 
 
 @triton.jit
-def _inverse(counts, total):
-    """What an exponential is multiplied with: 0 where all is masked."""
-    return tl.where(counts, 1 / tl.where(counts, total, 1.0), 0.0)
+def _log_sum(counts, base, total):
+    """The logarithm of a sum of exponentials that were lessened by ``base``; inf where nothing counts.
+
+    So that all that is lessened by it has the exponential 0.
+    """
+    return tl.where(counts, base + tl.log2(tl.where(counts, total, 1.0)), float("inf"))
 
 
 @triton.jit(do_not_specialize=["first", "H", "N", "M", "size"])
 def highest_and_sums(
-    q, k, bias, gain, total_of_all, scope, row_base, row_inverse, share, gained, row_counts, column_highest, column_sum,
+    q, k, bias, gain, total_of_all, scope, row_log_sum, share, gained, row_counts, column_highest, column_sum,
     first, H, N, M, size, scale, gain_b, gain_n, q_b, q_h, q_n, q_d, k_b, k_h, k_m, k_d, bias_b, bias_h, bias_n, bias_m,
     D: tl.constexpr, WIDTH: tl.constexpr, BIASED: tl.constexpr, UPCAST: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, OF_COLUMNS: tl.constexpr, ALL_KEYS: tl.constexpr, SCOPED: tl.constexpr,
 ):  # fmt: skip
-    """First sweep: the highest logit and the sum of ``exp(logit - highest)`` of each row, and of each column.
+    """First sweep: sums of exponentials of each row, and of each column.
 
-    Of rows ``[B * H, N]``: what a logit is lessened by and what its exponential is multiplied with
-    (``row_base``, ``row_inverse``); the part of the attention that goes to the columns (``share``), and that at most 1,
-    times the gain (``gained``). ``total_of_all [B * H, N]`` is the row log-sum-exp over all keys. ``row_counts
-    [3, B * H, blocks of rows]``, each of ``size`` numbers: how many rows attend, are in scope, and both.
-    Of columns, of this launch's heads, from number ``first`` of B * H: ``[heads, blocks of rows, M]``. A row counts
-    where its ``gain [B, N]`` is not 0.
+    Of rows ``[B * H, N]``: the log-sum-exp over the columns (``row_log_sum``), the part of the attention that goes to
+    them (``share``), and that at most 1, times the gain (``gained``). ``total_of_all [B * H, N]`` is the row
+    log-sum-exp over all keys. ``row_counts [3, B * H, blocks of rows]``, each of ``size`` numbers: how many rows
+    attend, are in scope, and both. Of columns, of this launch's heads, from number ``first`` of B * H, what logits were
+    lessened by and the sum of exponentials: ``[heads, blocks of rows, M]``. A row counts where its ``gain [B, N]`` is
+    not 0.
+
+    Where the sums over all keys are known and nothing is masked, no logit is higher than them, and one exponential
+    serves rows and columns. Where what it gives is out of range, the block is computed once more, by maxima.
     """
     block, of_launch = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     number = of_launch + first
@@ -76,33 +91,64 @@ def highest_and_sums(
     here = places < N
     factor = tl.load(gain + item * gain_b + places * gain_n, mask=here, other=0.0).to(tl.float32)
     counts = factor != 0
+    of_all = tl.zeros([ROWS], tl.float32)
+    if not ALL_KEYS:
+        of_all = tl.load(total_of_all + number * N + places, mask=here, other=0.0) * LOG2E
     part = (of_launch * tl.num_programs(0) + block) * M
     highest = tl.full([ROWS], -float("inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
-    for start in range(0, M, COLUMNS):
-        columns = start + tl.arange(0, COLUMNS)
-        logits = _logits(
-            q, k, bias, places, columns, counts, M, scale, q_n, q_d, k_m, k_d, bias_n, bias_m, D, WIDTH, BIASED, UPCAST
-        )
-        raised = tl.maximum(highest, tl.max(logits, 1))
-        base = _finite(raised)
-        total = total * tl.exp(highest - base) + tl.sum(tl.exp(logits - base[:, None]), 1)
-        highest = raised
+    lost = True
+    if not ALL_KEYS and not BIASED:
+        highest = of_all
+        base = tl.where(counts, of_all, float("inf"))
+        top = tl.max(tl.where(counts, of_all, -float("inf")), 0)
+        weight = tl.exp2(tl.where(counts, of_all, -float("inf")) - _finite(top))
+        least = tl.full([COLUMNS], float("inf"), tl.float32)
+        for start in range(0, M, COLUMNS):
+            columns = start + tl.arange(0, COLUMNS)
+            within = columns < M
+            products = _products(q, k, places, columns, counts, M, q_n, q_d, k_m, k_d, D, WIDTH, UPCAST)
+            out = tl.where(within, 0.0, float("inf"))
+            parts = tl.exp2(products * (scale * LOG2E) - base[:, None] - out[None, :])
+            total += tl.sum(parts, 1)
+            if OF_COLUMNS:
+                of_column = tl.sum(parts * weight[:, None], 0)
+                least = tl.minimum(least, tl.where(within, of_column, float("inf")))
+                tl.store(column_highest + part + columns, tl.zeros([COLUMNS], tl.float32) + top, mask=within)
+                tl.store(column_sum + part + columns, of_column, mask=within)
+        sums = tl.where(counts, total, 1.0)
+        lost = (tl.min(sums, 0) < LEAST) | (tl.max(sums, 0) > MOST)
         if OF_COLUMNS:
-            top = tl.max(logits, 0)
-            of_column = tl.sum(tl.exp(logits - _finite(top)[None, :]), 0)
-            tl.store(column_highest + part + columns, top, mask=columns < M)
-            tl.store(column_sum + part + columns, of_column, mask=columns < M)
-    attending = highest > -float("inf")
+            lost = lost | (tl.min(least, 0) < LEAST) & (top > -float("inf"))
+    if lost:
+        highest = tl.full([ROWS], -float("inf"), tl.float32)
+        total = tl.zeros([ROWS], tl.float32)
+        for start in range(0, M, COLUMNS):
+            columns = start + tl.arange(0, COLUMNS)
+            within = columns < M
+            logits = _logits(
+                q, k, bias, places, columns, counts, M, scale, q_n, q_d, k_m, k_d, bias_n, bias_m,
+                D, WIDTH, BIASED, UPCAST,
+            )  # fmt: skip
+            logits = tl.where(counts[:, None] & within[None, :], logits, -float("inf"))
+            raised = tl.maximum(highest, tl.max(logits, 1))
+            base = _finite(raised)
+            total = total * tl.exp2(highest - base) + tl.sum(tl.exp2(logits - base[:, None]), 1)
+            highest = raised
+            if OF_COLUMNS:
+                top_of_column = tl.max(logits, 0)
+                of_column = tl.sum(tl.exp2(logits - _finite(top_of_column)[None, :]), 0)
+                tl.store(column_highest + part + columns, top_of_column, mask=within)
+                tl.store(column_sum + part + columns, of_column, mask=within)
+    attending = counts & (highest > -float("inf"))
     base = _finite(highest)
     if ALL_KEYS:
         shares = tl.where(total == total, attending.to(tl.float32), total)  # what is no number stays so
     else:
-        shares = total * tl.exp(base - _finite(tl.load(total_of_all + number * N + places, mask=here, other=0.0)))
+        shares = tl.where(counts, total * tl.exp2(base - _finite(of_all)), 0.0)
     tl.store(share + number * N + places, shares, mask=here)
     if OF_COLUMNS:
-        tl.store(row_base + number * N + places, base, mask=here)
-        tl.store(row_inverse + number * N + places, _inverse(attending, total), mask=here)
+        tl.store(row_log_sum + number * N + places, _log_sum(attending, base, total), mask=here)
         tl.store(gained + number * N + places, tl.where(shares > 1, 1.0, shares) * factor, mask=here)
         count = row_counts + number * tl.num_programs(0) + block
         tl.store(count, tl.sum(attending.to(tl.int32), 0))
@@ -113,10 +159,10 @@ def highest_and_sums(
 
 
 @triton.jit(do_not_specialize=["first", "M", "blocks"])
-def column_softmax(
-    column_highest, column_sum, column_base, column_inverse, attended, first, M, blocks, COLUMNS: tl.constexpr
+def column_log_sums(
+    column_highest, column_sum, column_log_sum, attended, first, M, blocks, COLUMNS: tl.constexpr
 ):  # fmt: skip
-    """What all rows give of each column: ``column_base`` and ``column_inverse [B * H, M]``, as those of rows.
+    """The log-sum-exp of each column over all rows, ``[B * H, M]``, in base 2.
 
     ``attended [B * H, tiles of columns]`` is how many columns any row attends to.
     """
@@ -132,17 +178,16 @@ def column_softmax(
         raised = tl.maximum(highest, top)
         base = _finite(raised)
         own = tl.load(column_sum + part, mask=here, other=0.0)
-        total = total * tl.exp(highest - base) + own * tl.exp(top - base)
+        total = total * tl.exp2(highest - base) + own * tl.exp2(top - base)
         highest = raised
-    is_attended = highest > -float("inf")
-    tl.store(column_base + number * M + columns, _finite(highest), mask=here)
-    tl.store(column_inverse + number * M + columns, _inverse(is_attended, total), mask=here)
+    is_attended = (highest > -float("inf")) & (total != 0)
+    tl.store(column_log_sum + number * M + columns, _log_sum(is_attended, _finite(highest), total), mask=here)
     tl.store(attended + number * tl.num_programs(0) + tl.program_id(0), tl.sum(is_attended.to(tl.int32), 0))
 
 
 @triton.jit(do_not_specialize=["first", "H", "N", "M", "size", "tiles"])
 def weights(
-    q, k, bias, gain, row_base, row_inverse, column_base, column_inverse, share, scope, attended, over_columns, sums,
+    q, k, bias, gain, row_log_sum, column_log_sum, share, scope, attended, over_columns, sums,
     first, H, N, M, size, tiles, scale, gain_b, gain_n,
     q_b, q_h, q_n, q_d, k_b, k_h, k_m, k_d, bias_b, bias_h, bias_n, bias_m,
     D: tl.constexpr, WIDTH: tl.constexpr, BIASED: tl.constexpr, UPCAST: tl.constexpr,
@@ -162,8 +207,7 @@ def weights(
     here = places < N
     factor = tl.load(gain + item * gain_b + places * gain_n, mask=here, other=0.0).to(tl.float32)
     counts = factor != 0
-    base = tl.load(row_base + number * N + places, mask=here, other=0.0)
-    inverse = tl.load(row_inverse + number * N + places, mask=here, other=0.0)
+    of_row = tl.load(row_log_sum + number * N + places, mask=here, other=float("inf"))
     of_share = tl.load(share + number * N + places, mask=here, other=0.0) * factor
     part = sums + (of_launch * tl.num_programs(0) + block) * M
     total = tl.zeros([ROWS], tl.float32)
@@ -173,10 +217,9 @@ def weights(
         logits = _logits(
             q, k, bias, places, columns, counts, M, scale, q_n, q_d, k_m, k_d, bias_n, bias_m, D, WIDTH, BIASED, UPCAST
         )
-        of_column = tl.load(column_base + number * M + columns, mask=within, other=0.0)
-        by_column = tl.load(column_inverse + number * M + columns, mask=within, other=0.0)
-        total += tl.sum(tl.exp(logits - of_column[None, :]) * by_column[None, :], 1)
-        softmax = tl.exp(logits - base[:, None]) * inverse[:, None]
+        of_column = tl.load(column_log_sum + number * M + columns, mask=within, other=float("inf"))
+        total += tl.sum(tl.exp2(logits - of_column[None, :]), 1)
+        softmax = tl.exp2(logits - of_row[:, None])
         shares = softmax * of_share[:, None]
         tl.store(part + columns, tl.sum(shares, 0), mask=within)
         tl.store(part + size + columns, tl.sum(softmax, 0), mask=within)
@@ -185,7 +228,7 @@ def weights(
             tl.store(part + 2 * size + columns, tl.sum(shares * inside, 0), mask=within)
             tl.store(part + 3 * size + columns, tl.sum(softmax * inside, 0), mask=within)
     count = _sum(attended + number * tiles, tiles)
-    tl.store(over_columns + number * N + places, total / count, mask=here)
+    tl.store(over_columns + number * N + places, tl.where(counts, total / count, 0.0), mask=here)
 
 
 @triton.jit
@@ -234,7 +277,7 @@ def _column_sums(part, blocks, M, here, COLUMNS: tl.constexpr):
 
 @triton.jit(do_not_specialize=["H", "N", "M", "A"])
 def pairs(
-    q, k, bias, gain, row_base, row_inverse, column_base, column_inverse, pair_rows, by_row, by_column,
+    q, k, bias, gain, row_log_sum, column_log_sum, pair_rows, by_row, by_column,
     H, N, M, A, scale, gain_b, gain_n, q_b, q_h, q_n, q_d, k_b, k_h, k_m, k_d, bias_b, bias_h, bias_n, bias_m,
     D: tl.constexpr, WIDTH: tl.constexpr, BIASED: tl.constexpr, UPCAST: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -254,11 +297,9 @@ def pairs(
             q + item * q_b + head * q_h, k + item * k_b + head * k_h, bias + item * bias_b + head * bias_h,
             places, columns, counts, M, scale, q_n, q_d, k_m, k_d, bias_n, bias_m, D, WIDTH, BIASED, UPCAST,
         )  # fmt: skip
-        base, inverse = tl.load(row_base + number * N + places), tl.load(row_inverse + number * N + places)
-        over_columns += tl.exp(logits - base[:, None]) * inverse[:, None]
-        of_column = tl.load(column_base + number * M + columns, mask=within, other=0.0)
-        inverse = tl.load(column_inverse + number * M + columns, mask=within, other=0.0)
-        over_rows += tl.exp(logits - of_column[None, :]) * inverse[None, :]
+        over_columns += tl.exp2(logits - tl.load(row_log_sum + number * N + places)[:, None])
+        of_column = tl.load(column_log_sum + number * M + columns, mask=within, other=float("inf"))
+        over_rows += tl.where(counts[:, None], tl.exp2(logits - of_column[None, :]), 0.0)
     at = (item * A + chosen[:, None]) * M + columns[None, :]
     own = (chosen < A)[:, None] & within[None, :]
     tl.store(by_row + at, over_columns, mask=own)

@@ -85,7 +85,7 @@ class StepSums:
         given = {kind.key: getattr(marginals, kind.key) for kind in KINDS}
         values = {key: axes.merged(key, x.float()) for key, x in given.items() if x is not None}
         if not self.maps and not axes.resolution.half_open:
-            self.maps, self._only = values, (holds, off)
+            self.maps, self._only = dict(values), (holds, off)
         else:
             self._prepare_sums()
             self._sum(values, axes, holds, off)

@@ -49,7 +49,7 @@ def _sent(x: Tensor) -> Callable[[], Tensor]:
     except RuntimeError:  # the system has no more memory that stays in its place
         return x.cpu
     copy.copy_(x, non_blocking=True)
-    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    done = torch.cuda.Event()
     done.record(torch.cuda.current_stream(x.device))
 
     def arrived() -> Tensor:

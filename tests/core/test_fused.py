@@ -131,6 +131,16 @@ def test_a_proof_notices(name, monkeypatch):
     assert not fused.is_proved(case)
 
 
+def test_a_proof_notices_sums_that_leave_float32(monkeypatch):
+    """Which a sweep by maxima makes anew: without it, those of one head of the trial are 0."""
+    import triton.language as tl
+
+    case = Case(CPU, torch.float16, 64, None, all_keys=False, scoped=False, paired=False)
+    assert not disproof(case)
+    monkeypatch.setattr(fused._kernels(), "LEAST", tl.constexpr(-1.0))
+    assert "r2g_paper is wrong" in disproof(case) and "g2r_paper is wrong" in disproof(case)
+
+
 def test_a_last_tile_that_is_left_out_is_noticed(monkeypatch):
     """By lengths that fill no tile: of rows, and of columns."""
     case = Case(CPU, torch.float16, 64, None, all_keys=False, scoped=False, paired=False)
@@ -344,7 +354,7 @@ def test_the_kernels_compile_for_gpus_and_fit_them(tmp_path):
     assert out.returncode == 0, out.stderr
     compiled = json.loads(out.stdout.splitlines()[-1])
     sweeps = {"highest_and_sums", "weights", "pairs"}
-    assert {x["kernel"] for x in compiled} == sweeps | {"column_softmax", "means"}
+    assert {x["kernel"] for x in compiled} == sweeps | {"column_log_sums", "means"}
     for kernel in compiled:
         assert kernel["products"] == (kernel["kernel"] in sweeps), kernel
         assert kernel["shared"] <= {80: 101376, 90: 232448}[kernel["capability"]], kernel  # of an RTX 30, and an H100
