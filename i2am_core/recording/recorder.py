@@ -279,6 +279,12 @@ class Recorder:
         with self._lock:
             self._account.note(*notes)
 
+    def catch_up(self) -> None:
+        """Do what the host has to do with steps that are closed: when a device has work, and need not wait for it."""
+        with self._lock:
+            for sums in self._sums:
+                sums.catch_up()
+
     def freeze(self, **about: Any) -> Attribution:
         """The finished attribution; ``about`` fills its descriptive fields, such as ``grid`` and ``branch``.
 

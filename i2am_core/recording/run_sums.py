@@ -15,7 +15,7 @@ class RunSums:
     """Sums by keys, each of a layer and a reference whose ``extents`` are known.
 
     Sums of the last steps stay on the model's device; older steps are closed, and move to the CPU: they are sent, and
-    what the host does with them it does when the next step is closed, so that a GPU has work meanwhile.
+    what the host does with them it does in ``catch_up``, when a GPU has work, or else when the next step is closed.
     """
 
     def __init__(self, steps: int, resolution: Resolution, extents: Mapping[Key, Extent]) -> None:
@@ -50,7 +50,7 @@ class RunSums:
 
     def close(self, step: int, account: Account) -> None:
         """Send the sums of a step to the CPU. Does not wait for them, but for those of the step before."""
-        self._end_step()
+        self.catch_up()
         closing = self.open.pop(step)
         self._were_closed.add(step)
         judgement = account.send([x for sums in closing.values() for x in sums.sent()])
@@ -64,8 +64,8 @@ class RunSums:
             if evaluations := sums.bring(on_host):
                 self._closed.setdefault(key, BinSums(self.bins)).add(step, sums, evaluations, self._axes(key))
 
-    def _end_step(self) -> None:
-        """Wait for the step that is on its way."""
+    def catch_up(self) -> None:
+        """Put the step that is on its way into its bin. Waits for its transfer."""
         bring, self._on_its_way = self._on_its_way, None
         if bring is not None:
             bring()
@@ -73,7 +73,7 @@ class RunSums:
     @property
     def closed(self) -> dict[Key, BinSums]:
         """The sums of all steps that are closed, by key. Waits for one that is on its way."""
-        self._end_step()
+        self.catch_up()
         return self._closed
 
     def to(self, resolution: Resolution, free: bool) -> "RunSums":

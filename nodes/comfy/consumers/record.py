@@ -76,6 +76,8 @@ class Record(Consumer):
 
     def after(self, call: AttentionCall, located: Sequence[LocatedIn], output: Tensor) -> None:
         logsumexp, values = self._intercepted(call), self._changed_values(call)
+        if isinstance(call.arguments.kernel, InterceptedKernel):
+            call.arguments.kernel.forget()
         for one in located:
             matches = list(one.by_mechanism.values())
             if values is not None:
@@ -117,6 +119,7 @@ class Record(Consumer):
         self.recorder.evaluated(step, how, layers)
 
     def forward_ended(self, call: ModelCall, layers: Set[str]) -> None:
+        self.recorder.catch_up()
         self._active[call.step].update(chunk.conditioning.get("uuid") for chunk in call.chunks)
 
     def skip(self, skip: Skip, calls: int = 1) -> None:
@@ -350,3 +353,10 @@ class InterceptedKernel:
             self.calls_made = arguments.calls_made
         with Interceptor() as self.interceptor:
             return self.kernel(replace(arguments, calls_made=self.calls_made))
+
+    def forget(self) -> None:
+        """What was intercepted: calls that were made have this kernel, and all would live until Python collects rings.
+
+        On a GPU these are the queries, keys and values of every call of a step: gigabytes.
+        """
+        self.interceptor, self.calls_made = None, []
