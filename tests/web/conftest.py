@@ -64,7 +64,30 @@ def firefox() -> Path:
     return find_firefox()
 
 
-@pytest.fixture(scope="module", params=["pinned-canvas", "pinned-vue", "newest-canvas", "newest-vue"])
+# Each frontend and each renderer once; in the other two pairs, tests of what the page around a viewer makes of it.
+PAIRS, OTHER_PAIRS = ("pinned-canvas", "newest-vue"), ("pinned-vue", "newest-canvas")
+IN_EVERY_PAIR = "in_every_pair"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"{IN_EVERY_PAIR}: in all pairs of frontend and renderer, and not in two alone")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, and count, what is said in two pairs already. All that -k names is run."""
+    if config.getoption("keyword"):
+        return
+    pairs = [item.callspec.params.get("comfy") if hasattr(item, "callspec") else None for item in items]
+    out = [
+        item
+        for item, pair in zip(items, pairs, strict=True)
+        if pair in OTHER_PAIRS and not item.get_closest_marker(IN_EVERY_PAIR)
+    ]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
+
+
+@pytest.fixture(scope="module", params=[*PAIRS, *OTHER_PAIRS])
 def comfy(request: pytest.FixtureRequest, servers: Callable[[str], ComfyServer], browser: Any) -> Iterator[ComfyPage]:
     """A fresh page in both frontends and both renderers, one after the other."""
     frontend, renderer = request.param.split("-")

@@ -88,6 +88,7 @@ def name(comfy: ComfyPage) -> str:
     return comfy.name
 
 
+@pytest.mark.in_every_pair
 def test_shows_the_unified_maps(viewer: Viewer, attribution: Any, artifacts: Path, name: str) -> None:
     alike(viewer.levels("generated"), maps(attribution, "r2g").values[0])
     alike(viewer.levels("reference"), maps(attribution, "g2r").values[0])
@@ -96,6 +97,7 @@ def test_shows_the_unified_maps(viewer: Viewer, attribution: Any, artifacts: Pat
     assert viewer("viewer.panes.generated.picture.naturalWidth") == demo_graph.SIZE
 
 
+@pytest.mark.in_every_pair
 def test_is_large_enough_at_first(viewer: Viewer) -> None:
     width, height = viewer("[viewer.panes.generated.size[0], viewer.panes.reference.size[1]]")
     assert width > 250 and height > 250
@@ -115,6 +117,7 @@ def test_scrubbing_shows_each_step(viewer: Viewer, attribution: Any) -> None:
     viewer.until("viewer.state.step === null")
 
 
+@pytest.mark.in_every_pair
 def test_dragging_scrubs(viewer: Viewer) -> None:
     track = viewer.part(".scrubber[data-axis=step] .track").bounding_box()
     y = track["y"] + track["height"] / 2
@@ -235,6 +238,7 @@ def centre_of_mask(attribution: Any) -> tuple[float, float]:
     return (inside[1].item() + 0.5) / columns, (inside[0].item() + 0.5) / rows
 
 
+@pytest.mark.in_every_pair
 def test_the_wheel_enlarges_where_the_pointer_is(viewer: Viewer) -> None:
     scale = viewer.page.evaluate("() => app.canvas.ds.scale")
     viewer.part(".numbers").click()  # Nodes 2.0 gives the wheel to what has the focus
@@ -286,6 +290,7 @@ def test_the_wheel_over_notes_scrolls_them(viewer: Viewer) -> None:
     viewer("viewer.body.scrollTop = 0")
 
 
+@pytest.mark.in_every_pair
 def test_the_menu_of_saving_closes_by_itself(viewer: Viewer) -> None:
     save = viewer.part("details.save")
     press = "document.body.dispatchEvent(new PointerEvent('pointerdown', {bubbles: true}))"
@@ -344,6 +349,7 @@ def test_a_table_by_the_keyboard(viewer: Viewer) -> None:
     viewer.until("viewer.state.step === 0 && viewer.state.layer === 2")
 
 
+@pytest.mark.in_every_pair
 def test_two_fingers_pinch_the_picture_and_nothing_else(viewer: Viewer) -> None:
     scale = viewer.page.evaluate("() => app.canvas.ds.scale")
     x, y = viewer.place("generated", 0.5, 0.5)
@@ -458,6 +464,7 @@ def test_taking_away(viewer: Viewer, attribution: Any, artifacts: Path, name: st
     assert viewer("viewer.state.step") == 2
 
 
+@pytest.mark.in_every_pair
 def test_full_screen(viewer: Viewer, artifacts: Path, name: str) -> None:
     small = viewer("viewer.panes.generated.size[0]")
     viewer.part("button[aria-label='Full screen']").click()
@@ -469,6 +476,7 @@ def test_full_screen(viewer: Viewer, artifacts: Path, name: str) -> None:
     viewer.until(f"Math.abs(viewer.panes.generated.size[0] - {small}) < 2")
 
 
+@pytest.mark.in_every_pair
 @pytest.mark.parametrize("size", [(300, 500), (420, 420)])
 def test_pictures_stay_large_enough_to_see(viewer: Viewer, artifacts: Path, name: str, size: tuple[int, int]) -> None:
     """In a small node: what does not fit is scrolled to."""
@@ -482,6 +490,7 @@ def test_pictures_stay_large_enough_to_see(viewer: Viewer, artifacts: Path, name
     assert min(side for pane in sizes for side in pane) >= 100
 
 
+@pytest.mark.in_every_pair
 def test_pictures_are_there_where_nothing_gives_a_height(viewer: Viewer) -> None:
     viewer("viewer.root.style.height = 'auto'")
     viewer.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -490,6 +499,7 @@ def test_pictures_are_there_where_nothing_gives_a_height(viewer: Viewer) -> None
     assert min(sizes) >= 100
 
 
+@pytest.mark.in_every_pair
 def test_from_afar_the_pictures_are_still_there(viewer: Viewer, artifacts: Path, name: str) -> None:
     viewer.page.evaluate(
         "() => { app.canvas.ds.scale = 0.4; app.canvas.ds.offset = [1000, 700]; app.canvas.setDirty(true, true); }"
@@ -506,6 +516,7 @@ def test_from_afar_the_pictures_are_still_there(viewer: Viewer, artifacts: Path,
     viewer.comfy.show(NODE)
 
 
+@pytest.mark.in_every_pair
 def test_resizing_follows_and_ends(viewer: Viewer, name: str) -> None:
     """The first Nodes 2.0 did not follow a size that a script gave: there, it only must not grow by itself."""
     size = viewer("[...node.size]")
@@ -522,6 +533,7 @@ def test_resizing_follows_and_ends(viewer: Viewer, name: str) -> None:
     viewer.until(f"Math.abs(viewer.panes.generated.size[0] - {before}) < 2")
 
 
+@pytest.mark.in_every_pair
 def test_a_side_panel_does_not_make_it_narrow(viewer: Viewer) -> None:
     """The newest frontend's panel of a selected node sets the width of its widgets to its own."""
     before = viewer("viewer.panes.generated.size[0]")
@@ -556,6 +568,7 @@ def test_a_saved_workflow_keeps_what_one_looks_at(viewer: Viewer, attribution: A
     viewer.comfy.show(NODE)
 
 
+@pytest.mark.in_every_pair
 def test_a_tab_may_be_left_and_opened_again(viewer: Viewer, attribution: Any) -> None:
     viewer("viewer.change({step: 1})")
     tab = viewer.page.evaluate("() => app.extensionManager.workflow.activeWorkflow.filename")
@@ -573,6 +586,7 @@ def test_a_tab_may_be_left_and_opened_again(viewer: Viewer, attribution: Any) ->
 TRACKER = "app.extensionManager.workflow.activeWorkflow.changeTracker"
 
 
+@pytest.mark.in_every_pair
 def test_looking_is_no_edit(viewer: Viewer) -> None:
     """Nothing of it can be undone, and undoing an edit leaves what one looks at."""
     viewer.page.mouse.click(*NOWHERE)
@@ -600,6 +614,7 @@ def test_looking_is_no_edit(viewer: Viewer) -> None:
     viewer.comfy.show(NODE)
 
 
+@pytest.mark.in_every_pair
 def test_deleting_is_undone(viewer: Viewer) -> None:
     viewer.comfy.select(NODE)
     viewer.page.keyboard.press("Delete")
@@ -611,6 +626,7 @@ def test_deleting_is_undone(viewer: Viewer) -> None:
     viewer.comfy.show(NODE)
 
 
+@pytest.mark.in_every_pair
 def test_a_copy_looks_on_its_own(viewer: Viewer) -> None:
     viewer("viewer.change({step: 2})")
     viewer.comfy.select(NODE)
@@ -706,6 +722,19 @@ def test_without_a_capture_the_run_goes_on_and_says_so(
     viewer.comfy.show(NODE)
 
 
+@pytest.mark.in_every_pair
+def test_removing_lets_go(viewer: Viewer) -> None:
+    saved = viewer.comfy.saved()
+    viewer("window.i2amTestViewer = viewer")
+    assert viewer.page.evaluate("() => window.i2amTestViewer.file !== null")
+    viewer.page.evaluate("() => app.graph.clear()")
+    left = viewer.page.evaluate("() => [window.i2amTestViewer.file, window.i2amTestViewer.pictures.urls.size]")
+    assert left == [None, 0]
+    viewer.comfy.load(saved)
+    viewer.page.wait_for_function(SHOWS, arg=[0, None])
+
+
+@pytest.mark.in_every_pair
 def test_in_a_subgraph(viewer: Viewer, name: str) -> None:
     viewer.comfy.select(NODE)
     viewer.comfy.command("Comfy.Graph.ConvertToSubgraph")
@@ -733,13 +762,7 @@ def test_a_result_that_is_gone_says_so(viewer: Viewer, artifacts: Path, name: st
     assert viewer.comfy.watch.page_errors == []
 
 
-def test_removing_lets_go(viewer: Viewer) -> None:
-    viewer("window.i2amTestViewer = viewer")
-    viewer.page.evaluate("() => app.graph.clear()")
-    left = viewer.page.evaluate("() => [window.i2amTestViewer.file, window.i2amTestViewer.pictures.urls.size]")
-    assert left == [None, 0]
-
-
+@pytest.mark.in_every_pair
 def test_nothing_went_wrong_in_the_page(comfy: ComfyPage) -> None:
     assert comfy.watch.page_errors == []
     gone = re.compile("404 .*view\\?filename=i2am_")  # asked for on purpose
