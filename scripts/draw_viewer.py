@@ -24,7 +24,7 @@ from devenv import ROOT, prepare
 README = ROOT / "docs" / "images"
 HELP = ROOT / "web" / "docs" / "images"
 TEMPLATE = ROOT / "example_workflows" / "reference_inpainting_demo.jpg"
-SIZE = (760, 740)  # px of the viewer's node
+SIZE = (800, 780)  # px of the viewer's node, as a new one has
 WAIT = 90  # milliseconds of a frame
 STEPS = 20
 
@@ -48,7 +48,7 @@ def look(actor: Actor) -> None:
     """What a person does with the viewer, as pictures and as one that moves."""
     actor.open()
     save(actor.frame(pointer=False), HELP / "viewer.webp")
-    thumbnail(actor.frame(pointer=False))
+    thumbnail(actor.frame(pointer=False), actor.panes())
     frames = list(actor.play())
     save(actor.answered, HELP / "viewer_ask.webp")
     first, *others = frames
@@ -71,25 +71,33 @@ class Actor:
         )
         self.comfy.show("I2AM_Viewer")
         self.comfy.run()
-        self.page.wait_for_function(f"() => {VIEWER}?.file && {VIEWER}.frame == null")
+        self.page.wait_for_function(f"() => {VIEWER}?.file && {VIEWER}.frame.number === null")
         self.page.evaluate(f"() => {VIEWER}.ready()")
 
     def play(self) -> Iterator[Image.Image]:
-        """Every step, then every layer, then a walk over the picture with the question what made each part."""
+        """What it changed, and a walk over the picture with the question which parts made each spot; then attention:
+        every step, every layer, and the same walk."""
         yield from [self.frame(pointer=False)] * 6
+        yield from self.walk()
+        self.page.mouse.down()
+        self.page.mouse.up()
+        self.answered = self.frame(pointer=False)
+        yield from [self.frame()] * 12
+        self.page.locator(".i2am-viewer button", has_text="Clear").first.click()
+        self.page.evaluate(f"() => {VIEWER}.change({{ normalization: 'paper' }})")
+        yield from [self.frame()] * 6
         for number in range(STEPS):
             yield self.on_bar("step", (number + 0.5) / STEPS)
         yield self.press("step")
         for number in range(6):
             yield from [self.on_bar("layer", (number + 0.5) / 6)] * 5
         yield from [self.press("layer")] * 4
+        yield from self.walk()
+
+    def walk(self) -> Iterator[Image.Image]:
         for number in range(25):
             part = number / 24
             yield self.hover(0.16 + 0.42 * part, 0.3 + 0.22 * part)
-        self.page.mouse.down()
-        self.page.mouse.up()
-        self.answered = self.frame(pointer=False)
-        yield from [self.frame()] * 12
 
     def on_bar(self, axis: str, part: float) -> Image.Image:
         box = self.page.locator(f".i2am-viewer .scrubber[data-axis={axis}] .track").bounding_box()
@@ -117,9 +125,19 @@ class Actor:
         self.at = (x, y)
         self.page.mouse.move(x, y)
 
+    def panes(self) -> tuple[int, int, int, int]:
+        """Where both panes are within the viewer."""
+        box = self.page.locator(".i2am-viewer").bounding_box()
+        inner = [self.page.locator(f".i2am-viewer .pane.{side}").bounding_box() for side in ("generated", "reference")]
+        x, y = box["x"], box["y"]
+        left, top = min(pane["x"] for pane in inner), min(pane["y"] for pane in inner)
+        right = max(pane["x"] + pane["width"] for pane in inner)
+        bottom = max(pane["y"] + pane["height"] for pane in inner)
+        return int(left - x), int(top - y), int(right - x), int(bottom - y)
+
     def frame(self, pointer: bool = True) -> Image.Image:
         """The viewer as it is now, with the pointer, which a screenshot leaves out."""
-        self.page.wait_for_function(f"() => {VIEWER}.frame == null")
+        self.page.wait_for_function(f"() => {VIEWER}.frame.number === null")
         box = self.page.locator(".i2am-viewer").bounding_box()
         assert box is not None
         shot = open_image(self.page.screenshot(clip=box))
@@ -148,10 +166,9 @@ def viewer_graph() -> Json:
     return demo_graph.numbered(nodes)
 
 
-def thumbnail(frame: Image.Image) -> None:
-    """What the template browser shows: the two panes."""
-    width, height = frame.size
-    panes = frame.crop((0, 28, width, int(height * 0.68)))
+def thumbnail(frame: Image.Image, box: tuple[int, int, int, int]) -> None:
+    """What the template browser shows: the panes, which are in this box."""
+    panes = frame.crop(box)
     panes.resize((512, round(512 * panes.height / panes.width)), Image.Resampling.LANCZOS).save(TEMPLATE, quality=85)
 
 
