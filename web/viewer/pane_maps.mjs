@@ -85,7 +85,7 @@ export function selectedMap(side, scene, canvas) {
  * @param {string} field
  * @param {Say} say
  */
-function flatWords({ high }, field, say) {
+export function flatWords({ high }, field, say) {
   if (high === 0) return say("Nothing anywhere: this map is 0.");
   if (field === "r2g_share" && high > ALL)
     return say("100 % everywhere: nothing competes with this reference here, so its share says nothing.");

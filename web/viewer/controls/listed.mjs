@@ -22,6 +22,9 @@ import { save } from "./save.mjs";
 import { scale } from "./scale.mjs";
 import { style } from "./style.mjs";
 import { matrix } from "./tables.mjs";
+import { thumbnailScale } from "./thumbnail_scale.mjs";
+import { thumbnailSide } from "./thumbnail_side.mjs";
+import { thumbnails } from "./thumbnails.mjs";
 import { views } from "./views.mjs";
 import { wipe } from "./wipe.mjs";
 
@@ -31,6 +34,7 @@ import { wipe } from "./wipe.mjs";
 export const STATE = {
   ...{ item, reference, layer, step, head, normalization, kind, owner, route, cut },
   ...{ scale, style, colormap, opacity, measure, matrix, linked, views, wipe, ask: question, compared },
+  ...{ thumbnails, thumbnailSide, thumbnailScale },
 };
 
 /** On top: what there is to say. @type {Shape[]} */
@@ -40,7 +44,7 @@ export const TOP = [findings];
 export const MENUS = [item, reference, normalization, route, cut, scale, style, colormap, opacity, compared, earlier];
 
 /** Beside these. @type {Shape[]} */
-export const BUTTONS = [pin, wipe, linked, views, save, fullScreen];
+export const BUTTONS = [pin, wipe, thumbnails, linked, views, save, fullScreen];
 
 /** Below the panes, each row. @type {Shape[][]} */
 export const BELOW = [[numbers], [question, measure], [step], [layer], [head], [matrix], [notes]];
