@@ -271,6 +271,8 @@ const ZH = {
   "lowest of each": "各图最低",
   "highest of each": "各图最高",
   "Each map has its own colours: do not compare one with another.": "每张图各有刻度：请勿相互比较。",
+  "Each map sums to 1, so coarse ones have larger values: compare maps of one size.":
+    "每张图总和为 1，因此较粗的图数值更大：请比较相同大小的图。",
   "Striped: no map; point at it to read why.": "条纹：没有图；指向它可查看原因。",
   "Click a map, or press Enter, to see it large.": "点击一张图或按 Enter 即可放大查看。",
   "{0}: {1} (not measured)": "{0}：{1}（未测量）",

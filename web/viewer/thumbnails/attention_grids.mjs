@@ -113,7 +113,10 @@ const mostHeads = ({ layers }) => Math.max(0, ...layers.map(({ heads }) => heads
 
 /** @param {Scene} scene @param {number | null} layer @returns {Line} */
 function layerLine({ file: { header }, state, say }, layer) {
-  if (layer !== null) return { label: header.layers[layer].name, name: header.layers[layer].name };
+  if (layer !== null) {
+    const { name, grid } = header.layers[layer];
+    return { label: name, name: `${name} \u00b7 ${grid[1]}\u00d7${grid[0]}` };
+  }
   return { label: say("mean"), name: say("mean of {0} layers", referenceOf(header, state.reference).layers.length) };
 }
 

@@ -26,6 +26,7 @@ import { effectGrids } from "./effect_grids.mjs";
  * @property {Cell[][]} cells
  * @property {[row: number, column: number]} chosen
  * @property {Range | null} common range of all maps, which the colours span; null where each has its own
+ * @property {boolean} unlike whether maps of other sizes have other values, though they say the same
  * @property {string} message why there is nothing to see; empty where there is
  * @property {Grid} canvas height and width of a thumbnail, of which only the form counts
  */
@@ -86,6 +87,7 @@ export function thumbnailsOf(scene) {
     cells,
     chosen: plan.chosen,
     common: state.thumbnailScale === "one for all" ? common : null,
+    unlike: state.kind === "paper" && sizesOf(cells.flat()).size > 1,
     message: whyNothing(cells.flat(), common, scene),
     canvas: pictureOf(file, state, side).canvas,
   };
@@ -105,6 +107,9 @@ export function commonRange(cells) {
   }
   return low <= high ? { low, high } : null;
 }
+
+/** How many cells maps have. @param {Cell[]} cells */
+const sizesOf = (cells) => new Set(cells.flatMap(({ map }) => (map ? [map.levels.length] : [])));
 
 /**
  * @param {Cell[]} cells

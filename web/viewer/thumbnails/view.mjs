@@ -46,7 +46,7 @@ export class ThumbnailView {
     const { say } = viewer;
     this.title = element("strong");
     const close = element("button", { type: "button", onclick: () => this.close() }, say("Back to one map"));
-    const bar = element("div", { class: "row" }, ...menus.map(({ root }) => root), close);
+    const bar = element("div", { class: "tools" }, ...menus.map(({ root }) => root), close);
     this.canvas = element("canvas", { "aria-hidden": "true" });
     this.lines = element("div", { class: "lines", role: "rowgroup" });
     this.cell = element("div", { class: "cell", role: "gridcell", id: this.id, "aria-selected": "true" });
@@ -209,7 +209,8 @@ export class ThumbnailView {
       return element("span", { ...role, "aria-label": name, class: isLong ? "long" : "" }, words);
     });
     const rows = grid.rows.map(({ label, name }, n) => {
-      const style = `top:${layout.top[n] / ratio}px;height:${layout.size[1] / ratio}px`;
+      const height = `${layout.size[1] / ratio}px`;
+      const style = `top:${layout.top[n] / ratio}px;height:${height};line-height:${height}`;
       const header = element("span", { role: "rowheader", "aria-colindex": 1, title: name }, label);
       return element("div", { class: "line", role: "row", "aria-rowindex": n + 2, style }, header);
     });
@@ -248,7 +249,7 @@ export class ThumbnailView {
   }
 
   /** What colours stand for. @param {Thumbnails} grid @param {ArrayLike<number>} colors */
-  explain({ common, message, cells }, colors) {
+  explain({ common, message, cells, unlike }, colors) {
     const { say } = this.viewer;
     const strip = new ImageData(256, 1);
     for (let i = 0; i < 256; i++) strip.data.set([colors[3 * i], colors[3 * i + 1], colors[3 * i + 2], 255], 4 * i);
@@ -259,6 +260,8 @@ export class ThumbnailView {
     const alone = common ? "" : say("Each map has its own colours: do not compare one with another.");
     const striped = cells.flat().some(({ map }) => !map) ? say("Striped: no map; point at it to read why.") : "";
     const click = message ? "" : say("Click a map, or press Enter, to see it large.");
-    this.about.textContent = [click, alone, striped].filter(Boolean).join(" ");
+    const larger =
+      unlike && common ? say("Each map sums to 1, so coarse ones have larger values: compare maps of one size.") : "";
+    this.about.textContent = [click, alone, larger, striped].filter(Boolean).join(" ");
   }
 }
