@@ -39,6 +39,7 @@ export class ThumbnailView {
     this.ratio = 1; // pixels of the canvas to those of the page
     /** @type {unknown[]} what is drawn */
     this.drawn = [];
+    this.named = ""; // which rows and columns the page has the names of, and where
     /** @type {[row: number, column: number]} where the keyboard is */
     this.at = [0, 0];
     this.focuses = false; // when it is drawn: it was just opened
@@ -198,6 +199,9 @@ export class ThumbnailView {
   /** The names of rows and columns. @param {Thumbnails} grid @param {Layout} layout */
   name(grid, layout) {
     const { ratio } = this;
+    const named = JSON.stringify([grid.rows, grid.columns, layout, ratio]);
+    if (named === this.named) return;
+    this.named = named;
     const widest = Math.max(...grid.columns.map(({ label }) => label.length));
     const text = parseFloat(getComputedStyle(this.root).fontSize);
     const isLong = widest * WIDE * text > 6 * text; // names: they are cut, and not left out
