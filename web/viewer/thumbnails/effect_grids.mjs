@@ -57,15 +57,15 @@ function picturesAndOwners(scene, side) {
 function cellOf(scene, side, owner, item, step) {
   const { file, say } = scene;
   /** @type {State} */
-  const whose = {
+  const wanted = {
     ...scene.state,
     item,
     ...(typeof owner === "number" ? { reference: owner, owner: null } : { owner }),
   };
-  const at = step === null ? null : (effectOf(file.header, whose)?.steps ?? []).indexOf(step);
-  const parts = { item, reference: whose.reference, owner: whose.owner, step: at };
+  const at = step === null ? null : (effectOf(file.header, wanted)?.steps ?? []).indexOf(step);
+  const parts = { item, reference: wanted.reference, owner: wanted.owner, step: at };
   if (at === -1 || side === "reference") return emptyCell(parts, say("nothing was measured here"));
-  const state = { ...whose, step: at };
+  const state = { ...wanted, step: at };
   const { message } = selectedEffect("generated", { ...scene, state }, [1, 1]);
   const map = effectMap(file, state);
   if (message || !map) return emptyCell(parts, message ?? "");
