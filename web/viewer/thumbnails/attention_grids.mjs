@@ -1,6 +1,6 @@
 /** All maps of attention at once: of each head in each layer, each layer in each step, each reference in each picture. */
 
-import { headCount, jointOf, mapOf, measureOf, referenceOf, rowOf } from "../maps.mjs";
+import { frameCount, headCount, jointOf, mapOf, measureOf, referenceOf, rowOf } from "../maps.mjs";
 import { emptyCell } from "./cell.mjs";
 
 /** @import { Header } from "../header.d.ts" */
@@ -14,6 +14,7 @@ import { emptyCell } from "./cell.mjs";
 export const attentionGrids = {
   "layers x heads": layersAndHeads,
   "steps x layers": layersAndSteps,
+  "frames x layers": layersAndFrames,
   "pictures x references": picturesAndReferences,
 };
 
@@ -28,7 +29,7 @@ function layersAndHeads(scene, side) {
     means: [true, true],
     chosen: [layers.indexOf(state.layer), heads.indexOf(state.head)],
     fixed: stepsOfHeads(header, state.step, say),
-    cell: (row, column) => cellOf(scene, side, { layer: layers[row], head: heads[column] }),
+    cell: (row, column) => cellOf(scene, side, { layer: layers[row], head: heads[column], frame: null }),
   };
 }
 
@@ -42,7 +43,22 @@ function layersAndSteps(scene, side) {
     means: [true, true],
     chosen: [layers.indexOf(state.layer), state.head === null ? steps.indexOf(state.step) : -1],
     fixed: say("mean of heads"),
-    cell: (row, column) => cellOf(scene, side, { layer: layers[row], step: steps[column], head: null }),
+    cell: (row, column) => cellOf(scene, side, { layer: layers[row], step: steps[column], head: null, frame: null }),
+  };
+}
+
+/** @param {Scene} scene @param {Side} side @returns {Plan} */
+function layersAndFrames(scene, side) {
+  const { file, state, say } = scene;
+  const [layers, frames] = [withMean(file.header.layers.length), withMean(file.header.video?.frames ?? 0)];
+  const isOfAll = state.step === null && state.head === null;
+  return {
+    rows: layers.map((layer) => layerLine(scene, layer)),
+    columns: frames.map((frame) => frameLine(frame, frames.length - 1, say)),
+    means: [true, true],
+    chosen: [layers.indexOf(state.layer), isOfAll ? frames.indexOf(state.frame) : -1],
+    fixed: [stepLine(file.header, null, say).name, say("mean of heads")].join(" \u00b7 "),
+    cell: (row, column) => cellOf(scene, side, { layer: layers[row], frame: frames[column], step: null, head: null }),
   };
 }
 
@@ -50,8 +66,9 @@ function layersAndSteps(scene, side) {
 function picturesAndReferences(scene, side) {
   const { file, state, say } = scene;
   const { items, references } = file.header;
-  const { layer, step, head } = state;
+  const { layer, step, head, frame } = state;
   const axes = [stepLine(file.header, step, say), layerLine(scene, layer), headLine(head, say)];
+  if (frame !== null) axes.push(frameLine(frame, frameCount(file.header, layer), say));
   return {
     rows: items.map((_, item) => pictureLine(item, say)),
     columns: references.map(({ name }, number) => ({ label: `${number}: ${name}`, name: `${number}: ${name}` })),
@@ -70,8 +87,8 @@ function picturesAndReferences(scene, side) {
  * @returns {Cell}
  */
 function cellOf({ file, state, say }, side, parts) {
-  const { item, reference, layer, step, head } = state;
-  const selection = { item, reference, layer, step, head, ...parts };
+  const { item, reference, layer, step, head, frame } = state;
+  const selection = { item, reference, layer, step, head, frame, ...parts };
   const missing = whyMissing(file.header, selection, side, say);
   if (missing) return emptyCell(parts, missing);
   const map = mapOf(file, selection, `${side === "generated" ? "r2g" : "g2r"}_${state.kind}`);
@@ -88,12 +105,15 @@ function cellOf({ file, state, say }, side, parts) {
  * @param {Say} say
  */
 function whyMissing(header, selection, side, say) {
-  const { reference, layer, step, head } = selection;
+  const { reference, layer, step, head, frame = null } = selection;
   const { grid, layers } = referenceOf(header, reference);
   if (!layers.length) return say("Nothing has read this reference.");
   if (side === "reference" && !grid)
     return say("This reference's tokens have no place in its image, so there is no map on it.");
   if (layer !== null && !layers.includes(layer)) return say("This layer does not read the reference.");
+  if (frame !== null && side === "reference") return say("Frames are those of the picture.");
+  if (frame !== null && frame >= frameCount(header, layer))
+    return say("Single frames of this layer did not fit into the viewer's file.");
   if (head === null) return "";
   if (layer !== null && head >= header.layers[layer].heads)
     return say("This layer has only {0} heads.", header.layers[layer].heads);
@@ -125,6 +145,13 @@ function headLine(head, say) {
   return head === null
     ? { label: say("mean"), name: say("mean of heads") }
     : { label: String(head), name: say("head {0}", head) };
+}
+
+/** @param {number | null} frame @param {number} count @param {Say} say @returns {Line} */
+function frameLine(frame, count, say) {
+  return frame === null
+    ? { label: say("mean"), name: say("mean of {0} frames", count) }
+    : { label: String(frame + 1), name: say("frame {0} of {1}, number {2}", frame + 1, count, frame) };
 }
 
 /** @param {Header} header @param {number | null} step @param {Say} say @returns {Line} */

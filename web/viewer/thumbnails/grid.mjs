@@ -47,10 +47,10 @@ const ACROSS = {
  */
 export function offeredGrids(scene) {
   const made = makers(scene);
-  const { items, references } = scene.file.header;
-  return GRIDS.filter(
-    (name) => made[name] && (name !== "pictures x references" || items.length * references.length > 1),
-  );
+  const { items, references, video } = scene.file.header;
+  /** @type {Partial<Record<GridName, boolean>>} */
+  const hasOne = { "pictures x references": items.length * references.length === 1, "frames x layers": !video };
+  return GRIDS.filter((name) => made[name] && !hasOne[name]);
 }
 
 /** @param {Scene} scene */

@@ -138,10 +138,10 @@ export class ThumbnailView {
   render(screen) {
     const { file, state } = screen;
     const { clientWidth, clientHeight } = this.area;
-    const { item, reference, owner, route, kind, layer, step, head } = state;
+    const { item, reference, owner, route, kind, layer, step, frame, head } = state;
     const { thumbnails, thumbnailSide, thumbnailScale, colormap } = state;
     /** @type {unknown[]} */
-    const drawn = [file, item, reference, owner, route, kind, layer, step, head, thumbnails, thumbnailSide];
+    const drawn = [file, item, reference, owner, route, kind, layer, step, frame, head, thumbnails, thumbnailSide];
     drawn.push(thumbnailScale, colormap, clientWidth, clientHeight, devicePixelRatio);
     if (drawn.every((one, n) => one === this.drawn[n])) return;
     this.drawn = drawn;
