@@ -421,3 +421,66 @@ def test_many_thumbnails_are_drawn_in_a_moment(viewer: Viewer, artifacts: Path) 
     viewer.shot(f"at_once_{viewer.comfy.name}_many", artifacts)
     (artifacts / f"thumbnails_ms_{viewer.comfy.name}.txt").write_text(f"{sorted(round(x, 1) for x in took)}\n")
     assert min(took) < MOMENT  # the others may have waited for the machine
+
+
+def video() -> Attribution:
+    """Five frames, each with its own place to look at, in two layers."""
+    recorder = Recorder(torch.linspace(10, 0, 3), 1, 2**30)
+    number = recorder.reference(REFERENCE)
+    torch.manual_seed(0)
+    for step in range(2):
+        for name, side in (("fine", 16), ("coarse", 8)):
+            grid = TokenGrid(side, side, frames=5)
+            at = (torch.arange(side) + 0.5) / side
+            places = [(at[None] - (frame + 1) / 6) ** 2 + (at[:, None] - 0.5) ** 2 for frame in range(5)]
+            strength = torch.cat([torch.exp(-60 * place).flatten() * 4 for place in places])
+            q = torch.randn(1, 2, grid.cells, 8) / 4 + strength[None, None, :, None]
+            (marginals,) = attribute(q, torch.rand(1, 2, 20, 8), [span("reference", 0, REFERENCE.grid)])
+            recorder.add(Place(Layer(name, grid, 2), step, number), marginals)
+    return recorder.freeze(grid=TokenGrid(16, 16, frames=5), mechanism="test", branch="positive")
+
+
+def test_the_frames_of_a_video_are_an_axis(viewer: Viewer, artifacts: Path) -> None:
+    viewer("viewer.change({thumbnails: null})")
+    assert viewer.part(".scrubber[data-axis=frame]").is_hidden()  # of a picture
+    attribution = video()
+    viewer.open(attribution, f"video_{viewer.comfy.name}")
+    viewer.drawn()
+    scrubber = viewer.part(".scrubber[data-axis=frame]")
+    assert scrubber.locator("output").inner_text() == "mean of 5 frames"
+    viewer("viewer.change({step: 1})")
+    scrubber.scroll_into_view_if_needed()
+    track = scrubber.locator(".track").bounding_box()
+    viewer.page.mouse.click(track["x"] + track["width"] * 3.5 / 5, track["y"] + track["height"] / 2)
+    viewer.until("viewer.state.frame === 3 && viewer.state.step === null")
+    viewer.drawn()
+    assert scrubber.locator("output").inner_text() == "frame 4 of 5, number 3"
+    assert "A single frame is of all steps" in viewer.part(".numbers").inner_text()
+    frames = maps(attribution, "r2g", "frame").values
+    drawn = viewer.levels("generated")
+    alike(drawn, frames[3], *_ends(frames[3], *drawn.shape))
+    assert "mean of all frames" in viewer.part(".pane.reference .detail").inner_text()
+    viewer.shot(f"at_once_{viewer.comfy.name}_frame", artifacts)
+    scrubber.locator(".all").click()
+    viewer.until("viewer.state.frame === null")
+
+
+def test_all_frames_at_once(viewer: Viewer, artifacts: Path) -> None:
+    attribution = video()
+    viewer.open(attribution, f"frames_{viewer.comfy.name}")
+    viewer.part(WHICH).select_option("frames x layers")
+    viewer.drawn()
+    viewer.shot(f"at_once_{viewer.comfy.name}_frames", artifacts)
+    layers = [{}, {"layers": "0"}, {"layers": "1"}]
+    means = [of_core(attribution, "r2g", **layer) for layer in layers]
+    single = [maps(attribution, "r2g", "frame", **layer).values for layer in layers]
+    every = [*means, *(values for frames in single for values in frames)]
+    low, high = min(x.min().item() for x in every), max(x.max().item() for x in every)
+    for row in range(3):
+        alike(levels(viewer, row, 0), means[row], low, high)
+        for frame in (0, 2, 4):
+            alike(levels(viewer, row, 1 + frame), single[row][frame], low, high)
+    go(viewer, 1, 3)
+    viewer.page.keyboard.press("Enter")
+    viewer.until("viewer.state.thumbnails === null")
+    assert viewer("[viewer.state.layer, viewer.state.frame]") == [0, 2]
