@@ -18,6 +18,7 @@ from PIL import Image
 from recorded import COARSE, FINE, HEADS, REFERENCE
 from selected import maps
 from torch import Tensor
+from view_fixture import make_effects
 from viewer_page import NODE, SHOWS, Viewer
 
 import demo_graph
@@ -26,6 +27,7 @@ from i2am_core import Layer, Place, Recorder, Reference, TokenGrid, attribute, s
 from i2am_core.attribution import Attribution
 from i2am_core.files import load
 from i2am_core.reading.aggregate import resize
+from i2am_core.reading.effect import effect_maps
 from i2am_core.showing.render import color_table
 
 pytestmark = pytest.mark.timeout(300)
@@ -204,7 +206,7 @@ def test_a_share_of_all_is_said_and_not_painted(viewer: Viewer) -> None:
 
 
 def test_sizes_that_cannot_be_compared_are_said(viewer: Viewer) -> None:
-    """A map of 'where' sums to 1: one of fewer cells has larger values. On the reference all have as many."""
+    """A map of 'where' of fewer cells has larger values. On the reference all have as many."""
     hint = viewer.part(".thumbnails .hint")
     assert "compare maps of one size" in hint.inner_text()
     viewer.part(SIDE).select_option("reference")
@@ -421,6 +423,26 @@ def test_many_thumbnails_are_drawn_in_a_moment(viewer: Viewer, artifacts: Path) 
     viewer.shot(f"at_once_{viewer.comfy.name}_many", artifacts)
     (artifacts / f"thumbnails_ms_{viewer.comfy.name}.txt").write_text(f"{sorted(round(x, 1) for x in took)}\n")
     assert min(took) < MOMENT  # the others may have waited for the machine
+
+
+def test_effects_at_once(viewer: Viewer, artifacts: Path) -> None:
+    """Of whatever was taken away, in each measured step; what is too small to measure is said, and not painted."""
+    attribution = make_effects()
+    viewer.open(attribution, f"effects_{viewer.comfy.name}")
+    viewer.part(KIND).select_option("effect")
+    viewer.drawn()
+    viewer.shot(f"at_once_{viewer.comfy.name}_effects", artifacts)
+    assert viewer.part(WHICH).input_value() == "steps x references" and viewer.part(SIDE).is_hidden()
+    steps = effect_maps(attribution, "r2g", "time").values
+    expected = [effect_maps(attribution, "r2g").values[0], *steps]
+    highest = max(values.max().item() for values in expected)
+    for column, values in enumerate(expected):
+        alike(levels(viewer, 0, column), values, 0, highest)
+    assert is_striped(viewer, 2, 0) and "Too small to measure: its effect of" in words(viewer)
+    go(viewer, 0, 2)
+    viewer.page.keyboard.press("Enter")
+    viewer.until("viewer.state.thumbnails === null")
+    assert viewer("[viewer.state.kind, viewer.state.owner, viewer.state.step]") == ["effect", None, 1]
 
 
 def video() -> Attribution:

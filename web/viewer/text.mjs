@@ -271,8 +271,8 @@ const ZH = {
   "lowest of each": "各图最低",
   "highest of each": "各图最高",
   "Each map has its own colours: do not compare one with another.": "每张图各有刻度：请勿相互比较。",
-  "Each map sums to 1, so coarse ones have larger values: compare maps of one size.":
-    "每张图总和为 1，因此较粗的图数值更大：请比较相同大小的图。",
+  "A coarse map has larger values, since it has fewer cells: compare maps of one size.":
+    "较粗的图格子更少，因此数值更大：请比较相同大小的图。",
   "frames x layers": "帧 x 层",
   "layers down, frames across": "纵向为层，横向为帧",
   "Frame": "帧",

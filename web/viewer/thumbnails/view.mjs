@@ -265,7 +265,9 @@ export class ThumbnailView {
     const striped = cells.flat().some(({ map }) => !map) ? say("Striped: no map; point at it to read why.") : "";
     const click = message ? "" : say("Click a map, or press Enter, to see it large.");
     const larger =
-      unlike && common ? say("Each map sums to 1, so coarse ones have larger values: compare maps of one size.") : "";
+      unlike && common
+        ? say("A coarse map has larger values, since it has fewer cells: compare maps of one size.")
+        : "";
     this.about.textContent = [click, alone, larger, striped].filter(Boolean).join(" ");
   }
 }
