@@ -129,6 +129,11 @@ test("one scale spans all maps, or each has its own", () => {
   const { low, high } = rangeOf(values);
   assert.ok(Math.abs(grid.common.low - low) < 1e-6 && Math.abs(grid.common.high - high) < 1e-6);
   assert.equal(gridIn(file, { thumbnailScale: "each its own" }).common, null);
+  assert.ok(!grid.dim);
+  const ranges = file.tensors.get("range/0/0/0/r2g_paper");
+  const peak = { shape: ranges.shape, data: ranges.data.slice() };
+  peak.data[2 * 5 + 1] = 20 * high; // of the first head
+  assert.ok(gridIn({ ...file, tensors: new Map([...file.tensors, ["range/0/0/0/r2g_paper", peak]]) }, {}).dim);
   assert.ok(grid.unlike); // 'where' on two grids
   assert.ok(!gridIn(file, { normalization: "share" }).unlike);
   assert.ok(!gridIn(file, { thumbnailSide: "reference" }).unlike);

@@ -273,6 +273,8 @@ const ZH = {
   "Each map has its own colours: do not compare one with another.": "每张图各有刻度：请勿相互比较。",
   "A coarse map has larger values, since it has fewer cells: compare maps of one size.":
     "较粗的图格子更少，因此数值更大：请比较相同大小的图。",
+  "Dark maps are weak beside the strongest: to see each, choose its own scale.":
+    "较暗的图与最强的相比较弱：要看清每张图，请选择各自刻度。",
   "frames x layers": "帧 x 层",
   "layers down, frames across": "纵向为层，横向为帧",
   "Frame": "帧",

@@ -27,6 +27,7 @@ import { effectGrids } from "./effect_grids.mjs";
  * @property {[row: number, column: number]} chosen
  * @property {Range | null} common range of all maps, which the colours span; null where each has its own
  * @property {boolean} unlike whether maps of other sizes have other values, though they say the same
+ * @property {boolean} dim whether most maps are dark beside the strongest
  * @property {string} message why there is nothing to see; empty where there is
  * @property {Grid} canvas height and width of a thumbnail, of which only the form counts
  */
@@ -88,6 +89,7 @@ export function thumbnailsOf(scene) {
     chosen: plan.chosen,
     common: state.thumbnailScale === "one for all" ? common : null,
     unlike: state.kind === "paper" && sizesOf(cells.flat()).size > 1,
+    dim: areDim(cells.flat()),
     message: whyNothing(cells.flat(), common, scene),
     canvas: pictureOf(file, state, side).canvas,
   };
@@ -110,6 +112,14 @@ export function commonRange(cells) {
 
 /** How many cells maps have. @param {Cell[]} cells */
 const sizesOf = (cells) => new Set(cells.flatMap(({ map }) => (map ? [map.levels.length] : [])));
+
+const DIM = 0.2; // of the colours
+
+/** Whether half of the maps reach no more than the first colours of one scale. @param {Cell[]} cells */
+function areDim(cells) {
+  const highest = cells.flatMap(({ range }) => (range ? [range.high] : [])).sort((a, b) => a - b);
+  return highest.length > 1 && highest[highest.length >> 1] < DIM * highest[highest.length - 1];
+}
 
 /**
  * @param {Cell[]} cells

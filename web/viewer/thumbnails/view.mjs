@@ -253,7 +253,7 @@ export class ThumbnailView {
   }
 
   /** What colours stand for. @param {Thumbnails} grid @param {ArrayLike<number>} colors */
-  explain({ common, message, cells, unlike }, colors) {
+  explain({ common, message, cells, unlike, dim }, colors) {
     const { say } = this.viewer;
     const strip = new ImageData(256, 1);
     for (let i = 0; i < 256; i++) strip.data.set([colors[3 * i], colors[3 * i + 1], colors[3 * i + 2], 255], 4 * i);
@@ -262,12 +262,14 @@ export class ThumbnailView {
     this.low.textContent = common ? small(common.low) : say("lowest of each");
     this.high.textContent = common ? small(common.high) : say("highest of each");
     const alone = common ? "" : say("Each map has its own colours: do not compare one with another.");
+    const dark =
+      dim && common ? say("Dark maps are weak beside the strongest: to see each, choose its own scale.") : "";
     const striped = cells.flat().some(({ map }) => !map) ? say("Striped: no map; point at it to read why.") : "";
     const click = message ? "" : say("Click a map, or press Enter, to see it large.");
     const larger =
       unlike && common
         ? say("A coarse map has larger values, since it has fewer cells: compare maps of one size.")
         : "";
-    this.about.textContent = [click, alone, larger, striped].filter(Boolean).join(" ");
+    this.about.textContent = [click, alone, larger, dark, striped].filter(Boolean).join(" ");
   }
 }
