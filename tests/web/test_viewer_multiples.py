@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(300)
 STEPS = 6
 MOMENT = 50  # ms of our work, for all thumbnails of 40 layers and 24 heads
 AREA = ".thumbnails .area"
-OPEN = "button[aria-label='All maps at once']"
+OPEN = ".row button:text-is('All maps at once')"
 WHICH, SIDE, SCALE, KIND = (
     f"select[aria-label='{name}']"
     for name in ("Which maps", "Maps on which picture", "Colours of all maps", "What a value says")

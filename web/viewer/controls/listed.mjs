@@ -44,7 +44,7 @@ export const TOP = [findings];
 export const MENUS = [item, reference, normalization, route, cut, scale, style, colormap, opacity, compared, earlier];
 
 /** Beside these. @type {Shape[]} */
-export const BUTTONS = [pin, wipe, thumbnails, linked, views, save, fullScreen];
+export const BUTTONS = [pin, wipe, linked, views, save, fullScreen];
 
 /** Below the panes, each row. @type {Shape[][]} */
-export const BELOW = [[numbers], [question, measure], [step], [frame], [layer], [head], [matrix], [notes]];
+export const BELOW = [[numbers], [question, thumbnails, measure], [step], [frame], [layer], [head], [matrix], [notes]];

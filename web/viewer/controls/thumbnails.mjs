@@ -1,6 +1,6 @@
-/** All maps at once, as thumbnails: which grid of them is seen, null for none, and the button that opens and closes it. */
+/** All maps at once, as thumbnails: which grid of them is seen, null for none, and the button that opens it. */
 
-import { GRID, iconButton } from "../icon.mjs";
+import { element } from "../dom.mjs";
 import { GRIDS } from "../thumbnails/cell.mjs";
 import { offeredGrids } from "../thumbnails/grid.mjs";
 import { ThumbnailView } from "../thumbnails/view.mjs";
@@ -29,15 +29,15 @@ export const thumbnails = {
       change: (picked) => ({ thumbnails: value.read(picked) }),
     })(viewer);
     const view = new ThumbnailView(viewer, [menu, thumbnailSide.make(viewer), thumbnailScale.make(viewer)]);
-    const root = iconButton(GRID, viewer.say(label), () => {
-      view.focuses = viewer.state.thumbnails === null;
-      viewer.change({ thumbnails: view.focuses ? offeredGrids(viewer.scene)[0] : null });
-    });
+    const open = () => {
+      view.focuses = true;
+      viewer.change({ thumbnails: offeredGrids(viewer.scene)[0] });
+    };
+    const root = element("button", { type: "button", onclick: open }, viewer.say(label));
     return {
       root,
       show(screen) {
         root.hidden = viewer.pinned.other !== null;
-        root.setAttribute("aria-pressed", String(screen.state.thumbnails !== null));
         view.show(screen);
       },
     };
