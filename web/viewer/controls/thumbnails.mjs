@@ -33,7 +33,7 @@ export const thumbnails = {
       view.focuses = true;
       viewer.change({ thumbnails: offeredGrids(viewer.scene)[0] });
     };
-    const root = element("button", { type: "button", onclick: open }, viewer.say(label));
+    const root = element("button", { type: "button", class: "at-once", onclick: open }, viewer.say(label));
     return {
       root,
       show(screen) {
