@@ -246,7 +246,8 @@ def test_enter_shows_a_map_large(viewer: Viewer, attribution: Attribution) -> No
     values = maps(attribution, "r2g", layers="1", heads="2").values[0]
     drawn = viewer.levels("generated")
     alike(drawn, values, *_ends(values, *drawn.shape))
-    viewer.page.keyboard.press("ArrowRight")  # the viewer has the focus: the keys go on from here
+    viewer.drawn()
+    viewer.page.keyboard.press("ArrowRight")  # the focus is where it was before: the keys go on from here
     viewer.until("viewer.state.step === 0")
 
 
@@ -276,6 +277,14 @@ def test_escape_goes_back_and_changes_nothing(viewer: Viewer) -> None:
     viewer.until("viewer.state.thumbnails === null")
     assert viewer("[viewer.state.layer, viewer.state.head, viewer.state.step]") == before
     assert viewer.part(".pane.generated").is_visible()
+    viewer.drawn()
+    assert viewer.page.evaluate(FOCUSED) == ["All maps at once", "BUTTON", True]
+    viewer.page.keyboard.press("Enter")
+    viewer.until("viewer.state.thumbnails !== null")
+    viewer.drawn()
+    assert viewer.page.evaluate(FOCUSED)[0].startswith("All maps on the picture")
+    viewer.part(".thumbnails button:text-is('Back to one map')").click()
+    viewer.until("viewer.state.thumbnails === null")
 
 
 def test_the_grid_is_one_for_those_who_do_not_see_it(viewer: Viewer, artifacts: Path) -> None:

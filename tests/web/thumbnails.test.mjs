@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
+import { sameIn } from "../../web/viewer/compare/same.mjs";
 import { readFile } from "../../web/viewer/file.mjs";
 import { rangeOf, restore } from "../../web/viewer/heat.mjs";
 import { along, frameCount, mapOf, measureOf, rangeOverSteps } from "../../web/viewer/maps.mjs";
@@ -282,6 +283,13 @@ test("a frame is said, scrubbed and scaled with the others; the reference has th
     const map = mapOf(video, { ...scene.state, frame }, "r2g_paper");
     assert.ok(low <= map.low && map.high <= high);
   }
+});
+
+test("a frame is compared with the same frame, where the other run has it", () => {
+  const state = settled(video, { ...START, normalization: "paper", frame: 1 });
+  assert.equal(sameIn(video, video, state).state.frame, 1);
+  const { video: _, ...header } = video.header;
+  assert.deepEqual(sameIn({ ...video, header }, video, state), { missing: "map" });
 });
 
 test("a file whose frames are not what it says is refused", () => {

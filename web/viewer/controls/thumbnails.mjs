@@ -34,6 +34,7 @@ export const thumbnails = {
       viewer.change({ thumbnails: offeredGrids(viewer.scene)[0] });
     };
     const root = element("button", { type: "button", class: "at-once", onclick: open }, viewer.say(label));
+    view.opener = root;
     return {
       root,
       show(screen) {

@@ -42,6 +42,8 @@ export class ThumbnailView {
     this.named = ""; // which rows and columns the page has the names of, and where
     /** @type {[row: number, column: number]} where the keyboard is */
     this.at = [0, 0];
+    /** @type {HTMLElement | null} what it is opened by */
+    this.opener = null;
     this.focuses = false; // when it is drawn: it was just opened
     this.id = `i2am-thumbnail-${count++}`;
     const { say } = viewer;
@@ -96,12 +98,10 @@ export class ThumbnailView {
     const cell = grid?.cells[at[0]]?.[at[1]];
     if (!cell?.map) return this.point(at);
     viewer.change({ ...cell.parts, ask: null, wipe: null, thumbnails: null });
-    viewer.root.focus({ preventScroll: true });
   }
 
   close() {
     this.viewer.change({ thumbnails: null });
-    this.viewer.root.focus({ preventScroll: true });
   }
 
   /** @param {MouseEvent} event */
@@ -127,9 +127,12 @@ export class ThumbnailView {
     this.focuses = false;
   }
 
+  /** The focus goes back to where all this was opened: from there, keys go along the axes again. */
   hide() {
+    const hadFocus = this.root.matches(":focus-within");
     this.root.remove();
     delete this.viewer.body.dataset.thumbnails;
+    if (hadFocus) this.opener?.focus({ preventScroll: true });
     this.drawn = [];
     this.grid = null;
   }
