@@ -1,7 +1,10 @@
 """Every path to a map, proved on a device: against float64, in calls that are as hard as real ones."""
 
 import logging
+import multiprocessing
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -28,6 +31,7 @@ ON_A_GPU = list(
         ]
     )
 )
+MOST_PROCESSES = 8  # each has half a GB on the GPU
 ON_A_CPU = [(40, torch.bfloat16, "a row each"), (128, torch.float16, "none"), (64, torch.float32, "all")]
 MAPS = (*(kind.key for kind in KINDS), *PAIR_KEYS)
 ATOL, RTOL = 1e-6, 5e-4  # of maps in float32 whose logits are as large as those of the trial
@@ -47,13 +51,29 @@ class Proof:
 
 
 def proofs(device: torch.device) -> Iterator[Proof]:
-    """Of all paths on a device; on the CPU of a few calls, with the fused kernels interpreted."""
-    for head_size, dtype, name in ON_A_CPU if device.type == "cpu" else ON_A_GPU:
-        shared = SHARED[name]
-        bias = None if shared is None else (dtype, *shared)
-        call = f"{str(dtype).removeprefix('torch.')}, head size {head_size}, bias: {name}"
-        yield from of_row_sums(Case(None, device, dtype, head_size, bias), call)
-        yield from of_maps(fused.Case(device, dtype, head_size, bias, all_keys=False, scoped=True, paired=True), call)
+    """Of all paths on a device; on the CPU of a few calls, with the fused kernels interpreted.
+
+    Most of the time on a GPU goes into compiling, which several processes share.
+    """
+    if device.type == "cpu":
+        for call in ON_A_CPU:
+            yield from of_call(device, *call)
+        return
+    processes = max(1, min(MOST_PROCESSES, (os.cpu_count() or 1) // 2))
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        started = [pool.submit(of_call, device, *call) for call in ON_A_GPU]
+        for future in started:
+            yield from future.result()
+
+
+@torch.inference_mode()
+def of_call(device: torch.device, head_size: int, dtype: torch.dtype, name: str) -> list[Proof]:
+    """Of all paths, in one kind of call."""
+    shared = SHARED[name]
+    bias = None if shared is None else (dtype, *shared)
+    call = f"{str(dtype).removeprefix('torch.')}, head size {head_size}, bias: {name}"
+    case = fused.Case(device, dtype, head_size, bias, all_keys=False, scoped=True, paired=True)
+    return [*of_row_sums(Case(None, device, dtype, head_size, bias), call), *of_maps(case, call)]
 
 
 def of_row_sums(case: Case, call: str) -> Iterator[Proof]:

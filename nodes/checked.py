@@ -148,6 +148,11 @@ def _is_entry(value: Any) -> bool:
     return isinstance(about.get(KEY, []), list | tuple)
 
 
+def _is_vae(value: Any) -> bool:
+    """Packs have VAEs of their own classes. Text has only the one method, bytes only the other."""
+    return callable(getattr(value, "decode", None)) and callable(getattr(value, "encode", None))
+
+
 KINDS = {
     "FLOAT": Kind(_is_number, "give a number"),
     "STRING": Kind(_is_text, f"give a text of at most {LONGEST_TEXT} whole letters"),
@@ -155,6 +160,7 @@ KINDS = {
     "MASK": Kind(_is_mask, "connect a MASK of at least one pixel"),
     "LATENT": Kind(_is_latent, "connect the LATENT output of a sampler"),
     "CONDITIONING": Kind(_is_conditioning, "connect a CONDITIONING, as CLIP Text Encode gives"),
+    "VAE": Kind(_is_vae, "connect the VAE with which the workflow decodes its picture"),
     "CLIP_VISION": Kind(lambda value: hasattr(value, "encode_image"), "connect Load CLIP Vision"),
     "I2AM_ATTRIBUTION": Kind(lambda value: isinstance(value, Attribution), "connect I2AM Collect or I2AM Load"),
     "I2AM_CAPTURE": Kind(lambda value: isinstance(value, Capture | RolledOut), "connect I2AM Capture"),

@@ -135,7 +135,7 @@ def working_graph() -> Graph:
     )
     graph["specific"]["inputs"]["image"] = ["scene", 2]
     pictures = {"attribution": ["collect", 0], "image": ["decode", 0], "reference": ["scene", 2]}
-    graph["viewer"] = node("I2AM_Viewer", mask=["scene", 1], **pictures)
+    graph["viewer"] = node("I2AM_Viewer", mask=["scene", 1], vae=["loader", 1], **pictures)
     graph["report"] = node("I2AM_Report", item=0, mask=["scene", 1], reference_mask=["scene", 3], **pictures)
     graph["compare"] = node(
         "I2AM_Compare", a=["collect", 0], b=["of half 0", 0], direction="reference to generated", level="unified",

@@ -10,14 +10,15 @@ from triton.backends.compiler import GPUTarget
 
 from i2am_core.attention import fused, fused_kernels
 
-ADDRESSES = {"q": "*{0}", "k": "*{0}", "bias": "*{0}", "counting": "*i32", "pair_rows": "*i64"}
-COUNTS = ("first", "H", "N", "M", "A", "size")
-STRIDE = re.compile(r"(q|k|bias)_[bhnmd]")
+ADDRESSES = {"q": "*{0}", "k": "*{0}", "bias": "*{0}", "scope": "*i1", "pair_rows": "*i64"}
+ADDRESSES |= {"row_counts": "*i32", "attended": "*i32"}
+COUNTS = ("first", "H", "N", "M", "A", "size", "blocks", "tiles", "heads", "columns_of_all")
+STRIDE = re.compile(r"(q|k|bias|gain)_[bhnmd]")
 
 
 def compiled(kernel, capability, dtype, head_size, **kind):
     width = 1 << (head_size - 1).bit_length()
-    kind |= {"D": head_size, "WIDTH": width, "UPCAST": False, "COLUMNS": fused.COLUMNS}
+    kind = {"COLUMNS": fused.COLUMNS} | kind | {"D": head_size, "WIDTH": width, "UPCAST": False}
     kind |= {"ROWS": 128 if width <= 128 else 64, "q_d": 1, "k_d": 1}
     signature, constants, known = {}, {}, {}
     for number, name in enumerate(kernel.arg_names):
@@ -46,8 +47,10 @@ def compiled(kernel, capability, dtype, head_size, **kind):
 def main():
     ampere, hopper = (80, "bf16", 128), (90, "bf16", 128)
     results = [
-        compiled(fused_kernels.highest_and_sums, *ampere, BIASED=False, OF_COLUMNS=True),
+        compiled(fused_kernels.highest_and_sums, *ampere, BIASED=False, OF_COLUMNS=True, ALL_KEYS=False, SCOPED=True),
+        compiled(fused_kernels.column_softmax, *ampere, COLUMNS=fused.WIDE),
         compiled(fused_kernels.weights, *ampere, BIASED=True, SCOPED=True),
+        compiled(fused_kernels.means, *ampere, COLUMNS=fused.WIDE, SCOPED=True),
         compiled(fused_kernels.pairs, *ampere, BIASED=True),
         compiled(fused_kernels.weights, *hopper, BIASED=False, SCOPED=False),
     ]

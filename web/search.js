@@ -10,15 +10,12 @@ const WORDS = { I2AM_Capture: "attention map", I2AM_Viewer: "attention map, heat
 
 app.registerExtension({
   name: "i2am.search",
-  beforeRegisterNodeDef({ prototype }, nodeData) {
+  beforeRegisterNodeDef(nodeType, nodeData) {
     const [words, title] = [WORDS[nodeData.name], nodeData.display_name];
     if (!words || nodeData.search_aliases) return;
     nodeData.search_aliases = words.split(", ");
     nodeData.display_name = `${title} (${words})`;
-    const before = prototype.onNodeCreated;
-    prototype.onNodeCreated = function (...args) {
-      this.title = title;
-      return before?.apply(this, args);
-    };
+    // What ComfyUI puts here next is the name of its search; nodes, new ones and those of a workflow, have theirs from here.
+    Object.defineProperty(nodeType, "title", { get: () => title, set: () => {} });
   },
 });

@@ -203,7 +203,8 @@ function own(node) {
   const others = [...viewers(rootGraph())].filter((other) => other !== node);
   if (!node.graph || !others.some(({ properties }) => properties[ID] === node.properties[ID])) return;
   node.properties[ID] = newId();
-  if (node.i2amViewer.result) remember(idOf(node), node.i2amViewer.result);
+  const { last } = node.i2amViewer.results;
+  if (last) remember(idOf(node), last);
 }
 
 /** @param {ViewerNode} node */

@@ -1,7 +1,11 @@
 """The row log-sum-exp of an attention call, intercepted from the kernel that computes the call itself.
 
 Flash kernels return it beside their output, and PyTorch's ``scaled_dot_product_attention`` throws it away. A
-dispatch mode is called for each kernel that runs: nothing is replaced or repeated, so the output cannot change.
+dispatch mode is called for each kernel that runs: the output is the kernel's own.
+
+Other kernels return it only on request, which PyTorch makes where it wants gradients. Of a call whose like has not been
+there, both are made: the output stays that of the call without the request. Only where both outputs are the same to the
+bit, later calls like it are made with the request, and once.
 """
 
 import logging
@@ -16,6 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .logsumexp import KERNELS, Case, agreed, is_trusted, row_sums
 
 log = logging.getLogger(__name__)
+
+REQUEST = "compute_log_sumexp"  # the parameter of kernels that return their sums on request
+MOST_REMEMBERED = 512  # kinds of calls
+
+_same_on_request: dict[tuple, bool] = {}  # by the likeness of calls: whether the request leaves their output as it is
 
 
 @dataclass(frozen=True)
@@ -51,25 +60,45 @@ class Interceptor(TorchDispatchMode):
         if operation is torch.ops.aten.scaled_dot_product_attention.default:
             with self:  # inference mode hands over the whole operation: the kernel only shows when it is taken apart
                 return operation.decompose(*args, **kwargs)
+        if operation not in KERNELS:
+            return operation(*args, **kwargs)
+        arguments = _by_name(operation, args) | kwargs
+        requests = self._may_request(operation, arguments)
+        likeness = _likeness(operation, arguments) if requests else ()
+        out = _on_request(operation, arguments, likeness) if _same_on_request.get(likeness) else None
+        if out is not None:
+            self._intercept(operation, arguments, out[1])
+            return out
         out = operation(*args, **kwargs)
-        if operation in KERNELS:
-            try:
-                self._intercept(operation, _by_name(operation, args) | kwargs, out[1])
-            except Exception as error:  # another PyTorch may have changed the kernel; its output must not be lost
-                log.debug("%s could not be intercepted: %s", operation, error)
+        if requests and likeness not in _same_on_request:
+            again = _on_request(operation, arguments, likeness)
+            _remember(likeness, again is not None and _same_bits(out[0], again[0]))
+            self._intercept(
+                operation, arguments, again[1] if again is not None and _same_on_request[likeness] else None
+            )
+        else:
+            self._intercept(operation, arguments, out[1])
         return out
 
+    def _may_request(self, operation: Any, arguments: dict[str, Any]) -> bool:
+        """Whether the sums of a call must be requested, and could be kept."""
+        if arguments.get(REQUEST) is not False or arguments.get("dropout_p"):
+            return False
+        try:
+            return _is_readable(operation, arguments)
+        except Exception as error:  # another PyTorch may have changed the kernel; its output must not be lost
+            log.debug("%s could not be intercepted: %s", operation, error)
+            return False
+
     def _intercept(self, operation: Any, arguments: dict[str, Any], returned: Any) -> None:
-        q, k, bias = arguments["query"], arguments["key"], arguments.get("attn_mask", arguments.get("attn_bias"))
-        if arguments.get("is_causal"):  # its mask is not among the arguments
-            return
-        if q.shape[:2] != k.shape[:2]:  # keys that heads share: those of the call are repeated, which is other memory
-            return
-        total = row_sums(returned, q)  # without gradients, some kernels are not asked for the sums
-        if total is not None and is_trusted(Case.of(operation, q, k, bias)):
-            self._calls.append(
-                _InterceptedCall(q, k, arguments["value"], bias, _scale(arguments.get("scale"), q), total)
-            )
+        try:
+            q, k, bias = _inputs(arguments)
+            total = row_sums(returned, q)
+            if total is not None and _is_readable(operation, arguments):
+                scale = _scale(arguments.get("scale"), q)
+                self._calls.append(_InterceptedCall(q, k, arguments["value"], bias, scale, total))
+        except Exception as error:  # as above
+            log.debug("%s could not be intercepted: %s", operation, error)
 
     @property
     def intercepted(self) -> bool:
@@ -110,6 +139,52 @@ def _total(call: _InterceptedCall, q: Tensor, k: Tensor, scale: float | None, bi
 
 def _scale(scale: float | None, q: Tensor) -> float:
     return q.shape[-1] ** -0.5 if scale is None else scale
+
+
+def _inputs(arguments: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor | None]:
+    return arguments["query"], arguments["key"], arguments.get("attn_mask", arguments.get("attn_bias"))
+
+
+def _likeness(operation: Any, arguments: dict[str, Any]) -> tuple:
+    """Of calls that a kernel computes in one way: all but the values of their tensors."""
+    return operation, *(
+        (name, x.dtype, x.device, x.shape, x.stride(), x.data_ptr() % 16) if isinstance(x, Tensor) else (name, x)
+        for name, x in arguments.items()
+        if name != REQUEST
+    )
+
+
+def _is_readable(operation: Any, arguments: dict[str, Any]) -> bool:
+    """Whether the sums of a call are of all that it computes, and trusted."""
+    q, k, bias = _inputs(arguments)
+    if arguments.get("is_causal"):  # its mask is not among the arguments
+        return False
+    if q.shape[:2] != k.shape[:2]:  # keys that heads share: those of the call are repeated, which is other memory
+        return False
+    return is_trusted(Case.of(operation, q, k, bias))
+
+
+def _on_request(operation: Any, arguments: dict[str, Any], likeness: tuple) -> Any:
+    """What a kernel returns with its sums; None where it raises, and then calls like it are made without."""
+    try:
+        return operation(**(arguments | {REQUEST: True}))
+    except torch.cuda.OutOfMemoryError:
+        return None
+    except Exception as error:
+        log.debug("%s gives no sums on request: %s", operation, error)
+        _remember(likeness, False)
+        return None
+
+
+def _remember(likeness: tuple, same: bool) -> None:
+    if len(_same_on_request) >= MOST_REMEMBERED:
+        _same_on_request.clear()
+    _same_on_request[likeness] = same
+
+
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether outputs are the same to the bit. Waits for the device."""
+    return torch.equal(*(x.contiguous().view(torch.uint8) for x in (a, b)))
 
 
 def _by_name(operation: Any, args: tuple) -> dict[str, Any]:

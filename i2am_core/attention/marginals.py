@@ -197,8 +197,9 @@ def _attributed(
         maps = dataclasses.replace(_marginals(columns, chunk_bytes, row_sums), total=call.total)
         marginals.append(_on_grid(maps, group))
     if runs_alone(k):
-        holds = torch.stack([~maps.r2g_share.isnan().any() for maps in marginals]).all()
-        return [dataclasses.replace(maps, holds=holds) for maps in marginals]
+        sums = [maps.r2g_share.sum() for maps in marginals]  # of which one is no number where any share is none
+        total = sums[0] if len(sums) == 1 else torch.stack(sums).sum()
+        return [dataclasses.replace(maps, holds=total == total) for maps in marginals]
     if any(maps.r2g_share.isnan().any() for maps in marginals):
         raise BadAttention(NO_NUMBERS)
     return marginals
@@ -238,10 +239,10 @@ def _at(bias: Tensor, axis: int, index: Index, size: int) -> Tensor:
 
 def _marginals(c: ReferenceColumns, chunk_bytes: int, row_sums: str) -> Marginals:
     """The maps of one reference, by what is best for the device: here it is chosen."""
+    if (by_kernels := fused.maps(c, chunk_bytes)) is not None:
+        return Marginals(row_sums=row_sums, arithmetic=fused.NAME, **by_kernels)
     maps, arithmetic = c.empty(), ""
-    if fused.fill(c, maps, chunk_bytes):
-        arithmetic = fused.NAME
-    elif runs_alone(c.q):
+    if runs_alone(c.q):
         arithmetic = branchless.fill(c, maps, chunk_bytes)
     else:
         _by_products(c, maps, chunk_bytes)

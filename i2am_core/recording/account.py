@@ -5,14 +5,14 @@ pending until ``judge``.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from ..attention.marginals import Marginals
-from .transfer import to_host
+from .transfer import sent_to_host
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Account:
         self._skipped: Counter[str] = Counter()
         self._notes: dict[str, None] = {}  # an ordered set
         self._pending: list[CapturedCall] = []
+        self._on_their_way: list[Judgement] = []
         self._off: dict[str, None] = {}  # mechanisms whose references were observed to be off, an ordered set
 
     def off(self, mechanism: str) -> None:
@@ -93,29 +94,40 @@ class Account:
     def note(self, *notes: str) -> None:
         self._notes.update(dict.fromkeys(filter(None, notes)))
 
-    def judge(self, also: Sequence[Tensor] = ()) -> list[Tensor]:
-        """Judge the pending calls, and return what is ``also`` to come to the host (``to_host``): in one transfer."""
+    def judge(self) -> None:
+        """Judge all pending calls. Waits for the device."""
+        self.send()
+        while self._on_their_way:
+            self._on_their_way[0].end()
+
+    def send(self, also: Sequence[Tensor] = ()) -> "Judgement":
+        """Send to the host, in one transfer, the verdicts of the pending calls, and what is ``also`` to come there."""
         pending, self._pending = self._pending, []
         verdicts = [verdict.holds for call in pending for verdict in (*call.verdicts, *call.remarks)]
-        on_host = iter(to_host([*verdicts, *also]))
+        judgement = Judgement(self, pending, sent_to_host([*verdicts, *also]))
+        self._on_their_way.append(judgement)
+        return judgement
+
+    def judged(self, judgement: "Judgement", on_host: Iterator[Tensor]) -> None:
+        """Count the calls of a judgement, whose verdicts are the first that are ``on_host``."""
+        self._on_their_way = [other for other in self._on_their_way if other is not judgement]
 
         def failures(judged: Sequence[Verdict]) -> list[str]:
             results = [(bool(next(on_host)), verdict.otherwise) for verdict in judged]
             return [reason for holds, reason in results if not holds]
 
-        for call in pending:
+        for call in judgement.pending:
             reasons, notes = failures(call.verdicts), failures(call.remarks)
             if reasons:
                 self._skipped[reasons[0]] += 1
             else:
                 self._count(call)
                 self.note(*notes)
-        return list(on_host)
 
     @property
     def is_empty(self) -> bool:
         """Whether there was no call, be it captured, skipped or pending."""
-        return not (self._pending or self._captured or self._skipped)
+        return not (self._pending or self._on_their_way or self._captured or self._skipped)
 
     @property
     def calls(self) -> int:
@@ -167,3 +179,20 @@ class Account:
             for (layer, mechanisms, computed_by), calls in self._captured.items()
             if layer not in self._retracted
         ]
+
+
+class Judgement:
+    """Verdicts on their way to the host, and what came along. Ended in the order in which they were sent, or not."""
+
+    def __init__(self, account: Account, pending: Sequence[CapturedCall], arrived: Callable[[], list[Tensor]]) -> None:
+        self.pending = pending
+        self._account, self._arrived = account, arrived
+        self._also: list[Tensor] | None = None
+
+    def end(self) -> list[Tensor]:
+        """Judge the calls, once, and return what came along. Waits for the transfer alone."""
+        if self._also is None:
+            on_host = iter(self._arrived())
+            self._account.judged(self, on_host)
+            self._also = list(on_host)
+        return self._also

@@ -1,10 +1,11 @@
 """The sums of all layers and references over the steps of a run, in one resolution."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from ..attention.marginals import Marginals
 from ..half import ROUNDING, Precise
-from .account import Account
+from .account import Account, Judgement
 from .budget import merged
 from .detail import Extent, Key, Resolution
 from .sums import Axes, BinSums, Holds, StepSums
@@ -13,7 +14,8 @@ from .sums import Axes, BinSums, Holds, StepSums
 class RunSums:
     """Sums by keys, each of a layer and a reference whose ``extents`` are known.
 
-    Sums of the last steps stay on the model's device; older steps are closed, and move to the CPU.
+    Sums of the last steps stay on the model's device; older steps are closed, and move to the CPU: they are sent, and
+    what the host does with them it does when the next step is closed, so that a GPU has work meanwhile.
     """
 
     def __init__(self, steps: int, resolution: Resolution, extents: Mapping[Key, Extent]) -> None:
@@ -22,7 +24,8 @@ class RunSums:
         while len(self.bins) > resolution.bins:
             self.bins = merged(self.bins)
         self.open: dict[int, dict[Key, StepSums]] = {}  # by step
-        self.closed: dict[Key, BinSums] = {}
+        self._closed: dict[Key, BinSums] = {}
+        self._on_its_way: Callable[[], None] | None = None  # ends the step that is
         self.returned = False  # whether a step got calls after it was closed
         self._were_closed: set[int] = set()
         self._in_parts = False  # whether any evaluation had several calls
@@ -46,14 +49,32 @@ class RunSums:
             self.close(min(step for step in self.open if not self._in_parts or step != current), account)
 
     def close(self, step: int, account: Account) -> None:
-        """Move the sums of a step to the CPU, into its bin. Waits for the device, once."""
+        """Send the sums of a step to the CPU. Does not wait for them, but for those of the step before."""
+        self._end_step()
         closing = self.open.pop(step)
         self._were_closed.add(step)
-        on_host = iter(account.judge([x for sums in closing.values() for x in sums.on_device()]))
+        judgement = account.send([x for sums in closing.values() for x in sums.sent()])
+        self._on_its_way = partial(self._bring, step, closing, judgement)
+
+    def _bring(self, step: int, closing: dict[Key, StepSums], judgement: Judgement) -> None:
+        """Put the sums of a step into its bin."""
+        on_host = iter(judgement.end())
         for key in list(closing):
             sums = closing.pop(key)  # its memory is free as soon as it is added
             if evaluations := sums.bring(on_host):
-                self.closed.setdefault(key, BinSums(self.bins)).add(step, sums, evaluations, self._axes(key))
+                self._closed.setdefault(key, BinSums(self.bins)).add(step, sums, evaluations, self._axes(key))
+
+    def _end_step(self) -> None:
+        """Wait for the step that is on its way."""
+        bring, self._on_its_way = self._on_its_way, None
+        if bring is not None:
+            bring()
+
+    @property
+    def closed(self) -> dict[Key, BinSums]:
+        """The sums of all steps that are closed, by key. Waits for one that is on its way."""
+        self._end_step()
+        return self._closed
 
     def to(self, resolution: Resolution, free: bool) -> "RunSums":
         """The same sums in a coarser resolution. ``free`` gives up these, one by one."""

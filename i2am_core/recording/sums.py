@@ -6,7 +6,7 @@ so values are chosen there, and counts of such calls are tensors on the device, 
 
 import copy
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from ..attention.marginals import Marginals
 from ..attention.on_device import runs_alone
 from ..half import Half, Precise, full
-from ..kinds import KINDS, PAIR_KEYS
+from ..kinds import KIND_OF, KINDS, PAIR_KEYS
 from .detail import Extent, Resolution
 from .transfer import to_host
 
@@ -75,67 +75,92 @@ class StepSums:
         self._past: Count = 0  # evaluations that count, without the last one
         self._last: Holds = False  # whether the last one does: if any of its calls does
         self._evaluation: int | None = None  # number of the last one
+        self._only: tuple[Holds, bool] | None = None  # of a call that is the only one so far, if it counts and is off
+        self._sent: tuple[list[str], list[str], bool] = [], [], False
 
     def add(
         self, marginals: Marginals, axes: Axes, evaluation: int | None, holds: Holds = True, off: bool = False
     ) -> None:
         """Add a call. ``evaluation`` is the number of the one it is part of, None where it is all of one."""
-        sums, nonzero_calls = {}, {}
-        for kind in KINDS:
-            value = getattr(marginals, kind.key)
-            if value is not None:
-                value = zero_unless(holds, axes.merged(kind.key, value.float()))
-                sums[kind.key] = axes.stored(
-                    self.maps[kind.key].float() + value if kind.key in self.maps else value, is_open=True
-                )
-                if kind.normalization == "paper":
-                    counted = value.flatten(1).any(1) | off
-                    nonzero_calls[kind.key] = counted + self._nonzero_calls.get(kind.key, 0)
-        self.roundings += axes.resolution.half_open
-        self.maps |= sums  # all or none: a shape that does not fit has raised before
-        self._nonzero_calls |= nonzero_calls
+        given = {kind.key: getattr(marginals, kind.key) for kind in KINDS}
+        values = {key: axes.merged(key, x.float()) for key, x in given.items() if x is not None}
+        if not self.maps and not axes.resolution.half_open:
+            self.maps, self._only = values, (holds, off)
+        else:
+            self._prepare_sums()
+            self._sum(values, axes, holds, off)
         if evaluation is None or evaluation != self._evaluation:
-            self._past, self._last = self.evaluations, holds
+            self._past, self._last = self.evaluations + 0, holds  # a boolean becomes a number
         else:
             self.in_parts = True
             self._last = either(self._last, holds)
         self._evaluation = evaluation
 
+    def _sum(self, values: Mapping[str, Tensor], axes: Axes, holds: Holds, off: bool) -> None:
+        sums, nonzero_calls = {}, {}
+        for key, value in values.items():
+            value = zero_unless(holds, value)
+            sums[key] = axes.stored(self.maps[key].float() + value if key in self.maps else value, is_open=True)
+            if KIND_OF[key].normalization == "paper":
+                nonzero_calls[key] = _nonzero(value, off) + self._nonzero_calls.get(key, 0)
+        self.roundings += axes.resolution.half_open
+        self.maps |= sums  # all or none: a shape that does not fit has raised before
+        self._nonzero_calls |= nonzero_calls
+
+    def _prepare_sums(self) -> None:
+        """Make of an only call what others can be added to. Most steps have one, of which nothing is computed."""
+        if self._only is None:
+            return
+        (holds, off), self._only = self._only, None
+        for key, value in self.maps.items():
+            self.maps[key] = value = zero_unless(holds, full(value))
+            if KIND_OF[key].normalization == "paper":
+                self._nonzero_calls[key] = _nonzero(value, off)
+
     @property
     def evaluations(self) -> Count:
         """How many count."""
-        return self._past + (int(self._last) if isinstance(self._last, bool) else self._last)
+        last = int(self._last) if isinstance(self._last, bool) else self._last
+        return last if isinstance(self._past, int) and self._past == 0 else self._past + last
 
-    def on_device(self) -> list[Tensor]:
-        """All that the host must wait for, to be brought there together: see ``bring``."""
-        maps = [full(x) for x in self.maps.values() if runs_alone(x.scale if isinstance(x, Half) else x)]
-        counts = [x for x in self._nonzero_calls.values() if runs_alone(x)]
-        return [*maps, *counts, *([self.evaluations] if isinstance(self.evaluations, Tensor) else [])]
+    def sent(self) -> list[Tensor]:
+        """What goes to the host, together with that of others: see ``bring``. Nothing of it is used here until then."""
+        alone = [key for key, x in self.maps.items() if runs_alone(x.scale if isinstance(x, Half) else x)]
+        counted = [key for key, x in self._nonzero_calls.items() if runs_alone(x)]
+        self._sent = alone, counted, isinstance(self.evaluations, Tensor)
+        values = [full(self.maps.pop(key)) for key in alone]
+        values += [self._nonzero_calls.pop(key) for key in counted]
+        return [*values, self.evaluations] if isinstance(self.evaluations, Tensor) else values
 
     def bring(self, on_host: Iterator[Tensor]) -> int:
-        """Take from ``on_host`` what ``on_device`` gave; returns how many evaluations count."""
-        for key, x in self.maps.items():
-            if runs_alone(x.scale if isinstance(x, Half) else x):
-                self.maps[key] = next(on_host)
-        for key, counted in self._nonzero_calls.items():
-            if runs_alone(counted):
-                self._nonzero_calls[key] = next(on_host)
-        return int(next(on_host) if isinstance(self.evaluations, Tensor) else self.evaluations)
+        """Take from ``on_host`` what was ``sent``; returns how many evaluations count."""
+        maps, counted, evaluations_too = self._sent
+        self.maps.update((key, next(on_host)) for key in maps)
+        self._nonzero_calls.update((key, next(on_host)) for key in counted)
+        return int(next(on_host) if evaluations_too else self.evaluations)
 
     def mean(self, key: str, evaluations: int) -> Tensor:
         """The mean of a map over the step; ``evaluations`` is the value of that property as a number, at least 1."""
         total = self.maps[key].float()
+        if self._only is not None:
+            return total
         if key in self._nonzero_calls:
             return total / self._nonzero_calls[key].clamp(min=1)[:, None, None]
         return total / evaluations
 
     def to(self, axes: Axes) -> "StepSums":
         """The same sums with fewer axes."""
+        self._prepare_sums()
         coarser = copy.copy(self)
         coarser.roundings += axes.resolution.half_open
         coarser._nonzero_calls = dict(self._nonzero_calls)
         coarser.maps = {key: axes.stored(axes.merged(key, x.float()), is_open=True) for key, x in self.maps.items()}
         return coarser
+
+
+def _nonzero(value: Tensor, off: bool) -> Tensor:
+    """1 for items in which a map ``[items, ...]`` is not 0 as a whole, or is one of a reference that is off."""
+    return (value.flatten(1).any(1) | off).int()
 
 
 class PairSums:
@@ -233,6 +258,7 @@ class BinSums:
         before = self._evaluations[number]
         weight = 1.0 if len(self.bins[at]) == 1 else evaluations / (before + evaluations)
         self._evaluations[number] += evaluations
+        is_first = not self._weight[at]
         self._weight[at] += weight
         self.seen[at] += not before
         self.roundings[at] = max(self.roundings[at], step.roundings) + axes.resolution.half
@@ -241,7 +267,7 @@ class BinSums:
             if key not in self.maps:
                 self.maps[key] = axes.stored(mean.new_zeros(mean.shape[0], len(self.bins), *mean.shape[1:]))
             total = self.maps[key]
-            total[:, at] = total[:, at].float() + weight * mean
+            total[:, at] = mean if is_first else total[:, at].float() + weight * mean
 
     def add_zero(self, number: int) -> None:
         """Add 0 for the step of this number, unless anything of it was added."""

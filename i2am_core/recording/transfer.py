@@ -1,7 +1,7 @@
 """From the model's device to the host: together, since the host waits for each transfer."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,14 +11,49 @@ from ..attention.on_device import runs_alone
 
 def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The same in float32 on the CPU, in one transfer from each device: values, counts and booleans."""
-    result = [x.detach().float() for x in tensors]
-    by_device: defaultdict[torch.device, list[int]] = defaultdict(list)
-    for number, x in enumerate(result):
+    return sent_to_host(tensors)()
+
+
+def sent_to_host(tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
+    """Send them, and go on: what is returned waits until all of them are there, and is called once.
+
+    A GPU then has work while the host does its own. What was sent takes no memory on the device any more.
+    """
+    result: list[Tensor | None] = [None if runs_alone(x) else x.detach().float() for x in tensors]
+    shapes = [x.shape for x in tensors]
+    by_device: defaultdict[torch.device, defaultdict[torch.dtype, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for number, x in enumerate(tensors):
         if runs_alone(x):
-            by_device[x.device].append(number)
-    for numbers in by_device.values():
-        together = torch.cat([result[number].flatten() for number in numbers]).cpu()
-        parts = together.split([result[number].numel() for number in numbers])
-        for number, part in zip(numbers, parts, strict=True):
-            result[number] = part.view(result[number].shape)
-    return result
+            by_device[x.device][x.dtype].append(number)
+    arrivals = []
+    for by_dtype in by_device.values():
+        parts = [torch.cat([tensors[n].detach().flatten() for n in numbers]).float() for numbers in by_dtype.values()]
+        arrivals.append(([n for numbers in by_dtype.values() for n in numbers], _sent(torch.cat(parts))))
+
+    def arrived() -> list[Tensor]:
+        for numbers, sent in arrivals:
+            values = sent().split([shapes[n].numel() for n in numbers])
+            for number, part in zip(numbers, values, strict=True):
+                result[number] = part.view(shapes[number])
+        return [x for x in result if x is not None]
+
+    return arrived
+
+
+def _sent(x: Tensor) -> Callable[[], Tensor]:
+    """Begin to copy values to the host; what is returned waits for the end."""
+    if x.device.type != "cuda":
+        return x.cpu
+    try:
+        copy = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+    except RuntimeError:  # the system has no more memory that stays in its place
+        return x.cpu
+    copy.copy_(x, non_blocking=True)
+    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    done.record(torch.cuda.current_stream(x.device))
+
+    def arrived() -> Tensor:
+        done.synchronize()
+        return copy
+
+    return arrived

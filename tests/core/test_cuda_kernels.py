@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from i2am_core import Logits, Positions, attribute, span
-from i2am_core.attention import logsumexp, marginals
+from i2am_core.attention import intercept, logsumexp, marginals
 from i2am_core.attention.intercept import Interceptor
 from i2am_core.attention.logsumexp import PLAIN, chunked
 
@@ -22,6 +22,7 @@ HALVES = [torch.float16, torch.bfloat16]
 def cuda(monkeypatch):
     """CUDA's kernels in the place of the CPU's."""
     monkeypatch.setattr(logsumexp, "_KERNELS_OF_DEVICE", {"cpu": logsumexp._KERNELS_OF_DEVICE["cuda"]})
+    monkeypatch.setattr(intercept, "_same_on_request", {})
     logsumexp.is_trusted.cache_clear()
     with cuda_rules.CudaKernels() as kernels:
         yield kernels
@@ -205,18 +206,63 @@ def test_where_memory_is_short_beside_the_kernel_no_call_is_lost_and_none_given_
 @pytest.mark.parametrize("kernel", ["efficient", "cudnn"])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("gradients", [False, True])
-def test_a_kernel_is_intercepted_where_it_gives_sums(cuda, kernel, masked, gradients):
+def test_a_kernel_is_intercepted_also_where_it_gives_sums_on_request_alone(cuda, kernel, masked, gradients):
     q, k = call(torch.bfloat16)
     bias = logsumexp.kernel_bias(None, q, k, BIASES["numbers, a row each"](torch.bfloat16)) if masked else None
     operation = getattr(aten, f"_scaled_dot_product_{kernel}_attention")
-    with Interceptor() as interceptor:
-        operation(q, k, k, bias, gradients)
-    assert interceptor.intercepted == gradients
-    total = interceptor.total(q, k, None, bias)
-    if not gradients:
-        assert total is None
-    else:
+    plain = operation(q, k, k, bias, gradients)[0]
+    made = []
+    for _ in range(3):
+        with Interceptor() as interceptor:
+            before = len(cuda.run)
+            output = operation(q, k, k, bias, gradients)[0]
+        made.append(len(cuda.run) - before)
+        assert torch.equal(output, plain)
+        total = interceptor.total(q, k, None, bias)
         torch.testing.assert_close(total, chunked(q, k, 64**-0.5, bias), atol=1e-4, rtol=1e-5)
+    assert made[1:] == [1, 1] and made[0] == (2 if gradients else 3)  # its trial; and once more where it is new
+
+
+def played_else(cuda, monkeypatch, on_request):
+    """A kernel in whose place ``on_request`` is, where sums are requested; and what there is without."""
+    operation = aten._scaled_dot_product_cudnn_attention.default
+    cudnn = cuda.played[operation]
+
+    def played(query, key, value, bias, request, *args, **kwargs):
+        result = cudnn(query, key, value, bias, request, *args, **kwargs)
+        return on_request(query, result) if request else result
+
+    monkeypatch.setitem(cuda.played, operation, played)
+    return operation
+
+
+def test_a_kernel_whose_output_is_another_one_on_request_is_not_requested(cuda, monkeypatch):
+    operation = played_else(cuda, monkeypatch, lambda query, result: (result[0] * 1.01, *result[1:]))
+    q, k = call(torch.float16)
+    plain, made = operation(q, k, k, None, False)[0], []
+    for _ in range(3):
+        with Interceptor() as interceptor:
+            before = len(cuda.run)
+            assert torch.equal(operation(q, k, k, None, False)[0], plain)
+        made.append(len(cuda.run) - before)
+        assert not interceptor.intercepted
+    assert made == [3, 1, 1]
+
+
+def test_a_kernel_that_raises_on_request_loses_no_call(cuda, monkeypatch):
+    def refuse(query, result):
+        if query.shape[0] == B and query.shape[2] == N and refusing:
+            raise RuntimeError("No valid execution plans built")
+        return result
+
+    operation, refusing = played_else(cuda, monkeypatch, refuse), []
+    q, k = call(torch.float16)
+    plain, intercepted = operation(q, k, k, None, False)[0], []
+    for refusing[:] in ([], [1], [1]):
+        with Interceptor() as interceptor:
+            assert torch.equal(operation(q, k, k, None, False)[0], plain)
+        intercepted.append(interceptor.intercepted)
+    assert intercepted == [True, False, False]
 
 
 @pytest.mark.parametrize("operation", cuda_rules.CudaKernels().played, ids=lambda operation: operation.name())

@@ -175,8 +175,8 @@ def test_filing_waits_for_nothing():
 
 
 def test_verdicts_of_a_step_come_over_in_one_transfer(monkeypatch):
-    r, moved, original = recorder(4), [], account.to_host
-    monkeypatch.setattr(account, "to_host", lambda values: moved.append(len(values)) or original(values))
+    r, moved, original = recorder(4), [], account.sent_to_host
+    monkeypatch.setattr(account, "sent_to_host", lambda values: moved.append(len(values)) or original(values))
     for step in range(4):
         for layer in (LAYER, Layer("b", FINE, 2)):
             file(r, step, call(), [Verdict(YES, "no")], layer=layer)

@@ -110,6 +110,21 @@ def test_steer_checks():
         I2AMSteer.execute(**given | {"by": "magic"})
 
 
+@pytest.mark.parametrize(
+    ("vae", "said"),
+    [
+        ("vae.safetensors", "'vae.safetensors'"),
+        (b"decode", "a bytes"),
+        (5, "5"),
+        ({}, "a dict"),
+        (object(), "an object"),
+    ],
+)
+def test_the_viewer_takes_a_vae(attribution, vae, said):
+    with pytest.raises(ValueError, match=f"vae of I2AM Viewer is {said}: connect the VAE with which the workflow"):
+        I2AMViewer.execute(attribution, vae=vae)
+
+
 def test_several_latents_in_one_are_refused():
     from comfy.nested_tensor import NestedTensor
 

@@ -45,7 +45,7 @@ import {
 } from "../../web/viewer/maps.mjs";
 import { BELOW, BUTTONS, MENUS, STATE } from "../../web/viewer/controls/listed.mjs";
 import { imacs } from "../../web/viewer/score.mjs";
-import { differences, inWords } from "../../web/viewer/made_by.mjs";
+import { differences, inWords, settingsInWords } from "../../web/viewer/made_by.mjs";
 import { changed, hasJoint, nextAlong, settled as settledIn } from "../../web/viewer/model.mjs";
 import { callWords } from "../../web/viewer/controls/notes.mjs";
 import { footerOf } from "../../web/viewer/export/saving.mjs";
@@ -670,8 +670,24 @@ test("a result is known from that of another run, whatever its nodes are called 
   assert.equal(slot, "These maps are of another run. my sampler is connected otherwise now.");
 });
 
+test("a node that was put between two others is new, and what is behind it is compared all the same", () => {
+  const steered = JSON.parse(JSON.stringify(MADE_BY));
+  steered.nodes[4] = { class_type: "I2AM_Steer", inputs: { strength: 0.5, model: ["1", 0] } };
+  steered.nodes[2].inputs.model = ["4", 0];
+  steered.nodes[1].inputs.name = "y";
+  const there = { ...steered, titles: { 4: "weaker" } };
+  const [added, renamed, ...others] = differences(MADE_BY, there);
+  assert.deepEqual([added.node, added.only, renamed.place, others.length], ["weaker", "is", "1.name", 0]);
+  assert.equal(inWords([added], say), "These maps are of another run. weaker is new.");
+  const [lost, name] = differences(steered, MADE_BY);
+  assert.deepEqual([lost.node, lost.only, name.was, name.is], ["I2AM_Steer", "was", "y", "x"]);
+  assert.equal(inWords([lost], say), "These maps are of another run. I2AM_Steer is gone.");
+  assert.equal(settingsInWords([added, lost], say), "weaker: in B alone \u00b7 I2AM_Steer: in A alone");
+});
+
 test("what is saved says what it is of, and what made it", () => {
-  const made = { ...file, header: { ...file.header, made_by: MADE_BY } };
+  const steered = { ...MADE_BY.nodes, 4: { class_type: "I2AM_Steer", inputs: { steps: "all" } } };
+  const made = { ...file, header: { ...file.header, made_by: { ...MADE_BY, nodes: steered } } };
   const lines = footerOf(screenOf(sceneOf(made, { ...START, ask: { side: "generated", box: [0, 0, 1, 1] } })));
   assert.match(lines[0], /^where queries match \(paper\) \u00b7 mean of 4 steps/);
   assert.match(lines[2], /^strongest patches \u00b7 1: [\d.]+ %/);

@@ -23,5 +23,14 @@ def test_a_node_is_there_by_what_it_does(comfy: ComfyPage, words: str, node: str
     page.wait_for_function("() => document.activeElement?.tagName !== 'INPUT'")
 
 
-def test_a_new_node_is_called_as_ever(comfy: ComfyPage) -> None:
+OPENED = """() => {
+    const node = LiteGraph.createNode("I2AM_Viewer"), saved = node.serialize();
+    delete saved.title;  // as of a node that nobody has given a name
+    node.configure(saved);
+    return node.title;
+}"""
+
+
+def test_a_node_is_called_as_ever(comfy: ComfyPage) -> None:
     assert comfy.page.evaluate("() => LiteGraph.createNode('I2AM_Viewer').title") == "I2AM Viewer"
+    assert comfy.page.evaluate(OPENED) == "I2AM Viewer"

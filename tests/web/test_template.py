@@ -77,6 +77,7 @@ def opened(page: Any, artifacts: Path) -> Any:
     folder = dialog.get_by_role("button", name=FOLDER, exact=True)
     folder.or_(dialog.get_by_role("option", name=FOLDER, exact=True)).click()  # newer and older frontends
     card = dialog.get_by_test_id(f"template-workflow-{TEMPLATE.stem}")
+    card.scroll_into_view_if_needed()  # thumbnails out of sight are not loaded
     thumbnail = card.locator("img[src^='blob:']").element_handle()  # ComfyUI's own picture, for want of one, has a URL
     page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=thumbnail)
     page.screenshot(path=artifacts / "template_browser.png")
@@ -134,7 +135,7 @@ def test_every_preview_shows_a_picture(finished: Any) -> None:
 
 def test_the_viewer_shows_both_maps(finished: Any) -> None:
     viewer = "app.graph.nodes.find(node => node.type === 'I2AM_Viewer').i2amViewer"
-    finished.wait_for_function(f"() => {viewer}.file && {viewer}.frame == null")
+    finished.wait_for_function(f"() => {viewer}.file && {viewer}.frame.number === null")
     for side in ("generated", "reference"):
         canvas = finished.locator(f".i2am-viewer .pane.{side} canvas.heat")
         pixels = canvas.evaluate(

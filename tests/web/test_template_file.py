@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,13 @@ def test_the_note_tells_where_every_model_is_from_and_belongs(workflow: dict[str
         assert chosen <= named, node["type"]
         for model in node["properties"].get("models", ()):
             assert f"`models/{model['directory']}`: [{model['name']}]({model['url']})" in text
+
+
+def test_the_note_names_the_colours_that_the_viewer_has(path: Path, workflow: dict[str, Any]) -> None:
+    """Red is strong in jet, which is that of I2AM Maps: a fresh viewer draws in inferno."""
+    types = {node["type"] for node in workflow["nodes"]}
+    if path.parent == FOLDER and "I2AM_Viewer" in types and "I2AM_Maps" not in types:
+        assert not re.search("red is strong", path.read_text(), re.IGNORECASE)
 
 
 def test_nodes_do_not_overlap_and_a_note_explains(workflow: dict[str, Any]) -> None:

@@ -75,21 +75,24 @@ def pin_and_compare(viewer: Viewer, a: Attribution, b: Attribution) -> None:
     viewer.drawn()
 
 
-def test_the_difference_is_that_of_the_core(viewer: Viewer, artifacts: Path) -> None:
+@pytest.mark.parametrize("kind", ["paper", "share"])
+def test_the_difference_is_that_of_the_core(viewer: Viewer, kind: str, artifacts: Path) -> None:
     a, b = run(1), run(2)
     pin_and_compare(viewer, a, b)
+    viewer("viewer.change({normalization: arg})", kind)
     for side, direction in (("generated", "r2g"), ("reference", "g2r")):
         viewer.part("select[aria-label='Where they are compared']").select_option(side)
         for chosen in ({}, {"steps": "2"}, {"layers": "1"}):
             viewer(
                 "viewer.change({step: arg[0], layer: arg[1]})", [chosen.get("steps") and 2, chosen.get("layers") and 1]
             )
-            difference = (maps(b, direction, **chosen).values - maps(a, direction, **chosen).values)[:1]
+            before, now = (maps(x, direction, normalization=kind, **chosen).values for x in (a, b))
+            difference = (now - before)[:1]
             expected = (diverging(difference, SIZE)[0] * 255).round().int().numpy()
             # A byte for each cell: 1 of 255 of A and of B, of which the largest difference may be a part.
             assert np.abs(pixels(viewer, "difference") - expected).mean() < 3
     viewer("viewer.change({compared: 'generated', step: null, layer: null})")
-    viewer.shot(f"compared_{viewer.comfy.name}", artifacts)
+    viewer.shot(f"compared_{viewer.comfy.name}_{kind}", artifacts)
     titles = viewer.part(".compared figcaption strong").all_inner_texts()
     assert [title[:5] for title in titles] == ["A \u00b7 W", "B \u00b7 W", "B - A"]
     assert viewer.part(".panes").first.is_hidden()
@@ -181,6 +184,25 @@ def test_earlier_results_are_there_while_their_files_are(viewer: Viewer, artifac
     assert viewer("viewer.pinned.name") == paths[0].name  # it stays what it was
     executed(viewer, run(14), f"{name}_14")
     assert viewer("viewer.pinned.name") == paths[0].name and viewer.part(".compared").is_visible()
+
+
+def test_what_is_pinned_is_what_is_seen(viewer: Viewer) -> None:
+    """While the next result is on its way, the one before is."""
+    name = viewer.comfy.name
+    first, second = (viewer.comfy.server.work / "temp" / "temp" / f"{name}_{n}.safetensors" for n in (31, 32))
+    executed(viewer, run(31), first.stem)
+    waiting: list[Any] = []
+    viewer.page.route(f"**/view?*{second.stem}*", lambda route: waiting.append(route))
+    write_view(run(32), second)
+    result = {"filename": second.name, "subfolder": "", "type": "temp", "bytes": second.stat().st_size}
+    viewer("void node.onExecuted({i2am_view: [arg]})", result)
+    viewer.until("viewer.results.last.filename === arg", second.name)
+    viewer.part("button[aria-label^='Pin this result as A']").click()
+    assert viewer("viewer.pinned.name") == viewer("viewer.result.filename") == first.name
+    waiting[0].continue_()
+    viewer.page.unroute(f"**/view?*{second.stem}*")
+    viewer.part(".compared").wait_for()
+    assert viewer("viewer.result.filename") == second.name
 
 
 ANEW = """() => {

@@ -25,11 +25,11 @@ PIXELS = "pane => pane.querySelector('canvas.heat').toDataURL('image/png')"
 
 
 def graph() -> Graph:
-    """The demo with its effects, and a viewer."""
+    """The demo with its effects, and a viewer with all its pictures."""
     whole = demo_graph.build(steps=4)
     names = ("scene", "loader", "positive", "negative", "inpaint", "capture", "effect", "sampler", "collect", "decode")
     nodes = {name: whole[name] for name in names}
-    given = {"image": ["decode", 0], "reference": ["scene", 2], "mask": ["scene", 1]}
+    given = {"image": ["decode", 0], "reference": ["scene", 2], "mask": ["scene", 1], "vae": ["loader", 1]}
     nodes["viewer"] = node(NODE, attribution=["collect", 0], **given)
     return demo_graph.numbered(nodes)
 
@@ -97,19 +97,24 @@ def test_it_shows_what_was_looked_at(viewer: Viewer, page: Any, artifacts: Path)
         title = page.locator(f".i2am-viewer .pane.{side} strong").inner_text()
         assert title == viewer.part(f".pane.{side} strong").inner_text()
         width = "img => img.complete && img.naturalWidth"
-        picture = page.locator(f".i2am-viewer .pane.{side} img").evaluate(width)
+        picture = page.locator(f".i2am-viewer .pane.{side} .stage > img").evaluate(width)
         assert picture == viewer(f"viewer.panes.{side}.picture.naturalWidth") > 0
     said = page.locator(".i2am-viewer .findings li").all_inner_texts()
     assert said == viewer.part(".findings li").all_inner_texts()
     assert page.title().startswith("I2AM: ") and "seed" in page.locator("header p").inner_text()
 
 
-def test_it_can_be_looked_around_in(viewer: Viewer, page: Any) -> None:
+def test_it_can_be_looked_around_in(viewer: Viewer, page: Any, artifacts: Path) -> None:
     before = pane_pixels(page, "generated")
     page.locator(".i2am-viewer .scrubber[data-axis=step] .all").click()
     page.locator(".i2am-viewer select[aria-label='What a value says']").select_option("effect")
     page.locator(".i2am-viewer .pane.generated strong", has_text="What the reference changed").wait_for()
     assert not np.array_equal(pane_pixels(page, "generated"), before)
+    page.locator(".i2am-viewer button", has_text="with | without").click()
+    wiped = page.locator(".i2am-viewer .pane.generated .wipe img[src]")
+    wiped.nth(1).wait_for()
+    assert wiped.evaluate_all("both => Promise.all(both.map(one => one.decode())).then(() => both.length)") == 2
+    page.screenshot(path=artifacts / f"saved_page_{page.scheme}_wipe.png")
     page.locator(".i2am-viewer .findings li > button").first.click()
     page.locator(".i2am-viewer details.save summary").click()
     names = page.locator(".i2am-viewer details.save button").all_inner_texts()
@@ -157,11 +162,11 @@ async def in_firefox(firefox: Path, saved: Path, folder: Path, shot: Path) -> di
     (folder / "profile").mkdir()
     async with opened(firefox, saved.as_uri(), folder / "profile") as page:
         root = "document.querySelector('.i2am-viewer').shadowRoot"
-        await page.evaluate(f"Promise.all([...{root}.querySelectorAll('img')].map(picture => picture.decode()))")
+        await page.evaluate(f"Promise.all([...{root}.querySelectorAll('img[src]')].map(picture => picture.decode()))")
         drawn: dict[str, Any] = {"finding": await page.evaluate(f"{root}.querySelector('.findings li').textContent")}
         for side in ("generated", "reference"):
             pane = f"{root}.querySelector('.pane.{side}')"
-            drawn[f"{side} picture"] = await page.evaluate(f"{pane}.querySelector('img').naturalWidth")
+            drawn[f"{side} picture"] = await page.evaluate(f"{pane}.querySelector('.stage > img').naturalWidth")
             drawn[side] = (await page.evaluate(f"({PIXELS})({pane})")).partition(",")[2]
         await page.screenshot(shot)
         return drawn | {"errors": page.errors}

@@ -10,11 +10,16 @@
  * @property {string} input empty where the node is another
  * @property {unknown} was
  * @property {unknown} is undefined where it is not a value
+ * @property {"was" | "is"} [only] where alone the node stands, between two that both have
  */
 
 /** The present workflow, of which a result may be. @typedef {HeaderMadeBy & {titles?: Record<string, string>}} Present */
 
 const LONGEST = 24; // letters of a value
+/** What is said of a node, of a result and the present workflow. */
+const NOW = { was: "{0} is gone.", is: "{0} is new.", otherwise: "{0} is connected otherwise now." };
+/** The same, of two results. */
+const BETWEEN = { was: "{0}: in A alone", is: "{0}: in B alone", otherwise: "{0}: connected otherwise" };
 
 /**
  * What differs in the settings that made a result. Names of nodes do not count: they change when nodes are moved.
@@ -34,7 +39,12 @@ export function differences(madeBy, present) {
     if (!before || !now) continue; // of a node that the workflow does not say
     const node = present.titles?.[is] || now.class_type;
     if (before.class_type !== now.class_type) {
-      all.push({ place: is, node, input: "", was: before.class_type, is: now.class_type });
+      const [lost, added] = [behind(madeBy, before, now.class_type), behind(present, now, before.class_type)];
+      const named = added || !lost ? node : before.class_type;
+      const only = added ? "is" : lost ? "was" : undefined;
+      all.push({ place: is, node: named, input: "", was: before.class_type, is: now.class_type, only });
+      if (added) pairs.push([was, added]);
+      else if (lost) pairs.push([lost, is]);
       continue;
     }
     for (const input of new Set([...Object.keys(before.inputs), ...Object.keys(now.inputs)])) {
@@ -46,6 +56,17 @@ export function differences(madeBy, present) {
     }
   }
   return all;
+}
+
+/**
+ * The node of a class that one takes something from; there is one where it was put before a node that was there.
+ * @param {HeaderMadeBy} graph
+ * @param {HeaderMadeBy["nodes"][string]} node
+ * @param {string} type
+ */
+function behind(graph, { inputs }, type) {
+  const before = Object.values(inputs).map((value) => linkIn(graph, value)?.[0] ?? "");
+  return before.find((id) => graph.nodes[id]?.class_type === type);
 }
 
 /**
@@ -72,7 +93,7 @@ export function inWords(all, say) {
   const [first] = values.length ? values : all;
   const what = values.length
     ? say("{0} of {1} was {2}, and is {3} now.", first.input, first.node, short(first.was), short(first.is))
-    : say("{0} is connected otherwise now.", first.node);
+    : say(NOW[first.only ?? "otherwise"], first.node);
   const others = all.length - 1;
   const more = others === 1 ? say("One more setting differs.") : say("{0} more settings differ.", others);
   return [say("These maps are of another run."), what, ...(others ? [more] : [])].join(" ");
@@ -89,9 +110,9 @@ export function settingsInWords(all, say) {
   if (!all.length) return say("A and B have the same settings.");
   const parts = all
     .slice(0, MOST)
-    .map(({ node, input, was, is }) =>
+    .map(({ node, input, was, is, only }) =>
       was === undefined || is === undefined || !input
-        ? say("{0}: connected otherwise", [node, input].filter(Boolean).join(" "))
+        ? say(BETWEEN[only ?? "otherwise"], [node, input].filter(Boolean).join(" "))
         : say("{0} {1}: {2} in A, {3} in B", node, input, short(was), short(is)),
     );
   if (all.length > MOST) parts.push(say("{0} more settings differ.", all.length - MOST));

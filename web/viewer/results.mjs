@@ -21,8 +21,10 @@ export class Results {
   /** @param {ResultEvents} on */
   constructor(on) {
     this.on = on;
-    /** @type {Result | null} */
+    /** @type {Result | null} the last that was to be opened */
     this.last = null;
+    /** @type {Result | null} the one that is open */
+    this.current = null;
   }
 
   /**
@@ -39,7 +41,9 @@ export class Results {
     try {
       const buffer = await download(() => this.on.open(result), result.bytes, onProgress);
       if (this.last !== result) return; // a newer one is on its way
-      this.on.opened(readFile(buffer));
+      const file = readFile(buffer);
+      this.current = result;
+      this.on.opened(file);
       this.on.notify("");
     } catch (error) {
       if (this.last === result) this.failed(error);

@@ -200,7 +200,7 @@ export class Viewer {
   /** A run ended, and whatever it had for this viewer has come. */
   runEnded() {
     if (this.without || this.file) this.notify(this.without);
-    else if (!this.result) this.notify(QUEUE);
+    else if (!this.results.last) this.notify(QUEUE);
   }
 
   runFailed() {
@@ -217,8 +217,9 @@ export class Viewer {
     return this.file;
   }
 
+  /** The result whose file is open: the last one may still be on its way. */
   get result() {
-    return this.results.last;
+    return this.results.current;
   }
 
   /** @param {Result} result */
@@ -262,7 +263,7 @@ export class Viewer {
     this.comparison.remove();
     this.pinned.file = this.pinned.wanted = null;
     this.file = null;
-    this.results.last = null;
+    this.results.last = this.results.current = null;
   }
 
   // The state

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ....i2am_core.attention.intercept import Interceptor
 from ....i2am_core.attention.marginals import NO_NUMBERS, Logits, Marginals, Positions, attribute, share_of
-from ....i2am_core.attention.on_device import brought
+from ....i2am_core.attention.on_device import brought, runs_alone
 from ....i2am_core.attention.steered_marginals import SteeredItems
 from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attribution import Attribution, Layer, Reference, ShareOwner
@@ -66,8 +66,10 @@ class Record(Consumer):
         self.recorder.given(references)
 
     def before(self, call: AttentionCall, located: Sequence[LocatedIn]) -> AttentionCall | None:
-        """Intercept the kernel, unless that was in vain for this attention function before."""
+        """Intercept the kernel, unless its sums are not needed, or that was in vain for this function before."""
         arguments = call.arguments
+        if arguments.override is None and runs_alone(call.q) and _needs_no_sums(call, located):
+            return None
         if arguments.function is None or self._not_intercepted[arguments.function] >= MOST_ATTEMPTS:
             return None
         return call.with_kernel(InterceptedKernel(arguments.kernel))
@@ -260,6 +262,14 @@ class Record(Consumer):
         sizes = zip(numbers, references, strict=True)
         fits = [self.recorder.pairs_fit(number, layer, len(rows), group.places) for number, group in sizes]
         return rows if all(fits) else None
+
+
+def _needs_no_sums(call: AttentionCall, located: Sequence[LocatedIn]) -> bool:
+    """Whether all that is read of a call is a reference whose tokens are all its keys: see ``attribute``."""
+    matches = [match for one in located for match in one.by_mechanism.values()]
+    return call.bias is None and all(
+        len(match.references) == 1 and match.references[0].count == match.keys == call.k.shape[2] for match in matches
+    )
 
 
 def _verdicts(located: Located, maps: Marginals) -> tuple[Verdict, ...]:

@@ -122,7 +122,8 @@ export function runWords({ mechanism, branch, made_by: madeBy }) {
 
 /** The settings of samplers, by which a run is made again. @param {HeaderMadeBy} madeBy */
 function settingsOf({ nodes }) {
-  const inputs = Object.values(nodes).flatMap((node) => Object.entries(node.inputs));
+  const others = Object.values(nodes).filter(({ class_type: type }) => !type.startsWith("I2AM_")); // ours select steps, too
+  const inputs = others.flatMap((node) => Object.entries(node.inputs));
   const settings = inputs.filter(([name, value]) => SETTINGS.includes(name) && !Array.isArray(value));
   return [...new Set(settings.map(([name, value]) => `${name} ${value}`))];
 }
