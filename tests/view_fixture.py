@@ -12,7 +12,7 @@ from recorded import COARSE, FINE, HEADS, REFERENCE
 from safetensors.torch import save
 from selected import maps, specific
 
-from i2am_core import Layer, Place, Positions, Recorder, Selection, attribute, imacs, span
+from i2am_core import Layer, Place, Positions, Recorder, Reference, Selection, TokenGrid, attribute, imacs, span
 from i2am_core.attribution import Attribution
 from i2am_core.effect import Effects, RegionEffects, Removal, region_grid
 from i2am_core.reading.aggregate import resampled
@@ -136,6 +136,38 @@ def _requested(attribution: Attribution, side: str, box: tuple[float, ...]) -> d
     return {"side": side, "box": box, "values": answer.values.flatten().tolist(), "shape": list(answer.values.shape)}
 
 
+# A video, of two layers; a second reference, which one of them reads and which has no place.
+
+VIDEO = [Layer("fine", TokenGrid(6, 4, frames=3), HEADS), Layer("coarse", TokenGrid(3, 2, frames=3), 2)]
+
+
+def make_video() -> Attribution:
+    recorder = Recorder(torch.linspace(8, 0, 3), 1, 2**30)
+    numbers = [recorder.reference(REFERENCE), recorder.reference(Reference("face", 2, None))]
+    groups = [span("reference", 3, REFERENCE.grid), span("face", 15, count=2)]
+    for step in range(2):
+        for n, layer in enumerate(VIDEO):
+            q, k = (_numbers((1, layer.heads, rows, 4), step + n) for rows in (layer.grid.cells, REFERENCE.tokens + 5))
+            for number, m in list(zip(numbers, attribute(q, k, groups), strict=True))[: 2 - n]:
+                recorder.add(Place(layer, step, number), m)
+    return recorder.freeze(grid=VIDEO[0].grid, mechanism="fixture", branch="positive")
+
+
+def build_video() -> tuple[bytes, str]:
+    """The file, and as JSON what the core says of its single frames."""
+    attribution = make_video()
+    mask = torch.zeros(CANVAS)
+    mask[8:, 4:] = 1
+    exact = [
+        {"layer": layer, "normalization": kind, "frames": maps(
+            attribution, "r2g", "frame", kind, layers="all" if layer is None else str(layer)
+        ).values.flatten(1).tolist()}
+        for layer in (None, 0, 1)
+        for kind in ("paper", "share")
+    ]  # fmt: skip
+    return _file(attribution, mask), json.dumps(exact)
+
+
 # Effects, of a run whose attention was captured as well, and of one in which there is no attention.
 
 MEASURED = [0, 2]  # steps
@@ -222,6 +254,9 @@ if __name__ == "__main__":
     file, text = build()
     (FOLDER / "view.safetensors").write_bytes(file)
     (FOLDER / "view.json").write_text(text + "\n")
+    video, text = build_video()
+    (FOLDER / "video.safetensors").write_bytes(video)
+    (FOLDER / "video.json").write_text(text + "\n")
     effects, alone, text = build_effects()
     (FOLDER / "effects.safetensors").write_bytes(effects)
     (FOLDER / "effects_alone.safetensors").write_bytes(alone)

@@ -96,7 +96,20 @@ class WithAccount(TypedDict, total=False):
     all_observed: bool
 
 
-class Header(WithEffects, WithAccount):
+class HeaderVideo(TypedDict):
+    """The single frames of a video that are in the file: how many, and of which layers beside the mean of all."""
+
+    frames: int
+    layers: list[int]
+
+
+class WithVideo(TypedDict, total=False):
+    """What is there only of videos whose layers all have as many frames."""
+
+    video: HeaderVideo
+
+
+class Header(WithEffects, WithAccount, WithVideo):
     """What ``view`` says of its maps.
 
     ``sigmas`` are one more than there are steps. ``steps`` and ``joint`` are groups of steps, ``[first, one after the
@@ -104,7 +117,7 @@ class Header(WithEffects, WithAccount):
     ``pairs`` are, for ``<item>/<reference>``, the layers whose pair maps are in this file. ``skipped`` counts attention
     calls by the reason why they were not captured. ``effects`` are there only where they were measured.
     Of the skipped calls, ``missed_calls`` may read a reference; ``all_observed`` says that none may, and is False
-    where that is not known.
+    where that is not known. ``video`` is there only where single frames are in the file.
     """
 
     version: int
@@ -238,7 +251,7 @@ class FileHeader(Header, WithMadeBy, WithFindings, WithPredictions):
 
 
 TYPES = (
-    *(HeaderItem, HeaderLayer, HeaderReference, HeaderEffect, HeaderRegions, HeaderEffects),
+    *(HeaderItem, HeaderLayer, HeaderReference, HeaderEffect, HeaderRegions, HeaderEffects, HeaderVideo),
     *(Header, HeaderPicture, HeaderPictures, HeaderNode, HeaderMadeBy),
     *(HeaderEvidence, HeaderTry, HeaderFinding, HeaderPrediction, FileHeader),
 )

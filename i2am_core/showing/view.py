@@ -19,19 +19,19 @@ from ..attribution import Attribution, Layer, LayerMaps
 from ..half import full
 from ..kinds import PAIR_KEY, UNSCOPED, MapKind
 from ..reading.aggregate import MeanOfLayers, clamped, grid_of, largest_of, layer_values, over_steps, resampled, seen_by
-from ..reading.metrics import concentration, share_inside
-from ..regions import cells_of, cover_of
 from ..selection import Selected, Selection, resolve_scope
 from ..tokens import TokenGrid
-from .header import Header, HeaderItem, HeaderLayer, HeaderReference, Measure
+from .header import Header, HeaderItem, HeaderLayer, HeaderReference
 from .quantized import nbytes, quantize
 from .view_effects import add_effects
+from .view_frames import add_frames
+from .view_measures import MEASURES, add_measures
 
 SHARE_OF_PICTURE = MapKind("r2g", "share")
-MEASURES: tuple[Measure, ...] = ("share", "inside", "concentration")
 BYTES_BESIDE_MAP = 4 * (2 + len(MEASURES))  # its range and its measures, as float32
 PAIRS_OF_FILE = 0.5  # of the bytes of the view, at most, for pair maps
 REGIONS_OF_FILE = 0.25  # and for the maps of regions
+FRAMES_OF_FILE = 0.25  # and for single frames of a video
 FEWEST_GROUPS = 4  # of steps, in which heads are resolved; fewer say nothing about time
 
 Groups = tuple[tuple[int, ...], ...]  # each of some of the attribution's time bins
@@ -62,9 +62,8 @@ class View:
       the reference; and ``pairs/<place>/r2g`` ``[h' w', A]``: of each reference token, its map on these positions.
       Ranges as above: ``pair_range/<place>/g2r`` and ``pair_range/<place>/r2g``.
 
-    Of effects, where they were measured: see ``view_effects``.
-
-    Videos are means over their frames, on the reference as on the picture.
+    Of effects, where they were measured: see ``view_effects``. Videos are means over their frames, on the reference as
+    on the picture; single frames of the picture: see ``view_frames``.
     """
 
     header: Header
@@ -93,6 +92,7 @@ def view(
     ]
     for place in places:
         pairs[_name(place)] = _add_pairs(tensors, attribution, place, int(budget_bytes * PAIRS_OF_FILE / len(places)))
+    video = add_frames(tensors, attribution, masks, int(budget_bytes * FRAMES_OF_FILE))
     detail = choose_detail(attribution, budget_bytes - nbytes(tensors))
     for place in places:
         selected = place.of(attribution)
@@ -102,14 +102,14 @@ def view(
                 tensors[f"maps/{name}/{kind.key}"], tensors[f"range/{name}/{kind.key}"] = quantize(rows)
                 if not kind.on_reference:
                     measured = tensors.setdefault(f"measures/{name}", torch.full((len(MEASURES), len(rows)), math.nan))
-                    if kind.normalization == "share":
-                        _measure_share(measured, rows, _scope_mask(attribution, place.item))
-                    else:
-                        _measure_place(measured, rows, masks[place.item] if masks else None)
+                    mask = masks[place.item] if masks else None
+                    add_measures(measured, rows, kind, (attribution, place.item), mask)
                 tick()
     header = _header(attribution, detail, pairs)
     if effects is not None:
         header["effects"] = effects
+    if video is not None:
+        header["video"] = video
     return View(header, tensors)
 
 
@@ -215,26 +215,6 @@ def _rows(attribution: Attribution, kind: MapKind, selected: Selected, layer: in
 
 def _flat(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([part.flatten(0, -3) for part in parts])
-
-
-def _scope_mask(attribution: Attribution, item: int) -> Tensor | None:
-    scoped = resolve_scope(attribution, "auto", item) == "inpainting mask"
-    return attribution.denoise_mask[item] if scoped and attribution.denoise_mask is not None else None
-
-
-def _measure_share(measured: Tensor, rows: Tensor, scope: Tensor | None) -> None:
-    """Fill in how much of the attention of the positions in scope went to the reference."""
-    grid = TokenGrid(*rows.shape[1:])
-    in_scope = torch.ones(grid.cells, dtype=torch.bool) if scope is None else cells_of(scope, grid)
-    measured[MEASURES.index("share")] = rows.flatten(1)[:, in_scope].mean(1)
-
-
-def _measure_place(measured: Tensor, rows: Tensor, mask: Tensor | None) -> None:
-    """Fill in how concentrated maps are, and how much of each lies in the mask."""
-    measured[MEASURES.index("concentration")] = concentration(rows)
-    if mask is not None:
-        cover = cover_of(mask, TokenGrid(*rows.shape[1:])).view(rows.shape[1:])
-        measured[MEASURES.index("inside")] = torch.tensor([share_inside(row, cover) for row in rows])
 
 
 def _add_pairs(tensors: dict[str, Tensor], attribution: Attribution, place: Selection, free_bytes: int) -> list[int]:

@@ -12,6 +12,7 @@ from i2am_core import Layer, Place, Positions, Recorder, Reference, Selection, T
 from i2am_core.effect import Effects, RegionEffects, Removal
 from i2am_core.reading.effect import effect_inside, effect_maps
 from i2am_core.reading.metrics import concentration, share_inside
+from i2am_core.regions import cover_of
 from i2am_core.showing.view import MEASURES, choose_detail, sheets, view
 from i2am_core.showing.view_effects import EFFECT_MEASURES
 
@@ -214,6 +215,65 @@ def test_a_video_is_the_mean_of_its_frames():
     v = view(attribution, BIG_BUDGET)
     same(row(v, "0/0/0", "r2g_paper", 0), maps(attribution, "r2g").values[0])
     assert v.header["layers"][0] == {"name": "a", "grid": (2, 3), "frames": 2, "heads": 2}
+
+
+CLIP = [Layer("a", TokenGrid(6, 4, frames=3), 2), Layer("b", TokenGrid(3, 2, frames=3), 2)]
+
+
+def clip(layers=CLIP):
+    """Two videos, with a second reference that only one layer reads."""
+    recorder = Recorder(torch.linspace(10, 0, 3), 2, BIG_BUDGET)
+    numbers = [recorder.reference(REFERENCE), recorder.reference(Reference("face", 4, None))]
+    for step in range(2):
+        for n, layer in enumerate(layers):
+            q, k = torch.randn(2, 2, layer.grid.cells, 8), torch.randn(2, 2, 20, 8)
+            groups = [span("reference", 0, REFERENCE.grid), span("face", 12, count=4)]
+            for number, marginals in list(zip(numbers, attribute(q, k, groups), strict=True))[: 2 - n]:
+                recorder.add(Place(layer, step, number), marginals)
+    return recorder.freeze(grid=TokenGrid(6, 4, frames=3))
+
+
+@pytest.mark.parametrize("normalization", ["paper", "share"])
+@pytest.mark.parametrize(("reference", "layers"), [(0, "all"), (0, "0"), (0, "1"), (1, "all"), (1, "0")])
+def test_single_frames_of_a_video_are_those_of_the_level(normalization, reference, layers):
+    attribution = clip()
+    mask = torch.zeros(24, 16)
+    mask[8:, 4:] = 1
+    v = view(attribution, BIG_BUDGET, [mask, mask])
+    assert v.header["video"] == {"frames": 3, "layers": [0, 1]}
+    selected = {"normalization": normalization, "item": 1, "reference": reference, "layers": layers}
+    exact = maps(attribution, "r2g", "frame", **selected).values
+    place, field = f"1/{reference}/{layers}", f"r2g_{normalization}"
+    assert v.tensors[f"frames/{place}/{field}"].shape == exact.shape
+    for levels, (low, high), values in zip(
+        v.tensors[f"frames/{place}/{field}"], v.tensors[f"frame_range/{place}/{field}"], exact, strict=True
+    ):
+        same(low + levels.float() / 255 * (high - low), values)
+    measured = dict(zip(MEASURES, v.tensors[f"frame_measures/{place}"], strict=True))
+    if normalization == "share":
+        torch.testing.assert_close(measured["share"], exact.flatten(1).mean(1))
+    else:
+        cover = cover_of(mask, TokenGrid(*exact.shape[1:])).view(exact.shape[1:])
+        torch.testing.assert_close(measured["inside"], torch.tensor([share_inside(row, cover) for row in exact]))
+        torch.testing.assert_close(measured["concentration"], concentration(exact))
+
+
+def test_single_frames_give_way_to_the_budget():
+    attribution = clip()
+    whole = view(attribution, BIG_BUDGET)
+    taken = sum(x.nbytes for name, x in whole.tensors.items() if name.startswith("frame"))
+    some = view(attribution, 4 * (taken - 1))
+    assert some.header["video"] == {"frames": 3, "layers": []}
+    assert {name for name in some.tensors if name.startswith("frames/0/")} == {
+        f"frames/0/{reference}/all/r2g_{kind}" for reference in (0, 1) for kind in ("paper", "share")
+    }
+    assert view(attribution, 4 * (taken // 8)).header.get("video") is None
+
+
+def test_pictures_and_videos_of_unlike_layers_have_no_single_frames(seen):
+    assert "video" not in seen.header and not any(name.startswith("frame") for name in seen.tensors)
+    unlike = clip([Layer("a", TokenGrid(6, 4, frames=3), 2), Layer("b", TokenGrid(3, 2, frames=2), 2)])
+    assert "video" not in view(unlike, BIG_BUDGET).header
 
 
 PROBED = (1, 4)  # steps

@@ -18,13 +18,14 @@ import { translated, translator } from "../../web/viewer/text.mjs";
 const fixture = (name) => readFile(new Uint8Array(readFileSync(new URL(`./fixtures/${name}`, import.meta.url))).buffer);
 const file = fixture("view.safetensors");
 const effects = fixture("effects.safetensors");
+const video = fixture("video.safetensors");
 const say = translator("en");
 const VIEWER = new URL("../../web/viewer/", import.meta.url);
 const read = async (name) => readFileSync(new URL(name, VIEWER), "utf8");
 const all = { item: 0, reference: 0, layer: null, step: null, head: null };
 
 test("a file that is written again is the same", () => {
-  for (const one of [file, effects]) {
+  for (const one of [file, effects, video]) {
     const same = readFile(writeFile(one).buffer);
     assert.deepEqual(same.header, one.header);
     assert.deepEqual(new Map([...same.tensors].sort()), new Map([...one.tensors].sort()));
@@ -76,6 +77,13 @@ test("what is left out is said, and what stays is what it was", () => {
       question: null,
     });
     assert.ok(screen.panes.generated.heat);
+  }
+  for (const { file: thin, leftOut } of thinner(video)) {
+    const again = readFile(writeFile(thin).buffer);
+    said.push(...leftOut);
+    const settledThere = settled(again, { ...START, frame: 2 });
+    assert.equal(settledThere.frame, leftOut.includes("single frames") ? null : 2);
+    assert.ok(screenOf({ file: again, state: settledThere, say, question: null }).panes.generated.heat);
   }
   assert.deepEqual(new Set(said), new Set(LEFT_OUT));
 });

@@ -395,7 +395,7 @@ test("a reference that was given and never read is passed over", () => {
 
 test("a selection of another run becomes one that exists", () => {
   const settled = settle(file.header, { item: 7, reference: 3, layer: 12, step: 99, head: 99 });
-  assert.deepEqual(settled, { item: 0, reference: 0, layer: null, step: 3, head: 4 });
+  assert.deepEqual(settled, { item: 0, reference: 0, layer: null, step: 3, head: 4, frame: null });
 });
 
 test("bars follow the axis that they are of", () => {

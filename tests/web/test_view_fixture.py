@@ -37,6 +37,19 @@ def test_the_files_of_effects_are_too():
         np.testing.assert_allclose(before["values"], after["values"], atol=1e-6)
 
 
+def test_the_file_of_a_video_is_too():
+    file, text = view_fixture.build_video()
+    saved, now = load((view_fixture.FOLDER / "video.safetensors").read_bytes()), load(file)
+    assert saved.keys() == now.keys()
+    for key in saved:
+        near = 1 if saved[key].dtype == np.uint8 else 1e-6
+        np.testing.assert_allclose(saved[key].astype(float), now[key].astype(float), atol=near, err_msg=key)
+    for before, after in zip(
+        json.loads((view_fixture.FOLDER / "video.json").read_text()), json.loads(text), strict=True
+    ):
+        np.testing.assert_allclose(before["frames"], after["frames"], atol=1e-6)
+
+
 def test_expectations_are_what_the_core_says(built):
     saved = json.loads((view_fixture.FOLDER / "view.json").read_text())
     now = json.loads(built[1])

@@ -1,6 +1,6 @@
 /** Maps of attention: its axes, and what a selection comes to. */
 
-import { along, choices, headsOf, measureOf, referenceOf, settle, stepsOf, varies } from "./maps.mjs";
+import { along, choices, frameCount, headsOf, measureOf, referenceOf, settle, stepsOf, varies } from "./maps.mjs";
 import { answerTo, heatOfField, PAIRS, selectedMap } from "./pane_maps.mjs";
 import { areaOf, maskOf, pictureOf } from "./scene.mjs";
 import { imacs } from "./score.mjs";
@@ -15,7 +15,7 @@ import { noiseLeft, percent, small } from "./words.mjs";
 
 /** @type {Mode} */
 export const attention = {
-  axes: ["step", "layer", "head"],
+  axes: ["step", "frame", "layer", "head"],
   reads: false,
   choices,
   selected: selectedMap,
@@ -89,7 +89,7 @@ export function barWords(value, measure, say) {
 export const MEASURES = { share: "share of attention", concentration: "concentration", inside: "inside the mask" };
 
 /** What is selected on an axis, in words. @type {Record<Axis, (scene: Scene) => string>} */
-const LABELS = { step: stepLabel, layer: layerLabel, head: headLabel };
+const LABELS = { step: stepLabel, frame: frameLabel, layer: layerLabel, head: headLabel };
 
 /** @param {Scene} scene */
 function stepLabel({ file: { header }, state, say }) {
@@ -101,6 +101,14 @@ function stepLabel({ file: { header }, state, say }) {
       ? say("step {0} of {1}, number {2}", end, count, first)
       : say("steps {0} to {1} of {2}, numbers {3} to {4}", first + 1, end, count, first, end - 1);
   return [words, noiseLeft(header.sigmas, first, say)].filter(Boolean).join(" \u00b7 ");
+}
+
+/** Nothing where the file has no single frames. @param {Scene} scene */
+function frameLabel({ file: { header }, state, say }) {
+  const count = frameCount(header, state.layer);
+  if (!count) return "";
+  if (state.frame === null) return say("mean of {0} frames", count);
+  return say("frame {0} of {1}, number {2}", state.frame + 1, count, state.frame);
 }
 
 /** @param {Scene} scene */

@@ -53,6 +53,7 @@ export function checkHeader(header, tensors) {
   checkPictures(header, tensors);
   checkSheets(header, tensors);
   checkPairs(header, tensors);
+  if (header.video !== undefined) checkVideo(header, tensors);
   if (header.effects !== undefined) checkEffects(header, tensors);
   if (header.made_by !== undefined) checkMadeBy(header.made_by);
   if (header.findings !== undefined) checkFindings(header);
@@ -231,6 +232,36 @@ function checkSheet(tensors, place, rows) {
     checkTensor(tensors, `range/${place}/${field}`, Float32Array, [rows, 2]);
   }
   checkTensor(tensors, `measures/${place}`, Float32Array, [MEASURES.length, rows]);
+}
+
+/**
+ * Single frames: of the mean of a reference's layers, and of those of its layers that the header names.
+ * @param {any} header
+ * @param {Tensors} tensors
+ */
+function checkVideo({ video, items, references, layers }, tensors) {
+  const known = isObject(video) && isCount(video.frames, 2, SIDE);
+  const listed = known && isList(video.layers, (number) => isCount(number, 0, layers.length - 1));
+  check(listed, "its frames are not described");
+  references.forEach((/** @type {any} */ reference, /** @type {number} */ number) => {
+    if (!reference.layers.length) return;
+    for (const layer of ["all", ...reference.layers.filter((/** @type {number} */ n) => video.layers.includes(n))]) {
+      for (let item = 0; item < items.length; item++) checkFrames(tensors, `${item}/${number}/${layer}`, video.frames);
+    }
+  });
+}
+
+/**
+ * @param {Tensors} tensors
+ * @param {string} place of the sheet, in the names of tensors
+ * @param {number} frames
+ */
+function checkFrames(tensors, place, frames) {
+  for (const field of ["r2g_paper", "r2g_share"]) {
+    checkTensor(tensors, `frames/${place}/${field}`, Uint8Array, [frames, null, null]);
+    checkTensor(tensors, `frame_range/${place}/${field}`, Float32Array, [frames, 2]);
+  }
+  checkTensor(tensors, `frame_measures/${place}`, Float32Array, [MEASURES.length, frames]);
 }
 
 /**

@@ -55,6 +55,7 @@ export const effect = {
 function bars(axis, scene) {
   const { file, state, say } = scene;
   if (axis !== "step") {
+    if (axis === "frame") return { heights: [], at: null, label: "", explained: "", value: () => "" };
     const label = say(axis === "layer" ? "effect: no layers" : "effect: no heads");
     return { heights: [], at: null, label, explained: say(NO_AXIS), value: () => "" };
   }

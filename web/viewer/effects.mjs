@@ -96,7 +96,7 @@ export function settleEffect(header, wanted) {
   if (!routes.includes(state.route)) state.route = routes[0];
   if (cuts.length && !cuts.includes(state.cut)) state.cut = cuts[0];
   const steps = choicesOf(header, state, "step").length;
-  return { ...state, step: state.step === null ? null : within(state.step, steps - 1) };
+  return { ...state, step: state.step === null ? null : within(state.step, steps - 1), frame: null };
 }
 
 /** @param {number} value @param {number} last */

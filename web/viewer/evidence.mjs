@@ -14,7 +14,7 @@ import { effectsOf } from "./effects.mjs";
 export function evidenceOf(header, { item, evidence: { shows, owner, steps, reference } }) {
   if (shows === "run") return null;
   /** @type {Partial<State>} */
-  const whole = { item, reference, layer: null, head: null, ask: null };
+  const whole = { item, reference, layer: null, head: null, frame: null, ask: null };
   if (shows === "attention") return { ...whole, normalization: "share", owner: null, step: groupOf(header, steps) };
   const part = typeof owner === "number" ? null : owner;
   const effect = effectsOf(header).maps.find((one) => one.owner === (part ?? reference));

@@ -72,6 +72,14 @@ export interface HeaderEffects {
 }
 
 /**
+ * The single frames of a video that are in the file: how many, and of which layers beside the mean of all.
+ */
+export interface HeaderVideo {
+  frames: number;
+  layers: Array<number>;
+}
+
+/**
  * What `view` says of its maps.
  *
  * `sigmas` are one more than there are steps. `steps` and `joint` are groups of steps, `[first, one after the
@@ -79,7 +87,7 @@ export interface HeaderEffects {
  * `pairs` are, for `<item>/<reference>`, the layers whose pair maps are in this file. `skipped` counts attention
  * calls by the reason why they were not captured. `effects` are there only where they were measured.
  * Of the skipped calls, `missed_calls` may read a reference; `all_observed` says that none may, and is False
- * where that is not known.
+ * where that is not known. `video` is there only where single frames are in the file.
  */
 export interface Header {
   version: number;
@@ -103,6 +111,7 @@ export interface Header {
   effects?: HeaderEffects;
   missed_calls?: number;
   all_observed?: boolean;
+  video?: HeaderVideo;
 }
 
 /**
@@ -221,6 +230,7 @@ export interface FileHeader {
   effects?: HeaderEffects;
   missed_calls?: number;
   all_observed?: boolean;
+  video?: HeaderVideo;
   made_by?: HeaderMadeBy;
   findings?: Array<HeaderFinding>;
   predictions?: Array<HeaderPrediction>;

@@ -18,7 +18,7 @@ const KEYS = {
   0: (viewer) => viewer.change({ views: WHOLE_PICTURES }),
   f: (viewer) => viewer.fullScreen(),
   F: (viewer) => viewer.fullScreen(),
-  Escape: (viewer) => viewer.change({ ask: null }),
+  Escape: (viewer) => viewer.change(viewer.state.thumbnails ? { thumbnails: null } : { ask: null }),
 };
 
 /**

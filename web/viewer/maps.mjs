@@ -16,9 +16,10 @@ import { tensorOf } from "./file.mjs";
  * @property {number | null} layer number of a layer; null is the mean of all
  * @property {number | null} step number of a group of steps; null is all
  * @property {number | null} head number of a head in the sheet's list; null is all
+ * @property {number | null} [frame] of a video, of the mean of all steps and heads; null or none is the mean of all
  */
 
-/** @typedef {"step" | "layer" | "head"} Axis */
+/** @typedef {"step" | "layer" | "head" | "frame"} Axis */
 
 /** @typedef {FileHeader["measures"][number]} Measure */
 
@@ -74,6 +75,15 @@ export function headCount(header, reference, layer) {
 }
 
 /**
+ * How many single frames of the picture the file has, of a layer or of the mean of all.
+ * @param {Header} header
+ * @param {number | null} layer
+ */
+export function frameCount({ video }, layer) {
+  return video && (layer === null || video.layers.includes(layer)) ? video.frames : 0;
+}
+
+/**
  * The joint group that holds a group of steps, or -1 where heads are only resolved over all steps.
  * @param {Header} header
  * @param {number} step
@@ -111,7 +121,7 @@ export function stepsOf(header, { step, head }) {
 
 /**
  * A selection that exists in this file, as near as possible to the one wanted. Where a head in one step was not kept, the
- * one that was `changed` last stays.
+ * one that was `changed` last stays; so it is with a single frame, which is of all steps and heads.
  * @template {Selection} Wanted
  * @param {Header} header
  * @param {Wanted} wanted
@@ -132,7 +142,11 @@ export function settle(header, wanted, changed = "step") {
     if (changed === "head") step = null;
     else head = null;
   }
-  return { ...wanted, item, reference, layer, step, head };
+  const frames = frameCount(header, layer);
+  let frame = wanted.frame === null || wanted.frame === undefined || !frames ? null : within(wanted.frame, frames);
+  if (frame !== null && (changed === "frame" || (step === null && head === null))) [step, head] = [null, null];
+  else frame = null;
+  return { ...wanted, item, reference, layer, step, head, frame };
 }
 
 /**
@@ -159,6 +173,11 @@ const sheet = ({ item, reference, layer }) => `${item}/${reference}/${layer ?? "
  */
 export function mapOf(file, selection, field) {
   const { header, tensors } = file;
+  const { frame = null } = selection;
+  if (frame !== null && field.startsWith("r2g")) {
+    const frames = tensors.get(`frames/${sheet(selection)}/${field}`);
+    return frames ? mapIn(frames, tensorOf(file, `frame_range/${sheet(selection)}/${field}`), frame) : null;
+  }
   const maps = tensors.get(`maps/${sheet(selection)}/${field}`);
   const row = rowOf(header, selection);
   return maps && row !== null ? mapIn(maps, tensorOf(file, `range/${sheet(selection)}/${field}`), row) : null;
@@ -179,7 +198,8 @@ export function mapIn(maps, ranges, row) {
 }
 
 /**
- * The lowest and highest value of a field over all steps of a selection: a scale for comparing steps.
+ * The lowest and highest value of a field over all steps of a selection, or all frames of one of a single frame: a scale
+ * for comparing these.
  * @param {ViewFile} file
  * @param {Selection} selection
  * @param {string} field
@@ -188,8 +208,9 @@ export function mapIn(maps, ranges, row) {
 export function rangeOverSteps(file, selection, field) {
   let low = Infinity;
   let high = -Infinity;
-  for (let step = 0; step < file.header.steps.length; step++) {
-    const map = mapOf(file, { ...selection, step }, field);
+  const axis = (selection.frame ?? null) === null ? "step" : "frame";
+  for (const number of choices(file.header, selection, axis)) {
+    const map = mapOf(file, { ...selection, [axis]: number }, field);
     if (map) {
       low = Math.min(low, map.low);
       high = Math.max(high, map.high);
@@ -205,8 +226,9 @@ export function rangeOverSteps(file, selection, field) {
  * @param {Measure} measure
  */
 export function measureOf({ header, tensors }, selection, measure) {
-  const measures = tensors.get(`measures/${sheet(selection)}`);
-  const row = rowOf(header, selection);
+  const { frame = null } = selection;
+  const measures = tensors.get(`${frame === null ? "" : "frame_"}measures/${sheet(selection)}`);
+  const row = frame ?? rowOf(header, selection);
   if (!measures || row === null) return NaN;
   return measures.data[header.measures.indexOf(measure) * measures.shape[1] + row];
 }
@@ -225,7 +247,7 @@ export function along(file, selection, axis, measure) {
 }
 
 /**
- * What an axis offers: numbers of steps, of layers that see the reference, of heads.
+ * What an axis offers: numbers of steps, of layers that see the reference, of heads, of frames.
  * @param {Header} header
  * @param {Pick<Selection, "reference" | "layer">} selection
  * @param {Axis} axis
@@ -233,6 +255,7 @@ export function along(file, selection, axis, measure) {
 export function choices(header, { reference, layer }, axis) {
   if (axis === "step") return header.steps.map((_, number) => number);
   if (axis === "layer") return referenceOf(header, reference).layers;
+  if (axis === "frame") return Array.from({ length: frameCount(header, layer) }, (_, number) => number);
   return Array.from({ length: headCount(header, reference, layer) }, (_, number) => number);
 }
 
@@ -247,6 +270,8 @@ export function choices(header, { reference, layer }, axis) {
 function alone(header, selection, axis, value) {
   /** @type {Selection} */
   const moved = { ...selection, [axis]: value };
+  if (axis === "frame") return { ...moved, step: null, head: null };
+  if (axis !== "layer" || (moved.frame ?? 0) >= frameCount(header, value)) moved.frame = null;
   if (axis === "layer" && (selection.head ?? 0) >= headCount(header, moved.reference, value)) moved.head = null;
   return rowOf(header, moved) === null ? { ...moved, [axis === "head" ? "step" : "head"]: null } : moved;
 }

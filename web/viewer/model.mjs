@@ -45,6 +45,14 @@ export function hasJoint(file, wanted) {
 }
 
 /**
+ * Whether the file has a single frame of the steps and heads that are wanted: it has them of the mean of all.
+ * @param {State} wanted
+ */
+export function hasFrame(wanted) {
+  return isEffect(wanted) || wanted.frame === null || (wanted.step === null && wanted.head === null);
+}
+
+/**
  * The next value on an axis, or the last; beyond the ends is the mean of all, which is null.
  * @param {ViewFile} file
  * @param {State} state

@@ -85,7 +85,7 @@ export function selectedMap(side, scene, canvas) {
  * @param {string} field
  * @param {Say} say
  */
-function flatWords({ high }, field, say) {
+export function flatWords({ high }, field, say) {
   if (high === 0) return say("Nothing anywhere: this map is 0.");
   if (field === "r2g_share" && high > ALL)
     return say("100 % everywhere: nothing competes with this reference here, so its share says nothing.");
@@ -107,8 +107,8 @@ const heatsByFile = new WeakMap();
 export function heatOfField(file, selection, field, canvas) {
   const heats = heatsByFile.get(file) ?? new Map();
   heatsByFile.set(file, heats);
-  const { item, reference, layer, step, head } = selection;
-  const key = [item, reference, layer, step, head, field, canvas].join();
+  const { item, reference, layer, step, head, frame } = selection;
+  const key = [item, reference, layer, step, head, frame, field, canvas].join();
   const heat = heats.has(key) ? heats.get(key) : newHeat(file, selection, field, canvas);
   heats.delete(key); // and last again
   heats.set(key, heat);
@@ -138,6 +138,7 @@ function describe(side, { file, state, say }) {
     say("generated to reference"),
     say(scope === "whole image" ? "scope: whole image" : "scope: inpainting mask"),
   ];
+  if (state.frame !== null) details.push(say("mean of all frames"));
   if (referenceOf(file.header, state.reference).approximate) details.push(say("approximate"));
   return details.join(" \u00b7 ");
 }

@@ -40,7 +40,7 @@ import { percent, small } from "./words.mjs";
 /** @typedef {Scene & Shows} Screen */
 
 /** @type {readonly Axis[]} */
-export const AXES = ["step", "layer", "head"];
+export const AXES = ["step", "frame", "layer", "head"];
 
 /**
  * @param {Scene} scene
@@ -57,7 +57,7 @@ export function screenOf(scene) {
   return {
     ...scene,
     panes,
-    axes: { step: bars("step"), layer: bars("layer"), head: bars("head") },
+    axes: { step: bars("step"), frame: bars("frame"), layer: bars("layer"), head: bars("head") },
     numbers: mode.numbers(scene),
     hint: state.ask ? "" : mode.hint(scene),
     patches: question ? panes[otherSide(question.side)].patches.map(patchWords) : [],
@@ -90,6 +90,7 @@ function paneOf(side, scene) {
 export function describe({ state, axes }) {
   return modeOf(state)
     .axes.map((axis) => axes[axis].label)
+    .filter(Boolean)
     .join(" \u00b7 ");
 }
 

@@ -12,7 +12,7 @@ import { Frame } from "./frame.mjs";
 import { WHOLE } from "./geometry.mjs";
 import { pressKey } from "./keys.mjs";
 import { SIDES } from "./kinds.mjs";
-import { changed, hasJoint, nextAlong, settled } from "./model.mjs";
+import { changed, hasFrame, hasJoint, nextAlong, settled } from "./model.mjs";
 import { modeOf } from "./mode.mjs";
 import { Pane } from "./pane.mjs";
 import { Pictures } from "./pictures.mjs";
@@ -301,6 +301,7 @@ export class Viewer {
     if (!hasJoint(this.file, wanted)) {
       this.flash(this.say("One head in one step did not fit into the viewer's file: the other is set to all."));
     }
+    if (!hasFrame(wanted)) this.flash(this.say("A single frame is of all steps and heads: the other is set to all."));
   }
 
   /**

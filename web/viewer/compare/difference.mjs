@@ -104,7 +104,7 @@ function onOneScale(called, scene, map, high = map.heat?.range.high ?? 0) {
   const labels = modeOf(state).axes.map((axis) => modeOf(state).bars(axis, scene, "share").label);
   const pane = {
     ...emptyOf(`${called} \u00b7 ${map.title}`, map.message ?? ""),
-    detail: labels.join(" \u00b7 "),
+    detail: labels.filter(Boolean).join(" \u00b7 "),
     note: pictureOf(file, state, side).note,
     heat,
     outline: side === "generated" ? maskOutline(file, state.item) : "",

@@ -19,7 +19,7 @@ export const MISSING = {
 };
 
 /** What two maps have in common that are compared. @type {(keyof State)[]} */
-const COMMON = ["item", "reference", "owner", "layer", "step", "head", "kind", "route", "cut"];
+const COMMON = ["item", "reference", "owner", "layer", "step", "head", "frame", "kind", "route", "cut"];
 
 /**
  * @param {ViewFile} other

@@ -1,4 +1,4 @@
-/** The three axes that one moves along. Null is the mean of all. */
+/** The axes that one moves along. Null is the mean of all. Frames are there only of a video. */
 
 import { iconButton, PAUSE, PLAY, setIcon } from "../icon.mjs";
 import { modeOf } from "../mode.mjs";
@@ -25,6 +25,7 @@ const along = (axis, label) => ({
       root: scrubber.root,
       show({ axes }) {
         scrubber.set(axes[axis]);
+        scrubber.root.hidden = axis === "frame" && !axes[axis].heights.length;
         if (player) showPlaying(player, viewer);
       },
     };
@@ -62,5 +63,6 @@ function showPlaying(player, { playing, say }) {
 }
 
 export const step = along("step", "Step");
+export const frame = along("frame", "Frame");
 export const layer = along("layer", "Layer");
 export const head = along("head", "Head");

@@ -1,6 +1,6 @@
 /** All controls: what of the state each is for, and where it stands. */
 
-import { head, layer, step } from "./axis.mjs";
+import { frame, head, layer, step } from "./axis.mjs";
 import { colormap } from "./colormap.mjs";
 import { compared } from "./compared.mjs";
 import { cut } from "./cut.mjs";
@@ -22,6 +22,9 @@ import { save } from "./save.mjs";
 import { scale } from "./scale.mjs";
 import { style } from "./style.mjs";
 import { matrix } from "./tables.mjs";
+import { thumbnailScale } from "./thumbnail_scale.mjs";
+import { thumbnailSide } from "./thumbnail_side.mjs";
+import { thumbnails } from "./thumbnails.mjs";
 import { views } from "./views.mjs";
 import { wipe } from "./wipe.mjs";
 
@@ -29,8 +32,9 @@ import { wipe } from "./wipe.mjs";
 
 /** By the key that a workflow keeps each under: none of them may ever have another name. */
 export const STATE = {
-  ...{ item, reference, layer, step, head, normalization, kind, owner, route, cut },
+  ...{ item, reference, layer, step, frame, head, normalization, kind, owner, route, cut },
   ...{ scale, style, colormap, opacity, measure, matrix, linked, views, wipe, ask: question, compared },
+  ...{ thumbnails, thumbnailSide, thumbnailScale },
 };
 
 /** On top: what there is to say. @type {Shape[]} */
@@ -43,4 +47,4 @@ export const MENUS = [item, reference, normalization, route, cut, scale, style, 
 export const BUTTONS = [pin, wipe, linked, views, save, fullScreen];
 
 /** Below the panes, each row. @type {Shape[][]} */
-export const BELOW = [[numbers], [question, measure], [step], [layer], [head], [matrix], [notes]];
+export const BELOW = [[numbers], [question, thumbnails, measure], [step], [frame], [layer], [head], [matrix], [notes]];

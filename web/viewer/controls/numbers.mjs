@@ -13,7 +13,8 @@ export const numbers = {
     return {
       root,
       show(screen) {
-        const parts = viewer.flashed === null ? screen.numbers : [{ words: viewer.flashed, help: "" }];
+        const numbers = screen.state.thumbnails === null ? screen.numbers : []; // which are of one map
+        const parts = viewer.flashed === null ? numbers : [{ words: viewer.flashed, help: "" }];
         const key = JSON.stringify(parts);
         if (key === drawn) return;
         drawn = key;

@@ -33,6 +33,7 @@ export function reportOf(screen) {
     reference: { number: state.reference, name: referenceOf(header, state.reference).name },
     layer: state.layer === null ? "all" : header.layers[state.layer].name,
     head: state.head === null ? "all" : state.head,
+    ...(file.header.video ? { frame: state.frame === null ? "all" : state.frame } : {}),
     normalization: state.kind,
     scope: header.items[state.item].scope,
     ...modeOf(state).report(screen),

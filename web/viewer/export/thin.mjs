@@ -12,6 +12,7 @@ const SHEET = /^(maps|range|measures)\/\d+\/(\d+)\/(all|\d+)/;
 /** What can be left out, in this order. @type {[words: string, leaveOut: (file: ViewFile) => ViewFile][]} */
 const LADDER = [
   ["one head in one step", withoutJoint],
+  ["single frames", withoutFrames],
   ["answers about a part", withoutPairs],
   ["where each part acts", withoutRegions],
   ["single heads", withoutHeads],
@@ -66,6 +67,11 @@ function withoutSteps(file) {
 /** @param {ViewFile} file */
 function withoutPairs({ header, tensors }) {
   return { header: { ...header, pairs: {} }, tensors: without(tensors, /^(pairs|pair_range|pair_rows)\//) };
+}
+
+/** @param {ViewFile} file @returns {ViewFile} */
+function withoutFrames({ header: { video: _, ...header }, tensors }) {
+  return { header, tensors: without(tensors, /^(frames|frame_range|frame_measures)\//) };
 }
 
 /** @param {ViewFile} file */
