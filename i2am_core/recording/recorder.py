@@ -1,7 +1,7 @@
 """Running sums while a sampler runs, within a budget of memory. Only this makes an ``Attribution``."""
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from .off import OffAccount
 from .references import References
 from .run_sums import RunSums
 from .shares import Shares
+from .so_far import Steps, sent
 from .steps import How, StepAccount
 from .sums import Holds, PairSums, close_all
 
@@ -278,6 +279,11 @@ class Recorder:
         """What a person should know of this run. A note that is empty, or was made before, adds nothing."""
         with self._lock:
             self._account.note(*notes)
+
+    def open_steps(self) -> Callable[[], Steps]:
+        """Send to the host, without waiting, what the last steps have so far: see ``so_far.sent``."""
+        with self._lock:
+            return sent(self._sums[0].open)
 
     def freeze(self, **about: Any) -> Attribution:
         """The finished attribution; ``about`` fills its descriptive fields, such as ``grid`` and ``branch``.

@@ -1,0 +1,62 @@
+"""The map so far, while a run goes on: the mean over the steps that have been."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ..recording.so_far import OnPlane, Plane, Steps
+from .aggregate import clamped, resampled
+
+
+@dataclass
+class _Sum:
+    """Over steps, of the mean over the layers of each: by grid the part that the layers on it have."""
+
+    steps: int = 0
+    parts: dict[Plane, Tensor] = field(default_factory=dict)
+
+    def plus(self, layers: dict[Plane, OnPlane]) -> "_Sum":
+        """With one more step, unless it has no layer."""
+        count = sum(one.layers for one in layers.values())
+        if not count:
+            return self
+        parts = {plane: one.total / count for plane, one in layers.items()}
+        more = {plane: parts[plane] + self.parts[plane] for plane in parts.keys() & self.parts.keys()}
+        return _Sum(self.steps + 1, self.parts | parts | more)
+
+    def mean(self) -> Tensor:
+        """``[h, w]`` on the largest grid."""
+        height, width = max(self.parts, key=lambda plane: plane[0] * plane[1])
+        total = sum(resampled(part, height, width) for part in self.parts.values())
+        assert isinstance(total, Tensor)
+        return clamped(total / self.steps)
+
+
+class SoFar:
+    """How much each reference was looked at so far, by its number, from each place of the first picture.
+
+    Each step weighs the same, and so does each layer in it. Where every step has the same layers, that is the map of
+    level 'unified' that a run has which ends there. What was recorded and is taken back later stays.
+    """
+
+    def __init__(self) -> None:
+        self._ended: defaultdict[int, _Sum] = defaultdict(_Sum)
+        self._open: Steps = {}
+        self.step = -1  # the last that has any map
+
+    def update(self, steps: Steps) -> None:
+        """Take what the open steps have: they may get more, those that are not among them any more do not."""
+        for step in self._open.keys() - steps.keys():
+            for reference, layers in self._open[step].items():
+                self._ended[reference] = self._ended[reference].plus(layers)
+        self._open = steps
+        self.step = max(self.step, *steps, -1)
+
+    def maps(self) -> dict[int, Tensor]:
+        """Of each reference ``[h, w]``, at least 0, on the largest grid."""
+        sums = dict(self._ended)
+        for references in self._open.values():
+            for reference, layers in references.items():
+                sums[reference] = sums.get(reference, _Sum()).plus(layers)
+        return {reference: one.mean() for reference, one in sorted(sums.items()) if one.steps}

@@ -1,0 +1,67 @@
+"""What a run has of its open steps while it goes on: of each step one small map, summed on the device."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..half import full
+from ..kinds import MapKind
+from .detail import Key
+from .sums import Count, StepSums
+from .transfer import sent_to_host
+
+KEY = MapKind("r2g", "share").key
+ITEM = 0  # the first picture of a batch
+
+Plane = tuple[int, int]
+"""Height and width of a grid, in cells."""
+
+
+@dataclass(frozen=True)
+class OnPlane:
+    """The sum ``total [h, w]`` over so many ``layers`` on one grid, each the mean over its heads and frames."""
+
+    total: Tensor
+    layers: int
+
+
+Steps = dict[int, dict[int, dict[Plane, OnPlane]]]
+"""By step, by the number of the reference, and by grid."""
+
+
+def sent(steps: Mapping[int, Mapping[Key, StepSums]]) -> Callable[[], Steps]:
+    """Send how much each reference is looked at in these steps, from each place of the first picture.
+
+    It does not wait: what is returned does, and is called once. A layer of which no call counts is left out.
+    """
+    groups: defaultdict[tuple[int, int, Plane], list[StepSums]] = defaultdict(list)
+    for step, by_key in steps.items():
+        for (reference, layer), sums in by_key.items():
+            if KEY in sums.maps:
+                groups[step, reference, (layer.grid.height, layer.grid.width)].append(sums)
+    arrived = sent_to_host([x for (*_, plane), group in groups.items() for x in _sum(group, plane)])
+
+    def received() -> Steps:
+        values, result = iter(arrived()), Steps()
+        for step, reference, plane in groups:
+            on_plane = OnPlane(next(values), int(next(values)))
+            result.setdefault(step, {}).setdefault(reference, {})[plane] = on_plane
+        return result
+
+    return received
+
+
+def _sum(layers: Sequence[StepSums], plane: Plane) -> tuple[Tensor, Tensor]:
+    """The sum of layers on one grid, ``[h, w]``, and how many they are."""
+    values = torch.stack([full(x.maps[KEY])[ITEM].mean(0).view(-1, *plane).mean(0) for x in layers])
+    evaluations = torch.stack([_beside(values, x.evaluations) for x in layers])
+    means = torch.where((evaluations > 0)[:, None, None], values / evaluations.clamp(min=1)[:, None, None], 0)
+    return means.sum(0), (evaluations > 0).sum()
+
+
+def _beside(values: Tensor, count: Count) -> Tensor:
+    """A count as a tensor where the values are."""
+    return count.to(values) if isinstance(count, Tensor) else values.new_full((), float(count))
