@@ -5,8 +5,18 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ..recording.so_far import OnPlane, Plane, Steps
+from ..kinds import Normalization
+from ..recording.so_far import NORMALIZATIONS, OnPlane, Plane, Steps
 from .aggregate import clamped, resampled
+from .metrics import is_flat
+
+
+@dataclass(frozen=True)
+class MapSoFar:
+    """A map ``[h, w]``, at least 0."""
+
+    normalization: Normalization
+    values: Tensor
 
 
 @dataclass
@@ -26,7 +36,7 @@ class _Sum:
         return _Sum(self.steps + 1, self.parts | parts | more)
 
     def mean(self) -> Tensor:
-        """``[h, w]`` on the largest grid."""
+        """``[2, h, w]`` on the largest grid."""
         height, width = max(self.parts, key=lambda plane: plane[0] * plane[1])
         total = sum(resampled(part, height, width) for part in self.parts.values())
         assert isinstance(total, Tensor)
@@ -34,7 +44,7 @@ class _Sum:
 
 
 class SoFar:
-    """How much each reference was looked at so far, by its number, from each place of the first picture.
+    """From where in the first picture each reference was looked at so far, and how much.
 
     Each step weighs the same, and so does each layer in it. Where every step has the same layers, that is the map of
     level 'unified' that a run has which ends there. What was recorded and is taken back later stays.
@@ -53,10 +63,20 @@ class SoFar:
         self._open = steps
         self.step = max(self.step, *steps, -1)
 
-    def maps(self) -> dict[int, Tensor]:
-        """Of each reference ``[h, w]``, at least 0, on the largest grid."""
+    def maps(self) -> dict[int, MapSoFar]:
+        """Of each reference by its number the map on the largest grid.
+
+        It is of the share, unless that is the same everywhere, as where nothing competes with a reference: then it is
+        the paper's.
+        """
         sums = dict(self._ended)
         for references in self._open.values():
             for reference, layers in references.items():
                 sums[reference] = sums.get(reference, _Sum()).plus(layers)
-        return {reference: one.mean() for reference, one in sorted(sums.items()) if one.steps}
+        return {reference: _first(one.mean()) for reference, one in sorted(sums.items()) if one.steps}
+
+
+def _first(both: Tensor) -> MapSoFar:
+    """Of maps in both normalizations the one to show."""
+    number = int(is_flat(both[0]).all())
+    return MapSoFar(NORMALIZATIONS[number], both[number])

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..half import full
-from ..kinds import MapKind
+from ..kinds import MapKind, Normalization
 from .detail import Key
 from .sums import Count, StepSums
 from .transfer import sent_to_host
 
-KEY = MapKind("r2g", "share").key
+NORMALIZATIONS: tuple[Normalization, ...] = ("share", "paper")
+KEYS = [MapKind("r2g", normalization).key for normalization in NORMALIZATIONS]
 ITEM = 0  # the first picture of a batch
 
 Plane = tuple[int, int]
@@ -22,7 +22,10 @@ Plane = tuple[int, int]
 
 @dataclass(frozen=True)
 class OnPlane:
-    """The sum ``total [h, w]`` over so many ``layers`` on one grid, each the mean over its heads and frames."""
+    """The sum over so many ``layers`` on one grid, each the mean over its heads and frames.
+
+    ``total [2, h, w]`` is in both of ``NORMALIZATIONS``.
+    """
 
     total: Tensor
     layers: int
@@ -33,14 +36,14 @@ Steps = dict[int, dict[int, dict[Plane, OnPlane]]]
 
 
 def sent(steps: Mapping[int, Mapping[Key, StepSums]]) -> Callable[[], Steps]:
-    """Send how much each reference is looked at in these steps, from each place of the first picture.
+    """Send from where in the first picture each reference is looked at in these steps, and how much.
 
     It does not wait: what is returned does, and is called once. A layer of which no call counts is left out.
     """
     groups: defaultdict[tuple[int, int, Plane], list[StepSums]] = defaultdict(list)
     for step, by_key in steps.items():
         for (reference, layer), sums in by_key.items():
-            if KEY in sums.maps:
+            if sums.maps.keys() >= set(KEYS):
                 groups[step, reference, (layer.grid.height, layer.grid.width)].append(sums)
     arrived = sent_to_host([x for (*_, plane), group in groups.items() for x in _sum(group, plane)])
 
@@ -55,11 +58,16 @@ def sent(steps: Mapping[int, Mapping[Key, StepSums]]) -> Callable[[], Steps]:
 
 
 def _sum(layers: Sequence[StepSums], plane: Plane) -> tuple[Tensor, Tensor]:
-    """The sum of layers on one grid, ``[h, w]``, and how many they are."""
-    values = torch.stack([full(x.maps[KEY])[ITEM].mean(0).view(-1, *plane).mean(0) for x in layers])
-    evaluations = torch.stack([_beside(values, x.evaluations) for x in layers])
-    means = torch.where((evaluations > 0)[:, None, None], values / evaluations.clamp(min=1)[:, None, None], 0)
-    return means.sum(0), (evaluations > 0).sum()
+    """The sum of layers on one grid, ``[2, h, w]``, and how many they are."""
+    share, paper = (torch.stack([_mean(sums, key, plane) for sums in layers]) for key in KEYS)
+    evaluations = torch.stack([_beside(share, sums.evaluations) for sums in layers])[:, None, None]
+    means = torch.stack([share / evaluations.clamp(min=1), paper], 1)
+    return torch.where((evaluations > 0)[:, None], means, 0).sum(0), (evaluations > 0).sum()
+
+
+def _mean(sums: StepSums, key: str, plane: Plane) -> Tensor:
+    """The mean over heads and frames ``[h, w]``; of shares, that of all evaluations together."""
+    return sums.mean(key, evaluations=1)[ITEM].mean(0).view(-1, *plane).mean(0)
 
 
 def _beside(values: Tensor, count: Count) -> Tensor:

@@ -15,10 +15,9 @@ from typing import Any
 import torch.nn.functional as F
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
-from torch import Tensor
 
 from ...i2am_core.printing import NAME, printable
-from ...i2am_core.reading.so_far import SoFar
+from ...i2am_core.reading.so_far import MapSoFar, SoFar
 from ...i2am_core.recording.recorder import Recorder
 from ...i2am_core.recording.so_far import Steps
 from ...i2am_core.showing.quantized import quantize
@@ -117,7 +116,7 @@ class Live:
         if maps := self._so_far.maps():
             self._audience.send(self._message(self._audience, maps))
 
-    def _message(self, audience: Audience, maps: dict[int, Tensor]) -> dict[str, Any]:
+    def _message(self, audience: Audience, maps: dict[int, MapSoFar]) -> dict[str, Any]:
         references = self._recorder.references
         return {
             "prompt_id": audience.prompt,
@@ -131,16 +130,17 @@ class Live:
         }
 
 
-def _map(number: int, name: str, values: Tensor) -> dict[str, Any]:
-    """A map ``[h, w]``, in at most ``LARGEST`` cells on a side, as bytes from the lowest value to the highest."""
-    height, width = values.shape
+def _map(number: int, name: str, so_far: MapSoFar) -> dict[str, Any]:
+    """A map in at most ``LARGEST`` cells on a side, as bytes from the lowest value to the highest."""
+    height, width = so_far.values.shape
     part = min(1.0, LARGEST / max(height, width))
     size = max(1, round(part * height)), max(1, round(part * width))
-    small = F.adaptive_avg_pool2d(values[None], size)
+    small = F.adaptive_avg_pool2d(so_far.values[None], size)
     levels, ranges = quantize(small)
     return {
         "reference": number,
         "name": printable(name, NAME),
+        "normalization": so_far.normalization,
         "grid": size,
         "range": ranges[0].tolist(),
         "levels": base64.b64encode(levels.numpy().tobytes()).decode(),

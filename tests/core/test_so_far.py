@@ -43,12 +43,12 @@ def record(into, step, of_step, so_far=None, verdicts=(), reference=0):
         so_far.update(into.open_steps()())
 
 
-def stopped(after, layers_by_step, budget=BIG_BUDGET):
+def stopped(after, layers_by_step, budget=BIG_BUDGET, normalization="share"):
     """The unified map of a run that ends after so many steps."""
     whole = recorder(budget)
     for step, of_step in enumerate(layers_by_step[:after]):
         record(whole, step, of_step)
-    return maps(whole.freeze(grid=FINE), "r2g", normalization="share").values[0]
+    return maps(whole.freeze(grid=FINE), "r2g", normalization=normalization).values[0]
 
 
 @pytest.mark.parametrize("layers", [LAYERS, LAYERS[1:2], VIDEO], ids=["several grids", "one", "video"])
@@ -59,7 +59,7 @@ def test_it_is_the_map_of_a_run_that_stops_there(layers, evaluations):
     for step, of_step in enumerate(made):
         record(going_on, step, of_step, so_far)
         assert so_far.step == step
-        torch.testing.assert_close(so_far.maps()[0], stopped(step + 1, made), **CLOSE)
+        torch.testing.assert_close(so_far.maps()[0].values, stopped(step + 1, made), **CLOSE)
     whole = recorder()
     for step, of_step in enumerate(made):
         record(whole, step, of_step)
@@ -74,7 +74,7 @@ def test_memory_that_is_too_small_for_heads_or_steps_changes_nothing(budget):
     made, going_on, so_far = calls(LAYERS), recorder(budget), SoFar()
     for step, of_step in enumerate(made):
         record(going_on, step, of_step, so_far)
-    torch.testing.assert_close(so_far.maps()[0], stopped(STEPS, made), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(so_far.maps()[0].values, stopped(STEPS, made), rtol=1e-3, atol=1e-6)
     assert going_on.freeze(grid=FINE).heads != "in each step"
 
 
@@ -88,20 +88,35 @@ def test_a_step_that_gets_more_calls_later_is_replaced():
             record(going_on, step + 1, made[step + 1][: len(LAYERS)], so_far)
         if step == 0:
             record(going_on, step, first, so_far)
-    torch.testing.assert_close(so_far.maps()[0], stopped(STEPS, made), **CLOSE)
+    torch.testing.assert_close(so_far.maps()[0].values, stopped(STEPS, made), **CLOSE)
 
 
 def test_calls_that_do_not_count_are_left_out():
     made, going_on, so_far = calls(LAYERS), recorder(), SoFar()
     record(going_on, 0, made[0], so_far)
-    expected = so_far.maps()[0]
+    expected = so_far.maps()[0].values
     record(going_on, 1, made[1], so_far, [Verdict(torch.tensor(False), "not so")])
-    assert torch.equal(so_far.maps()[0], expected)
+    assert torch.equal(so_far.maps()[0].values, expected)
     broken = [(layer, dataclasses.replace(m, r2g_share=m.r2g_share * float("nan"))) for layer, m in made[2]]
     record(going_on, 2, broken, so_far, [Verdict(torch.tensor(False), "not so")])
-    assert torch.equal(so_far.maps()[0], expected)
+    assert torch.equal(so_far.maps()[0].values, expected)
     record(going_on, 3, made[3], so_far, [Verdict(torch.tensor(True), "never")])
-    torch.testing.assert_close(so_far.maps()[0], stopped(2, [made[0], made[3]]), **CLOSE)
+    torch.testing.assert_close(so_far.maps()[0].values, stopped(2, [made[0], made[3]]), **CLOSE)
+
+
+@pytest.mark.parametrize("evaluations", [1, 2])
+def test_where_nothing_competes_it_is_the_map_of_the_paper(evaluations):
+    """Shares are then the same everywhere, as of a cross-attention to the reference alone."""
+    made = [
+        [(layer, dataclasses.replace(m, r2g_share=torch.full_like(m.r2g_share, 0.7))) for layer, m in of_step]
+        for of_step in calls(LAYERS, evaluations=evaluations)
+    ]
+    going_on, so_far = recorder(), SoFar()
+    for step, of_step in enumerate(made):
+        record(going_on, step, of_step, so_far)
+        got = so_far.maps()[0]
+        assert got.normalization == "paper"
+        torch.testing.assert_close(got.values, stopped(step + 1, made, normalization="paper"), **CLOSE)
 
 
 def test_each_reference_has_its_own():
@@ -110,7 +125,7 @@ def test_each_reference_has_its_own():
     record(going_on, 0, made[0])
     record(going_on, 0, made[1], so_far, reference=other)
     assert set(so_far.maps()) == {0, other}
-    torch.testing.assert_close(so_far.maps()[other], stopped(1, made[1:]), **CLOSE)
+    torch.testing.assert_close(so_far.maps()[other].values, stopped(1, made[1:]), **CLOSE)
 
 
 def test_a_device_is_waited_for_once_and_only_when_the_maps_are_received():
@@ -137,4 +152,4 @@ def test_a_device_is_waited_for_once_and_only_when_the_maps_are_received():
     assert (sending.waits.total(), receiving.waits.total()) == (0, 1)
     so_far = SoFar()
     so_far.update(steps)
-    torch.testing.assert_close(so_far.maps()[0], stopped(1, made), **CLOSE)
+    torch.testing.assert_close(so_far.maps()[0].values, stopped(1, made), **CLOSE)

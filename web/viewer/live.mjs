@@ -2,11 +2,11 @@
 
 import { element } from "./dom.mjs";
 import { WHOLE } from "./geometry.mjs";
-import { paint, paletteOf } from "./heat.mjs";
+import { isFlat, paint, paletteOf } from "./heat.mjs";
 import { Pane } from "./pane.mjs";
 import { colorsOf } from "./scene.mjs";
 import { enlarged, inferno } from "./so_far.mjs";
-import { percent } from "./words.mjs";
+import { percent, small } from "./words.mjs";
 
 /** @import { SoFar } from "./so_far.mjs" */
 /** @import { Viewer } from "./viewer.mjs" */
@@ -72,14 +72,19 @@ export class Live {
     const { canvas, values, range } = enlarged(map);
     const table = file ? colorsOf(file, state.colormap) : inferno();
     this.pane.show(this.preview || null, canvas);
+    const isShare = map.normalization === "share";
     const detail = [
-      say("how much it was looked at (share)"),
+      say(isShare ? "how much it was looked at (share)" : "where queries match (paper)"),
       soFar.maps.length > 1 && map.name,
       soFar.items > 1 && say("picture {0}", 1),
     ];
-    this.pane.caption(say("Where the reference acts"), detail.filter(Boolean).join(", "), "");
+    const words = isShare ? percent : small;
+    const message = isFlat(range)
+      ? say("The same everywhere: {0}. No place counts more than another.", words(range.high))
+      : "";
+    this.pane.caption(say("Where the reference acts"), detail.filter(Boolean).join(", "), message);
     this.pane.draw((pixels) => paint(values, range, paletteOf(table), pixels), "blend", OPACITY);
-    this.pane.explain(table, [percent(range.low), percent(range.high)]);
+    this.pane.explain(table, [words(range.low), words(range.high)]);
   }
 
   dropPreview() {

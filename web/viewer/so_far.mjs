@@ -5,7 +5,7 @@ import { rangeOf, resize, restore } from "./heat.mjs";
 /** @import { Grid } from "./geometry.mjs" */
 /** @import { Range } from "./heat.mjs" */
 
-/** @typedef {{reference: number, name: string, grid: Grid, values: Float32Array}} MapSoFar */
+/** @typedef {{reference: number, name: string, normalization: "share" | "paper", grid: Grid, values: Float32Array}} MapSoFar */
 
 /**
  * Nodes are named by the ids under which they were queued.
@@ -41,15 +41,15 @@ export function soFarIn(sent) {
 /** @param {unknown} sent @returns {MapSoFar | null} */
 function mapIn(sent) {
   if (!isRecord(sent)) return null;
-  const { reference, name, grid, range, levels } = sent;
+  const { reference, name, normalization, grid, range, levels } = sent;
   const isGrid = Array.isArray(grid) && grid.length === 2 && grid.every((side) => isCount(side) && side <= LARGEST);
   const isRange = Array.isArray(range) && range.length === 2 && range.every(Number.isFinite);
   if (!isGrid || !isRange || typeof levels !== "string" || typeof name !== "string") return null;
-  if (typeof reference !== "number") return null;
+  if (typeof reference !== "number" || (normalization !== "share" && normalization !== "paper")) return null;
   const bytes = bytesOf(levels);
   if (bytes?.length !== grid[0] * grid[1]) return null;
   const values = restore({ levels: bytes, low: range[0], high: range[1] });
-  return { reference, name, grid: [grid[0], grid[1]], values };
+  return { reference, name, normalization, grid: [grid[0], grid[1]], values };
 }
 
 /** @param {unknown} value @returns {value is Record<string, unknown>} */
