@@ -99,7 +99,7 @@ interface ComfyApi {
   /** The picture so far, of the sampler that is at work. */
   addEventListener(
     event: "b_preview_with_metadata",
-    listener: (event: CustomEvent<{ blob: Blob; nodeId: string; promptId: string }>) => void,
+    listener: (event: CustomEvent<{ blob: Blob; nodeId: string; promptId?: string; jobId?: string }>) => void,
   ): void;
 }
 

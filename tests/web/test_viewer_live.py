@@ -24,11 +24,11 @@ pytestmark = pytest.mark.timeout(300)
 
 STEPS, ENDLESS = 60, 2000
 SENT = "() => { window.i2amSent = []; app.api.addEventListener('i2am.live', ({detail}) => i2amSent.push(detail)); }"
-SO_FAR = """(({soFar, pane}) => soFar && {
+SO_FAR = """(({soFar, pane}) => (viewer.live.draw(), {
     step: soFar.step, steps: soFar.steps, sampler: soFar.sampler, prompt: soFar.prompt, grid: soFar.maps[0].grid,
     values: [...soFar.maps[0].values], pixels: pane.heat.toDataURL('image/png'), legend: pane.legend.textContent,
     said: viewer.status.textContent, hidden: [viewer.body.hidden, viewer.live.root.hidden, pane.heat.hidden],
-})(viewer.live)"""
+}))(viewer.live)"""
 
 
 def graph(live: bool = True) -> dict[str, Any]:
@@ -168,6 +168,7 @@ def test_it_has_the_colours_and_the_reference_that_one_looks_at(viewer: Viewer) 
     other = one | {"reference": 1, "name": "a second one"}
     viewer("viewer.change({colormap: 'viridis'})")
     send(viewer, last | {"prompt_id": "a fourth run", "maps": [other, one], "items": 2})
+    viewer.until("viewer.live.frame.number === null")
     assert viewer("viewer.live.pane.detail.textContent").endswith(f"(paper), {one['name']}, picture 1")
     table = (color_table("viridis") * 255).round().byte()
     pixels = viewer("[...viewer.live.pane.pixels.data.slice(0, 4000)]")
@@ -180,9 +181,8 @@ def test_it_has_the_colours_and_the_reference_that_one_looks_at(viewer: Viewer) 
 @pytest.mark.parametrize("kind", ["I2AM_Capture", NODE])
 def test_in_a_subgraph(viewer: Viewer, kind: str, artifacts: Path) -> None:
     """Viewer and Capture are known by their places: both are in subgraphs in the end."""
-    viewer.comfy.select(kind)
-    viewer.comfy.command("Comfy.Graph.ConvertToSubgraph")
-    viewer.page.wait_for_function("type => !app.graph.nodes.some(node => node.type === type)", arg=kind)
+    (one,) = viewer.comfy.ids(kind)
+    viewer.comfy.to_subgraph(one)
     set_sampler(viewer, steps=ENDLESS, seed=5 if kind == NODE else 6)
     prompt = viewer.comfy.queue()
     viewer.until("viewer.live.soFar?.step >= 2")

@@ -1,6 +1,7 @@
 /** The map so far, while a sampler runs: in the place of the last result, until the run has one or ends without it. */
 
 import { element } from "./dom.mjs";
+import { Frame } from "./frame.mjs";
 import { WHOLE } from "./geometry.mjs";
 import { isFlat, paint, paletteOf } from "./heat.mjs";
 import { Pane } from "./pane.mjs";
@@ -27,6 +28,7 @@ export class Live {
       view: (view) => this.pane.move(view),
       whole: () => this.pane.move(WHOLE),
     });
+    this.frame = new Frame(() => this.draw()); // steps may be faster than the page
     this.root = element("section", { class: "live", hidden: true }, this.pane.root);
     this.observer = new ResizeObserver(() => this.pane.layout());
     this.observer.observe(this.pane.box);
@@ -41,24 +43,25 @@ export class Live {
     this.viewer.body.hidden = true;
     this.viewer.sayOrigin("");
     this.viewer.notify("So far: step {0} of {1}.", soFar.step, soFar.steps);
-    this.draw();
+    this.frame.request();
   }
 
   /**
-   * The frontend's own picture so far, of the sampler that is at work.
-   * @param {{blob: Blob, nodeId: string, promptId: string}} preview
+   * The frontend's own picture so far, of the sampler that is at work; newer ones call a prompt a job.
+   * @param {{blob: Blob, nodeId: string, promptId?: string, jobId?: string}} preview
    */
-  showPreview({ blob, nodeId, promptId }) {
-    if (!this.soFar || nodeId !== this.soFar.sampler || promptId !== this.soFar.prompt) return;
+  showPreview({ blob, nodeId, promptId, jobId }) {
+    if (!this.soFar || nodeId !== this.soFar.sampler || (jobId ?? promptId) !== this.soFar.prompt) return;
     this.dropPreview();
     this.preview = URL.createObjectURL(blob);
-    this.draw();
+    this.frame.request();
   }
 
   /** The run has ended, or has given its result. */
   end() {
     if (!this.soFar) return;
     this.soFar = null;
+    this.frame.cancel();
     this.dropPreview();
     this.root.hidden = true;
     this.viewer.body.hidden = !this.viewer.file;
