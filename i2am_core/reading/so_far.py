@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ..kinds import Normalization
+from ..recording.detail import OPEN_STEPS
 from ..recording.so_far import NORMALIZATIONS, OnPlane, Plane, Steps
 from .aggregate import clamped, resampled
 from .metrics import is_flat
@@ -51,17 +52,20 @@ class SoFar:
     """
 
     def __init__(self) -> None:
-        self._ended: defaultdict[int, _Sum] = defaultdict(_Sum)
+        self._sums: defaultdict[int, _Sum] = defaultdict(_Sum)  # by reference, of the steps that have ended
+        self._ended: set[int] = set()
         self._open: Steps = {}
         self.step = -1  # the last that has any map
 
     def update(self, steps: Steps) -> None:
-        """Take what the open steps have: they may get more, those that are not among them any more do not."""
-        for step in self._open.keys() - steps.keys():
-            for reference, layers in self._open[step].items():
-                self._ended[reference] = self._ended[reference].plus(layers)
-        self._open = steps
+        """Take what steps have by now, in the place of what they had. The last ones may get more."""
+        self._open |= {step: references for step, references in steps.items() if step not in self._ended}
         self.step = max(self.step, *steps, -1)
+        while len(self._open) > OPEN_STEPS:
+            first = min(self._open)
+            self._ended.add(first)
+            for reference, layers in self._open.pop(first).items():
+                self._sums[reference] = self._sums[reference].plus(layers)
 
     def maps(self) -> dict[int, MapSoFar]:
         """Of each reference by its number the map on the largest grid.
@@ -69,7 +73,7 @@ class SoFar:
         It is of the share, unless that is the same everywhere, as where nothing competes with a reference: then it is
         the paper's.
         """
-        sums = dict(self._ended)
+        sums = dict(self._sums)
         for references in self._open.values():
             for reference, layers in references.items():
                 sums[reference] = sums.get(reference, _Sum()).plus(layers)

@@ -1,4 +1,4 @@
-"""What a run has of its open steps while it goes on: of each step one small map, summed on the device."""
+"""What a run has of its last steps while it goes on: of each step one small map, summed on the device."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -67,7 +67,8 @@ def _sum(layers: Sequence[StepSums], plane: Plane) -> tuple[Tensor, Tensor]:
 
 def _mean(sums: StepSums, key: str, plane: Plane) -> Tensor:
     """The mean over heads and frames ``[h, w]``; of shares, that of all evaluations together."""
-    return sums.mean(key, evaluations=1)[ITEM].mean(0).view(-1, *plane).mean(0)
+    frames = sums.mean(key, evaluations=1)[ITEM].mean(0).view(-1, *plane)
+    return frames.mean(0) if len(frames) > 1 else frames[0]
 
 
 def _beside(values: Tensor, count: Count) -> Tensor:

@@ -100,7 +100,7 @@ class Live:
             return
         try:
             self._send()
-            self._arrived = self._recorder.open_steps()
+            self._arrived = self._recorder.new_steps()
             if not waits:
                 self._send()
         except Exception:
@@ -112,8 +112,9 @@ class Live:
         arrived, self._arrived = self._arrived, None
         if arrived is None or self._audience is None:
             return
-        self._so_far.update(arrived())
-        if maps := self._so_far.maps():
+        steps = arrived()
+        self._so_far.update(steps)
+        if steps and (maps := self._so_far.maps()):
             self._audience.send(self._message(self._audience, maps))
 
     def _message(self, audience: Audience, maps: dict[int, MapSoFar]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def record(into, step, of_step, so_far=None, verdicts=(), reference=0):
     for layer, marginals in of_step:
         into.add(Place(layer, step, reference), marginals, None, verdicts)
     if so_far is not None:
-        so_far.update(into.open_steps()())
+        so_far.update(into.new_steps()())
 
 
 def stopped(after, layers_by_step, budget=BIG_BUDGET, normalization="share"):
@@ -146,7 +146,7 @@ def test_a_device_is_waited_for_once_and_only_when_the_maps_are_received():
     ]
     record(going_on, 0, on_device, verdicts=[Verdict(torch.tensor(True, device=DEVICE), "never")])
     with counting() as sending:
-        received = going_on.open_steps()
+        received = going_on.new_steps()
     with counting() as receiving:
         steps = received()
     assert (sending.waits.total(), receiving.waits.total()) == (0, 1)

@@ -22,7 +22,7 @@ from i2am_core.showing.render import color_table, heat
 
 pytestmark = pytest.mark.timeout(300)
 
-STEPS, ENDLESS = 60, 2000
+STEPS, ENDLESS = 16, 2000
 SENT = "() => { window.i2amSent = []; app.api.addEventListener('i2am.live', ({detail}) => i2amSent.push(detail)); }"
 SO_FAR = """(({soFar, pane}) => (viewer.live.draw(), {
     step: soFar.step, steps: soFar.steps, sampler: soFar.sampler, prompt: soFar.prompt, grid: soFar.maps[0].grid,
