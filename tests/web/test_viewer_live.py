@@ -84,10 +84,10 @@ def send(viewer: Viewer, message: Any) -> None:
     viewer("app.api.dispatchEvent(new CustomEvent('i2am.live', {detail: arg}))", message)
 
 
-def check_pixels(shown: dict[str, Any]) -> None:
+def check_pixels(screen: dict[str, Any]) -> None:
     """They are the colours of the map."""
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown["pixels"].partition(",")[2]))).convert("RGB"))
-    values = torch.tensor(shown["values"]).view(1, *shown["grid"])
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(screen["pixels"].partition(",")[2]))).convert("RGB"))
+    values = torch.tensor(screen["values"]).view(1, *screen["grid"])
     expected = color_table("inferno")[(heat(values, pixels.shape[:2])[0] * 255).round().long()] * 255
     assert np.abs(pixels - expected.numpy()).max() <= 12
     assert values.max() > 1.5 * values.min()
@@ -96,12 +96,12 @@ def check_pixels(shown: dict[str, Any]) -> None:
 def test_the_map_so_far_and_then_the_result(viewer: Viewer, artifacts: Path) -> None:
     prompt = viewer.comfy.queue()
     viewer.until("viewer.live.soFar?.step >= 5 && viewer.live.preview")
-    shown = viewer(SO_FAR)
+    screen = viewer(SO_FAR)
     viewer.page.screenshot(path=artifacts / f"viewer_live_{viewer.comfy.name}_first.png")
-    assert shown["prompt"] == prompt and shown["steps"] == STEPS
-    assert shown["said"] == f"So far: step {shown['step']} of {STEPS}."
-    assert shown["hidden"] == [True, False, False]
-    check_pixels(shown)
+    assert screen["prompt"] == prompt and screen["steps"] == STEPS
+    assert screen["said"] == f"So far: step {screen['step']} of {STEPS}."
+    assert screen["hidden"] == [True, False, False]
+    check_pixels(screen)
     viewer.comfy.server.wait(prompt)
     viewer.page.wait_for_function(SHOWS, arg=[0, None])
     viewer.until("!viewer.live.soFar && viewer.status.hidden && !viewer.body.hidden && viewer.live.root.hidden")
@@ -153,9 +153,9 @@ def test_a_run_that_is_stopped_leaves_what_there_was(viewer: Viewer, artifacts: 
     prompt = viewer.comfy.queue()
     viewer.until("viewer.live.soFar?.step >= 3 && viewer.live.preview && viewer.live.pane.picture.complete")
     viewer.page.screenshot(path=artifacts / f"viewer_live_{viewer.comfy.name}_second.png")
-    shown = viewer(SO_FAR)
-    assert shown["steps"] == ENDLESS and shown["hidden"] == [True, False, False]
-    check_pixels(shown)
+    screen = viewer(SO_FAR)
+    assert screen["steps"] == ENDLESS and screen["hidden"] == [True, False, False]
+    check_pixels(screen)
     interrupt(viewer, prompt)
     assert viewer("[viewer.body.hidden, viewer.live.root.hidden, viewer.live.preview]") == [False, True, ""]
     assert viewer("viewer.result.filename") == before

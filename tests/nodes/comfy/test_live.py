@@ -92,12 +92,14 @@ def values(message, number=0):
 
 
 def test_after_each_step_there_is_what_is_so_far(queue, monkeypatch):
-    kept = []
+    attributions = []
     original = Capture.keep
-    monkeypatch.setattr(Capture, "keep", lambda self, a, latents: [kept.append(a), original(self, a, latents)][1])
+    monkeypatch.setattr(
+        Capture, "keep", lambda self, a, latents: [attributions.append(a), original(self, a, latents)][1]
+    )
     assert "execution_success" in queue.run(graph(live=True))
     assert [message["step"] for message in queue.messages] == [1, 2, 3, 4]
-    (attribution,) = kept
+    (attribution,) = attributions
     for message in queue.messages:
         assert message["steps"] == STEPS and message["items"] == 1
         assert message["prompt_id"] == "a prompt"
