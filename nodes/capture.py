@@ -8,6 +8,7 @@ from .comfy.captured import capture_with
 from .comfy.handle import BRANCHES, PAIR_MAPS, Capture, Settings
 from .comfy.located import Regions
 from .comfy.mechanisms import MECHANISMS
+from .comfy.present_workflow import present_node
 from .model_inputs import diffusion_model, marked, marked_once
 from .schema import CaptureHandle, Schema
 
@@ -69,6 +70,13 @@ class I2AMCapture(io.ComfyNode):
                     tooltip="Look at every n-th step only, from the first on: 2 costs half as much. The other steps "
                     "have no maps and count in no mean.",
                 ),
+                io.Boolean.Input(
+                    "live",
+                    optional=True,
+                    default=False,
+                    tooltip="While the sampler runs, I2AM Viewer shows the map so far after each step. So you can stop "
+                    "a run that goes wrong.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The same model, watched. Goes to any sampler."),
@@ -81,9 +89,12 @@ class I2AMCapture(io.ComfyNode):
     def execute(
         cls, model: object, mechanism: str, branch: str, pair_maps: str, budget_mb: int,
         generated_region: Tensor | None = None, reference_region: Tensor | None = None, every: int = 1,
+        live: bool = False,
     ) -> io.NodeOutput:  # fmt: skip
         regions = Regions(
             marked("generated_region", generated_region), marked_once("reference_region", reference_region)
         )
-        capture = Capture(Settings(mechanism, branch, pair_maps, budget_mb * 2**20, regions, every))
+        capture = Capture(
+            Settings(mechanism, branch, pair_maps, budget_mb * 2**20, regions, every, live), present_node()
+        )
         return io.NodeOutput(capture_with(diffusion_model(model, "I2AM Capture"), capture), capture)

@@ -154,6 +154,7 @@ def _is_vae(value: Any) -> bool:
 
 
 KINDS = {
+    "BOOLEAN": Kind(lambda value: isinstance(value, bool), "choose true or false"),
     "FLOAT": Kind(_is_number, "give a number"),
     "STRING": Kind(_is_text, f"give a text of at most {LONGEST_TEXT} whole letters"),
     "IMAGE": Kind(_is_image, "connect an IMAGE, pictures of three colours with at least one pixel"),

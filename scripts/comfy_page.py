@@ -173,11 +173,15 @@ class ComfyPage:
 
     def run(self) -> Any:
         """Press Run and wait until the server is done; its history entry."""
+        return self.server.wait(self.queue())
+
+    def queue(self) -> str:
+        """Press Run; the id of what is queued."""
         queue = self.page.get_by_test_id("queue-button")  # newer frontends: the button itself
         button = queue.get_by_role("button", name="Run").or_(queue.and_(self.page.get_by_role("button"))).first
         with self.page.expect_response(is_queued) as answer:
             button.click()
-        return self.server.wait(answer.value.json()["prompt_id"])
+        return str(answer.value.json()["prompt_id"])
 
     def show(self, node_type: str) -> None:
         """Bring the first node of a type into view at its true size, with nothing over it."""

@@ -14,6 +14,7 @@ def load() -> None:
     if folder in sys.path:
         return
     sys.path.insert(0, folder)
+    import utils.install_util  # noqa: F401 - first, as main.py does: nodes.py puts another utils before it on the path
     from comfy.cli_args import args
 
     args.cpu = True

@@ -80,7 +80,9 @@ interface ComfySavedGraph {
   nodes: { properties?: Record<string, unknown> }[];
 }
 
-interface ComfyError {
+/** How a run began or ended. */
+interface ComfyRun {
+  prompt_id?: string;
   node_id?: string | number;
   exception_type?: string;
   exception_message?: string;
@@ -90,7 +92,14 @@ interface ComfyApi {
   fetchApi(route: string): Promise<Response>;
   addEventListener(
     event: "execution_start" | "execution_success" | "execution_interrupted" | "execution_error" | "graphChanged",
-    listener: (event: CustomEvent<ComfyError | undefined>) => void,
+    listener: (event: CustomEvent<ComfyRun | undefined>) => void,
+  ): void;
+  /** What our nodes send. */
+  addEventListener(event: "i2am.live", listener: (event: CustomEvent<unknown>) => void): void;
+  /** The picture so far, of the sampler that is at work. */
+  addEventListener(
+    event: "b_preview_with_metadata",
+    listener: (event: CustomEvent<{ blob: Blob; nodeId: string; promptId?: string; jobId?: string }>) => void,
   ): void;
 }
 

@@ -4,6 +4,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { Origins } from "./viewer/origin.mjs";
 import { sentencesIn } from "./viewer/sentences.mjs";
+import { soFarIn } from "./viewer/so_far.mjs";
 import { translator } from "./viewer/text.mjs";
 import { Viewer } from "./viewer/viewer.mjs";
 import { scrollsHere } from "./viewer/wheel.mjs";
@@ -13,6 +14,7 @@ import { scrollsHere } from "./viewer/wheel.mjs";
 /** @import { ViewerNode } from "./viewer/origin.mjs" */
 
 const NODE = "I2AM_Viewer";
+const CAPTURE = "I2AM_Capture";
 const SIZE = [800, 780]; // its menus in two lines at most, and each picture 250 px with findings above it
 const MIN_HEIGHT = 360; // px, in LiteGraph
 const MIN_HEIGHT_VUE = 630; // the first Nodes 2.0 gave a widget no more than it asked for
@@ -223,6 +225,7 @@ function show(node, output) {
   const result = resultIn(output);
   if (!result && isOurs(output)) node.i2amViewer.runWithout(NO_MAPS);
   if (!result) return;
+  node.i2amViewer.live.done = running;
   node.i2amViewer.load(result).then(() => origins.request(node));
   remember(idOf(node), { ...result, at: Date.now() });
 }
@@ -349,11 +352,32 @@ function hasViewer(node) {
 
 // The state of a run. The page is sent every run of its client, and which node it is at.
 
-api.addEventListener("execution_start", () => everywhere((viewer) => viewer.runStarted()));
-api.addEventListener("execution_success", () => everywhere((viewer) => viewer.runEnded()));
-api.addEventListener("execution_interrupted", () => everywhere((viewer) => viewer.runEnded()));
+let running = ""; // the run that is under way; "" of one that began before the page was opened
+/** Runs that have ended: what comes of them is late. @type {string[]} */
+const ended = [];
+
+api.addEventListener("execution_start", ({ detail }) => {
+  running = detail?.prompt_id ?? "";
+  everywhere((viewer) => viewer.runStarted());
+});
+
+/** @param {string | undefined} prompt */
+function end(prompt) {
+  ended.push(prompt ?? "");
+  ended.splice(0, ended.length - REMEMBERED);
+}
+
+for (const name of /** @type {const} */ (["execution_success", "execution_interrupted"])) {
+  api.addEventListener(name, ({ detail }) => {
+    end(detail?.prompt_id);
+    everywhere((viewer) => viewer.runEnded());
+  });
+}
 api.addEventListener("execution_error", ({ detail }) => {
-  if (detail?.exception_type !== "ExecutionBlocked") return everywhere((viewer) => viewer.runFailed());
+  if (detail?.exception_type !== "ExecutionBlocked") {
+    end(detail?.prompt_id);
+    return everywhere((viewer) => viewer.runFailed());
+  }
   const why = String(detail.exception_message).replace(BLOCKED, "");
   for (const node of viewers(rootGraph())) {
     if (origins.idOf(node) === String(detail.node_id)) node.i2amViewer.runWithout(why);
@@ -364,3 +388,14 @@ api.addEventListener("execution_error", ({ detail }) => {
 function everywhere(act) {
   for (const { i2amViewer } of viewers(rootGraph())) act(i2amViewer);
 }
+
+// The map so far. It is for the viewers of one Capture; a graph with other nodes under these ids is another workflow.
+
+api.addEventListener("i2am.live", ({ detail }) => {
+  const soFar = soFarIn(detail);
+  if (!soFar || ended.includes(soFar.prompt) || origins.nodeOf(soFar.capture)?.type !== CAPTURE) return;
+  for (const node of viewers(rootGraph())) {
+    if (soFar.viewers.includes(origins.idOf(node) ?? "")) node.i2amViewer.live.show(soFar);
+  }
+});
+api.addEventListener("b_preview_with_metadata", ({ detail }) => everywhere(({ live }) => live.showPreview(detail)));

@@ -1,7 +1,7 @@
 """Running sums while a sampler runs, within a budget of memory. Only this makes an ``Attribution``."""
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from .off import OffAccount
 from .references import References
 from .run_sums import RunSums
 from .shares import Shares
+from .so_far import Steps, sent
 from .steps import How, StepAccount
 from .sums import Holds, PairSums, close_all
 
@@ -70,6 +71,7 @@ class Recorder:
         self._layers: dict[Layer, int] = {}
         self._grids: dict[Key, TokenGrid | None] = {}
         self._pairs: dict[Key, PairSums] = {}
+        self._new_steps: set[int] = set()  # that have got calls since ``new_steps``
         self._pair_step: int | None = None  # the step whose pair maps are summed on the device
 
     @property
@@ -233,6 +235,7 @@ class Recorder:
         is_new = self._budget.add(key, _extent(place, marginals))
         self._layers.setdefault(place.layer, len(self._layers))
         self._grids[key] = place.reference_grid
+        self._new_steps.add(place.step)
         if is_new:
             self._fit_into_budget(place.step)
         for sums in self._sums:
@@ -284,6 +287,13 @@ class Recorder:
         with self._lock:
             for sums in self._sums:
                 sums.catch_up()
+
+    def new_steps(self) -> Callable[[], Steps]:
+        """Send to the host, without waiting, the last steps that have got any call since this: see ``so_far.sent``."""
+        with self._lock:
+            steps = {step: sums for step, sums in self._sums[0].open.items() if step in self._new_steps}
+            self._new_steps.clear()
+            return sent(steps)
 
     def freeze(self, **about: Any) -> Attribution:
         """The finished attribution; ``about`` fills its descriptive fields, such as ``grid`` and ``branch``.

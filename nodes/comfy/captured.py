@@ -12,6 +12,7 @@ from comfy.samplers import CFGGuider
 from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
 from torch import Tensor
 
+from ...i2am_core.attention.on_device import runs_alone
 from ...i2am_core.attribution import Attribution
 from ...i2am_core.effect import Effects
 from ...i2am_core.given import GivenReference
@@ -23,6 +24,7 @@ from .engine import Engine
 from .fates import given_in
 from .handle import Capture
 from .kept_run import ended_with
+from .live import Live, audience_of
 from .located import Regions
 from .mechanisms import chosen
 from .mechanisms.ip_adapter import NAMES as ADAPTERS
@@ -92,11 +94,17 @@ class Captured(Part):
             sampling.guider, [settings.branch], noise, recorder.sigmas, regions, self.engine, settings.every
         )
         self.measured: Callable[[Attribution], Effects] | None = None  # gives the effects, where an Effect measures
+        self.live = Live(recorder, audience_of(capture.node)) if settings.live else None
         super().__init__((self.engine, self.calls))
         if sampling.denoise_mask is not None and noise.ndim == 5:
             self.engine.note(VIDEO_MASK)
         if TORCH_COMPILE_KWARGS in sampling.guider.model_options:
             self.engine.note(COMPILED)
+
+    def step_ended(self, sampling: Sampling) -> None:
+        """Send the map so far, where that is wanted."""
+        if self.live is not None and sampling.last_denoised is not None:
+            self.live.step_ended(waits=runs_alone(sampling.last_denoised))
 
     def finish(self, sampling: Sampling, output: Tensor) -> None:
         """Hand the attribution to the capture."""

@@ -62,6 +62,7 @@ class Settings:
     budget_bytes: int
     regions: Regions = field(default_factory=Regions)  # what a person marked
     every: int = 1  # so many steps from one that is looked at to the next
+    live: bool = False  # whether the map so far is sent to the page after each step
 
 
 @dataclass
@@ -73,6 +74,7 @@ class Capture:
     """
 
     settings: Settings
+    node: str = ""  # the id of its node; "" where that is not known
     started: int = 0
     failure: str = ""  # why the last run that could not be finished has no maps
     _runs: list[Run] = field(default_factory=list)  # that have maps

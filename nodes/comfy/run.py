@@ -58,6 +58,8 @@ class Sampling:
 
         def remember(step: int, denoised: Tensor, *args: Any, **kwargs: Any) -> Any:
             self.last_denoised = denoised
+            for part in self.parts:
+                part.step_ended(self)
             return callback(step, denoised, *args, **kwargs)
 
         return remember
@@ -80,6 +82,9 @@ class Part:
         """Put into the run's options what this needs, until ``stack`` is closed."""
         for engine, calls in self.watched:
             stack.enter_context(installed(sampling.guider, engine, calls))
+
+    def step_ended(self, sampling: Sampling) -> None:
+        """When the sampler has made a step and says so. Raises nothing."""
 
     def finish(self, sampling: Sampling, output: Tensor) -> None:
         """When the run has given its ``output``, and nothing of ours is installed any more."""

@@ -16,6 +16,7 @@
 /** The present workflow, of which a result may be. @typedef {HeaderMadeBy & {titles?: Record<string, string>}} Present */
 
 const LONGEST = 24; // letters of a value
+const LOOKING = ["I2AM_Capture.live"]; // inputs that change nothing of a result
 /** What is said of a node, of a result and the present workflow. */
 const NOW = { was: "{0} is gone.", is: "{0} is new.", otherwise: "{0} is connected otherwise now." };
 /** The same, of two results. */
@@ -48,6 +49,7 @@ export function differences(madeBy, present) {
       continue;
     }
     for (const input of new Set([...Object.keys(before.inputs), ...Object.keys(now.inputs)])) {
+      if (LOOKING.includes(`${now.class_type}.${input}`)) continue;
       const [old, value] = [before.inputs[input], now.inputs[input]];
       const [from, to] = [linkIn(madeBy, old), linkIn(present, value)];
       if (from && to && from[1] === to[1]) pairs.push([from[0], to[0]]);

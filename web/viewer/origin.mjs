@@ -43,6 +43,12 @@ export class Origins {
     return graph && [...allIn(graph)].find((one) => one.node === node)?.id;
   }
 
+  /** The node that is queued under an id. @param {string} id */
+  nodeOf(id) {
+    const graph = this.page.graph();
+    return graph && [...allIn(graph)].find((one) => one.id === id)?.node;
+  }
+
   async compare() {
     const graph = this.page.graph();
     const nodes = [...this.page.viewers()].filter(({ i2amViewer }) => i2amViewer.file?.header.made_by);

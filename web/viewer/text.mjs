@@ -139,6 +139,7 @@ const ZH = {
   "Loading {0} %": "正在加载 {0} %",
   "Running. Below is the last result.": "运行中。下面是上一次的结果。",
   "Running.": "运行中。",
+  "So far: step {0} of {1}.": "到目前为止：第 {0} 步，共 {1} 步。",
   "This run has no maps: I2AM Collect is bypassed, or nothing is connected to attribution.":
     "此次运行没有图：I2AM Collect 被绕过，或 attribution 未连接。",
   "These maps are of another run.": "这些图来自另一次运行。",

@@ -12,6 +12,7 @@ import { Frame } from "./frame.mjs";
 import { WHOLE } from "./geometry.mjs";
 import { pressKey } from "./keys.mjs";
 import { SIDES } from "./kinds.mjs";
+import { Live } from "./live.mjs";
 import { changed, hasFrame, hasJoint, nextAlong, settled } from "./model.mjs";
 import { modeOf } from "./mode.mjs";
 import { Pane } from "./pane.mjs";
@@ -93,6 +94,7 @@ export class Viewer {
     this.below = BELOW.map((row) => row.map((control) => control.make(this)));
     this.pair = element("div", { class: "panes" }, this.panes.generated.root, this.panes.reference.root);
     this.body = this.makeBody();
+    this.live = new Live(this);
     this.root = this.makeRoot();
     this.observer = new ResizeObserver(() => SIDES.forEach((side) => this.panes[side].layout()));
     for (const side of SIDES) this.observer.observe(this.panes[side].box);
@@ -139,7 +141,10 @@ export class Viewer {
     const styles = this.page.styles && element("link", { rel: "stylesheet", href: this.page.styles });
     root
       .attachShadow({ mode: "open" })
-      .append(...(styles ? [styles] : []), element("div", { class: "viewer" }, this.status, this.origin, this.body));
+      .append(
+        ...(styles ? [styles] : []),
+        element("div", { class: "viewer" }, this.status, this.origin, this.live.root, this.body),
+      );
     root.addEventListener("keydown", (event) => pressKey(this, event));
     return root;
   }
@@ -188,22 +193,26 @@ export class Viewer {
 
   /** Say why a run had no result for this viewer, until the next one. @param {string} why */
   runWithout(why) {
+    this.live.end();
     this.without = why;
     this.notify(why);
   }
 
   runStarted() {
+    this.live.end();
     this.without = "";
     this.notify(this.file ? "Running. Below is the last result." : "Running.");
   }
 
   /** A run ended, and whatever it had for this viewer has come. */
   runEnded() {
+    this.live.end();
     if (this.without || this.file) this.notify(this.without);
     else if (!this.results.last) this.notify(QUEUE);
   }
 
   runFailed() {
+    this.live.end();
     this.notify(
       this.file ? "The last run failed. Below is the result before it." : "The last run failed: its message says why.",
     );
@@ -230,6 +239,7 @@ export class Viewer {
   /** @param {ViewFile} file */
   open(file) {
     this.file = file;
+    this.live.end();
     this.pictures.revoke();
     this.body.hidden = false;
     this.store.set(settled(file, this.state));
@@ -261,6 +271,7 @@ export class Viewer {
     this.observer.disconnect();
     this.pictures.revoke();
     this.comparison.remove();
+    this.live.remove();
     this.pinned.file = this.pinned.wanted = null;
     this.file = null;
     this.results.last = this.results.current = null;

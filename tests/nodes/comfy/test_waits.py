@@ -11,6 +11,7 @@ import torch
 import workflow
 from counted_runs import counted, use_device
 from effect_runs import measured
+from live_audience import with_audience
 from mechanisms import steered
 from steered_graphs import region
 
@@ -91,6 +92,16 @@ def test_nor_do_those_of_effect(name):
     assert evaluations >= 8
     own = run.waits - evaluations * run.plain.waits.total() / 3
     assert own <= A_STEP * (3 + evaluations) + A_RUN, f"\n{run}"
+
+
+@pytest.mark.parametrize("name", ["Kontext, a batch, with guidance", "IP-Adapter", "U-Net", "Wan"])
+def test_nor_do_those_of_maps_that_are_sent_to_the_page(name, monkeypatch):
+    sent = []
+    with_audience(monkeypatch, sent.append)
+    graph, settings = RUNS[name]
+    run, without = counted(graph(), live=True, **settings), counted(graph(), **settings)
+    assert [message["step"] for message in sent] == [1, 2] * 2  # of the run that is counted, and the one before it
+    assert run.waits <= min(without.waits + 3, 3 * A_STEP + A_RUN), f"\n{run}"
 
 
 def test_a_wait_in_each_call_is_caught(monkeypatch):

@@ -1,0 +1,102 @@
+/** The map so far, while a sampler runs: in the place of the last result, until the run has one or ends without it. */
+
+import { element } from "./dom.mjs";
+import { Frame } from "./frame.mjs";
+import { WHOLE } from "./geometry.mjs";
+import { isFlat, paint, paletteOf } from "./heat.mjs";
+import { Pane } from "./pane.mjs";
+import { colorsOf } from "./scene.mjs";
+import { enlarged, inferno } from "./so_far.mjs";
+import { percent, small } from "./words.mjs";
+
+/** @import { SoFar } from "./so_far.mjs" */
+/** @import { Viewer } from "./viewer.mjs" */
+
+const OPACITY = 0.6; // of the heat over a preview
+
+export class Live {
+  /** @param {Viewer} viewer */
+  constructor(viewer) {
+    this.viewer = viewer;
+    /** @type {SoFar | null} what is on the screen */
+    this.soFar = null;
+    this.preview = ""; // address of the picture so far in this browser
+    this.done = ""; // the run that has given its result
+    this.pane = new Pane("generated", {
+      ask: () => {},
+      hover: () => {},
+      view: (view) => this.pane.move(view),
+      whole: () => this.pane.move(WHOLE),
+    });
+    this.frame = new Frame(() => this.draw()); // steps may be faster than the page
+    this.root = element("section", { class: "live", hidden: true }, this.pane.root);
+    this.observer = new ResizeObserver(() => this.pane.layout());
+    this.observer.observe(this.pane.box);
+  }
+
+  /** @param {SoFar} soFar */
+  show(soFar) {
+    if (soFar.prompt === this.done) return;
+    if (soFar.prompt !== this.soFar?.prompt || soFar.sampler !== this.soFar.sampler) this.dropPreview();
+    this.soFar = soFar;
+    this.root.hidden = false;
+    this.viewer.body.hidden = true;
+    this.viewer.sayOrigin("");
+    this.viewer.notify("So far: step {0} of {1}.", soFar.step, soFar.steps);
+    this.frame.request();
+  }
+
+  /**
+   * The frontend's own picture so far, of the sampler that is at work; newer ones call a prompt a job.
+   * @param {{blob: Blob, nodeId: string, promptId?: string, jobId?: string}} preview
+   */
+  showPreview({ blob, nodeId, promptId, jobId }) {
+    if (!this.soFar || nodeId !== this.soFar.sampler || (jobId ?? promptId) !== this.soFar.prompt) return;
+    this.dropPreview();
+    this.preview = URL.createObjectURL(blob);
+    this.frame.request();
+  }
+
+  /** The run has ended, or has given its result. */
+  end() {
+    if (!this.soFar) return;
+    this.soFar = null;
+    this.frame.cancel();
+    this.dropPreview();
+    this.root.hidden = true;
+    this.viewer.body.hidden = !this.viewer.file;
+  }
+
+  draw() {
+    const { soFar, viewer } = this;
+    if (!soFar) return;
+    const { say, file, state } = viewer;
+    const map = soFar.maps.find(({ reference }) => reference === state.reference) ?? soFar.maps[0];
+    const { canvas, values, range } = enlarged(map);
+    const table = file ? colorsOf(file, state.colormap) : inferno();
+    this.pane.show(this.preview || null, canvas);
+    const isShare = map.normalization === "share";
+    const detail = [
+      say(isShare ? "how much it was looked at (share)" : "where queries match (paper)"),
+      soFar.maps.length > 1 && map.name,
+      soFar.items > 1 && say("picture {0}", 1),
+    ];
+    const words = isShare ? percent : small;
+    const message = isFlat(range)
+      ? say("The same everywhere: {0}. No place counts more than another.", words(range.high))
+      : "";
+    this.pane.caption(say("Where the reference acts"), detail.filter(Boolean).join(", "), message);
+    this.pane.draw((pixels) => paint(values, range, paletteOf(table), pixels), "blend", OPACITY);
+    this.pane.explain(table, [words(range.low), words(range.high)]);
+  }
+
+  dropPreview() {
+    if (this.preview) URL.revokeObjectURL(this.preview);
+    this.preview = "";
+  }
+
+  remove() {
+    this.end();
+    this.observer.disconnect();
+  }
+}
