@@ -27,7 +27,7 @@ SENT = "() => { window.i2amSent = []; app.api.addEventListener('i2am.live', ({de
 SO_FAR = """(({soFar, pane}) => (viewer.live.draw(), {
     step: soFar.step, steps: soFar.steps, sampler: soFar.sampler, prompt: soFar.prompt, grid: soFar.maps[0].grid,
     values: [...soFar.maps[0].values], pixels: pane.heat.toDataURL('image/png'), legend: pane.legend.textContent,
-    said: viewer.status.textContent, hidden: [viewer.body.hidden, viewer.live.root.hidden, pane.heat.hidden],
+    said: viewer.status.textContent, hidden: [viewer.body.hidden, !viewer.live.root.isConnected, pane.heat.hidden],
 }))(viewer.live)"""
 
 
@@ -104,7 +104,7 @@ def test_the_map_so_far_and_then_the_result(viewer: Viewer, artifacts: Path) -> 
     check_pixels(screen)
     viewer.comfy.server.wait(prompt)
     viewer.page.wait_for_function(SHOWS, arg=[0, None])
-    viewer.until("!viewer.live.soFar && viewer.status.hidden && !viewer.body.hidden && viewer.live.root.hidden")
+    viewer.until("!viewer.live.soFar && viewer.status.hidden && !viewer.body.hidden && !viewer.live.root.isConnected")
     assert viewer("viewer.live.preview") == ""
     viewer.shot(f"live_{viewer.comfy.name}_result", artifacts)
     steps = [message["step"] for message in viewer.page.evaluate("() => window.i2amSent")]
@@ -157,7 +157,7 @@ def test_a_run_that_is_stopped_leaves_what_there_was(viewer: Viewer, artifacts: 
     assert screen["steps"] == ENDLESS and screen["hidden"] == [True, False, False]
     check_pixels(screen)
     interrupt(viewer, prompt)
-    assert viewer("[viewer.body.hidden, viewer.live.root.hidden, viewer.live.preview]") == [False, True, ""]
+    assert viewer("[viewer.body.hidden, !viewer.live.root.isConnected, viewer.live.preview]") == [False, True, ""]
     assert viewer("viewer.result.filename") == before
     viewer.shot(f"live_{viewer.comfy.name}_stopped", artifacts)
 

@@ -29,7 +29,8 @@ export class Live {
       whole: () => this.pane.move(WHOLE),
     });
     this.frame = new Frame(() => this.draw()); // steps may be faster than the page
-    this.root = element("section", { class: "live", hidden: true }, this.pane.root);
+    this.pane.root.className = "pane so-far";
+    this.root = element("section", { class: "live" }, this.pane.root);
     this.observer = new ResizeObserver(() => this.pane.layout());
     this.observer.observe(this.pane.box);
   }
@@ -39,7 +40,7 @@ export class Live {
     if (soFar.prompt === this.done) return;
     if (soFar.prompt !== this.soFar?.prompt || soFar.sampler !== this.soFar.sampler) this.dropPreview();
     this.soFar = soFar;
-    this.root.hidden = false;
+    if (!this.root.isConnected) this.viewer.body.before(this.root);
     this.viewer.body.hidden = true;
     this.viewer.sayOrigin("");
     this.viewer.notify("So far: step {0} of {1}.", soFar.step, soFar.steps);
@@ -63,7 +64,7 @@ export class Live {
     this.soFar = null;
     this.frame.cancel();
     this.dropPreview();
-    this.root.hidden = true;
+    this.root.remove();
     this.viewer.body.hidden = !this.viewer.file;
   }
 

@@ -141,10 +141,7 @@ export class Viewer {
     const styles = this.page.styles && element("link", { rel: "stylesheet", href: this.page.styles });
     root
       .attachShadow({ mode: "open" })
-      .append(
-        ...(styles ? [styles] : []),
-        element("div", { class: "viewer" }, this.status, this.origin, this.live.root, this.body),
-      );
+      .append(...(styles ? [styles] : []), element("div", { class: "viewer" }, this.status, this.origin, this.body));
     root.addEventListener("keydown", (event) => pressKey(this, event));
     return root;
   }
