@@ -101,12 +101,14 @@ def open_all(viewer: Viewer) -> None:
 
 def go(viewer: Viewer, row: int, column: int) -> None:
     """By the keyboard, from the first cell."""
+    viewer.drawn()
     viewer.part(AREA).focus()
     for key in ("PageUp", "Home", *["ArrowDown"] * row, *["ArrowRight"] * column):
         viewer.page.keyboard.press(key)
 
 
 def words(viewer: Viewer) -> str:
+    viewer.drawn()
     return viewer.part(CELL).get_attribute("aria-label") or ""
 
 
@@ -240,7 +242,7 @@ def test_a_cell_says_what_its_map_comes_to(viewer: Viewer, attribution: Attribut
 def test_enter_shows_a_map_large(viewer: Viewer, attribution: Attribution) -> None:
     go(viewer, 2, 3)
     viewer.page.keyboard.press("Enter")
-    viewer.until("viewer.state.thumbnails === null")
+    viewer.until("viewer.state.thumbnails === null && viewer.frame.number === null")
     assert viewer("[viewer.state.layer, viewer.state.head, viewer.state.step]") == [1, 2, None]
     assert viewer.part(".thumbnails").count() == 0 and viewer.part(".pane.generated").is_visible()
     values = maps(attribution, "r2g", layers="1", heads="2").values[0]
@@ -262,7 +264,7 @@ def test_a_click_shows_a_map_large(viewer: Viewer) -> None:
     viewer.part(CELL).evaluate("cell => cell.scrollIntoView({block: 'nearest'})")
     box = viewer.part(CELL).bounding_box()
     viewer.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    viewer.until("viewer.state.thumbnails === null")
+    viewer.until("viewer.state.thumbnails === null && viewer.frame.number === null")
     assert viewer("[viewer.state.layer, viewer.state.head, viewer.state.step]") == [2, None, 4]
     open_all(viewer)
     viewer.part(WHICH).select_option("steps x layers")
@@ -274,7 +276,7 @@ def test_escape_goes_back_and_changes_nothing(viewer: Viewer) -> None:
     before = viewer("[viewer.state.layer, viewer.state.head, viewer.state.step]")
     go(viewer, 1, 1)
     viewer.page.keyboard.press("Escape")
-    viewer.until("viewer.state.thumbnails === null")
+    viewer.until("viewer.state.thumbnails === null && viewer.frame.number === null")
     assert viewer("[viewer.state.layer, viewer.state.head, viewer.state.step]") == before
     assert viewer.part(".pane.generated").is_visible()
     viewer.drawn()
@@ -284,7 +286,7 @@ def test_escape_goes_back_and_changes_nothing(viewer: Viewer) -> None:
     viewer.drawn()
     assert viewer.page.evaluate(FOCUSED)[0].startswith("All maps on the picture")
     viewer.part(".thumbnails button:text-is('Back to one map')").click()
-    viewer.until("viewer.state.thumbnails === null")
+    viewer.until("viewer.state.thumbnails === null && viewer.frame.number === null")
 
 
 def test_the_grid_is_one_for_those_who_do_not_see_it(viewer: Viewer, artifacts: Path) -> None:
@@ -376,7 +378,7 @@ def test_pictures_and_references_stand_side_by_side(viewer: Viewer, artifacts: P
     viewer.shot(f"at_once_{viewer.comfy.name}_pictures", artifacts)
     go(viewer, 1, 1)
     viewer.page.keyboard.press("Enter")
-    viewer.until("viewer.state.thumbnails === null")
+    viewer.until("viewer.state.thumbnails === null && viewer.frame.number === null")
     assert viewer("[viewer.state.item, viewer.state.reference]") == [1, 1]
 
 
@@ -450,7 +452,7 @@ def test_effects_at_once(viewer: Viewer, artifacts: Path) -> None:
     assert is_striped(viewer, 2, 0) and "Too small to measure: its effect of" in words(viewer)
     go(viewer, 0, 2)
     viewer.page.keyboard.press("Enter")
-    viewer.until("viewer.state.thumbnails === null")
+    viewer.until("viewer.state.thumbnails === null && viewer.frame.number === null")
     assert viewer("[viewer.state.kind, viewer.state.owner, viewer.state.step]") == ["effect", None, 1]
 
 
@@ -513,5 +515,5 @@ def test_all_frames_at_once(viewer: Viewer, artifacts: Path) -> None:
             alike(levels(viewer, row, 1 + frame), single[row][frame], low, high)
     go(viewer, 1, 3)
     viewer.page.keyboard.press("Enter")
-    viewer.until("viewer.state.thumbnails === null")
+    viewer.until("viewer.state.thumbnails === null && viewer.frame.number === null")
     assert viewer("[viewer.state.layer, viewer.state.frame]") == [0, 2]
