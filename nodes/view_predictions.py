@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from ..i2am_core import Attribution, HeaderPrediction, Owner, WithPredictions
@@ -23,8 +24,8 @@ def view_predictions(
 ) -> tuple[WithPredictions, list[str]]:
     """One pair for each picture and reference, as long as there are no more than eight; and what there is to say of it.
 
-    ``add`` takes a picture ``[H, W, 3]`` uint8 and gives the name of its tensor. Raises ValueError where ``vae`` does
-    not decode this run's latents.
+    ``add`` takes a picture ``[H, W, 3]`` uint8 and gives the name of its tensor. Where ``vae`` does not decode this
+    run's latents, a note says so.
     """
     places = [(item, owner) for owner in _owners(attribution) for item in range(attribution.items)]
     if not places:
@@ -35,10 +36,11 @@ def view_predictions(
         try:
             effects, removals = removals_of(attribution, owner)
             removal = chosen(effects, removals, STRONGEST, attribution.scope_on_latent(item))
-        except ValueError as error:
+            pictures = [_decoded(vae, latent) for latent in pair(effects, removal, item)]
+        except ValueError as error:  # the maps do not depend on these pictures
             notes.append(f"vae: {error}")
             continue
-        with_, without = (add(_decoded(vae, latent)) for latent in pair(effects, removal, item))
+        with_, without = map(add, pictures)
         pairs.append(
             HeaderPrediction(item=item, owner=owner, step=removal.step, picture_with=with_, picture_without=without)
         )
@@ -57,9 +59,11 @@ def _decoded(vae: Decoder, latent: Tensor) -> Tensor:
     """The picture ``[H, W, 3]`` uint8; of a video the first."""
     try:
         picture = vae.decode(latent)
+    except torch.cuda.OutOfMemoryError as error:
+        raise ValueError("there was not enough memory to decode the pictures with and without.") from error
     except RuntimeError as error:
         raise ValueError(
-            f"vae does not decode latents of {latent.shape[1]} channels ({error}): connect the one with which the "
+            f"it does not decode latents of {latent.shape[1]} channels ({error}): connect the one with which the "
             "workflow decodes its picture."
         ) from error
     return small(picture.flatten(0, -4)[0][..., :3])

@@ -101,10 +101,14 @@ class Account:
             self._on_their_way[0].end()
 
     def send(self, also: Sequence[Tensor] = ()) -> "Judgement":
-        """Send to the host, in one transfer, the verdicts of the pending calls, and what is ``also`` to come there."""
-        pending, self._pending = self._pending, []
-        verdicts = [verdict.holds for call in pending for verdict in (*call.verdicts, *call.remarks)]
-        judgement = Judgement(self, pending, sent_to_host([*verdicts, *also]))
+        """Send to the host, in one transfer, the verdicts of the pending calls, and what is ``also`` to come there.
+
+        Where that raises, as where memory is short, the calls stay pending.
+        """
+        verdicts = [verdict.holds for call in self._pending for verdict in (*call.verdicts, *call.remarks)]
+        arrived = sent_to_host([*verdicts, *also])
+        judgement = Judgement(self, self._pending, arrived)
+        self._pending = []
         self._on_their_way.append(judgement)
         return judgement
 

@@ -15,8 +15,8 @@ export default {
     "strength: weak, beside the text": "{name} 几乎不起作用：{without}，{where}在第 {steps} 步的变化为 {strength:.2f}（潜空间单位），而 {least:.2f} 已算很小；去掉文本时为 {text:.2f}。",
     "strength: acts": "{name} 起作用：{without}，{where}在第 {steps} 步的变化为 {strength:.2f}（潜空间单位），而 {least:.2f} 算很小。",
     "strength: acts, beside the text": "{name} 起作用：{without}，{where}在第 {steps} 步的变化为 {strength:.2f}（潜空间单位），而 {least:.2f} 算很小；去掉文本时为 {text:.2f}。",
-    "form: none": "{name} 带来的形状很少：它改变的内容在{where}中的起伏为 {change:.2f}（潜空间单位），那里生成的内容的起伏为 {painted:.2f}；合起来为 {form:.2f}，而 {least:.2f} 已算很小。空白或噪声的参考图就是这样。",
-    "form: some": "{name} 带来了形状：它改变的内容在{where}中的起伏为 {change:.2f}（潜空间单位），那里生成的内容的起伏为 {painted:.2f}；合起来为 {form:.2f}，而 {least:.2f} 算很小。",
+    "form: none": "{name} 带来的形状很少：它改变的内容在{where}中的起伏为 {change:.2f}（潜空间单位），那里生成的内容的起伏为 {painted:.2f}；合起来为 {form:.3g}，而 {least:.2f} 已算很小。空白或噪声的参考图就是这样。",
+    "form: some": "{name} 带来了形状：它改变的内容在{where}中的起伏为 {change:.2f}（潜空间单位），那里生成的内容的起伏为 {painted:.2f}；合起来为 {form:.3g}，而 {least:.2f} 算很小。",
     "looked: in vain": "模型看了 {name}，它却什么也没有改变：在测量过的步中，{share:.2%} 的注意力落在它上面；{without}，{where}的变化为 {strength:.2g}（潜空间单位）。注意力之后有什么拿走了从它读取的内容，或者它本身是空的。",
     "place: in place": "{name} 待在该在的位置：它改变的内容有 {part:.0%} 在遮罩内，而遮罩占图片的 {area:.0%}。",
     "place: bleeds": "{name} 在遮罩外也起作用：它改变的内容有 {part:.0%} 在遮罩内，而遮罩占图片的 {area:.0%}。",
@@ -81,7 +81,7 @@ export default {
     "faults: in B, beside what is said of the other": "B 有此问题：{said} 对 A 则说：{other}",
     "faults: in A, and not known of the other": "A 有此问题，而 B 是否有无从得知，因为 {reason}：{said}",
     "faults: in B, and not known of the other": "B 有此问题，而 A 是否有无从得知，因为 {reason}：{said}",
-    "form: weak": "{name} 带来的形状很少：它改变的内容在{where}中的起伏为 {change:.2f}（潜空间单位），那里生成的内容的起伏为 {painted:.2f}；合起来为 {form:.2f}，而 {least:.2f} 已算很小。作用很弱的参考图就是这样，空白或噪声的参考图也是。"
+    "form: weak": "{name} 带来的形状很少：它改变的内容在{where}中的起伏为 {change:.2f}（潜空间单位），那里生成的内容的起伏为 {painted:.2f}；合起来为 {form:.3g}，而 {least:.2f} 已算很小。作用很弱的参考图就是这样，空白或噪声的参考图也是。"
   },
   "tries": {
     "a higher weight on IPAdapter or IPAdapter Advanced, or strength 2 on I2AM Steer by 'output'": "提高 IPAdapter 或 IPAdapter Advanced 的 weight，或将 I2AM Steer 的 strength 设为 2、by 设为 'output'",

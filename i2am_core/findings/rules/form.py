@@ -52,12 +52,12 @@ def _contrast(values: Tensor) -> float:
 
 SENTENCES = {
     "none": "{name} brings little form: what it changes varies by {change:.2f} latent units over {where}, and what is "
-    "painted there by {painted:.2f}; together {form:.2f}, where {least:.2f} is little. A blank or a noisy reference "
+    "painted there by {painted:.2f}; together {form:.3g}, where {least:.2f} is little. A blank or a noisy reference "
     "does so.",
     "weak": "{name} brings little form: what it changes varies by {change:.2f} latent units over {where}, and what is "
-    "painted there by {painted:.2f}; together {form:.2f}, where {least:.2f} is little. A reference that acts weakly "
+    "painted there by {painted:.2f}; together {form:.3g}, where {least:.2f} is little. A reference that acts weakly "
     "does so, and a blank or a noisy one.",
     "some": "{name} brings form: what it changes varies by {change:.2f} latent units over {where}, and what is painted "
-    "there by {painted:.2f}; together {form:.2f}, where {least:.2f} is little.",
+    "there by {painted:.2f}; together {form:.3g}, where {least:.2f} is little.",
 }
 RULE = Rule("form", find, SENTENCES)
