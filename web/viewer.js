@@ -367,12 +367,14 @@ function end(prompt) {
   ended.splice(0, ended.length - REMEMBERED);
 }
 
-for (const name of /** @type {const} */ (["execution_success", "execution_interrupted"])) {
-  api.addEventListener(name, ({ detail }) => {
-    end(detail?.prompt_id);
-    everywhere((viewer) => viewer.runEnded());
-  });
-}
+api.addEventListener("execution_success", ({ detail }) => {
+  end(detail?.prompt_id);
+  everywhere((viewer) => viewer.runEnded());
+});
+api.addEventListener("execution_interrupted", ({ detail }) => {
+  end(detail?.prompt_id);
+  everywhere((viewer) => viewer.runStopped(detail?.prompt_id ?? ""));
+});
 api.addEventListener("execution_error", ({ detail }) => {
   if (detail?.exception_type !== "ExecutionBlocked") {
     end(detail?.prompt_id);

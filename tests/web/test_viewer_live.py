@@ -159,6 +159,10 @@ def test_a_run_that_is_stopped_leaves_what_there_was(viewer: Viewer, artifacts: 
     interrupt(viewer, prompt)
     assert viewer("[viewer.body.hidden, !viewer.live.root.isConnected, viewer.live.preview]") == [False, True, ""]
     assert viewer("viewer.result.filename") == before
+    assert viewer("viewer.status.textContent") == "The run was stopped. Below is the result before it."
+    viewer.until("!viewer.origin.hidden")
+    said = viewer.part(".origin").inner_text()
+    assert said.startswith("These maps are of another run.") and " of KSampler was " in said
     viewer.shot(f"live_{viewer.comfy.name}_stopped", artifacts)
 
 

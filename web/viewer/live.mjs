@@ -66,6 +66,7 @@ export class Live {
     this.dropPreview();
     this.root.remove();
     this.viewer.body.hidden = !this.viewer.file;
+    if (this.viewer.file) this.viewer.page.opened(); // there are its maps again: of the present workflow, or not
   }
 
   draw() {

@@ -149,6 +149,8 @@ const ZH = {
   "{0} is new.": "{0} 是新加的。",
   "One more setting differs.": "还有一项设置不同。",
   "{0} more settings differ.": "还有 {0} 项设置不同。",
+  "The run was stopped. Below is the result before it.": "运行已停止。下面是之前的结果。",
+  "The run was stopped.": "运行已停止。",
   "The last run failed. Below is the result before it.": "上次运行失败。下面是之前的结果。",
   "The last run failed: its message says why.": "上次运行失败：错误信息说明了原因。",
   "The result could not be read: {0}": "无法读取结果：{0}",
