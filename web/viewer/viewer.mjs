@@ -360,6 +360,11 @@ export class Viewer {
 
   // Drawing
 
+  /** Whether all maps are to be seen at once, in place of the panes. */
+  get isAtOnce() {
+    return this.state.thumbnails !== null && !this.pinned.other;
+  }
+
   /** @returns {Scene} */
   get scene() {
     const { opened: file, state, say, hovered, pointed } = this;
