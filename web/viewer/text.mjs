@@ -259,6 +259,7 @@ const ZH = {
   "pictures down, references across": "纵向为图片，横向为参考图",
   "references down, steps across": "纵向为参考图，横向为步",
   "mean": "平均",
+  "only where, not how much": "仅表示何处，不表示多少",
   "mean {0}": "平均 {0}",
   "maximum {0}": "最大 {0}",
   "inside the mask {0} (of 'where')": "遮罩内 {0}（属于“何处”）",
