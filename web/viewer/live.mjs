@@ -23,7 +23,7 @@ export class Live {
     /** @type {SoFar | null} what is on the screen */
     this.soFar = null;
     this.preview = ""; // address of the picture so far in this browser
-    this.shown = ""; // picture and size that the pane has
+    this.made = ""; // picture and size that the pane has
     this.done = ""; // the run that has given its result
     this.pane = new Pane("generated", {
       ask: () => {},
@@ -99,9 +99,9 @@ export class Live {
 
   /** Put the picture so far into the pane, where it is another: to set it again makes it flicker. @param {Grid} canvas */
   showPicture(canvas) {
-    const shown = [this.preview, ...canvas].join();
-    if (shown !== this.shown) this.pane.show(this.preview || null, canvas);
-    this.shown = shown;
+    const made = [this.preview, ...canvas].join();
+    if (made !== this.made) this.pane.show(this.preview || null, canvas);
+    this.made = made;
   }
 
   dropPreview() {
