@@ -21,6 +21,7 @@ const MIN_HEIGHT_VUE = 630; // the first Nodes 2.0 gave a widget no more than it
 const STATE = "i2am_view"; // what one looks at, in node.properties
 const ID = "i2am_id"; // the viewer's name, there too
 const RESULTS = "i2am.results"; // the files of last results, in the browser's storage
+const GONE_MS = 1000; // within which undoing has made a node anew
 const REMEMBERED = 100; // of them
 const EARLIER = 8; // of one viewer: as long as ComfyUI's temp folder has them, they can be compared with
 const OUTPUT = "i2am_view"; // what the node returns
@@ -37,7 +38,7 @@ app.registerExtension({
     after(nodeType.prototype, "onExecuted", show);
     after(nodeType.prototype, "onRemoved", (node) => {
       node.i2amViewer?.remove();
-      if (node.i2amViewer) gone.set(idOf(node), node.i2amViewer.root);
+      if (node.i2amViewer) leavePlace(node);
     });
   },
   /** A workflow's tab was opened, or a finished job was chosen. */
@@ -185,6 +186,17 @@ function restore(node) {
 const gone = new Map();
 
 /**
+ * The element of a node that is removed, for the moment in which undoing makes the node anew.
+ * @param {ViewerNode} node
+ */
+function leavePlace(node) {
+  const { root } = node.i2amViewer;
+  const id = idOf(node);
+  gone.set(id, root);
+  setTimeout(() => gone.get(id) === root && gone.delete(id), GONE_MS);
+}
+
+/**
  * Undoing makes all nodes anew. The first Nodes 2.0 leaves the element of the old node where that of the new one belongs.
  * @param {ViewerNode} node
  */
@@ -213,8 +225,9 @@ function own(node) {
 function recall(node) {
   const result = resultIn(app.nodeOutputs?.[placeOf(node)]) ?? remembered()[idOf(node)];
   if (result) node.i2amViewer.load(result);
-  const { pinned } = remembered()[idOf(node)] ?? {};
-  if (pinned && !node.i2amViewer.pinned.file) node.i2amViewer.pinned.load(pinned);
+  const { pinned } = node.i2amViewer;
+  const { pinned: before } = remembered()[idOf(node)] ?? {};
+  if (before && !pinned.file && !pinned.wanted) pinned.load(before);
 }
 
 /**
@@ -367,12 +380,14 @@ function end(prompt) {
   ended.splice(0, ended.length - REMEMBERED);
 }
 
-for (const name of /** @type {const} */ (["execution_success", "execution_interrupted"])) {
-  api.addEventListener(name, ({ detail }) => {
-    end(detail?.prompt_id);
-    everywhere((viewer) => viewer.runEnded());
-  });
-}
+api.addEventListener("execution_success", ({ detail }) => {
+  end(detail?.prompt_id);
+  everywhere((viewer) => viewer.runEnded());
+});
+api.addEventListener("execution_interrupted", ({ detail }) => {
+  end(detail?.prompt_id);
+  everywhere((viewer) => viewer.runStopped(detail?.prompt_id ?? ""));
+});
 api.addEventListener("execution_error", ({ detail }) => {
   if (detail?.exception_type !== "ExecutionBlocked") {
     end(detail?.prompt_id);

@@ -35,25 +35,35 @@ const finding = (parts = {}, proof = {}) => ({
 });
 
 test("a finding leads to the map that proves it", () => {
-  const proof = evidenceOf(file.header, finding({}, { owner: measured.owner, steps: [measured.steps[1]] }));
+  const proof = evidenceOf(file, finding({}, { owner: measured.owner, steps: [measured.steps[1]] }));
   const state = changed(file, { ...START, normalization: "share", layer: 0 }, proof);
   assert.equal(state.kind, "effect");
   assert.equal(state.step, 1);
   assert.equal(state.layer, null);
-  const all = evidenceOf(file.header, finding({}, { owner: measured.owner, steps: measured.steps }));
+  const all = evidenceOf(file, finding({}, { owner: measured.owner, steps: measured.steps }));
   assert.equal(all.step, null);
 });
 
 test("one of attention leads to how much, in its steps", () => {
   const [first, end] = file.header.steps[1];
   const steps = Array.from({ length: end - first }, (_, n) => first + n);
-  const proof = evidenceOf(file.header, finding({}, { shows: "attention", owner: null, steps }));
+  const proof = evidenceOf(file, finding({}, { shows: "attention", owner: null, steps }));
   assert.deepEqual([proof.normalization, proof.step, proof.owner], ["share", 1, null]);
-  assert.equal(evidenceOf(file.header, finding({}, { shows: "attention", steps: [] })).step, null);
+  assert.equal(evidenceOf(file, finding({}, { shows: "attention", steps: [] })).step, null);
+});
+
+test("one of attention leads to where queries match, where the share is 1 everywhere", () => {
+  const name = "measures/0/0/all";
+  const measures = file.tensors.get(name);
+  const all = { ...measures, data: measures.data.slice() };
+  const [, rows] = measures.shape;
+  all.data.fill(1, rows * file.header.measures.indexOf("share"), rows * (file.header.measures.indexOf("share") + 1));
+  const alone = { ...file, tensors: new Map([...file.tensors, [name, all]]) };
+  assert.equal(evidenceOf(alone, finding({}, { shows: "attention", owner: null })).normalization, "paper");
 });
 
 test("one of the whole run leads to no map", () => {
-  assert.equal(evidenceOf(file.header, finding({}, { shows: "run" })), null);
+  assert.equal(evidenceOf(file, finding({}, { shows: "run" })), null);
 });
 
 test("a picture has its own findings, and those of the run once", () => {

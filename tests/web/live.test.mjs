@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { differences } from "../../web/viewer/made_by.mjs";
-import { enlarged, inferno, soFarIn } from "../../web/viewer/so_far.mjs";
+import { enlarged, inferno, meanOf, soFarIn } from "../../web/viewer/so_far.mjs";
 
 const MAP = {
   reference: 0,
@@ -55,6 +55,10 @@ test("a map becomes as large as a picture, and keeps its form", () => {
   assert.deepEqual(canvas, [340, 510]);
   assert.equal(values.length, 340 * 510);
   assert.ok(range.low >= 0 && range.high < 0.5);
+});
+
+test("a map has a mean", () => {
+  assert.ok(Math.abs(meanOf(soFarIn(MESSAGE).maps[0]) - 0.25) < 1e-6);
 });
 
 test("its colours go from dark to bright", () => {

@@ -119,6 +119,15 @@ def test_one_scrubber_moves_both(viewer: Viewer) -> None:
     assert legends[0] == legends[1] and legends[0].startswith("0")
 
 
+def test_no_menu_offers_another_scale(viewer: Viewer) -> None:
+    menu = viewer.part("select[aria-label='What the colours span']")
+    pin_and_compare(viewer, run(1), run(2))
+    assert menu.is_hidden()
+    viewer("viewer.pinned.unpin()")
+    viewer.drawn()
+    assert menu.is_visible()
+
+
 def test_a_question_waits(viewer: Viewer) -> None:
     pin_and_compare(viewer, run(1), run(2))
     viewer.part(".compared .box").first.click()
@@ -229,6 +238,34 @@ def test_a_workflow_that_is_opened_again_keeps_what_is_pinned(viewer: Viewer) ->
     assert viewer("viewer.pinned.file") is None and viewer.part(".compared").count() == 0
 
 
+HOLD_FIRST = """(({ page }, open) => {
+    viewer.asked = [];
+    page.open = result => {
+        viewer.asked.push(result.filename);
+        return viewer.asked.length > 1 ? open(result) : new Promise((_, refuse) => (viewer.refuse = refuse));
+    };
+})(viewer, viewer.page.open)"""
+
+
+def test_what_is_pinned_is_asked_for_once(viewer: Viewer) -> None:
+    """However often ComfyUI says that outputs have changed while it is on its way; and again once that has failed."""
+    name = viewer.comfy.name
+    path = executed(viewer, run(41), f"{name}_41")
+    viewer.part("button[aria-label^='Pin this result as A']").click()
+    executed(viewer, run(42), f"{name}_42")
+    viewer(HOLD_FIRST)
+    said = "app.extensions.find(one => one.name === 'i2am.viewer').onNodeOutputsUpdated()"
+    viewer("viewer.pinned.file = null")
+    for _ in range(3):
+        viewer(said)
+    assert viewer("viewer.asked") == [path.name]
+    viewer("viewer.refuse(new Error('no network'))")
+    viewer.until("!viewer.pinned.wanted")
+    viewer(said)
+    viewer.until("viewer.pinned.other")
+    assert viewer("[viewer.pinned.name, viewer.asked.length]") == [path.name, 2]
+
+
 def graph(seed: int) -> Graph:
     whole = demo_graph.build(steps=4, seed=seed)
     names = ("scene", "loader", "positive", "negative", "inpaint", "capture", "effect", "sampler", "collect", "decode")
@@ -257,8 +294,13 @@ def test_settings_that_differ_are_said(servers: Any, browser: Any, artifacts: Pa
     viewer.drawn()
     said = viewer.part(".compared li").all_inner_texts()
     assert said[0].startswith("A: ") and said[1].startswith("B: ") and "seed: 3 in A, 4 in B" in said[2]
+    findings = viewer.part(".findings li > button span:last-child").all_inner_texts()
+    assert findings and all(one.startswith("B: ") for one in findings)
     viewer("viewer.change({normalization: 'effect'})")
     viewer.shot("compared_effect", artifacts)
     assert viewer.part(".compared .detail").last.inner_text() == "the masks differ"  # another scene was drawn
+    viewer("viewer.pinned.unpin()")
+    viewer.drawn()
+    assert not any("B: " in one for one in viewer.part(".findings li > button").all_inner_texts())
     assert comfy.watch.page_errors == [] and comfy.watch.ours() == []
     context.close()

@@ -283,6 +283,25 @@ def test_what_is_not_measured_is_said_and_not_drawn(
     assert "not every effect was measured" in notes.locator("summary").inner_text()
 
 
+WRITTEN = """() => {
+    window.i2amWritten = [];
+    const { prototype } = CanvasRenderingContext2D, write = prototype.fillText;
+    prototype.fillText = function (text, ...place) { i2amWritten.push(text); return write.call(this, text, ...place); };
+}"""
+
+
+def test_a_saved_picture_says_why_there_is_no_map(viewer: Viewer, look: Callable[[], Attribution]) -> None:
+    look()
+    viewer.part(OWNERS).select_option("1")
+    said = [text(viewer, f".pane.{side} .message") for side in ("generated", "reference")]
+    viewer.page.evaluate(WRITTEN)
+    save = viewer.part("details.save")
+    save.locator("summary").click()
+    with viewer.page.expect_download():
+        save.get_by_role("button", name="Save view as PNG").click()
+    assert said[0].startswith("Too small to measure") and set(said) <= set(viewer.page.evaluate("() => i2amWritten"))
+
+
 def test_the_pictures_with_and_without_are_wiped(viewer: Viewer, artifacts: Path, comfy: ComfyPage) -> None:
     """One beside the other, with a border that a pointer draws and keys move; asking goes on as ever."""
     red, blue = (np.full((PX, PX, 3), color, np.uint8) for color in ((200, 0, 0), (0, 0, 200)))

@@ -159,6 +159,10 @@ def test_a_run_that_is_stopped_leaves_what_there_was(viewer: Viewer, artifacts: 
     interrupt(viewer, prompt)
     assert viewer("[viewer.body.hidden, !viewer.live.root.isConnected, viewer.live.preview]") == [False, True, ""]
     assert viewer("viewer.result.filename") == before
+    assert viewer("viewer.status.textContent") == "The run was stopped. Below is the result before it."
+    viewer.until("!viewer.origin.hidden")
+    said = viewer.part(".origin").inner_text()
+    assert said.startswith("These maps are of another run.") and " of KSampler was " in said
     viewer.shot(f"live_{viewer.comfy.name}_stopped", artifacts)
 
 
@@ -169,11 +173,20 @@ def test_it_has_the_colours_and_the_reference_that_one_looks_at(viewer: Viewer) 
     viewer("viewer.change({colormap: 'viridis'})")
     send(viewer, last | {"prompt_id": "a fourth run", "maps": [other, one], "items": 2})
     viewer.until("viewer.live.frame.number === null")
-    assert viewer("viewer.live.pane.detail.textContent").endswith(f"(paper), {one['name']}, picture 1")
+    said = viewer("viewer.live.pane.detail.textContent")
+    assert said.endswith(f"(paper), only where, not how much, {one['name']}, picture 0")
     table = (color_table("viridis") * 255).round().byte()
     pixels = viewer("[...viewer.live.pane.pixels.data.slice(0, 4000)]")
     known = {tuple(color) for color in table.tolist()}
     assert {tuple(pixels[n : n + 3]) for n in range(0, len(pixels), 4)} <= known
+    share = {"normalization": "share", "grid": [1, 2], "range": [0.1, 0.2], "levels": "AP8="}  # levels 0 and 255
+    send(viewer, last | {"prompt_id": "a fourth run", "maps": [one | share]})
+    viewer.until("viewer.live.frame.number === null")
+    assert viewer("viewer.live.pane.detail.textContent") == "how much it was looked at (share), mean 15 %"
+    assert viewer("viewer.live.pane.legend.textContent") == "0 %20 %"
+    least = viewer("Math.min(...viewer.live.pane.pixels.data.filter((_, n) => n % 4 === 1))")
+    assert least == pytest.approx(table[128].tolist()[1], abs=8)  # half of the largest, and not the darkest
+    assert viewer("(set => (viewer.live.draw(), set === viewer.live.pane.pixels))(viewer.live.pane.pixels)")
     viewer("viewer.runEnded()")
     viewer("viewer.change({colormap: 'inferno'})")
 

@@ -289,6 +289,26 @@ def test_escape_goes_back_and_changes_nothing(viewer: Viewer) -> None:
     viewer.until("viewer.state.thumbnails === null && viewer.frame.number === null")
 
 
+def test_what_changes_nothing_here_is_not_offered(viewer: Viewer) -> None:
+    """Menus of how one map is drawn, and pictures of the panes, which are not to be seen."""
+    names = ("What the colours span", "How maps are drawn", "Strength of the heat")
+    menus = [viewer.part(f".bar [aria-label='{name}']") for name in names]
+    save = viewer.part("details.save")
+
+    def entries() -> list[str]:
+        save.locator("summary").click()
+        names = [one.inner_text() for one in save.locator("button").all() if one.is_visible()]
+        save.locator("summary").click()
+        return names
+
+    assert [one.is_visible() for one in menus] == [False] * 3
+    assert entries() == ["Copy as JSON", "Save as HTML"]
+    viewer.part(".thumbnails button:text-is('Back to one map')").click()
+    viewer.drawn()
+    assert [one.is_visible() for one in menus] == [True] * 3
+    assert len(entries()) == 4
+
+
 def test_the_grid_is_one_for_those_who_do_not_see_it(viewer: Viewer, artifacts: Path) -> None:
     """Roles, names, contrast and focus, with a map chosen."""
     viewer("viewer.change({layer: 2, head: 1})")

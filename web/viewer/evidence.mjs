@@ -1,21 +1,30 @@
 /** Where to look for what a finding says: the state of the viewer that shows it. */
 
 import { effectsOf } from "./effects.mjs";
+import { attentionIn } from "./shown_first.mjs";
 
+/** @import { ViewFile } from "./file.mjs" */
 /** @import { FileHeader, HeaderFinding } from "./header.d.ts" */
 /** @import { State } from "./state.mjs" */
 
 /**
  * What of the state shows the proof of a finding; null where that is the account of the run, in the notes.
- * @param {FileHeader} header
+ * @param {ViewFile} file
  * @param {HeaderFinding} finding
  * @returns {Partial<State> | null}
  */
-export function evidenceOf(header, { item, evidence: { shows, owner, steps, reference } }) {
+export function evidenceOf(file, { item, evidence: { shows, owner, steps, reference } }) {
   if (shows === "run") return null;
+  const { header } = file;
   /** @type {Partial<State>} */
   const whole = { item, reference, layer: null, head: null, frame: null, ask: null };
-  if (shows === "attention") return { ...whole, normalization: "share", owner: null, step: groupOf(header, steps) };
+  if (shows === "attention")
+    return {
+      ...whole,
+      normalization: attentionIn(file, { item, reference }),
+      owner: null,
+      step: groupOf(header, steps),
+    };
   const part = typeof owner === "number" ? null : owner;
   const effect = effectsOf(header).maps.find((one) => one.owner === (part ?? reference));
   const step = effect && steps.length === 1 ? effect.steps.indexOf(steps[0]) : -1;

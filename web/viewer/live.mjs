@@ -1,14 +1,16 @@
 /** The map so far, while a sampler runs: in the place of the last result, until the run has one or ends without it. */
 
+import { WORDS } from "./controls/normalization.mjs";
 import { element } from "./dom.mjs";
 import { Frame } from "./frame.mjs";
 import { WHOLE } from "./geometry.mjs";
 import { isFlat, paint, paletteOf } from "./heat.mjs";
 import { Pane } from "./pane.mjs";
 import { colorsOf } from "./scene.mjs";
-import { enlarged, inferno } from "./so_far.mjs";
+import { enlarged, inferno, meanOf } from "./so_far.mjs";
 import { percent, small } from "./words.mjs";
 
+/** @import { Grid } from "./geometry.mjs" */
 /** @import { SoFar } from "./so_far.mjs" */
 /** @import { Viewer } from "./viewer.mjs" */
 
@@ -21,6 +23,7 @@ export class Live {
     /** @type {SoFar | null} what is on the screen */
     this.soFar = null;
     this.preview = ""; // address of the picture so far in this browser
+    this.made = ""; // picture and size that the pane has
     this.done = ""; // the run that has given its result
     this.pane = new Pane("generated", {
       ask: () => {},
@@ -66,6 +69,7 @@ export class Live {
     this.dropPreview();
     this.root.remove();
     this.viewer.body.hidden = !this.viewer.file;
+    if (this.viewer.file) this.viewer.page.opened(); // there are its maps again: of the present workflow, or not
   }
 
   draw() {
@@ -73,22 +77,31 @@ export class Live {
     if (!soFar) return;
     const { say, file, state } = viewer;
     const map = soFar.maps.find(({ reference }) => reference === state.reference) ?? soFar.maps[0];
-    const { canvas, values, range } = enlarged(map);
+    const { canvas, values, range: own } = enlarged(map);
     const table = file ? colorsOf(file, state.colormap) : inferno();
-    this.pane.show(this.preview || null, canvas);
+    this.showPicture(canvas);
     const isShare = map.normalization === "share";
     const detail = [
-      say(isShare ? "how much it was looked at (share)" : "where queries match (paper)"),
+      say(WORDS[map.normalization]),
+      isShare ? say("mean {0}", percent(meanOf(map))) : say("only where, not how much"),
       soFar.maps.length > 1 && map.name,
-      soFar.items > 1 && say("picture {0}", 1),
+      soFar.items > 1 && say("picture {0}", 0),
     ];
     const words = isShare ? percent : small;
-    const message = isFlat(range)
-      ? say("The same everywhere: {0}. No place counts more than another.", words(range.high))
+    const message = isFlat(own)
+      ? say("The same everywhere: {0}. No place counts more than another.", words(own.high))
       : "";
+    const range = isShare && !message ? { low: 0, high: own.high } : own; // little of a share is dark
     this.pane.caption(say("Where the reference acts"), detail.filter(Boolean).join(", "), message);
     this.pane.draw((pixels) => paint(values, range, paletteOf(table), pixels), "blend", OPACITY);
     this.pane.explain(table, [words(range.low), words(range.high)]);
+  }
+
+  /** Put the picture so far into the pane, where it is another: to set it again makes it flicker. @param {Grid} canvas */
+  showPicture(canvas) {
+    const made = [this.preview, ...canvas].join();
+    if (made !== this.made) this.pane.show(this.preview || null, canvas);
+    this.made = made;
   }
 
   dropPreview() {

@@ -81,12 +81,11 @@ export class Origins {
     const next = this.page.expected(node) ?? {};
     /** @param {Difference} one */
     const isExpected = ({ place, is }) => (place in next && next[place] === is) || isComputed(place, is, places);
-    return viewer.sayOrigin(
-      inWords(
-        all.filter((one) => !isExpected(one)),
-        viewer.say,
-      ),
+    const words = inWords(
+      all.filter((one) => !isExpected(one)),
+      viewer.say,
     );
+    return viewer.sayOrigin(viewer.live.soFar ? "" : words); // what is on the screen then is of the run under way
   }
 }
 

@@ -28,7 +28,16 @@ export function kindIn(file, state) {
  * @param {boolean} measured
  */
 function best(file, state, measured) {
-  if (measured) return "effect";
-  const whole = { ...settle(file.header, state), layer: null, step: null, head: null };
+  return measured ? "effect" : attentionIn(file, settle(file.header, state));
+}
+
+/**
+ * The kind of maps of attention that says most of a reference: where nothing else could have been looked at, its share is
+ * 1 everywhere.
+ * @param {ViewFile} file
+ * @param {Pick<State, "item" | "reference">} selection
+ */
+export function attentionIn(file, { item, reference }) {
+  const whole = { item, reference, layer: null, step: null, head: null };
   return measureOf(file, whole, "share") < ALL ? "share" : "paper";
 }

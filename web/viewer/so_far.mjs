@@ -80,6 +80,9 @@ export function enlarged({ grid: [height, width], values }) {
   return { canvas, values: large, range: rangeOf(large) };
 }
 
+/** The mean of all cells: of a share, how much of all attention. @param {MapSoFar} map */
+export const meanOf = ({ values }) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
 // Of matplotlib's inferno, as the files of results have it: between these, colours are in between.
 const INFERNO =
   "0000040b0724210c4a3d096557106e71196e8a226aa32c61bc3754d24644e45a31f1731df98e09fcac11f9cb35f2ea69fcffa4";

@@ -43,7 +43,7 @@ const FLASH_MS = 2500;
  * @typedef {object} Page
  * @property {(result: Result) => Promise<Response>} open asks the server for a file
  * @property {(state: State) => void} keep keeps a state in the workflow
- * @property {() => void} opened is called when a file is open
+ * @property {() => void} opened is called when the maps of a file are to be seen: a new one's, or the last one's again
  * @property {() => Result[]} earlier results of the node that may still be there, the last first
  * @property {(result: Result | null) => void} keepPinned keeps which result is A, for when the page is opened again
  * @property {(result: Result) => void} forget an earlier result that is gone
@@ -208,6 +208,13 @@ export class Viewer {
     else if (!this.results.last) this.notify(QUEUE);
   }
 
+  /** A run was stopped, and may have had its result by then. @param {string} prompt that was queued */
+  runStopped(prompt) {
+    if (this.without || this.live.done === prompt) return this.runEnded();
+    this.live.end();
+    return this.notify(this.file ? "The run was stopped. Below is the result before it." : "The run was stopped.");
+  }
+
   runFailed() {
     this.live.end();
     this.notify(
@@ -352,6 +359,11 @@ export class Viewer {
   }
 
   // Drawing
+
+  /** Whether all maps are to be seen at once, in place of the panes. */
+  get isAtOnce() {
+    return this.state.thumbnails !== null && !this.pinned.other;
+  }
 
   /** @returns {Scene} */
   get scene() {

@@ -56,6 +56,7 @@ export class Pinned {
       );
       if (this.wanted === result) this.put(readFile(buffer), result);
     } catch (error) {
+      if (this.wanted === result) this.wanted = null;
       if (error instanceof Gone) {
         page.forget(result);
         this.gone += 1;

@@ -34,11 +34,13 @@ export const findings = {
     return {
       root,
       show({ file, state: { item } }) {
-        if (made[0] === file && made[1] === item && made[2] === all) return;
-        made = [file, item, all];
+        const isCompared = viewer.pinned.other !== null;
+        const making = [file, item, all, isCompared];
+        if (making.every((one, n) => one === made[n])) return;
+        made = making;
         const said = findingsOf(file.header, item);
         const some = all ? said : said.slice(0, FIRST);
-        list.replaceChildren(...some.map((one) => entry(viewer, one)));
+        list.replaceChildren(...some.map((one) => entry(viewer, one, isCompared ? "B: " : "")));
         ofThumb.hidden = !some.some((one) => one.of_thumb);
         more.textContent = all ? say("fewer") : say("{0} more", said.length - some.length);
         more.hidden = said.length <= FIRST;
@@ -48,8 +50,8 @@ export const findings = {
   },
 };
 
-/** @param {Viewer} viewer @param {HeaderFinding} finding */
-function entry(viewer, finding) {
+/** @param {Viewer} viewer @param {HeaderFinding} finding @param {string} ofWhich run, where there are two */
+function entry(viewer, finding, ofWhich) {
   const { say } = viewer;
   const { sentences } = viewer.page;
   const mark = element("span", { class: "mark", "aria-label": say(MEANINGS[finding.weight]) }, MARKS[finding.weight]);
@@ -57,7 +59,7 @@ function entry(viewer, finding) {
     "button",
     { type: "button", title: say("Shows what proves it."), onclick: () => showProof(viewer, finding) },
     mark,
-    element("span", {}, sentences.finding(finding)),
+    element("span", {}, ofWhich + sentences.finding(finding)),
   );
   const tries = finding.tries.map((one) => element("p", { class: "try" }, sentences.advice(one)));
   return element("li", { class: finding.weight }, link, ...tries);
@@ -65,7 +67,7 @@ function entry(viewer, finding) {
 
 /** @param {Viewer} viewer @param {HeaderFinding} finding */
 function showProof(viewer, finding) {
-  const proof = evidenceOf(viewer.opened.header, finding);
+  const proof = evidenceOf(viewer.opened, finding);
   if (proof) viewer.change(proof);
   else viewer.openNotes();
 }

@@ -17,6 +17,12 @@ export const opacity = {
     const root = element("input", { type: "range", ...attributes });
     root.addEventListener("input", () => viewer.change({ opacity: Number(root.value) }, false));
     root.addEventListener("change", () => viewer.change({ opacity: Number(root.value) }));
-    return { root, show: ({ state }) => (root.value = String(state.opacity)) };
+    return {
+      root,
+      show({ state }) {
+        root.hidden = viewer.isAtOnce; // without pictures under the maps
+        root.value = String(state.opacity);
+      },
+    };
   },
 };

@@ -20,11 +20,11 @@ export const save = {
     const root = element("details", { class: "save" }, element("summary", {}, say(label)));
     const copy = () => navigator.clipboard.writeText(encodeReport(reportOf(viewer.screen)));
     const close = () => (root.open = false);
-    const entries = [
-      entry(viewer, close, say("Copy as JSON"), copy, "copied", "could not copy: {0}"),
+    const ofPanes = [
       entry(viewer, close, say("Save view as PNG"), () => savePicture(viewer)),
       entry(viewer, close, say("Save all steps as animated WebP"), () => saveAnimation(viewer)),
     ];
+    const entries = [entry(viewer, close, say("Copy as JSON"), copy, "copied", "could not copy: {0}"), ...ofPanes];
     if (!viewer.page.alone) {
       const page = entry(viewer, close, say("Save as HTML"), () => savePage(viewer));
       page.title = say(pageHelp);
@@ -32,7 +32,12 @@ export const save = {
     }
     root.append(element("div", {}, ...entries));
     closeOutside(root);
-    return { root, show: () => {} };
+    return {
+      root,
+      show() {
+        for (const one of ofPanes) one.hidden = viewer.isAtOnce; // the panes are not to be seen then
+      },
+    };
   },
 };
 

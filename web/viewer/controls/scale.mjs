@@ -16,14 +16,18 @@ export const scale = {
   ...value,
   label,
   help,
-  make: menuOf({
-    label,
-    help,
-    options: ({ say }) => [
-      ["each map", say("scale: each map")],
-      ["over time", say("scale: over time")],
-    ],
-    value: ({ state }) => state.scale,
-    change: (picked) => ({ scale: value.read(picked) }),
-  }),
+  make: (viewer) =>
+    menuOf({
+      label,
+      help,
+      options: ({ say }) =>
+        viewer.isAtOnce || viewer.pinned.other // which have scales of their own
+          ? []
+          : [
+              ["each map", say("scale: each map")],
+              ["over time", say("scale: over time")],
+            ],
+      value: ({ state }) => state.scale,
+      change: (picked) => ({ scale: value.read(picked) }),
+    })(viewer),
 };

@@ -16,16 +16,20 @@ export const style = {
   ...value,
   label,
   help,
-  make: menuOf({
-    label,
-    help,
-    options: ({ say }) => [
-      ["blend", say("heat")],
-      ["heat", say("heat (paper)")],
-      ["contours", say("contours")],
-      ["off", say("picture only")],
-    ],
-    value: ({ state }) => state.style,
-    change: (picked) => ({ style: value.read(picked) }),
-  }),
+  make: (viewer) =>
+    menuOf({
+      label,
+      help,
+      options: ({ say }) =>
+        viewer.isAtOnce // without pictures under the maps
+          ? []
+          : [
+              ["blend", say("heat")],
+              ["heat", say("heat (paper)")],
+              ["contours", say("contours")],
+              ["off", say("picture only")],
+            ],
+      value: ({ state }) => state.style,
+      change: (picked) => ({ style: value.read(picked) }),
+    })(viewer),
 };

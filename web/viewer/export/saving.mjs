@@ -56,13 +56,13 @@ const patchReport = ({ box, share, effect }) => (effect === undefined ? { box, s
 function sheetOf(viewer, screen) {
   const { state } = screen;
   const panes = drawnIn(viewer, screen).map(
-    ({ on, pane: { title, detail, outline, requested, heat, patches, wipe }, colors }) => ({
+    ({ on, pane: { title, detail, message, outline, requested, heat, patches, wipe }, colors }) => ({
       picture: on.picture.hidden ? null : on.picture,
       heat: on.heat,
       overlay: overlayOf(state.style, state.opacity, heat !== null, !on.picture.hidden),
       wipe: wipe ? { ...wipeOn(on), at: wipe.at } : null,
       title,
-      detail,
+      detail: message || detail,
       outline,
       boxes: requested ? [requested] : [],
       patches,

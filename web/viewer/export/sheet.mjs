@@ -12,7 +12,7 @@ import { contextOf } from "../dom.mjs";
  * @property {Overlay} overlay
  * @property {{left: CanvasImageSource, right: CanvasImageSource, at: number} | null} wipe two pictures in place of its own
  * @property {string} title
- * @property {string} detail
+ * @property {string} detail or why there is no map
  * @property {string} outline of the mask, an SVG path
  * @property {Box[]} boxes that are asked about
  * @property {{box: Box, label: string}[]} patches of the answer

@@ -117,8 +117,7 @@ export class ThumbnailView {
   /** @param {Screen} screen */
   show(screen) {
     const { viewer } = this;
-    const isOpen = screen.state.thumbnails !== null && !viewer.pinned.other;
-    if (!isOpen) return this.hide();
+    if (!viewer.isAtOnce) return this.hide();
     if (!this.root.isConnected) viewer.pair.after(this.root);
     viewer.pair.hidden = true;
     for (const menu of this.menus) menu.show(screen);
