@@ -83,16 +83,15 @@ class _Effect:
         return torch.cat([by_step.mean(0, keepdim=True), by_step])
 
     def measures(self, inside: Tensor, rows: Tensor, mask: Tensor | None) -> Tensor:
-        """``[EFFECT_MEASURES, 1 + steps]``: the first of each is the mean of the others, or of the mean map."""
+        """``[EFFECT_MEASURES, 1 + steps]``: the first of each is the mean of the others."""
         item = inside.any(1, keepdim=True).expand_as(inside)
-        parts = [math.nan] * len(rows)
+        parts = [math.nan] * len(self.steps)
         if mask is not None:
             cover = cover_of(mask, TokenGrid(*rows.shape[1:])).view(rows.shape[1:])
-            parts = [share_inside(row, cover) for row in rows]
+            parts = [share_inside(row, cover) for row in rows[1:]]
         strengths = [[rms(x, where) for x in self.maps] for where in (inside, item)]
-        values = torch.tensor([*strengths, [rms(self.effects.floor, inside)] * len(self.steps)])
-        strength, everywhere, floor = torch.cat([values.mean(1, keepdim=True), values], 1)
-        return torch.stack([strength, everywhere, torch.tensor(parts), floor])
+        values = torch.tensor([*strengths, parts, [rms(self.effects.floor, inside)] * len(parts)])
+        return torch.cat([values.mean(1, keepdim=True), values], 1)
 
     def certainty(self, inside: Tensor) -> list[Certainty]:
         """That of the mean, and of each step."""

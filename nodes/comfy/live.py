@@ -5,7 +5,6 @@ all: one that is late or lost does no harm. Nothing is sent, nor computed, where
 without a client, or without a viewer of this Capture.
 """
 
-import base64
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -144,5 +143,5 @@ def _map(number: int, name: str, so_far: MapSoFar) -> dict[str, Any]:
         "normalization": so_far.normalization,
         "grid": size,
         "range": ranges[0].tolist(),
-        "levels": base64.b64encode(levels.numpy().tobytes()).decode(),
+        "levels": levels.numpy().tobytes().hex(),
     }

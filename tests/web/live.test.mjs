@@ -12,7 +12,7 @@ const MAP = {
   normalization: "share",
   grid: [2, 3],
   range: [0.1, 0.4],
-  levels: Buffer.from([0, 51, 102, 153, 204, 255]).toString("base64"),
+  levels: Buffer.from([0, 51, 102, 153, 204, 255]).toString("hex"),
 };
 const MESSAGE = {
   prompt_id: "p",

@@ -58,13 +58,10 @@ const isRecord = (value) => typeof value === "object" && value !== null;
 /** @param {unknown} value @returns {value is number} */
 const isCount = (value) => Number.isInteger(value) && Number(value) > 0;
 
-/** @param {string} text */
+/** @param {string} text two hexadecimal digits a byte */
 function bytesOf(text) {
-  try {
-    return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  } catch {
-    return null;
-  }
+  if (!/^([0-9a-f]{2})*$/.test(text)) return null;
+  return Uint8Array.from(text.match(/../g) ?? [], (digits) => parseInt(digits, 16));
 }
 
 /**

@@ -1,7 +1,6 @@
 """The map so far goes to the page after each step: in ComfyUI's own executor, with its own server."""
 
 import asyncio
-import base64
 
 import comfy.model_management
 import execution
@@ -87,7 +86,7 @@ def graph(**capture):
 def values(message, number=0):
     sent = message["maps"][number]
     low, high = sent["range"]
-    levels = np.frombuffer(base64.b64decode(sent["levels"]), np.uint8).reshape(sent["grid"])
+    levels = np.frombuffer(bytes.fromhex(sent["levels"]), np.uint8).reshape(sent["grid"])
     return torch.from_numpy(levels / 255 * (high - low) + low).float()
 
 
@@ -207,7 +206,7 @@ def test_nothing_comes_after_an_interrupt(monkeypatch):
 def test_large_maps_are_sent_small():
     sent = live._map(2, "a\nname", MapSoFar("share", torch.arange(96.0 * 200).view(96, 200)))
     assert sent["grid"] == (31, 64) and sent["reference"] == 2 and "\n" not in sent["name"]
-    assert len(base64.b64decode(sent["levels"])) == 31 * 64
+    assert len(bytes.fromhex(sent["levels"])) == 31 * 64
     flat = live._map(0, "flat", MapSoFar("share", torch.ones(2, 3)))
     assert flat["range"] == [1, 1] and flat["grid"] == (2, 3)
 
