@@ -28,6 +28,7 @@ class RunSums:
         self._on_its_way: Callable[[], None] | None = None  # ends the step that is
         self.returned = False  # whether a step got calls after it was closed
         self._were_closed: set[int] = set()
+        self._in_parts = False  # whether any evaluation had several calls
 
     def add(
         self, key: Key, step: int, marginals: Marginals, evaluation: int | None, holds: Holds = True, off: bool = False
@@ -36,14 +37,16 @@ class RunSums:
         self.returned |= step in self._were_closed
         sums = self.open.setdefault(step, {}).setdefault(key, StepSums())
         sums.add(marginals, self._axes(key), evaluation, holds, off)
+        self._in_parts |= sums.in_parts
 
     def close_old(self, account: Account, current: int) -> None:
         """Close steps, the first ones, until there are no more open ones than the resolution says.
 
-        The ``current`` step stays, to which a sampler may have returned: else each of its calls would close it anew.
+        Calls that are parts of one evaluation must be summed before they are closed: the ``current`` step, to which a
+        sampler may have returned, then stays.
         """
         while len(self.open) > self.resolution.open_steps:
-            self.close(min(step for step in self.open if step != current), account)
+            self.close(min(step for step in self.open if not self._in_parts or step != current), account)
 
     def close(self, step: int, account: Account) -> None:
         """Send the sums of a step to the CPU. Does not wait for them, but for those of the step before."""
@@ -77,7 +80,7 @@ class RunSums:
         """The same sums in a coarser resolution. ``free`` gives up these, one by one."""
         coarser = RunSums(self.steps, resolution, self.extents)
         coarser.returned = self.returned
-        coarser._were_closed = set(self._were_closed)
+        coarser._were_closed, coarser._in_parts = set(self._were_closed), self._in_parts
         for step, sums_of_step in self.open.items():
             coarser.open[step] = {}
             for key in list(sums_of_step):

@@ -69,6 +69,7 @@ class StepSums:
 
     def __init__(self) -> None:
         self.maps: dict[str, Precise] = {}
+        self.in_parts = False  # whether any evaluation had several calls
         self.roundings = 0  # how often a sum was rounded to half precision, at most
         self._nonzero_calls: dict[str, Tensor] = {}  # [items], of each map in the paper's normalization
         self._past: Count = 0  # evaluations that count, without the last one
@@ -91,6 +92,7 @@ class StepSums:
         if evaluation is None or evaluation != self._evaluation:
             self._past, self._last = self.evaluations + 0, holds  # a boolean becomes a number
         else:
+            self.in_parts = True
             self._last = either(self._last, holds)
         self._evaluation = evaluation
 

@@ -184,17 +184,6 @@ def test_verdicts_of_a_step_come_over_in_one_transfer(monkeypatch):
     assert moved == [4 + 2, 2 + 2]  # what is pending, and how often each layer was captured
 
 
-def test_a_sampler_that_returns_to_steps_makes_no_more_transfers_with_more_layers(monkeypatch):
-    """Nor where it returns to the earliest one that is open."""
-    r, moved, original = recorder(4), [], account.sent_to_host
-    monkeypatch.setattr(account, "sent_to_host", lambda values: moved.append(len(values)) or original(values))
-    steps = [0, 1, 2, 3, 1, 2, 3]
-    for step in steps:
-        for number in range(6):
-            file(r, step, call(), [Verdict(YES, "no")], layer=Layer(f"layer {number}", FINE, 2))
-    assert len(moved) < len(steps)
-
-
 def test_what_was_given_keeps_its_number():
     """Known before the run: the second turns up first, on a finer grid than said; the first never, in any layer."""
     first, second = Reference("first", 4, TokenGrid(2, 2), "a"), Reference("second", 1, None, "b")

@@ -180,7 +180,7 @@ def test_it_has_the_colours_and_the_reference_that_one_looks_at(viewer: Viewer) 
     pixels = viewer("[...viewer.live.pane.pixels.data.slice(0, 4000)]")
     known = {tuple(color) for color in table.tolist()}
     assert {tuple(pixels[n : n + 3]) for n in range(0, len(pixels), 4)} <= known
-    share = {"normalization": "share", "grid": [1, 2], "range": [0.1, 0.2], "levels": "AP8="}  # levels 0 and 255
+    share = {"normalization": "share", "grid": [1, 2], "range": [0.1, 0.2], "levels": "00ff"}  # levels 0 and 255
     send(viewer, last | {"prompt_id": "a fourth run", "maps": [one | share]})
     viewer.until("viewer.live.frame.number === null")
     assert viewer("viewer.live.pane.detail.textContent") == "how much it was looked at (share), mean 15 %"
