@@ -135,6 +135,8 @@ def test_a_question_waits(viewer: Viewer) -> None:
         "() => document.querySelector('.i2am-viewer').shadowRoot.textContent.includes('unpin A first')"
     )
     assert viewer("viewer.state.ask") is None
+    viewer.part(".compared .box").first.hover()  # the notice may have moved it from under the pointer
+    viewer.part(".compared .value").first.wait_for()
     viewer.drawn()
     values = viewer.part(".compared .value").all_inner_texts()
     assert [value[: value.rindex(" ")] for value in values] == ["A", "B", "B - A"]
