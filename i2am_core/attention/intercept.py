@@ -63,32 +63,27 @@ class Interceptor(TorchDispatchMode):
         if operation not in KERNELS:
             return operation(*args, **kwargs)
         arguments = _by_name(operation, args) | kwargs
-        requests = self._may_request(operation, arguments)
-        likeness = _likeness(operation, arguments) if requests else ()
+        likeness = self._requestable(operation, arguments)
         out = _on_request(operation, arguments, likeness) if _same_on_request.get(likeness) else None
         if out is not None:
             self._intercept(operation, arguments, out[1])
             return out
         out = operation(*args, **kwargs)
-        if requests and likeness not in _same_on_request:
-            again = _on_request(operation, arguments, likeness)
-            _remember(likeness, again is not None and _same_bits(out[0], again[0]))
-            self._intercept(
-                operation, arguments, again[1] if again is not None and _same_on_request[likeness] else None
-            )
-        else:
-            self._intercept(operation, arguments, out[1])
+        sums = out[1]
+        if likeness and likeness not in _same_on_request:
+            sums = _sums_if_same(operation, arguments, likeness, out[0])
+        self._intercept(operation, arguments, sums)
         return out
 
-    def _may_request(self, operation: Any, arguments: dict[str, Any]) -> bool:
-        """Whether the sums of a call must be requested, and could be kept."""
+    def _requestable(self, operation: Any, arguments: dict[str, Any]) -> tuple:
+        """The likeness of a call whose sums must be requested, and could be kept; else ()."""
         if arguments.get(REQUEST) is not False or arguments.get("dropout_p"):
-            return False
+            return ()
         try:
-            return _is_readable(operation, arguments)
+            return _likeness(operation, arguments) if _is_readable(operation, arguments) else ()
         except Exception as error:  # another PyTorch may have changed the kernel; its output must not be lost
             log.debug("%s could not be intercepted: %s", operation, error)
-            return False
+            return ()
 
     def _intercept(self, operation: Any, arguments: dict[str, Any], returned: Any) -> None:
         try:
@@ -174,6 +169,22 @@ def _on_request(operation: Any, arguments: dict[str, Any], likeness: tuple) -> A
         log.debug("%s gives no sums on request: %s", operation, error)
         _remember(likeness, False)
         return None
+
+
+def _sums_if_same(operation: Any, arguments: dict[str, Any], likeness: tuple, output: Tensor) -> Any:
+    """The sums of a call that is made once more, to request them, if that leaves its output as it is; else None.
+
+    Waits for the device, once for each likeness. Where memory is short, nothing is known, and it is tried again.
+    """
+    again = _on_request(operation, arguments, likeness)
+    if again is None:
+        return None
+    try:
+        same = _same_bits(output, again[0])
+    except torch.cuda.OutOfMemoryError:
+        return None
+    _remember(likeness, same)
+    return again[1] if same else None
 
 
 def _remember(likeness: tuple, same: bool) -> None:

@@ -249,6 +249,34 @@ def test_a_kernel_whose_output_is_another_one_on_request_is_not_requested(cuda, 
     assert made == [3, 1, 1]
 
 
+@pytest.mark.parametrize("in_comparison", [False, True])
+def test_a_request_for_which_memory_is_short_is_made_again_and_the_call_is_not_lost(cuda, monkeypatch, in_comparison):
+    short, same_bits = [], intercept._same_bits
+
+    def out_of_memory(query, result):
+        if short and query.shape[2] == N and not in_comparison:
+            short.pop()
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return result
+
+    def compared(*outputs):
+        if short and in_comparison:
+            short.pop()
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return same_bits(*outputs)
+
+    operation = played_else(cuda, monkeypatch, out_of_memory)
+    monkeypatch.setattr(intercept, "_same_bits", compared)
+    q, k = call(torch.float16)
+    plain, intercepted = operation(q, k, k, None, False)[0], []
+    short.append(1)
+    for _ in range(2):
+        with Interceptor() as interceptor:
+            assert torch.equal(operation(q, k, k, None, False)[0], plain)
+        intercepted.append(interceptor.intercepted)
+    assert intercepted == [False, True] and not short
+
+
 def test_a_kernel_that_raises_on_request_loses_no_call(cuda, monkeypatch):
     def refuse(query, result):
         if query.shape[0] == B and query.shape[2] == N and refusing:
