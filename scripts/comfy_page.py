@@ -226,6 +226,12 @@ class ComfyPage:
     def command(self, name: str) -> None:
         self.page.evaluate("name => app.extensionManager.command.execute(name)", name)
 
+    def search(self, words: str, title: str) -> None:
+        """Open the search of nodes with these words, and wait until it offers one of this title."""
+        self.command("Workspace.SearchBox.Toggle")
+        self.page.locator("input:focus").fill(words)
+        self.page.get_by_text(title).filter(visible=True).first.wait_for(timeout=5000)
+
     def to_tab(self, name: str) -> None:
         """Click a workflow's tab, away from its closing cross."""
         tab = self.page.locator(".workflow-tab").filter(has_text=re.compile(rf"^\s*{re.escape(name)}"))

@@ -17,9 +17,7 @@ pytestmark = pytest.mark.timeout(120)
 
 def test_it_is_added_from_the_search(comfy: ComfyPage, artifacts: Path) -> None:
     page = comfy.page
-    comfy.command("Workspace.SearchBox.Toggle")
-    page.locator("input:focus").fill(NAME)
-    page.get_by_text(NAME).filter(visible=True).first.wait_for(timeout=10000)
+    comfy.search(NAME, NAME)
     page.screenshot(path=artifacts / f"blueprint_{comfy.name}_search.png")
     page.keyboard.press("Enter")
     page.wait_for_function("() => app.graph.nodes.some(node => node.subgraph)")

@@ -15,9 +15,7 @@ pytestmark = pytest.mark.timeout(120)
 )
 def test_a_node_is_there_by_what_it_does(comfy: ComfyPage, words: str, node: str, artifacts: Path) -> None:
     page = comfy.page
-    comfy.command("Workspace.SearchBox.Toggle")
-    page.locator("input:focus").fill(words)
-    page.get_by_text(node).filter(visible=True).first.wait_for(timeout=5000)
+    comfy.search(words, node)
     page.screenshot(path=artifacts / f"search_{comfy.name}_{words.replace(' ', '_')}.png")
     page.keyboard.press("Escape")
     page.wait_for_function("() => document.activeElement?.tagName !== 'INPUT'")
