@@ -392,8 +392,8 @@ export class Viewer {
     const { other } = this.pinned;
     const screen = other ? { ...screenOf({ ...scene, question: null }), hint: "", numbers: [] } : screenOf(scene);
     this.pair.hidden = other !== null;
-    if (other) this.pair.after(this.comparison.root);
-    else this.comparison.root.remove();
+    if (!other) this.comparison.root.remove();
+    else if (!this.comparison.root.isConnected) this.pair.after(this.comparison.root); // moved, it would lose a press
     this.compared = other && this.comparison.render(scene, other);
     if (!other) for (const side of SIDES) this.panes[side].render(screen, screen.panes[side]);
     for (const control of [...this.top, ...this.menus, ...this.buttons, ...this.below.flat()]) control.show(screen);
