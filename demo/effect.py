@@ -60,7 +60,8 @@ from ..nodes.comfy.run import watched
 from ..nodes.steer import I2AMSteer
 from . import data, steer
 from .evaluate import SAMPLER, SCENES, SCHEDULER, correlation
-from .model import WEIGHTS, load
+from .model import load
+from .weights import WEIGHTS
 from .nodes import DemoReference
 from .steer import bracketed, table
 

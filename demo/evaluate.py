@@ -25,7 +25,8 @@ from ..nodes.comfy.captured import capture_with
 from ..nodes.comfy.handle import Capture, Settings
 from ..nodes.comfy.tags import KEY, tag
 from . import data, sprites
-from .model import WEIGHTS, load
+from .model import load
+from .weights import WEIGHTS
 
 SCENES = 64
 SAMPLER, SCHEDULER, STEPS = "euler", "normal", 20

@@ -18,9 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from . import data, network
-
-WEIGHTS = Path(__file__).with_name("weights.safetensors")
-
+from .weights import WEIGHTS
 
 class LatentFormat(comfy.latent_formats.LatentFormat):
     """Pixels, rearranged: 4x4 of them to a cell of 48 channels. Nothing to scale."""
@@ -86,9 +84,10 @@ class PixelVAE:
     spacial_compression_decode = spacial_compression_encode
 
 
-def load(path: Path = WEIGHTS) -> tuple[comfy.model_patcher.ModelPatcher, PixelVAE, network.ReferenceEncoder]:
-    """Model, VAE and reference encoder from the weights that ship with the pack."""
-    weights = load_file(path)
+def load(*paths: Path) -> tuple[comfy.model_patcher.ModelPatcher, PixelVAE, network.ReferenceEncoder]:
+    """Model, VAE and reference encoder from the weights that ship with the pack, or the mean of those in files."""
+    files = [load_file(path) for path in paths or (WEIGHTS,)]
+    weights = {name: torch.stack([file[name].float() for file in files]).mean(0) for name in files[0]}
     load_device = comfy.model_management.get_torch_device()
     model = DemoDiffusion(ModelConfig(network.UNET_CONFIG | {"dtype": torch.float32}), device=torch.device("cpu"))
     unet = {name.removeprefix("unet."): w for name, w in weights.items() if name.startswith("unet.")}

@@ -8,6 +8,7 @@ from ..nodes.checked import checked, described
 from ..nodes.comfy.tags import KEY, tag
 from ..nodes.schema import Schema
 from . import data, sprites
+from .weights import MODELS, SHIPPED, models
 
 Encoder = io.Custom("I2AM_DEMO_ENCODER")
 CATEGORY = "I2AM/demo"
@@ -22,7 +23,16 @@ class DemoLoader(io.ComfyNode):
             category=CATEGORY,
             description="A small model, part of this pack, that fills a masked square with the object of a reference "
             "image. For trying I2AM without a download: 64x64 pixels, emoji on soft colours.",
-            inputs=[],
+            inputs=[
+                io.Combo.Input(
+                    "weights",
+                    options=models(),
+                    default=SHIPPED,
+                    optional=True,
+                    tooltip="Those that ship with the pack; or, where its repository is, worse ones of its training, to "
+                    "see what scores say of them.",
+                ),
+            ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="Samples like any other model."),
                 io.Vae.Output(display_name="vae", tooltip="Its VAE: an exact rearrangement of pixels."),
@@ -31,10 +41,13 @@ class DemoLoader(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls) -> io.NodeOutput:
+    @checked
+    def execute(cls, weights: str = SHIPPED) -> io.NodeOutput:
         from .model import load
 
-        return io.NodeOutput(*load())
+        if weights not in models():
+            raise ValueError(f"weights of I2AM Demo Model is {weights!r}: choose one of {', '.join(models())}.")
+        return io.NodeOutput(*load(*MODELS[weights]))
 
 
 class DemoReference(io.ComfyNode):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 from typing import Any
 
 from devenv import HostError
 
 Json = dict[str, Any]
+
+LEAST_PAUSE, MOST_PAUSE = 0.05, 0.5  # seconds between two looks at the history: of a long run they are longer
+QUEUE_SECONDS = 10  # between two looks at the queue
 
 
 class ServerError(HostError):
@@ -41,6 +46,9 @@ class ComfyClient:
     def object_info(self) -> Json:
         return self._get_json("/object_info")
 
+    def system_stats(self) -> Json:
+        return self._get_json("/system_stats")
+
     def get(self, path: str) -> bytes:
         """Whatever the server has at a path."""
         return self._send(path)
@@ -57,16 +65,19 @@ class ComfyClient:
             raise
 
     def wait(self, prompt_id: str, timeout: float = 600) -> Json:
-        """The history entry of a finished prompt."""
-        deadline = time.monotonic() + timeout
-        while True:
-            self.check_alive()
-            entry: Json | None = self._get_json(f"/history/{prompt_id}").get(prompt_id)
-            if entry is not None:
-                break
-            if time.monotonic() > deadline:
+        """The history entry of a finished prompt, which is asked for: a message that it has ended may be lost."""
+        started = time.monotonic()
+        looked = started  # into the queue, of which a server that was started again knows nothing
+        while (entry := self._entry(prompt_id)) is None:
+            now = time.monotonic()
+            if now - started > timeout:
                 raise ServerError(f"Prompt {prompt_id} did not finish within {timeout:.0f} s.")
-            time.sleep(0.05)
+            if now - looked > QUEUE_SECONDS:
+                looked = now
+                if not self._is_queued(prompt_id) and (entry := self._entry(prompt_id)) is None:
+                    raise ServerError(f"ComfyUI at {self.url} has lost prompt {prompt_id}: it was started again.")
+                continue
+            time.sleep(min(MOST_PAUSE, LEAST_PAUSE + (now - started) / 50))
         if entry["status"]["status_str"] != "success":
             raise failure(entry)
         return entry
@@ -79,16 +90,43 @@ class ComfyClient:
         query = urllib.parse.urlencode({key: image[key] for key in ("filename", "subfolder", "type")})
         return self._send(f"/view?{query}")
 
+    def upload(self, name: str, picture: bytes, folder: str) -> None:
+        """Put a picture into a folder of the server's input folder, in place of one of that name."""
+        edge = "i2am-" + uuid.uuid4().hex
+        head = 'Content-Disposition: form-data; name="{}"'.format
+        fields = {"subfolder": folder, "overwrite": "true", "type": "input"}
+        parts = [f"--{edge}\r\n{head(key)}\r\n\r\n{value}\r\n".encode() for key, value in fields.items()]
+        about = f'--{edge}\r\n{head("image")}; filename="{name}"\r\nContent-Type: application/octet-stream\r\n\r\n'
+        body = b"".join([*parts, about.encode(), picture, f"\r\n--{edge}--\r\n".encode()])
+        self._send("/upload/image", body, f"multipart/form-data; boundary={edge}")
+
     def interrupt(self) -> None:
         self._post("/interrupt", {})
 
-    def forget(self) -> None:
-        """Empty the history, of which the server keeps 10,000 entries."""
-        self._post("/history", {"clear": True})
+    def give_up(self, prompt_id: str) -> None:
+        """Take a prompt out of the queue, or interrupt it, if the server still answers."""
+        with contextlib.suppress(ServerError):
+            running = self._get_json("/queue")["queue_running"]
+            self._post("/queue", {"delete": [prompt_id]})
+            if any(entry[1] == prompt_id for entry in running):
+                self.interrupt()
+
+    def forget(self, prompt_id: str = "") -> None:
+        """Take a prompt, or all, out of the history, of which the server keeps 10,000 entries."""
+        self._post("/history", {"delete": [prompt_id]} if prompt_id else {"clear": True})
 
     def free(self) -> None:
         """Ask for models and cached results to be dropped; the server does it when it is idle next."""
         self._post("/free", {"unload_models": True, "free_memory": True})
+
+    def _entry(self, prompt_id: str) -> Json | None:
+        self.check_alive()
+        entry: Json | None = self._get_json(f"/history/{prompt_id}").get(prompt_id)
+        return entry
+
+    def _is_queued(self, prompt_id: str) -> bool:
+        queue = self._get_json("/queue")
+        return any(entry[1] == prompt_id for entry in [*queue["queue_running"], *queue["queue_pending"]])
 
     def _get_json(self, path: str) -> Json:
         answer: Json = json.loads(self._send(path))

@@ -21,6 +21,7 @@ MODULES = (
     *("PIL", "scipy", "psutil", "alembic", "sqlalchemy", "av", "matplotlib"),
 )
 TEST_MODULES = ("pytest", "pytest_timeout", "hypothesis", "ruff", "mypy", "playwright", "pathspec")
+EVALUATION_MODULES = ("ray", "pyarrow", "torchmetrics", "tqdm")
 PACKAGES = {"yaml": "pyyaml", "PIL": "pillow", "pytest_timeout": "pytest-timeout"}
 
 
@@ -31,7 +32,7 @@ def given_comfyui() -> Path | None:
     return None if folder == COMFYUI.resolve() else folder
 
 
-def check_given(comfyui: Path, tests: bool) -> Path:
+def check_given(comfyui: Path, tests: bool, evaluation: bool) -> Path:
     """The Python of this ComfyUI. What is missing is said instead of changed."""
     for name in ("main.py", "comfyui_version.py"):
         if not (comfyui / name).is_file():
@@ -44,6 +45,8 @@ def check_given(comfyui: Path, tests: bool) -> Path:
     check_modules(python, MODULES, "this ComfyUI and this pack")
     if tests:
         check_modules(python, TEST_MODULES, "the tests")
+    if evaluation:
+        check_modules(python, EVALUATION_MODULES, "the evaluation")
     return python
 
 

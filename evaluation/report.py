@@ -1,0 +1,138 @@
+"""Scores against quality: which score ranks models, which ranks pictures; as a table, as data and as a figure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+from devenv import HostError
+
+from evaluation.statistics import Estimate, over_models, overall, within
+from evaluation.store import LINES, SCORES, write_parquet
+from evaluation.workflow import SCORES as SCORE_NODES
+
+QUALITIES = {"psnr": 1, "ssim": 1, "l1": -1, "lpips": -1}  # by the beginning of a name: 1 where more is better
+LEAST_ROWS = 8
+Table = dict[str, dict[str, dict[str, Estimate]]]  # by kind, by score, by quality
+
+
+def write_report(folder: Path, models: str) -> list[Path]:
+    """Writes ``correlation.md``, ``.json`` and ``.png`` into the folder of a run. Raises HostError."""
+    columns = _read(folder)
+    scores, qualities = _of_kind(columns, _is_score), _of_kind(columns, _is_quality)
+    if not scores or not qualities:
+        lacking = "scores" if not scores else "measures of quality: run it with a column of right pictures (--truth)"
+        raise HostError(f"{folder / SCORES} has no {lacking}.")
+    names = [str(x) for x in columns.get(models, ["all"] * len(next(iter(columns.values()))))]
+    table = correlations(scores, qualities, names)
+    text = folder / "correlation.md"
+    text.write_text(_markdown(table, names, models if models in columns else ""))
+    data = folder / "correlation.json"
+    data.write_text(json.dumps({k: {s: {q: asdict(e) for q, e in of.items()} for s, of in x.items()} for k, x in table.items()}, indent=2))
+    return [text, data, draw(table, folder / "correlation.png")]
+
+
+def correlations(scores: Mapping[str, np.ndarray], qualities: Mapping[str, np.ndarray], models: Sequence[str]) -> Table:
+    """Spearman's of each score with each quality, over rows that have both; more is better on both sides."""
+    several = len(set(models)) > 2
+    table: Table = {"all rows": {}, "within a model": {}, **({"over models": {}} if several else {})}
+    for score, values in scores.items():
+        for quality, goodness in qualities.items():
+            known = np.isfinite(values) & np.isfinite(goodness)
+            if known.sum() < LEAST_ROWS:
+                continue
+            sign = next(x for start, x in QUALITIES.items() if quality.startswith(start))
+            pair, own = (values[known], sign * goodness[known]), [m for m, k in zip(models, known, strict=True) if k]
+            table["all rows"].setdefault(score, {})[quality] = overall(*pair)
+            table["within a model"].setdefault(score, {})[quality] = within(*pair, own)
+            if several:
+                table["over models"].setdefault(score, {})[quality] = over_models(*pair, own)
+    return table
+
+
+def draw(table: Table, path: Path) -> Path:
+    """A square for each pair, blue to red; an interval that has 0 in it is hatched."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    kinds = [kind for kind, of in table.items() if of]
+    rows = list(table[kinds[0]])
+    qualities = list(dict.fromkeys(q for of in table[kinds[0]].values() for q in of))
+    figure, axes = pyplot.subplots(1, len(kinds), figsize=(3 + 2.4 * len(kinds), 1.6 + 0.34 * len(rows)), squeeze=False)
+    for axis, kind in zip(axes[0], kinds, strict=True):
+        values = np.array([[table[kind][s].get(q, _NONE).value for q in qualities] for s in rows])
+        axis.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+        for y, score in enumerate(rows):
+            for x, quality in enumerate(qualities):
+                one = table[kind][score].get(quality, _NONE)
+                sure = one.low > 0 or one.high < 0
+                axis.text(x, y, f"{one.value:.2f}" if math.isfinite(one.value) else "-", ha="center", va="center",
+                          fontsize=7, color="black" if sure else "0.55")  # fmt: skip
+        axis.set_title(kind, fontsize=9)
+        axis.set_xticks(range(len(qualities)), qualities, rotation=60, ha="right", fontsize=7)
+        axis.set_yticks(range(len(rows)), rows if axis is axes[0][0] else [], fontsize=7)
+    figure.suptitle("Spearman of scores with quality; grey numbers: 0 is inside the 95 % interval", fontsize=8)
+    figure.savefig(path, dpi=140, bbox_inches="tight")
+    pyplot.close(figure)
+    return path
+
+
+_NONE = Estimate(math.nan, math.nan, math.nan, 0)
+
+
+def _read(folder: Path) -> dict[str, list]:
+    """The columns of the scores, of which a run that was stopped has lines alone."""
+    if not (folder / LINES).is_file():
+        raise HostError(f"{folder} has no {LINES}: give the folder that scripts/evaluation run wrote into.")
+    rows = pyarrow.parquet.read_table(write_parquet(folder)).to_pylist()
+    good = [row for row in rows if row["error"] is None]
+    if not good:
+        raise HostError(f"Of {len(rows)} rows in {folder} none has scores: column 'error' of {SCORES} says why.")
+    return {name: [row[name] for row in good] for name in good[0]}
+
+
+def _of_kind(columns: Mapping[str, list], wanted: object) -> dict[str, np.ndarray]:
+    """Columns of numbers, those that vary."""
+    assert callable(wanted)
+    numbers = {}
+    for name, values in columns.items():
+        if wanted(name) and all(x is None or isinstance(x, (int, float)) for x in values):
+            array = np.array([math.nan if x is None else float(x) for x in values])
+            if np.isfinite(array).sum() >= LEAST_ROWS and np.nanmin(array) < np.nanmax(array):
+                numbers[name] = array
+    return numbers
+
+
+def _is_score(name: str) -> bool:
+    return name.split(".")[0].split("@")[0] in SCORE_NODES.values() and not name.endswith("mask_area")
+
+
+def _is_quality(name: str) -> bool:
+    return name.split(".")[0] in QUALITIES
+
+
+def _markdown(table: Table, models: Sequence[str], column: str) -> str:
+    """Tables in Markdown."""
+    about = f"{len(models)} rows" + (f" of {len(set(models))} models (column `{column}`)" if column else "")
+    lines = ["# Scores against quality", "", f"Spearman's correlation, {about}; in brackets the 95 % bootstrap interval."]
+    for kind, of_kind in table.items():
+        if not of_kind:
+            continue
+        qualities = list(dict.fromkeys(q for of in of_kind.values() for q in of))
+        lines += ["", f"## {kind[0].upper()}{kind[1:]}", "", f"| score | {' | '.join(qualities)} |"]
+        lines += ["|---" * (len(qualities) + 1) + "|"]
+        lines += [f"| {s} | {' | '.join(_worded(of.get(q, _NONE)) for q in qualities)} |" for s, of in of_kind.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _worded(one: Estimate) -> str:
+    if not math.isfinite(one.value):
+        return "-"
+    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"

@@ -1,0 +1,137 @@
+"""ComfyUI servers to work with: one that somebody runs, or one of our own that is started again when it must be."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from comfy_client import ComfyClient, Json, ServerError
+
+MEGABYTE = 2**20
+FOLDER = "i2am_evaluation"  # of uploaded pictures, in the server's input folder
+
+
+class Server(Protocol):
+    """What a worker needs of a server."""
+
+    name: str
+
+    def start(self) -> None:
+        """Return when it answers. Raises ServerError."""
+
+    def stop(self) -> None: ...
+
+    def upload(self, picture: bytes, ending: str) -> str:
+        """The server's name of a picture."""
+
+    def run(self, graph: Json, seconds: float) -> Json:
+        """The outputs of a graph, by node. Raises PromptFailed of the graph, ServerError of the server."""
+
+    def view(self, image: Json) -> bytes:
+        """The file behind an entry of an output's images."""
+
+    def memory(self) -> int | None:
+        """Bytes that its process has; None where that is not known."""
+
+
+@dataclass(frozen=True)
+class Specification:
+    """Which server a worker has: that at ``url``, or else one of its own; with ``arguments`` for ComfyUI."""
+
+    name: str
+    url: str = ""
+    cpu: bool = False
+    arguments: tuple[str, ...] = ()
+
+    def make(self) -> Server:
+        return GivenServer(self.url) if self.url else OwnServer(self)
+
+
+class GivenServer:
+    """A server that somebody else runs: it can be waited for, not started again."""
+
+    def __init__(self, url: str) -> None:
+        self.name = url
+        self._client = ComfyClient(url.rstrip("/"))
+        self._uploaded: set[str] = set()
+
+    def start(self) -> None:
+        self._uploaded.clear()  # it may have lost them
+        self._client.get("/system_stats")
+
+    def stop(self) -> None:
+        pass
+
+    def upload(self, picture: bytes, ending: str) -> str:
+        name = f"{hashlib.sha256(picture).hexdigest()[:24]}{ending}"
+        if name not in self._uploaded:
+            self._client.upload(name, picture, FOLDER)
+            self._uploaded.add(name)
+        return f"{FOLDER}/{name}"
+
+    def run(self, graph: Json, seconds: float) -> Json:
+        prompt = self._client.queue(graph)
+        try:
+            outputs: Json = self._client.wait(prompt, seconds)["outputs"]
+        except ServerError:
+            self._client.give_up(prompt)
+            raise
+        self._client.forget(prompt)
+        return outputs
+
+    def view(self, image: Json) -> bytes:
+        return self._client.view(image)
+
+    def memory(self) -> int | None:
+        return None
+
+
+class OwnServer(GivenServer):
+    """A server of our own on this machine, in a folder that goes with it."""
+
+    def __init__(self, specification: Specification) -> None:
+        super().__init__("")
+        self.name = specification.name
+        self._specification = specification
+        self._server: Any = None  # ComfyServer
+        self._folder: Path | None = None
+
+    @property
+    def url(self) -> str:
+        return self._client.url
+
+    def start(self) -> None:
+        from comfy_server import ComfyServer  # not on a machine that has no ComfyUI
+        from devenv import prepare
+
+        self.stop()
+        self._folder = Path(tempfile.mkdtemp(prefix="i2am-evaluation-"))
+        given = self._specification
+        self._server = ComfyServer(prepare(), self._folder, given.arguments, cpu=given.cpu)
+        self._server.start()
+        self._client = self._server
+        self._uploaded.clear()
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def memory(self) -> int | None:
+        import psutil
+
+        return int(psutil.Process(self._server.pid).memory_info().rss)
+
+
+def described(server: ComfyClient) -> Mapping[str, Any]:
+    """What must be the same of all servers: the versions of ComfyUI and PyTorch."""
+    system: Json = server.system_stats()["system"]
+    return {name: system.get(name) for name in ("comfyui_version", "pytorch_version")}

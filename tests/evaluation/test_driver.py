@@ -1,0 +1,102 @@
+"""Rows and workers, with Ray: none is lost, whatever fails. Servers sleep here; test_run.py has real ones."""
+
+import json
+import os
+import time
+
+import pytest
+import ray
+
+from devenv import HostError
+from evaluation.cluster import joined
+from evaluation.driver import ATTEMPTS, Driver
+from evaluation.simulate import crowds, rows
+from evaluation.store import Store, results
+from evaluation.table import Row
+from evaluation.worker import Answer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray():
+    with joined(""):
+        yield
+
+
+@ray.remote(num_cpus=0)
+class Falls:
+    """Falls over in rows as these say: the process dies, the server fails, or it does not start."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def run(self, row):
+        tries = self.folder / row.name
+        count = len(tries.read_text()) if tries.exists() else 0
+        tries.write_text("x" * (count + 1))
+        if count < row.values.get("dies", 0):
+            os._exit(1)
+        if count < row.values.get("fails", 0):
+            return Answer(row, None, "it fell over")
+        if count < row.values.get("starts", 0):
+            return Answer(row, None, "it did not start", started=False)
+        return Answer(row, {"id": row.name, "error": None})
+
+    def stop(self):
+        (self.folder / f"stopped {os.getpid()}").touch()
+
+
+def run(folder, given, workers=2):
+    """The results by name, and the answers that a person saw."""
+    tries, answers = folder / "tries", []
+    tries.mkdir(exist_ok=True)
+    with Store(folder / "scores") as store:
+        Driver(store, lambda number: Falls.remote(tries), workers, answers.append).run(given)
+    return {result["id"]: result["error"] for result in results(folder / "scores")}, answers
+
+
+def test_many_rows_on_many_servers_that_fall_over(tmp_path):
+    started = time.monotonic()
+    with Store(tmp_path) as store:
+        Driver(store, crowds(servers=40, processes=2, seconds=0.05, fails=20), 40).run(rows(400))
+    assert [row["error"] for row in results(tmp_path)] == [None] * 400
+    lines = [json.loads(line)["id"] for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    assert sorted(lines) == [row.name for row in rows(400)], "each is recorded once"
+    assert time.monotonic() - started < 400 * 0.05, "they run beside each other"
+
+
+def test_a_worker_whose_process_dies_is_made_anew(tmp_path):
+    given = [Row(str(n), {"dies": 1 if n in (0, 5) else 0}) for n in range(12)]
+    errors, answers = run(tmp_path, given)
+    assert errors == {str(n): None for n in range(12)}
+    assert any("ActorDied" in answer.why or "RayActor" in answer.why for answer in answers if answer.result is None)
+
+
+def test_a_row_that_fells_every_server_says_so(tmp_path):
+    errors, answers = run(tmp_path, [Row("good", {}), Row("bad", {"fails": 99}), Row("other", {})])
+    assert errors["good"] is errors["other"] is None
+    assert errors["bad"] == f"no server could run it in {ATTEMPTS} attempts: it fell over"
+    assert (tmp_path / "tries" / "bad").read_text() == "x" * ATTEMPTS
+
+
+def test_a_server_that_is_slow_to_start_costs_no_row(tmp_path):
+    errors, _ = run(tmp_path, [Row("a", {"starts": 4}), Row("b", {})], workers=1)
+    assert errors == {"a": None, "b": None}
+
+
+def test_servers_that_never_start_end_the_run_and_what_is_done_stays(tmp_path):
+    given = [Row("a", {}), *(Row(f"b{n}", {"starts": 99}) for n in range(20))]
+    with pytest.raises(HostError, match="None of the 2 servers could be started"):
+        run(tmp_path, given)
+    assert [row["id"] for row in results(tmp_path / "scores")] == ["a"]
+    assert list((tmp_path / "tries").glob("stopped *")), "servers of our own are stopped"
+
+
+def test_rows_that_have_a_result_are_not_run_again(tmp_path):
+    """As the command does it when it goes on: with the names that are done."""
+    with Store(tmp_path) as store:
+        make = crowds(servers=4, processes=1, seconds=0.01, fails=0)
+        Driver(store, make, 4).run(rows(10))
+    with Store(tmp_path) as store:
+        done = store.done()
+        Driver(store, make, 4).run(row for row in rows(30) if row.name not in done)
+    assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == 30

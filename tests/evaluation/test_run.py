@@ -1,0 +1,96 @@
+"""The whole command on the demo: twelve rows on two real servers, of which one is killed on the way."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pyarrow.parquet
+import pytest
+
+from comfy_server import ComfyServer
+from devenv import prepare
+from evaluation import ROOT
+from evaluation.store import LINES
+
+pytestmark = pytest.mark.timeout(500)
+COMMAND = [sys.executable, str(ROOT / "scripts" / "evaluation")]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Three scenes for four models."""
+    folder = tmp_path_factory.mktemp("demo")
+    subprocess.run([*COMMAND, "demo", str(folder), "--pairs", "3"], check=True)
+    return folder
+
+
+def count(folder):
+    path = folder / LINES
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_a_killed_server_costs_nothing(demo, tmp_path):
+    scores = tmp_path / "scores"
+    command = [*COMMAND, "run", str(demo / "workflow.json"), str(demo / "table.csv"), str(scores)]
+    with (tmp_path / "log").open("w") as log:
+        running = subprocess.Popen([*command, "--start", "2", "--cpu"], stdout=log, stderr=subprocess.STDOUT)
+        while count(scores) < 2:
+            assert running.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        servers = [x for x in psutil.Process(running.pid).children(recursive=True) if "main.py" in x.cmdline()]
+        assert len(servers) == 2
+        servers[0].send_signal(signal.SIGKILL)
+        assert running.wait(400) == 0, (tmp_path / "log").read_text()
+    said = (tmp_path / "log").read_text()
+    assert "once more, since ComfyUI " in said
+    assert "12 rows, 0 of them failed" in said
+
+    rows = pyarrow.parquet.read_table(scores / "scores.parquet").to_pylist()
+    assert sorted(row["id"] for row in rows) == sorted(
+        f"{pair:04d} {model}"
+        for pair in range(3)
+        for model in ("step 500", "step 2000", "average of step 2000 and shipped", "shipped")
+    )
+    assert count(scores) == 12, "each was written once"
+    for row in rows:
+        assert row["error"] is None and row["psnr.mask"] > 5 and 0 < row["imacs.effect.part_inside"] <= 1
+        assert "No module named" in row["lpips.lacking"] or "Error" in row["lpips.lacking"]
+    assert {row["server"] for row in rows} == {"own 1", "own 2"}
+    mean = {m: sum(r["psnr.mask"] for r in rows if r["loader.weights"] == m) / 3 for m in ("step 500", "shipped")}
+    assert mean["shipped"] > mean["step 500"] + 2, "the models are what they are called"
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
+
+    again = subprocess.run([*command, "--start", "1", "--cpu"], capture_output=True, text=True, check=True)
+    assert count(scores) == 12 and "12 rows, 0 of them failed" in again.stdout, "nothing was left to do"
+
+    report = [*COMMAND, "report", str(scores), "--models", "loader.weights"]
+    made = subprocess.run(report, capture_output=True, text=True, check=True).stdout.split()
+    assert [path.rpartition("/")[2] for path in made] == ["correlation.md", "correlation.json", "correlation.png"]
+    table = json.loads((scores / "correlation.json").read_text())
+    assert table["over models"]["imacs.effect.strength_inside"]["psnr.mask"]["points"] == 4
+    assert "12 rows of 4 models" in (scores / "correlation.md").read_text()
+
+
+def test_a_server_that_somebody_runs(demo, tmp_path):
+    """With what is wrong said before anything runs; and a row whose graph fails."""
+    rows = (demo / "table.csv").read_text().splitlines()
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(rows[:2]) + "\n")
+    with ComfyServer(prepare(tests=True), tmp_path / "server") as server:
+        run = [*COMMAND, "run", str(demo / "workflow.json"), str(table), str(tmp_path / "scores")]
+        given = ["--server", server.url, "--pictures"]
+        subprocess.run([*run, *given], check=True)
+        (row,) = pyarrow.parquet.read_table(tmp_path / "scores" / "scores.parquet").to_pylist()
+        assert row["server"] == server.url and row["error"] is None
+        assert (tmp_path / "scores" / "pictures" / f"{row['id']}.png").is_file()
+        assert server.get("/history") == b"{}", "what was read is taken out of its history"
+
+        table.write_text(f"{rows[0]}\n{rows[1].replace('step 500', 'step 1')}\n")
+        wrong = subprocess.run([*run, *given], capture_output=True, text=True)
+        assert wrong.returncode == 1 and "is 'step 1', expected one of shipped, step 500" in wrong.stderr
+        assert "Traceback" not in wrong.stderr
+    gone = subprocess.run([*run, *given], capture_output=True, text=True)
+    assert gone.returncode == 1 and f"The server {server.url} cannot be used" in gone.stderr

@@ -1,0 +1,111 @@
+"""A worker and its server: when it is started, stopped and started again."""
+
+import pytest
+
+from comfy_client import PromptFailed, ServerError
+from evaluation.servers import MEGABYTE, Specification
+from evaluation.simulate import SAID
+from evaluation.table import Row
+from evaluation.worker import Task, Worker
+from evaluation.workflow import READER, Feed, Wanted, Workflow
+
+
+class Watched:
+    """A server that writes down what is done with it, and raises what it is given."""
+
+    name = "watched"
+
+    def __init__(self):
+        self.done, self.raises, self.bytes = [], [], 0
+
+    def start(self):
+        self.done.append("start")
+
+    def stop(self):
+        self.done.append("stop")
+
+    def upload(self, picture, ending):
+        self.done.append(f"upload {picture!r} {ending}")
+        return "uploaded"
+
+    def run(self, graph, seconds):
+        self.done.append("run")
+        if self.raises:
+            raise self.raises.pop()
+        return {f"{READER}imacs": {"text": [SAID]}}
+
+    def memory(self):
+        return self.bytes
+
+
+def working(server, feeds=(), **task):
+    graph = {"1": {"class_type": "LoadImage", "inputs": {"image": ""}}}
+    workflow = Workflow(graph, tuple(feeds), {f"{READER}imacs": "imacs"}, None)
+    worker = Worker(Specification("own", "http://127.0.0.1:1"), Task(workflow, Wanted(), **task))
+    worker.server = server
+    return worker
+
+
+def test_a_server_is_started_once():
+    server = Watched()
+    worker = working(server)
+    answers = [worker.run(Row(name, {"seed": 1})) for name in "ab"]
+    assert server.done == ["start", "run", "run"]
+    result = answers[0].result
+    assert result["id"] == "a" and result["seed"] == 1 and result["error"] is None
+    assert result["imacs.r2g.score"] == 0.1 and result["imacs.g2r.reason"] == "asleep" and result["seconds"] >= 0
+
+
+def test_a_graph_that_fails_is_a_result_and_its_server_goes_on():
+    server = Watched()
+    server.raises = [PromptFailed("Node 3 (KSampler): out of luck")]
+    worker = working(server)
+    assert worker.run(Row("a", {})).result["error"] == "Node 3 (KSampler): out of luck"
+    assert worker.run(Row("b", {})).result["error"] is None
+    assert server.done == ["start", "run", "run"]
+
+
+def test_a_server_that_fails_is_started_again():
+    server = Watched()
+    server.raises = [ServerError("it hangs")]
+    worker = working(server)
+    answer = worker.run(Row("a", {}))
+    assert answer.result is None and answer.why == "it hangs" and answer.started
+    assert worker.run(Row("a", {})).result["error"] is None
+    assert server.done == ["start", "run", "stop", "start", "run"]
+
+
+def test_a_server_that_does_not_start_is_not_the_fault_of_the_row():
+    class Dead(Watched):
+        def start(self):
+            raise ServerError("no")
+
+    worker = working(Dead())
+    worker.patience = 0
+    answer = worker.run(Row("a", {}))
+    assert answer.result is None and not answer.started and answer.why == "no"
+
+
+@pytest.mark.parametrize(("has", "starts"), [(99, 1), (101, 2)])
+def test_a_server_that_has_grown_is_started_again(has, starts):
+    server = Watched()
+    server.bytes = has * MEGABYTE
+    worker = working(server, most_memory=100)
+    assert all(worker.run(Row(name, {})).result["error"] is None for name in "ab")
+    assert server.done.count("start") == starts
+
+
+def test_pictures_are_sent(tmp_path):
+    (tmp_path / "a.PNG").write_bytes(b"pixels")
+    server = Watched()
+    worker = working(server, [Feed("picture", "1", "image", "COMBO", picture=True)])
+    assert worker.run(Row("a", {"picture": str(tmp_path / "a.PNG")})).result["error"] is None
+    assert server.done == ["start", "upload b'pixels' .png", "run"]
+    gone = worker.run(Row("b", {"picture": str(tmp_path / "gone.png")}))
+    assert "No such file" in gone.result["error"], "a row that cannot be read is a result, and no fault of the server"
+
+
+def test_an_answer_without_scores_is_the_server_s_fault():
+    server = Watched()
+    server.run = lambda graph, seconds: {}
+    assert "no output of evaluation:imacs" in working(server).run(Row("a", {})).why
