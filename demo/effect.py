@@ -61,9 +61,9 @@ from ..nodes.steer import I2AMSteer
 from . import data, steer
 from .evaluate import SAMPLER, SCENES, SCHEDULER, correlation
 from .model import load
-from .weights import WEIGHTS
 from .nodes import DemoReference
 from .steer import bracketed, table
+from .weights import WEIGHTS
 
 STEPS = 10
 BATCH = 8  # scenes that are sampled together

@@ -20,6 +20,7 @@ from torch import Tensor
 from . import data, network
 from .weights import WEIGHTS
 
+
 class LatentFormat(comfy.latent_formats.LatentFormat):
     """Pixels, rearranged: 4x4 of them to a cell of 48 channels. Nothing to scale."""
 

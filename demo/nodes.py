@@ -29,8 +29,8 @@ class DemoLoader(io.ComfyNode):
                     options=models(),
                     default=SHIPPED,
                     optional=True,
-                    tooltip="Those that ship with the pack; or, where its repository is, worse ones of its training, to "
-                    "see what scores say of them.",
+                    tooltip="Those that ship with the pack; or, where its repository is, worse ones of its training, "
+                    "to see what scores say of them.",
                 ),
             ],
             outputs=[

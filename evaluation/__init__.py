@@ -1,8 +1,8 @@
 """Scores of many pictures: a workflow with I2AM nodes, a table of inputs, and ComfyUI servers give one table of scores.
 
-    scripts/evaluation run WORKFLOW TABLE FOLDER      a row for each row of the table, on as many servers as there are
-    scripts/evaluation report FOLDER                  what the scores have to do with the quality of the pictures
-    scripts/evaluation demo FOLDER                    a workflow and a table to try it on
+    scripts/evaluate run WORKFLOW TABLE FOLDER      a row for each row of the table, on as many servers as there are
+    scripts/evaluate report FOLDER                  what the scores have to do with the quality of the pictures
+    scripts/evaluate demo FOLDER                    a workflow and a table to try it on
 
 A run goes through these files from top to bottom: ``table`` and ``workflow`` read what was given, ``checks`` looks at
 all of it before anything runs, ``driver`` gives rows to ``worker``s, which have a server each (``servers``), and

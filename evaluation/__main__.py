@@ -12,7 +12,6 @@ from pathlib import Path
 
 from comfy_client import Json
 from devenv import HostError, one_sentence_errors
-
 from evaluation.checks import check_rows, check_servers, check_wanted
 from evaluation.servers import OwnServer, Specification
 from evaluation.store import Store, write_parquet
@@ -24,7 +23,7 @@ NO_COLUMN = "-"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="evaluation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/evaluate", description=__doc__)
     commands = parser.add_subparsers(required=True)
     _add_run(commands.add_parser("run", help="scores of all rows of a table", description=run.__doc__))
     report = commands.add_parser("report", help="scores against quality, as a table and a figure")
@@ -53,8 +52,15 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("--gpus", type=float, default=0, help="GPUs that each own server takes from Ray's machines")
     add("--ray", default="", metavar="ADDRESS", help="a Ray cluster to join (default: one on this machine)")
     add("--picture", metavar="NODE", help="the node whose picture is judged (default: the only one that shows one)")
-    add("--truth", default="", metavar="COLUMN", help="of the right picture (default: truth, if there is such a column)")
-    add("--mask", default="", metavar="COLUMN", help="of a mask, in which it is judged too (default: mask, if it is one)")
+    add(
+        "--truth", default="", metavar="COLUMN", help="of the right picture (default: truth, if there is such a column)"
+    )
+    add(
+        "--mask",
+        default="",
+        metavar="COLUMN",
+        help="of a mask, in which it is judged too (default: mask, if it is one)",
+    )
     add("--pictures", action="store_true", help="write the pictures that were made to FOLDER/pictures")
     add("--seconds", type=float, default=600, help="that a row may take before its server counts as hanging")
     add("--memory", type=int, metavar="MB", help="start an own server again when it has grown to this")
@@ -68,7 +74,12 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     add("--servers", type=int, default=1000)
     add("--processes", type=int, default=4, help="that have the servers between them (default: 4)")
     add("--seconds", type=float, default=2.0, help="that a row takes, more or less by half (default: 2)")
-    add("--fails", type=int, default=1000, help="of so many rows one makes its server fall over (0: none; default: 1000)")
+    add(
+        "--fails",
+        type=int,
+        default=1000,
+        help="of so many rows one makes its server fall over (0: none; default: 1000)",
+    )
     add("--ray", default="", metavar="ADDRESS", help="a Ray cluster to join (default: one on this machine)")
     parser.set_defaults(command=simulated)
 
@@ -113,8 +124,8 @@ def write_demo(given: argparse.Namespace) -> None:
 
     workflow, table = write(given.folder, given.pairs)
     scores = given.folder / "scores"
-    print(f"scripts/evaluation run {workflow} {table} {scores} --start 2 --cpu")
-    print(f"scripts/evaluation report {scores} --models {MODEL}")
+    print(f"scripts/evaluate run {workflow} {table} {scores} --start 2 --cpu")
+    print(f"scripts/evaluate report {scores} --models {MODEL}")
 
 
 def simulated(given: argparse.Namespace) -> None:
@@ -128,7 +139,9 @@ def _specifications(given: argparse.Namespace) -> list[Specification]:
     """A server for each worker."""
     own = given.start or (0 if given.server else 1)
     numbers = range(1, own + 1)
-    return [Specification(url, url) for url in given.server] + [Specification(f"own {n}", cpu=given.cpu) for n in numbers]
+    return [Specification(url, url) for url in given.server] + [
+        Specification(f"own {n}", cpu=given.cpu) for n in numbers
+    ]
 
 
 @contextmanager

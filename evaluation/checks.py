@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
-from comfy_client import ComfyClient, Json, ServerError
-from devenv import HostError
 from PIL import Image
 
+from comfy_client import ComfyClient, Json, ServerError
+from devenv import HostError
 from evaluation.servers import described
 from evaluation.table import Row, Table
 from evaluation.workflow import Wanted, Workflow

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+
 from comfy_client import Json
 from devenv import HostError
-
 from evaluation import ROOT
 from evaluation.servers import Specification
 from evaluation.worker import Task, Worker

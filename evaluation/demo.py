@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 
 import torch
-from comfy_client import Json
-from demo_graph import node, selection
-from devenv import HostError
 from PIL import Image
 
+from comfy_client import Json
 from demo import data, sprites
+from demo_graph import node, selection
+from devenv import HostError
 
 MODELS = ("step 500", "step 2000", "average of step 2000 and shipped", "shipped")
 STEPS = 10

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from comfy_client import Json
-from devenv import HostError
 from ray.exceptions import RayActorError, RayTaskError
 
+from comfy_client import Json
+from devenv import HostError
 from evaluation.store import Store
 from evaluation.table import Row
 from evaluation.worker import Answer
@@ -118,8 +118,8 @@ class Driver:
         left = len(self._again) + sum(1 for _ in itertools.islice(todo, 1))
         if left:
             raise HostError(
-                f"None of the {self.workers} servers could be started, {FAILURES} times one after the other: what was done "
-                "is written; see why in the lines above, and run the same command again."
+                f"None of the {self.workers} servers could be started, {FAILURES} times one after the other: what was "
+                "done is written; see why in the lines above, and run the same command again."
             )
 
     def _stop(self) -> None:

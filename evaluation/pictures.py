@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from comfy_client import Json
 from PIL import Image
 from torch import Tensor
+
+from comfy_client import Json
 
 
 def opened(picture: bytes | Path, mode: str = "RGB") -> Tensor:

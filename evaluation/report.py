@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
-from devenv import HostError
 
+from devenv import HostError
 from evaluation.statistics import Estimate, over_models, overall, within
 from evaluation.store import LINES, SCORES, write_parquet
 from evaluation.workflow import SCORES as SCORE_NODES
@@ -33,7 +33,11 @@ def write_report(folder: Path, models: str) -> list[Path]:
     text = folder / "correlation.md"
     text.write_text(_markdown(table, names, models if models in columns else ""))
     data = folder / "correlation.json"
-    data.write_text(json.dumps({k: {s: {q: asdict(e) for q, e in of.items()} for s, of in x.items()} for k, x in table.items()}, indent=2))
+    data.write_text(
+        json.dumps(
+            {k: {s: {q: asdict(e) for q, e in of.items()} for s, of in x.items()} for k, x in table.items()}, indent=2
+        )
+    )
     return [text, data, draw(table, folder / "correlation.png")]
 
 
@@ -90,7 +94,7 @@ _NONE = Estimate(math.nan, math.nan, math.nan, 0)
 def _read(folder: Path) -> dict[str, list]:
     """The columns of the scores, of which a run that was stopped has lines alone."""
     if not (folder / LINES).is_file():
-        raise HostError(f"{folder} has no {LINES}: give the folder that scripts/evaluation run wrote into.")
+        raise HostError(f"{folder} has no {LINES}: give the folder that scripts/evaluate run wrote into.")
     rows = pyarrow.parquet.read_table(write_parquet(folder)).to_pylist()
     good = [row for row in rows if row["error"] is None]
     if not good:
@@ -121,7 +125,11 @@ def _is_quality(name: str) -> bool:
 def _markdown(table: Table, models: Sequence[str], column: str) -> str:
     """Tables in Markdown."""
     about = f"{len(models)} rows" + (f" of {len(set(models))} models (column `{column}`)" if column else "")
-    lines = ["# Scores against quality", "", f"Spearman's correlation, {about}; in brackets the 95 % bootstrap interval."]
+    lines = [
+        "# Scores against quality",
+        "",
+        f"Spearman's correlation, {about}; in brackets the 95 % bootstrap interval.",
+    ]
     for kind, of_kind in table.items():
         if not of_kind:
             continue

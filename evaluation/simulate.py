@@ -17,14 +17,14 @@ from typing import Any
 
 import psutil
 import ray
-from comfy_client import Json, ServerError
 
+from comfy_client import Json, ServerError
 from evaluation.driver import IN_LINE, Driver
 from evaluation.servers import MEGABYTE, Specification
 from evaluation.store import Store, results
 from evaluation.table import Row
 from evaluation.worker import Answer, Task, Worker
-from evaluation.workflow import READER, Workflow
+from evaluation.workflow import READER, Wanted, Workflow
 
 SAID = json.dumps({"r2g": {"score": 0.1, "mass_inside": 0.5}, "g2r": {"score": None, "reason": "asleep"}})
 PARTS = 20  # of the run, after each of which the memory is looked at
@@ -75,7 +75,9 @@ class Crowd:
     """Many workers in one process, each with a server that sleeps: the actor of as many servers."""
 
     def __init__(self, first: int, count: int, seconds: float, fails: int) -> None:
-        task = Task(Workflow({"1": {"class_type": "Sleep", "inputs": {}}}, (), {f"{READER}imacs": "imacs"}, None))
+        task = Task(
+            Workflow({"1": {"class_type": "Sleep", "inputs": {}}}, (), {f"{READER}imacs": "imacs"}, None), Wanted()
+        )
         self._idle: queue.Queue[Sleeper] = queue.Queue()
         for number in range(first, first + count):
             self._idle.put(Sleeper(SleepingServer(f"sleeper {number}", seconds, fails), task))
@@ -94,7 +96,7 @@ class Crowd:
 def crowds(servers: int, processes: int, seconds: float, fails: int) -> Callable[[int], Any]:
     """The actor that has a worker, by the worker's number."""
     each = -(-servers // processes)
-    remote = ray.remote(num_cpus=0, max_concurrency=each * IN_LINE)(Crowd)
+    remote = ray.remote(num_cpus=0)(Crowd).options(max_concurrency=each * IN_LINE)
     actors = [remote.remote(n * each, min(each, servers - n * each), seconds, fails) for n in range(processes)]
     return lambda number: actors[number // each]
 

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import pyarrow
 import pyarrow.parquet
+
 from comfy_client import Json
 from devenv import HostError
 
@@ -41,7 +42,9 @@ class Store:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            raise HostError(f"Another evaluation writes into {self.folder}: wait for it, or give another folder.") from None
+            raise HostError(
+                f"Another evaluation writes into {self.folder}: wait for it, or give another folder."
+            ) from None
         self._cut_half_a_line()
         return self
 

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
+
 from comfy_client import Json
 from devenv import HostError
 

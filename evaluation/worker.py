@@ -9,7 +9,6 @@ from typing import Any
 
 from comfy_client import Json, PromptFailed, ServerError
 from devenv import HostError
-
 from evaluation.servers import MEGABYTE, Server, Specification
 from evaluation.table import Row
 from evaluation.workflow import Wanted, Workflow
@@ -22,7 +21,7 @@ class Task:
     """What is done with each row."""
 
     workflow: Workflow
-    wanted: Wanted = Wanted()
+    wanted: Wanted
     pictures: str = ""  # folder for the pictures that were made, "" to leave them on the server
     seconds: float = 600  # that a row may take, before its server counts as hanging
     most_memory: int | None = None  # MB that a server of our own may grow to, before it is started again

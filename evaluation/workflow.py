@@ -12,7 +12,6 @@ from typing import Any
 
 from comfy_client import Json
 from devenv import HostError
-
 from evaluation.table import Row
 
 SCORES = {"I2AM_IMACS": "imacs", "I2AM_Report": "report"}  # nodes whose third output is JSON
@@ -42,7 +41,9 @@ class Feed:
         except (TypeError, ValueError, KeyError):
             raise ValueError(f"column {self.column!r} is {given!r}, expected {self.kind}") from None
         if self.choices and not self.picture and value not in self.choices:
-            raise ValueError(f"column {self.column!r} is {given!r}, expected one of {', '.join(map(str, self.choices))}")
+            raise ValueError(
+                f"column {self.column!r} is {given!r}, expected one of {', '.join(map(str, self.choices))}"
+            )
         return value
 
 

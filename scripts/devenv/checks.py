@@ -15,7 +15,7 @@ from devenv.errors import HostError
 from devenv.host import Host, prepare
 from devenv.places import ROOT, SCRIPTS, TYPING
 
-COMMANDS = [f"scripts/{name}" for name in ("check", "demo", "gpu_check", "host", "pictures", "test")]
+COMMANDS = [f"scripts/{name}" for name in ("check", "demo", "evaluate", "gpu_check", "host", "pictures", "test")]
 LINTED = [".", *COMMANDS]  # files without an ending are only looked at when named
 FORMATTED = ["web", "tests/web/*.mjs"]
 NOTHING_COLLECTED = 5
@@ -50,7 +50,7 @@ def check_types(host: Host) -> None:
     The second looks at ComfyUI's own types, which differ from version to version: at those of the pinned one.
     """
     scripts = sorted(str(path.relative_to(ROOT)) for path in [*SCRIPTS.glob("*.py"), *SCRIPTS.glob("devenv/*.py")])
-    python(host, "mypy", "--scripts-are-modules", "i2am_core", *scripts, *COMMANDS, types=[SCRIPTS])
+    python(host, "mypy", "--scripts-are-modules", "i2am_core", "evaluation", *scripts, *COMMANDS, types=[SCRIPTS])
     if host.own:
         link_pack()
         python(host, "mypy", "-p", "i2am_pack.nodes", "-p", "i2am_pack.demo", types=[TYPING, host.comfyui])

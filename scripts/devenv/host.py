@@ -40,7 +40,7 @@ class Host:
 
 
 def prepare(tests: bool = False, evaluation: bool = False) -> Host:
-    """Make or check everything that is needed, and say where it is; the tests try the evaluation, too. Raises HostError.
+    """Make or check everything that is needed, and say where it is. Raises HostError. The tests need what both need.
 
     When all is ready this takes milliseconds, and nothing is run or written.
     """

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("i2am_core", "nodes", "demo", "scripts", "benchmarks", "reliability", "tests")
-ALONE = ("__init__.py", *(f"scripts/{name}" for name in ("check", "demo", "gpu_check", "host", "pictures", "test")))
+FOLDERS = ("i2am_core", "nodes", "demo", "scripts", "benchmarks", "evaluation", "reliability", "tests")
+ALONE = (
+    "__init__.py",
+    *(f"scripts/{name}" for name in ("check", "demo", "evaluate", "gpu_check", "host", "pictures", "test")),
+)
 PATHS = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 PATHS += [ROOT / name for name in ALONE]
 PAGE = [path for path in sorted((ROOT / "web").rglob("*js")) if path.is_file()]

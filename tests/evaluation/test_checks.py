@@ -42,7 +42,7 @@ def test_rows_that_cannot_be_run_are_named(tmp_path, picture):
         check_rows(table, WORKFLOW, Wanted("truth"))
     assert "gone.png is not there" in str(error.value) and "cut.png is no picture" in str(error.value)
     table = table_of(tmp_path, [[n, tmp_path / "text.png", picture] for n in range(9)])
-    with pytest.raises(HostError, match="text.png is no picture that can be read"):
+    with pytest.raises(HostError, match=r"text\.png is no picture that can be read"):
         check_rows(table, WORKFLOW, Wanted())
 
 
@@ -66,7 +66,7 @@ def test_what_pictures_are_judged_by_must_be_there(wanted, picture, sentence):
 
 
 def test_a_server_that_does_not_answer():
-    with pytest.raises(HostError, match="The server http://127.0.0.1:9 cannot be used"):
+    with pytest.raises(HostError, match=r"The server http://127\.0\.0\.1:9 cannot be used"):
         check_servers(["http://127.0.0.1:9"])
 
 

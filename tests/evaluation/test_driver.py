@@ -72,7 +72,7 @@ def test_a_worker_whose_process_dies_is_made_anew(tmp_path):
 
 
 def test_a_row_that_fells_every_server_says_so(tmp_path):
-    errors, answers = run(tmp_path, [Row("good", {}), Row("bad", {"fails": 99}), Row("other", {})])
+    errors, _ = run(tmp_path, [Row("good", {}), Row("bad", {"fails": 99}), Row("other", {})])
     assert errors["good"] is errors["other"] is None
     assert errors["bad"] == f"no server could run it in {ATTEMPTS} attempts: it fell over"
     assert (tmp_path / "tries" / "bad").read_text() == "x" * ATTEMPTS

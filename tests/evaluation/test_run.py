@@ -16,7 +16,7 @@ from evaluation import ROOT
 from evaluation.store import LINES
 
 pytestmark = pytest.mark.timeout(500)
-COMMAND = [sys.executable, str(ROOT / "scripts" / "evaluation")]
+COMMAND = [sys.executable, str(ROOT / "scripts" / "evaluate")]
 
 
 @pytest.fixture(scope="module")

@@ -128,7 +128,9 @@ def test_values_are_what_the_input_takes(kind, given, value):
     assert Feed("column", "1", "name", kind).value(given) == value
 
 
-@pytest.mark.parametrize(("kind", "given"), [("INT", "7.5"), ("INT", "x"), ("FLOAT", ""), ("BOOLEAN", "2"), ("INT", None)])
+@pytest.mark.parametrize(
+    ("kind", "given"), [("INT", "7.5"), ("INT", "x"), ("FLOAT", ""), ("BOOLEAN", "2"), ("INT", None)]
+)
 def test_other_values_are_refused(kind, given):
     with pytest.raises(ValueError, match="column 'column' is"):
         Feed("column", "1", "name", kind).value(given)
