@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow.parquet
 
 from devenv import HostError
+from evaluation.sets import Pair, set_distances
 from evaluation.statistics import Estimate, over_models, overall, within
-from evaluation.store import LINES, SCORES, write_parquet
+from evaluation.store import ABOUT, LINES, SCORES, write_parquet
 from evaluation.workflow import SCORES as SCORE_NODES
 
 QUALITIES = {"psnr": 1, "ssim": 1, "l1": -1, "lpips": -1}  # by the beginning of a name: 1 where more is better
@@ -31,7 +32,7 @@ def write_report(folder: Path, models: str) -> list[Path]:
     names = [str(x) for x in columns.get(models, ["all"] * len(next(iter(columns.values()))))]
     table = correlations(scores, qualities, names)
     text = folder / "correlation.md"
-    text.write_text(_markdown(table, names, models if models in columns else ""))
+    text.write_text(_markdown(table, names, models if models in columns else "") + _of_sets(folder, columns, names))
     data = folder / "correlation.json"
     data.write_text(
         json.dumps(
@@ -144,3 +145,22 @@ def _worded(one: Estimate) -> str:
     if not math.isfinite(one.value):
         return "-"
     return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+
+
+def _of_sets(folder: Path, columns: Mapping[str, list], models: Sequence[str]) -> str:
+    """How far each model's pictures are from the right ones as a set, where the run has written them."""
+    truth = json.loads((folder / ABOUT).read_text())["truth"]
+    made = [folder / "pictures" / f"{name}.png" for name in columns["id"]]
+    pairs: dict[str, list[Pair]] = {}
+    for path, model, right in zip(made, models, columns.get(truth, [""] * len(made)), strict=True):
+        if path.is_file():
+            pairs.setdefault(model, []).append((path, Path(right)))
+    if not pairs:
+        return "\nFID and KID: not computed, since the pictures were not written (--pictures).\n"
+    distances = set_distances(pairs)
+    if isinstance(distances, str):
+        return f"\nFID and KID: {distances}.\n"
+    lines = [f"| {m} | {len(pairs[m])} | {x['fid']:.4g} | {x['kid']:.4g} |" for m, x in distances.items()]
+    return "\n".join(
+        ["", "## Sets of pictures", "", "| model | pictures | FID | KID |", "|---|---|---|---|", *lines, ""]
+    )
