@@ -12,7 +12,7 @@ from ....i2am_core.attribution import Reference
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..tags import fingerprint
 from ..token_orders import order_of, sequence_of
-from ..token_orders.base import latent_groups
+from ..token_orders.base import NO_PLACE, handed_over, latent_groups
 from .base import Documented, Mechanism
 
 
@@ -47,9 +47,11 @@ class ReferenceLatents(Mechanism):
             return []
         references = []
         for conditioning in run.conditionings:
-            given = conditioning.get("model_conds", {}).get("ref_latents")
-            latents = [] if given is None else given.cond
-            groups = latent_groups(latents, 0, run.denoiser.patch_size)
+            given = handed_over(conditioning)
+            if order.why_latents_are_unread(run.denoiser, given):
+                continue
+            latents = given.get("ref_latents") or []
+            groups = latent_groups(latents, 0, order.patch(run.denoiser))
             keys = (_key(latent[:1]) for latent in latents)
             references += [
                 Reference.of(dataclasses.replace(group, key=key)) for group, key in zip(groups, keys, strict=True)
@@ -66,7 +68,9 @@ class ReferenceLatents(Mechanism):
         if isinstance(sequence, Skip):
             return sequence
         if not sequence.references:
-            return Skip(f"a {type(call.denoiser).__name__} was given reference latents, but has no place for them")
+            order = order_of(call.family)
+            why = order and order.why_latents_are_unread(call.denoiser, call.conditions)
+            return Skip(f"a {type(call.denoiser).__name__} was given reference latents, but {why or NO_PLACE}")
         keys = call.once(("keys of reference latents", chunk.rows.start), lambda: _keys(call, chunk))
         groups = zip(sequence.references, keys, strict=True)
         references = tuple(dataclasses.replace(group, key=key) for group, key in groups)
