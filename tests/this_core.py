@@ -21,3 +21,8 @@ def need(module: ModuleType, name: str) -> Any:
     if not hasattr(module, name) and not PINNED:
         pytest.skip(f"ComfyUI {comfyui_version.__version__} has no {module.__name__}.{name}")
     return getattr(module, name)
+
+
+def of_model(name: str) -> pytest.MarkDecorator:
+    """The mark of a test of a model in comfy/supported_models.py: cores that lack it leave it out, and count it."""
+    return pytest.mark.of_model(name)

@@ -8,7 +8,7 @@ from ..located import CallSite, ModelCall, Skip
 from .base import Sequence, TokenOrder, text_first
 
 NO_METHOD = (
-    "reads these only where a method says where they are: put FluxKontextMultiReferenceLatentMethod after the last "
+    "reads them only where a method says where they are: put FluxKontextMultiReferenceLatentMethod after the last "
     "ReferenceLatent, for example with 'index'"
 )
 
