@@ -43,10 +43,17 @@ NO_REFERENCES = frozenset({
     "i2am_references",
 })  # fmt: skip
 
-COMPANIONS = frozenset({"ref_latents_method"})  # what the model gets only beside what a reference becomes
+COMPANIONS = frozenset(
+    {
+        "ref_latents_method",
+        *("ref_image_grid_thw", "input_ids", "position_ids", "token_types", "vinput_mask", "ar_len"),  # of HiDream-O1
+    }
+)  # what the model gets only beside what a reference becomes
 
 READ_BY = {  # what the model gets -> the mechanisms that read it in attention
     "ref_latents": ("reference latents",),
+    "ref_patches": ("reference latents",),
+    "ref_pixel_values": ("vision tokens",),
     "image_cond": ("reference latents",),
     "clip_fea": ("image cross-attention", "vision tokens"),
     "time_dim_concat": ("reference frames",),

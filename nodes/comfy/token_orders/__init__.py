@@ -8,6 +8,7 @@ from .base import Sequence, TokenOrder
 from .boogu import Boogu
 from .flux import Chroma, Flux
 from .hidream import HiDream
+from .hidream_o1 import HiDreamO1
 from .hunyuan_video import HunyuanVideo
 from .joyimage import JoyImage
 from .krea2 import Krea2
@@ -36,6 +37,7 @@ ORDERS: dict[str, TokenOrder] = {
         Boogu(),
         JoyImage(),
         MageFlow(),
+        HiDreamO1(),
     )
 }
 

@@ -47,6 +47,13 @@ class TokenOrder:
         """
         return ""
 
+    def references(self, denoiser: ForeignModule, conditions: Mapping[str, Any]) -> list[tuple[TokenGroup, Tensor]]:
+        """The reference latents that it reads of what it is given, ``[B, ...]`` each, with its tokens from 0 on."""
+        if not self.takes_latents or self.why_latents_are_unread(denoiser, conditions):
+            return []
+        latents = conditions.get("ref_latents") or []
+        return list(zip(latent_groups(latents, 0, self.patch(denoiser)), latents, strict=True))
+
     def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         """The blocks that make attention calls, in this call of the denoiser."""
         raise NotImplementedError
@@ -63,6 +70,7 @@ class Sequence:
     text: slice  # the conditioning's own tokens among the columns; empty where they are elsewhere
     references: tuple[TokenGroup, ...] = ()  # reference latents among the columns
     styles: tuple[TokenGroup, ...] = ()  # tokens that USO puts before the text
+    seen: tuple[TokenGroup, ...] = ()  # references once more, as a language model's eyes see them, among the text
     other_text: tuple[slice, ...] = ()  # tokens of the text by further text encoders, and of its padding
 
     @property
