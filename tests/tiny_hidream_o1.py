@@ -53,7 +53,7 @@ def hidream_o1_text(
 def hidream_o1_edit(
     text: int = 1, reference: int = 2, sizes: tuple[tuple[int, int], ...] = ((3, 2), (2, 4)), **shape: Any
 ) -> Graph:
-    """HiDreamO1ReferenceImages: each image is among the text, as the eyes see it, and behind the picture, in patches."""
+    """HiDreamO1ReferenceImages: each image is in the text, as the eyes see it, and behind the picture, in patches."""
     from comfy_extras.nodes_hidream_o1 import HiDreamO1ReferenceImages
 
     graph = hidream_o1_text(text, **shape)

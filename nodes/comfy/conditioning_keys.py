@@ -43,12 +43,10 @@ NO_REFERENCES = frozenset({
     "i2am_references",
 })  # fmt: skip
 
-COMPANIONS = frozenset(
-    {
-        "ref_latents_method",
-        *("ref_image_grid_thw", "input_ids", "position_ids", "token_types", "vinput_mask", "ar_len"),  # of HiDream-O1
-    }
-)  # what the model gets only beside what a reference becomes
+COMPANIONS = frozenset({  # what the model gets only beside what a reference becomes
+    "ref_latents_method",
+    *("ref_image_grid_thw", "input_ids", "position_ids", "token_types", "vinput_mask", "ar_len"),  # of HiDream-O1
+})  # fmt: skip
 
 READ_BY = {  # what the model gets -> the mechanisms that read it in attention
     "ref_latents": ("reference latents",),

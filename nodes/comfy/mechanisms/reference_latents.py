@@ -1,7 +1,8 @@
 """Reference latents beside the picture in joint attention: ReferenceLatent, Flux Kontext, Flux.2, Qwen-Image-Edit.
 
 They arrive as ``ref_latents`` in ``BaseModel.apply_model``, in the order of the references. HiDream-E1 gets one as
-``image_cond``, which makes the latent wider; of an area, it gets no more than what is in that area of the reference. HiDream-O1 gets ``ref_patches``: pixels of its images, as it paints pixels.
+``image_cond``, which makes the latent wider; of an area, it gets no more than what is in that area of the reference.
+HiDream-O1, which paints pixels, gets those of its images as ``ref_patches``.
 """
 
 import dataclasses
@@ -42,7 +43,8 @@ class ReferenceLatents(Mechanism):
             captured="attention of the picture to the patches of each image, which the model reads as pixels",
             spatial="each on its own grid of 32x32 pixels",
             certainty="exact",
-            limits="the images are in the text once more: see vision tokens",
+            limits="the model cuts each image to whole tokens, around its middle; they are in the text once more: see"
+            " vision tokens",
         ),
         Documented(
             users="HiDream-E1: `InstructPixToPixConditioning`",

@@ -1,4 +1,4 @@
-"""Tokens that eyes make of an image, beside those of the text: SigLIP's in HunyuanVideo 1.5, Qwen3-VL's in HiDream-O1."""
+"""Tokens that eyes make of an image, beside those of the text: HunyuanVideo 1.5 has SigLIP's, HiDream-O1 Qwen3-VL's."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -40,8 +40,8 @@ class VisionTokens(Mechanism):
             " each image; its patches are reference latents",
             spatial="the eyes' grid",
             certainty="exact",
-            limits="the words behind an image have read it, in attention that does not come through ComfyUI's: what they"
-            " hold of it counts as text",
+            limits="the words behind an image have read it, in attention that does not come through ComfyUI's: what"
+            " they hold of it counts as text",
         ),
     )
 

@@ -1,5 +1,6 @@
 """HiDream-O1: a language model that paints pixels, and sees its references twice."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,8 +19,8 @@ class HiDreamO1(TokenOrder):
     """``text|time|picture|references`` (``HiDreamO1Transformer._forward``, comfy/ldm/hidream_o1/model.py).
 
     The images are in the text too, as the language model's eyes see them. The text looks at what is before it, in
-    attention that does not come through ComfyUI's: queries are all that is behind it, from its last token on, which says
-    how noisy the picture is. From the second step on, the text's keys are those of the first.
+    attention that does not come through ComfyUI's. Queries are all that is behind it, from the token on that says how
+    noisy the picture is. From the second step on, the text's keys are those of the first.
     """
 
     family = "HiDreamO1Transformer"
@@ -32,18 +33,18 @@ class HiDreamO1(TokenOrder):
         grid = TokenGrid(*(side // call.denoiser.patch_size for side in call.x[-2:]))
         tokens, text = conditions["input_ids"].shape[1], conditions["ar_len"]
         columns = slice(tokens, tokens + grid.cells)
-        parts = call.once("parts of HiDream-O1", lambda: (patch_groups(conditions), seen_groups(conditions)))
-        if isinstance(parts[0], Skip):
-            return parts[0]
-        if isinstance(parts[1], Skip):
-            return parts[1]
-        patches = tuple(_moved(group, columns.stop) for group in parts[0])
+        known = call.once("images of HiDream-O1", lambda: (patch_groups(conditions), seen_groups(conditions)))
+        for skip in known:
+            if isinstance(skip, Skip):
+                return skip
+        of_patches, seen = known
+        patches = tuple(_moved(group, columns.stop) for group in of_patches)
         keys = columns.stop + count_of(patches)
         if site.keys != keys or site.queries != keys - text or text > tokens:
             return other_lengths(site, text=tokens, the_picture=grid.cells, reference_images=count_of(patches))
         rows = slice(tokens - text, columns.stop - text)
-        first, *others = _between(parts[1], text)
-        return Sequence(site.layer, grid, rows, columns, first, patches, other_text=tuple(others), seen=parts[1])
+        first, *others = _between(seen, text)
+        return Sequence(site.layer, grid, rows, columns, first, patches, other_text=tuple(others), seen=seen)
 
     def references(self, denoiser: ForeignModule, conditions: Mapping[str, Any]) -> list[tuple[TokenGroup, Tensor]]:
         groups = patch_groups(conditions)
@@ -103,5 +104,5 @@ def _between(groups: tuple[TokenGroup, ...], stop: int) -> list[slice]:
     inside = torch.zeros(stop, dtype=torch.bool)
     for group in groups:
         inside[group.index] = True
-    edges = torch.cat([torch.tensor([-1]), inside.nonzero().flatten(), torch.tensor([stop])]).tolist()
-    return [slice(one + 1, other) for one, other in zip(edges, edges[1:], strict=False) if other > one + 1]
+    edges = [-1, *inside.nonzero().flatten().tolist(), stop]
+    return [slice(one + 1, other) for one, other in itertools.pairwise(edges) if other > one + 1]

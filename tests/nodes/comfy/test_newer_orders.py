@@ -1,6 +1,7 @@
 """The orders of tokens in models that the pinned ComfyUI lacks, by stand-ins: of their class, with the call's lengths.
 
-The lengths are those of the tiny models on ComfyUI 0.33, in which ``test_edit_models.py`` holds the maps by the oracle.
+The lengths are those of the tiny models on ComfyUI 0.33, in which ``test_edit_models.py`` and
+``test_hidream_o1.py`` hold the maps against the oracle.
 """
 
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.comfy.blocks import TEXT_ALONE
 from i2am_pack.nodes.comfy.located import CallSite, Chunk, Given, ModelCall, Regions, Skip
 from i2am_pack.nodes.comfy.mechanisms.reference_latents import ReferenceLatents
+from i2am_pack.nodes.comfy.mechanisms.vision_tokens import VisionTokens
 from i2am_pack.nodes.comfy.token_orders import Sequence, blocks_of, sequence_of
 
 
@@ -63,6 +65,15 @@ class MageFlowTransformer2DModel(Module):
     def __init__(self):
         super().__init__()
         self.transformer_blocks = ModuleList(block() for _ in range(2))
+
+
+class HiDreamO1Transformer(Module):
+    patch_size = 32
+
+    def __init__(self):
+        super().__init__()
+        self.language_model = Module()
+        self.language_model.layers = ModuleList(block() for _ in range(2))
 
 
 def model_call(denoiser, x, references, **conditions):
@@ -194,3 +205,96 @@ BLOCKS = {  # layers, and the roles of the attentions of each
 def test_blocks_and_their_attentions(name):
     blocks = blocks_of(ORDERS[name][0]())
     assert {block.names[0]: tuple(part.role for part in block.parts) for block in blocks} == BLOCKS[name]
+
+
+# HiDream-O1
+
+IMAGE, START, END = 151655, 151652, 151653
+SEEN, PATCHES = ((32, 16), (12, 40)), ((2, 1), (1, 3))  # heights and widths: of the eyes' patches, 2 x 2 a token
+IN_TEXT = [START, *[IMAGE] * 128, END, START, *[IMAGE] * 120, END]
+TEXT = [1, 2, 3, *IN_TEXT, *range(4, 16)]  # the last is of time
+
+
+def hidream_o1(text=TEXT, seen=SEEN, patches=PATCHES, **others):
+    """A picture of 2 x 3 tokens. Positions are as the host makes them: of one time for each image, row by row."""
+    places, time = [[0, 0, 0]] * len(text) + [[4096, y, x] for y in range(2) for x in range(3)], 5000
+    for height, width in patches:
+        places += [[time, time + y, time + x] for y in range(height) for x in range(width)]
+        time += height + width
+    count = sum(height * width for height, width in patches)
+    conditions = {
+        "input_ids": torch.tensor([text]),
+        "ar_len": len(text) - 1,
+        "position_ids": torch.tensor(places).T[None],
+        "ref_patches": torch.arange(count * 2.0).view(1, count, 2),
+        "ref_pixel_values": torch.arange(992 * 3.0).view(1, 992, 3),
+        "ref_image_grid_thw": torch.tensor([[[1, height, width] for height, width in seen]]),
+    } | others
+    return model_call(HiDreamO1Transformer, (1, 3, 64, 96), [], **conditions)
+
+
+def test_where_the_parts_of_hidream_o1_are():
+    """267 tokens of text, the last of them of time; 6 of the picture; 2 and 3 of the references."""
+    sequence = sequence_of(site(12, keys=278), hidream_o1())
+    assert (sequence.grid, sequence.queries, sequence.picture) == (TokenGrid(2, 3), slice(1, 7), slice(267, 273))
+    assert [(x.index, x.grid) for x in sequence.references] == [
+        (slice(273, 275), TokenGrid(2, 1)),
+        (slice(275, 278), TokenGrid(1, 3)),
+    ]
+    assert [(x.index, x.grid) for x in sequence.seen] == [
+        (slice(4, 132), TokenGrid(16, 8)),
+        (slice(134, 254), TokenGrid(6, 20)),
+    ]
+    assert sequence.all_text.tolist() == [0, 1, 2, 3, 132, 133, *range(254, 266)]
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(12, 277), (12, 279), (11, 278), (278, 278), (13, 278)])
+def test_other_lengths_of_hidream_o1_are_refused(queries, keys):
+    skip = sequence_of(site(queries, keys=keys), hidream_o1())
+    assert not skip.absent and "which are not 267 of text, 6 of the picture, 5 of reference images" in skip.reason
+
+
+def test_hidream_o1_without_references_has_its_text_alone():
+    call = hidream_o1(text=list(range(15)))
+    for name in ("ref_patches", "ref_pixel_values", "ref_image_grid_thw"):
+        del call.conditions[name]
+    sequence = sequence_of(site(7, keys=21), call)
+    assert (sequence.references, sequence.seen) == ((), ()) and sequence.all_text.tolist() == list(range(14))
+    for mechanism in (ReferenceLatents(), VisionTokens()):
+        assert mechanism.locate(site(7, keys=21), Chunk(slice(0, 1), {}), call) is None
+
+
+OTHERWISE = {
+    "positions that are not row by row": (
+        {"position_ids": hidream_o1().conditions["position_ids"].flip(2)},
+        "patches have other positions than row by row",
+    ),
+    "fewer tokens among the text": ({"seen": ((32, 16), (12, 44))}, "not as many as the eyes see"),
+    "more tokens among the text": ({"seen": ((32, 16),)}, "more tokens of images among the text"),
+    "a text of another encoder": ({"ar_len": None}, "without the tokens of its text"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERWISE)
+def test_images_of_hidream_o1_that_are_otherwise_are_refused(case):
+    about, reason = OTHERWISE[case]
+    call = hidream_o1(**about)
+    if call.conditions["ar_len"] is None:
+        del call.conditions["ar_len"]
+    for mechanism in (ReferenceLatents(), VisionTokens()):
+        skip = mechanism.locate(site(12, keys=278), Chunk(slice(0, 1), {}), call)
+        assert isinstance(skip, Skip) and not skip.absent and reason in skip.reason
+
+
+@pytest.mark.parametrize("mechanism", [ReferenceLatents(), VisionTokens()])
+def test_what_hidream_o1_is_given_is_what_is_read(mechanism):
+    call = hidream_o1()
+    conditioning = {"model_conds": {key: SimpleNamespace(cond=value) for key, value in call.conditions.items()}}
+    given = mechanism.given(Given("positive", [conditioning], {}, call.model, Regions()))
+    located = mechanism.locate(site(12, keys=278), Chunk(slice(0, 1), conditioning), call)
+    assert [(r.name, r.key, r.grid) for r in given] == [(g.name, g.key, g.grid) for g in located.references]
+    assert len({r.key for r in given}) == 2
+
+
+def test_blocks_of_hidream_o1():
+    assert [block.names for block in blocks_of(hidream_o1())] == [("double 0",), ("double 1",)]
