@@ -33,7 +33,7 @@ class Boogu(OmniGen2):
     def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         yield from self.refiners(denoiser)
         for number, block in enumerate(denoiser.double_stream_layers):
-            block = inner(block, "img_self_attn")
-            parts = Part("joint", block.img_instruct_attn), Part(PICTURES, block.img_self_attn)
-            yield Block((f"double {number}",), block, parts)
+            module: ForeignModule = inner(block, "img_self_attn")
+            parts = Part("joint", module.img_instruct_attn), Part(PICTURES, module.img_self_attn)
+            yield Block((f"double {number}",), module, parts)
         yield from listed(denoiser.single_stream_layers, "single")
