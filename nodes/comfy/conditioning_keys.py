@@ -25,6 +25,7 @@ REFERENCES = {  # key of a conditioning -> what a person calls what is there
     "face_video_pixels": "a video of a face",
     "reference_motion": "frames of motion before the video",
     "control_video": "a control video",
+    "lq_latent": "the latent that is decoded or enlarged",
     "control": "a ControlNet",
 }
 
@@ -68,6 +69,8 @@ ROUTES = {  # what the model gets -> the route by which it reaches the picture, 
     "pose_latents": "added to the video's own tokens",
     "face_pixel_values": "through the model's adapter for faces",
     "control_video": "added to the video's own tokens",
+    "lq_latent": "added to the picture's own tokens",
+    "condition": "as further channels of the latent",
     "time_dim_replace": "as frames of the video itself",
     "keyframe_idxs": "as frames at the end of the latent, whose places in time the conditioning says",
     "denoise_mask": "as a time step of its own for a part of the latent",
