@@ -23,6 +23,9 @@ def need(module: ModuleType, name: str) -> Any:
     return getattr(module, name)
 
 
-def of_model(name: str) -> pytest.MarkDecorator:
-    """The mark of a test of a model in comfy/supported_models.py: cores that lack it leave it out, and count it."""
-    return pytest.mark.of_model(name)
+def of_model(name: str, module: str = "comfy.supported_models") -> pytest.MarkDecorator:
+    """The mark of a test of a model in comfy/supported_models.py: cores that lack it leave it out, and count it.
+
+    Another ``module`` where the model is no entry there: one that has a ``name`` only where the model can be run.
+    """
+    return pytest.mark.of_model(name, module)

@@ -1,3 +1,4 @@
+import importlib
 from collections import Counter
 
 import in_process_host
@@ -9,15 +10,13 @@ LEFT_OUT = pytest.StashKey[Counter[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "of_model(name): of a model in comfy/supported_models.py of newer cores")
+    config.addinivalue_line("markers", "of_model(name, module): of a model in comfy/supported_models.py of newer cores")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out, and count, tests of models that this ComfyUI does not have."""
-    import comfy.supported_models
-
     marks = [item.get_closest_marker("of_model") for item in items]
-    lacking = [mark is not None and not hasattr(comfy.supported_models, mark.args[0]) for mark in marks]
+    lacking = [mark is not None and not hasattr(importlib.import_module(mark.args[1]), mark.args[0]) for mark in marks]
     config.stash[LEFT_OUT] = Counter(mark.args[0] for mark, lacks in zip(marks, lacking, strict=True) if lacks)
     config.hook.pytest_deselected(items=[item for item, lacks in zip(items, lacking, strict=True) if lacks])
     items[:] = [item for item, lacks in zip(items, lacking, strict=True) if not lacks]
