@@ -1,6 +1,6 @@
 """Models of 2026 that read no references in attention, though they may be given some: tiny, by the host's own classes.
 
-ComfyUI 0.33 has them.
+ComfyUI 0.33 has them all, the pinned one Chroma Radiance.
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ import comfy.supported_models
 import tiny_graphs
 import tiny_models
 import torch
+from comfy.ldm.chroma_radiance.model import ChromaRadianceParams
 from comfy.model_patcher import ModelPatcher
 from this_core import need
 from tiny_graphs import Graph
@@ -40,7 +41,8 @@ def chroma_radiance() -> ModelPatcher:
         "use_x0": False,
         "use_sequential_txt_ids": False,
     }
-    return tiny_models.build(shared | tiny, need(comfy.supported_models, "ChromaRadiance"))
+    family = need(comfy.supported_models, "ChromaRadiance")
+    return tiny_models.build(tiny_models.known_parameters(ChromaRadianceParams, shared | tiny), family)
 
 
 def ernie() -> ModelPatcher:
@@ -99,8 +101,8 @@ def of_latent(model: ModelPatcher, channels: int) -> Graph:
 
 
 def of_pixels(model: ModelPatcher) -> Graph:
-    """A text, and a picture of 4 x 3 tokens."""
-    return tiny_graphs._image(model, 1, 3, size=(4 * SIDE, 3 * SIDE))
+    """A text, and a picture of 4 x 3 tokens. Older cores take pooled text for Chroma Radiance, which it leaves out."""
+    return tiny_graphs.with_pooled(tiny_graphs._image(model, 1, 3, size=(4 * SIDE, 3 * SIDE)), 1)
 
 
 def pid_of_latent() -> Graph:
