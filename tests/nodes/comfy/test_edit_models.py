@@ -123,18 +123,21 @@ def test_maps_equal_the_oracle(family, shape):
         places = family.places(order, graph.text_tokens, grid.cells, references)
         keys = end(places)
         steps = measure(graph, places["I"], lambda call, keys=keys: call.k.shape[2] == keys)
-        layers = [n for n, layer in enumerate(attribution.layers) if family.layers[layer.name] == order]
         for number in range(len(references)):
-            assert_layers_equal(attribution, layers, steps, number, places[number])
+            assert_layers_equal(attribution, layers_of(family, attribution, order), steps, number, places[number])
 
 
-def assert_layers_equal(attribution, layers, steps, reference, columns):
+def layers_of(family, attribution, order):
+    return [n for n, layer in enumerate(attribution.layers) if family.layers[layer.name] == order]
+
+
+def assert_layers_equal(attribution, layers, steps, reference, columns, gain=None):
     assert len(steps) == attribution.steps
     for step, calls in enumerate(steps):
         assert len(calls) == len(layers)
         for layer, one in zip(layers, calls, strict=True):
             maps = attribution.layer_maps(reference, layer).maps
-            for name, values in expected_maps(one, columns).items():
+            for name, values in expected_maps(one, columns, gain).items():
                 torch.testing.assert_close(maps[name][:, step].double(), values, atol=2e-5, rtol=1e-3)
 
 
@@ -247,6 +250,28 @@ def test_steering_is_that_by_hand(family, case):
     torch.testing.assert_close(latent, expected, rtol=2e-4, atol=2e-5 * max(10, float(expected.abs().max())))
 
 
+@EACH
+def test_a_canvas_is_a_reference_to_what_is_painted(family):
+    """Its first column of tokens, in all layers; the others are painted."""
+    graph = family.make(sizes=())
+    reference = torch.zeros(1, *graph.latent["samples"].shape[-2:])
+    reference[..., : reference.shape[-1] // 3] = 1
+    marked = 1 - reference, reference
+    model, handle = I2AMCapture.execute(graph.model, "canvas regions", "positive", "off", 512, *marked).args
+    latent = graph.sample(model)
+    assert torch.equal(latent["samples"], graph.sample()["samples"])
+    attribution = I2AMCollect.execute(handle, latent).args[0]
+    assert {layer.name for layer in attribution.layers} == set(family.layers)
+    painted = torch.arange(PICTURE) % 3 > 0
+    for order in family.orders:
+        places = family.places(order, references=())
+        keys = end(places)
+        steps = measure(graph, places["I"], lambda call, keys=keys: call.k.shape[2] == keys)
+        steps = [calls[-len(layers_of(family, attribution, order)) :] for calls in steps]  # behind the refiners
+        columns = [places["I"][n] for n in range(0, PICTURE, 3)]
+        assert_layers_equal(attribution, layers_of(family, attribution, order), steps, 0, columns, painted.float())
+
+
 # Measuring
 
 
@@ -332,7 +357,23 @@ def replaced(model, path):
     return model
 
 
-# What Krea 2 does not read
+# What is said where nothing was captured
+
+
+@pytest.mark.parametrize(
+    ("name", "node"),
+    [
+        pytest.param("boogu", "TextEncodeBooguEdit", marks=of_model("Boogu")),
+        pytest.param("joyimage", "TextEncodeJoyImageEdit", marks=of_model("JoyImage")),
+        pytest.param("mage_flow", "TextEncodeMageFlowEdit", marks=of_model("MageFlow")),
+    ],
+)
+def test_an_image_that_may_be_in_the_text_alone_is_offered(name, node):
+    """Their nodes give it to the language model, and make a latent of it where a VAE is connected."""
+    graph = FAMILIES[name].make(sizes=())
+    model, handle = I2AMCapture.execute(graph.model, "auto", "positive", "off", 512).args
+    with pytest.raises(ValueError, match=f"what {node} makes of an image is part of the text.*connect the VAE as well"):
+        I2AMCollect.execute(handle, graph.sample(model))
 
 
 @pytest.mark.parametrize("method", [pytest.param("index_timestep_zero", marks=of_model("Krea2"))])
