@@ -31,7 +31,9 @@ class Krea2(TokenOrder):
         return patch
 
     def why_latents_are_unread(self, denoiser: ForeignModule, conditions: Mapping[str, Any]) -> str:
-        method = conditions.get("ref_latents_method", denoiser.default_ref_method)
+        method = conditions.get(
+            "ref_latents_method", getattr(denoiser, "default_ref_method", None)
+        )  # None in older cores
         return NO_METHOD if method is None else ""
 
     def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:

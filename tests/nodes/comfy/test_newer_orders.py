@@ -184,6 +184,8 @@ def test_krea_2_without_a_method_reads_no_references():
     assert "reads them only where a method says where they are" in skip.reason
     call.denoiser.default_ref_method = "index"  # as FluxKVCache sets it
     assert len(sequence_of(site(33), call).references) == 2
+    older = model_call(type("SingleStreamDiT", (Module,), {"patch": 2}), FRAME[0], [])  # of cores before 0.33
+    assert sequence_of(site(19), older).picture == slice(7, 19)
 
 
 BLOCKS = {  # layers, and the roles of the attentions of each
