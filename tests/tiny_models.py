@@ -340,8 +340,12 @@ HUNYUAN = {
     "meanflow_sum": False,
 }
 
-# Parameters that some versions lack: of HunyuanVideo 1.5, and the place of a text token in Flux, which is then 0.
-NOT_EVERYWHERE = {"txt_ids_dims", "vec_in_dim", "use_cond_type_embedding", "vision_in_dim", "meanflow_sum"}
+# Parameters that some versions lack: of HunyuanVideo 1.5, of Chroma Radiance, and the place of a text token in Flux,
+# which is then 0.
+NOT_EVERYWHERE = {
+    *("txt_ids_dims", "vec_in_dim", "use_cond_type_embedding", "vision_in_dim", "meanflow_sum"),
+    *("use_x0", "use_sequential_txt_ids"),
+}
 
 LUMINA = {
     "image_model": "lumina2",

@@ -17,6 +17,10 @@ ReplacedPlace = tuple[str, Any]
 """Where a pack puts a function in place of a block or of its attention: kind and key in ``patches_replace``."""
 
 
+TEXT_ALONE = "text alone"
+"""The role of attention in which only the text is, before it meets anything else: no reference can be read in it."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One attention of a block."""
@@ -64,6 +68,13 @@ def inner(module: Module, attribute: str) -> Module:
     if hasattr(module, attribute):
         return module
     return next((part for part in module.modules() if hasattr(part, attribute)), module)
+
+
+def of_text(modules: Iterable[Module], name: str, attention: str) -> Iterator[Block]:
+    """Blocks in which the text is alone; ``attention`` is the attribute of each that makes its attention."""
+    for number, module in enumerate(modules):
+        module = inner(module, attention)
+        yield Block((f"{name} {number}",), module, (Part(TEXT_ALONE, getattr(module, attention)),))
 
 
 def listed(modules: Iterable[Module] | None, name: str, replaced: str = "", first: int = 0) -> Iterator[Block]:

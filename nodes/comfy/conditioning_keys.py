@@ -25,6 +25,7 @@ REFERENCES = {  # key of a conditioning -> what a person calls what is there
     "face_video_pixels": "a video of a face",
     "reference_motion": "frames of motion before the video",
     "control_video": "a control video",
+    "lq_latent": "the latent that is decoded or enlarged",
     "control": "a ControlNet",
 }
 
@@ -43,10 +44,15 @@ NO_REFERENCES = frozenset({
     "i2am_references",
 })  # fmt: skip
 
-COMPANIONS = frozenset({"ref_latents_method"})  # what the model gets only beside what a reference becomes
+COMPANIONS = frozenset({  # what the model gets only beside what a reference becomes
+    "ref_latents_method",
+    *("ref_image_grid_thw", "input_ids", "position_ids", "token_types", "vinput_mask", "ar_len"),  # of HiDream-O1
+})  # fmt: skip
 
 READ_BY = {  # what the model gets -> the mechanisms that read it in attention
     "ref_latents": ("reference latents",),
+    "ref_patches": ("reference latents",),
+    "ref_pixel_values": ("vision tokens",),
     "image_cond": ("reference latents",),
     "clip_fea": ("image cross-attention", "vision tokens"),
     "time_dim_concat": ("reference frames",),
@@ -63,6 +69,7 @@ ROUTES = {  # what the model gets -> the route by which it reaches the picture, 
     "pose_latents": "added to the video's own tokens",
     "face_pixel_values": "through the model's adapter for faces",
     "control_video": "added to the video's own tokens",
+    "lq_latent": "added to the picture's own tokens",
     "time_dim_replace": "as frames of the video itself",
     "keyframe_idxs": "as frames at the end of the latent, whose places in time the conditioning says",
     "denoise_mask": "as a time step of its own for a part of the latent",

@@ -25,7 +25,7 @@ from ...i2am_core.recording.steps import How
 from ...i2am_core.tokens import TokenGrid
 from .attention_call import Arguments, AttentionCall
 from .block_hooks import BlockHooks, Running
-from .blocks import Blocks
+from .blocks import TEXT_ALONE, Blocks
 from .callers import Function, one_of, patches_of_packs
 from .consumers.base import Consumer, LocatedIn
 from .forward_pass import CallOrigin, ForwardPass
@@ -47,6 +47,7 @@ UNOBSERVED = (
 )
 REPEATED = "a block that {} runs more than once in one call of the model: which run counts is not known"
 NEGATIVE = "attention of the negative conditioning to an IP-Adapter's negative image"
+OF_TEXT = "attention of the text alone, before it meets the picture"
 NESTED = "attention inside the attention of another call"
 OUTSIDE_BLOCKS = "attention outside the model's blocks that I2AM knows"
 NOT_FOLLOWED = "I2AM could not follow the blocks of the model"
@@ -243,6 +244,8 @@ class Engine:
             return Skip(MADE_BY_PACK.format(origin.caller))
         if forward.in_kernel:
             return Skip(NESTED)
+        if origin.role == TEXT_ALONE:
+            return Skip(OF_TEXT)
         if (rows := arguments.args[0].shape[0]) != forward.call.x[0]:
             changing = patches_of_packs(forward.call.options, "attn1_patch") if origin.role == "attn1" else []
             known = origin.changed and changing
@@ -311,7 +314,7 @@ class Engine:
 
     def _may_be_read(self, role: str, call: ModelCall) -> bool:
         """Whether references may be read in this attention of a block."""
-        return any(mechanism.may_be_read(role, call) for mechanism in self.mechanisms)
+        return role != TEXT_ALONE and any(mechanism.may_be_read(role, call) for mechanism in self.mechanisms)
 
     def _report_unobserved(self, call: ModelCall, layer: str, role: str, function: Function) -> None:
         """Consumers that act learn it at once. For the others the reason depends on the whole run: see ``finish``."""

@@ -23,12 +23,20 @@ LONE = "an image through CLIP vision, in the place of the text"
 LONE_REASON = "as the only token of its attention: the weight of one token is always 1, so that no map can be made"
 TEXT_NODES = {  # class of the denoiser, or of the model -> the node whose image may be in its text
     "QwenImageTransformer2DModel": "TextEncodeQwenImageEdit",
+    "BooguTransformer2DModel": "TextEncodeBooguEdit",
+    "JoyImageTransformer3DModel": "TextEncodeJoyImageEdit",
+    "MageFlowTransformer2DModel": "TextEncodeMageFlowEdit",
     "HunyuanVideo": "TextEncodeHunyuanVideo_ImageToVideo",
     "SDXL": "PhotoMakerEncode",
 }
 IN_TEXT = "tokens of an image, among the {} of the text"
 IN_TEXT_REASON = "what {} makes of an image is part of the text, and nothing says which part"
+CONNECT_VAE = (
+    "If an image is connected there, connect the VAE as well, so that it is a reference latent too; or measure it with "
+    "I2AM Effect, with `without` connected to the text without the image"
+)
 AS_LATENT = {
+    **dict.fromkeys(("TextEncodeBooguEdit", "TextEncodeJoyImageEdit", "TextEncodeMageFlowEdit"), CONNECT_VAE),
     "TextEncodeQwenImageEdit": "If an image is connected there, connect the VAE as well, so that it is a reference "
     "latent too; or measure it with I2AM Effect, with `without` connected to the text without the image",
     "TextEncodeHunyuanVideo_ImageToVideo": "If an image is connected there, measure it with I2AM Effect, with "

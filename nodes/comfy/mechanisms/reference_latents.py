@@ -2,6 +2,7 @@
 
 They arrive as ``ref_latents`` in ``BaseModel.apply_model``, in the order of the references. HiDream-E1 gets one as
 ``image_cond``, which makes the latent wider; of an area, it gets no more than what is in that area of the reference.
+HiDream-O1, which paints pixels, gets those of its images as ``ref_patches``.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from ....i2am_core.attribution import Reference
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..tags import fingerprint
 from ..token_orders import order_of, sequence_of
-from ..token_orders.base import latent_groups
+from ..token_orders.base import NO_PLACE, handed_over
 from .base import Documented, Mechanism
 
 
@@ -29,6 +30,23 @@ class ReferenceLatents(Mechanism):
             " is skipped. The tokens that Qwen's language model makes of the images are part of the text",
         ),
         Documented(
+            users="Krea 2, Boogu, JoyImage-Edit, Mage-Flow-Edit: `ReferenceLatent`, `TextEncodeBooguEdit`,"
+            " `TextEncodeJoyImageEdit`, `TextEncodeMageFlowEdit`",
+            captured="the same; in Boogu's double blocks also attention without the text, as layers of their own",
+            spatial="each on its own grid",
+            certainty="exact",
+            limits="Krea 2 reads them only with a method (`FluxKontextMultiReferenceLatentMethod`), which is said. The"
+            " tokens that the language model makes of the images are part of the text",
+        ),
+        Documented(
+            users="HiDream-O1: `HiDreamO1ReferenceImages`",
+            captured="attention of the picture to the patches of each image, which the model reads as pixels",
+            spatial="each on its own grid of 32x32 pixels",
+            certainty="exact",
+            limits="the model cuts each image to whole tokens, around its middle; they are in the text once more: see"
+            " vision tokens",
+        ),
+        Documented(
             users="HiDream-E1: `InstructPixToPixConditioning`",
             captured="the same; the reference is to the right in each row of tokens",
             spatial="yes",
@@ -43,22 +61,16 @@ class ReferenceLatents(Mechanism):
     def given(self, run: Given) -> list[Reference]:
         """Those beside the picture; of each latent in a batch, the first item's."""
         order = order_of(run.family)
-        if order is None or not order.takes_latents:
-            return []
-        references = []
-        for conditioning in run.conditionings:
-            given = conditioning.get("model_conds", {}).get("ref_latents")
-            latents = [] if given is None else given.cond
-            groups = latent_groups(latents, 0, run.denoiser.patch_size)
-            keys = (_key(latent[:1]) for latent in latents)
-            references += [
-                Reference.of(dataclasses.replace(group, key=key)) for group, key in zip(groups, keys, strict=True)
-            ]
-        return references
+        given = [] if order is None else [order.references(run.denoiser, handed_over(c)) for c in run.conditionings]
+        return [
+            Reference.of(dataclasses.replace(group, key=_key(latent[:1])))
+            for of_conditioning in given
+            for group, latent in of_conditioning
+        ]
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         beside = call.conditions.get("image_cond") is not None
-        if not (beside or call.conditions.get("ref_latents")):
+        if not (beside or call.conditions.get("ref_latents") or "ref_patches" in call.conditions):
             return None
         if beside and chunk.placement.partial:
             return Skip("the conditioning's area cuts the reference that is beside the latent: not supported yet")
@@ -66,7 +78,9 @@ class ReferenceLatents(Mechanism):
         if isinstance(sequence, Skip):
             return sequence
         if not sequence.references:
-            return Skip(f"a {type(call.denoiser).__name__} was given reference latents, but has no place for them")
+            order = order_of(call.family)
+            why = order and order.why_latents_are_unread(call.denoiser, call.conditions)
+            return Skip(f"a {type(call.denoiser).__name__} was given reference latents, but {why or NO_PLACE}")
         keys = call.once(("keys of reference latents", chunk.rows.start), lambda: _keys(call, chunk))
         groups = zip(sequence.references, keys, strict=True)
         references = tuple(dataclasses.replace(group, key=key) for group, key in groups)
@@ -80,5 +94,8 @@ def _key(latent: Tensor) -> str:
 
 def _keys(call: ModelCall, chunk: Chunk) -> list[str]:
     beside = call.conditions.get("image_cond")
-    latents = call.conditions.get("ref_latents") or [] if beside is None else [beside]
+    order = order_of(call.family)
+    latents = [beside] if beside is not None else []
+    if beside is None and order is not None:
+        latents = [latent for _, latent in order.references(call.denoiser, call.conditions)]
     return [_key(latent[chunk.rows.start : chunk.rows.start + 1]) for latent in latents]

@@ -5,10 +5,15 @@ from collections.abc import Hashable, Iterable
 from ..blocks import Block
 from ..located import CallSite, ModelCall, Skip
 from .base import Sequence, TokenOrder
+from .boogu import Boogu
 from .flux import Chroma, Flux
 from .hidream import HiDream
+from .hidream_o1 import HiDreamO1
 from .hunyuan_video import HunyuanVideo
+from .joyimage import JoyImage
+from .krea2 import Krea2
 from .lumina import Lumina
+from .mage_flow import MageFlow
 from .omnigen2 import OmniGen2
 from .qwen_image import QwenImage
 from .sd3 import SD3
@@ -28,6 +33,11 @@ ORDERS: dict[str, TokenOrder] = {
         UNet(),
         Wan(),
         HunyuanVideo(),
+        Krea2(),
+        Boogu(),
+        JoyImage(),
+        MageFlow(),
+        HiDreamO1(),
     )
 }
 

@@ -4,8 +4,9 @@ One file for each family of models. It proves the order by the lengths of the ca
 that the model has, and the attentions of each.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from ..blocks import Block, ForeignModule
 from ..located import CallSite, Given, Located, ModelCall, Skip
 
 REFINER = "a refiner, in which text, picture and references do not meet yet"
+
+NO_PLACE = "has no place for them"
 
 
 class TokenOrder:
@@ -31,6 +34,25 @@ class TokenOrder:
     def variant(self, call: ModelCall) -> Hashable:
         """What of the call its blocks depend on: calls of one denoiser with equal variants have the same blocks."""
         return None
+
+    def patch(self, denoiser: ForeignModule) -> int:
+        """How many cells of a latent there are along each side of a token."""
+        patch: int = denoiser.patch_size
+        return patch
+
+    def why_latents_are_unread(self, denoiser: ForeignModule, conditions: Mapping[str, Any]) -> str:
+        """Why the model reads none of the reference latents that it is given, as what is said of it; "" where it may.
+
+        ``conditions`` are all that it is given, as in ``ModelCall``.
+        """
+        return ""
+
+    def references(self, denoiser: ForeignModule, conditions: Mapping[str, Any]) -> list[tuple[TokenGroup, Tensor]]:
+        """The reference latents that it reads of what it is given, ``[B, ...]`` each, with its tokens from 0 on."""
+        if not self.takes_latents or self.why_latents_are_unread(denoiser, conditions):
+            return []
+        latents = conditions.get("ref_latents") or []
+        return list(zip(latent_groups(latents, 0, self.patch(denoiser)), latents, strict=True))
 
     def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         """The blocks that make attention calls, in this call of the denoiser."""
@@ -48,6 +70,7 @@ class Sequence:
     text: slice  # the conditioning's own tokens among the columns; empty where they are elsewhere
     references: tuple[TokenGroup, ...] = ()  # reference latents among the columns
     styles: tuple[TokenGroup, ...] = ()  # tokens that USO puts before the text
+    seen: tuple[TokenGroup, ...] = ()  # references once more, as a language model's eyes see them, among the text
     other_text: tuple[slice, ...] = ()  # tokens of the text by further text encoders, and of its padding
 
     @property
@@ -66,6 +89,11 @@ class Sequence:
     ) -> Located:
         """``references`` as located in this call, in which all columns compete."""
         return Located(Layer(self.layer, self.grid, site.heads), self.queries, site.keys, references, gain, note)
+
+
+def handed_over(conditioning: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model gets of a conditioning that the sampler has prepared, by the names that it has there."""
+    return {name: x.cond for name, x in conditioning.get("model_conds", {}).items() if hasattr(x, "cond")}
 
 
 def patches(shape: tuple[int, ...], patch: int) -> TokenGrid:

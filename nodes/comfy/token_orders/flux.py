@@ -1,10 +1,11 @@
 """Flux.1, Kontext, Fill, Flux.2 and Chroma: double and single blocks, each with one attention over all tokens."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ..blocks import Block, ForeignModule, listed
 from ..located import CallSite, ModelCall, Skip
-from .base import Sequence, TokenOrder, text_first, uso_styles
+from .base import NO_PLACE, Sequence, TokenOrder, text_first, uso_styles
 
 
 class Flux(TokenOrder):
@@ -29,3 +30,6 @@ class Chroma(Flux):
 
     def sequence(self, site: CallSite, call: ModelCall) -> Sequence | Skip:
         return text_first(site, call, call.denoiser.patch_size)
+
+    def why_latents_are_unread(self, denoiser: ForeignModule, conditions: Mapping[str, Any]) -> str:
+        return NO_PLACE

@@ -26,6 +26,10 @@ class OmniGen2(TokenOrder):
         return other_lengths(site, text=call.text, reference_latents=count_of(references), the_picture=grid.cells)
 
     def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
+        yield from self.refiners(denoiser)
+        yield from listed(denoiser.layers, "block")
+
+    def refiners(self, denoiser: ForeignModule) -> Iterator[Block]:
+        """Of text, picture and references, each apart."""
         for name in ("context_refiner", "noise_refiner", "ref_image_refiner"):
             yield from listed(getattr(denoiser, name, None), name.replace("_", " "))
-        yield from listed(denoiser.layers, "block")
