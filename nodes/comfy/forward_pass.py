@@ -24,6 +24,8 @@ ReportUnobserved = Callable[[str, str, Function], None]
 Values = tuple[Tensor, Tensor]
 """What values are made from, ``[B, tokens, C]``, before and after another pack has changed it."""
 
+BESIDE = "beside"  # the role of a call that is none of the block's own attentions
+
 NOT_ANNOUNCED: tuple[str, str, bool, Values | None] = (
     "",
     "",
@@ -138,6 +140,13 @@ class ForwardPass:
         if role != block_run.announced:
             return CallOrigin(block_run.layer, role, caller=caller, repeated=repeated)
         return CallOrigin(block_run.layer, role, block_run.changed, block_run.values, caller, repeated)
+
+    def beside(self, options: Mapping[str, Any]) -> CallOrigin:
+        """Of a call beside the attentions of the block that runs, for none of which it stands."""
+        self._observed_any = True
+        block_run = self.block_run
+        repeated = () if block_run is None or block_run.layer else block_run.block.names
+        return CallOrigin(self.layer(options), BESIDE, repeated=repeated)
 
     def layer(self, options: Mapping[str, Any]) -> str:
         """The layer that runs; "" where that is not known. Nothing is taken note of."""

@@ -28,7 +28,22 @@ def with_attention(function: FunctionType, replacement: AttentionFunction) -> Fu
     def replaced(*args: Any, **kwargs: Any) -> Tensor:
         return replacement(attention, args, kwargs)
 
-    names = {**function.__globals__, ATTENTION: replaced}
+    return _with_globals(function, {ATTENTION: replaced})
+
+
+def with_attention_inside(function: FunctionType, replacement: AttentionFunction) -> FunctionType | None:
+    """The same where attention is called by a function that this one calls by its name; None where none is."""
+    inside = {
+        name: with_attention(inner, replacement)
+        for name in function.__code__.co_names
+        if can_intercept(inner := function.__globals__.get(name)) and ATTENTION in inner.__code__.co_names
+    }
+    return _with_globals(function, inside) if inside and not _sets_globals(function.__code__) else None
+
+
+def _with_globals(function: FunctionType, others: Mapping[str, Any]) -> FunctionType:
+    """The same code, for which these names in its module are others."""
+    names = {**function.__globals__, **others}
     same = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
     same.__kwdefaults__ = function.__kwdefaults__
     return same

@@ -3,6 +3,7 @@
 from .base import Mechanism
 from .canvas_regions import CanvasRegions
 from .cross_attention import CrossAttention
+from .flux_adapters import FluxAdapters
 from .image_cross_attention import ImageCrossAttention
 from .ip_adapter import IPAdapter, UnchosenAdapters
 from .reference_frames import ReferenceFrames
@@ -19,6 +20,7 @@ LISTED: tuple[Mechanism, ...] = (
     ReferenceLatents(),
     StyleTokens(),
     IPAdapter(),
+    FluxAdapters(),
     UsoStyle(),
     ImageCrossAttention(),
     ReferenceFrames(),
