@@ -2,12 +2,16 @@
 
 import contextlib
 
+import pytest
 import tiny_graphs
 import tiny_models
 import torch
-from mechanisms import Measured, assert_maps_equal
+from effect_oracle import Counterfactuals, rms
+from effects_of import close, measured
+from mechanisms import Measured, assert_maps_equal, steered
 from oracle import Oracle
 
+from i2am_pack.i2am_core.effect import Removal
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
 
@@ -57,7 +61,7 @@ def spied(model, oracle, calls):
             made = processor(heads, query, tokens, t)
             if made is not None:
                 k = processor.to_k_ip(tokens).unflatten(-1, (heads, -1)).transpose(1, 2)
-                k = k * (k.double().square().mean(-1, keepdim=True) + torch.finfo(k.dtype).eps).rsqrt()
+                k = processor.norm_added_k(k)
                 calls.append((len(oracle.forwards) - 1, number, query.clone(), k.expand(len(query), -1, -1, -1)))
             return made
 
@@ -107,4 +111,76 @@ def check_maps(pack, graph, gain=WEIGHT, branch="positive", adapters=1, **sampli
         assert_maps_equal(attribution, steps, by_name[name], range(TOKENS), torch.tensor(gain))
         assert attribution.references[by_name[name]].grid is None
     assert [layer.name for layer in attribution.layers] == LAYERS
+    assert "do not show" not in summary
     return attribution, summary
+
+
+def check_joint_attention(pack, make):
+    """The model's attention beside an adapter of weight 0 is that of the model without the pack."""
+    plain, _ = capture(make())
+    attribution, _ = capture(graph_with(pack, make(), weight=0.0))
+    assert [r.name for r in attribution.references] == [*(r.name for r in plain.references), "IP-Adapter"]
+    for (reference, layer), entry in plain.entries.items():
+        for name, values in entry.maps.items():
+            torch.testing.assert_close(attribution.layer_maps(reference, layer).maps[name], values, atol=2e-5, rtol=1e-3)
+    ours = attribution.layer_maps(len(plain.references), 0).maps["r2g_share"]
+    assert not ours.any()
+
+
+def check_off(pack):
+    """Of 4 steps it is on in those before the sigma 0.8: the others count as 0, and are said."""
+    graph = graph_with(pack, tiny_graphs.flux_text(), end=0.8)
+    attribution, summary = capture(graph, steps=4)
+    on = (attribution.layer_maps(0, 0).maps["r2g_share"] > 0).flatten(2).all(-1).all(0).tolist()
+    assert any(on) and not all(on) and on == sorted(on, reverse=True)
+    assert [bool(calls) for calls in measure(graph, steps=4)] == on
+    assert "see its start and end" in summary
+
+
+def check_steered(pack, make=tiny_graphs.flux_text):
+    """Counted half as much, or not at all, it is as with another weight in the pack."""
+    for strength in (0.5, 0.0):
+        graph = graph_with(pack, make(batch=2))
+        number = len(graph.references)  # behind reference latents
+        latent = graph.sample(steered(graph.model, strength, "output", number))["samples"]
+        expected = graph_with(pack, make(batch=2), weight=strength * WEIGHT).sample()["samples"]
+        torch.testing.assert_close(latent, expected, rtol=1e-4, atol=1e-4)
+        assert (latent - graph.sample()["samples"]).abs().max() > 0.01
+
+
+def check_effect(pack, make=tiny_graphs.flux_text):
+    """What it causes at the second step is what the host predicts without it, for the same latent."""
+    graph, without = graph_with(pack, make()), graph_with(pack, make(), weight=0.0)
+    own = predicted(graph)
+    other = predicted(without, own.noisy)
+    effects = measured(graph, probe_steps=2).effects
+    number = len(graph.references)
+    close(effects.maps[Removal(1, number)], rms(own.with_[1], other.with_[1]), own.with_[1])
+
+
+def predicted(graph, at=()):
+    by_hand = Counterfactuals(lambda queries, keys: (), at=at)
+    graph.sample(by_hand.on(graph.model))
+    return by_hand
+
+
+def check_nothing_stays(pack, error):
+    """After a failure in the model, all objects of the pack are as before."""
+    graph = graph_with(pack, tiny_graphs.flux_text())
+    model, _ = I2AMCapture.execute(graph.model, "auto", "positive", "off", 512).args
+    model = steered(model, 0.5)
+    blocks = [block for block in graph.model.object_patches.values() if hasattr(block, "ip_adapter")]
+
+    def state():
+        return [(list(map(id, vars(block)["ip_adapter"])), sorted(vars(block))) for block in blocks]
+
+    before, last = state(), blocks[-1].ip_adapter[0]
+
+    def failing(module, inputs):
+        raise error()
+
+    graph.sample(model)
+    assert state() == before
+    with last.to_v_ip.register_forward_pre_hook(failing), pytest.raises(error):
+        graph.sample(model)
+    assert state() == before

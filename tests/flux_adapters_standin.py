@@ -28,13 +28,13 @@ class Processor(torch.nn.Module):
         self.scale, self.timestep_range = scale, timestep_range
         self.to_k_ip = torch.nn.Linear(token_width, width, bias=False)
         self.to_v_ip = torch.nn.Linear(token_width, width, bias=False)
+        self.norm_added_k = torch.nn.RMSNorm(width // 2, elementwise_affine=False)  # of the tiny model's two heads
 
     def __call__(self, num_heads, query, image_emb, t):
         if t[0] > self.timestep_range[0] or t[0] < self.timestep_range[1]:
             return None
         k, v = (split(layer(image_emb), num_heads) for layer in (self.to_k_ip, self.to_v_ip))
-        k = F.rms_norm(k, k.shape[-1:])
-        out = F.scaled_dot_product_attention(query, k, v, dropout_p=0.0, is_causal=False)
+        out = F.scaled_dot_product_attention(query, self.norm_added_k(k), v, dropout_p=0.0, is_causal=False)
         return self.scale * out.transpose(1, 2).flatten(2)
 
 

@@ -16,6 +16,7 @@ from ....i2am_core.attribution import Reference
 from ....i2am_core.tokens import TokenGroup
 from .. import own_forwards
 from ..blocks import ForeignModule
+from ..callers import function_of
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..pending_call import Attend
 from . import flux_ip_adapter
@@ -50,6 +51,11 @@ class FluxAdapters(AdapterMechanism):
 
     def install(self, options: dict[str, Any], attend: Attend) -> None:
         comfy.patcher_extension.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _around_calls(attend), options)
+
+
+def packs_of(denoiser: ForeignModule, options: Mapping[str, Any]) -> set[str]:
+    """The packs whose adapters are in a model."""
+    return {function_of(type(block)).pack for block in flux_ip_adapter.blocks_with_adapters(denoiser)}
 
 
 def _groups(denoiser: ForeignModule, options: Mapping[str, Any]) -> Iterator[TokenGroup]:
