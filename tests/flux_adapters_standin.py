@@ -117,3 +117,107 @@ class StandIn:
             kind = Double if name.startswith("double") else Single
             model.add_object_patch(path, kind(own, [*others, processor], [*images, tokens]))
         return model
+
+
+# PuLID
+
+
+class Perceiver(torch.nn.Module):
+    def __init__(self, width, size, heads, token_width):
+        super().__init__()
+        self.heads = heads
+        self.to_q = torch.nn.Linear(width, heads * size, bias=False)
+        self.to_kv = torch.nn.Linear(token_width, 2 * heads * size, bias=False)
+        self.to_out = torch.nn.Linear(heads * size, width, bias=False)
+
+    def forward(self, tokens, picture):
+        q = split(self.to_q(picture), self.heads)
+        k, v = (split(x, self.heads) for x in self.to_kv(tokens).chunk(2, dim=-1))
+        out = self.weights(q, k) @ v
+        return self.to_out(out.transpose(1, 2).flatten(2))
+
+    def weights(self, q, k):
+        return torch.softmax((q * k.shape[-1] ** -0.25) @ (k * k.shape[-1] ** -0.25).transpose(-2, -1), dim=-1)
+
+
+def added(img, pulid_model, ca_idx, weight, embedding, mask, transformer_options):
+    made = weight * pulid_model.model.pulid_ca[ca_idx](embedding, img)
+    return made if mask is None else made * mask
+
+
+class BlockAndPuLID:
+    def __init__(self, callback, **kwargs):
+        self.callback, self.kwargs = [callback], [kwargs]
+
+    def add(self, callback, **kwargs):
+        self.callback.append(callback)
+        self.kwargs.append(kwargs)
+
+    def __call__(self, given, further):
+        options = further["transformer_options"]
+        out = further["original_block"](given)
+        text = 0 if "txt" in given else options["text"]
+        sigma = float(options["sigma"][0])
+        img = picture = out["img"][:, text:]
+        for callback, own in zip(self.callback, self.kwargs, strict=True):
+            if own["sigma_start"] >= sigma >= own["sigma_end"]:
+                kwargs = {n: own[n] for n in ("pulid_model", "ca_idx", "weight", "embedding", "mask")}
+                img = img + callback(picture, **kwargs, transformer_options=options)
+        return out | {"img": torch.cat([out["img"][:, :text], img], 1)}
+
+
+def pulid_forward(
+    self, img, img_ids, txt, txt_ids, timesteps, y, guidance=None, control=None, transformer_options=None, *args,
+    attn_mask=None, **kwargs,
+):  # fmt: skip
+    img, txt = self.img_in(img), self.txt_in(txt)
+    vec = self.time_in(timestep_embedding(timesteps, 256).to(img.dtype)) + self.vector_in(y)
+    vec = vec + self.guidance_in(timestep_embedding(guidance, 256).to(img.dtype))
+    pe = self.pe_embedder(torch.cat((txt_ids, img_ids), dim=1))
+    own = {"text": txt.shape[1], "sigma": timesteps}
+    replaced = transformer_options["patches_replace"]["dit"]
+
+    def through(key, block, given):
+        def original(given):
+            out = block(**given, vec=vec, pe=pe, attn_mask=attn_mask)
+            return {"img": out[0], "txt": out[1]} if isinstance(out, tuple) else {"img": out}
+
+        if key not in replaced:
+            return original(given)
+        further = {"original_block": original, "transformer_options": transformer_options | own}
+        if "x" not in given:
+            return replaced[key](given, further)
+        further["original_block"] = lambda args: original({"x": args["img"]})
+        return replaced[key]({"img": given["x"]}, further)
+
+    for n, block in enumerate(self.double_blocks):
+        out = through(("double_block", n), block, {"img": img, "txt": txt})
+        img, txt = out["img"], out["txt"]
+    img = torch.cat((txt, img), 1)
+    for n, block in enumerate(self.single_blocks):
+        img = through(("single_block", n), block, {"x": img})["img"]
+    return self.final_layer(img[:, txt.shape[1] :], vec)
+
+
+class PuLIDStandIn:
+    @staticmethod
+    def perceiver(*sizes):
+        return Perceiver(*sizes)
+
+    @staticmethod
+    def patch(model, perceivers, tokens, weight, sigmas, mask):
+        """A clone of the model; ``perceivers`` are by the key of their block."""
+        model = model.clone()
+        denoiser = model.model.diffusion_model
+        model.add_object_patch("diffusion_model.forward_orig", types.MethodType(pulid_forward, denoiser))
+        networks = types.SimpleNamespace(model=types.SimpleNamespace(pulid_ca=torch.nn.ModuleList(perceivers.values())))
+        options = model.model_options["transformer_options"]
+        replaced = options.setdefault("patches_replace", {}).setdefault("dit", {})
+        own = {"pulid_model": networks, "weight": weight, "embedding": tokens, "mask": mask}
+        own |= {"sigma_start": sigmas[0], "sigma_end": sigmas[1]}
+        for number, key in enumerate(perceivers):
+            if key in replaced:
+                replaced[key].add(added, **own, ca_idx=number)
+            else:
+                replaced[key] = BlockAndPuLID(added, **own, ca_idx=number)
+        return model

@@ -218,9 +218,7 @@ class Engine:
             return PendingCall(arguments)
         self._observed_any = True
         with self.skipping(UNREADABLE, len(forward.call.chunks)):
-            origin = (
-                forward.beside(options) if is_beside else forward.observe(arguments.args[1], options, by_model)
-            )
+            origin = forward.beside(options) if is_beside else forward.observe(arguments.args[1], options, by_model)
             if (skip := self._why_skipped(origin, forward, arguments)) is not None:
                 queries, keys = (x.shape[-2] for x in arguments.args[:2])
                 log.debug(SKIPPED, forward.call.step, origin.layer or "no known block", queries, keys, skip.reason)

@@ -50,7 +50,11 @@ def packs_beside(
     reach = _Reach(model)
     functions = dict.fromkeys(x for x in _in_model(model, reach) if x.pack not in captured)
     for put in functions_of(without_caches(model_options), KINDS):
-        of_pack = [x for x in map(function_of, parts_of(put)) if is_of_pack(x) and x.name not in known and x.pack not in captured]
+        of_pack = [
+            x
+            for x in map(function_of, parts_of(put))
+            if is_of_pack(x) and x.name not in known and x.pack not in captured
+        ]
         has_picture = bool(of_pack) and reach.has_picture(put)
         functions |= dict.fromkeys(x for x in of_pack if has_picture or is_named(x.module, BRINGERS))
     bringers = [str(x) for x in functions if is_named(x.module, BRINGERS)]

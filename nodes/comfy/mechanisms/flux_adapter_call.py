@@ -123,9 +123,7 @@ def group_of(names: Sequence[str], number: int, tokens: int) -> TokenGroup:
     return TokenGroup(name, slice(0, tokens), tokens, None, str(number))
 
 
-def report(
-    attend: Attend, options: Mapping[str, Any], mechanism: AdapterMechanism, tokens: Tensor, heads: int
-) -> None:
+def report(attend: Attend, options: Mapping[str, Any], mechanism: AdapterMechanism, tokens: Tensor, heads: int) -> None:
     """Go through the engine with nothing to compute: ``tokens [B, N, C]`` would be the queries."""
     q = tokens.new_empty(*tokens.shape[:2], heads)
     pending_call = attend(Arguments(_nothing, (q, q, q, heads), {}), options, mechanism)

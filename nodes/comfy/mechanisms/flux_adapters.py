@@ -19,7 +19,7 @@ from ..blocks import ForeignModule
 from ..callers import function_of
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..pending_call import Attend
-from . import flux_ip_adapter
+from . import flux_ip_adapter, flux_pulid
 from .base import Documented
 from .flux_adapter_call import AdapterMechanism
 
@@ -50,17 +50,23 @@ class FluxAdapters(AdapterMechanism):
         return list(dict.fromkeys(map(Reference.of, _groups(run.denoiser, run.options))))
 
     def install(self, options: dict[str, Any], attend: Attend) -> None:
+        replacements = options.get("patches_replace", {}).get("dit", {})
+        for block, patch in replacements.items():
+            replacements[block] = flux_pulid.intercept(patch, attend)
         comfy.patcher_extension.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _around_calls(attend), options)
 
 
 def packs_of(denoiser: ForeignModule, options: Mapping[str, Any]) -> set[str]:
     """The packs whose adapters are in a model."""
-    return {function_of(type(block)).pack for block in flux_ip_adapter.blocks_with_adapters(denoiser)}
+    own = [*flux_ip_adapter.blocks_with_adapters(denoiser), *flux_pulid.patches_with_pulid(options)]
+    return {function_of(type(one)).pack for one in own}
 
 
 def _groups(denoiser: ForeignModule, options: Mapping[str, Any]) -> Iterator[TokenGroup]:
     for block in flux_ip_adapter.blocks_with_adapters(denoiser):
         yield from flux_ip_adapter.groups_of(block)
+    for patch in flux_pulid.patches_with_pulid(options):
+        yield from flux_pulid.groups_of(patch)
 
 
 def _around_calls(attend: Attend) -> Callable:
@@ -73,9 +79,12 @@ def _around_calls(attend: Attend) -> Callable:
         denoiser = executor.class_obj.diffusion_model
         denoiser = getattr(denoiser, "_orig_mod", denoiser)
         with ExitStack() as stack:
-            for block in flux_ip_adapter.blocks_with_adapters(denoiser):
+            own = [*flux_ip_adapter.blocks_with_adapters(denoiser)]
+            for block in own:
                 flux_ip_adapter.intercept(block, options, attend, stack)
-                own_forwards.observe(block, options, attend, stack)
+            if own or any(flux_pulid.patches_with_pulid(options)):
+                for block in (*getattr(denoiser, "double_blocks", ()), *getattr(denoiser, "single_blocks", ())):
+                    own_forwards.observe(block, options, attend, stack)
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
     return watch

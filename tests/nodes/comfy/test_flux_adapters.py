@@ -1,15 +1,16 @@
-"""IP-Adapter for Flux: the maps are softmaxes over its own tokens, times what the pack multiplies them with.
+"""Adapters of Flux: the maps are softmaxes over their own tokens, times what the pack multiplies them with.
 
-With a stand-in of the pack's contract; on the real pack: ``tests/nodes/packs/test_flux_packs.py``.
+With stand-ins of the packs' contracts; on the real packs: ``tests/nodes/packs/test_flux_packs.py``.
 """
 
 import flux_adapter_runs as runs
 import pytest
 import tiny_graphs
 from comfy.model_management import InterruptProcessingException
-from flux_adapters_standin import StandIn
+from flux_adapter_runs import IPAdapters, PuLIDs
+from flux_adapters_standin import PuLIDStandIn, StandIn
 
-PACK = StandIn()
+KINDS = {"IP-Adapter": IPAdapters(StandIn()), "PuLID": PuLIDs(PuLIDStandIn())}
 GRAPHS = {
     "text": lambda: tiny_graphs.flux_text(),
     "a batch": lambda: tiny_graphs.flux_text(batch=2),
@@ -20,37 +21,48 @@ GRAPHS = {
 }
 
 
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return KINDS[request.param]
+
+
 @pytest.mark.parametrize("case", GRAPHS)
-def test_the_maps_are_the_weights_times_the_gain(case):
-    runs.check_maps(PACK, GRAPHS[case]())
+def test_the_maps_are_the_weights_times_the_gain(kind, case):
+    runs.check_maps(kind, GRAPHS[case]())
 
 
-def test_the_negative_conditioning_has_the_same_image():
-    runs.check_maps(PACK, tiny_graphs.flux_text(cfg=3.0), branch="negative")
+def test_the_negative_conditioning_has_the_same_image(kind):
+    runs.check_maps(kind, tiny_graphs.flux_text(cfg=3.0), branch="negative")
 
 
-def test_several_adapters_are_several_references():
-    runs.check_maps(PACK, tiny_graphs.flux_text(), adapters=2)
+def test_several_adapters_are_several_references(kind):
+    runs.check_maps(kind, tiny_graphs.flux_text(), adapters=2)
 
 
-def test_the_joint_attention_beside_it_is_captured():
-    runs.check_joint_attention(PACK, tiny_graphs.flux_kontext)
+def test_a_mask_is_part_of_the_gain():
+    mask = (tiny_graphs.noise(5, 1, 12, 1) > 0).float() * 0.5
+    assert mask.unique().numel() == 2
+    runs.check_maps(KINDS["PuLID"], tiny_graphs.flux_text(), gain=runs.WEIGHT * mask[..., 0], mask=mask)
 
 
-def test_steps_in_which_it_is_off():
-    runs.check_off(PACK)
+def test_the_joint_attention_beside_it_is_captured(kind):
+    runs.check_joint_attention(kind, tiny_graphs.flux_kontext)
+
+
+def test_steps_in_which_it_is_off(kind):
+    runs.check_off(kind)
 
 
 @pytest.mark.parametrize("make", [tiny_graphs.flux_text, tiny_graphs.flux_kontext])
-def test_it_is_steered(make):
-    runs.check_steered(PACK, make)
+def test_it_is_steered(kind, make):
+    runs.check_steered(kind, make)
 
 
 @pytest.mark.parametrize("make", [tiny_graphs.flux_text, tiny_graphs.flux_kontext])
-def test_its_effect_is_measured(make):
-    runs.check_effect(PACK, make)
+def test_its_effect_is_measured(kind, make):
+    runs.check_effect(kind, make)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, InterruptProcessingException])
-def test_nothing_stays_after_a_failure(error):
-    runs.check_nothing_stays(PACK, error)
+def test_nothing_stays_after_a_failure(kind, error):
+    runs.check_nothing_stays(kind, error)
