@@ -1,4 +1,4 @@
-"""Attention that a pack's code makes with PyTorch's own function, past ComfyUI's: it is watched while that code runs."""
+"""Attention that a pack's code makes with PyTorch's own function, past ComfyUI's: watched while that code runs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

@@ -93,11 +93,11 @@ class OffAdapter(AdapterMechanism):
 class SkippedAdapter(AdapterMechanism):
     """Of an adapter of which nothing is known but the reason why."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    def __init__(self, reason: str, absent: bool = False) -> None:
+        self.reason, self.absent = reason, absent
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Skip:
-        return Skip(self.reason)
+        return Skip(self.reason, self.absent)
 
 
 def picture_among(queries: int, call: ModelCall) -> tuple[TokenGrid, slice] | Skip:

@@ -15,15 +15,17 @@ from torch import Tensor
 from ....i2am_core.attribution import Reference
 from ....i2am_core.tokens import TokenGroup
 from .. import own_forwards
+from ..attention_call import Arguments
 from ..blocks import ForeignModule
 from ..callers import function_of
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
-from ..pending_call import Attend
+from ..pending_call import Attend, PendingCall
 from . import flux_ip_adapter, flux_pulid
-from .base import Documented
-from .flux_adapter_call import AdapterMechanism
+from .base import Documented, Mechanism
+from .flux_adapter_call import AdapterMechanism, SkippedAdapter
 
 KEY = "i2am flux adapters"
+UNCHOSEN = "attention of an adapter, which is not the mechanism that was chosen"
 
 
 class FluxAdapters(AdapterMechanism):
@@ -54,6 +56,23 @@ class FluxAdapters(AdapterMechanism):
         for block, patch in replacements.items():
             replacements[block] = flux_pulid.intercept(patch, attend)
         comfy.patcher_extension.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _around_calls(attend), options)
+
+
+class UnchosenFluxAdapters(FluxAdapters):
+    """Adapters beside another mechanism that alone was chosen: these packs run the model's own attention, too."""
+
+    def given(self, run: Given) -> list[Reference]:
+        return []
+
+    def install(self, options: dict[str, Any], attend: Attend) -> None:
+        def attend_to_model(arguments: Arguments, options: Mapping[str, Any], mechanism: Mechanism) -> PendingCall:
+            if mechanism.is_off:
+                return PendingCall(arguments)
+            return attend(
+                arguments, options, mechanism if mechanism.of_model else SkippedAdapter(UNCHOSEN, absent=True)
+            )
+
+        super().install(options, attend_to_model)
 
 
 def packs_of(denoiser: ForeignModule, options: Mapping[str, Any]) -> set[str]:

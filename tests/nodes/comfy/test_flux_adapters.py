@@ -9,6 +9,7 @@ import tiny_graphs
 from comfy.model_management import InterruptProcessingException
 from flux_adapter_runs import IPAdapters, PuLIDs
 from flux_adapters_standin import PuLIDStandIn, StandIn
+from mechanisms import steered
 
 KINDS = {"IP-Adapter": IPAdapters(StandIn()), "PuLID": PuLIDs(PuLIDStandIn())}
 GRAPHS = {
@@ -47,6 +48,16 @@ def test_a_mask_is_part_of_the_gain():
 
 def test_the_joint_attention_beside_it_is_captured(kind):
     runs.check_joint_attention(kind, tiny_graphs.flux_kontext)
+
+
+@pytest.mark.parametrize("chosen", ["reference latents", "Flux adapters"])
+def test_the_one_that_is_chosen_is_captured_alone(kind, chosen):
+    graph = runs.graph_with(kind, tiny_graphs.flux_kontext())
+    attribution, _ = runs.capture(graph, mechanism=chosen)
+    assert (kind.name in [r.name for r in attribution.references]) == (chosen == "Flux adapters")
+    assert [*attribution.mechanisms] == [chosen]
+    latent = graph.sample(steered(graph.model, 0.0, mechanism=chosen))["samples"]
+    assert (latent - graph.sample()["samples"]).abs().max() > 0.01
 
 
 def test_steps_in_which_it_is_off(kind):

@@ -6,7 +6,7 @@ What ComfyUI_PuLID_Flux_ll finds faces with is not wanted: nothing is called of 
 
 import functools
 import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import flux_adapter_runs as runs
@@ -16,11 +16,6 @@ import tiny_graphs
 import torch
 from comfy.model_management import InterruptProcessingException
 from comfy.patcher_extension import WrappersMP
-
-FACES = (
-    "cv2", "facexlib", "facexlib.detection", "facexlib.parsing", "facexlib.utils", "facexlib.utils.misc", "insightface",
-    "insightface.app", "insightface.utils", "insightface.utils.download", "insightface.utils.storage",
-)  # fmt: skip
 
 
 class IPAdapterFlux:
@@ -44,18 +39,15 @@ class PuLIDFlux:
     """What ``ApplyPulidFlux`` of lldacing/ComfyUI_PuLID_Flux_ll does once it has the tokens of a face."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in FACES:
-            monkeypatch.setitem(sys.modules, name, NotCalled(name))
-        vision = real_packs.folder_of("ComfyUI_PuLID_Flux_ll") / "eva_clip"
-        monkeypatch.setitem(sys.modules, f"{vision.parent}.eva_clip", NotCalled("eva_clip"))
-        sys.modules[f"{vision.parent}.eva_clip"].__path__ = [str(vision)]  # of which its constants are wanted
+        real_packs.without_faces("ComfyUI_PuLID_Flux_ll", monkeypatch)
         self.pack: Any = real_packs.part_of("ComfyUI_PuLID_Flux_ll", "pulidflux")
         self.hook: Any = sys.modules[self.pack.__package__ + ".PulidFluxHook"]
         self.encoders: Any = sys.modules[self.pack.__package__ + ".encoders_flux"]
 
     def perceiver(self, width: int, size: int, heads: int, token_width: int) -> torch.nn.Module:
-        network = self.encoders.PerceiverAttentionCA(dim=width, dim_head=size, heads=heads, kv_dim=token_width)
-        return network  # type: ignore[no-any-return]
+        make = self.encoders.PerceiverAttentionCA
+        network: torch.nn.Module = make(dim=width, dim_head=size, heads=heads, kv_dim=token_width)
+        return network
 
     def patch(self, model: Any, perceivers: dict, tokens: torch.Tensor, weight: float, sigmas: tuple, mask: Any) -> Any:
         model = model.clone()
@@ -86,15 +78,6 @@ def without_further(around: Any) -> Any:
         return around(past, *args)
 
     return wrapper
-
-
-class NotCalled(ModuleType):
-    """A library that a pack imports, and that is not called."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return None
 
 
 @pytest.fixture(scope="module", params=["IPAdapter-Flux", "PuLID_Flux_ll"])

@@ -1,7 +1,7 @@
 """Capture beside real packs: the picture is the same to the bit, and the summary says what was seen and what not.
 
-``I2AM_PACKS=/folder scripts/test tests/nodes/packs``. ComfyUI_UltimateSDUpscale wants the script of Coyote-A/ultimate-upscale-for-automatic1111 in its folder
-repositories/ultimate_sd_upscale, which it downloads itself.
+``I2AM_PACKS=/folder scripts/test tests/nodes/packs``. ComfyUI_UltimateSDUpscale wants the script of
+Coyote-A/ultimate-upscale-for-automatic1111 in its folder repositories/ultimate_sd_upscale, which it downloads itself.
 """
 
 from collections.abc import Callable
