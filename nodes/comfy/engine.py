@@ -142,7 +142,9 @@ class Engine:
         if mechanism.is_off:
             return self._begin_off(arguments, options, mechanism)
         if mechanism.of_model:
-            return self._begin(arguments, options, self.mechanisms, by_model=True)
+            mechanisms = sorted([*self.mechanisms, mechanism], key=lambda one: -one.priority)
+            announced = {} if self.forward is None else self.forward.announced_options
+            return self._begin(arguments, {**options, **announced}, mechanisms, by_model=True)
         of_text = [other.beside_adapters() for other in self.mechanisms] if mechanism.of_text else []
         mechanisms = sorted([mechanism, *filter(None, of_text)], key=lambda one: -one.priority)
         return self._begin(arguments, options, mechanisms, by_model=True, is_beside=mechanism.is_beside)
@@ -214,7 +216,7 @@ class Engine:
         ``is_beside``: whether it is none of the attentions of the block that runs.
         """
         forward = self.forward
-        if forward is None:
+        if forward is None or forward.is_aside:
             return PendingCall(arguments)
         self._observed_any = True
         with self.skipping(UNREADABLE, len(forward.call.chunks)):
@@ -233,7 +235,7 @@ class Engine:
     def _begin_off(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Mechanism) -> PendingCall:
         """In the layer that runs, what the mechanism has that is off; nothing is counted."""
         forward = self.forward
-        if forward is None:
+        if forward is None or forward.is_aside:
             return PendingCall(arguments)
         with self.skipping(UNREADABLE, 0):
             call = AttentionCall.read(forward.call, arguments)

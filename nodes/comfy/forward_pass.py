@@ -17,6 +17,7 @@ from .block_run import BlockRun, ObservedCall, code_of
 from .blocks import Block, Blocks, Part
 from .callers import Function, calling_pack_function, function_of
 from .located import Chunk, Located, ModelCall
+from .reference_passes import writes_reference
 
 ReportUnobserved = Callable[[str, str, Function], None]
 """Takes the name of a layer, which of its attentions it was, and the function in which that ran without reaching us."""
@@ -72,6 +73,16 @@ class ForwardPass:
         """The innermost."""
         return self._block_runs[-1] if self._block_runs else None
 
+    @property
+    def is_aside(self) -> bool:
+        """Whether what runs is none of the picture: see ``reference_passes``."""
+        return self.block_run is not None and self.block_run.is_aside
+
+    @property
+    def announced_options(self) -> Mapping[str, Any]:
+        """Those with which ComfyUI has announced the attention of a U-Net's block that runs."""
+        return {} if self.block_run is None else self.block_run.options
+
     # What the hooks say
 
     def enter(self, module: Module) -> None:
@@ -106,6 +117,10 @@ class ForwardPass:
         """ComfyUI is about to run this attention of a U-Net's block. ``changed``: a pack changed what it attends to."""
         if (block_run := self.block_run) is not None:
             block_run.announced, block_run.changed, block_run.values = role, changed, values
+            block_run.options = options
+            if writes_reference(options) and not block_run.is_aside:
+                block_run.is_aside = True
+                self._runs[block_run.block.module] -= 1
         else:
             self._announced = self._named_layer(options), role, changed, values
 
@@ -227,7 +242,7 @@ class ForwardPass:
         return block.names[run - 1] if run <= len(block.names) else ""
 
     def _end(self, block_run: BlockRun) -> None:
-        if block_run.delegated:
+        if block_run.delegated or block_run.is_aside:
             return
         for part in block_run.unobserved(self._function):
             if self.call.perturbed.intersection((*part.replaced, *block_run.block.replaced)):

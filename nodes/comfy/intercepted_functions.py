@@ -31,14 +31,20 @@ def with_attention(function: FunctionType, replacement: AttentionFunction) -> Fu
     return _with_globals(function, {ATTENTION: replaced})
 
 
-def with_attention_inside(function: FunctionType, replacement: AttentionFunction) -> FunctionType | None:
-    """The same where attention is called by a function that this one calls by its name; None where none is."""
+def with_attention_reached(function: FunctionType, replacement: AttentionFunction) -> FunctionType | None:
+    """The same where it calls attention itself, or by a function that it calls by name; None where it does neither."""
+    if _calls_attention(function):
+        return with_attention(function, replacement)
     inside = {
         name: with_attention(inner, replacement)
         for name in function.__code__.co_names
-        if can_intercept(inner := function.__globals__.get(name)) and ATTENTION in inner.__code__.co_names
+        if _calls_attention(inner := function.__globals__.get(name))
     }
     return _with_globals(function, inside) if inside and not _sets_globals(function.__code__) else None
+
+
+def _calls_attention(function: Any) -> TypeGuard[FunctionType]:
+    return can_intercept(function) and ATTENTION in function.__code__.co_names
 
 
 def _with_globals(function: FunctionType, others: Mapping[str, Any]) -> FunctionType:

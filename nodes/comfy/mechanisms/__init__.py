@@ -6,6 +6,7 @@ from .cross_attention import CrossAttention
 from .flux_adapters import FluxAdapters, UnchosenFluxAdapters
 from .image_cross_attention import ImageCrossAttention
 from .ip_adapter import IPAdapter, UnchosenAdapters
+from .reference_control import ReferenceControl
 from .reference_frames import ReferenceFrames
 from .reference_latents import ReferenceLatents
 from .reference_only import ReferenceOnly
@@ -15,6 +16,7 @@ from .vision_tokens import VisionTokens
 
 LISTED: tuple[Mechanism, ...] = (
     ReferenceOnly(),
+    ReferenceControl(),
     CanvasRegions(),
     CrossAttention(),
     ReferenceLatents(),
