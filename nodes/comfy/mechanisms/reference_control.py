@@ -135,8 +135,14 @@ class _OfReferences(ReferenceControl):
         return Located(layer, slice(None), site.keys, groups, gain, note)
 
 
+def kind_of_reference(control: Any) -> str:
+    """Such as "reference_attn+adain"; "" of a control of another kind."""
+    kind = getattr(getattr(control, "ref_opts", None), "reference_type", "")
+    return kind if isinstance(kind, str) else ""
+
+
 def _attends(control: Any) -> bool:
-    return "attn" in getattr(getattr(control, "ref_opts", None), "reference_type", "")
+    return "attn" in kind_of_reference(control)
 
 
 def _name(order: int, orders: Sequence[int]) -> str:
