@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
+
 import nodes as comfyui_nodes
 
 FOLDER = os.environ.get("I2AM_PACKS")
@@ -24,10 +26,35 @@ TRIED = {  # repository -> whose it is on GitHub
     "ComfyUI-TiledDiffusion": "shiimizu",
     "ComfyUI_AdvancedRefluxControl": "kaibioinfo",
     "ComfyUI_IPAdapter_plus": "cubiq",
+    "ComfyUI_PuLID_Flux_ll": "lldacing",
     "ComfyUI_UltimateSDUpscale": "ssitu",
+    "PuLID_ComfyUI": "cubiq",
     "Comfy-WaveSpeed": "chengzeyi",
     "comfyui_jankhidiffusion": "blepping",
 }
+FACES = (  # what packs import to find faces with
+    "cv2", "facexlib", "facexlib.detection", "facexlib.parsing", "facexlib.utils",
+    "facexlib.utils.face_restoration_helper", "facexlib.utils.misc", "insightface", "insightface.app",
+    "insightface.utils", "insightface.utils.download", "insightface.utils.storage",
+)  # fmt: skip
+
+
+class NotCalled(ModuleType):
+    """A library that a pack imports, and that is not called."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return None
+
+
+def without_faces(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pack can be imported where nothing is that it finds faces with; of its own vision model only the constants."""
+    for library in FACES:
+        monkeypatch.setitem(sys.modules, library, NotCalled(library))
+    vision = NotCalled("eva_clip")
+    vision.__path__ = [str(folder_of(name) / "eva_clip")]
+    monkeypatch.setitem(sys.modules, f"{folder_of(name)}.eva_clip", vision)
 
 
 @functools.cache

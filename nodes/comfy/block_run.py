@@ -1,8 +1,9 @@
 """A block while it runs: which attention calls were observed in it, and which of its attentions made none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from torch import Tensor
 from torch.nn import Module
@@ -35,6 +36,8 @@ class BlockRun:
         self.values: tuple[Tensor, Tensor] | None = None  # of it, where a pack has changed these alone
         self.entered: set[Module] = set()  # modules of parts that have run
         self.calls: list[ObservedCall] = []
+        self.options: Mapping[str, Any] = {}  # that ComfyUI has announced its attention with, of U-Nets
+        self.is_aside = False  # whether the run is none of the picture
         self.delegated = False  # whether what runs in the block's place runs a block itself
 
     @property

@@ -27,6 +27,7 @@ from .kept_run import ended_with
 from .live import Live, audience_of
 from .located import Regions
 from .mechanisms import chosen
+from .mechanisms.flux_adapters import FluxAdapters, packs_of
 from .mechanisms.ip_adapter import NAMES as ADAPTERS
 from .mechanisms.ip_adapter import IPAdapter
 from .mechanisms.reference_only import ReferenceOnly
@@ -143,7 +144,10 @@ class Captured(Part):
         if ReferenceOnly.name in recorder.mechanisms:
             patches = options.get("transformer_options", {})
             known |= {function.name for function in patches_of_packs(patches, "attn1_patch")}
-        return packs_beside(sampling.guider.model_patcher.model, options, known)
+        model = sampling.guider.model_patcher.model
+        of_flux = FluxAdapters.name in recorder.mechanisms
+        captured = packs_of(model.diffusion_model, options["transformer_options"]) if of_flux else ()
+        return packs_beside(model, options, known, captured)
 
     def _given(self, sampling: Sampling, attribution: Attribution) -> tuple[GivenReference, ...]:
         """What the run was given, and what became of it."""

@@ -136,14 +136,19 @@ class Engine:
     def begin(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Mechanism) -> PendingCall:
         """Begin an attention call that ``mechanism`` has intercepted by itself, and that it alone can locate.
 
-        One that is about the text is located by those that are about it, too. To be ended by ``run`` and ``end``.
+        One that is about the text is located by those that are about it, too, and one of the model by all. To be ended
+        by ``run`` and ``end``.
         Where the mechanism ``is_off``, it is a call that is not made: its arguments say of which queries it would be.
         """
         if mechanism.is_off:
             return self._begin_off(arguments, options, mechanism)
+        if mechanism.of_model:
+            mechanisms = sorted([*self.mechanisms, mechanism], key=lambda one: -one.priority)
+            announced = {} if self.forward is None else self.forward.announced_options
+            return self._begin(arguments, {**options, **announced}, mechanisms, by_model=True)
         of_text = [other.beside_adapters() for other in self.mechanisms] if mechanism.of_text else []
         mechanisms = sorted([mechanism, *filter(None, of_text)], key=lambda one: -one.priority)
-        return self._begin(arguments, options, mechanisms, by_model=True)
+        return self._begin(arguments, options, mechanisms, by_model=True, is_beside=mechanism.is_beside)
 
     def finish(self, why_unobservable: Callable[[], str]) -> None:
         """At the end of the run: report what was not observed. ``why_unobservable`` is the reason if nothing was.
@@ -204,15 +209,19 @@ class Engine:
     # One attention call
 
     def _begin(
-        self, arguments: Arguments, options: Mapping[str, Any], mechanisms: Sequence[Mechanism], by_model: bool = False
-    ) -> PendingCall:
-        """``by_model``: whether it is known already that no pack's function makes the call."""
+        self, arguments: Arguments, options: Mapping[str, Any], mechanisms: Sequence[Mechanism], by_model: bool = False,
+        is_beside: bool = False,
+    ) -> PendingCall:  # fmt: skip
+        """``by_model``: whether it is known already that no pack's function makes the call.
+
+        ``is_beside``: whether it is none of the attentions of the block that runs.
+        """
         forward = self.forward
-        if forward is None:
+        if forward is None or forward.is_aside:
             return PendingCall(arguments)
         self._observed_any = True
         with self.skipping(UNREADABLE, len(forward.call.chunks)):
-            origin = forward.observe(arguments.args[1], options, by_model)
+            origin = forward.beside(options) if is_beside else forward.observe(arguments.args[1], options, by_model)
             if (skip := self._why_skipped(origin, forward, arguments)) is not None:
                 queries, keys = (x.shape[-2] for x in arguments.args[:2])
                 log.debug(SKIPPED, forward.call.step, origin.layer or "no known block", queries, keys, skip.reason)
@@ -227,12 +236,12 @@ class Engine:
     def _begin_off(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Mechanism) -> PendingCall:
         """In the layer that runs, what the mechanism has that is off; nothing is counted."""
         forward = self.forward
-        if forward is None:
+        if forward is None or forward.is_aside:
             return PendingCall(arguments)
         with self.skipping(UNREADABLE, 0):
             call = AttentionCall.read(forward.call, arguments)
             site = _site(CallOrigin(forward.layer(options), ""), call, options)
-            answers = [(chunk, mechanism.off(site, chunk)) for chunk in forward.call.chunks]
+            answers = [(chunk, mechanism.off(site, chunk, forward.call)) for chunk in forward.call.chunks]
             off = [(chunk, answer) for chunk, answer in answers if answer is not None]
             if site.layer and off:
                 return OffCall(self, forward, call, mechanism.name, off)

@@ -45,6 +45,7 @@ class Evaluation:
     x: Tensor
     timestep: Tensor
     model_options: Mapping[str, Any]
+    drawn: "Generators | None" = None  # where they stood before the run's own evaluation: what it drew is drawn again
 
     def predicts(self, place: int) -> bool:
         """Whether any conditioning of a list is for this step: else ComfyUI gives zeros, without asking the model."""
@@ -62,7 +63,7 @@ class Evaluation:
         options["transformer_options"] = without_looking(options["transformer_options"])
         conds = self.conds if conds is None else conds
         with ExitStack() as stack:
-            stack.enter_context(forked(self.x.device))
+            stack.enter_context(forked(self.x.device, self.drawn))
             stack.enter_context(put_back(functions_of(options, KINDS), self._denoisers))
             if watched is not None:
                 stack.enter_context(watched.installed(self.model, options))
@@ -103,17 +104,43 @@ def around_evaluations(options: dict[str, Any], key: str, wrapper: Callable) -> 
     comfy.patcher_extension.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, key, wrapper, options)
 
 
+class Generators:
+    """Where the generators of random numbers stand: PyTorch's, on the CPU and a device, numpy's and Python's."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._python, self._numpy, self._cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        self._of_device = getattr(torch, device.type, None) if device.type in ("cuda", "xpu", "mps") else None
+        self._where = () if device.type == "mps" else (device,)
+        self._on_device: Tensor | None = None
+        if self._of_device is not None:
+            self._on_device = self._of_device.get_rng_state(*self._where)
+
+    def put_back(self) -> None:
+        """Let them draw the same numbers once more."""
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
+        torch.set_rng_state(self._cpu)
+        if self._of_device is not None:
+            self._of_device.set_rng_state(self._on_device, *self._where)
+
+    def have_drawn(self) -> bool:
+        """Whether PyTorch's have drawn anything since."""
+        if not torch.equal(torch.get_rng_state(), self._cpu):
+            return True
+        here = None if self._of_device is None else self._of_device.get_rng_state(*self._where)
+        return here is not None and self._on_device is not None and not torch.equal(here, self._on_device)
+
+
 @contextmanager
-def forked(device: torch.device) -> Iterator[None]:
-    """While what is drawn of random numbers leaves the generators as they were: PyTorch's, numpy's and Python's."""
-    devices = [device] if device.type in ("cuda", "xpu") else []
-    of_python, of_numpy = random.getstate(), np.random.get_state()
-    of_mps = torch.mps.get_rng_state() if device.type == "mps" else None
+def forked(device: torch.device, drawn: Generators | None = None) -> Iterator[None]:
+    """While what is drawn of random numbers leaves the generators as they were.
+
+    ``drawn`` are where they stood before: the same numbers are drawn once more.
+    """
+    before = Generators(device)
     try:
-        with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
-            yield
+        if drawn is not None:
+            drawn.put_back()
+        yield
     finally:
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)
-        if of_mps is not None:
-            torch.mps.set_rng_state(of_mps)
+        before.put_back()

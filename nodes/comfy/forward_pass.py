@@ -17,12 +17,15 @@ from .block_run import BlockRun, ObservedCall, code_of
 from .blocks import Block, Blocks, Part
 from .callers import Function, calling_pack_function, function_of
 from .located import Chunk, Located, ModelCall
+from .reference_passes import writes_reference
 
 ReportUnobserved = Callable[[str, str, Function], None]
 """Takes the name of a layer, which of its attentions it was, and the function in which that ran without reaching us."""
 
 Values = tuple[Tensor, Tensor]
 """What values are made from, ``[B, tokens, C]``, before and after another pack has changed it."""
+
+BESIDE = "beside"  # the role of a call that is none of the block's own attentions
 
 NOT_ANNOUNCED: tuple[str, str, bool, Values | None] = (
     "",
@@ -70,6 +73,16 @@ class ForwardPass:
         """The innermost."""
         return self._block_runs[-1] if self._block_runs else None
 
+    @property
+    def is_aside(self) -> bool:
+        """Whether what runs is none of the picture: see ``reference_passes``."""
+        return self.block_run is not None and self.block_run.is_aside
+
+    @property
+    def announced_options(self) -> Mapping[str, Any]:
+        """Those with which ComfyUI has announced the attention of a U-Net's block that runs."""
+        return {} if self.block_run is None else self.block_run.options
+
     # What the hooks say
 
     def enter(self, module: Module) -> None:
@@ -104,6 +117,10 @@ class ForwardPass:
         """ComfyUI is about to run this attention of a U-Net's block. ``changed``: a pack changed what it attends to."""
         if (block_run := self.block_run) is not None:
             block_run.announced, block_run.changed, block_run.values = role, changed, values
+            block_run.options = options
+            if writes_reference(options) and not block_run.is_aside:
+                block_run.is_aside = True
+                self._runs[block_run.block.module] -= 1
         else:
             self._announced = self._named_layer(options), role, changed, values
 
@@ -138,6 +155,13 @@ class ForwardPass:
         if role != block_run.announced:
             return CallOrigin(block_run.layer, role, caller=caller, repeated=repeated)
         return CallOrigin(block_run.layer, role, block_run.changed, block_run.values, caller, repeated)
+
+    def beside(self, options: Mapping[str, Any]) -> CallOrigin:
+        """Of a call beside the attentions of the block that runs, for none of which it stands."""
+        self._observed_any = True
+        block_run = self.block_run
+        repeated = () if block_run is None or block_run.layer else block_run.block.names
+        return CallOrigin(self.layer(options), BESIDE, repeated=repeated)
 
     def layer(self, options: Mapping[str, Any]) -> str:
         """The layer that runs; "" where that is not known. Nothing is taken note of."""
@@ -218,7 +242,7 @@ class ForwardPass:
         return block.names[run - 1] if run <= len(block.names) else ""
 
     def _end(self, block_run: BlockRun) -> None:
-        if block_run.delegated:
+        if block_run.delegated or block_run.is_aside:
             return
         for part in block_run.unobserved(self._function):
             if self.call.perturbed.intersection((*part.replaced, *block_run.block.replaced)):

@@ -13,10 +13,12 @@ from .callers import function_of
 from .conditioning_keys import REFERENCES
 from .ended_run import COMPARE, EndedRun
 from .evaluation import KINDS
+from .mechanisms.reference_control import ReferenceControl, kind_of_reference
 from .mechanisms.uso_style import UsoStyle
 from .pack_functions import functions_of
 
 CONTROL = "through the ControlNet's own network, whose outputs are added inside the model"
+ADAIN = "adain: the mean and the spread of its features, which the picture's are set to"
 PATCH = "through a network of its own, whose outputs are added inside the model"
 STRENGTH_IS_ZERO = "the strength is 0"
 NO_STEPS = "its start and end leave out all steps of this run"
@@ -40,6 +42,9 @@ def given_by_controls(run: EndedRun, control: Any) -> Iterator[GivenReference]:
     while control is not None and control not in chain:
         chain.append(control)
         control = getattr(control, "previous_controlnet", None)
+    for control in [x for x in chain if kind_of_reference(x)]:
+        chain.remove(control)
+        yield from _of_reference(run, control)
     kinds = Counter((type(x).__name__, getattr(x, "strength", 1.0) == 0, _was_within(run, x)) for x in chain)
     for (kind, is_off, was_within), count in kinds.items():
         what = f"{REFERENCES['control']} ({kind})" if count == 1 else f"{count} ControlNets ({kind})"
@@ -49,6 +54,21 @@ def given_by_controls(run: EndedRun, control: Any) -> Iterator[GivenReference]:
             yield GivenReference(what, "ignored", NO_STEPS, SET_STEPS, "control")
         else:
             yield GivenReference(what, "elsewhere", CONTROL, run.measure, "control")
+
+
+def _of_reference(run: EndedRun, control: Any) -> Iterator[GivenReference]:
+    """A reference of Advanced-ControlNet: by attention, or by what its features are like as a whole, or both."""
+    what = f"the picture of a Reference ControlNet ({type(control).__name__})"
+    if not _was_within(run, control):
+        yield GivenReference(what, "ignored", NO_STEPS, SET_STEPS, "control")
+        return
+    kind = kind_of_reference(control)
+    if "attn" in kind and ReferenceControl.name in run.captured:
+        yield GivenReference(what, "captured", f"by {ReferenceControl.name}", key="control")
+    elif "attn" in kind:
+        yield run.not_captured(what, [ReferenceControl.name], "control")
+    if "adain" in kind:
+        yield GivenReference(what, "elsewhere", ADAIN, run.measure, "control")
 
 
 def _was_within(run: EndedRun, control: Any) -> bool:

@@ -28,7 +28,28 @@ def with_attention(function: FunctionType, replacement: AttentionFunction) -> Fu
     def replaced(*args: Any, **kwargs: Any) -> Tensor:
         return replacement(attention, args, kwargs)
 
-    names = {**function.__globals__, ATTENTION: replaced}
+    return _with_globals(function, {ATTENTION: replaced})
+
+
+def with_attention_reached(function: FunctionType, replacement: AttentionFunction) -> FunctionType | None:
+    """The same where it calls attention itself, or by a function that it calls by name; None where it does neither."""
+    if _calls_attention(function):
+        return with_attention(function, replacement)
+    inside = {
+        name: with_attention(inner, replacement)
+        for name in function.__code__.co_names
+        if _calls_attention(inner := function.__globals__.get(name))
+    }
+    return _with_globals(function, inside) if inside and not _sets_globals(function.__code__) else None
+
+
+def _calls_attention(function: Any) -> TypeGuard[FunctionType]:
+    return can_intercept(function) and ATTENTION in function.__code__.co_names
+
+
+def _with_globals(function: FunctionType, others: Mapping[str, Any]) -> FunctionType:
+    """The same code, for which these names in its module are others."""
+    names = {**function.__globals__, **others}
     same = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
     same.__kwdefaults__ = function.__kwdefaults__
     return same

@@ -11,7 +11,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from .captured import Captured, CaptureWatch
-from .evaluation import around_evaluations
+from .evaluation import Generators, around_evaluations
 from .measuring import Measuring
 from .other_conditioning import OtherConditioning
 from .removals import Settings
@@ -93,9 +93,10 @@ class Measured(Part):
             one.captured.measured = one.finished
 
     def _evaluated(self, executor: Callable, *arguments: Any, **further: Any) -> list[Tensor]:
+        drawn = Generators(arguments[2].device)  # of the noisy latent
         output: list[Tensor] = executor(*arguments, **further)
         for one in self.measuring:
-            one.evaluated(executor, arguments, further, output)
+            one.evaluated(executor, arguments, further | {"drawn": drawn}, output)
         return output
 
     def _sampled(

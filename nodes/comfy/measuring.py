@@ -163,13 +163,16 @@ class Measuring:
         step, in_windows = self.steps.present, branch.window is not None
         self._windows.begin(step, branch.window)
         everything = output
-        if remembered := has_cache(branch.evaluation.model_options):  # the run's answer may be one of a cache
+        # The run's answer may be one of a cache, or, in a batch, with other random numbers than the branch alone draws.
+        drawn = branch.evaluation.drawn
+        others_drawn = not branch.is_alone and drawn is not None and drawn.have_drawn()
+        if anew := has_cache(branch.evaluation.model_options) or others_drawn:
             with self._evaluating(EVERYTHING):
                 everything = branch.again()
             if self.recorder.is_unmeasured(EVERYTHING):
                 return
         self._add(branch, None, everything)
-        if self.steps.is_first and not branch.is_alone and not remembered:  # in a batch, it is rounded otherwise
+        if self.steps.is_first and not branch.is_alone and not anew:  # in a batch, it is rounded otherwise
             with self._evaluating(FLOOR):
                 self._add(branch, "nothing", branch.again())
         for name, removed in self._removals.of_step(self.steps, in_windows):

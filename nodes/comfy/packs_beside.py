@@ -37,15 +37,24 @@ MAY_BRING = (
 MOST_NAMED = 6
 
 
-def packs_beside(model: BaseModel, model_options: Mapping[str, Any], known: Collection[str] = ()) -> list[str]:
+def packs_beside(
+    model: BaseModel,
+    model_options: Mapping[str, Any],
+    known: Collection[str] = (),
+    captured: Collection[str] = (),
+) -> list[str]:
     """Notes on packs that bring a reference of their own, or may do so.
 
-    ``known`` are the names of functions of which maps and skipped calls say all.
+    ``known`` are the names of functions of which maps and skipped calls say all, ``captured`` those of packs.
     """
     reach = _Reach(model)
-    functions = dict.fromkeys(_in_model(model, reach))
+    functions = dict.fromkeys(x for x in _in_model(model, reach) if x.pack not in captured)
     for put in functions_of(without_caches(model_options), KINDS):
-        of_pack = [x for x in map(function_of, parts_of(put)) if is_of_pack(x) and x.name not in known]
+        of_pack = [
+            x
+            for x in map(function_of, parts_of(put))
+            if is_of_pack(x) and x.name not in known and x.pack not in captured
+        ]
         has_picture = bool(of_pack) and reach.has_picture(put)
         functions |= dict.fromkeys(x for x in of_pack if has_picture or is_named(x.module, BRINGERS))
     bringers = [str(x) for x in functions if is_named(x.module, BRINGERS)]

@@ -3,8 +3,10 @@
 from .base import Mechanism
 from .canvas_regions import CanvasRegions
 from .cross_attention import CrossAttention
+from .flux_adapters import FluxAdapters, UnchosenFluxAdapters
 from .image_cross_attention import ImageCrossAttention
 from .ip_adapter import IPAdapter, UnchosenAdapters
+from .reference_control import ReferenceControl
 from .reference_frames import ReferenceFrames
 from .reference_latents import ReferenceLatents
 from .reference_only import ReferenceOnly
@@ -14,11 +16,13 @@ from .vision_tokens import VisionTokens
 
 LISTED: tuple[Mechanism, ...] = (
     ReferenceOnly(),
+    ReferenceControl(),
     CanvasRegions(),
     CrossAttention(),
     ReferenceLatents(),
     StyleTokens(),
     IPAdapter(),
+    FluxAdapters(),
     UsoStyle(),
     ImageCrossAttention(),
     ReferenceFrames(),
@@ -30,7 +34,9 @@ MECHANISMS = {mechanism.name: mechanism for mechanism in sorted(LISTED, key=lamb
 def chosen(name: str) -> list[Mechanism]:
     """All mechanisms where ``name`` is 'auto', else the one of that name, with what it needs to see its attention."""
     own = [mechanism for mechanism in MECHANISMS.values() if name in ("auto", mechanism.name)]
-    return [*own, UnchosenAdapters()] if name == CrossAttention.name else own
+    if name == CrossAttention.name:
+        own.append(UnchosenAdapters())
+    return own if name in ("auto", FluxAdapters.name) else [*own, UnchosenFluxAdapters()]
 
 
 __all__ = ["MECHANISMS", "Mechanism", "chosen"]

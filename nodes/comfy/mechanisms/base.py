@@ -35,6 +35,8 @@ class Mechanism:
     documented: tuple[Documented, ...]
     of_text = False  # whether it is about the text, and not about a reference
     is_off = False  # whether it stands for attention that is not made, and answers ``off`` alone
+    is_beside = False  # whether its attention is beside that of the block that runs, and none of the block's own
+    of_model = False  # whether it stands for attention of the model, that all mechanisms are asked about
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         """Prove where the references are in this attention call, or say why it is skipped.
@@ -43,7 +45,7 @@ class Mechanism:
         """
         raise NotImplementedError
 
-    def off(self, site: CallSite, chunk: Chunk) -> Off | None:
+    def off(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Off | None:
         """The references that are off for the rows of a conditioning, where the mechanism ``is_off``."""
         return None
 

@@ -275,7 +275,7 @@ class _OffHere(IPAdapter):
     def __init__(self, references: Sequence[TokenGroup], options: Mapping[str, Any], reason: str) -> None:
         self.references, self.options, self.reason = tuple(references), options, reason
 
-    def off(self, site: CallSite, chunk: Chunk) -> Off | None:
+    def off(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Off | None:
         if site.grid is None or site.grid.cells != site.queries or _is_negative(chunk, self.options):
             return None
         return Off(Layer(site.layer, site.grid, site.heads), self.references, self.reason)

@@ -1,11 +1,9 @@
 """Capture beside real packs: the picture is the same to the bit, and the summary says what was seen and what not.
 
-``I2AM_PACKS=/folder scripts/test tests/nodes/packs``. ComfyUI-IPAdapter-Flux wants diffusers, and
-ComfyUI_UltimateSDUpscale wants the script of Coyote-A/ultimate-upscale-for-automatic1111 in its folder
-repositories/ultimate_sd_upscale, which it downloads itself.
+``I2AM_PACKS=/folder scripts/test tests/nodes/packs``. ComfyUI_UltimateSDUpscale wants the script of
+Coyote-A/ultimate-upscale-for-automatic1111 in its folder repositories/ultimate_sd_upscale, which it downloads itself.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -143,35 +141,6 @@ def test_a_masked_reflux_has_no_layout_though_its_count_is_a_square() -> None:
     both = replace(graph, positive=I2AMTagReference.execute(graph.positive, masked.positive).args[0])
     attribution, summary = collected(both, lambda model: model)
     assert attribution.references[0].grid is None or attribution.references[0].approximate, summary
-
-
-def ip_adapter_flux(graph: Graph) -> Patch:
-    utils = real_packs.part_of("ComfyUI-IPAdapter-Flux", "utils")
-    processor = sys.modules[utils.__package__ + ".attention_processor"].IPAFluxAttnProcessor2_0
-    denoiser = graph.model.model.diffusion_model
-    names = [f"{kind}.{n}" for kind in ("double_blocks", "single_blocks") for n in range(len(getattr(denoiser, kind)))]
-    processors = {name: processor(32, 12, 4, 0.7, (1000, 0)) for name in names}
-    for one in processors.values():
-        tiny_models.fill(one)
-    embeds = torch.randn(1, 4, 12, generator=torch.Generator().manual_seed(3))
-
-    def patch(model: ModelPatcher) -> ModelPatcher:
-        patched = model.clone()
-        utils.FluxUpdateModules(patched, processors, embeds, False)
-        return patched
-
-    return patch
-
-
-def test_ip_adapter_flux_is_named() -> None:
-    graph = tiny_graphs.flux_kontext()
-    assert "IPAdapter-Flux" in refused(graph, ip_adapter_flux(graph))
-
-
-def test_ip_adapter_flux_is_named_beside_what_is_captured() -> None:
-    graph = tiny_graphs.flux_kontext()
-    (note,) = beside(ip_adapter_flux(graph), graph)
-    assert "IPAdapter-Flux" in note and "a reference comes by" in note
 
 
 def test_the_runs_of_an_upscaler_are_collected_by_its_picture() -> None:
