@@ -2,6 +2,7 @@
 
 ``StyleModelApply`` (nodes.py) appends the tokens of a style model to the text, and nothing says where they begin.
 I2AM Tag Reference says it; without it, there is a guess for Flux.1 alone, whose text has at least 256 tokens.
+So it is with the tokens that a language model makes of images (``images_in_text.py``), but for the guess.
 """
 
 import dataclasses
@@ -9,7 +10,7 @@ import dataclasses
 from ....i2am_core.attribution import Reference
 from ....i2am_core.tokens import TokenGrid, TokenGroup, span
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
-from ..tags import columns_of, guessed_grids, note_on_zeros, tagged
+from ..tags import columns_of, guessed_grids, note_on_zeros, read_by_the_words, tagged
 from ..token_orders import sequence_of
 from .base import Documented, Mechanism
 
@@ -34,6 +35,17 @@ class StyleTokens(Mechanism):
             certainty="exact with *I2AM Tag Reference* after the style node; without it a **guess** for Flux.1, "
             "where the text is of the shortest length",
             limits="a longer prompt cannot be guessed; tokens that a mask has thinned out have no layout",
+        ),
+        Documented(
+            name="style tokens (images in the text)",
+            users="Qwen-Image-Edit, LongCat-Image-Edit: `TextEncodeQwenImageEdit`, `TextEncodeQwenImageEditPlus`, with"
+            " *I2AM Tag Reference* behind, given the same clip and images",
+            captured="joint attention of the picture to the tokens that the language model makes of each image; the"
+            " same image as a reference latent is another reference",
+            spatial="each on its own grid, of 28 px of the image that the language model gets",
+            certainty="exact; where they are is proved by encoding the images again",
+            limits="these tokens are mixed already: the language model has read the images before one, and the words"
+            " behind have read it, what they hold of it is counted as text. Nodes of packs that encode images",
         ),
     )
 
@@ -71,7 +83,7 @@ class StyleTokens(Mechanism):
         first = sequence.text.start + padding
         references = tuple(_moved(group, first) for group in groups)
         zeros = call.once(("zeros", chunk.rows.start), lambda: note_on_zeros(context, groups))
-        notes = [GUESS if guessed else guessed_grids(references), zeros]
+        notes = [GUESS if guessed else guessed_grids(references), zeros, read_by_the_words(chunk.conditioning)]
         located = sequence.located(site, references, note="; ".join(filter(None, notes)))
         return dataclasses.replace(located, guessed=guessed)
 
