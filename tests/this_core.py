@@ -21,3 +21,11 @@ def need(module: ModuleType, name: str) -> Any:
     if not hasattr(module, name) and not PINNED:
         pytest.skip(f"ComfyUI {comfyui_version.__version__} has no {module.__name__}.{name}")
     return getattr(module, name)
+
+
+def of_model(name: str, module: str = "comfy.supported_models") -> pytest.MarkDecorator:
+    """The mark of a test of a model in comfy/supported_models.py: cores that lack it leave it out, and count it.
+
+    Another ``module`` where the model is no entry there: one that has a ``name`` only where the model can be run.
+    """
+    return pytest.mark.of_model(name, module)

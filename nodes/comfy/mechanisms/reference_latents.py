@@ -29,6 +29,13 @@ class ReferenceLatents(Mechanism):
             " is skipped. The tokens that Qwen's language model makes of the images are part of the text",
         ),
         Documented(
+            users="LongCat-Image-Edit, Qwen-Image-Layered (its layers are frames of the picture): `ReferenceLatent`",
+            captured="the same",
+            spatial="each on its own grid",
+            certainty="exact",
+            limits="the tokens that the language model makes of the image are part of the text",
+        ),
+        Documented(
             users="HiDream-E1: `InstructPixToPixConditioning`",
             captured="the same; the reference is to the right in each row of tokens",
             spatial="yes",

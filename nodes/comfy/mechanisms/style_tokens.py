@@ -9,13 +9,14 @@ import dataclasses
 
 from ....i2am_core.attribution import Reference
 from ....i2am_core.tokens import TokenGrid, TokenGroup, span
-from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
+from ..located import CallSite, Chunk, Given, HasModel, Located, ModelCall, Skip
 from ..tags import columns_of, guessed_grids, note_on_zeros, read_by_the_words, tagged
 from ..token_orders import sequence_of
 from .base import Documented, Mechanism
 
 SHORTEST_TEXT = 256  # T5XXLTokenizer pads to it (comfy/text_encoders/flux.py)
 REDUX = TokenGrid(27, 27)  # patches of SigLIP-384
+OTHER_TEXTS = {"Flux2", "LongCatImage"}  # models of Flux's class whose text is a language model's
 GUESS = (
     "a guess: the last tokens of the conditioning are taken for those of Flux Redux, since their number fits. "
     "I2AM Tag Reference after the style node makes it certain"
@@ -94,6 +95,11 @@ def _moved(group: TokenGroup, first: int) -> TokenGroup:
     return dataclasses.replace(group, index=slice(columns.start + first, columns.stop + first))
 
 
+def takes_redux(call: HasModel) -> bool:
+    """Whether there is a style model for it: for Flux.1, whose text is T5's. Others of its class have another text."""
+    return "Flux" in call.family and type(call.model).__name__ not in OTHER_TEXTS
+
+
 def _pads_on_the_left(call: ModelCall | Given) -> bool:
     """``Flux2.extra_conds`` (comfy/model_base.py)."""
     return type(call.model).__name__ == "Flux2"
@@ -102,7 +108,7 @@ def _pads_on_the_left(call: ModelCall | Given) -> bool:
 def _guessed(tokens: int, call: ModelCall | Given) -> list[TokenGroup]:
     """The last of so many tokens of a conditioning, where what is beyond the shortest text is a multiple of Redux's."""
     beyond = tokens - SHORTEST_TEXT
-    if "Flux" not in call.family or _pads_on_the_left(call) or beyond <= 0 or beyond % REDUX.cells:
+    if not takes_redux(call) or beyond <= 0 or beyond % REDUX.cells:
         return []
     starts = range(SHORTEST_TEXT, tokens, REDUX.cells)
     return [

@@ -17,6 +17,8 @@ from tiny_graphs import TinyVAE
 import nodes as comfyui_nodes
 from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.i2am_core.effect import Removal
+from i2am_pack.nodes.capture import I2AMCapture
+from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.tag_reference import I2AMTagReference
 
 IN_ROWS = "reverse" in inspect.getsource(qwen_vl.Qwen2VLVisionTransformer.forward)  # else in windows, up to 0.3.75
@@ -247,3 +249,20 @@ def test_bad_input_gets_a_sentence(clip):
     refused(graph, clip, "a clip is connected, but no image")
     refused(graph, None, "connect the clip of the text encode node", image3=tiny.images()[0])
     refused(graph, object(), "this clip takes no images", image=tiny.images()[0])
+
+
+# Without a tag
+
+
+def test_without_a_tag_it_is_said_what_may_be_in_the_text(clip):
+    graph = tiny.qwen_plus(clip)
+    model, handle = I2AMCapture.execute(graph.model, "auto", "positive", "off", 512).args
+    with pytest.raises(ValueError, match="place I2AM Tag Reference after it, with the same clip and image; or connect"):
+        I2AMCollect.execute(handle, graph.sample(model))
+
+
+def test_beside_reference_latents_too_where_the_text_is_long_enough(clip):
+    summary = capture(tiny.qwen_plus(clip, vae=TinyVAE(16, 1, 128)), steps=1).summary()
+    assert "perhaps given: tokens of an image, among the 407 of the text (what TextEncodeQwenImageEdit makes" in summary
+    assert "If an image is connected there, place I2AM Tag Reference after it, with the same clip and image" in summary
+    assert "perhaps given" not in capture(tiny_graphs.qwen_edit(), steps=1).summary()
