@@ -50,7 +50,7 @@ def given_in_text(run: EndedRun) -> Iterator[GivenReference]:
             continue
         if "UNetModel" in run.family:
             yield from _in_unet(run, c, tokens)
-        if takes_redux(run) and "style tokens" not in run.captured and tokens > SHORTEST_TEXT:
+        if takes_redux(run.model, run.family) and "style tokens" not in run.captured and tokens > SHORTEST_TEXT:
             reason = STYLE_REASON.format(SHORTEST_TEXT)
             yield GivenReference(STYLE.format(tokens), "unknown", reason, TAG, "cross_attn", certain=False)
         yield from _by_language_model(run, tokens)

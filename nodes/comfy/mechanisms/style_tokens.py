@@ -6,10 +6,13 @@ So it is with the tokens that a language model makes of images (``images_in_text
 """
 
 import dataclasses
+from collections.abc import Set
+
+from comfy.model_base import BaseModel
 
 from ....i2am_core.attribution import Reference
 from ....i2am_core.tokens import TokenGrid, TokenGroup, span
-from ..located import CallSite, Chunk, Given, HasModel, Located, ModelCall, Skip
+from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..tags import columns_of, guessed_grids, note_on_zeros, read_by_the_words, tagged
 from ..token_orders import sequence_of
 from .base import Documented, Mechanism
@@ -46,7 +49,8 @@ class StyleTokens(Mechanism):
             spatial="each on its own grid, of 28 px of the image that the language model gets",
             certainty="exact; where they are is proved by encoding the images again",
             limits="these tokens are mixed already: the language model has read the images before one, and the words"
-            " behind have read it, what they hold of it is counted as text. Nodes of packs that encode images",
+            " behind have read it, what they hold of it is counted as text. Of images that a pack's own node encodes, the"
+            " place cannot be proved",
         ),
     )
 
@@ -95,9 +99,9 @@ def _moved(group: TokenGroup, first: int) -> TokenGroup:
     return dataclasses.replace(group, index=slice(columns.start + first, columns.stop + first))
 
 
-def takes_redux(call: HasModel) -> bool:
+def takes_redux(model: BaseModel, family: Set[str]) -> bool:
     """Whether there is a style model for it: for Flux.1, whose text is T5's. Others of its class have another text."""
-    return "Flux" in call.family and type(call.model).__name__ not in OTHER_TEXTS
+    return "Flux" in family and type(model).__name__ not in OTHER_TEXTS
 
 
 def _pads_on_the_left(call: ModelCall | Given) -> bool:
@@ -108,7 +112,7 @@ def _pads_on_the_left(call: ModelCall | Given) -> bool:
 def _guessed(tokens: int, call: ModelCall | Given) -> list[TokenGroup]:
     """The last of so many tokens of a conditioning, where what is beyond the shortest text is a multiple of Redux's."""
     beyond = tokens - SHORTEST_TEXT
-    if not takes_redux(call) or beyond <= 0 or beyond % REDUX.cells:
+    if not takes_redux(call.model, call.family) or beyond <= 0 or beyond % REDUX.cells:
         return []
     starts = range(SHORTEST_TEXT, tokens, REDUX.cells)
     return [
