@@ -49,8 +49,8 @@ class StyleTokens(Mechanism):
             spatial="each on its own grid, of 28 px of the image that the language model gets",
             certainty="exact; where they are is proved by encoding the images again",
             limits="these tokens are mixed already: the language model has read the images before one, and the words"
-            " behind have read it, what they hold of it is counted as text. Of images that a pack's own node encodes, the"
-            " place cannot be proved",
+            " behind have read it, what they hold of it is counted as text. Where images are that"
+            " a pack's own node encodes cannot be proved",
         ),
     )
 
