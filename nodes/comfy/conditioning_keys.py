@@ -47,6 +47,7 @@ COMPANIONS = frozenset({"ref_latents_method"})  # what the model gets only besid
 
 READ_BY = {  # what the model gets -> the mechanisms that read it in attention
     "ref_latents": ("reference latents",),
+    "siglip_feats": ("vision tokens",),
     "image_cond": ("reference latents",),
     "clip_fea": ("image cross-attention", "vision tokens"),
     "time_dim_concat": ("reference frames",),

@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from comfy.model_base import BaseModel
 from torch import Tensor
 
 from ...i2am_core.given import Fate, GivenReference
 from ...i2am_core.printing import listed
 from ...i2am_core.selection import numbers_text
+from .blocks import ForeignModule
 from .conditioning_keys import NO_REFERENCES, READ_BY, REFERENCES, ROUTES
 from .ended_run import COMPARE, Conditioning, EndedRun, frames_text, is_blank
 from .given_by_network import STRENGTH_IS_ZERO, given_by_controls, given_by_patches
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 EVERYTHING = "what the conditioning and the latent hold"
 SAME = "what the model gets is the same with it and without it"
 ANOTHER_WAY = "Nothing of it reaches the picture: give the reference in a way that this model reads"
+WITHOUT_LATENT = "it is read only where there is a reference latent as well: connect the VAE of TextEncodeZImageOmni"
 NO_PART = "this model has no part that reads it"
 NEVER_ACTIVE = "start and end of its conditioning leave out all steps of this run"
 MAKE_ACTIVE = "Set start and end of that conditioning so that steps of the run are between them"
@@ -176,16 +177,16 @@ def _by_what_it_changes(
     def with_fate(fate: Fate, how: str, advice: str = "") -> GivenReference:
         return replace(given, fate=fate, how="; ".join([how, *uses]), advice=advice)
 
-    unread = {name for name in names if _has_no_part(run.model, name)}
+    unread = {name: why for name in names if (why := _why_unread(run, c, name))}
     packs = pack_functions(run.options)
     if not names and given.key not in REFERENCES and packs:
         yield with_fate("unknown", OF_A_PACK.format(listed(map(str, packs))), f"To see what it does, {COMPARE}")
         return
-    if not names - unread:
+    if not names - unread.keys():
         is_canvas = _is_painted_into(run, c, given.key)  # which the model paints on all the same
-        yield with_fate("ignored", NO_PART if unread else SAME, "" if is_canvas else ANOTHER_WAY)
+        yield with_fate("ignored", next(iter(unread.values()), SAME), "" if is_canvas else ANOTHER_WAY)
         return
-    for name in sorted(names - unread):
+    for name in sorted(names - unread.keys()):
         if name == "vace_context":
             yield from _of_vace(run, c)
             continue
@@ -233,12 +234,21 @@ def _of_vace(run: EndedRun, c: Conditioning) -> Iterator[GivenReference]:
             yield replace(fate, how=fate.how + some)
 
 
-def _has_no_part(model: BaseModel, name: str) -> bool:
+def _why_unread(run: EndedRun, c: Conditioning, name: str) -> str:
+    """Why the network reads nothing of what it is handed under this name; "" where it may."""
+    denoiser = getattr(run.model.diffusion_model, "_orig_mod", run.model.diffusion_model)
+    if name == "siglip_feats" and not (hasattr(denoiser, "siglip_embedder") and "ref_latents" in c["model_conds"]):
+        return WITHOUT_LATENT
+    return NO_PART if _has_no_part(denoiser, name) else ""
+
+
+def _has_no_part(denoiser: ForeignModule, name: str) -> bool:
     """Whether the network, which takes whatever it is handed, has not got the layer that this would go into.
 
     ``WanModel`` (comfy/ldm/wan/model.py); models made from it may read a reference latent otherwise.
     """
-    denoiser = getattr(model.diffusion_model, "_orig_mod", model.diffusion_model)
+    if name == "siglip_feats":
+        return denoiser.siglip_embedder is None
     if name == "clip_fea":
         return getattr(denoiser, "img_emb", denoiser) is None
     is_plain = type(denoiser).__name__ == "WanModel"
