@@ -34,7 +34,8 @@ class I2AMCapture(io.ComfyNode):
                     "branch",
                     options=list(BRANCHES),
                     default="positive",
-                    tooltip="Which conditioning to watch.",
+                    tooltip="Which conditioning to watch. 'middle' is cond2 of Dual CFG Guider, such as OmniGen2's "
+                    "images without the text.",
                 ),
                 io.Combo.Input(
                     "pair_maps",

@@ -55,6 +55,8 @@ WHY_NOT_CALLED = {
     "answers in place of the model",
     "negative": "guidance is off (cfg 1, where ComfyUI leaves the negative out), that the sampler has no negative, or "
     "that start and end of that conditioning leave out all steps",
+    "middle": "the sampler has none (DualCFGGuider has: its cond2), that both its scales are 1, or that start and end "
+    "of that conditioning leave out all steps",
 }
 
 COMBINING = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")  # in model_options

@@ -53,6 +53,7 @@ READ_BY = {  # what the model gets -> the mechanisms that read it in attention
     "ref_latents": ("reference latents",),
     "ref_patches": ("reference latents",),
     "ref_pixel_values": ("vision tokens",),
+    "siglip_feats": ("vision tokens",),
     "image_cond": ("reference latents",),
     "clip_fea": ("image cross-attention", "vision tokens"),
     "time_dim_concat": ("reference frames",),

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 EVERYTHING = "what the conditioning and the latent hold"
 SAME = "what the model gets is the same with it and without it"
 ANOTHER_WAY = "Nothing of it reaches the picture: give the reference in a way that this model reads"
+WITHOUT_LATENT = "it is read only where there is a reference latent as well: connect the VAE of TextEncodeZImageOmni"
 NO_PART = "this model has no part that reads it"
 NEVER_ACTIVE = "start and end of its conditioning leave out all steps of this run"
 MAKE_ACTIVE = "Set start and end of that conditioning so that steps of the run are between them"
@@ -242,6 +243,8 @@ def _why_unread(run: EndedRun, c: Conditioning, name: str) -> str:
     if name == "ref_latents" and order is not None:
         why = order.why_latents_are_unread(denoiser, handed_over(c))
         return f"this model {why}" if why else ""
+    if name == "siglip_feats" and not (hasattr(denoiser, "siglip_embedder") and "ref_latents" in c["model_conds"]):
+        return WITHOUT_LATENT
     return NO_PART if _has_no_part(denoiser, name) else ""
 
 
@@ -250,6 +253,8 @@ def _has_no_part(denoiser: ForeignModule, name: str) -> bool:
 
     ``WanModel`` (comfy/ldm/wan/model.py); models made from it may read a reference latent otherwise.
     """
+    if name == "siglip_feats":
+        return denoiser.siglip_embedder is None
     if name == "clip_fea":
         return getattr(denoiser, "img_emb", denoiser) is None
     is_plain = type(denoiser).__name__ == "WanModel"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ...i2am_core.given import GivenReference
 from .ended_run import Conditioning, EndedRun
-from .mechanisms.style_tokens import SHORTEST_TEXT
+from .mechanisms.style_tokens import SHORTEST_TEXT, takes_redux
 from .tags import tagged
 
 STYLE = "tokens of a style model (Flux Redux), among the {} of the text"
@@ -26,6 +26,7 @@ TEXT_NODES = {  # class of the denoiser, or of the model -> the node whose image
     "BooguTransformer2DModel": "TextEncodeBooguEdit",
     "JoyImageTransformer3DModel": "TextEncodeJoyImageEdit",
     "MageFlowTransformer2DModel": "TextEncodeMageFlowEdit",
+    "LongCatImage": "TextEncodeQwenImageEdit",
     "HunyuanVideo": "TextEncodeHunyuanVideo_ImageToVideo",
     "SDXL": "PhotoMakerEncode",
 }
@@ -37,13 +38,16 @@ CONNECT_VAE = (
 )
 AS_LATENT = {
     **dict.fromkeys(("TextEncodeBooguEdit", "TextEncodeJoyImageEdit", "TextEncodeMageFlowEdit"), CONNECT_VAE),
-    "TextEncodeQwenImageEdit": "If an image is connected there, connect the VAE as well, so that it is a reference "
-    "latent too; or measure it with I2AM Effect, with `without` connected to the text without the image",
+    "TextEncodeQwenImageEdit": "If an image is connected there, place I2AM Tag Reference after it, with the same clip "
+    "and image; or connect the VAE as well, so that it is a reference latent too; or measure it with I2AM Effect, with "
+    "`without` connected to the text without the image",
     "TextEncodeHunyuanVideo_ImageToVideo": "If an image is connected there, measure it with I2AM Effect, with "
     "`without` connected to the text without the image",
     "PhotoMakerEncode": "If PhotoMakerEncode is used, measure it with I2AM Effect, with `without` connected to the "
     "same text by CLIP Text Encode",
 }
+BESIDE_LATENTS = "If an image is connected there, place I2AM Tag Reference after it, with the same clip and image"
+LEAST_OF_AN_IMAGE = 150  # tokens: of the 384 x 384 px that TextEncodeQwenImageEditPlus makes of one, 28 x 28 px are one
 
 
 def given_in_text(run: EndedRun) -> Iterator[GivenReference]:
@@ -54,15 +58,22 @@ def given_in_text(run: EndedRun) -> Iterator[GivenReference]:
             continue
         if "UNetModel" in run.family:
             yield from _in_unet(run, c, tokens)
-        by_style = "Flux" in run.family and type(run.model).__name__ != "Flux2" and "style tokens" not in run.captured
-        if by_style and tokens > SHORTEST_TEXT:
+        if takes_redux(run.model, run.family) and "style tokens" not in run.captured and tokens > SHORTEST_TEXT:
             reason = STYLE_REASON.format(SHORTEST_TEXT)
             yield GivenReference(STYLE.format(tokens), "unknown", reason, TAG, "cross_attn", certain=False)
-        for name in (run.family | {type(run.model).__name__}) & TEXT_NODES.keys() if not run.captured else ():
-            node = TEXT_NODES[name]
-            if node != "PhotoMakerEncode" or tokens % CLIP_TEXT == 0:
-                what, reason = IN_TEXT.format(tokens), IN_TEXT_REASON.format(node)
-                yield GivenReference(what, "unknown", reason, AS_LATENT[node], "cross_attn", certain=False)
+        yield from _by_language_model(run, tokens)
+
+
+def _by_language_model(run: EndedRun, tokens: int) -> Iterator[GivenReference]:
+    """By a node of ``TEXT_NODES``: as the only reference, or of so many tokens beside reference latents."""
+    for name in (run.family | {type(run.model).__name__}) & TEXT_NODES.keys():
+        node = TEXT_NODES[name]
+        what, reason = IN_TEXT.format(tokens), IN_TEXT_REASON.format(node)
+        may_be = not run.captured and (node != "PhotoMakerEncode" or tokens % CLIP_TEXT == 0)
+        beside = node == "TextEncodeQwenImageEdit" and run.captured == {"reference latents"}
+        if may_be or (beside and tokens >= LEAST_OF_AN_IMAGE):
+            advice = AS_LATENT[node] if may_be else BESIDE_LATENTS
+            yield GivenReference(what, "unknown", reason, advice, "cross_attn", certain=False)
 
 
 def _in_unet(run: EndedRun, c: Conditioning, tokens: int) -> Iterator[GivenReference]:

@@ -22,7 +22,7 @@ from .picture_runs import RunsOf, runs_of_picture
 from .tags import fingerprint
 
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
-BRANCHES = ("positive", "negative")  # names of conditionings in ComfyUI's guiders
+BRANCHES = ("positive", "negative", "middle")  # names of conditionings in ComfyUI's guiders; DualCFGGuider has three
 REMEMBERED = 256  # runs without maps, of which is known that they were: only their latents' hashes are kept
 MORE_MEMORY = "give each sampler a Capture of its own, or raise budget_mb, and sample again"
 NO_RUN_YET = (

@@ -17,11 +17,17 @@ from .located import Given
 
 KEY = "i2am_references"
 GUESS = "guessed_grid"  # of a tag whose grid follows from the number of its tokens alone
+CELLS = "cells"  # of a tag whose tokens do not come row by row: the cell of each
+READ_ON = "read_on"  # of a tag whose tokens a language model has read before it made those behind them
 ZEROS = (
     "the tokens of {} are all 0, as a strength of 0 makes them: they hold nothing of the image, and get attention all "
     "the same"
 )
 DIGEST_BYTES = 16  # of a fingerprint
+READ_BY_THE_WORDS = (
+    "the language model has read {} before the words behind, so that these hold something of it, too: that is counted "
+    "as text"
+)
 GUESSED_GRID = (
     "a guess: the {count} tokens of '{name}' are laid out as {grid}, since that is what a style node leaves that makes "
     "the tokens of an image fewer. If it was given a mask, they are what the mask has left over, and maps on the "
@@ -50,6 +56,12 @@ def fingerprint(values: Tensor) -> str:
     values = values.detach().to("cpu", torch.float32).contiguous()
     data = values.numpy().tobytes() + str(tuple(values.shape)).encode()
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
+
+
+def read_by_the_words(conditioning: Mapping[str, Any]) -> str:
+    """A note on images that the words behind them have read; "" where there are none."""
+    named = [f"'{t['name']}'" for t in conditioning.get(KEY, ()) if t.get(READ_ON)]
+    return READ_BY_THE_WORDS.format(", ".join(named)) if named else ""
 
 
 def is_fingerprint(key: str) -> bool:
@@ -88,5 +100,5 @@ def tagged(conditioning: Mapping[str, Any]) -> list[TokenGroup]:
         repeats = sum(group.key.startswith(t["key"]) for group in groups)
         key = f"{t['key']} again {repeats}" if repeats else t["key"]
         place = slice(t["start"], t["start"] + t["count"])
-        groups.append(TokenGroup(t["name"], place, t["count"], grid, key, approximate=bool(t.get(GUESS))))
+        groups.append(TokenGroup(t["name"], place, t["count"], grid, key, t.get(CELLS), approximate=bool(t.get(GUESS))))
     return groups

@@ -26,8 +26,22 @@ class ReferenceLatents(Mechanism):
             captured="joint attention of the picture to each latent, in all layers; several references stay apart",
             spatial="each on its own grid",
             certainty="exact",
-            limits="OmniGen2's refiners are skipped: there, references are not yet beside the picture. Z-Image Omni"
-            " is skipped. The tokens that Qwen's language model makes of the images are part of the text",
+            limits="OmniGen2's refiners are skipped: there, references are not yet beside the picture. The tokens that"
+            " Qwen's language model makes of the images are in the text: see style tokens",
+        ),
+        Documented(
+            users="LongCat-Image-Edit, Qwen-Image-Layered (its layers are frames of the picture): `ReferenceLatent`",
+            captured="the same",
+            spatial="each on its own grid",
+            certainty="exact",
+            limits="the tokens that the language model makes of the image are in the text: see style tokens",
+        ),
+        Documented(
+            users="Z-Image Omni: `TextEncodeZImageOmni` with a VAE, `ReferenceLatent`",
+            captured="the same, and in the refiner of latents, where references and the picture are without the text",
+            spatial="each on its own grid",
+            certainty="exact",
+            limits="what SigLIP sees of the same image is another reference: see vision tokens",
         ),
         Documented(
             users="Krea 2, Boogu, JoyImage-Edit, Mage-Flow-Edit: `ReferenceLatent`, `TextEncodeBooguEdit`,"

@@ -2,19 +2,24 @@
 
 ``StyleModelApply`` (nodes.py) appends the tokens of a style model to the text, and nothing says where they begin.
 I2AM Tag Reference says it; without it, there is a guess for Flux.1 alone, whose text has at least 256 tokens.
+So it is with the tokens that a language model makes of images (``images_in_text.py``), but for the guess.
 """
 
 import dataclasses
+from collections.abc import Set
+
+from comfy.model_base import BaseModel
 
 from ....i2am_core.attribution import Reference
 from ....i2am_core.tokens import TokenGrid, TokenGroup, span
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
-from ..tags import columns_of, guessed_grids, note_on_zeros, tagged
+from ..tags import columns_of, guessed_grids, note_on_zeros, read_by_the_words, tagged
 from ..token_orders import sequence_of
 from .base import Documented, Mechanism
 
 SHORTEST_TEXT = 256  # T5XXLTokenizer pads to it (comfy/text_encoders/flux.py)
 REDUX = TokenGrid(27, 27)  # patches of SigLIP-384
+OTHER_TEXTS = {"Flux2", "LongCatImage"}  # models of Flux's class whose text is a language model's
 GUESS = (
     "a guess: the last tokens of the conditioning are taken for those of Flux Redux, since their number fits. "
     "I2AM Tag Reference after the style node makes it certain"
@@ -34,6 +39,18 @@ class StyleTokens(Mechanism):
             certainty="exact with *I2AM Tag Reference* after the style node; without it a **guess** for Flux.1, "
             "where the text is of the shortest length",
             limits="a longer prompt cannot be guessed; tokens that a mask has thinned out have no layout",
+        ),
+        Documented(
+            name="style tokens (images in the text)",
+            users="Qwen-Image-Edit, LongCat-Image-Edit: `TextEncodeQwenImageEdit`, `TextEncodeQwenImageEditPlus`, with"
+            " *I2AM Tag Reference* behind, given the same clip and images",
+            captured="joint attention of the picture to the tokens that the language model makes of each image; the"
+            " same image as a reference latent is another reference",
+            spatial="each on its own grid, of 28 px of the image that the language model gets",
+            certainty="exact; where they are is proved by encoding the images again",
+            limits="these tokens are mixed already: the language model has read the images before one, and the words"
+            " behind have read it, what they hold of it is counted as text. Where images are that"
+            " a pack's own node encodes cannot be proved",
         ),
     )
 
@@ -71,7 +88,7 @@ class StyleTokens(Mechanism):
         first = sequence.text.start + padding
         references = tuple(_moved(group, first) for group in groups)
         zeros = call.once(("zeros", chunk.rows.start), lambda: note_on_zeros(context, groups))
-        notes = [GUESS if guessed else guessed_grids(references), zeros]
+        notes = [GUESS if guessed else guessed_grids(references), zeros, read_by_the_words(chunk.conditioning)]
         located = sequence.located(site, references, note="; ".join(filter(None, notes)))
         return dataclasses.replace(located, guessed=guessed)
 
@@ -82,6 +99,11 @@ def _moved(group: TokenGroup, first: int) -> TokenGroup:
     return dataclasses.replace(group, index=slice(columns.start + first, columns.stop + first))
 
 
+def takes_redux(model: BaseModel, family: Set[str]) -> bool:
+    """Whether there is a style model for it: for Flux.1, whose text is T5's. Others of its class have another text."""
+    return "Flux" in family and type(model).__name__ not in OTHER_TEXTS
+
+
 def _pads_on_the_left(call: ModelCall | Given) -> bool:
     """``Flux2.extra_conds`` (comfy/model_base.py)."""
     return type(call.model).__name__ == "Flux2"
@@ -90,7 +112,7 @@ def _pads_on_the_left(call: ModelCall | Given) -> bool:
 def _guessed(tokens: int, call: ModelCall | Given) -> list[TokenGroup]:
     """The last of so many tokens of a conditioning, where what is beyond the shortest text is a multiple of Redux's."""
     beyond = tokens - SHORTEST_TEXT
-    if "Flux" not in call.family or _pads_on_the_left(call) or beyond <= 0 or beyond % REDUX.cells:
+    if not takes_redux(call.model, call.family) or beyond <= 0 or beyond % REDUX.cells:
         return []
     starts = range(SHORTEST_TEXT, tokens, REDUX.cells)
     return [

@@ -1,4 +1,7 @@
-"""Tokens that eyes make of an image, beside those of the text: HunyuanVideo 1.5 has SigLIP's, HiDream-O1 Qwen3-VL's."""
+"""Tokens that eyes make of an image, beside those of the text.
+
+SigLIP's in HunyuanVideo 1.5 (the first frame) and Z-Image (each image), Qwen3-VL's in HiDream-O1.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,9 +12,10 @@ from ....i2am_core.tokens import TokenGrid, TokenGroup, span
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..tags import fingerprint
 from ..token_orders import sequence_of
-from ..token_orders.base import handed_over
+from ..token_orders.base import REFINER, handed_over
 from ..token_orders.hidream_o1 import seen_groups
 from ..token_orders.hunyuan_video import vision_start, vision_tokens
+from ..token_orders.lumina import siglip_groups
 from .base import Documented, Mechanism
 
 GRIDS = {grid.cells: grid for grid in (TokenGrid(27, 27), TokenGrid(32, 32))}
@@ -43,6 +47,14 @@ class VisionTokens(Mechanism):
             limits="the words behind an image have read it, in attention that does not come through ComfyUI's: what"
             " they hold of it counts as text",
         ),
+        Documented(
+            users="Z-Image Omni: `TextEncodeZImageOmni` with an image encoder and a VAE",
+            captured="joint attention to SigLIP's tokens of each image; its latent is another reference",
+            spatial="each on SigLIP's own grid",
+            certainty="exact",
+            limits="in a refiner of their own, the tokens of all images have seen each other before. Without a VAE the"
+            " model reads none of them",
+        ),
     )
 
     def may_be_read(self, role: str, call: ModelCall) -> bool:
@@ -58,6 +70,8 @@ class VisionTokens(Mechanism):
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         if "HiDreamO1Transformer" in call.family:
             return self._in_hidream_o1(site, chunk, call)
+        if "NextDiT" in call.family:
+            return _in_z_image(site, chunk, call)
         if "HunyuanVideo" not in call.family or not (count := vision_tokens(call)):
             return None
         sequence = sequence_of(site, call)
@@ -88,3 +102,17 @@ def _seen_by_hidream_o1(conditions: Mapping[str, Any], rows: slice) -> tuple[Tok
     pixels = conditions["ref_pixel_values"][rows.start : rows.start + 1].split(counts, 1)
     keys = map(fingerprint, pixels)
     return tuple(dataclasses.replace(group, key=key) for group, key in zip(groups, keys, strict=True))
+
+
+def _in_z_image(site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
+    groups = siglip_groups(call)
+    if not groups:
+        return None
+    sequence = sequence_of(site, call)
+    if isinstance(sequence, Skip):
+        return sequence
+    if not len(sequence.all_text):  # a refiner of latents and picture
+        return Skip(REFINER, absent=True)
+    features, first = call.conditions["siglip_feats"], slice(chunk.rows.start, chunk.rows.start + 1)
+    keys = call.once(("SigLIP", chunk.rows.start), lambda: [fingerprint(x[first]) for x in features])
+    return sequence.located(site, tuple(dataclasses.replace(g, key=k) for g, k in zip(groups, keys, strict=False)))

@@ -1,7 +1,5 @@
 """Where the picture and the text are in joint attention: the columns that change with a cell, or with a word."""
 
-import dataclasses
-
 import pytest
 import tiny_graphs
 import tiny_models
@@ -166,10 +164,3 @@ def test_layers_of_qwen_image_are_frames():
         TokenGrid(2, 2),
     ]
     assert sequence.references[-1].index == slice(564, 568)
-
-
-@pytest.mark.parametrize("name", ["ref_latents", "siglip_feats", "ref_contexts"])
-def test_references_of_z_image_omni_are_refused(name):
-    call = model_call(tiny_graphs.z_image_text(), (1, 16, 8, 6), [])
-    call = dataclasses.replace(call, text=7, conditions={name: [torch.zeros(1, 16, 4, 4)]})
-    assert name in sequence_of(call_site(64, 64), call).reason
