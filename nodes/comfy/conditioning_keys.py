@@ -4,6 +4,8 @@ Keys of a conditioning are those that nodes set (``conditioning_set_values``, no
 (comfy/model_base.py) makes of them, the model gets under names of its own.
 """
 
+from collections.abc import Collection
+
 REFERENCES = {  # key of a conditioning -> what a person calls what is there
     "reference_latents": "reference latents",
     "concat_latent_image": "an image or video beside the latent",
@@ -53,7 +55,20 @@ READ_BY = {  # what the model gets -> the mechanisms that read it in attention
     "reference_latent": ("reference frames",),
     "ref_latent": ("reference frames",),
     "vace_context": ("reference frames",),
+    "context_latents": ("reference frames",),
+    "reference_motion": ("reference frames",),
 }
+
+READ_BY_FAMILY = {  # what only some families of models have tokens for
+    ("pose_latents", "SCAILWanModel"): ("reference frames",),
+}
+
+
+def readers_of(name: str, family: Collection[str]) -> tuple[str, ...]:
+    """The mechanisms that read this in the attention of a denoiser of these classes."""
+    by_family = (readers for (what, kind), readers in READ_BY_FAMILY.items() if what == name and kind in family)
+    return next(by_family, READ_BY.get(name, ()))
+
 
 ROUTES = {  # what the model gets -> the route by which it reaches the picture, beside attention or unseen in it
     "c_concat": "as further channels of the latent",

@@ -5,11 +5,12 @@ are those of the image tokens alone. Each image has 257 tokens: a class token, w
 competes for attention, and 16 x 16 patches of the square that CLIP saw.
 """
 
-from ....i2am_core.attribution import Layer
-from ....i2am_core.tokens import TokenGrid, span
-from ..located import CallSite, Chunk, Located, ModelCall, Skip
+from ....i2am_core.attribution import Layer, Reference
+from ....i2am_core.tokens import TokenGrid, TokenGroup, span
+from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
+from ..token_orders import order_of
 from ..token_orders.base import other_lengths
-from ..token_orders.wan import OTHER_ROLES, role_of, video_grid
+from ..token_orders.wan import OTHER_ROLES, Wan, role_of
 from .base import Documented, Mechanism
 
 PATCHES = TokenGrid(16, 16)
@@ -33,28 +34,44 @@ class ImageCrossAttention(Mechanism):
     def may_be_read(self, role: str, call: ModelCall) -> bool:
         return "UNetModel" not in call.family
 
+    def given(self, run: Given) -> list[Reference]:
+        """The images, which come before frames beside them, whose attention is first in a block."""
+        if "WanModel" not in run.family or getattr(run.denoiser, "img_emb", None) is None:
+            return []
+        features = [c.get("model_conds", {}).get("clip_fea") for c in run.conditionings]
+        counts = [x.cond.shape[-2] for x in features if x is not None]
+        known = [count for count in counts if count in (TOKENS, 2 * TOKENS)]
+        return [Reference.of(group) for count in known for group in _images(run, count)]
+
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         features = call.conditions.get("clip_fea")
         if features is None or "WanModel" not in call.family or getattr(call.denoiser, "img_emb", None) is None:
             return None
         if (role := role_of(site, call)) != "image":
             return Skip(OTHER_ROLES.get(role, "self-attention of the video"), absent=bool(role))
-        grid, tokens = video_grid(call.x, call.denoiser.patch_size), features.shape[-2]
+        order, tokens = order_of(call.family), features.shape[-2]
+        assert isinstance(order, Wan)
+        rows = order.tokens(call)
         positions = getattr(call.denoiser.img_emb, "emb_pos", None)
-        if site.keys != tokens or site.queries != grid.cells or (positions is not None and positions.shape[1] < tokens):
-            return other_lengths(site, the_video=grid.cells, images=tokens)
+        if site.keys != tokens or site.queries != rows.count or (positions is not None and positions.shape[1] < tokens):
+            return other_lengths(site, the_video=rows.grid.cells, images=tokens)
         if tokens not in (TOKENS, 2 * TOKENS):
             return Skip(f"attention to {tokens} image tokens, where CLIP vision gives {TOKENS} for each image")
-        groups = [span(name, 1 + n * TOKENS, PATCHES) for n, name in enumerate(_names(call, tokens // TOKENS))]
+        groups = _images(call, tokens)
         note = "the class token of CLIP vision has no place in the image: it competes for the attention to the image"
         class_tokens = {group.name: slice(n * TOKENS, n * TOKENS + 1) for n, group in enumerate(groups)}
-        layer = Layer(site.layer, grid, site.heads)
-        return Located(layer, slice(None), tokens, tuple(groups), note=note, placeless=class_tokens)
+        layer = Layer(site.layer, rows.grid, site.heads)
+        return Located(layer, rows.video, tokens, groups, note=note, placeless=class_tokens)
 
 
-def _names(call: ModelCall, images: int) -> list[str]:
+def _images(run: Given | ModelCall, tokens: int) -> tuple[TokenGroup, ...]:
+    """Each with its patches, behind its class token."""
+    return tuple(span(name, 1 + n * TOKENS, PATCHES) for n, name in enumerate(_names(run, tokens // TOKENS)))
+
+
+def _names(call: Given | ModelCall, images: int) -> list[str]:
     if images == 2:
         return ["start image", "end image"]
-    if "AnimateWanModel" in call.family:
+    if call.family & {"AnimateWanModel", "SCAILWanModel"}:
         return ["reference image"]
     return ["start image" if call.denoiser.img_emb.emb_pos is None else "start or end image"]

@@ -14,6 +14,8 @@ from .qwen_image import QwenImage
 from .sd3 import SD3
 from .unet import UNet
 from .wan import Wan
+from .wan_s2v import WanS2V
+from .wan_scail import WanScail
 
 ORDERS: dict[str, TokenOrder] = {
     order.family: order
@@ -26,6 +28,8 @@ ORDERS: dict[str, TokenOrder] = {
         Lumina(),
         SD3(),
         UNet(),
+        WanS2V(),
+        WanScail(),
         Wan(),
         HunyuanVideo(),
     )

@@ -1,0 +1,161 @@
+"""Wan's newer kin: every reference at its columns, whatever tokens lie beside the video, or inside its latent."""
+
+import pytest
+import tiny_graphs
+import tiny_wan
+import torch
+from mechanisms import assert_maps_equal, capture, measure
+from selected import maps
+
+from i2am_pack.i2am_core import TokenGrid
+
+CLIP = TokenGrid(16, 16)
+BLOCKS = ["block 0", "block 1"]
+SHAPES = [{}, {"cfg": 1.0, "batch": 2}, {"lengths": (9, 14)}]  # one call of two conditionings, one of two items, two
+
+
+def keys(count):
+    return lambda call: call.k.shape[2] == count
+
+
+def assert_layers(attribution, names, grid):
+    assert [layer.name for layer in attribution.layers] == names
+    assert {layer.grid for layer in attribution.layers} == {grid}
+
+
+def fates(attribution):
+    return {(x.key, x.fate) for x in attribution.given}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_s2v(shape):
+    """The reference frame, and three groups of frames before the video, the coarser the older."""
+    attribution = capture(graph := tiny_wan.s2v(**shape))
+    assert attribution.mechanism == "reference frames"
+    assert_layers(attribution, BLOCKS, TokenGrid(4, 8, 2))
+    expected = {
+        "reference frame 1": (TokenGrid(4, 8), range(64, 96)),
+        "motion, 1 frame before": (TokenGrid(4, 8), range(96, 128)),
+        "motion, 2 frames before": (TokenGrid(2, 4), range(128, 136)),
+        "motion, 16 frames before": (TokenGrid(1, 2, 4), range(136, 144)),
+    }
+    assert [(r.name, r.grid) for r in attribution.references] == [(name, g) for name, (g, _) in expected.items()]
+    steps = measure(graph, range(64), keys(144))
+    for number, (_, columns) in enumerate(expected.values()):
+        assert_maps_equal(attribution, steps, number, columns)
+
+
+def test_s2v_without_motion_and_with_sound():
+    """Attention to sound is apart, in calls without the run's options, which are none of a block's own."""
+    graph = tiny_wan.s2v(motion=None, size=(4, 6))
+    for conditioning in (graph.positive, graph.negative):
+        conditioning[0][1]["audio_embed"] = tiny_graphs.noise(3, 1, 25, 1024, 8)
+    attribution = capture(graph)
+    assert [r.name for r in attribution.references] == ["reference frame 1"]
+    assert_maps_equal(attribution, measure(graph, range(12), keys(18)), 0, range(12, 18))
+    assert attribution.skipped == {"attention of the video to the text": 4}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", ["scail", "scail2"])
+def test_scail(kind, shape):
+    """One reference before the video, poses of half the size after it, and the image's CLIP tokens."""
+    attribution = capture(graph := tiny_wan.scail(kind=kind, **shape))
+    assert_layers(attribution, BLOCKS, TokenGrid(4, 6, 2))
+    assert [(r.name, r.grid) for r in attribution.references] == [
+        ("reference image", CLIP), ("reference frame 1", TokenGrid(4, 6)), ("pose video", TokenGrid(2, 3, 2)),
+    ]  # fmt: skip
+    own, clip = measure(graph, range(24, 72), keys(84)), measure(graph, range(24, 72), keys(257))
+    assert_maps_equal(attribution, clip, 0, range(1, 257))
+    assert_maps_equal(attribution, own, 1, range(24))
+    assert_maps_equal(attribution, own, 2, range(72, 84))
+
+
+def test_the_first_of_several_references_of_scail_is_next_to_the_video():
+    graph = tiny_wan.scail2(images=3, poses=False, clip=False)
+    attribution = capture(graph)
+    assert [r.name for r in attribution.references] == [f"reference frame {n}" for n in (1, 2, 3)]
+    steps = measure(graph, range(72, 120), keys(120))
+    for number, first in enumerate((48, 0, 24)):
+        assert_maps_equal(attribution, steps, number, range(first, first + 24))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bernini(shape):
+    """A video that is edited, and two images of sizes of their own, each a reference."""
+    attribution = capture(graph := tiny_wan.bernini(images=2, **shape))
+    assert_layers(attribution, BLOCKS, TokenGrid(2, 3, 2))
+    assert [(r.name, r.grid) for r in attribution.references] == [
+        ("context video 1", TokenGrid(2, 3, 2)), ("context image 2", TokenGrid(2, 3)),
+        ("context image 3", TokenGrid(3, 3)),
+    ]  # fmt: skip
+    steps = measure(graph, range(12), keys(39))
+    for number, columns in enumerate((range(12, 24), range(24, 30), range(30, 39))):
+        assert_maps_equal(attribution, steps, number, columns)
+
+
+def test_a_video_as_a_reference_is_read_as_the_mean_of_its_frames():
+    attribution = capture(tiny_wan.bernini())
+    (values,) = maps(attribution, "g2r", reference=0).values
+    assert values.shape[-2:] == (2, 3) and values.max() > 0
+
+
+@pytest.mark.parametrize("shape", [{}, {"batch": 2}, {"cfg": 3.0}])
+def test_animate(shape):
+    """The first frame of the latent, which counts as 0 in maps of the video, and the image's CLIP tokens."""
+    attribution = capture(graph := tiny_wan.animate(**shape))
+    assert_layers(attribution, BLOCKS, TokenGrid(2, 3, 3))
+    assert [(r.name, r.grid) for r in attribution.references] == [
+        ("reference image", CLIP), ("reference frame 1", TokenGrid(2, 3)),
+    ]  # fmt: skip
+    gain = (torch.arange(18) >= 6).float()[None]
+    steps = measure(graph, range(18), keys(18))
+    assert_maps_equal(attribution, steps, 1, range(6), gain)
+    assert_maps_equal(attribution, measure(graph, range(18), keys(257)), 0, range(1, 257))
+    assert any("it counts as 0 in maps of the video" in note for note in attribution.notes)
+
+
+def test_animate_without_a_first_frame_that_is_known():
+    """Its conditioning says what is known: where nothing is, the first frame is one of the video."""
+    graph = tiny_wan.animate()
+    for conditioning in (graph.positive, graph.negative):
+        conditioning[0][1]["concat_mask"] = torch.ones_like(conditioning[0][1]["concat_mask"])
+    attribution = capture(graph)
+    assert [r.name for r in attribution.references] == ["reference image"]
+    assert attribution.skipped["self-attention of the video"] == 4
+
+
+# What is said of what was given
+
+
+def test_what_animate_was_given():
+    attribution = capture(tiny_wan.animate())
+    summary = attribution.summary()
+    assert {("clip_vision_output", "captured"), ("concat_latent_image", "captured")} == fates(attribution)
+    assert "the reference image, as the first frame of the latent: captured (by reference frames)" in summary
+    motion, background = tiny_graphs.pixels(4, 1, 32, 48), tiny_graphs.pixels(5, 5, 32, 48)
+    for given, filled in (
+        ({"continue_motion": motion}, "it fills frame 1 of 3"),
+        ({"background_video": background}, ""),
+    ):
+        attribution = capture(tiny_wan.animate(**given))
+        assert ("concat_latent_image", "elsewhere") in fates(attribution)
+        assert "a background, or motion that goes on" in attribution.summary() and filled in attribution.summary()
+    alone = capture(tiny_wan.animate(), "image cross-attention")
+    assert fates(alone) == {("clip_vision_output", "captured"), ("concat_latent_image", "unknown")}
+    assert "this is read by 'reference frames'" in alone.summary()
+
+
+def test_what_the_others_were_given():
+    for graph, given in (
+        (tiny_wan.s2v(), {"reference_latents", "reference_motion"}),
+        (tiny_wan.scail2(), {"reference_latents", "pose_video_latent", "clip_vision_output"}),
+        (tiny_wan.bernini(), {"context_latents"}),
+    ):
+        assert fates(capture(graph)) == {(key, "captured") for key in given}
+
+
+def test_poses_of_animate_are_added_to_the_video():
+    attribution = capture(tiny_wan.animate(pose_video=tiny_graphs.pixels(6, 5, 32, 48)))
+    assert ("pose_video_latent", "elsewhere") in fates(attribution)
+    assert "added to the video's own tokens" in attribution.summary()
