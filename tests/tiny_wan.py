@@ -7,12 +7,14 @@ core lacks is skipped by name; the order of its tokens has a stand-in in ``test_
 import importlib
 from typing import Any
 
+import comfy.model_base
 import comfy.supported_models
 import comfy_extras.nodes_wan as nodes_wan
 import pytest
 import tiny_graphs
 import tiny_models
 import torch
+from comfy import context_windows
 from comfyui_version import __version__
 from this_core import VERSION, need
 from tiny_graphs import Graph, TinyVAE, pixels, vision
@@ -90,16 +92,59 @@ def bernini(reference: int = 2, images: int = 1, video: bool = True, **shape: An
     return graph
 
 
-def animate(reference: int = 2, clip: bool = True, cfg: float = 1.0, batch: int = 1, **inputs: Any) -> Graph:
+def animate(
+    reference: int = 2,
+    clip: bool = True,
+    cfg: float = 1.0,
+    batch: int = 1,
+    length: int = tiny_graphs.FRAMES,
+    **inputs: Any,
+) -> Graph:
     """WanAnimateToVideo: CLIP tokens, and the reference as the first frame of the latent, in channels beside it."""
     need(comfy.supported_models, "WAN22_Animate")
     model = tiny_models.build(WAN | {"model_type": "animate", "in_dim": 36})
     graph = tiny_graphs.with_pixels(tiny_graphs._video(model, 1, cfg=cfg, batch=batch), reference)
     seen = {"clip_vision_output": vision(reference, 257, 1280)} if clip else {}
     outputs = tiny_graphs.run(
-        nodes_wan.WanAnimateToVideo, graph.positive, graph.negative, VAE, 48, 32, tiny_graphs.FRAMES, batch,
+        nodes_wan.WanAnimateToVideo, graph.positive, graph.negative, VAE, 48, 32, length, batch,
         **{"continue_motion_max_frames": 5, "video_frame_offset": 0, "reference_image": graph.references[0]}
         | seen | inputs,
     )  # fmt: skip
     graph.positive, graph.negative, graph.latent = outputs[:3]
+    return graph
+
+
+def in_windows(graph: Graph, length: int, overlap: int, causal_window_fix: bool = False, **handler: Any) -> Graph:
+    """The graph, whose latent the host denoises so many frames at a time; the mean of windows is flat."""
+    own = context_windows.IndexListContextHandler(
+        context_windows.get_matching_context_schedule("standard_static"),
+        context_windows.get_matching_fuse_method("flat"),
+        context_length=length,
+        context_overlap=overlap,
+        dim=2,
+        **handler,
+    )
+    own.causal_window_fix = causal_window_fix  # of newer ComfyUI cores: a further frame before each window
+    graph.model = graph.model.clone()
+    graph.model.model_options["context_handler"] = own
+    return graph
+
+
+def long_vace(reference: int = 2, images: int = 1, cfg: float = 1.0) -> Graph:
+    """WanVaceToVideo: 5 frames of the latent behind one of the reference; a second is put before it, as packs do."""
+    if not hasattr(comfy.model_base.BaseModel, "resize_cond_for_context_window"):
+        pytest.skip(f"ComfyUI {__version__} does not cut VACE's control into context windows")
+    graph = tiny_graphs.with_pixels(tiny_graphs._video(tiny_models.wan_vace(), 1, cfg=cfg), reference, images)
+    outputs = tiny_graphs.run(
+        nodes_wan.WanVaceToVideo, graph.positive, graph.negative, VAE, 48, 32, 17, 1, strength=1.0,
+        reference_image=graph.references[0],
+    )  # fmt: skip
+    graph.positive, graph.negative, graph.latent = outputs[:3]
+    for _ in graph.references[1:]:
+        for conditioning in (graph.positive, graph.negative):
+            for name in ("vace_frames", "vace_mask"):
+                (whole,) = conditioning[0][1][name]
+                conditioning[0][1][name] = [torch.cat([whole[:, :, :1], whole], 2)]
+        samples = graph.latent["samples"]
+        graph.latent = {"samples": torch.cat([samples[:, :, :1], samples], 2)}
     return graph

@@ -128,6 +128,7 @@ class Measuring:
             return Effects({}, floor, unmeasured={EVERYTHING: f"{type(error).__name__}: {error}"})
 
     def _finished(self, attribution: Attribution) -> Effects:
+        self.recorder.end_step()  # of context windows, the last is still under way
         if self.steps.first is None:
             self.recorder.why_not(EVERYTHING, NOT_EVALUATED.format(self.branch))
         elif self.recorder.is_empty or (self.other is None and not self.captured.record.recorder.counted):

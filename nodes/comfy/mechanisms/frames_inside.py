@@ -71,7 +71,7 @@ def _of_hunyuan(sequence: Sequence, chunk: Chunk, call: ModelCall) -> Split | Sk
 
 
 def _of_animate(sequence: Sequence, chunk: Chunk, call: ModelCall) -> Split | Skip:
-    """``WanAnimateToVideo`` (comfy_extras/nodes_wan.py) says in a mask beside the latent that its first frame is known."""
+    """``WanAnimateToVideo`` (comfy_extras/nodes_wan.py) says in a mask that the first frame of its latent is known."""
     is_known = call.once(("first frame is known", chunk.rows.start), lambda: _is_first_known(call, chunk))
     window = chunk.placement.window
     if window is not None and 0 not in window.frames:  # what is known there goes on from an earlier video, or is kept

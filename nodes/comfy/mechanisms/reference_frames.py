@@ -1,4 +1,4 @@
-"""References that are frames beside those of the video, in its self-attention: Phantom, Wan Fun, Bernini, SCAIL and S2V.
+"""References that are frames beside those of the video, in its self-attention: Phantom, Wan Fun, Bernini, SCAIL, S2V.
 
 ``token_orders`` say where they are. References of some models are frames of the latent itself: ``frames_inside``.
 """

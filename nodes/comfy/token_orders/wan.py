@@ -36,7 +36,7 @@ class VideoTokens:
 
 
 class Wan(TokenOrder):
-    """Self-attention, ``R|video|R``: of Wan Fun, VACE and others before the video, of Phantom, HuMo and Bernini after it.
+    """Self-attention, ``R|video|R``: of Wan Fun and VACE before the video, of Phantom, HuMo and Bernini after it.
 
     ``WanModel`` (comfy/ldm/wan/model.py). References of VACE are frames of the latent itself, which are
     trimmed off when it is sampled; a layer's grid is the rest. See ``vace_references``.
@@ -125,7 +125,7 @@ def video_grid(shape: torch.Size, patch: tuple[int, int, int]) -> TokenGrid:
 
 
 def whole_patches(shape: torch.Size, patch: tuple[int, int, int]) -> TokenGrid:
-    """The tokens of a latent ``[B, C, h, w]`` or ``[..., frames, h, w]`` that is not padded: what is over is left out."""
+    """The tokens of a latent ``[B, C, h, w]`` or ``[..., frames, h, w]`` that is not padded: the rest is left out."""
     frames = patch[0] if len(shape) == 4 else shape[-3]
     frames, height, width = (side // p for side, p in zip((frames, *shape[-2:]), patch, strict=True))
     return TokenGrid(height, width, frames)

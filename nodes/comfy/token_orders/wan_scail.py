@@ -12,7 +12,7 @@ POSES = "pose video"
 class WanScail(Wan):
     """``R|video|poses`` (``SCAILWanModel``, comfy/ldm/wan/model.py). Masks of identities are added to these tokens.
 
-    Of several references the first comes last, right before the video (``WAN21_SCAIL.extra_conds``, comfy/model_base.py).
+    Of several references the first is right before the video: ``WAN21_SCAIL.extra_conds`` (comfy/model_base.py).
     """
 
     family = "SCAILWanModel"

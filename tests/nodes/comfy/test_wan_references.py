@@ -4,10 +4,13 @@ import pytest
 import tiny_graphs
 import tiny_wan
 import torch
-from mechanisms import assert_maps_equal, capture, measure
+from effects_of import measured
+from mechanisms import assert_maps_equal, capture, expected_maps, measure, steered
 from selected import maps
 
 from i2am_pack.i2am_core import TokenGrid
+from i2am_pack.i2am_core.effect import Removal
+from i2am_pack.nodes.capture import I2AMCapture
 
 CLIP = TokenGrid(16, 16)
 BLOCKS = ["block 0", "block 1"]
@@ -159,3 +162,113 @@ def test_poses_of_animate_are_added_to_the_video():
     attribution = capture(tiny_wan.animate(pose_video=tiny_graphs.pixels(6, 5, 32, 48)))
     assert ("pose_video_latent", "elsewhere") in fates(attribution)
     assert "added to the video's own tokens" in attribution.summary()
+
+
+# Context windows of a video whose references are in its latent
+
+
+def windows_of(graph, frames):
+    """The frames of each window, and how much each counts in each frame: their mean is flat."""
+    handler = graph.model.model_options["context_handler"]
+    options = {"transformer_options": {"sample_sigmas": torch.ones(1)}}
+    whole = torch.zeros(1, 1, frames, 1, 1)
+    windows = [list(w.index_list) for w in handler.get_context_windows(None, whole, options)]
+    counts = torch.zeros(frames)
+    for window in windows:
+        counts[window] += 1
+    return windows, 1 / counts
+
+
+def own_attention(queries):
+    return lambda call: (call.q.shape[2], call.k.shape[2]) == (queries, queries)
+
+
+def put(part, frames, places, weight):
+    """A map ``[items, heads, n * 6]`` of n frames at their places among so many, times their weights."""
+    whole = torch.zeros(*part.shape[:2], frames, 6).double()
+    values = part.unflatten(-1, (-1, 6))
+    for n, (place, factor) in enumerate(zip(places, weight, strict=True)):
+        whole[:, :, place] = values[:, :, n] * factor
+    return whole.flatten(-2)
+
+
+@pytest.mark.parametrize(("images", "fixed"), [(1, True), (1, False), (2, False)])
+def test_vace_in_context_windows(images, fixed):
+    """Frames land at their place among those that are not trimmed off; a window without the reference reads none."""
+    graph = tiny_wan.in_windows(tiny_wan.long_vace(images=images), 4, 1, fixed)
+    attribution = capture(graph)
+    assert_layers(attribution, ["block 0", "vace 0", "block 1"], TokenGrid(2, 3, 5))
+    assert [r.name for r in attribution.references] == [f"reference frame {n + 1}" for n in range(images)]
+    assert attribution.missed == () and attribution.all_observed
+    assert any("context window that holds no frame of the reference" in reason for reason in attribution.skipped)
+    windows, weight = windows_of(graph, 5 + images)
+    frames = windows[0][images:]
+    steps = measure(graph, range(6 * images, 24), own_attention(24))
+    evaluations = len(steps) // 2
+    for step in range(2):
+        for number in range(3):
+            for image in range(images):
+                part = expected_maps(steps[step * evaluations][number], range(6 * image, 6 * image + 6))["r2g_share"]
+                expected = put(part, 5, [frame - images for frame in frames], weight[frames])
+                got = attribution.layer_maps(image, number).maps["r2g_share"][:, step]
+                torch.testing.assert_close(got.double(), expected, atol=2e-5, rtol=1e-3)
+
+
+def test_vace_in_context_windows_that_keep_the_reference():
+    """The host puts the reference's control in the place of each window's first frame, which is then no video."""
+    graph = tiny_wan.in_windows(tiny_wan.long_vace(), 4, 2, cond_retain_index_list="0")
+    attribution = capture(graph)
+    assert_layers(attribution, ["block 0", "vace 0", "block 1"], TokenGrid(2, 3, 5))
+    assert not any("context window" in reason for reason in attribution.skipped)
+    windows, weight = windows_of(graph, 6)
+    assert windows == [[0, 1, 2, 3], [2, 3, 4, 5]]
+    steps = measure(graph, range(6, 24), own_attention(24))
+    parts = [expected_maps(calls[0], range(6))["r2g_share"] for calls in steps[:2]]
+    expected = [put(x, 5, [f - 1 for f in w[1:]], weight[w[1:]]) for x, w in zip(parts, windows, strict=True)]
+    got = attribution.layer_maps(0, 0).maps["r2g_share"][:, 0].double()
+    torch.testing.assert_close(got, sum(expected), atol=2e-5, rtol=1e-3)
+
+
+def test_vace_in_context_windows_that_hold_a_part_of_the_reference():
+    graph = tiny_wan.in_windows(tiny_wan.long_vace(images=2), 4, 2, cond_retain_index_list="0")
+    model, handle = I2AMCapture.execute(graph.model, "auto", "positive", "off", 512).args
+    attribution = handle.find(graph.sample(model)["samples"])
+    assert attribution.entries
+    assert any("holds some of the frames of the reference" in reason for reason in attribution.missed)
+
+
+def test_vace_in_context_windows_is_steered_and_measured():
+    """As by hand, in the window that holds the reference alone."""
+    graph, calls = tiny_wan.in_windows(tiny_wan.long_vace(), 4, 1), [0]
+
+    def without_first_frame(attention, q, k, v, heads, *args, **kwargs):
+        if q.shape[1] == k.shape[1] == 24:
+            calls[0] += 1
+            if (calls[0] - 1) % 6 < 3:  # of the two windows, the first; three layers each
+                k, v = k[:, 6:], v[:, 6:]
+        return attention(q, k, v, heads, *args, **kwargs)
+
+    by_hand = graph.model.clone()
+    by_hand.model_options["transformer_options"]["optimized_attention_override"] = without_first_frame
+    plain, expected = graph.sample()["samples"], graph.sample(by_hand)["samples"]
+    muted = graph.sample(steered(graph.model, 0.0))["samples"]
+    assert calls[0] == 12 and (muted - plain).abs().max() > 1e-3
+    torch.testing.assert_close(muted, expected, rtol=2e-4, atol=2e-4)
+    effects = measured(graph, plain=plain, probe_steps=1).effects
+    assert effects.owners == [0] and not effects.unmeasured
+    assert effects.maps[Removal(0, 0)].max() > 1e-3
+
+
+def test_animate_in_context_windows():
+    """The window with the first frame reads it; the other reads none."""
+    graph = tiny_wan.in_windows(tiny_wan.animate(length=17, clip=False), 4, 1)
+    attribution = capture(graph)
+    assert_layers(attribution, BLOCKS, TokenGrid(2, 3, 6))
+    assert "a context window that holds no frame of the reference" in attribution.skipped
+    assert not attribution.missed
+    windows, weight = windows_of(graph, 6)
+    steps = measure(graph, range(24), own_attention(24))
+    gain = (torch.arange(24) >= 6).float()[None]
+    part = expected_maps(steps[0][0], range(6), gain)["r2g_share"]
+    got = attribution.layer_maps(0, 0).maps["r2g_share"][:, 0].double()
+    torch.testing.assert_close(got, put(part, 6, windows[0], weight[windows[0]]), atol=2e-5, rtol=1e-3)
