@@ -51,7 +51,7 @@ def cosmos(**shape):
 
 
 def ltxv_text(**shape):
-    graph = tiny_graphs._image(tiny_models.ltxv(), 1, 128, size=(2, 2, 3), lengths=(9, 9), cfg=3.0, **shape)
+    graph = tiny_graphs._image(tiny_models.ltxv(), 1, 128, **{"size": (2, 2, 3), "lengths": (9, 9), "cfg": 3.0} | shape)
     return tiny_graphs.with_attention_mask(graph)
 
 

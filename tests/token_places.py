@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import tiny_graphs
+import tiny_ltxv
 import tiny_wan
 from steered_graphs import tagged
 from tiny_graphs import Graph, hunyuan_start
@@ -127,6 +128,15 @@ TOKENS: dict[str, Callable[[], Tokens]] = {
     "hunyuan padded": lambda: hunyuan(tiny_graphs.hunyuan_video_padded, 27, 9),
     "hunyuan replace": lambda: hunyuan(tiny_graphs.hunyuan_video_replace, 21, 9),
     "hunyuan 1.5": hunyuan_15,
+    "ltxv guides": lambda: joint(
+        tiny_ltxv.guides,
+        40,
+        0,
+        TokenGrid(2, 4, 3),
+        [range(24, 32), range(32, 40)],
+        [TokenGrid(2, 4)] * 2,
+        strengths=(1.0, 1.0),
+    ),
     "wan animate": wan_animate,
     "wan s2v": wan_s2v,
     "wan scail 2": wan_scail,

@@ -57,6 +57,7 @@ READ_BY = {  # what the model gets -> the mechanisms that read it in attention
     "vace_context": ("reference frames",),
     "context_latents": ("reference frames",),
     "reference_motion": ("reference frames",),
+    "keyframe_idxs": ("reference frames",),
 }
 
 READ_BY_FAMILY = {  # what only some families of models have tokens for
@@ -79,6 +80,5 @@ ROUTES = {  # what the model gets -> the route by which it reaches the picture, 
     "face_pixel_values": "through the model's adapter for faces",
     "control_video": "added to the video's own tokens",
     "time_dim_replace": "as frames of the video itself",
-    "keyframe_idxs": "as frames at the end of the latent, whose places in time the conditioning says",
     "denoise_mask": "as a time step of its own for a part of the latent",
 }

@@ -44,10 +44,6 @@ OF_A_PACK = "ComfyUI hands nothing of it to the model; whether {} reads it by it
 SMALL_PARTS = 3  # how deep tensors are looked for in what a pack has put into a conditioning
 COPIED_FROM_BATCH = ("reference_latents", "ref_latent", "time_dim_concat")  # one for each picture, from the first on
 CHANNELS = "concat_latent_image"
-PLACE_IN_TIME = (
-    "I2AM Effect, with `without` connected to the conditioning before the guide was added, measures what its place in "
-    "time causes; its frames stay in the latent"
-)
 CANVAS = (
     "Where a part of it is a reference (side by side, as of ACE++ and IC-LoRA), mark it: reference_region of {}, and "
     "generated_region for what is painted"
@@ -282,7 +278,7 @@ def _filled(run: EndedRun, c: Conditioning, key: str, first: int = 0) -> str:
 def _advice(run: EndedRun, c: Conditioning, key: str, name: str) -> str:
     if name == "c_concat" and _is_painted_into(run, c, key):
         return "" if run.has_regions else CANVAS.format(run.node)
-    return PLACE_IN_TIME if name == "keyframe_idxs" and not run.measured else run.measure
+    return run.measure
 
 
 def _is_painted_into(run: EndedRun, c: Conditioning, key: str) -> bool:

@@ -17,6 +17,7 @@ BESIDE_THE_VIDEO = (  # what the model gets that has tokens of its own there
     "context_latents",
     "reference_motion",
     "pose_latents",
+    "keyframe_idxs",
 )
 
 

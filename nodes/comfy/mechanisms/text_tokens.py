@@ -15,6 +15,7 @@ from .base import NOT_THE_FEATURE_MAP, Mechanism
 from .cross_attention import why_changed
 
 NAME = "text"
+ONE_CELL = (1, 1, 1)  # a token of LTXV
 NO_TEXT = "attention that holds no text"
 
 
@@ -29,11 +30,12 @@ class TextTokens(Mechanism):
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         if "UNetModel" in call.family:
             return _in_unet(site, chunk, call)
-        if "WanModel" in call.family:
+        if call.family & {"WanModel", "LTXVModel"}:
             role = role_of(site, call)
             if role != "text":
                 return Skip(OTHER_ROLES.get(role, "self-attention of the video"), absent=bool(role))
-            layer = Layer(site.layer, video_grid(call.x, call.denoiser.patch_size), site.heads)
+            patch = call.denoiser.patch_size if "WanModel" in call.family else ONE_CELL
+            layer = Layer(site.layer, video_grid(call.x, patch), site.heads)
             return Located(layer, slice(None), site.keys, (TokenGroup(NAME, slice(0, site.keys), site.keys),))
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):

@@ -8,6 +8,7 @@ from .base import Sequence, TokenOrder
 from .flux import Chroma, Flux
 from .hidream import HiDream
 from .hunyuan_video import HunyuanVideo
+from .ltxv import LTXV
 from .lumina import Lumina
 from .omnigen2 import OmniGen2
 from .qwen_image import QwenImage
@@ -26,6 +27,7 @@ ORDERS: dict[str, TokenOrder] = {
         OmniGen2(),
         HiDream(),
         Lumina(),
+        LTXV(),
         SD3(),
         UNet(),
         WanS2V(),

@@ -49,6 +49,7 @@ class Sequence:
     references: tuple[TokenGroup, ...] = ()  # reference latents among the columns
     styles: tuple[TokenGroup, ...] = ()  # tokens that USO puts before the text
     other_text: tuple[slice, ...] = ()  # tokens of the text by further text encoders, and of its padding
+    of_others: bool = False  # whether the rows are those of references alone, in a call beside that of the picture
 
     @property
     def all_text(self) -> Tensor:
@@ -65,7 +66,10 @@ class Sequence:
         self, site: CallSite, references: tuple[TokenGroup, ...], gain: Tensor | None = None, note: str = ""
     ) -> Located:
         """``references`` as located in this call, in which all columns compete."""
-        return Located(Layer(self.layer, self.grid, site.heads), self.queries, site.keys, references, gain, note)
+        layer = Layer(self.layer, self.grid, site.heads)
+        if self.of_others:
+            return Located(layer, slice(0, 0), site.keys, references, None, note, of_others=True)
+        return Located(layer, self.queries, site.keys, references, gain, note)
 
 
 def patches(shape: tuple[int, ...], patch: int) -> TokenGrid:

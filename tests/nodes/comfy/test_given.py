@@ -60,7 +60,6 @@ ELSEWHERE = {  # graph: key, what its route is called
     "cosmos": (given_graphs.cosmos, "samples", "inside the latent"),
     "cosmos predict2": (given_graphs.cosmos_predict2, "samples", "inside the latent"),
     "ltxv, first frame": (given_graphs.ltxv_first_frame, "samples", "inside the latent"),
-    "ltxv, guide": (given_graphs.ltxv_guide, "keyframe_idxs", "at the end of the latent"),
     "svd": (given_graphs.svd, "concat_latent_image", "further channels of the latent"),
     "hunyuan i2v": (tiny_graphs.hunyuan_video_i2v, "concat_latent_image", "further channels of the latent"),
     "unclip": (given_graphs.unclip, "unclip_conditioning", "vector beside the time step"),
@@ -125,6 +124,7 @@ CAPTURED = {
     "vace": (tiny_graphs.wan_vace, "vace_frames"),
     "hunyuan custom": (tiny_graphs.hunyuan_video_custom, "ref_latent"),
     "hunyuan replace": (tiny_graphs.hunyuan_video_replace, "samples"),
+    "ltxv, a guide": (given_graphs.ltxv_guide, "keyframe_idxs"),
 }
 
 
