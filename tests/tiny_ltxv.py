@@ -26,18 +26,9 @@ def guides(strengths: tuple[float, ...] = (1.0,), frames: int = 1, downscale: in
             pytest.skip(f"ComfyUI {__version__} has no strength of a guide, nor a coarser grid")
         inputs["iclora_parameters"] = {"reference_downscale_factor": downscale}
     for number, strength in enumerate(strengths):
-        image, start = pixels(2 + number, 8 * frames - 7, 64, 128), 8 * number
+        image = pixels(2 + number, 8 * frames - 7, 64, 128)
         graph.references.append(image)
-        outputs = tiny_graphs.run(
-            nodes_lt.LTXVAddGuide,
-            graph.positive,
-            graph.negative,
-            VAE,
-            graph.latent,
-            image,
-            8 * number,
-            strength,
-            **inputs,
-        )
+        given = graph.positive, graph.negative, VAE, graph.latent, image, 8 * number, strength
+        outputs = tiny_graphs.run(nodes_lt.LTXVAddGuide, *given, **inputs)
         graph.positive, graph.negative, graph.latent = outputs
     return graph

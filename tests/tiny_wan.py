@@ -114,6 +114,22 @@ def animate(
     return graph
 
 
+def animate2(reference: int = 2, poses: bool = True, clip: bool = True, cfg: float = 1.0, **inputs: Any) -> Graph:
+    """WanAnimate2ToVideo: the reference as the first frame of the latent, CLIP tokens, and a branch for poses."""
+    if not hasattr(nodes_wan, "WanAnimate2ToVideo"):
+        pytest.skip(f"ComfyUI {__version__} has no WanAnimate2ToVideo")
+    model = tiny_models.build(WAN | {"model_type": "animate2", "in_dim": 36})
+    graph = tiny_graphs.with_pixels(tiny_graphs._video(model, 1, cfg=cfg), reference)
+    seen: dict[str, Any] = {"clip_vision_output": vision(reference, 257, 1280)} if clip else {}
+    seen |= {"pose_video": pixels(5, tiny_graphs.FRAMES, 32, 48)} if poses else {}
+    outputs = tiny_graphs.run(
+        nodes_wan.WanAnimate2ToVideo, graph.positive, graph.negative, VAE, 48, 32, tiny_graphs.FRAMES, 1, 0,
+        reference_image=graph.references[0], **seen, **inputs,
+    )  # fmt: skip
+    graph.positive, graph.negative, graph.latent = outputs[:3]
+    return graph
+
+
 def in_windows(graph: Graph, length: int, overlap: int, causal_window_fix: bool = False, **handler: Any) -> Graph:
     """The graph, whose latent the host denoises so many frames at a time; the mean of windows is flat."""
     own = context_windows.IndexListContextHandler(

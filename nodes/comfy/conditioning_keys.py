@@ -4,7 +4,10 @@ Keys of a conditioning are those that nodes set (``conditioning_set_values``, no
 (comfy/model_base.py) makes of them, the model gets under names of its own.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 REFERENCES = {  # key of a conditioning -> what a person calls what is there
     "reference_latents": "reference latents",
@@ -67,9 +70,21 @@ READ_BY_FAMILY = {  # what only some families of models have tokens for
 
 def readers_of(name: str, family: Collection[str]) -> tuple[str, ...]:
     """The mechanisms that read this in the attention of a denoiser of these classes."""
-    by_family = (readers for (what, kind), readers in READ_BY_FAMILY.items() if what == name and kind in family)
-    return next(by_family, READ_BY.get(name, ()))
+    return _of_family(READ_BY_FAMILY, name, family, READ_BY.get(name, ()))
 
+
+def route_of(name: str, family: Collection[str]) -> str:
+    """The route by which this reaches the picture in a denoiser of these classes; "" where none is known."""
+    return _of_family(ROUTES_OF_FAMILY, name, family, ROUTES.get(name, ""))
+
+
+def _of_family(known: Mapping[tuple[str, str], T], name: str, family: Collection[str], otherwise: T) -> T:
+    return next((value for (what, kind), value in known.items() if what == name and kind in family), otherwise)
+
+
+ROUTES_OF_FAMILY = {  # where a family of models has another
+    ("pose_latents", "WanAnimate2Model"): "as keys of their own for each frame, through a branch of the model",
+}
 
 ROUTES = {  # what the model gets -> the route by which it reaches the picture, beside attention or unseen in it
     "c_concat": "as further channels of the latent",
@@ -77,6 +92,7 @@ ROUTES = {  # what the model gets -> the route by which it reaches the picture, 
     "effnet": "added to the picture's own tokens",
     "vace_context": "through the blocks of VACE, whose outputs are added to the video's",
     "pose_latents": "added to the video's own tokens",
+    "clip_fea_pose": "through the model's branch of poses",
     "face_pixel_values": "through the model's adapter for faces",
     "control_video": "added to the video's own tokens",
     "time_dim_replace": "as frames of the video itself",

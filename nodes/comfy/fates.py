@@ -15,7 +15,7 @@ from torch import Tensor
 from ...i2am_core.given import Fate, GivenReference
 from ...i2am_core.printing import listed
 from ...i2am_core.selection import numbers_text
-from .conditioning_keys import NO_REFERENCES, REFERENCES, ROUTES, readers_of
+from .conditioning_keys import NO_REFERENCES, REFERENCES, ROUTES, readers_of, route_of
 from .ended_run import COMPARE, Conditioning, EndedRun, frames_text, is_blank
 from .given_by_network import STRENGTH_IS_ZERO, given_by_controls, given_by_patches
 from .given_in_latent import given_in_latent
@@ -192,7 +192,7 @@ def _by_what_it_changes(
         if name == "c_concat" and given.key == CHANNELS and run.family & ANIMATE:
             yield from _of_animate(run, c, given)
             continue
-        fate = _by_name(run, given, name, ROUTES.get(name, "") + _filled(run, c, given.key))
+        fate = _by_name(run, given, name, route_of(name, run.family) + _filled(run, c, given.key))
         advice = _advice(run, c, given.key, name) if fate.fate == "elsewhere" else fate.advice
         yield replace(fate, how="; ".join([fate.how, *uses]), advice=advice)
 
@@ -297,7 +297,7 @@ def _handed_over(run: EndedRun, host: ModelConditions) -> Iterator[GivenReferenc
         return
     for name in names:
         given = GivenReference(f"what a pack hands to the model as '{name}'", "unknown", key="model_conds")
-        yield _by_name(run, given, name, ROUTES.get(name, ""))
+        yield _by_name(run, given, name, route_of(name, run.family))
 
 
 def _tagged(run: EndedRun, c: Conditioning) -> Iterator[GivenReference]:

@@ -40,7 +40,7 @@ SOME_IN_WINDOW = (
     "a context window that holds some of the frames of the reference, or has them between frames of the video: not "
     "supported yet"
 )
-ANIMATE = {"AnimateWanModel"}
+ANIMATE = {"AnimateWanModel", "WanAnimate2Model"}
 
 
 @dataclass(frozen=True)

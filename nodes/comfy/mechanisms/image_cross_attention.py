@@ -47,11 +47,15 @@ class ImageCrossAttention(Mechanism):
         features = call.conditions.get("clip_fea")
         if features is None or "WanModel" not in call.family or getattr(call.denoiser, "img_emb", None) is None:
             return None
-        if (role := role_of(site, call)) != "image":
-            return Skip(OTHER_ROLES.get(role, "self-attention of the video"), absent=bool(role))
-        order, tokens = order_of(call.family), features.shape[-2]
+        order = order_of(call.family)
         assert isinstance(order, Wan)
-        rows = order.tokens(call)
+        if (skip := order.why_not_of_video(site, call)) is not None:
+            return skip
+        if not (role := role_of(site, call)) and isinstance(refused := order.sequence(site, call), Skip):
+            return refused
+        if role != "image":
+            return Skip(OTHER_ROLES.get(role, "self-attention of the video"), absent=bool(role))
+        tokens, rows = features.shape[-2], order.tokens(call)
         positions = getattr(call.denoiser.img_emb, "emb_pos", None)
         if site.keys != tokens or site.queries != rows.count or (positions is not None and positions.shape[1] < tokens):
             return other_lengths(site, the_video=rows.grid.cells, images=tokens)
@@ -72,6 +76,6 @@ def _images(run: Given | ModelCall, tokens: int) -> tuple[TokenGroup, ...]:
 def _names(call: Given | ModelCall, images: int) -> list[str]:
     if images == 2:
         return ["start image", "end image"]
-    if call.family & {"AnimateWanModel", "SCAILWanModel"}:
+    if call.family & {"AnimateWanModel", "WanAnimate2Model", "SCAILWanModel"}:
         return ["reference image"]
     return ["start image" if call.denoiser.img_emb.emb_pos is None else "start or end image"]

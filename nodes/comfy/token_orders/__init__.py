@@ -15,6 +15,7 @@ from .qwen_image import QwenImage
 from .sd3 import SD3
 from .unet import UNet
 from .wan import Wan
+from .wan_animate2 import WanAnimate2
 from .wan_s2v import WanS2V
 from .wan_scail import WanScail
 
@@ -30,6 +31,7 @@ ORDERS: dict[str, TokenOrder] = {
         LTXV(),
         SD3(),
         UNet(),
+        WanAnimate2(),
         WanS2V(),
         WanScail(),
         Wan(),

@@ -61,6 +61,10 @@ class Wan(TokenOrder):
         references = *in_a_row(0, before), *in_a_row(first + grid.cells, after)
         return VideoTokens(grid, slice(first, first + grid.cells), references)
 
+    def why_not_of_video(self, site: CallSite, call: ModelCall) -> Skip | None:
+        """Why an attention to images or to the text is not that of the video; None where it is."""
+        return None
+
     def beside(self, call: ModelCall) -> tuple[list[TokenGroup], list[TokenGroup]]:
         """The references before the video, and those behind it, in the order of their tokens."""
         model, conditions = call.denoiser, call.conditions

@@ -272,3 +272,32 @@ def test_animate_in_context_windows():
     part = expected_maps(steps[0][0], range(6), gain)["r2g_share"]
     got = attribution.layer_maps(0, 0).maps["r2g_share"][:, 0].double()
     torch.testing.assert_close(got, put(part, 6, windows[0], weight[windows[0]]), atol=2e-5, rtol=1e-3)
+
+
+# Wan Animate 2
+
+
+@pytest.mark.parametrize("poses", [False, True])
+def test_of_animate_2_the_images_tokens_are_captured_and_its_frame_is_refused(poses):
+    """Its self-attention is made for each frame apart, and no call says for which."""
+    graph = tiny_wan.animate2(poses=poses)
+    attribution = capture(graph)
+    assert_layers(attribution, ["double 0", "double 1"], TokenGrid(2, 3, 3))
+    assert [(r.name, r.grid) for r in attribution.references] == [("reference image", CLIP)]
+    steps = measure(graph, range(18), lambda call: (call.q.shape[2], call.k.shape[2]) == (18, 257))
+    assert_maps_equal(attribution, steps, 0, range(1, 257))
+    (reason,) = attribution.missed
+    assert "Wan Animate 2 attends to its reference frame and its poses for each frame" in reason
+    expected = {("clip_vision_output", "captured"), ("concat_latent_image", "unknown")}
+    if poses:
+        expected |= {("pose_video_latent", "elsewhere"), ("clip_vision_output_pose", "elsewhere")}
+    assert fates(attribution) == expected
+
+
+def test_animate_2_cannot_be_steered_and_is_measured_without_its_image():
+    graph, without = tiny_wan.animate2(), tiny_wan.animate2(reference=9).positive
+    with pytest.raises(ValueError, match="Wan Animate 2 attends to its reference frame"):
+        graph.sample(steered(graph.model, 0.5))
+    effects = measured(graph, probe_steps=1, without=without).effects
+    assert effects.owners == ["conditioning"] and effects.maps[Removal(0, "conditioning")].max() > 1e-3
+    assert any("Wan Animate 2 attends" in reason for reason in effects.unmeasured.values())
