@@ -48,7 +48,9 @@ NO_REFERENCES = frozenset({
     "i2am_references",
 })  # fmt: skip
 
-COMPANIONS = frozenset({"ref_latents_method"})  # what the model gets only beside what a reference becomes
+COMPANIONS = frozenset({  # what the model gets only beside what a reference becomes, or beside its sound
+    *("ref_latents_method", "audio_denoise_mask"),
+})  # fmt: skip
 
 READ_BY = {  # what the model gets -> the mechanisms that read it in attention
     "ref_latents": ("reference latents",),

@@ -47,7 +47,7 @@ UNOBSERVED = (
 )
 REPEATED = "a block that {} runs more than once in one call of the model: which run counts is not known"
 NEGATIVE = "attention of the negative conditioning to an IP-Adapter's negative image"
-OTHERS = "attention of references to all tokens, in a call of their own"
+OTHERS = "attention of tokens that are none of the picture, in a call of their own"
 NESTED = "attention inside the attention of another call"
 OUTSIDE_BLOCKS = "attention outside the model's blocks that I2AM knows"
 NOT_FOLLOWED = "I2AM could not follow the blocks of the model"

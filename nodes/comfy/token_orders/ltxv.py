@@ -1,4 +1,4 @@
-"""LTX Video: self-attention of the video and of its guides, which are frames at the end of the latent."""
+"""LTX Video and LTX-2: self-attention of the video and of its guides, which are frames at the end of the latent."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,10 +10,18 @@ from torch import Tensor
 from ....i2am_core.tokens import TokenGrid, TokenGroup, span
 from ..blocks import Block, ForeignModule, Part, inner
 from ..located import CallSite, ModelCall, Skip
+from ..several_latents import SHAPES
 from .base import Sequence, TokenOrder, count_of, other_lengths
 
+WITHOUT_SELF = "stg_self_attn_blocks"  # as in ``model_calls``: blocks whose self-attention is left out
 GUIDE = "guide"
 TEXT = "attention of the video to the text"
+SOUND, SOUND_TEXT, FROM_SOUND, TO_SOUND = "sound", "text of the sound", "from the sound", "to the sound"
+OF_SOUND = {
+    SOUND: "self-attention of the sound",
+    SOUND_TEXT: "attention of the sound to the text",
+    FROM_SOUND: "attention of the video to the sound",
+}
 NOT_SELF = "attention of a block of which it is not known what it attends to"
 
 
@@ -31,33 +39,53 @@ class LTXV(TokenOrder):
     ``LTXVAddGuide`` (comfy_extras/nodes_lt.py) appends them to the latent, and the conditioning says how many tokens
     these are. Those of a coarser grid, of an IC-LoRA, are the tokens of it that the noise mask does not leave out. With
     guides whose strength is not 1, newer cores make one call for the rows of the video, and one for those of guides.
+    LTX-2's sound, which is a latent beside the video's, attends to the video and to its guides as well.
     """
 
     family = "LTXVModel"
 
     def sequence(self, site: CallSite, call: ModelCall) -> Sequence | Skip:
-        if site.role != "self":
-            return Skip(TEXT, absent=True) if site.role == "text" else Skip(NOT_SELF)
+        if site.role not in ("self", TO_SOUND):
+            return Skip(OF_SOUND.get(site.role, TEXT), absent=True) if site.role else Skip(NOT_SELF)
         guides = call.once("guides", lambda: guides_of(call.x, call))
         if isinstance(guides, Skip):
             return guides
         video, others = guides.grid.cells, count_of(guides.groups)
+        if site.role == TO_SOUND and site.keys == video + others:
+            columns = slice(0, video)
+            return Sequence(site.layer, guides.grid, columns, columns, slice(0, 0), guides.groups, of_others=True)
         if site.keys != video + others or site.queries not in (video, others, site.keys):
             return other_lengths(site, the_video=video, guides=others)
         of_guides = site.queries == others and (others != video or site.masked_rows == others)  # one mask for the video
         rows = slice(0, video)
         return Sequence(site.layer, guides.grid, rows, rows, slice(0, 0), guides.groups, of_others=of_guides)
 
+    def variant(self, call: ModelCall) -> bool:
+        """Whether there is a latent of sound beside the video's."""
+        return len(call.conditions.get(SHAPES) or ()) > 1
+
     def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         for number, block in enumerate(denoiser.transformer_blocks):
             module, replaced = inner(block, "attn1"), (("dit", ("double_block", number)),)
-            yield Block((f"block {number}",), module, _parts(module), replaced)
+            yield Block((f"block {number}",), module, _parts(module, number, self.variant(call)), replaced)
 
 
-def _parts(block: ForeignModule) -> tuple[Part, ...]:
+def _parts(block: ForeignModule, number: int, with_sound: bool) -> tuple[Part, ...]:
+    """``BasicAVTransformerBlock`` (comfy/ldm/lightricks/av_model.py) has the same for sound, and two between both.
+
+    Guidance of LTX-2 leaves some out on purpose.
+    """
     if not hasattr(block, "attn1"):
         return (Part(),)
-    return Part("self", block.attn1), Part("text", block.attn2)
+    without_self = ((WITHOUT_SELF, number),)
+    video = Part("self", block.attn1, replaced=without_self), Part("text", block.attn2)
+    if not with_sound:
+        return video
+    between = (
+        Part(FROM_SOUND, block.audio_to_video_attn, replaced=(("a2v_cross_attn", False),)),
+        Part(TO_SOUND, block.video_to_audio_attn, replaced=(("v2a_cross_attn", False),)),
+    )
+    return *video, Part(SOUND, block.audio_attn1, replaced=without_self), Part(SOUND_TEXT, block.audio_attn2), *between
 
 
 def guides_of(shape: torch.Size, call: ModelCall) -> Guides | Skip:
