@@ -130,6 +130,22 @@ def animate2(reference: int = 2, poses: bool = True, clip: bool = True, cfg: flo
     return graph
 
 
+def dancer(reference: int = 2, start: bool = True, batch: int = 1, cfg: float = 3.0) -> Graph:
+    """WanDancerVideo: CLIP tokens of a reference, then of the first frame, in one softmax of their own."""
+    node = newer_nodes("nodes_wandancer", "WanDancerVideo")
+    model = tiny_models.build(
+        WAN | {"model_type": "wandancer", "in_dim": 36, "audio_inject_layers": [0], "music_dim": 24}
+    )
+    graph = tiny_graphs.with_pixels(tiny_graphs._video(model, 1, cfg=cfg, batch=batch), reference)
+    seen = {"clip_vision_output": vision(reference + 1, 257, 1280)} if start else {}
+    outputs = tiny_graphs.run(
+        node, graph.positive, graph.negative, VAE, 48, 32, tiny_graphs.FRAMES, start_image=graph.references[0],
+        clip_vision_output_ref=vision(reference, 257, 1280), **seen,
+    )  # fmt: skip
+    graph.positive, graph.negative = outputs[:2]
+    return graph
+
+
 def in_windows(graph: Graph, length: int, overlap: int, causal_window_fix: bool = False, **handler: Any) -> Graph:
     """The graph, whose latent the host denoises so many frames at a time; the mean of windows is flat."""
     own = context_windows.IndexListContextHandler(

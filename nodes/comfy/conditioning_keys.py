@@ -55,6 +55,7 @@ COMPANIONS = frozenset({  # what the model gets only beside what a reference bec
 READ_BY = {  # what the model gets -> the mechanisms that read it in attention
     "ref_latents": ("reference latents",),
     "image_cond": ("reference latents",),
+    "clip_fea_ref": ("image cross-attention",),
     "clip_fea": ("image cross-attention", "vision tokens"),
     "time_dim_concat": ("reference frames",),
     "reference_latent": ("reference frames",),

@@ -33,12 +33,36 @@ class ReferenceFrames(Mechanism):
             limits="ComfyUI runs HunyuanVideo custom for one row a call only",
         ),
         Documented(
+            users="Wan S2V, SCAIL, SCAIL-2, Bernini",
+            captured="the same, also to frames of motion before it (S2V), poses (SCAIL) and whole videos (Bernini), "
+            "each a reference of its own",
+            spatial="yes; a video as the mean of its frames",
+            certainty="exact",
+            limits="S2V from ComfyUI 0.8 on",
+        ),
+        Documented(
+            users="LTXV and LTX-2: `LTXVAddGuide`, IC-LoRA",
+            captured="the same, to guides at the end of the latent; the strength of a guide counts in the share",
+            spatial="each on its own grid, also a coarser one",
+            certainty="exact",
+            limits="maps are of the video without its guides, not of the sound. In ComfyUI 0.3.75 each frame of a guide "
+            "is a reference. Not in context windows",
+        ),
+        Documented(
+            users="Wan Animate",
+            captured="the same, to the first frame of the latent, beside the image's CLIP tokens",
+            spatial="yes",
+            certainty="exact",
+            limits="the frame is generated anew with the video, and read as it is at that step; its own maps are 0. A "
+            "background and motion that goes on count as video",
+        ),
+        Documented(
             users="Wan VACE",
             captured="the same, to the first frames of the latent",
             spatial="yes",
             certainty="exact",
             limits="the reference is generated anew with the video, and read as it is at that step; a share does not "
-            "know the strength, of which 0 is said; not in context windows",
+            "know the strength, of which 0 is said. In context windows from ComfyUI 0.33 on",
         ),
         Documented(
             users="HunyuanVideo I2V, v2 (replace)",

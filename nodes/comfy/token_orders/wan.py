@@ -85,7 +85,8 @@ class Wan(TokenOrder):
     def variant(self, call: ModelCall) -> tuple[bool, int]:
         """Whether there is an image to attend to; how many controls VACE has."""
         controls = call.conditions["vace_context"].shape[1] if "VaceWanModel" in call.family else 0
-        return call.conditions.get("clip_fea") is not None, controls
+        with_image = any(call.conditions.get(name) is not None for name in ("clip_fea", "clip_fea_ref"))
+        return with_image, controls
 
     def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         """Of VACE, control blocks run once for each control."""

@@ -128,6 +128,18 @@ def test_animate_without_a_first_frame_that_is_known():
     assert attribution.skipped["self-attention of the video"] == 4
 
 
+@pytest.mark.parametrize("shape", [{}, {"batch": 2, "cfg": 1.0}])
+def test_wan_dancer(shape):
+    """Two images' tokens in one softmax: the reference's are before those of the first frame."""
+    attribution = capture(graph := tiny_wan.dancer(**shape))
+    assert_layers(attribution, BLOCKS, TokenGrid(2, 3, 2))
+    assert [r.name for r in attribution.references] == ["reference image", "start image"]
+    steps = measure(graph, range(12), keys(514))
+    assert_maps_equal(attribution, steps, 0, range(1, 257))
+    assert_maps_equal(attribution, steps, 1, range(258, 514))
+    assert {(key, "captured") for key in ("clip_vision_output_ref", "clip_vision_output")} < fates(attribution)
+
+
 # What is said of what was given
 
 
