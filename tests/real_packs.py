@@ -19,6 +19,7 @@ import nodes as comfyui_nodes
 
 FOLDER = os.environ.get("I2AM_PACKS")
 TRIED = {  # repository -> whose it is on GitHub
+    "ComfyUI-Advanced-ControlNet": "Kosinkadink",
     "ComfyUI-IPAdapter-Flux": "Shakker-Labs",
     "ComfyUI-Inpaint-CropAndStitch": "lquesada",
     "ComfyUI-KJNodes": "kijai",

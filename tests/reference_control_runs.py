@@ -1,6 +1,7 @@
 """Runs with reference controls on a tiny U-Net, captured by the pack, and measured by hand; what must hold of them."""
 
 import contextlib
+import dataclasses
 
 import pytest
 import tiny_graphs
@@ -94,8 +95,6 @@ def check_maps(pack, references=1, branch="positive", gain=1.0, **about):
 
 def only(attribution, layer):
     """What was captured in one layer."""
-    import dataclasses
-
     entries = {key: entry for key, entry in attribution.entries.items() if key[1] == layer}
     return dataclasses.replace(attribution, entries=entries)
 
@@ -133,7 +132,8 @@ def check_nothing_stays(pack, error):
     modules = [*graph.model.model.diffusion_model.modules()]
 
     def state():
-        return [("forward" in vars(m), len(m._forward_hooks), len(m._forward_pre_hooks)) for m in modules]
+        hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in modules]
+        return hooks, [getattr(m.forward, "__func__", m.forward) for m in modules]
 
     before = state()
     graph.sample(model)
