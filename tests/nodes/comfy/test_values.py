@@ -10,7 +10,7 @@ from mechanisms import capture
 from steered_graphs import kontext, tagged
 
 from i2am_pack.i2am_core.tokens import TokenGroup
-from i2am_pack.nodes.comfy.mechanisms.reference_frames import GENERATED_ANEW, WITHOUT_STRENGTH
+from i2am_pack.nodes.comfy.mechanisms.frames_inside import GENERATED_ANEW, WITHOUT_STRENGTH
 from i2am_pack.nodes.comfy.values import notes_on
 
 
