@@ -10,6 +10,7 @@ import psutil
 import pyarrow.parquet
 import pytest
 
+from comfy_client import ServerError
 from comfy_server import ComfyServer
 from devenv import prepare
 from evaluation import ROOT
@@ -74,8 +75,8 @@ def test_a_killed_server_costs_nothing(demo, tmp_path):
     assert "12 rows of 4 models" in (scores / "correlation.md").read_text()
 
 
-def test_a_server_that_somebody_runs(demo, tmp_path):
-    """With what is wrong said before anything runs; and a row whose graph fails."""
+def test_a_server_that_somebody_runs(demo, tmp_path, monkeypatch):
+    """One that takes too long, one that has lost a prompt; and what is wrong is said before anything runs."""
     rows = (demo / "table.csv").read_text().splitlines()
     table = tmp_path / "table.csv"
     table.write_text("\n".join(rows[:2]) + "\n")
@@ -87,6 +88,17 @@ def test_a_server_that_somebody_runs(demo, tmp_path):
         assert row["server"] == server.url and row["error"] is None
         assert (tmp_path / "scores" / "pictures" / f"{row['id']}.png").is_file()
         assert server.get("/history") == b"{}", "what was read is taken out of its history"
+
+        table.write_text(f"{rows[0]},sampler.steps\n{rows[1]},10000\n")
+        folder = tmp_path / "slow"
+        slow = subprocess.run([*run[:-1], str(folder), *given, "--seconds", "2"], capture_output=True, text=True)
+        (row,) = pyarrow.parquet.read_table(folder / "scores.parquet").to_pylist()
+        assert "in 3 attempts: Prompt" in row["error"] and "did not finish within 2 s" in row["error"], slow.stderr
+        assert server.get("/queue") == b'{"queue_running": [], "queue_pending": []}', "nothing is left behind"
+
+        monkeypatch.setattr("comfy_client.QUEUE_SECONDS", 0.2)
+        with pytest.raises(ServerError, match="has lost prompt gone"):
+            server.wait("gone")
 
         table.write_text(f"{rows[0]}\n{rows[1].replace('step 500', 'step 1')}\n")
         wrong = subprocess.run([*run, *given], capture_output=True, text=True)
