@@ -4,6 +4,7 @@ from .base import Mechanism
 from .canvas_regions import CanvasRegions
 from .cross_attention import CrossAttention
 from .image_cross_attention import ImageCrossAttention
+from .images_in_text import ImagesInText
 from .ip_adapter import IPAdapter, UnchosenAdapters
 from .reference_frames import ReferenceFrames
 from .reference_latents import ReferenceLatents
@@ -17,6 +18,7 @@ LISTED: tuple[Mechanism, ...] = (
     CanvasRegions(),
     CrossAttention(),
     ReferenceLatents(),
+    ImagesInText(),
     StyleTokens(),
     IPAdapter(),
     UsoStyle(),

@@ -13,9 +13,9 @@ from ..token_orders import sequence_of
 from ..token_orders.wan import OTHER_ROLES, role_of, video_grid
 from .base import NOT_THE_FEATURE_MAP, Mechanism
 from .cross_attention import why_changed
+from .style_tokens import NO_TEXT
 
 NAME = "text"
-NO_TEXT = "attention that holds no text"
 
 
 class TextTokens(Mechanism):
