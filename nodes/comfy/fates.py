@@ -318,8 +318,10 @@ def _handed_over(run: EndedRun, host: ModelConditions) -> Iterator[GivenReferenc
 
 def _tagged(run: EndedRun, c: Conditioning) -> Iterator[GivenReference]:
     """Tokens in the text that are tagged."""
-    reader = "cross-attention tokens" if "UNetModel" in run.family else "style tokens"
+    of_language_model = {group.key for group in tagged(c, by_language_model=True)}
     for group in tagged(c):
+        reader = "images in the text" if group.key in of_language_model else "style tokens"
+        reader = "cross-attention tokens" if "UNetModel" in run.family else reader
         what = f"{group.count} tokens of '{group.name}' in the text, tagged"
         if not run.was_active(c):
             yield GivenReference(what, "ignored", NEVER_ACTIVE, MAKE_ACTIVE, TAGS)

@@ -19,8 +19,7 @@ NODES = {  # class of a node that hands images to the language model -> its inpu
     "TextEncodeQwenImageEditPlus": ("image1", "image2", "image3"),
     "TextEncodeQwenImageEdit": ("image",),
 }
-MOST = max(len(inputs) for inputs in NODES.values())
-ROUNDING = 0.1  # what tokens may differ by, relative to their size: models of half precision, at another length
+ROUNDING = 0.02  # what tokens may differ by, relative to their size: ComfyUI's text encoders compute in 32 bits
 NO_EYES = (
     "this clip takes no images, so that no image can be in the text: connect that of the text encode node, such as "
     "TextEncodeQwenImageEditPlus"
@@ -30,7 +29,7 @@ OTHERS = (
     "same number, as the text encode node has, and its conditioning before anything changes it. Images that a pack's "
     "node encodes can be measured with I2AM Effect, with `without` connected to the text without them."
 )
-DIFFER = "{} makes other tokens of it, which differ by {:.0%}, where rounding explains {:.0%}"
+DIFFER = "{} makes other tokens of it, which differ by {:.0%}, where rounding explains {:.0%} at most"
 SHORTER = "{} makes {} tokens up to the last image, and the conditioning has {} in all"
 LAYOUT = "tokens of images in an order that I2AM does not know"
 

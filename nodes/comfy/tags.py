@@ -92,10 +92,12 @@ def columns_of(group: TokenGroup) -> slice:
     return group.index
 
 
-def tagged(conditioning: Mapping[str, Any]) -> list[TokenGroup]:
-    """The references that a conditioning is tagged with, in order."""
+def tagged(conditioning: Mapping[str, Any], by_language_model: bool | None = None) -> list[TokenGroup]:
+    """The references that a conditioning is tagged with, in order; those that a language model made, or did not."""
     groups: list[TokenGroup] = []
     for t in conditioning.get(KEY, ()):
+        if by_language_model not in (None, bool(t.get(READ_ON))):
+            continue
         grid = None if t["grid"] is None else TokenGrid(*t["grid"])
         repeats = sum(group.key.startswith(t["key"]) for group in groups)
         key = f"{t['key']} again {repeats}" if repeats else t["key"]

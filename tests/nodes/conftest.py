@@ -1,4 +1,4 @@
-import importlib
+import importlib.util
 from collections import Counter
 
 import in_process_host
@@ -16,10 +16,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out, and count, tests of models that this ComfyUI does not have."""
     marks = [item.get_closest_marker("of_model") for item in items]
-    lacking = [mark is not None and not hasattr(importlib.import_module(mark.args[1]), mark.args[0]) for mark in marks]
+    lacking = [mark is not None and _lacks(*mark.args) for mark in marks]
     config.stash[LEFT_OUT] = Counter(mark.args[0] for mark, lacks in zip(marks, lacking, strict=True) if lacks)
     config.hook.pytest_deselected(items=[item for item, lacks in zip(items, lacking, strict=True) if lacks])
     items[:] = [item for item, lacks in zip(items, lacking, strict=True) if not lacks]
+
+
+def _lacks(name: str, module: str) -> bool:
+    return importlib.util.find_spec(module) is None or not hasattr(importlib.import_module(module), name)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -5,6 +5,7 @@ from .canvas_regions import CanvasRegions
 from .cross_attention import CrossAttention
 from .flux_adapters import FluxAdapters, UnchosenFluxAdapters
 from .image_cross_attention import ImageCrossAttention
+from .images_in_text import ImagesInText
 from .ip_adapter import IPAdapter, UnchosenAdapters
 from .reference_control import ReferenceControl
 from .reference_frames import ReferenceFrames
@@ -20,6 +21,7 @@ LISTED: tuple[Mechanism, ...] = (
     CanvasRegions(),
     CrossAttention(),
     ReferenceLatents(),
+    ImagesInText(),
     StyleTokens(),
     IPAdapter(),
     FluxAdapters(),

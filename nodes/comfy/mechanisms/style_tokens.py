@@ -2,24 +2,25 @@
 
 ``StyleModelApply`` (nodes.py) appends the tokens of a style model to the text, and nothing says where they begin.
 I2AM Tag Reference says it; without it, there is a guess for Flux.1 alone, whose text has at least 256 tokens.
-So it is with the tokens that a language model makes of images (``images_in_text.py``), but for the guess.
+Those that a language model makes of images are no style: ``images_in_text.py``.
 """
 
 import dataclasses
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 from comfy.model_base import BaseModel
 
 from ....i2am_core.attribution import Reference
 from ....i2am_core.tokens import TokenGrid, TokenGroup, span
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
-from ..tags import columns_of, guessed_grids, note_on_zeros, read_by_the_words, tagged
+from ..tags import columns_of, guessed_grids, note_on_zeros, tagged
 from ..token_orders import sequence_of
 from .base import Documented, Mechanism
 
 SHORTEST_TEXT = 256  # T5XXLTokenizer pads to it (comfy/text_encoders/flux.py)
 REDUX = TokenGrid(27, 27)  # patches of SigLIP-384
 OTHER_TEXTS = {"Flux2", "LongCatImage"}  # models of Flux's class whose text is a language model's
+NO_TEXT = "attention that holds no text"
 GUESS = (
     "a guess: the last tokens of the conditioning are taken for those of Flux Redux, since their number fits. "
     "I2AM Tag Reference after the style node makes it certain"
@@ -40,18 +41,6 @@ class StyleTokens(Mechanism):
             "where the text is of the shortest length",
             limits="a longer prompt cannot be guessed; tokens that a mask has thinned out have no layout",
         ),
-        Documented(
-            name="style tokens (images in the text)",
-            users="Qwen-Image-Edit, LongCat-Image-Edit: `TextEncodeQwenImageEdit`, `TextEncodeQwenImageEditPlus`, with"
-            " *I2AM Tag Reference* behind, given the same clip and images",
-            captured="joint attention of the picture to the tokens that the language model makes of each image; the"
-            " same image as a reference latent is another reference",
-            spatial="each on its own grid, of 28 px of the image that the language model gets",
-            certainty="exact; where they are is proved by encoding the images again",
-            limits="these tokens are mixed already: the language model has read the images before one, and the words"
-            " behind have read it, what they hold of it is counted as text. Where images are that"
-            " a pack's own node encodes cannot be proved",
-        ),
     )
 
     def may_be_read(self, role: str, call: ModelCall) -> bool:
@@ -63,34 +52,42 @@ class StyleTokens(Mechanism):
         references = []
         for conditioning in run.conditionings:
             context = conditioning.get("cross_attn")
-            groups = tagged(conditioning) or ([] if context is None else _guessed(context.shape[1], run))
-            references += [Reference.of(group) for group in groups]
+            guessed = [] if context is None or tagged(conditioning) else _guessed(context.shape[1], run)
+            references += [Reference.of(group) for group in (*tagged(conditioning, False), *guessed)]
         return references
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         context = chunk.conditioning.get("cross_attn")
         if context is None or "UNetModel" in call.family:
             return None
-        tokens = context.shape[1]
-        groups, guessed = tagged(chunk.conditioning), False
-        if not groups:
-            groups, guessed = _guessed(tokens, call), True
-        if not groups:
-            return None
-        if any(columns_of(group).stop > tokens for group in groups):
-            return Skip(f"reference tokens are tagged beyond the {tokens} tokens of the conditioning")
-        sequence = sequence_of(site, call)
-        if isinstance(sequence, Skip):
-            return sequence
-        padding = sequence.text.stop - sequence.text.start - tokens
-        if padding and not (padding > 0 and _pads_on_the_left(call)):
-            return Skip(f"a text of {tokens + padding} tokens, where the conditioning has {tokens}")
-        first = sequence.text.start + padding
-        references = tuple(_moved(group, first) for group in groups)
-        zeros = call.once(("zeros", chunk.rows.start), lambda: note_on_zeros(context, groups))
-        notes = [GUESS if guessed else guessed_grids(references), zeros, read_by_the_words(chunk.conditioning)]
-        located = sequence.located(site, references, note="; ".join(filter(None, notes)))
-        return dataclasses.replace(located, guessed=guessed)
+        if tagged(chunk.conditioning):
+            groups = tagged(chunk.conditioning, False)
+            return located_in_text(site, chunk, call, groups, guessed_grids(groups)) if groups else None
+        groups = _guessed(context.shape[1], call)
+        located = located_in_text(site, chunk, call, groups, GUESS) if groups else None
+        return dataclasses.replace(located, guessed=True) if isinstance(located, Located) else located
+
+
+def located_in_text(
+    site: CallSite, chunk: Chunk, call: ModelCall, groups: Sequence[TokenGroup], note: str
+) -> Located | Skip:
+    """``groups`` of the conditioning's tokens, where joint attention has them."""
+    context = chunk.conditioning["cross_attn"]
+    tokens = context.shape[1]
+    if any(columns_of(group).stop > tokens for group in groups):
+        return Skip(f"reference tokens are tagged beyond the {tokens} tokens of the conditioning")
+    sequence = sequence_of(site, call)
+    if isinstance(sequence, Skip):
+        return sequence
+    if sequence.text.start == sequence.text.stop:
+        return Skip(NO_TEXT, absent=True)
+    padding = sequence.text.stop - sequence.text.start - tokens
+    if padding and not (padding > 0 and _pads_on_the_left(call)):
+        return Skip(f"a text of {tokens + padding} tokens, where the conditioning has {tokens}")
+    references = tuple(_moved(group, sequence.text.start + padding) for group in groups)
+    names = tuple(group.name for group in groups)
+    zeros = call.once(("zeros", names, chunk.rows.start), lambda: note_on_zeros(context, groups))
+    return sequence.located(site, references, note="; ".join(filter(None, (note, zeros))))
 
 
 def _moved(group: TokenGroup, first: int) -> TokenGroup:

@@ -14,10 +14,10 @@ from ..token_orders.ltxv import SOUND_TEXT
 from ..token_orders.wan import OTHER_ROLES, role_of, video_grid
 from .base import NOT_THE_FEATURE_MAP, Mechanism
 from .cross_attention import why_changed
+from .style_tokens import NO_TEXT
 
 NAME = "text"
 ONE_CELL = (1, 1, 1)  # a token of LTXV
-NO_TEXT = "attention that holds no text"
 
 
 class TextTokens(Mechanism):

@@ -61,7 +61,7 @@ def places(clip):
 def test_two_images_equal_the_oracle(clip, prompt):
     graph = tagged(tiny.qwen_plus(clip, prompt), clip)
     attribution = capture(graph)
-    assert attribution.mechanism == "style tokens"
+    assert attribution.mechanism == "images in the text"
     assert [(r.name, r.grid) for r in attribution.references] == [
         (f"image {n} in the text", TokenGrid(*grid)) for n, grid in enumerate(tiny.GRIDS, 1)
     ]
@@ -110,8 +110,10 @@ def test_in_a_batch_with_guidance(clip, alike):
         assert_maps_equal(attribution, steps, number, columns)
 
 
-def without_mixing(clip):
+@pytest.fixture(scope="module")
+def unmixed():
     """Each token holds what is in its own place alone: neither eyes nor language model attend to others."""
+    clip = tiny.qwen_clip()
     encoder = clip.cond_stage_model.qwen25_7b.transformer
     for block in encoder.visual.blocks:
         block.attn.proj.weight.zero_()
@@ -122,16 +124,16 @@ def without_mixing(clip):
 
 
 @pytest.mark.parametrize("cell", [(0, 0), (1, 5), (7, 9), (13, 13)])
-def test_a_cell_is_where_the_image_changes_its_token(cell):
+def test_a_cell_is_where_the_image_changes_its_token(unmixed, cell):
     """What is painted into the middle of one cell changes the token at its place, and no other."""
-    clip, images = without_mixing(tiny.qwen_clip()), [torch.full((1, 384, 384, 3), 0.5) for _ in range(2)]
+    images = [torch.full((1, 384, 384, 3), 0.5) for _ in range(2)]
     y, x = (int((n + 0.5) * 384 / 14) for n in cell)
     images[1][:, y - 5 : y + 5, x - 5 : x + 5, 0] = 1
     plain, painted = (
-        tiny_graphs.run(tiny.nodes_qwen.TextEncodeQwenImageEditPlus, clip, "", image1=image)[0] for image in images
+        tiny_graphs.run(tiny.nodes_qwen.TextEncodeQwenImageEditPlus, unmixed, "", image1=image)[0] for image in images
     )
     changed = (plain[0][0] != painted[0][0]).any(-1)[0].nonzero().flatten().tolist()
-    (tag,) = I2AMTagReference.execute(painted, painted, images[1], clip).args[0][0][1]["i2am_references"]
+    (tag,) = I2AMTagReference.execute(painted, painted, images[1], unmixed).args[0][0][1]["i2am_references"]
     cells = tag.get("cells", torch.arange(14 * 14)).tolist()
     here = cell[0] * 14 + cell[1]
     assert changed == [tag["start"] + cells.index(here)] == [columns_of(6, 14, 14)[here]]
@@ -142,11 +144,9 @@ def test_a_cell_is_where_the_image_changes_its_token(cell):
 
 def test_the_summary_says_what_the_words_hold(clip):
     attribution = capture(tagged(tiny.qwen_plus(clip), clip), steps=1)
-    assert (
-        "the language model has read 'image 1 in the text', 'image 2 in the text' before the words"
-        in attribution.summary()
-    )
-    assert "196 tokens of 'image 1 in the text' in the text, tagged: captured" in attribution.summary()
+    summary = attribution.summary()
+    assert "the language model has read 'image 1 in the text', 'image 2 in the text' before the words behind" in summary
+    assert "196 tokens of 'image 1 in the text' in the text, tagged: captured (by images in the text)" in summary
     assert attribution.pictures["reference 1"].shape == (48, 96, 3)
 
 

@@ -22,7 +22,7 @@ from i2am_pack.nodes.comfy.located import CallSite, ModelCall, Regions, Skip
 from i2am_pack.nodes.comfy.token_orders import sequence_of
 from i2am_pack.nodes.comfy.token_orders.lumina import siglip_groups
 
-omni = of_model("pad_zimage", "comfy.ldm.lumina.model")
+omni = of_model("TextEncodeZImageOmni", "comfy_extras.nodes_zimage")
 TEXTS = 32 + 32 + 32 + 64  # of two references, the conditioning's own of 7, and 35 left over
 SIGLIP = 32 + 32 + 32  # 15 and 8 of the references, and none of the picture
 LATENTS = 32 + 32 + 32  # 8 and 6 of the references, and 12 of the picture: as many as SIGLIP
