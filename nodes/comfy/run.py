@@ -58,7 +58,7 @@ class Sampling:
             return None
 
         def remember(step: int, denoised: Tensor, *args: Any, **kwargs: Any) -> Any:
-            self.last_denoised = first_of(denoised, self.shapes)
+            self.last_denoised = denoised
             for part in self.parts:
                 part.step_ended(self)
             return callback(step, denoised, *args, **kwargs)
@@ -66,12 +66,16 @@ class Sampling:
         return remember
 
     def latents(self, output: Tensor) -> list[Tensor]:
-        """Those that this run gave, on the CPU, as nodes output them: the sampler's, and the last denoised one."""
-        output = first_of(output, self.shapes)
+        """Those that this run gave, on the CPU, as nodes output them: the sampler's, and the last denoised one.
+
+        Of several in one, the first by itself, and all of them.
+        """
         if self.last_denoised is None:
-            return to_host([output])
-        output, denoised = to_host([output, self.last_denoised])
-        return [output, self.guider.model_patcher.model.process_latent_out(denoised)]
+            latents = to_host([output])
+        else:
+            output, denoised = to_host([output, self.last_denoised])
+            latents = [output, self.guider.model_patcher.model.process_latent_out(denoised)]
+        return latents if len(self.shapes) < 2 else [*(first_of(x, self.shapes) for x in latents), *latents]
 
 
 class Part:
