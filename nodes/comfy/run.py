@@ -150,12 +150,12 @@ class OuterSample:
         watches = [wrapper.watch for wrapper in executor.wrappers if isinstance(wrapper, OuterSample)]
         if self.watch is not watches[0]:
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
-        shapes = kwargs.get(SHAPES) or ()
-        sampling = Sampling(executor.class_obj, noise, sigmas, denoise_mask, watches, latent_image)
-        several = not isinstance(noise, Tensor) or (len(shapes) > 1 and not _is_known_with_sound(sampling))
-        if not several and len(shapes) > 1:
-            first = [None if x is None else first_of(x, shapes) for x in (noise, denoise_mask, latent_image)]
-            sampling = Sampling(executor.class_obj, first[0], sigmas, first[1], watches, first[2], shapes)
+        shapes: Sequence[torch.Size] = kwargs.get(SHAPES) or ()
+        several = not isinstance(noise, Tensor) or (len(shapes) > 1 and not _is_known_with_sound(executor.class_obj))
+        own = noise, denoise_mask, latent_image
+        if not several:
+            own = first_of(noise, shapes), *(None if x is None else first_of(x, shapes) for x in own[1:])
+        sampling = Sampling(executor.class_obj, own[0], sigmas, own[1], watches, own[2], () if several else shapes)
         try:
             with ExitStack() as stack:
                 parts = _refused(watches) if several else _begun(watches, sampling, stack)
@@ -170,9 +170,10 @@ class OuterSample:
         return output
 
 
-def _is_known_with_sound(sampling: Sampling) -> bool:
+def _is_known_with_sound(guider: Any) -> bool:
     """Whether it is known what the model does with the other latents of the run."""
-    denoiser = getattr(sampling.denoiser, "_orig_mod", sampling.denoiser)
+    denoiser = guider.model_patcher.model.diffusion_model
+    denoiser = getattr(denoiser, "_orig_mod", denoiser)
     return not WITH_SOUND.isdisjoint(kind.__name__ for kind in type(denoiser).__mro__)
 
 

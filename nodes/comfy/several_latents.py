@@ -24,7 +24,7 @@ def first_of(latents: Tensor, shapes: Sequence[torch.Size]) -> Tensor:
 
 def shape_of_first(x: Tensor, conditions: Mapping[str, Any]) -> torch.Size:
     """The shape of the first latent in what a denoiser is given."""
-    shapes = conditions.get(SHAPES) or ()
+    shapes: Sequence[torch.Size] = conditions.get(SHAPES) or ()
     return torch.Size((x.shape[0], *shapes[0][1:])) if len(shapes) > 1 else x.shape
 
 
