@@ -477,7 +477,7 @@ for kind in ("phantom", "vace", "fun"):
         "blocks.1.self_attn",
         names="attention_without.<locals>.attend",
         unobserved=1,
-        lost=all_of(kind, KINDS[kind].layers[-1] if KINDS[kind].layers else "block 1"),
+        lost=all_of(kind, "block 1"),
     )
 case("refiner adds one", "omnigen2", forwards.adds, "noise_refiner.0", names="adds.<locals>.forward")
 
@@ -517,9 +517,8 @@ for number, kind_of_block in enumerate(("double_block", "single_block")):
         unobserved=1,
         lost=all_of("kontext", layer),
     )
-for kind, attentions in (
-    *(("phantom", 2), ("fun", 2), ("vace", 2), ("i2v", 3), ("wan_text", 2), ("animate", 2), ("guides", 2)),
-):
+OF_A_BLOCK = {"phantom": 2, "fun": 2, "vace": 2, "i2v": 3, "wan_text": 2, "animate": 2, "guides": 2}  # attentions
+for kind, attentions in OF_A_BLOCK.items():
     case(
         "block replaced",
         kind,
@@ -527,7 +526,7 @@ for kind, attentions in (
         (("double_block", 1),),
         names="replaces_blocks.<locals>.block",
         unobserved=attentions,
-        lost=all_of(kind, KINDS[kind].layers[-1] if KINDS[kind].layers else "block 1"),
+        lost=all_of(kind, *KINDS[kind].layers[-1:]),
     )
 case("blocks in another order", "kontext", transformers.reorders, unsure=all_of("kontext", "double 0", "double 1"))
 case("a block twice", "kontext", transformers.runs_twice, (("double_block", 1),), unsure=all_of("kontext", "double 1"))
