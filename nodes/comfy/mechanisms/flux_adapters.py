@@ -20,7 +20,7 @@ from ..blocks import ForeignModule
 from ..callers import function_of
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..pending_call import Attend, PendingCall
-from . import flux_ip_adapter, flux_pulid
+from . import flux_ip_adapter, flux_pulid, flux_xlabs
 from .base import Documented, Mechanism
 from .flux_adapter_call import AdapterMechanism, SkippedAdapter
 
@@ -77,13 +77,16 @@ class UnchosenFluxAdapters(FluxAdapters):
 
 def packs_of(denoiser: ForeignModule, options: Mapping[str, Any]) -> set[str]:
     """The packs whose adapters are in a model."""
-    own = [*flux_ip_adapter.blocks_with_adapters(denoiser), *flux_pulid.patches_with_pulid(options)]
+    blocks = flux_ip_adapter.blocks_with_adapters(denoiser), flux_xlabs.blocks_with_adapters(denoiser)
+    own = [*blocks[0], *blocks[1], *flux_pulid.patches_with_pulid(options)]
     return {function_of(type(one)).pack for one in own}
 
 
 def _groups(denoiser: ForeignModule, options: Mapping[str, Any]) -> Iterator[TokenGroup]:
     for block in flux_ip_adapter.blocks_with_adapters(denoiser):
         yield from flux_ip_adapter.groups_of(block)
+    for block in flux_xlabs.blocks_with_adapters(denoiser):
+        yield from flux_xlabs.groups_of(block)
     for patch in flux_pulid.patches_with_pulid(options):
         yield from flux_pulid.groups_of(patch)
 
@@ -98,6 +101,8 @@ def _around_calls(attend: Attend) -> Callable:
         denoiser = executor.class_obj.diffusion_model
         denoiser = getattr(denoiser, "_orig_mod", denoiser)
         with ExitStack() as stack:
+            for block in flux_xlabs.blocks_with_adapters(denoiser):
+                flux_xlabs.intercept(block, options, attend, stack)
             own = [*flux_ip_adapter.blocks_with_adapters(denoiser)]
             for block in own:
                 flux_ip_adapter.intercept(block, options, attend, stack)
