@@ -49,7 +49,8 @@ def arguments_of(args: tuple, kwargs: Mapping[str, Any]) -> Arguments | None:
     tensors = isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
     if not tensors or not q.ndim == k.ndim == v.ndim == 4 or given.get("is_causal") or given.get("dropout_p"):
         return None
-    if any(len(x) not in (1, len(q)) for x in (k, v)):
+    by_row = mask is None or (isinstance(mask, Tensor) and mask.ndim != 3)  # of three axes, the first is of heads here
+    if not by_row or any(len(x) not in (1, len(q)) for x in (k, v)):
         return None
     shared = len(k) != len(q) or len(v) != len(q)
     rows = [x.expand(len(q), -1, -1, -1) for x in (k, v)] if shared else [k, v]

@@ -1,7 +1,7 @@
 """Adapters of Flux: packs that add attention to an image's own tokens in its blocks, past ComfyUI's attention.
 
-What each pack's contract is: ``flux_ip_adapter`` and ``flux_pulid``. What their attention says: ``flux_adapter_call``.
-These packs also run the model's own attention without the run's options: ``own_forwards`` observes that.
+What each pack's contract is: ``flux_ip_adapter``, ``flux_pulid`` and ``flux_xlabs``. What their attention says:
+``flux_adapter_call``. They also run the model's own without the run's options: ``own_forwards`` observes that.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -31,12 +31,31 @@ UNCHOSEN = "attention of an adapter, which is not the mechanism that was chosen"
 class FluxAdapters(AdapterMechanism):
     documented = (
         Documented(
-            users="ComfyUI-IPAdapter-Flux (InstantX), before or after Capture; several at once",
-            captured="attention of its own, and how much it counts: measured from what the pack made of it",
+            users="IP-Adapter for Flux (ComfyUI-IPAdapter-Flux and what has its contract), before or after Capture; "
+            "several at once",
+            captured="attention of its own, and how much it counts (weight, start and end): measured from what the "
+            "pack made of it",
             spatial="no: 128 tokens of one vector",
             certainty="exact",
             limits="steps in which it is off count as 0; a share is of a softmax of its own, not comparable with joint "
-            "attention; the joint attention beside it is captured too",
+            "attention. The joint attention that the pack runs beside it, of reference latents and of the text, is "
+            "captured too",
+        ),
+        Documented(
+            users="PuLID for Flux (ComfyUI_PuLID_Flux_ll and what has its contract); several at once",
+            captured="the same, with its mask",
+            spatial="no: 32 tokens of one face",
+            certainty="exact: its arithmetic is compared in the run",
+            limits="its attention has other heads than the model's, so that a block is two layers of maps beside "
+            "reference latents",
+        ),
+        Documented(
+            users="the IP-Adapter of XLabs (x-flux-comfyui), mended so that it runs in ComfyUI's samplers",
+            captured="the same",
+            spatial="no: 4 or 16 tokens of one vector",
+            certainty="exact",
+            limits="one picture, of one image, without guidance: the pack adds the mean over all rows of a batch, "
+            "which is refused. Nothing is seen of its own *Xlabs Sampler*",
         ),
     )
 

@@ -1,9 +1,9 @@
 """IP-Adapter for Flux by XLabs, as x-flux-comfyui has it.
 
 Contract (layers.py there): the model's double blocks are others, whose ``processor`` has ``ip_adapters``. Each is a
-module with tokens ``ip_hidden_states``, and is called with the picture's queries: PyTorch's attention to keys and values
-that its two layers make of the tokens, times a weight. The mean of that over all rows of the batch is added to each row,
-so that it is attention of a row's own where there is one row alone.
+module with tokens ``ip_hidden_states``, and is called with the picture's queries: PyTorch's attention to keys and
+values that its two layers make of the tokens, times a weight. The mean of that over all rows of the batch is added to
+each row, so that it is attention of a row's own where there is one row alone.
 
 The pack as it is does not run in ComfyUI's samplers any more: its blocks do not take what the model calls them with.
 Copies in which that is mended do. Its own sampler is none of ComfyUI's, and nothing of it is seen.
