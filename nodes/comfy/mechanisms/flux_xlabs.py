@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Module, ModuleList
 
 from ....i2am_core.tokens import TokenGroup
 from .. import own_forwards
@@ -57,8 +57,8 @@ def intercept(block: ForeignModule, options: Mapping[str, Any], attend: Attend, 
 
 
 def _adapters(block: ForeignModule) -> list[Any]:
-    adapters = getattr(getattr(block, "processor", None), "ip_adapters", None)
-    known = [*adapters] if isinstance(adapters, Module | list | tuple) and hasattr(adapters, "__iter__") else []
+    adapters: Any = getattr(getattr(block, "processor", None), "ip_adapters", None)
+    known = [*adapters] if isinstance(adapters, ModuleList | list | tuple) else []
     return known if all(_is_adapter(adapter) for adapter in known) else []
 
 
