@@ -71,6 +71,54 @@ class IPAdapters:
                 block.ip_adapter = own
 
 
+class XLabs:
+    """An adapter in each double block: ``pack.adapter`` makes one, ``pack.patch`` puts them on a clone of the model."""
+
+    name = "XLabs IP-Adapter"
+    layers = ("double 0", "double 1")
+
+    def __init__(self, pack):
+        self.pack = pack
+
+    def adapted(self, model, seed, weight, start, end):
+        tokens, adapters = 2 * tiny_graphs.noise(40 + seed, 1, TOKENS, WIDTH), []
+        for number in range(len(self.layers)):
+            adapters.append(self.pack.adapter(CHANNELS, WIDTH, tokens, weight))
+            tiny_models.fill(adapters[-1], 100 * seed + number)
+        return self.pack.patch(model, adapters)
+
+    def objects(self, model):
+        return [adapter for processor in self.processors(model) for adapter in processor.ip_adapters]
+
+    def processors(self, model):
+        return [getattr(patch, "processor", patch) for patch in model.object_patches.values()]
+
+    def last_part(self, model):
+        return self.objects(model)[-1].ip_adapter_double_stream_v_proj
+
+    @contextlib.contextmanager
+    def spied(self, model, oracle, calls):
+        handles = []
+
+        def hook(number, adapter):
+            def called(module, inputs):
+                q = inputs[0]
+                k = module.ip_adapter_double_stream_k_proj(module.ip_hidden_states)
+                k = k.unflatten(-1, (q.shape[1], -1)).transpose(1, 2)
+                calls.append((len(oracle.forwards) - 1, number, q.clone(), k))
+
+            handles.append(adapter.register_forward_pre_hook(called))
+
+        for processor in self.processors(model):
+            for number, adapter in enumerate(processor.ip_adapters):
+                hook(number, adapter)
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
 class PuLIDs:
     """A perceiver behind some blocks: ``pack.perceiver`` makes one, ``pack.patch`` puts them on a clone of the model.
 
@@ -217,13 +265,13 @@ def check_off(kind):
     assert "see its start and end" in summary
 
 
-def check_steered(kind, make=tiny_graphs.flux_text):
+def check_steered(kind, make=tiny_graphs.flux_text, batch=2):
     """Counted half as much, or not at all, it is as with another weight in the pack."""
     for strength in (0.5, 0.0):
-        graph = graph_with(kind, make(batch=2))
+        graph = graph_with(kind, make(batch=batch))
         number = len(graph.references)  # behind reference latents
         latent = graph.sample(steered(graph.model, strength, "output", number))["samples"]
-        expected = graph_with(kind, make(batch=2), weight=strength * WEIGHT).sample()["samples"]
+        expected = graph_with(kind, make(batch=batch), weight=strength * WEIGHT).sample()["samples"]
         torch.testing.assert_close(latent, expected, rtol=1e-4, atol=1e-4)
         assert (latent - graph.sample()["samples"]).abs().max() > 0.01
 

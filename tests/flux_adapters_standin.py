@@ -119,6 +119,79 @@ class StandIn:
         return model
 
 
+# XLabs
+
+
+class IPProcessor(torch.nn.Module):
+    def __init__(self, width, token_width, tokens, scale):
+        super().__init__()
+        self.ip_hidden_states, self.ip_scale = tokens, scale
+        self.ip_adapter_double_stream_k_proj = torch.nn.Linear(token_width, width)
+        self.ip_adapter_double_stream_v_proj = torch.nn.Linear(token_width, width)
+
+    def forward(self, img_q, attn):
+        layers = self.ip_adapter_double_stream_k_proj, self.ip_adapter_double_stream_v_proj
+        k, v = (split(layer(self.ip_hidden_states), attn.num_heads) for layer in layers)
+        return F.scaled_dot_product_attention(img_q, k, v).transpose(1, 2).flatten(2) * self.ip_scale
+
+
+class WithAdapters(torch.nn.Module):
+    def __init__(self, ip_adapters):
+        super().__init__()
+        self.ip_adapters = torch.nn.ModuleList(ip_adapters)
+
+    def forward(self, block, img, txt, vec, pe):
+        own, sides = block.original, []
+        for name, x in (("txt", txt), ("img", img)):
+            first, second = getattr(own, f"{name}_mod")(vec)
+            part = getattr(own, f"{name}_attn")
+            qkv = part.qkv((1 + first.scale) * getattr(own, f"{name}_norm1")(x) + first.shift)
+            q, k, v = qkv.unflatten(-1, (3, own.num_heads, -1)).permute(2, 0, 3, 1, 4)
+            sides.append((name, x, first, second, part, *part.norm(q, k, v), v))
+        q, k, v = (torch.cat(both, 2) for both in zip(*(side[5:] for side in sides), strict=True))
+        q, k = apply_rope(q, k, pe)
+        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        done = []
+        for (name, x, first, second, part, *_), mine in zip(
+            sides, (out[:, : txt.shape[1]], out[:, txt.shape[1] :]), strict=True
+        ):
+            x = x + first.gate * part.proj(mine)
+            normed = (1 + second.scale) * getattr(own, f"{name}_norm2")(x) + second.shift
+            done.append(x + second.gate * getattr(own, f"{name}_mlp")(normed))
+        for adapter in self.ip_adapters:
+            done[1] = done[1] + adapter(sides[1][5], own).mean(0, keepdim=True)
+        return done[1], done[0]
+
+
+class XLabsBlock(torch.nn.Module):
+    def __init__(self, original, adapters):
+        super().__init__()
+        self.original, self.processor = original, WithAdapters(adapters)
+
+    def forward(self, img, txt, vec, pe, **further):
+        return self.processor(self, img, txt, vec, pe)
+
+
+class XLabsStandIn:
+    """Mended, so that it takes what newer cores call a block with."""
+
+    @staticmethod
+    def adapter(*about):
+        return IPProcessor(*about)
+
+    @staticmethod
+    def patch(model, adapters):
+        model = model.clone()
+        for number, adapter in enumerate(adapters):
+            path = f"diffusion_model.double_blocks.{number}"
+            present = model.get_model_object(path)
+            own, others = present, []
+            if isinstance(present, XLabsBlock):
+                own, others = present.original, [*present.processor.ip_adapters]
+            model.add_object_patch(path, XLabsBlock(own, [*others, adapter]))
+        return model
+
+
 # PuLID
 
 

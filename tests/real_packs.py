@@ -32,6 +32,7 @@ TRIED = {  # repository -> whose it is on GitHub
     "PuLID_ComfyUI": "cubiq",
     "Comfy-WaveSpeed": "chengzeyi",
     "comfyui_jankhidiffusion": "blepping",
+    "x-flux-comfyui": "XLabs-AI",
 }
 FACES = (  # what packs import to find faces with
     "cv2", "facexlib", "facexlib.detection", "facexlib.parsing", "facexlib.utils",

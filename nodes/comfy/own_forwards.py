@@ -22,6 +22,7 @@ from .mechanisms.base import Mechanism
 from .pending_call import Attend, chained
 from .proxy import Proxy
 from .steered_kernel import kernel_of
+from .torch_attention import TorchAttention
 
 MechanismFor = Callable[[tuple], Mechanism | None]
 """Takes the arguments of an attention call. None where it is none of those that count."""
@@ -54,6 +55,21 @@ def observe(
         if not isinstance(original, MethodType) or not isinstance(original.__func__, FunctionType):
             return
         module.forward = _Observed(original, options, attend, mechanism_for)
+    put_back(module, present, stack)
+
+
+def observe_torch(module: ForeignModule, options: Mapping[str, Any], attend: Attend, stack: ExitStack) -> None:
+    """The same of a module that calls PyTorch's attention, and not ComfyUI's."""
+    present = vars(module).get("forward")
+    if isinstance(present, _TorchObserved):
+        module.forward = _TorchObserved(present.original, options, chained(attend, present.attend))
+    else:
+        module.forward = _TorchObserved(module.forward, options, attend)
+    put_back(module, present, stack)
+
+
+def put_back(module: ForeignModule, present: Any, stack: ExitStack) -> None:
+    """When the stack closes, the module's own forward is ``present`` again; None where it is that of its class."""
     if present is None:
         stack.callback(delattr, module, "forward")
     else:
@@ -86,3 +102,25 @@ class _Observed(Proxy):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._function(self.original.__self__, *args, **kwargs)
+
+
+class _TorchObserved(Proxy):
+    """In the place of a module's forward, for one call of the denoiser."""
+
+    def __init__(self, original: Any, options: Mapping[str, Any], attend: Attend) -> None:
+        super().__init__(original)
+        self.options, self.attend = options, attend
+        self._call = eager(self._watched)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(args, kwargs)
+
+    def _watched(self, args: tuple, kwargs: Mapping[str, Any]) -> Any:
+        with TorchAttention(self._attend):
+            return self.original(*args, **kwargs)
+
+    def _attend(self, arguments: Arguments) -> Tensor:
+        pending_call = self.attend(arguments, self.options, OfModel())
+        output = pending_call.run()
+        pending_call.end()
+        return output

@@ -1,5 +1,6 @@
 """Attention that a pack's code makes with PyTorch's own function, past ComfyUI's: watched while that code runs."""
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 from .attention_call import Arguments
 from .steered_kernel import kernel_of
+
+_handled = threading.local()  # whether this thread is in a call that is watched: what that calls is no other
 
 
 class TorchAttention(TorchFunctionMode):
@@ -23,8 +26,15 @@ class TorchAttention(TorchFunctionMode):
         self, function: Callable, types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        arguments = arguments_of(args, kwargs) if function is F.scaled_dot_product_attention else None
-        return function(*args, **kwargs) if arguments is None else self._replacement(arguments)
+        is_attention = function is F.scaled_dot_product_attention and not getattr(_handled, "now", False)
+        arguments = arguments_of(args, kwargs) if is_attention else None
+        if arguments is None:
+            return function(*args, **kwargs)
+        _handled.now = True
+        try:
+            return self._replacement(arguments)
+        finally:
+            _handled.now = False
 
 
 def arguments_of(args: tuple, kwargs: Mapping[str, Any]) -> Arguments | None:
@@ -39,7 +49,8 @@ def arguments_of(args: tuple, kwargs: Mapping[str, Any]) -> Arguments | None:
     tensors = isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
     if not tensors or not q.ndim == k.ndim == v.ndim == 4 or given.get("is_causal") or given.get("dropout_p"):
         return None
-    if any(len(x) not in (1, len(q)) for x in (k, v)):
+    by_row = mask is None or (isinstance(mask, Tensor) and mask.ndim != 3)  # of three axes, the first is of heads here
+    if not by_row or any(len(x) not in (1, len(q)) for x in (k, v)):
         return None
     shared = len(k) != len(q) or len(v) != len(q)
     rows = [x.expand(len(q), -1, -1, -1) for x in (k, v)] if shared else [k, v]

@@ -57,12 +57,12 @@ class AdapterCall(AdapterMechanism):
     verdicts: tuple[Verdict, ...] = ()
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:
-        found = picture_among(site.queries, call)
-        if isinstance(found, Skip):
-            return found
+        place = picture_among(site.queries, call)
+        if isinstance(place, Skip):
+            return place
         if site.keys != self.group.count:
             return Skip(OTHER_TOKENS.format(site.keys, self.group.count))
-        grid, picture = found
+        grid, picture = place
         located = Located(Layer(site.layer, grid, site.heads), picture, site.keys, (self.group,))
         return replace(located, completed=lambda: self._with_gain(located, chunk, picture))
 
@@ -84,10 +84,10 @@ class OffAdapter(AdapterMechanism):
         self.group, self.reason = group, reason
 
     def off(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Off | None:
-        found = picture_among(site.queries, call)
-        if isinstance(found, Skip):
+        place = picture_among(site.queries, call)
+        if isinstance(place, Skip):
             return None
-        return Off(Layer(site.layer, found[0], site.heads), (self.group,), self.reason)
+        return Off(Layer(site.layer, place[0], site.heads), (self.group,), self.reason)
 
 
 class SkippedAdapter(AdapterMechanism):

@@ -1,7 +1,7 @@
 """Adapters of Flux: packs that add attention to an image's own tokens in its blocks, past ComfyUI's attention.
 
-What each pack's contract is: ``flux_ip_adapter`` and ``flux_pulid``. What their attention says: ``flux_adapter_call``.
-These packs also run the model's own attention without the run's options: ``own_forwards`` observes that.
+What each pack's contract is: ``flux_ip_adapter``, ``flux_pulid`` and ``flux_xlabs``. What their attention says:
+``flux_adapter_call``. They also run the model's own without the run's options: ``own_forwards`` observes that.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ from ..blocks import ForeignModule
 from ..callers import function_of
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..pending_call import Attend, PendingCall
-from . import flux_ip_adapter, flux_pulid
+from . import flux_ip_adapter, flux_pulid, flux_xlabs
 from .base import Documented, Mechanism
 from .flux_adapter_call import AdapterMechanism, SkippedAdapter
 
@@ -31,12 +31,31 @@ UNCHOSEN = "attention of an adapter, which is not the mechanism that was chosen"
 class FluxAdapters(AdapterMechanism):
     documented = (
         Documented(
-            users="ComfyUI-IPAdapter-Flux (InstantX), before or after Capture; several at once",
-            captured="attention of its own, and how much it counts: measured from what the pack made of it",
+            users="IP-Adapter for Flux (ComfyUI-IPAdapter-Flux and what has its contract), before or after Capture; "
+            "several at once",
+            captured="attention of its own, and how much it counts (weight, start and end): measured from what the "
+            "pack made of it",
             spatial="no: 128 tokens of one vector",
             certainty="exact",
             limits="steps in which it is off count as 0; a share is of a softmax of its own, not comparable with joint "
-            "attention; the joint attention beside it is captured too",
+            "attention. The joint attention that the pack runs beside it, of reference latents and of the text, is "
+            "captured too",
+        ),
+        Documented(
+            users="PuLID for Flux (ComfyUI_PuLID_Flux_ll and what has its contract); several at once",
+            captured="the same, with its mask",
+            spatial="no: 32 tokens of one face",
+            certainty="exact: its arithmetic is compared in the run",
+            limits="its attention has other heads than the model's, so that a block is two layers of maps beside "
+            "reference latents",
+        ),
+        Documented(
+            users="the IP-Adapter of XLabs (x-flux-comfyui), mended so that it runs in ComfyUI's samplers",
+            captured="the same",
+            spatial="no: 4 or 16 tokens of one vector",
+            certainty="exact",
+            limits="one picture, of one image, without guidance: the pack adds the mean over all rows of a batch, "
+            "which is refused. Nothing is seen of its own *Xlabs Sampler*",
         ),
     )
 
@@ -77,13 +96,16 @@ class UnchosenFluxAdapters(FluxAdapters):
 
 def packs_of(denoiser: ForeignModule, options: Mapping[str, Any]) -> set[str]:
     """The packs whose adapters are in a model."""
-    own = [*flux_ip_adapter.blocks_with_adapters(denoiser), *flux_pulid.patches_with_pulid(options)]
+    blocks = flux_ip_adapter.blocks_with_adapters(denoiser), flux_xlabs.blocks_with_adapters(denoiser)
+    own = [*blocks[0], *blocks[1], *flux_pulid.patches_with_pulid(options)]
     return {function_of(type(one)).pack for one in own}
 
 
 def _groups(denoiser: ForeignModule, options: Mapping[str, Any]) -> Iterator[TokenGroup]:
     for block in flux_ip_adapter.blocks_with_adapters(denoiser):
         yield from flux_ip_adapter.groups_of(block)
+    for block in flux_xlabs.blocks_with_adapters(denoiser):
+        yield from flux_xlabs.groups_of(block)
     for patch in flux_pulid.patches_with_pulid(options):
         yield from flux_pulid.groups_of(patch)
 
@@ -98,6 +120,8 @@ def _around_calls(attend: Attend) -> Callable:
         denoiser = executor.class_obj.diffusion_model
         denoiser = getattr(denoiser, "_orig_mod", denoiser)
         with ExitStack() as stack:
+            for block in flux_xlabs.blocks_with_adapters(denoiser):
+                flux_xlabs.intercept(block, options, attend, stack)
             own = [*flux_ip_adapter.blocks_with_adapters(denoiser)]
             for block in own:
                 flux_ip_adapter.intercept(block, options, attend, stack)

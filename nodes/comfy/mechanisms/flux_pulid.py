@@ -23,6 +23,7 @@ from torch.nn import Module
 from ....i2am_core.recording.recorder import Verdict
 from ....i2am_core.tokens import TokenGroup
 from ..attention_call import Arguments
+from ..blocks import ForeignModule
 from ..pending_call import Attend, PendingCall, chained
 from ..proxy import Proxy
 from ..steered_kernel import kernel_of
@@ -69,7 +70,7 @@ def _has_pulid(patch: Any) -> bool:
     return all(isinstance(own, Mapping) and _perceiver(own) is not None for own in kwargs)
 
 
-def _perceiver(kwargs: Mapping[str, Any]) -> Module | None:
+def _perceiver(kwargs: Mapping[str, Any]) -> ForeignModule | None:
     """The network of a callback's attention, with the parts that are known; None where there is none."""
     tokens, number = kwargs.get("embedding"), kwargs.get("ca_idx")
     networks = getattr(getattr(kwargs.get("pulid_model"), "model", None), "pulid_ca", None)
@@ -131,7 +132,7 @@ def _heads(kwargs: Mapping[str, Any]) -> int:
 class _Perceiver:
     """A perceiver while one callback runs."""
 
-    def __init__(self, network: Module, group: TokenGroup, options: Mapping[str, Any], attend: Attend) -> None:
+    def __init__(self, network: ForeignModule, group: TokenGroup, options: Mapping[str, Any], attend: Attend) -> None:
         self.network, self.options, self.attend = network, options, attend
         self.adapter = AdapterCall(group)
         self.pending_calls: list[PendingCall] = []

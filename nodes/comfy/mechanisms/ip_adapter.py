@@ -79,6 +79,14 @@ class IPAdapter(Mechanism):
             "was tried",
         ),
         Documented(
+            users="PuLID for SDXL (PuLID_ComfyUI) with its method `neutral`, or without a projection",
+            captured="the same, of a face",
+            spatial="no: 10 tokens of one face, and zeros behind them where its fidelity adds these",
+            certainty="exact",
+            limits="its methods `fidelity` and `style` do more with their attention than to weight it, and are refused",
+            name="PuLID for SDXL",
+        ),
+        Documented(
             users="*I2AM IPAdapter Reference* between Capture and Collect, with what goes into the IPAdapter node",
             captured="the 16 tokens, rolled out on to the CLIP patches through the attention of the adapter's "
             "Resampler; where the image acts in the picture stays as captured",

@@ -36,8 +36,8 @@ class ReferenceOnly(Mechanism):
             captured="self-attention of each picture to those features",
             spatial="each layer's grid",
             certainty="exact, proved by the keys themselves",
-            limits="the first picture is the reference: its maps are 0. Advanced-ControlNet works otherwise and is "
-            "not captured",
+            limits="the first picture is the reference: its maps are 0. Advanced-ControlNet works otherwise: see "
+            "reference control",
         ),
     )
 

@@ -7,11 +7,14 @@ import flux_adapter_runs as runs
 import pytest
 import tiny_graphs
 from comfy.model_management import InterruptProcessingException
-from flux_adapter_runs import IPAdapters, PuLIDs
-from flux_adapters_standin import PuLIDStandIn, StandIn
+from flux_adapter_runs import IPAdapters, PuLIDs, XLabs
+from flux_adapters_standin import PuLIDStandIn, StandIn, XLabsStandIn
 from mechanisms import steered
 
+from i2am_pack.nodes.comfy.mechanisms.flux_xlabs import SEVERAL_ROWS
+
 KINDS = {"IP-Adapter": IPAdapters(StandIn()), "PuLID": PuLIDs(PuLIDStandIn())}
+XLABS = XLabs(XLabsStandIn())
 GRAPHS = {
     "text": lambda: tiny_graphs.flux_text(),
     "a batch": lambda: tiny_graphs.flux_text(batch=2),
@@ -77,3 +80,37 @@ def test_its_effect_is_measured(kind, make):
 @pytest.mark.parametrize("error", [RuntimeError, InterruptProcessingException])
 def test_nothing_stays_after_a_failure(kind, error):
     runs.check_nothing_stays(kind, error)
+
+
+# XLabs, whose adapters are of one picture from one image
+
+
+@pytest.mark.parametrize("case", ["text", "odd cells", "guidance in two calls", "beside two reference latents"])
+def test_the_maps_of_xlabs(case):
+    runs.check_maps(XLABS, GRAPHS[case]())
+
+
+def test_several_adapters_of_xlabs():
+    runs.check_maps(XLABS, tiny_graphs.flux_text(), adapters=2)
+
+
+@pytest.mark.parametrize("shape", [{"batch": 2}, {"cfg": 3.0}])
+def test_xlabs_with_several_rows_is_refused(shape):
+    graph = runs.graph_with(XLABS, tiny_graphs.flux_kontext(**shape))
+    attribution, _ = runs.capture(graph)
+    assert [r.name for r in attribution.references if (r.grid is None)] == [XLABS.name]
+    number = len(attribution.references) - 1
+    assert not [1 for reference, _ in attribution.entries if reference == number]
+    assert attribution.skipped[SEVERAL_ROWS] == 4
+    with pytest.raises(ValueError, match="without guidance"):
+        graph.sample(steered(graph.model, 0.5))
+
+
+def test_xlabs_is_steered_and_measured():
+    runs.check_joint_attention(XLABS, tiny_graphs.flux_kontext)
+    runs.check_steered(XLABS, tiny_graphs.flux_kontext, batch=1)
+    runs.check_effect(XLABS, tiny_graphs.flux_kontext)
+
+
+def test_nothing_stays_on_xlabs():
+    runs.check_nothing_stays(XLABS, RuntimeError)

@@ -80,6 +80,57 @@ def without_further(around: Any) -> Any:
     return wrapper
 
 
+class XFlux:
+    """What ``ApplyFluxIPAdapter`` of XLabs-AI/x-flux-comfyui does, with blocks that take what cores call them with."""
+
+    def __init__(self) -> None:
+        self.utils: Any = real_packs.part_of("x-flux-comfyui", "utils")
+        self.layers: Any = sys.modules[self.utils.__package__ + ".layers"]
+
+    def adapter(self, width: int, token_width: int, tokens: torch.Tensor, scale: float) -> torch.nn.Module:
+        adapter: torch.nn.Module = self.layers.IPProcessor(token_width, width, tokens, scale)
+        return adapter
+
+    def patch(self, model: Any, adapters: list) -> Any:
+        self.utils.FluxUpdateModules(model.model)
+        model = model.clone()
+        names = self.utils.attn_processors(model.model.diffusion_model)
+        for name, adapter in zip(names, adapters, strict=True):
+            processor = self.layers.DoubleStreamMixerProcessor()
+            processor.add_ipadapter(adapter)
+            model.add_object_patch(f"diffusion_model.{name}", self.utils.merge_loras(None, processor))
+        return model
+
+
+@pytest.fixture
+def mended(monkeypatch: pytest.MonkeyPatch) -> runs.XLabs:
+    pack = XFlux()
+
+    def forward(self: Any, img: Any, txt: Any, vec: Any, pe: Any, **further: Any) -> Any:
+        return self.processor(self, img, txt, vec, pe)
+
+    monkeypatch.setattr(pack.utils.DSBnew, "forward", forward)
+    return runs.XLabs(pack)
+
+
+def test_x_flux_as_it_is_runs_in_no_sampler_of_comfyui() -> None:
+    graph = runs.graph_with(runs.XLabs(XFlux()), tiny_graphs.flux_text())
+    with pytest.raises(TypeError, match="attn_mask"):
+        graph.sample()
+
+
+@pytest.mark.parametrize("shape", [{}, {"size": (7, 5)}, {"cfg": 3.0, "lengths": (7, 13)}])
+def test_the_maps_of_x_flux_mended(mended: runs.XLabs, shape: dict) -> None:
+    runs.check_maps(mended, tiny_graphs.flux_text(**shape))
+
+
+def test_x_flux_mended_is_steered_and_measured(mended: runs.XLabs) -> None:
+    runs.check_joint_attention(mended, tiny_graphs.flux_kontext)
+    runs.check_steered(mended, tiny_graphs.flux_kontext, batch=1)
+    runs.check_effect(mended, tiny_graphs.flux_kontext)
+    runs.check_nothing_stays(mended, RuntimeError)
+
+
 @pytest.fixture(scope="module", params=["IPAdapter-Flux", "PuLID_Flux_ll"])
 def kind(request: pytest.FixtureRequest) -> Any:
     with pytest.MonkeyPatch.context() as monkeypatch:
