@@ -162,10 +162,15 @@ def in_windows(graph: Graph, length: int, overlap: int, causal_window_fix: bool 
     return graph
 
 
+def need_windows_of_conditionings() -> None:
+    """Older cores fail themselves: they give a window the frames of the whole video beside its latent."""
+    if not hasattr(comfy.model_base.BaseModel, "resize_cond_for_context_window"):
+        pytest.skip(f"ComfyUI {__version__} does not cut what is beside the latent into context windows")
+
+
 def long_vace(reference: int = 2, images: int = 1, cfg: float = 1.0) -> Graph:
     """WanVaceToVideo: 5 frames of the latent behind one of the reference; a second is put before it, as packs do."""
-    if not hasattr(comfy.model_base.BaseModel, "resize_cond_for_context_window"):
-        pytest.skip(f"ComfyUI {__version__} does not cut VACE's control into context windows")
+    need_windows_of_conditionings()
     graph = tiny_graphs.with_pixels(tiny_graphs._video(tiny_models.wan_vace(), 1, cfg=cfg), reference, images)
     outputs = tiny_graphs.run(
         nodes_wan.WanVaceToVideo, graph.positive, graph.negative, VAE, 48, 32, 17, 1, strength=1.0,

@@ -9,7 +9,7 @@ picture comes first.
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -51,6 +51,12 @@ class Sampling:
         """The network that is sampled, with what other packs have put around it."""
         denoiser: torch.nn.Module = self.guider.model_patcher.model.diffusion_model
         return denoiser
+
+    def of_first(self, shapes: Sequence[torch.Size]) -> "Sampling":
+        """The same of the first latent, where its tensors hold several of these shapes."""
+        mask, image = (None if x is None else first_of(x, shapes) for x in (self.denoise_mask, self.latent_image))
+        noise = first_of(self.noise, shapes)
+        return replace(self, noise=noise, denoise_mask=mask, latent_image=image, shapes=shapes)
 
     def remembering(self, callback: Callable | None) -> Callable | None:
         """The sampler's callback, around which the denoised latent is remembered: some nodes output that one."""
@@ -152,10 +158,9 @@ class OuterSample:
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
         shapes: Sequence[torch.Size] = kwargs.get(SHAPES) or ()
         several = not isinstance(noise, Tensor) or (len(shapes) > 1 and not _is_known_with_sound(executor.class_obj))
-        own = noise, denoise_mask, latent_image
+        sampling = Sampling(executor.class_obj, noise, sigmas, denoise_mask, watches, latent_image)
         if not several:
-            own = first_of(noise, shapes), *(None if x is None else first_of(x, shapes) for x in own[1:])
-        sampling = Sampling(executor.class_obj, own[0], sigmas, own[1], watches, own[2], () if several else shapes)
+            sampling = sampling.of_first(shapes)
         try:
             with ExitStack() as stack:
                 parts = _refused(watches) if several else _begun(watches, sampling, stack)

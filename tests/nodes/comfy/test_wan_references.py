@@ -273,6 +273,7 @@ def test_vace_in_context_windows_is_steered_and_measured():
 
 def test_animate_in_context_windows():
     """The window with the first frame reads it; the other reads none."""
+    tiny_wan.need_windows_of_conditionings()
     graph = tiny_wan.in_windows(tiny_wan.animate(length=17, clip=False), 4, 1)
     attribution = capture(graph)
     assert_layers(attribution, BLOCKS, TokenGrid(2, 3, 6))
