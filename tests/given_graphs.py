@@ -13,9 +13,8 @@ import tiny_graphs
 import tiny_models
 import torch
 from comfy.model_patcher import ModelPatcher
-from this_core import need
 from tiny_graphs import Graph, TinyVAE
-from tiny_models import TEXT_WIDTH, UNET, WAN
+from tiny_models import TEXT_WIDTH, UNET
 
 import nodes as comfyui_nodes
 
@@ -52,7 +51,7 @@ def cosmos(**shape):
 
 
 def ltxv_text(**shape):
-    graph = tiny_graphs._image(tiny_models.ltxv(), 1, 128, size=(2, 2, 3), lengths=(9, 9), cfg=3.0, **shape)
+    graph = tiny_graphs._image(tiny_models.ltxv(), 1, 128, **{"size": (2, 2, 3), "lengths": (9, 9), "cfg": 3.0} | shape)
     return tiny_graphs.with_attention_mask(graph)
 
 
@@ -115,31 +114,6 @@ def unclip():
     seen = SimpleNamespace(image_embeds=tiny_graphs.noise(3, 1, 768))
     graph.positive = comfyui_nodes.unCLIPConditioning().apply_adm(graph.positive, seen, 1.0, 0.0)[0]
     return graph
-
-
-def wan_animate(**shape):
-    """WanAnimateToVideo: CLIP tokens, and the reference as the first frame of the latent, in channels beside it."""
-    need(comfy.supported_models, "WAN22_Animate")
-    model = tiny_models.build(WAN | {"model_type": "animate", "in_dim": 36})
-    graph = tiny_graphs.with_pixels(tiny_graphs._video(model, 1, cfg=1.0), 2)
-    seen = tiny_graphs.vision(2, 257, 1280)
-    sizes = 48, 32, 5, 1
-    outputs = tiny_graphs.run(
-        nodes_wan.WanAnimateToVideo, graph.positive, graph.negative, TinyVAE(16, 4), *sizes,
-        continue_motion_max_frames=5, video_frame_offset=0, reference_image=graph.references[0],
-        clip_vision_output=seen, **shape,
-    )  # fmt: skip
-    graph.positive, graph.negative, graph.latent = outputs[:3]
-    return graph
-
-
-def wan_s2v(**shape):
-    """WanSoundImageToVideo with an image and without sound."""
-    need(comfy.supported_models, "WAN22_S2V")
-    model = tiny_models.build(WAN | {"model_type": "s2v", "audio_inject_layers": [0]})
-    graph = tiny_graphs.with_pixels(tiny_graphs._video(model, 1, cfg=1.0), 2)
-    node = nodes_wan.WanSoundImageToVideo
-    return tiny_graphs.through(node, graph, ref_image=graph.references[0], **shape)
 
 
 def with_reference(graph, *sizes, batch=1):

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import tiny_graphs
+import tiny_ltxv
+import tiny_wan
 from steered_graphs import tagged
 from tiny_graphs import Graph, hunyuan_start
 
@@ -72,6 +74,29 @@ def wan_phantom():
     return joint(tiny_graphs.wan_phantom, 24, 0, G23, [range(12, 18), range(18, 24)], [TokenGrid(2, 3)] * 2)
 
 
+def wan_s2v():
+    references = [range(64, 96), range(96, 128), range(128, 136), range(136, 144)]
+    grids = [TokenGrid(4, 8), TokenGrid(4, 8), TokenGrid(2, 4), TokenGrid(1, 2, 4)]
+    return Tokens(tiny_wan.s2v(), 144, range(64), TokenGrid(4, 8, 2), references, grids)
+
+
+def wan_scail():
+    """Two images, of which the first is the one before the video, and poses of half the size after it."""
+    references, grids = [range(24, 48), range(24), range(96, 108)], [TokenGrid(4, 6)] * 2 + [TokenGrid(2, 3, 2)]
+    graph = tiny_wan.scail2(images=2, clip=False)
+    return Tokens(graph, 108, range(48, 96), TokenGrid(4, 6, 2), references, grids)
+
+
+def wan_bernini():
+    graph, grids = tiny_wan.bernini(images=2, video=False), [TokenGrid(2, 3), TokenGrid(3, 3)]
+    return Tokens(graph, 27, range(12), G23, [range(12, 18), range(18, 27)], grids)
+
+
+def wan_animate():
+    graph, grid = tiny_wan.animate(clip=False, cfg=3.0), TokenGrid(2, 3, 3)
+    return Tokens(graph, 18, range(18), grid, [range(6)], [TokenGrid(2, 3)], drawn=range(6, 18))
+
+
 TOKENS: dict[str, Callable[[], Tokens]] = {
     "kontext": lambda: joint(
         tiny_graphs.flux_kontext, 33, 7, G43, [range(19, 27), range(27, 33)], TWO_GRIDS, batch=2, cfg=3.0
@@ -103,4 +128,17 @@ TOKENS: dict[str, Callable[[], Tokens]] = {
     "hunyuan padded": lambda: hunyuan(tiny_graphs.hunyuan_video_padded, 27, 9),
     "hunyuan replace": lambda: hunyuan(tiny_graphs.hunyuan_video_replace, 21, 9),
     "hunyuan 1.5": hunyuan_15,
+    "ltxv guides": lambda: joint(
+        tiny_ltxv.guides,
+        40,
+        0,
+        TokenGrid(2, 4, 3),
+        [range(24, 32), range(32, 40)],
+        [TokenGrid(2, 4)] * 2,
+        strengths=(1.0, 1.0),
+    ),
+    "wan animate": wan_animate,
+    "wan s2v": wan_s2v,
+    "wan scail 2": wan_scail,
+    "wan bernini": wan_bernini,
 }

@@ -4,6 +4,11 @@ Keys of a conditioning are those that nodes set (``conditioning_set_values``, no
 (comfy/model_base.py) makes of them, the model gets under names of its own.
 """
 
+from collections.abc import Collection, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
 REFERENCES = {  # key of a conditioning -> what a person calls what is there
     "reference_latents": "reference latents",
     "concat_latent_image": "an image or video beside the latent",
@@ -44,8 +49,8 @@ NO_REFERENCES = frozenset({
     "i2am_references",
 })  # fmt: skip
 
-COMPANIONS = frozenset({  # what the model gets only beside what a reference becomes
-    "ref_latents_method",
+COMPANIONS = frozenset({  # what the model gets only beside what a reference becomes, or beside its sound
+    *("ref_latents_method", "audio_denoise_mask"),
     *("ref_image_grid_thw", "input_ids", "position_ids", "token_types", "vinput_mask", "ar_len"),  # of HiDream-O1
 })  # fmt: skip
 
@@ -54,11 +59,38 @@ READ_BY = {  # what the model gets -> the mechanisms that read it in attention
     "ref_patches": ("reference latents",),
     "ref_pixel_values": ("vision tokens",),
     "image_cond": ("reference latents",),
+    "clip_fea_ref": ("image cross-attention",),
     "clip_fea": ("image cross-attention", "vision tokens"),
     "time_dim_concat": ("reference frames",),
     "reference_latent": ("reference frames",),
     "ref_latent": ("reference frames",),
     "vace_context": ("reference frames",),
+    "context_latents": ("reference frames",),
+    "reference_motion": ("reference frames",),
+    "keyframe_idxs": ("reference frames",),
+}
+
+READ_BY_FAMILY = {  # what only some families of models have tokens for
+    ("pose_latents", "SCAILWanModel"): ("reference frames",),
+}
+
+
+def readers_of(name: str, family: Collection[str]) -> tuple[str, ...]:
+    """The mechanisms that read this in the attention of a denoiser of these classes."""
+    return _of_family(READ_BY_FAMILY, name, family, READ_BY.get(name, ()))
+
+
+def route_of(name: str, family: Collection[str]) -> str:
+    """The route by which this reaches the picture in a denoiser of these classes; "" where none is known."""
+    return _of_family(ROUTES_OF_FAMILY, name, family, ROUTES.get(name, ""))
+
+
+def _of_family(known: Mapping[tuple[str, str], T], name: str, family: Collection[str], otherwise: T) -> T:
+    return next((value for (what, kind), value in known.items() if what == name and kind in family), otherwise)
+
+
+ROUTES_OF_FAMILY = {  # where a family of models has another
+    ("pose_latents", "WanAnimate2Model"): "as keys of their own for each frame, through a branch of the model",
 }
 
 ROUTES = {  # what the model gets -> the route by which it reaches the picture, beside attention or unseen in it
@@ -67,10 +99,10 @@ ROUTES = {  # what the model gets -> the route by which it reaches the picture, 
     "effnet": "added to the picture's own tokens",
     "vace_context": "through the blocks of VACE, whose outputs are added to the video's",
     "pose_latents": "added to the video's own tokens",
+    "clip_fea_pose": "through the model's branch of poses",
     "face_pixel_values": "through the model's adapter for faces",
     "control_video": "added to the video's own tokens",
     "lq_latent": "added to the picture's own tokens",
     "time_dim_replace": "as frames of the video itself",
-    "keyframe_idxs": "as frames at the end of the latent, whose places in time the conditioning says",
     "denoise_mask": "as a time step of its own for a part of the latent",
 }

@@ -48,6 +48,7 @@ UNOBSERVED = (
 REPEATED = "a block that {} runs more than once in one call of the model: which run counts is not known"
 NEGATIVE = "attention of the negative conditioning to an IP-Adapter's negative image"
 OF_TEXT = "attention of the text alone, before it meets the picture"
+OTHERS = "attention of tokens that are none of the picture, in a call of their own"
 NESTED = "attention inside the attention of another call"
 OUTSIDE_BLOCKS = "attention outside the model's blocks that I2AM knows"
 NOT_FOLLOWED = "I2AM could not follow the blocks of the model"
@@ -268,7 +269,7 @@ class Engine:
         """What the mechanisms locate in the rows of one conditioning; else the reason of the first that skips."""
         answers = {mechanism.name: mechanism.locate(site, chunk, forward.call) for mechanism in mechanisms}
         if not self.acts:
-            answers = {name: _without_negative(answer) for name, answer in answers.items()}
+            answers = {name: _of_picture(answer) for name, answer in answers.items()}
         located = {name: answer for name, answer in answers.items() if isinstance(answer, Located)}
         if not located:
             skips = [answer for answer in answers.values() if isinstance(answer, Skip)]
@@ -276,7 +277,8 @@ class Engine:
         layers = [answer.layer.name for answer in located.values()]
         if not all(layers):
             return Skip(OUTSIDE_BLOCKS)
-        if not forward.is_first_to_read(chunk, located.values()):
+        of_picture = [answer for answer in located.values() if not answer.of_others]
+        if of_picture and not forward.is_first_to_read(chunk, of_picture):
             return self._retract(layers, forward)
         return LocatedIn(chunk, located, self._locate_beside(chunk, site, forward))
 
@@ -353,12 +355,18 @@ class Skipping:
         return True
 
 
-def _without_negative(answer: Located | Skip | None) -> Located | Skip | None:
-    return Skip(NEGATIVE, absent=True) if isinstance(answer, Located) and answer.of_negative else answer
+def _of_picture(answer: Located | Skip | None) -> Located | Skip | None:
+    """For those that look: what is read by none of the picture's rows is nothing to them."""
+    if not isinstance(answer, Located) or not (answer.of_negative or answer.of_others):
+        return answer
+    return Skip(NEGATIVE if answer.of_negative else OTHERS, absent=True)
 
 
 def _site(origin: CallOrigin, call: AttentionCall, options: Mapping[str, Any]) -> CallSite:
     """Where in the model the call is made."""
     grid = TokenGrid(*options["activations_shape"][2:]) if "activations_shape" in options else None
     heads, queries, keys = call.q.shape[1], call.q.shape[2], call.k.shape[2]
-    return CallSite(origin.layer, origin.role, queries, keys, heads, grid, call.k, origin.changed, origin.values)
+    masked = 0 if call.bias is None else call.bias.shape[-2]
+    return CallSite(
+        origin.layer, origin.role, queries, keys, heads, grid, call.k, origin.changed, origin.values, masked
+    )

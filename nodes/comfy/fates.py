@@ -15,11 +15,13 @@ from ...i2am_core.given import Fate, GivenReference
 from ...i2am_core.printing import listed
 from ...i2am_core.selection import numbers_text
 from .blocks import ForeignModule
-from .conditioning_keys import NO_REFERENCES, READ_BY, REFERENCES, ROUTES
+from .conditioning_keys import NO_REFERENCES, REFERENCES, ROUTES, readers_of, route_of
 from .ended_run import COMPARE, Conditioning, EndedRun, frames_text, is_blank
 from .given_by_network import STRENGTH_IS_ZERO, given_by_controls, given_by_patches
 from .given_in_latent import given_in_latent
 from .given_in_text import given_in_text
+from .mechanisms.frames_inside import ANIMATE
+from .mechanisms.reference_frames import ReferenceFrames
 from .model_conditions import ModelConditions
 from .run import Sampling
 from .tags import KEY as TAGS
@@ -44,14 +46,12 @@ OF_A_PACK = "ComfyUI hands nothing of it to the model; whether {} reads it by it
 SMALL_PARTS = 3  # how deep tensors are looked for in what a pack has put into a conditioning
 COPIED_FROM_BATCH = ("reference_latents", "ref_latent", "time_dim_concat")  # one for each picture, from the first on
 CHANNELS = "concat_latent_image"
-PLACE_IN_TIME = (
-    "I2AM Effect, with `without` connected to the conditioning before the guide was added, measures what its place in "
-    "time causes; its frames stay in the latent"
-)
 CANVAS = (
     "Where a part of it is a reference (side by side, as of ACE++ and IC-LoRA), mark it: reference_region of {}, and "
     "generated_region for what is painted"
 )
+ANIMATE_REFERENCE = "the reference image, as the first frame of the latent"
+ANIMATE_VIDEO = "a background, or motion that goes on (or the grey that its node puts there where none is connected)"
 VACE_REFERENCES = "VACE's reference images"
 VACE_VIDEO = "VACE's control video (or the grey that its node puts there where none is connected)"
 
@@ -191,14 +191,22 @@ def _by_what_it_changes(
         if name == "vace_context":
             yield from _of_vace(run, c)
             continue
-        fate = _by_name(run, given, name, ROUTES.get(name, "") + _filled(run, c, given.key))
+        if name == "c_concat" and given.key == CHANNELS and run.family & ANIMATE:
+            yield from _of_animate(run, c, given)
+            continue
+        fate = _by_name(run, given, name, route_of(name, run.family) + _filled(run, c, given.key))
         advice = _advice(run, c, given.key, name) if fate.fate == "elsewhere" else fate.advice
         yield replace(fate, how="; ".join([fate.how, *uses]), advice=advice)
 
 
 def _by_name(run: EndedRun, given: GivenReference, name: str, route: str) -> GivenReference:
     """What becomes of what the model gets under this name; ``route`` is the one beside attention, "" if unknown."""
-    readers = READ_BY.get(name, ())
+    return _by_readers(run, given, readers_of(name, run.family), name, route)
+
+
+def _by_readers(
+    run: EndedRun, given: GivenReference, readers: Sequence[str], name: str, route: str = ""
+) -> GivenReference:
     captured = [reader for reader in readers if reader in run.captured]
     if captured:
         return replace(given, fate="captured", how=f"by {captured[0]}")
@@ -245,6 +253,15 @@ def _why_unread(run: EndedRun, c: Conditioning, name: str) -> str:
     return NO_PART if _has_no_part(denoiser, name) else ""
 
 
+def _of_animate(run: EndedRun, c: Conditioning, given: GivenReference) -> Iterator[GivenReference]:
+    """The channels beside the latent: the reference is in its first frame, before a background and earlier motion."""
+    reference = replace(given, what=ANIMATE_REFERENCE)
+    yield _by_readers(run, reference, [ReferenceFrames.name], "c_concat")
+    if not is_blank(c[CHANNELS][:, :, 1:]):
+        route = ROUTES["c_concat"] + _filled(run, c, given.key, first=1)
+        yield replace(given, what=ANIMATE_VIDEO, fate="elsewhere", how=route, advice=run.measure)
+
+
 def _has_no_part(denoiser: ForeignModule, name: str) -> bool:
     """Whether the network, which takes whatever it is handed, has not got the layer that this would go into.
 
@@ -256,12 +273,15 @@ def _has_no_part(denoiser: ForeignModule, name: str) -> bool:
     return name == "reference_latent" and is_plain and getattr(denoiser, "ref_conv", denoiser) is None
 
 
-def _filled(run: EndedRun, c: Conditioning, key: str) -> str:
-    """Which frames of the video it fills, as the mask beside it says: they count as video in maps."""
+def _filled(run: EndedRun, c: Conditioning, key: str, first: int = 0) -> str:
+    """Which frames of the video it fills, as the mask beside it says: they count as video in maps.
+
+    Those before the ``first`` are left out.
+    """
     mask = c.get("concat_mask")
     if key != CHANNELS or run.noise.ndim != 5 or not isinstance(mask, Tensor) or mask.ndim != 5:
         return ""
-    filled = (mask.amax((3, 4)) == 0).flatten(0, 1).any(0).nonzero().flatten().tolist()
+    filled = [n for n in (mask.amax((3, 4)) == 0).flatten(0, 1).any(0).nonzero().flatten().tolist() if n >= first]
     frames = frames_text(filled, mask.shape[2])
     return f"; it fills {frames} of the latent, and counts as video there" if filled else ""
 
@@ -269,7 +289,7 @@ def _filled(run: EndedRun, c: Conditioning, key: str) -> str:
 def _advice(run: EndedRun, c: Conditioning, key: str, name: str) -> str:
     if name == "c_concat" and _is_painted_into(run, c, key):
         return "" if run.has_regions else CANVAS.format(run.node)
-    return PLACE_IN_TIME if name == "keyframe_idxs" and not run.measured else run.measure
+    return run.measure
 
 
 def _is_painted_into(run: EndedRun, c: Conditioning, key: str) -> bool:
@@ -288,7 +308,7 @@ def _handed_over(run: EndedRun, host: ModelConditions) -> Iterator[GivenReferenc
         return
     for name in names:
         given = GivenReference(f"what a pack hands to the model as '{name}'", "unknown", key="model_conds")
-        yield _by_name(run, given, name, ROUTES.get(name, ""))
+        yield _by_name(run, given, name, route_of(name, run.family))
 
 
 def _tagged(run: EndedRun, c: Conditioning) -> Iterator[GivenReference]:

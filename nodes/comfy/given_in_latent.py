@@ -45,10 +45,16 @@ def _holds_picture(latent: Tensor | None) -> bool:
     return latent is not None and bool(torch.count_nonzero(latent)) and not is_blank(latent)
 
 
+def _guides(run: EndedRun) -> int:
+    """How many frames at the end are LTXV's guides, which the conditioning accounts for."""
+    tokens = max((x.shape[2] for c in run.conditionings if (x := c.get("keyframe_idxs")) is not None), default=0)
+    return int(tokens // run.noise.shape[-2:].numel())
+
+
 def _frames(run: EndedRun, mask: Tensor) -> Iterator[GivenReference]:
     count = run.noise.shape[2]
     painted = comfy.sampler_helpers.prepare_mask(mask.float(), run.noise.shape, "cpu").amax((0, 1, 3, 4))
-    left = (painted < WHOLE).nonzero().flatten().tolist()
+    left = [n for n in (painted < WHOLE).nonzero().flatten().tolist() if n < count - _guides(run)]
     if not left or len(left) == count:
         return
     what = f"{frames_text(left, count)} of the latent, which its noise mask keeps"

@@ -19,6 +19,7 @@ from .lists import Calls
 from .located import Regions
 from .origin import GraphNode, Upstream, origin
 from .picture_runs import RunsOf, runs_of_picture
+from .several_latents import first_sample
 from .tags import fingerprint
 
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
@@ -116,6 +117,7 @@ class Capture:
         Raises ValueError where there is none, saying what to do: NoRun, which is one, where nothing is known of
         the latent.
         """
+        samples = first_sample(samples)
         if not isinstance(samples, Tensor):
             raise ValueError(f"these are several latents in one, and {SEVERAL}: sample them one by one.")
         digest = fingerprint(samples)

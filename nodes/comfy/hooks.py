@@ -154,7 +154,8 @@ def _model_call(engine: Engine, calls: ModelCalls) -> Callable:
         transformer_options: dict[str, Any],
         **kwargs: Any,
     ) -> Any:
-        call = calls.read(executor.class_obj, x, c_crossattn, transformer_options, kwargs)
+        conditions = {"c_concat": c_concat, **kwargs}
+        call = calls.read(executor.class_obj, x, c_crossattn, transformer_options, conditions)
         with engine.watching(call):
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 

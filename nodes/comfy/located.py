@@ -92,6 +92,7 @@ class CallSite:
     k: Tensor  # [rows, heads, keys, D], for what lengths alone cannot prove
     changed: bool = False  # whether a pack has changed what a U-Net's attn2 attends to, or its attn1 from and to
     values: tuple[Tensor, Tensor] | None = None  # what its values are made from, where a pack has changed these alone
+    masked_rows: int = 0  # for how many rows its mask has values of their own; 0 is no mask
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ class Located:
     this is has gone on with its output, and what it returns takes the place of this: only then is the gain of an
     IP-Adapter known. ``guessed``: the place of the references is inferred, not proved. ``of_negative``: an
     adapter's image for the negative conditioning, which is no reference, but counts as much as that: only those that
-    act take it. ``placeless`` are columns that a
+    act take it. ``of_others``: the rows are those of references, which read all tokens in a call of their own, and
+    nothing of the picture: only those that act take it. ``placeless`` are columns that a
     reference of this name has beside its group, without a place in the image: the class token of CLIP vision.
     ``inert``: what is at these columns is not made from the reference, of which the model got nothing (a strength of
     0), so that nothing is taken away with them.
@@ -122,6 +124,7 @@ class Located:
     completed: "Callable[[], Located | Skip] | None" = None
     guessed: bool = False
     of_negative: bool = False
+    of_others: bool = False
     placeless: Mapping[str, Index] = field(default_factory=dict)
     inert: bool = False
 

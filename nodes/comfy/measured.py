@@ -16,6 +16,7 @@ from .measuring import Measuring
 from .other_conditioning import OtherConditioning
 from .removals import Settings
 from .run import Misplaced, Part, Sampling, Watch, watched
+from .several_latents import first_of
 from .unmeasured import NO_PICTURE
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,11 @@ class Measured(Part):
         latent_image: Tensor | None = None, denoise_mask: Tensor | None = None, *arguments: Any, **further: Any,
     ) -> Any:  # fmt: skip
         for one in self.measuring:
-            one.painted_on = (latent_image, denoise_mask)
+            shapes = one.sampling.shapes
+            one.painted_on = (
+                None if latent_image is None else first_of(latent_image, shapes),
+                None if denoise_mask is None else first_of(denoise_mask, shapes),
+            )
         if self.other is not None:
             self.other.prepare(guider, noise, latent_image, denoise_mask, extra_args.get("seed"))
         return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *arguments, **further)

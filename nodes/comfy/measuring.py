@@ -32,6 +32,7 @@ from .model_calls import ModelCalls
 from .other_conditioning import OtherConditioning, in_window
 from .removals import Removals, Settings
 from .run import Sampling
+from .several_latents import first_of
 from .unmeasured import (
     AUTOREGRESSIVE,
     EVERYTHING,
@@ -128,6 +129,7 @@ class Measuring:
             return Effects({}, floor, unmeasured={EVERYTHING: f"{type(error).__name__}: {error}"})
 
     def _finished(self, attribution: Attribution) -> Effects:
+        self.recorder.end_step()  # of context windows, the last is still under way
         if self.steps.first is None:
             self.recorder.why_not(EVERYTHING, NOT_EVALUATED.format(self.branch))
         elif self.recorder.is_empty or (self.other is None and not self.captured.record.recorder.counted):
@@ -154,8 +156,9 @@ class Measuring:
         """Why nothing can be measured in an evaluation; "" where it can."""
         if "ar_state" in evaluation.model_options.get("transformer_options", {}):
             return AUTOREGRESSIVE
-        if window is None and evaluation.x.shape != self.sampling.noise.shape:
-            return PART_OF_LATENT.format(*("x".join(map(str, x.shape)) for x in (evaluation.x, self.sampling.noise)))
+        shape = first_of(evaluation.x, self.sampling.shapes).shape
+        if window is None and shape != self.sampling.noise.shape:
+            return PART_OF_LATENT.format(*("x".join(map(str, x)) for x in (shape, self.sampling.noise.shape)))
         return ""
 
     def _measure(self, branch: BranchEvaluation, output: Tensor) -> None:
@@ -217,6 +220,7 @@ class Measuring:
     def _add(self, branch: BranchEvaluation, removed: Removed, prediction: Tensor) -> None:
         window = branch.window
         frames = None if window is None else Frames(window.frames, window.weight)
+        prediction = first_of(prediction, self.sampling.shapes)
         self.recorder.add(self.steps.present, removed, prediction, frames)
         self._windows.add(self.steps.present, removed)
 

@@ -14,6 +14,7 @@ from ...i2am_core.tokens import TokenGrid
 from .engine import Engine
 from .located import Chunk, Given, ModelCall, Regions, Skip
 from .placement import Area, Placement, areas_of
+from .several_latents import shape_of_first
 from .steps import step_of
 from .windows import Window, window_of
 
@@ -37,6 +38,7 @@ PERHAPS_TILES = (
     "capture"
 )
 IN_WINDOWS = ", since context windows over the pictures of a batch are not followed"
+WITHOUT_SELF = "stg_self_attn_blocks"  # of LTX-2: blocks whose self-attention hands its values on
 WINDOWS = "the video was denoised in context windows: maps of a frame are the mean of those windows that hold it"
 
 
@@ -181,7 +183,8 @@ class ModelCalls:
             if step % self._every:
                 self._engine.evaluated(step, "not looked at")
                 return None
-            if reason := self._why_not_placed(x, chunks, options):
+            shape = shape_of_first(x, conditions)
+            if reason := self._why_not_placed(shape, chunks, options):
                 self._skip(reason)
                 return None
             if any(c.placement.area is not None for c in chunks):
@@ -190,23 +193,23 @@ class ModelCalls:
                 self._engine.note(WINDOWS)
             tokens = 0 if text is None else text.shape[1]
             return ModelCall(
-                step, chunks, model, x.shape, tokens, conditions, options, self.regions, self.evaluation,
+                step, chunks, model, shape, tokens, conditions, options, self.regions, self.evaluation,
                 self._present.perturbed,
             )  # fmt: skip
         return None
 
-    def _why_not_placed(self, x: Tensor, chunks: tuple[Chunk, ...], options: Mapping[str, Any]) -> str:
-        """Why it is not known what of the picture the rows of the batch ``x`` are; "" where it is."""
+    def _why_not_placed(self, x: torch.Size, chunks: tuple[Chunk, ...], options: Mapping[str, Any]) -> str:
+        """Why it is not known what of the picture the rows of a batch of this shape are; "" where it is."""
         conditionings = len(options["cond_or_uncond"])
         windows = "context_window" in options
-        if x.shape[0] != self.items * conditionings:
+        if x[0] != self.items * conditionings:
             perhaps = IN_WINDOWS if windows else PERHAPS_TILES
-            return ROWS.format(x.shape[0], self.items, conditionings, perhaps)
+            return ROWS.format(x[0], self.items, conditionings, perhaps)
         whole = Placement(window=self._present.window).shape(self.latent)
-        if len(self.latent) == 3 and x.shape[2] != whole[0] and x.shape[3:] == whole[1:]:
-            return FRAMES.format(x.shape[2], self.latent[0])
-        if any(x.shape[2:] != chunk.placement.shape(self.latent) for chunk in chunks):
-            return SIZE.format(_size(x.shape), _size(self.latent), PERHAPS_TILES)
+        if len(self.latent) == 3 and x[2] != whole[0] and x[3:] == whole[1:]:
+            return FRAMES.format(x[2], self.latent[0])
+        if any(x[2:] != chunk.placement.shape(self.latent) for chunk in chunks):
+            return SIZE.format(_size(x), _size(self.latent), PERHAPS_TILES)
         return ""
 
     def _watched_chunks(self, x_rows: int, options: Mapping[str, Any]) -> tuple[Chunk, ...]:
@@ -243,9 +246,11 @@ def grid_of(latent: Tensor) -> TokenGrid:
 
 
 def _replaced(options: Mapping[str, Any]) -> set[tuple]:
-    """Blocks whose attention is replaced, by kind."""
-    replaced = options.get("transformer_options", {}).get("patches_replace", {})
-    return {(kind, block) for kind, blocks in replaced.items() for block in blocks}
+    """Blocks whose attention is replaced, by kind; of LTX-2 also what its guidance leaves out."""
+    own = options.get("transformer_options", {})
+    replaced = {(kind, block) for kind, blocks in own.get("patches_replace", {}).items() for block in blocks}
+    left_out = {(name, False) for name in ("a2v_cross_attn", "v2a_cross_attn") if own.get(name) is False}
+    return replaced | left_out | {(WITHOUT_SELF, block) for block in own.get(WITHOUT_SELF, ())}
 
 
 def conditionings_of(guider: Any, branch: str) -> list[Mapping[str, Any]]:

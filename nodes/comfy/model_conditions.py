@@ -48,9 +48,8 @@ class ModelConditions:
         """Names of what the model got in the run that ComfyUI does not make: a pack has put it there itself."""
         whole, *_ = self._made_with()
         in_run = self._c.get("model_conds", {})
-        return [
-            name for name in in_run if name not in whole and isinstance(getattr(in_run[name], "cond", None), Tensor)
-        ]
+        unknown = [name for name in in_run if name not in whole and name not in COMPANIONS]
+        return [name for name in unknown if isinstance(getattr(in_run[name], "cond", None), Tensor)]
 
     def _made_with(self, *others: Conditioning) -> list[dict[str, Any]]:
         """The conditioning as it is, made twice, to know what differs by itself; and others. All on one device."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from .evaluation import Conditionings, Evaluation, forked
 from .model_calls import conditionings_of
 from .run import Misplaced
+from .several_latents import SHAPES
 
 NOT_LOADED = (
     "I2AM Effect: the conditioning `without` has {} that this run does not have, and that ComfyUI has therefore not "
@@ -55,7 +56,7 @@ class OtherConditioning:
 
         Raises Misplaced where the model cannot take it, and where it is the run's own.
         """
-        shapes = {"latent_shapes": [noise.shape]}
+        shapes = {SHAPES: getattr(guider.inner_model, SHAPES, None) or [noise.shape]}
         known = inspect.signature(comfy.samplers.process_conds).parameters
         further = {name: value for name, value in shapes.items() if name in known}
         for branch in self._prepared:

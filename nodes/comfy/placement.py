@@ -93,13 +93,19 @@ class Placement:
         return torch.Size((*frames, *(size if self.area is None else self.area.weight.shape[1:])))
 
     def on(self, grid: TokenGrid) -> "Placed":
-        """Where the cells of a layer are whose grid for this call is ``grid``."""
+        """Where the cells of a layer are whose grid for this call is ``grid``.
+
+        One of fewer frames than a context window leaves out the first, as it does of the whole latent: references that
+        are trimmed off. A mechanism that makes such a grid has proved that these are the first frames of the latent.
+        """
         weight = None if self.area is None else _weight_on(self.area, grid)
         if self.window is not None:
+            left_out = len(self.window.frames) - grid.frames
             cells_of_frame = torch.arange(grid.plane)
-            cells = (self.window.frames[:, None] * grid.plane + cells_of_frame).flatten()
-            of_frames = self.window.weight.repeat_interleave(grid.plane)[None]
-            whole = dataclasses.replace(grid, frames=self.window.total_frames)
+            frames = self.window.frames[left_out:] - left_out
+            cells = (frames[:, None] * grid.plane + cells_of_frame).flatten()
+            of_frames = self.window.weight[left_out:].repeat_interleave(grid.plane)[None]
+            whole = dataclasses.replace(grid, frames=self.window.total_frames - left_out)
             return Placed(whole, _times(weight, of_frames), cells, of_frames=of_frames)
         if self.area is not None and self.area.cropped and self.latent is not None:
             return _placed(self.area, grid, self.latent, weight)

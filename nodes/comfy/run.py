@@ -22,18 +22,18 @@ from .engine import Engine
 from .hooks import KEY, installed
 from .kept_run import SEVERAL
 from .model_calls import ModelCalls
+from .several_latents import SHAPES, WITH_SOUND, first_of
 from .unobservable import why_unobservable
 
 log = logging.getLogger(__name__)
-
-PACKED = "latent_shapes"  # an argument of ComfyUI cores that put several latents into one tensor for a run
 
 
 @dataclass
 class Sampling:
     """What a sampler is called with: ``noise [items, C, (frames,) h, w]``, and a ``guider``, a ``CFGGuider`` or kin.
 
-    ``latent_image`` is what is sampled from, of the noise's shape.
+    ``latent_image`` is what is sampled from, of the noise's shape. Of several latents in one, of these ``shapes``, all
+    are of the first.
     """
 
     guider: Any
@@ -42,6 +42,7 @@ class Sampling:
     denoise_mask: Tensor | None
     watches: "Sequence[Watch]" = ()
     latent_image: Tensor | None = None
+    shapes: Sequence[torch.Size] = ()
     last_denoised: Tensor | None = field(default=None, init=False)  # what the sampler's callback was given last
     parts: "list[Part]" = field(default_factory=list, init=False)  # of the watches that have begun
 
@@ -57,7 +58,7 @@ class Sampling:
             return None
 
         def remember(step: int, denoised: Tensor, *args: Any, **kwargs: Any) -> Any:
-            self.last_denoised = denoised
+            self.last_denoised = first_of(denoised, self.shapes)
             for part in self.parts:
                 part.step_ended(self)
             return callback(step, denoised, *args, **kwargs)
@@ -66,6 +67,7 @@ class Sampling:
 
     def latents(self, output: Tensor) -> list[Tensor]:
         """Those that this run gave, on the CPU, as nodes output them: the sampler's, and the last denoised one."""
+        output = first_of(output, self.shapes)
         if self.last_denoised is None:
             return to_host([output])
         output, denoised = to_host([output, self.last_denoised])
@@ -144,8 +146,12 @@ class OuterSample:
         watches = [wrapper.watch for wrapper in executor.wrappers if isinstance(wrapper, OuterSample)]
         if self.watch is not watches[0]:
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
+        shapes = kwargs.get(SHAPES) or ()
         sampling = Sampling(executor.class_obj, noise, sigmas, denoise_mask, watches, latent_image)
-        several = not isinstance(noise, Tensor) or len(kwargs.get(PACKED) or ()) > 1
+        several = not isinstance(noise, Tensor) or (len(shapes) > 1 and not _is_known_with_sound(sampling))
+        if not several and len(shapes) > 1:
+            first = [None if x is None else first_of(x, shapes) for x in (noise, denoise_mask, latent_image)]
+            sampling = Sampling(executor.class_obj, first[0], sigmas, first[1], watches, first[2], shapes)
         try:
             with ExitStack() as stack:
                 parts = _refused(watches) if several else _begun(watches, sampling, stack)
@@ -158,6 +164,12 @@ class OuterSample:
             with _Failing(watch, "the maps of this run could not be finished"):
                 part.finish(sampling, output)
         return output
+
+
+def _is_known_with_sound(sampling: Sampling) -> bool:
+    """Whether it is known what the model does with the other latents of the run."""
+    denoiser = getattr(sampling.denoiser, "_orig_mod", sampling.denoiser)
+    return not WITH_SOUND.isdisjoint(kind.__name__ for kind in type(denoiser).__mro__)
 
 
 def _begun(watches: Sequence[Watch], sampling: Sampling, stack: ExitStack) -> list[tuple[Watch, Part]]:

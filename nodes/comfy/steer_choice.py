@@ -244,7 +244,9 @@ class Numbered:
     def signature(self) -> tuple:
         """What its change depends on, in one call of the denoiser: layers of equal ones are steered alike."""
         groups = [(x.name, x.key, x.count) for match in self.one.by_mechanism.values() for x in match.references]
-        return self.one.chunk.rows.start, self.is_layer_chosen, self.numbers, self.one.first.layer.grid, tuple(groups)
+        first = self.one.first
+        rows = self.one.chunk.rows.start, first.layer.grid, first.of_others
+        return *rows, self.is_layer_chosen, self.numbers, tuple(groups)
 
 
 def _same_reference(reference: Reference, others: Sequence[Reference]) -> int | None:

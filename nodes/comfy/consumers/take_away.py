@@ -69,6 +69,8 @@ class TakeAway(Consumer):
             return None
         directly = self.removed.route == "directly"
         rows = rows_of_picture(one, call.shape[2], None) if directly else None
+        if rows is not None and not rows.any():
+            return None
         positions = None if rows is None or rows.all() else rows
         return Change(one.chunk.rows, columns, strength=0, positions=positions)
 

@@ -10,11 +10,13 @@ from ....i2am_core.tokens import TokenGroup
 from ..located import CallSite, Chunk, Located, ModelCall, Skip
 from ..tags import columns_of, tagged
 from ..token_orders import sequence_of
+from ..token_orders.ltxv import SOUND_TEXT
 from ..token_orders.wan import OTHER_ROLES, role_of, video_grid
 from .base import NOT_THE_FEATURE_MAP, Mechanism
 from .cross_attention import why_changed
 
 NAME = "text"
+ONE_CELL = (1, 1, 1)  # a token of LTXV
 NO_TEXT = "attention that holds no text"
 
 
@@ -29,12 +31,16 @@ class TextTokens(Mechanism):
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         if "UNetModel" in call.family:
             return _in_unet(site, chunk, call)
-        if "WanModel" in call.family:
+        if call.family & {"WanModel", "LTXVModel"}:
             role = role_of(site, call)
-            if role != "text":
+            if role not in ("text", SOUND_TEXT):
                 return Skip(OTHER_ROLES.get(role, "self-attention of the video"), absent=bool(role))
-            layer = Layer(site.layer, video_grid(call.x, call.denoiser.patch_size), site.heads)
-            return Located(layer, slice(None), site.keys, (TokenGroup(NAME, slice(0, site.keys), site.keys),))
+            patch = call.denoiser.patch_size if "WanModel" in call.family else ONE_CELL
+            layer = Layer(site.layer, video_grid(call.x, patch), site.heads)
+            own = TokenGroup(NAME, slice(0, site.keys), site.keys)
+            if role == SOUND_TEXT:
+                return Located(layer, slice(0, 0), site.keys, (own,), of_others=True)
+            return Located(layer, slice(None), site.keys, (own,))
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):
             return sequence

@@ -12,6 +12,7 @@ from .hidream_o1 import HiDreamO1
 from .hunyuan_video import HunyuanVideo
 from .joyimage import JoyImage
 from .krea2 import Krea2
+from .ltxv import LTXV
 from .lumina import Lumina
 from .mage_flow import MageFlow
 from .omnigen2 import OmniGen2
@@ -19,6 +20,9 @@ from .qwen_image import QwenImage
 from .sd3 import SD3
 from .unet import UNet
 from .wan import Wan
+from .wan_animate2 import WanAnimate2
+from .wan_s2v import WanS2V
+from .wan_scail import WanScail
 
 ORDERS: dict[str, TokenOrder] = {
     order.family: order
@@ -29,8 +33,12 @@ ORDERS: dict[str, TokenOrder] = {
         OmniGen2(),
         HiDream(),
         Lumina(),
+        LTXV(),
         SD3(),
         UNet(),
+        WanAnimate2(),
+        WanS2V(),
+        WanScail(),
         Wan(),
         HunyuanVideo(),
         Krea2(),

@@ -72,6 +72,7 @@ class Sequence:
     styles: tuple[TokenGroup, ...] = ()  # tokens that USO puts before the text
     seen: tuple[TokenGroup, ...] = ()  # references once more, as a language model's eyes see them, among the text
     other_text: tuple[slice, ...] = ()  # tokens of the text by further text encoders, and of its padding
+    of_others: bool = False  # whether the rows are those of references alone, in a call beside that of the picture
 
     @property
     def all_text(self) -> Tensor:
@@ -88,7 +89,10 @@ class Sequence:
         self, site: CallSite, references: tuple[TokenGroup, ...], gain: Tensor | None = None, note: str = ""
     ) -> Located:
         """``references`` as located in this call, in which all columns compete."""
-        return Located(Layer(self.layer, self.grid, site.heads), self.queries, site.keys, references, gain, note)
+        layer = Layer(self.layer, self.grid, site.heads)
+        if self.of_others:
+            return Located(layer, slice(0, 0), site.keys, references, None, note, of_others=True)
+        return Located(layer, self.queries, site.keys, references, gain, note)
 
 
 def handed_over(conditioning: Mapping[str, Any]) -> dict[str, Any]:

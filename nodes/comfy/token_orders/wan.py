@@ -1,6 +1,8 @@
 """Wan: each block has self-attention of the video, then attention to an image, where it has one, and to the text."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,7 +10,7 @@ from torch import Tensor
 from ....i2am_core.tokens import TokenGrid, TokenGroup
 from ..blocks import Block, ForeignModule, Part, inner
 from ..located import CallSite, Chunk, ModelCall, Skip
-from .base import Sequence, TokenOrder, other_lengths
+from .base import Sequence, TokenOrder, count_of, other_lengths
 
 REFERENCE = "reference frame"
 NEARLY_ZERO = 1e-3  # of a latent whose values are around 1: what a zero becomes in the model's scaling
@@ -19,10 +21,24 @@ OTHER_ROLES = {  # than self-attention
 }
 
 
-class Wan(TokenOrder):
-    """Self-attention, ``R|video|R``: of Wan Fun, VACE and others before the video, of Phantom and HuMo after it.
+@dataclass(frozen=True)
+class VideoTokens:
+    """The tokens of a call: those of the video, and of references beside it."""
 
-    ``WanAttentionBlock`` (comfy/ldm/wan/model.py). References of VACE are frames of the latent itself, which are
+    grid: TokenGrid
+    video: slice
+    references: tuple[TokenGroup, ...]
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.grid.cells + count_of(self.references)
+
+
+class Wan(TokenOrder):
+    """Self-attention, ``R|video|R``: of Wan Fun and VACE before the video, of Phantom, HuMo and Bernini after it.
+
+    ``WanModel`` (comfy/ldm/wan/model.py). References of VACE are frames of the latent itself, which are
     trimmed off when it is sampled; a layer's grid is the rest. See ``vace_references``.
     """
 
@@ -31,31 +47,46 @@ class Wan(TokenOrder):
     def sequence(self, site: CallSite, call: ModelCall) -> Sequence | Skip:
         if (role := role_of(site, call)) != "self":
             return Skip(OTHER_ROLES[role], absent=bool(role))
+        tokens = self.tokens(call)
+        if not site.queries == site.keys == tokens.count:
+            grid = tokens.grid
+            return other_lengths(site, the_video=grid.cells, reference_frames=tokens.count - grid.cells)
+        return Sequence(site.layer, tokens.grid, tokens.video, tokens.video, slice(0, 0), tokens.references)
+
+    def tokens(self, call: ModelCall) -> "VideoTokens":
+        """All tokens of the call, which are the rows of each of its attentions."""
+        grid = video_grid(call.x, call.denoiser.patch_size)
+        before, after = self.beside(call)
+        first = count_of(before)
+        references = *in_a_row(0, before), *in_a_row(first + grid.cells, after)
+        return VideoTokens(grid, slice(first, first + grid.cells), references)
+
+    def why_not_of_video(self, site: CallSite, call: ModelCall) -> Skip | None:
+        """Why an attention to images or to the text is not that of the video; None where it is."""
+        return None
+
+    def beside(self, call: ModelCall) -> tuple[list[TokenGroup], list[TokenGroup]]:
+        """The references before the video, and those behind it, in the order of their tokens."""
         model, conditions = call.denoiser, call.conditions
-        grid = video_grid(call.x, model.patch_size)
         before, after = [], []
         reference = conditions.get("reference_latent")
         if reference is not None and "HumoWanModel" in call.family:
-            after.append(video_grid(reference.shape, model.patch_size))
+            after += frame_groups(REFERENCE, 0, video_grid(reference.shape, model.patch_size))
         elif reference is not None and getattr(model, "ref_conv", None) is not None:
-            frames = reference.shape[2] if reference.ndim == 5 else 1
-            height, width = (side // p for side, p in zip(reference.shape[-2:], model.patch_size[1:], strict=True))
-            before.append(TokenGrid(height, width, frames))
+            before += frame_groups(REFERENCE, 0, whole_patches(reference.shape, model.patch_size))
         if (appended := conditions.get("time_dim_concat")) is not None:
-            after.append(video_grid(appended.shape, model.patch_size))
-        first = sum(x.cells for x in before)
-        expected = first + grid.cells + sum(x.cells for x in after)
-        if not site.queries == site.keys == expected:
-            return other_lengths(site, the_video=grid.cells, reference_frames=expected - grid.cells)
-        groups = [group for x in before for group in frame_groups(REFERENCE, 0, x)]
-        groups += [group for x in after for group in frame_groups(REFERENCE, first + grid.cells, x)]
-        rows = slice(first, first + grid.cells)
-        return Sequence(site.layer, grid, rows, rows, slice(0, 0), tuple(groups))
+            after += frame_groups(REFERENCE, 0, video_grid(appended.shape, model.patch_size))
+        for number, latent in enumerate(conditions.get("context_latents") or ()):
+            grid = video_grid(latent.shape, model.patch_size)
+            what = "video" if grid.frames > 1 else "image"
+            after.append(TokenGroup(f"context {what} {number + 1}", slice(0), grid.cells, grid, str(number)))
+        return before, after
 
     def variant(self, call: ModelCall) -> tuple[bool, int]:
         """Whether there is an image to attend to; how many controls VACE has."""
         controls = call.conditions["vace_context"].shape[1] if "VaceWanModel" in call.family else 0
-        return call.conditions.get("clip_fea") is not None, controls
+        with_image = any(call.conditions.get(name) is not None for name in ("clip_fea", "clip_fea_ref"))
+        return with_image, controls
 
     def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         """Of VACE, control blocks run once for each control."""
@@ -98,6 +129,22 @@ def video_grid(shape: torch.Size, patch: tuple[int, int, int]) -> TokenGrid:
     return TokenGrid(height, width, frames)
 
 
+def whole_patches(shape: torch.Size, patch: tuple[int, int, int]) -> TokenGrid:
+    """The tokens of a latent ``[B, C, h, w]`` or ``[..., frames, h, w]`` that is not padded: the rest is left out."""
+    frames = patch[0] if len(shape) == 4 else shape[-3]
+    frames, height, width = (side // p for side, p in zip((frames, *shape[-2:]), patch, strict=True))
+    return TokenGrid(height, width, frames)
+
+
+def in_a_row(start: int, groups: Iterable[TokenGroup]) -> list[TokenGroup]:
+    """The groups at neighbouring columns, from ``start`` on."""
+    placed = []
+    for group in groups:
+        placed.append(dataclasses.replace(group, index=slice(start, start + group.count)))
+        start += group.count
+    return placed
+
+
 def frame_groups(name: str, start: int, grid: TokenGrid) -> list[TokenGroup]:
     """Each frame of ``grid`` as a reference of its own, from column ``start``."""
     one = TokenGrid(grid.height, grid.width)
@@ -121,15 +168,31 @@ def vace_references(call: ModelCall, chunk: Chunk) -> int | Skip:
     return counts.pop()
 
 
+def vace_references_in_whole(call: ModelCall, chunk: Chunk) -> int | Skip:
+    """The same of the whole latent, where the denoiser is given a context window of it.
+
+    The windows' handler leaves lists in the conditioning as they are, and these are what ``WAN21_Vace.extra_conds``
+    (comfy/model_base.py) makes the model's control of.
+    """
+    frames, masks = chunk.conditioning.get("vace_frames"), chunk.conditioning.get("vace_mask")
+    if not frames or not masks:
+        return 0
+    counts = set()
+    for control, mask in zip(frames, masks, strict=True):
+        halves = [call.model.process_latent_in(half.float()) for half in control.split(16, 1)]
+        counts.add(references_of_control(torch.cat([*halves, mask.to(control.device).float()], 1)))
+    return counts.pop() if len(counts) == 1 else Skip("VACE with controls of different numbers of reference frames")
+
+
 def references_of_control(control: Tensor) -> int:
     """How many of the first frames of a control, ``[items, 96, frames, h, w]``, stand for references."""
     count = 0
-    while count < control.shape[2] and _is_reference(control[:, :, count]):
+    while count < control.shape[2] and is_reference(control[:, :, count]):
         count += 1
     return count
 
 
-def _is_reference(frame: Tensor) -> bool:
+def is_reference(frame: Tensor) -> bool:
     """Whether a frame of a control, ``[items, 96, h, w]``, stands for a reference."""
     changed, mask = frame[:, 16:32], frame[:, 32:]
     return frame.shape[1] == 96 and not mask.any() and bool(changed.abs().max() < NEARLY_ZERO)

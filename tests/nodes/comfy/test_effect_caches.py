@@ -245,6 +245,14 @@ def test_context_windows(fuse, cfg):
     assert effects.floor.shape == shape and float(effects.floor.max()) < 1e-3 * strongest(attribution, 0)
 
 
+def test_context_windows_of_one_measured_step():
+    """It is still under way when the run ends: nothing must be said to be unread."""
+    graph = long_phantom(images=1)
+    model, handle = captured(in_windows(graph.model, "flat"))
+    effects = handle.find(graph.sample(measured(model, probe_steps=1))["samples"]).effects
+    assert effects.owners == [0, "text"] and "references" not in effects.unmeasured
+
+
 def test_what_fails_in_one_window_is_not_measured_at_all(monkeypatch):
     from i2am_pack.nodes.comfy.consumers.take_away import NotMeasurable, TakeAway
 

@@ -6,7 +6,6 @@ import comfy.hooks
 import comfy_extras.nodes_cosmos as nodes_cosmos
 import comfy_extras.nodes_video_model as nodes_video_model
 import comfy_extras.nodes_wan as nodes_wan
-import node_helpers
 import pytest
 import tiny_graphs
 import tiny_models
@@ -86,16 +85,10 @@ def controlled(**shape):
     return control(graph, tiny_graphs.pixels(2, len(graph.latent["samples"]), 64, 64)), without
 
 
-def ltxv():
-    """A guide is frames at the end of the latent, whose places in time are in the conditioning."""
-    graph = tiny_graphs._image(tiny_models.ltxv(), 1, 128, size=(2, 3, 4), lengths=(9, 9), cfg=3.0)
-    graph = tiny_graphs.with_attention_mask(graph)
-    without = graph.positive
-    keyframes = torch.full((1, 3, 12), 8.0)  # of the tokens of the last frame
-    graph.positive, graph.negative = (
-        node_helpers.conditioning_set_values(c, {"keyframe_idxs": keyframes}) for c in (graph.positive, graph.negative)
-    )
-    return graph, without
+def cosmos_predict2():
+    """A model whose order of tokens I2AM does not know; it is compared with another text."""
+    graph = tiny_graphs._image(tiny_models.cosmos_predict2(), 1, 16, size=(2, 4, 6), lengths=(9, 9), cfg=3.0)
+    return graph, tiny_graphs._image(graph.model, 5, 16, lengths=(9, 9)).positive
 
 
 CASES = {
@@ -103,7 +96,7 @@ CASES = {
     "svd": svd,
     "a ControlNet": lambda: controlled(cfg=1.0),
     "a ControlNet of two pictures, with guidance": lambda: controlled(cfg=3.0, batch=2),
-    "ltxv": ltxv,
+    "cosmos predict2": cosmos_predict2,
 }
 
 
@@ -117,14 +110,14 @@ def test_effects_without_any_attention(case):
 
 def test_the_nodes_give_maps_of_a_model_whose_order_of_tokens_is_not_known():
     """Capture, Effect, Collect: without any attention, the picture as it was."""
-    graph, without = ltxv()
+    graph, without = cosmos_predict2()
     model, handle = I2AMCapture.execute(graph.model, "auto", "positive", "off", 512).args
     model = I2AMEffect.execute(model, 1, 0, "taken away", "everything", "references", without).args[0]
     latent = graph.sample(model)
     assert torch.equal(latent["samples"], graph.sample()["samples"])
     attribution, _, summary = I2AMCollect.execute(handle, latent).args
     assert "effect of what the conditioning 'without' lacks" in summary
-    effect = attribution.effects.maps[Removal(0, "conditioning")].view(2, 3, 4)  # frames of the latent
+    effect = attribution.effects.maps[Removal(0, "conditioning")].view(2, 4, 6)  # frames of the latent
     torch.testing.assert_close(effect_maps(attribution, "r2g").values[0], effect.mean(0))
 
 
