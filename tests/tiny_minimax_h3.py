@@ -42,14 +42,14 @@ def minimax_h3_references(text: int = 1, reference: int = 2, cfg: float = 1.0, b
     model, (positive, negative) = minimax_h3(), ([[noise(text + 100 * n, 1, 7, TEXT_WIDTH), {}]] for n in range(2))
     latents = [noise(reference + n, 1, 24, *size) for n, size in enumerate(((1, 4, 4), (1, 4, 6), (2, 2, 4)))]
     guide, image, video = latents
-    heard = [noise(reference + 10 + n, 1, 32, 2, length) for n, length in enumerate((3, 2))]
+    sounds = [noise(reference + 10 + n, 1, 32, 2, length) for n, length in enumerate((3, 2))]
     if not bare:
         positive[0][1]["minimax_keyframes"] = [{"resolved_frame_index": 0, "latent": guide}]
         positive[0][1]["minimax_refs"] = [
             {"kind": "image", "latent_h": 4, "latent_w": 6, "latent": image},
             {"kind": "video_audio", "latent_t": 2, "latent_h": 2, "latent_w": 4, "ref_audio_t": 3, "latent": video}
-            | {"audio_latent": heard[0]},
-            {"kind": "audio", "ref_audio_t": 2, "audio_latent": heard[1]},
+            | {"audio_latent": sounds[0]},
+            {"kind": "audio", "ref_audio_t": 2, "audio_latent": sounds[1]},
         ]
     target = comfy.nested_tensor.NestedTensor((torch.zeros(1, 24, 2, 4, 4), torch.zeros(1, 32, 2, 8)))
     return Graph(model, positive, negative, {"samples": target}, cfg, 7, latents)
