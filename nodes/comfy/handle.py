@@ -19,7 +19,7 @@ from .lists import Calls
 from .located import Regions
 from .origin import GraphNode, Upstream, origin
 from .picture_runs import RunsOf, runs_of_picture
-from .several_latents import first_sample
+from .several_latents import is_several, packed
 from .tags import fingerprint
 
 PAIR_MAPS = ("inpainting mask", "everywhere", "off")
@@ -117,9 +117,8 @@ class Capture:
         Raises ValueError where there is none, saying what to do: NoRun, which is one, where nothing is known of
         the latent.
         """
-        samples = first_sample(samples)
-        if not isinstance(samples, Tensor):
-            raise ValueError(f"these are several latents in one, and {SEVERAL}: sample them one by one.")
+        several = is_several(samples)
+        samples = packed(samples) if several else samples
         digest = fingerprint(samples)
         with self._lock:
             runs, dropped = list(reversed(self._runs)), list(self._dropped)
@@ -130,6 +129,8 @@ class Capture:
         for run in runs:
             if each and all(one in run.items for one in each) and run.attribution is not None:
                 return _of_batch(run.attribution, [run.items[one] for one in each])
+        if several:
+            raise ValueError(f"these are several latents in one, and {SEVERAL}: sample them one by one.")
         if any(digest in run.digests or (each and all(one in run.items for one in each)) for run in dropped):
             raise ValueError(f"the maps of this latent {DROPPED}: {MORE_MEMORY}.")
         if not self.started and not self.failure:

@@ -58,7 +58,7 @@ class Sampling:
             return None
 
         def remember(step: int, denoised: Tensor, *args: Any, **kwargs: Any) -> Any:
-            self.last_denoised = first_of(denoised, self.shapes)
+            self.last_denoised = denoised
             for part in self.parts:
                 part.step_ended(self)
             return callback(step, denoised, *args, **kwargs)
@@ -66,12 +66,16 @@ class Sampling:
         return remember
 
     def latents(self, output: Tensor) -> list[Tensor]:
-        """Those that this run gave, on the CPU, as nodes output them: the sampler's, and the last denoised one."""
-        output = first_of(output, self.shapes)
+        """Those that this run gave, on the CPU, as nodes output them: the sampler's, and the last denoised one.
+
+        Of several in one, the first by itself, and all of them.
+        """
         if self.last_denoised is None:
-            return to_host([output])
-        output, denoised = to_host([output, self.last_denoised])
-        return [output, self.guider.model_patcher.model.process_latent_out(denoised)]
+            latents = to_host([output])
+        else:
+            output, denoised = to_host([output, self.last_denoised])
+            latents = [output, self.guider.model_patcher.model.process_latent_out(denoised)]
+        return latents if len(self.shapes) < 2 else [*(first_of(x, self.shapes) for x in latents), *latents]
 
 
 class Part:
@@ -146,12 +150,12 @@ class OuterSample:
         watches = [wrapper.watch for wrapper in executor.wrappers if isinstance(wrapper, OuterSample)]
         if self.watch is not watches[0]:
             return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
-        shapes = kwargs.get(SHAPES) or ()
-        sampling = Sampling(executor.class_obj, noise, sigmas, denoise_mask, watches, latent_image)
-        several = not isinstance(noise, Tensor) or (len(shapes) > 1 and not _is_known_with_sound(sampling))
-        if not several and len(shapes) > 1:
-            first = [None if x is None else first_of(x, shapes) for x in (noise, denoise_mask, latent_image)]
-            sampling = Sampling(executor.class_obj, first[0], sigmas, first[1], watches, first[2], shapes)
+        shapes: Sequence[torch.Size] = kwargs.get(SHAPES) or ()
+        several = not isinstance(noise, Tensor) or (len(shapes) > 1 and not _is_known_with_sound(executor.class_obj))
+        own = noise, denoise_mask, latent_image
+        if not several:
+            own = first_of(noise, shapes), *(None if x is None else first_of(x, shapes) for x in own[1:])
+        sampling = Sampling(executor.class_obj, own[0], sigmas, own[1], watches, own[2], () if several else shapes)
         try:
             with ExitStack() as stack:
                 parts = _refused(watches) if several else _begun(watches, sampling, stack)
@@ -166,9 +170,10 @@ class OuterSample:
         return output
 
 
-def _is_known_with_sound(sampling: Sampling) -> bool:
+def _is_known_with_sound(guider: Any) -> bool:
     """Whether it is known what the model does with the other latents of the run."""
-    denoiser = getattr(sampling.denoiser, "_orig_mod", sampling.denoiser)
+    denoiser = guider.model_patcher.model.diffusion_model
+    denoiser = getattr(denoiser, "_orig_mod", denoiser)
     return not WITH_SOUND.isdisjoint(kind.__name__ for kind in type(denoiser).__mro__)
 
 

@@ -24,10 +24,15 @@ def first_of(latents: Tensor, shapes: Sequence[torch.Size]) -> Tensor:
 
 def shape_of_first(x: Tensor, conditions: Mapping[str, Any]) -> torch.Size:
     """The shape of the first latent in what a denoiser is given."""
-    shapes = conditions.get(SHAPES) or ()
+    shapes: Sequence[torch.Size] = conditions.get(SHAPES) or ()
     return torch.Size((x.shape[0], *shapes[0][1:])) if len(shapes) > 1 else x.shape
 
 
-def first_sample(samples: Any) -> Any:
-    """The same of what a node outputs, where it holds several."""
-    return samples.unbind()[0] if getattr(samples, "is_nested", False) and not isinstance(samples, Tensor) else samples
+def is_several(samples: Any) -> bool:
+    """Whether a node's output holds several latents."""
+    return bool(getattr(samples, "is_nested", False)) and not isinstance(samples, Tensor)
+
+
+def packed(samples: Any) -> Tensor:
+    """Such an output in one tensor, as samplers have it."""
+    return torch.cat([latent.flatten(1) for latent in samples.unbind()], 1)[:, None]

@@ -32,8 +32,8 @@ class ImageCrossAttention(Mechanism):
             " frame",
             spatial="16x16 each; the class token competes",
             certainty="exact",
-            limits="not what comes through the latent's channels. Of Animate 2 only this: its reference frame is read in "
-            "calls for each frame apart, which do not say of which",
+            limits="not what comes through the latent's channels. Of Animate 2 only this: its reference frame is read "
+            "in calls for each frame apart, which do not say of which",
         ),
     )
 

@@ -45,8 +45,8 @@ class ReferenceFrames(Mechanism):
             captured="the same, to guides at the end of the latent; the strength of a guide counts in the share",
             spatial="each on its own grid, also a coarser one",
             certainty="exact",
-            limits="maps are of the video without its guides, not of the sound. In ComfyUI 0.3.75 each frame of a guide "
-            "is a reference. Not in context windows",
+            limits="maps are of the video without its guides, not of the sound. In ComfyUI 0.3.75 each frame of a "
+            "guide is a reference. Not in context windows",
         ),
         Documented(
             users="Wan Animate",

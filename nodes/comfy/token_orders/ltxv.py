@@ -67,7 +67,7 @@ class LTXV(TokenOrder):
     def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         for number, block in enumerate(denoiser.transformer_blocks):
             module, replaced = inner(block, "attn1"), (("dit", ("double_block", number)),)
-            yield Block((f"block {number}",), module, _parts(module, number, self.variant(call)), replaced)
+            yield Block((f"double {number}",), module, _parts(module, number, self.variant(call)), replaced)
 
 
 def _parts(block: ForeignModule, number: int, with_sound: bool) -> tuple[Part, ...]:

@@ -1,5 +1,7 @@
 """Wan S2V: a reference frame after the video, then frames of motion that came before it, coarser the older they are."""
 
+import torch
+
 from ....i2am_core.tokens import TokenGroup
 from ..located import ModelCall
 from .wan import REFERENCE, Wan, frame_groups, whole_patches
@@ -23,7 +25,7 @@ class WanS2V(Wan):
             packer = model.frame_packer
             layers = packer.proj, packer.proj_2x, packer.proj_4x
             for frames, layer in zip(packer.zip_frame_buckets, layers, strict=True):
-                grid = whole_patches((frames, *motion.shape[-2:]), layer.kernel_size)
+                grid = whole_patches(torch.Size((frames, *motion.shape[-2:])), layer.kernel_size)
                 name = MOTION.format(frames, "s" * (frames > 1))
                 after.append(TokenGroup(name, slice(0), grid.cells, grid, f"motion {frames}"))
         return [], after

@@ -20,8 +20,8 @@ class WanScail(Wan):
     def tokens(self, call: ModelCall) -> VideoTokens:
         """With references in the order in which a person connects them."""
         tokens = super().tokens(call)
-        before = [group for group in tokens.references if group.index.stop <= tokens.video.start]
-        others = tokens.references[len(before) :]
+        count = len(self.beside(call)[0])
+        before, others = tokens.references[:count], tokens.references[count:]
         return dataclasses.replace(tokens, references=(*before[-1:], *before[:-1], *others))
 
     def beside(self, call: ModelCall) -> tuple[list[TokenGroup], list[TokenGroup]]:

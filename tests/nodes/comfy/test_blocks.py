@@ -18,6 +18,8 @@ import comfy_extras.nodes_sag as nodes_sag
 import ip_adapter_standin
 import pytest
 import tiny_graphs
+import tiny_ltxv
+import tiny_wan
 import torch
 from attention_packs import forwards, transformers, unet
 from comfy.model_management import InterruptProcessingException
@@ -182,6 +184,7 @@ def redux_graph(**shape: Any) -> tiny_graphs.Graph:
 UNET = [f"{name} {number}.0" for name, number in unet.BLOCKS]
 FLUX = ["double 0", "double 1", "single 0", "single 1"]
 WAN = ["block 0", "block 1"]
+GUIDE = "guide 1" if tiny_ltxv.TOKENS_BY_GUIDE else "guide frame 1"
 
 
 @dataclass(frozen=True)
@@ -245,6 +248,19 @@ KINDS = {
     ),
     "i2v": Kind(tiny_graphs.wan_i2v, WAN, {"start image": reads(257, range(12), range(1, 257), 12)}),
     "wan_text": Kind(tiny_graphs.wan_text, [], {}),
+    "animate": Kind(
+        functools.partial(tiny_wan.animate, clip=False),
+        WAN,
+        {
+            "reference frame 1": Reads(
+                reads(18, range(18), range(6)).where,
+                lambda c: range(18),
+                lambda c: [*range(6)],
+                lambda c: (torch.arange(18) >= 6).float(),
+            )
+        },
+    ),
+    "guides": Kind(tiny_ltxv.guides, ["double 0", "double 1"], {GUIDE: reads(32, range(24), range(24, 32))}),
 }
 
 
@@ -501,7 +517,8 @@ for number, kind_of_block in enumerate(("double_block", "single_block")):
         unobserved=1,
         lost=all_of("kontext", layer),
     )
-for kind, attentions in (("phantom", 2), ("fun", 2), ("vace", 2), ("i2v", 3), ("wan_text", 2)):
+OF_A_BLOCK = {"phantom": 2, "fun": 2, "vace": 2, "i2v": 3, "wan_text": 2, "animate": 2, "guides": 2}  # attentions
+for kind, attentions in OF_A_BLOCK.items():
     case(
         "block replaced",
         kind,
@@ -509,7 +526,7 @@ for kind, attentions in (("phantom", 2), ("fun", 2), ("vace", 2), ("i2v", 3), ("
         (("double_block", 1),),
         names="replaces_blocks.<locals>.block",
         unobserved=attentions,
-        lost=all_of(kind, "block 1"),
+        lost=all_of(kind, *KINDS[kind].layers[-1:]),
     )
 case("blocks in another order", "kontext", transformers.reorders, unsure=all_of("kontext", "double 0", "double 1"))
 case("a block twice", "kontext", transformers.runs_twice, (("double_block", 1),), unsure=all_of("kontext", "double 1"))
@@ -517,7 +534,7 @@ case("a block twice", "phantom", transformers.runs_twice, (("double_block", 1),)
 
 # Attention in attention
 
-for kind in ("unet", "kontext", "qwen", "phantom", "vace", "i2v", "wan_text"):
+for kind in ("unet", "kontext", "qwen", "phantom", "vace", "i2v", "wan_text", "animate", "guides"):
     for first in (False, True):
         title = "attention in attention" + (", capture first" if first else "")
         case(title, kind, transformers.nests, names="nests.<locals>.override", capture_first=first)

@@ -45,7 +45,7 @@ def to_guides(keys):
 def test_guides_of_a_video_with_its_sound(sound, cfg):
     graph = tiny_ltxv.ltx2((1.0, 1.0), sound, cfg)
     attribution, handle, latent = captured(graph)
-    assert [layer.name for layer in attribution.layers] == ["block 0", "block 1"]
+    assert [layer.name for layer in attribution.layers] == ["double 0", "double 1"]
     assert {layer.grid for layer in attribution.layers} == {TokenGrid(2, 4, 3)}
     assert [r.name for r in attribution.references] == ["guide 1", "guide 2"] and attribution.missed == ()
     steps = measure(graph, VIDEO, to_guides(40))

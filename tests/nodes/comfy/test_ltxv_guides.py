@@ -28,7 +28,7 @@ def one_row(mask):
 
 def assert_captured(attribution, names, grids):
     assert attribution.mechanism == "reference frames"
-    assert [layer.name for layer in attribution.layers] == ["block 0", "block 1"]
+    assert [layer.name for layer in attribution.layers] == ["double 0", "double 1"]
     assert {layer.grid for layer in attribution.layers} == {TokenGrid(2, 4, 3)}
     assert [(r.name, r.grid) for r in attribution.references] == list(zip(names, grids, strict=True))
 

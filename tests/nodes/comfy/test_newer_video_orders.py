@@ -11,7 +11,9 @@ import torch
 from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.nodes.comfy.located import CallSite, Chunk, Located, ModelCall, Regions, Skip
 from i2am_pack.nodes.comfy.mechanisms import MECHANISMS
+from i2am_pack.nodes.comfy.placement import Placement
 from i2am_pack.nodes.comfy.token_orders import ORDERS, order_of, sequence_of
+from i2am_pack.nodes.comfy.windows import Window
 
 
 def denoiser(name, **attributes):
@@ -194,3 +196,80 @@ def test_animate_2_by_its_lengths():
         answer = images_of(call, queries, keys, "", "double 0")
         assert "for each frame of the video apart" in answer.reason and not answer.absent
     assert images_of(call, 18, 9, "", "double 0").absent
+
+
+# Context windows, of which newer cores give a model's conditioning the frames that are in the window
+
+
+def control(references, frames):
+    """Of VACE: so many frames of references, then those of a video that is all made, ``[1, 96, frames, h, w]``."""
+    made = torch.ones(1, 96, frames, 4, 6)
+    made[:, :, :references] = torch.cat([torch.ones(16), torch.zeros(80)]).view(1, 96, 1, 1, 1)
+    return made
+
+
+def in_window(name, frames, total, conditions, conditioning):
+    """A call for these frames of so many, and its rows."""
+    numbers = torch.tensor(frames)
+    placement = Placement(window=Window(numbers, torch.ones(len(frames)), total, frames[0] == 0))
+    model = SimpleNamespace(diffusion_model=denoiser(name), process_latent_in=lambda latent: latent)
+    chunk = Chunk(slice(0, 1), conditioning, placement)
+    x = torch.Size((1, 16, len(frames), 4, 6))
+    return ModelCall(0, (chunk,), model, x, 9, conditions, {}, Regions()), chunk
+
+
+VACE_WINDOWS = {  # frames of the window, references in its control and in the whole one: those read, or the reason
+    "the first": ([0, 1, 2, 3], 1, 1, 1),
+    "the first, of two references": ([0, 1, 2, 3], 2, 2, 2),
+    "another": ([2, 3, 4, 5], 0, 1, "holds no frame of the reference"),
+    "another that keeps it": ([2, 3, 4, 5], 1, 1, 1),
+    "another behind the reference's frame": ([0, 3, 4, 5], 1, 1, 1),
+    "one that keeps one of two": ([2, 3, 4, 5], 1, 2, "holds some of the frames of the reference"),
+    "one that looks like none": ([1, 2, 3, 4], 0, 2, "holds some of the frames of the reference"),
+}
+
+
+@pytest.mark.parametrize("case", VACE_WINDOWS)
+def test_vace_in_a_context_window(case):
+    frames, here, whole, expected = VACE_WINDOWS[case]
+    all_of_it = control(whole, 6)
+    conditioning = {"vace_frames": [all_of_it[:, :32]], "vace_mask": [all_of_it[:, 32:]]}
+    call, chunk = in_window("VaceWanModel", frames, 6, {"vace_context": control(here, 4)[:, None]}, conditioning)
+    answer = MECHANISMS["reference frames"].locate(site(24, 24), chunk, call)
+    if isinstance(expected, str):
+        assert expected in answer.reason and answer.absent == ("no frame" in expected)
+        return
+    assert [group.index for group in answer.references] == [slice(6 * n, 6 * n + 6) for n in range(expected)]
+    assert answer.queries == slice(6 * expected, 24)
+    placed = chunk.placement.on(answer.layer.grid)
+    assert placed.grid == TokenGrid(2, 3, 6 - expected)
+    assert placed.cells.view(-1, 6)[:, 0].tolist() == [6 * (frame - expected) for frame in frames[expected:]]
+
+
+def test_a_reference_of_vace_between_frames_of_a_window_is_refused():
+    whole, here = control(1, 6), control(0, 4)
+    here[:, :, 2] = control(1, 1)[:, :, 0]
+    conditioning = {"vace_frames": [whole[:, :32]], "vace_mask": [whole[:, 32:]]}
+    call, chunk = in_window("VaceWanModel", [4, 5, 0, 1], 6, {"vace_context": here[:, None]}, conditioning)
+    answer = MECHANISMS["reference frames"].locate(site(24, 24), chunk, call)
+    assert "between frames of the video" in answer.reason and not answer.absent
+
+
+@pytest.mark.parametrize(
+    ("frames", "known", "reason"),
+    [
+        ([0, 1, 2, 3], True, ""),
+        ([2, 3, 4, 5], False, "holds no frame of the reference"),
+        ([2, 3, 4, 5], True, "holds some of the frames of the reference"),  # kept, or motion that goes on
+        ([4, 5, 0, 1], False, "between frames of the video"),
+    ],
+)
+def test_animate_in_a_context_window(frames, known, reason):
+    beside = torch.zeros(1, 20, 4, 4, 6)
+    beside[:, :4, 0] = float(known)
+    call, chunk = in_window("AnimateWanModel", frames, 6, {"c_concat": beside}, {})
+    answer = MECHANISMS["reference frames"].locate(site(24, 24), chunk, call)
+    if reason:
+        assert reason in answer.reason and answer.absent == ("no frame" in reason)
+    else:
+        assert answer.references[0].index == slice(0, 6) and answer.gain[0].tolist() == [0.0] * 6 + [1.0] * 18
