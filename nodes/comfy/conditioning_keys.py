@@ -30,6 +30,8 @@ REFERENCES = {  # key of a conditioning -> what a person calls what is there
     "face_video_pixels": "a video of a face",
     "reference_motion": "frames of motion before the video",
     "control_video": "a control video",
+    "minimax_refs": "references beside the video",
+    "minimax_keyframes": "guide frames",
     "lq_latent": "the latent that is decoded or enlarged",
     "control": "a ControlNet",
 }
@@ -57,6 +59,7 @@ COMPANIONS = frozenset({  # what the model gets only beside what a reference bec
 READ_BY = {  # what the model gets -> the mechanisms that read it in attention
     "ref_latents": ("reference latents",),
     "ref_patches": ("reference latents",),
+    "minimax_payload": ("reference latents",),
     "ref_pixel_values": ("vision tokens",),
     "siglip_feats": ("vision tokens",),
     "image_cond": ("reference latents",),

@@ -244,15 +244,6 @@ def _of_vace(run: EndedRun, c: Conditioning) -> Iterator[GivenReference]:
             yield replace(fate, how=fate.how + some)
 
 
-def _of_animate(run: EndedRun, c: Conditioning, given: GivenReference) -> Iterator[GivenReference]:
-    """The channels beside the latent: the reference is in its first frame, before a background and earlier motion."""
-    reference = replace(given, what=ANIMATE_REFERENCE)
-    yield _by_readers(run, reference, [ReferenceFrames.name], "c_concat")
-    if not is_blank(c[CHANNELS][:, :, 1:]):
-        route = ROUTES["c_concat"] + _filled(run, c, given.key, first=1)
-        yield replace(given, what=ANIMATE_VIDEO, fate="elsewhere", how=route, advice=run.measure)
-
-
 def _why_unread(run: EndedRun, c: Conditioning, name: str) -> str:
     """Why the network reads nothing of what it is handed under this name; "" where it may."""
     denoiser = getattr(run.model.diffusion_model, "_orig_mod", run.model.diffusion_model)
@@ -263,6 +254,15 @@ def _why_unread(run: EndedRun, c: Conditioning, name: str) -> str:
     if name == "siglip_feats" and not (hasattr(denoiser, "siglip_embedder") and "ref_latents" in c["model_conds"]):
         return WITHOUT_LATENT
     return NO_PART if _has_no_part(denoiser, name) else ""
+
+
+def _of_animate(run: EndedRun, c: Conditioning, given: GivenReference) -> Iterator[GivenReference]:
+    """The channels beside the latent: the reference is in its first frame, before a background and earlier motion."""
+    reference = replace(given, what=ANIMATE_REFERENCE)
+    yield _by_readers(run, reference, [ReferenceFrames.name], "c_concat")
+    if not is_blank(c[CHANNELS][:, :, 1:]):
+        route = ROUTES["c_concat"] + _filled(run, c, given.key, first=1)
+        yield replace(given, what=ANIMATE_VIDEO, fate="elsewhere", how=route, advice=run.measure)
 
 
 def _has_no_part(denoiser: ForeignModule, name: str) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 SHAPES = "latent_shapes"  # the name under which samplers, conditionings and models get the shapes of all of them
-WITH_SOUND = {"LTXAVModel"}  # denoisers of which it is known what becomes of the others
+WITH_SOUND = {"LTXAVModel", "MiniMaxH3Model"}  # denoisers of which it is known what becomes of the others
 
 
 def first_of(latents: Tensor, shapes: Sequence[torch.Size]) -> Tensor:

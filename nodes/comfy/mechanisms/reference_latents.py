@@ -10,6 +10,7 @@ import dataclasses
 from torch import Tensor
 
 from ....i2am_core.attribution import Reference
+from ....i2am_core.tokens import TokenGroup
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..tags import fingerprint
 from ..token_orders import order_of, sequence_of
@@ -27,14 +28,14 @@ class ReferenceLatents(Mechanism):
             spatial="each on its own grid",
             certainty="exact",
             limits="OmniGen2's refiners are skipped: there, references are not yet beside the picture. The tokens that"
-            " Qwen's language model makes of the images are in the text: see style tokens",
+            " Qwen's language model makes of the images are in the text: see images in the text",
         ),
         Documented(
             users="LongCat-Image-Edit, Qwen-Image-Layered (its layers are frames of the picture): `ReferenceLatent`",
             captured="the same",
             spatial="each on its own grid",
             certainty="exact",
-            limits="the tokens that the language model makes of the image are in the text: see style tokens",
+            limits="the tokens that the language model makes of the image are in the text: see images in the text",
         ),
         Documented(
             users="Z-Image Omni: `TextEncodeZImageOmni` with a VAE, `ReferenceLatent`",
@@ -61,6 +62,14 @@ class ReferenceLatents(Mechanism):
             " vision tokens",
         ),
         Documented(
+            users="MiniMax H3: `MiniMaxH3ReferenceToVideo`, `MiniMaxH3AddGuide`, `MiniMaxH3ImageToVideo`",
+            captured="attention of the video to the images, videos and guide frames before it",
+            spatial="each on its own grid, videos of several frames",
+            certainty="exact",
+            limits="maps are of the video, not of the sound, and sounds are no references. The tokens that the language"
+            " model makes of the images are part of the text",
+        ),
+        Documented(
             users="HiDream-E1: `InstructPixToPixConditioning`",
             captured="the same; the reference is to the right in each row of tokens",
             spatial="yes",
@@ -84,7 +93,8 @@ class ReferenceLatents(Mechanism):
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         beside = call.conditions.get("image_cond") is not None
-        if not (beside or call.conditions.get("ref_latents") or "ref_patches" in call.conditions):
+        known = call.conditions.get("ref_latents") or "ref_patches" in call.conditions
+        if not (beside or known or _given(call)):
             return None
         if beside and chunk.placement.partial:
             return Skip("the conditioning's area cuts the reference that is beside the latent: not supported yet")
@@ -106,10 +116,16 @@ def _key(latent: Tensor) -> str:
     return fingerprint(latent)
 
 
+def _given(call: ModelCall) -> list[tuple[TokenGroup, Tensor]]:
+    """Those that the model reads, of its own order."""
+    order = order_of(call.family)
+    known: list[tuple[TokenGroup, Tensor]] = call.once(
+        "reference latents", lambda: [] if order is None else order.references(call.denoiser, call.conditions)
+    )
+    return known
+
+
 def _keys(call: ModelCall, chunk: Chunk) -> list[str]:
     beside = call.conditions.get("image_cond")
-    order = order_of(call.family)
-    latents = [beside] if beside is not None else []
-    if beside is None and order is not None:
-        latents = [latent for _, latent in order.references(call.denoiser, call.conditions)]
+    latents = [beside] if beside is not None else [latent for _, latent in _given(call)]
     return [_key(latent[chunk.rows.start : chunk.rows.start + 1]) for latent in latents]

@@ -15,6 +15,7 @@ from .krea2 import Krea2
 from .ltxv import LTXV
 from .lumina import Lumina
 from .mage_flow import MageFlow
+from .minimax_h3 import MiniMaxH3
 from .omnigen2 import OmniGen2
 from .qwen_image import QwenImage
 from .sd3 import SD3
@@ -46,6 +47,7 @@ ORDERS: dict[str, TokenOrder] = {
         JoyImage(),
         MageFlow(),
         HiDreamO1(),
+        MiniMaxH3(),
     )
 }
 

@@ -1,7 +1,7 @@
 """The orders of tokens in models that the pinned ComfyUI lacks, by stand-ins: of their class, with the call's lengths.
 
-The lengths are those of the tiny models on ComfyUI 0.33, in which ``test_edit_models.py`` and
-``test_hidream_o1.py`` hold the maps against the oracle.
+The lengths are those of the tiny models on ComfyUI 0.33, in which ``test_edit_models.py``,
+``test_hidream_o1.py`` and ``test_minimax_h3.py`` hold the maps against the oracle.
 """
 
 from types import SimpleNamespace
@@ -74,6 +74,16 @@ class HiDreamO1Transformer(Module):
         super().__init__()
         self.language_model = Module()
         self.language_model.layers = ModuleList(block() for _ in range(2))
+
+
+class MiniMaxH3Model(Module):
+    patch_size = (1, 2, 2)
+
+    def __init__(self):
+        super().__init__()
+        self.token_refiner = Module()
+        self.token_refiner.blocks = ModuleList([block(["attn"])])
+        self.blocks = ModuleList(block() for _ in range(2))
 
 
 def model_call(denoiser, x, references, **conditions):
@@ -300,3 +310,66 @@ def test_what_hidream_o1_is_given_is_what_is_read(mechanism):
 
 def test_blocks_of_hidream_o1():
     assert [block.names for block in blocks_of(hidream_o1())] == [("double 0",), ("double 1",)]
+
+
+# MiniMax H3
+
+PARTS = [  # as on ComfyUI 0.33, in ``test_minimax_h3.py``
+    *[(0, 7, "text"), (7, 11, "cond"), (11, 17, "ref_img"), (17, 23, "ref_audio"), (23, 27, "ref_img")],
+    *[(27, 31, "ref_audio"), (31, 47, "audio"), (47, 55, "video")],
+]
+
+
+def minimax_h3(signature=(7, 2, 4, 4, 8), **changes):
+    latents = [torch.full((1, 24, *size), 1.0 + n) for n, size in enumerate(((1, 4, 4), (1, 4, 6), (2, 2, 4)))]
+    payload = {
+        "keyframes": [{"resolved_frame_index": 0, "latent": latents[0]}],
+        "refs": [
+            {"kind": "image", "latent_h": 4, "latent_w": 6, "latent": latents[1]},
+            {
+                "kind": "video_audio",
+                "latent_t": 2,
+                "latent_h": 2,
+                "latent_w": 4,
+                "ref_audio_t": 3,
+                "latent": latents[2],
+            },
+            {"kind": "audio", "ref_audio_t": 2},
+        ],
+        "layout": SimpleNamespace(segments=PARTS, signature=signature),
+    } | changes
+    shapes = [torch.Size((1, 24, 2, 4, 4)), torch.Size((1, 32, 2, 8))]
+    return model_call(MiniMaxH3Model, shapes[0], [], minimax_payload=payload, latent_shapes=shapes)
+
+
+def test_where_the_parts_of_minimax_h3_are():
+    sequence = sequence_of(site(55), minimax_h3())
+    assert sequence.grid == TokenGrid(2, 2, 2) and sequence.text == slice(0, 7)
+    assert sequence.queries == sequence.picture == slice(47, 55)
+    assert [(x.name, x.index, x.grid) for x in sequence.references] == [
+        ("guide 1", slice(7, 11), TokenGrid(2, 2)),
+        ("reference image 1", slice(11, 17), TokenGrid(2, 3)),
+        ("reference video 1", slice(23, 27), TokenGrid(1, 2, 2)),
+    ]
+
+
+def test_minimax_h3_of_another_layout_is_refused():
+    for call in (minimax_h3(signature=(8, 2, 4, 4, 8)), minimax_h3(layout=None)):
+        assert "does not say where text, sound and video are" in sequence_of(site(55), call).reason
+    for others in (site(54), site(56), site(8, keys=55)):
+        skip = sequence_of(others, minimax_h3())
+        assert "which are not 47 of all before the video, 8 of the video" in skip.reason and not skip.absent
+
+
+def test_what_minimax_h3_is_given_is_what_is_read():
+    call = minimax_h3()
+    conditioning = {"model_conds": {key: SimpleNamespace(cond=value) for key, value in call.conditions.items()}}
+    given = ReferenceLatents().given(Given("positive", [conditioning], {}, call.model, Regions()))
+    located = ReferenceLatents().locate(site(55), Chunk(slice(0, 1), conditioning), call)
+    assert [(r.name, r.key, r.grid) for r in given] == [(g.name, g.key, g.grid) for g in located.references]
+    assert len({r.key for r in given}) == 3
+
+
+def test_blocks_of_minimax_h3():
+    roles = {block.names[0]: tuple(part.role for part in block.parts) for block in blocks_of(minimax_h3())}
+    assert roles == {"text refiner 0": (TEXT_ALONE,), "block 0": ("",), "block 1": ("",)}
