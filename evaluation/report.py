@@ -19,6 +19,7 @@ from evaluation.workflow import SCORES as SCORE_NODES
 
 QUALITIES = {"psnr": 1, "ssim": 1, "l1": -1, "lpips": -1}  # by the beginning of a name: 1 where more is better
 LEAST_ROWS = 8
+OVER_MODELS = "over models"
 Table = dict[str, dict[str, dict[str, Estimate]]]  # by kind, by score, by quality
 
 
@@ -45,7 +46,7 @@ def write_report(folder: Path, models: str) -> list[Path]:
 def correlations(scores: Mapping[str, np.ndarray], qualities: Mapping[str, np.ndarray], models: Sequence[str]) -> Table:
     """Spearman's of each score with each quality, over rows that have both; more is better on both sides."""
     several = len(set(models)) > 2
-    table: Table = {"all rows": {}, "within a model": {}, **({"over models": {}} if several else {})}
+    table: Table = {"all rows": {}, "within a model": {}, **({OVER_MODELS: {}} if several else {})}
     for score, values in scores.items():
         for quality, goodness in qualities.items():
             known = np.isfinite(values) & np.isfinite(goodness)
@@ -56,7 +57,7 @@ def correlations(scores: Mapping[str, np.ndarray], qualities: Mapping[str, np.nd
             table["all rows"].setdefault(score, {})[quality] = overall(*pair)
             table["within a model"].setdefault(score, {})[quality] = within(*pair, own)
             if several:
-                table["over models"].setdefault(score, {})[quality] = over_models(*pair, own)
+                table[OVER_MODELS].setdefault(score, {})[quality] = over_models(*pair, own)
     return table
 
 
@@ -135,7 +136,15 @@ def _markdown(table: Table, models: Sequence[str], column: str) -> str:
         if not of_kind:
             continue
         qualities = list(dict.fromkeys(q for of in of_kind.values() for q in of))
-        lines += ["", f"## {kind[0].upper()}{kind[1:]}", "", f"| score | {' | '.join(qualities)} |"]
+        points = next(iter(next(iter(of_kind.values())).values())).points
+        few = ["", f"{points} points: the interval is of their rows, and says nothing of other models."]
+        lines += [
+            "",
+            f"## {kind[0].upper()}{kind[1:]}",
+            *(few if kind == OVER_MODELS else []),
+            "",
+            f"| score | {' | '.join(qualities)} |",
+        ]
         lines += ["|---" * (len(qualities) + 1) + "|"]
         lines += [f"| {s} | {' | '.join(_worded(of.get(q, _NONE)) for q in qualities)} |" for s, of in of_kind.items()]
     return "\n".join(lines) + "\n"
