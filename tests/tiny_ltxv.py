@@ -4,11 +4,10 @@ from typing import Any
 
 import comfy_extras.nodes_lt as nodes_lt
 import given_graphs
-import pytest
 import tiny_graphs
 import tiny_models
 import torch
-from comfyui_version import __version__
+from this_core import leave_out
 from tiny_graphs import Graph, TinyVAE, pixels
 from tiny_models import TEXT_WIDTH
 
@@ -43,7 +42,7 @@ def guides(strengths: tuple[float, ...] = (1.0,), frames: int = 1, downscale: in
 def ltx2(strengths: tuple[float, ...] = (1.0,), sound: bool = True, cfg: float = 3.0) -> Graph:
     """LTX-2 with guides, with a latent of sound beside that of the video, or the video alone."""
     if not hasattr(nodes_lt, "LTXVConcatAVLatent"):
-        pytest.skip(f"ComfyUI {__version__} has no LTX-2")
+        leave_out("LTX-2")
     graph = tiny_graphs._image(tiny_models.build(LTX2), 1, 128, size=(3, 2, 4), lengths=(9, 9), cfg=cfg)
     graph = tiny_graphs.with_attention_mask(graph)
     for number, conditioning in enumerate((graph.positive, graph.negative)):
@@ -60,7 +59,7 @@ def with_guides(graph: Graph, strengths: tuple[float, ...], frames: int = 1, dow
     inputs: dict[str, Any] = {}
     if downscale > 1 or any(strength != 1 for strength in strengths):
         if not TOKENS_BY_GUIDE:
-            pytest.skip(f"ComfyUI {__version__} has no strength of a guide, nor a coarser grid")
+            leave_out("a strength of a guide, or a coarser grid")
         inputs["iclora_parameters"] = {"reference_downscale_factor": downscale}
     for number, strength in enumerate(strengths):
         image = pixels(2 + number, 8 * frames - 7, 64, 128)

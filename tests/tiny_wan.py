@@ -10,13 +10,11 @@ from typing import Any
 import comfy.model_base
 import comfy.supported_models
 import comfy_extras.nodes_wan as nodes_wan
-import pytest
 import tiny_graphs
 import tiny_models
 import torch
 from comfy import context_windows
-from comfyui_version import __version__
-from this_core import VERSION, need
+from this_core import VERSION, leave_out, need
 from tiny_graphs import Graph, TinyVAE, pixels, vision
 from tiny_models import WAN
 
@@ -28,7 +26,7 @@ def newer_nodes(name: str, node: str) -> Any:
     try:
         return getattr(importlib.import_module(f"comfy_extras.{name}"), node)
     except (ImportError, AttributeError):
-        return pytest.skip(f"ComfyUI {__version__} has no {node}")
+        leave_out(node)
 
 
 def s2v(reference: int = 2, motion: int | None = 3, observed: bool = True, **shape: Any) -> Graph:
@@ -37,7 +35,7 @@ def s2v(reference: int = 2, motion: int | None = 3, observed: bool = True, **sha
     ``observed``: only where the core hands the run's options on, which is since 0.8.
     """
     if observed and VERSION < (0, 8):
-        pytest.skip(f"ComfyUI {__version__} calls S2V's attention without the run's options")
+        leave_out("attention of S2V that gets the run's options")
     need(comfy.supported_models, "WAN22_S2V")
     model = tiny_models.build(WAN | {"model_type": "s2v", "audio_inject_layers": [0]})
     graph = tiny_graphs.with_pixels(tiny_graphs._video(model, 1, **{"size": (8, 16)} | shape), reference)
@@ -117,7 +115,7 @@ def animate(
 def animate2(reference: int = 2, poses: bool = True, clip: bool = True, cfg: float = 1.0, **inputs: Any) -> Graph:
     """WanAnimate2ToVideo: the reference as the first frame of the latent, CLIP tokens, and a branch for poses."""
     if not hasattr(nodes_wan, "WanAnimate2ToVideo"):
-        pytest.skip(f"ComfyUI {__version__} has no WanAnimate2ToVideo")
+        leave_out("WanAnimate2ToVideo")
     model = tiny_models.build(WAN | {"model_type": "animate2", "in_dim": 36})
     graph = tiny_graphs.with_pixels(tiny_graphs._video(model, 1, cfg=cfg), reference)
     seen: dict[str, Any] = {"clip_vision_output": vision(reference, 257, 1280)} if clip else {}
@@ -165,7 +163,7 @@ def in_windows(graph: Graph, length: int, overlap: int, causal_window_fix: bool 
 def need_windows_of_conditionings() -> None:
     """Older cores fail themselves: they give a window the frames of the whole video beside its latent."""
     if not hasattr(comfy.model_base.BaseModel, "resize_cond_for_context_window"):
-        pytest.skip(f"ComfyUI {__version__} does not cut what is beside the latent into context windows")
+        leave_out("context windows that cut what is beside the latent")
 
 
 def long_vace(reference: int = 2, images: int = 1, cfg: float = 1.0) -> Graph:
