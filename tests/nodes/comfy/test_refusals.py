@@ -617,7 +617,7 @@ SAID = {
         "8 x a Chroma was given a style by USO, but has no place for it",
     ),
     "a style by USO beside what is read": (
-        lambda: collected(with_uso(tiny_graphs.qwen_edit())),
+        lambda: collected(with_uso(tiny_graphs.omnigen2_edit())),
         "USO style 1, 15 tokens, no spatial layout, given, and read by no call that was captured",
     ),
     "an odd width of HiDream-E1": (
