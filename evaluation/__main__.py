@@ -6,15 +6,16 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from comfy_client import Json
 from devenv import HostError, one_sentence_errors
-from evaluation.checks import check_rows, check_servers, check_wanted
+from evaluation.checks import check_columns, check_rows, check_servers, check_wanted
 from evaluation.servers import OwnServer, Specification
-from evaluation.store import Store, write_parquet
+from evaluation.store import Store, results, write_parquet
 from evaluation.table import Row, Table
 from evaluation.worker import Task
 from evaluation.workflow import Wanted, Workflow, read_workflow
@@ -63,6 +64,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     add("--pictures", action="store_true", help="write the pictures that were made to FOLDER/pictures")
     add("--seconds", type=float, default=600, help="that a row may take before its server counts as hanging")
+    add("--again", action="store_true", help="run rows that failed once more")
     add("--memory", type=int, metavar="MB", help="start an own server again when it has grown to this")
     parser.set_defaults(command=run)
 
@@ -97,17 +99,19 @@ def run(given: argparse.Namespace) -> None:
     workflow = read_workflow(given.workflow, table.columns, _feeds(given.feed), nodes, given.picture)
     wanted = Wanted(_column(given.truth, "truth", table), _column(given.mask, "mask", table))
     check_wanted(wanted, table.columns, workflow)
-    count = check_rows(table, workflow, wanted)
+    check_columns(table.columns)
+    count = check_rows(table, workflow, wanted, given.pictures)
     with Store(given.folder) as store:
-        store.about(_about(workflow, wanted))
-        done = store.done()
+        store.about(_about(workflow, wanted, nodes))
+        done = store.done(given.again)
         pictures = _folder_of_pictures(given)
         task = Task(workflow, wanted, pictures, given.seconds, given.memory)
-        left: Iterator[Row] = (row for row in table.rows() if row.name not in done)
+        left = _left(table, done)
         with joined(given.ray), Progress(count, len(done)) as progress:
             Driver(store, actors(specifications, task, given.gpus), len(specifications), progress).run(left)
     path = write_parquet(given.folder)
-    print(f"{path}: {count} rows, {progress.failed} of them failed in this run; column 'error' says why.")
+    failed = sum(result["error"] is not None for result in results(given.folder))
+    print(f"{path}: {count} rows; {failed} have no scores, and their column 'error' says why (--again runs them).")
 
 
 def report_on(given: argparse.Namespace) -> None:
@@ -173,10 +177,29 @@ def _column(given: str, usual: str, table: Table) -> str:
     return usual if usual in table.columns else ""
 
 
-def _about(workflow: Workflow, wanted: Wanted) -> Json:
+def _about(workflow: Workflow, wanted: Wanted, nodes: Json) -> Json:
     """What results in one folder have in common. The table may grow."""
-    text = json.dumps([workflow.graph, [vars(feed) for feed in workflow.feeds]], sort_keys=True, default=str)
-    return {"workflow": hashlib.sha256(text.encode()).hexdigest(), "truth": wanted.truth, "mask": wanted.mask}
+    feeds = [(feed.column, feed.node, feed.name) for feed in workflow.feeds]
+    ours = {name: about.get("input") for name, about in nodes.items() if name.startswith("I2AM_")}
+    return {
+        "workflow": _digest([workflow.graph, feeds, workflow.picture]),
+        "I2AM": _digest(ours),
+        "truth": wanted.truth,
+        "mask": wanted.mask,
+    }
+
+
+def _digest(given: Any) -> str:
+    return hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _left(table: Table, done: Mapping[str, str]) -> Iterator[Row]:
+    """Rows without a result. Raises HostError where a row has one of other values."""
+    for row in table.rows():
+        if row.name not in done:
+            yield row
+        elif done[row.name] not in ("", row.digest):
+            raise HostError(f"Row {row.name!r} had other values when it was run: give another id, or another folder.")
 
 
 def _folder_of_pictures(given: argparse.Namespace) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -13,9 +14,11 @@ from comfy_client import ComfyClient, Json, ServerError
 from devenv import HostError
 from evaluation.servers import described
 from evaluation.table import Row, Table
-from evaluation.workflow import Wanted, Workflow
+from evaluation.workflow import SCORES, Wanted, Workflow
 
 MOST_NAMED = 3
+RESERVED = ("row", "server", "error", "seconds")  # columns of the result
+QUALITIES = ("psnr", "ssim", "l1", "lpips")
 READERS = 16  # threads: pictures may lie on a slow disk of another machine
 AT_A_TIME = 256  # rows
 
@@ -53,14 +56,26 @@ def check_wanted(wanted: Wanted, columns: Sequence[str], workflow: Workflow) -> 
         raise HostError("The workflow shows no picture to be judged: put in Preview Image, or Save Image.")
 
 
-def check_rows(table: Table, workflow: Workflow, wanted: Wanted) -> int:
-    """How many rows there are. Raises HostError where a value is not what its input takes, or a picture is none."""
+def check_columns(columns: Sequence[str]) -> None:
+    """Whether no column has the name of one of the result's."""
+    for column in columns:
+        if column in RESERVED or column.split(".")[0].split("@")[0] in (*SCORES.values(), *QUALITIES):
+            raise HostError(f"The table has a column {column!r}, as the result has: rename it, and say what it feeds.")
+
+
+def check_rows(table: Table, workflow: Workflow, wanted: Wanted, named: bool = False) -> int:
+    """How many rows there are. Raises HostError where a value is not what its input takes, or a picture is none.
+
+    ``named``: files are called by the rows' names.
+    """
     columns = [feed.column for feed in workflow.feeds if feed.picture] + [*filter(None, (wanted.truth, wanted.mask))]
     count, wrong, seen = 0, [], set[str]()
     with ThreadPoolExecutor(READERS) as threads:
         for rows in _parts(table.rows()):
             count += len(rows)
             wrong += [f"{row.name}: {why}" for row in rows if (why := _why_no_value(row, workflow))]
+            unnamable = [row.name[:80] for row in rows if named and not _is_file_name(row.name)]
+            wrong += [f"{name!r} cannot be the name of a file" for name in unnamable]
             paths = {str(row.values[column]): row.name for row in rows for column in columns}
             new = {path: name for path, name in paths.items() if path not in seen}
             seen = set(paths)  # of the part before: a table may be longer than the memory
@@ -75,6 +90,10 @@ def check_rows(table: Table, workflow: Workflow, wanted: Wanted) -> int:
 
 def _parts(rows: Iterator[Row]) -> Iterable[list[Row]]:
     return iter(lambda: list(islice(rows, AT_A_TIME)), [])
+
+
+def _is_file_name(name: str) -> bool:
+    return re.fullmatch(r"[\w ()+,=@-][\w ()+,.=@-]{0,150}", name) is not None
 
 
 def _why_no_value(row: Row, workflow: Workflow) -> str:

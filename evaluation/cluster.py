@@ -18,15 +18,22 @@ from evaluation.worker import Task, Worker
 LEFT_HERE = [".git", ".host", "out", "demo/checkpoints", "docs", "example_workflows", "tests"]
 
 
+THREADS = 4  # of a worker: the row that runs, the one that waits, and what ends both
+
+
+def first_line(error: Exception) -> str:
+    return f"{error}".partition("\n")[0] or type(error).__name__
+
+
 @contextmanager
 def joined(address: str) -> Iterator[None]:
     """While Ray runs: a cluster of its own on this machine, or that at ``address``. Raises HostError."""
     given: Json = {"address": address, "runtime_env": {"working_dir": str(ROOT), "excludes": LEFT_HERE}}
-    own: Json = {"include_dashboard": False, "runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT)}}}
+    own: Json = {"address": "local", "include_dashboard": False, "runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT)}}}
     try:
         ray.init(log_to_driver=False, **(given if address else own))
     except Exception as error:  # Ray raises many kinds, of what is one fact
-        raise HostError(f"Ray could not be started ({str(error).splitlines()[0]}): see --ray in --help.") from None
+        raise HostError(f"Ray could not be started ({first_line(error)}): see --ray in --help.") from None
     try:
         yield
     finally:
@@ -35,6 +42,6 @@ def joined(address: str) -> Iterator[None]:
 
 def actors(specifications: Sequence[Specification], task: Task, gpus: float = 0) -> Callable[[int], Any]:
     """Makes the actor of a worker by its number. ``gpus`` are those that each needs: it comes where one is free."""
-    remote = ray.remote(num_cpus=0, num_gpus=gpus)(Worker)
+    remote = ray.remote(num_cpus=0, num_gpus=gpus)(Worker).options(max_concurrency=THREADS)
     stored = ray.put(task)  # once for all, and again for one that is made anew
     return lambda number: remote.remote(specifications[number], stored)

@@ -29,9 +29,7 @@ def compared(picture: Tensor, truth: Tensor, mask: Tensor | None = None) -> Json
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    size = picture.shape[-2:]
-    if truth.shape[-2:] != size:
-        truth = torch.nn.functional.interpolate(truth, size, mode="bicubic", antialias=True).clamp(0, 1)
+    size, truth = picture.shape[-2:], of_size(truth, picture)
     ssim = structural_similarity_index_measure(picture, truth, data_range=1.0)
     assert isinstance(ssim, Tensor)
     measured = _differences(picture, truth, torch.ones(1, 1, *size)) | {"ssim": _number(ssim)}
@@ -41,15 +39,23 @@ def compared(picture: Tensor, truth: Tensor, mask: Tensor | None = None) -> Json
     return measured
 
 
-def learned() -> tuple[dict[str, Callable[[Tensor, Tensor], float]], dict[str, str]]:
+def of_size(pixels: Tensor, picture: Tensor) -> Tensor:
+    """``[1, 3, H, W]`` at the size of another picture, bicubically where it is another."""
+    size = picture.shape[-2:]
+    if pixels.shape[-2:] == size:
+        return pixels
+    return torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def learned() -> tuple[dict[str, Callable[[Tensor, Tensor], float | None]], dict[str, str]]:
     """Measures by trained networks whose weights can be had here; and of the others why they cannot."""
     try:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
         network = LearnedPerceptualImagePatchSimilarity("alex", normalize=True)
     except Exception as error:  # no package, no weights, no network: whatever it is, it is said
-        return {}, {"lpips": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
-    return {"lpips": lambda picture, truth: float(network(picture, truth))}, {}
+        return {}, {"lpips": f"{type(error).__name__}: {error}".splitlines()[0]}
+    return {"lpips": lambda picture, truth: _number(network(picture, truth))}, {}
 
 
 def _differences(picture: Tensor, truth: Tensor, weight: Tensor) -> Json:

@@ -1,4 +1,4 @@
-"""What a person sees of a run: how far it is, how fast, and each failure once."""
+"""What a person sees of a run: how far it is, how fast, and each failure."""
 
 from __future__ import annotations
 
@@ -27,10 +27,16 @@ class Progress:
 
     def __call__(self, answer: Answer) -> None:
         if answer.result is None:
-            self._bar.write(f"{answer.row.name}: once more, since {answer.why.splitlines()[0]}", file=sys.stderr)
+            self._bar.write(f"{answer.row.name}: once more, since {_short(answer.why)}", file=sys.stderr)
             return
         if answer.result["error"]:
             self.failed += 1
             self._bar.set_postfix(failed=self.failed, refresh=False)
-            self._bar.write(f"{answer.row.name}: {answer.result['error'].splitlines()[0]}", file=sys.stderr)
+            self._bar.write(f"{answer.row.name}: {_short(answer.result['error'])}", file=sys.stderr)
         self._bar.update()
+
+
+def _short(why: str) -> str:
+    """The first line, and the last where there are more: of a server's log, which says most."""
+    lines = why.strip().splitlines()
+    return " ... ".join(dict.fromkeys([lines[0], lines[-1]])) if lines else "no reason given"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ from typing import Any, Protocol
 from comfy_client import ComfyClient, Json, ServerError
 
 MEGABYTE = 2**20
+PREFIX, PID = "i2am-evaluation-", "server.pid"  # of a server's folder in the system's for such, and the file in it
 FOLDER = "i2am_evaluation"  # of uploaded pictures, in the server's input folder
 
 
@@ -81,7 +85,8 @@ class GivenServer:
         except ServerError:
             self._client.give_up(prompt)
             raise
-        self._client.forget(prompt)
+        with contextlib.suppress(ServerError):  # what was read is read
+            self._client.forget(prompt)
         return outputs
 
     def view(self, image: Json) -> bytes:
@@ -110,10 +115,12 @@ class OwnServer(GivenServer):
         from devenv import prepare
 
         self.stop()
-        self._folder = Path(tempfile.mkdtemp(prefix="i2am-evaluation-"))
+        end_orphans()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         given = self._specification
         self._server = ComfyServer(prepare(), self._folder, given.arguments, cpu=given.cpu)
         self._server.start()
+        (self._folder / PID).write_text(str(self._server.pid))
         self._client = self._server
         self._uploaded.clear()
 
@@ -126,9 +133,24 @@ class OwnServer(GivenServer):
             self._folder = None
 
     def memory(self) -> int | None:
-        import psutil
+        import psutil  # ours is the only one whose process can be looked at
 
         return int(psutil.Process(self._server.pid).memory_info().rss)
+
+
+def end_orphans() -> None:
+    """End servers of our own whose worker was killed, so that it could not, and remove their folders."""
+    import psutil
+
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        worker = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if not worker.isdigit() or psutil.pid_exists(int(worker)):
+            continue
+        with contextlib.suppress(OSError, ValueError, psutil.Error):
+            server = psutil.Process(int((folder / PID).read_text()))
+            if str(folder) in " ".join(server.cmdline()):
+                os.killpg(server.pid, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def described(server: ComfyClient) -> Mapping[str, Any]:

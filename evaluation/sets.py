@@ -25,7 +25,8 @@ def set_distances(pairs: Mapping[str, Sequence[Pair]], network: torch.nn.Module 
     try:
         return {model: _distances(of_model, network) for model, of_model in pairs.items()}
     except Exception as error:  # no package, no weights, too few pictures: whatever it is, it is said
-        return f"not computed ({type(error).__name__}: {str(error).splitlines()[0]})"
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return f"not computed ({reason})"
 
 
 def _distances(pairs: Sequence[Pair], network: torch.nn.Module | None) -> dict[str, float]:

@@ -7,11 +7,12 @@ not start at once. In the end each row must be there once; and the memory of thi
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import queue
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from comfy_client import Json, ServerError
 from evaluation.driver import IN_LINE, Driver
 from evaluation.servers import MEGABYTE, Specification
 from evaluation.store import Store, results
-from evaluation.table import Row
+from evaluation.table import Row, Table
 from evaluation.worker import Answer, Task, Worker
 from evaluation.workflow import READER, Wanted, Workflow
 
@@ -82,6 +83,9 @@ class Crowd:
         for number in range(first, first + count):
             self._idle.put(Sleeper(SleepingServer(f"sleeper {number}", seconds, fails), task))
 
+    def wake(self) -> None:
+        pass
+
     def run(self, row: Row) -> Answer:
         worker = self._idle.get()
         try:
@@ -101,31 +105,38 @@ def crowds(servers: int, processes: int, seconds: float, fails: int) -> Callable
     return lambda number: actors[number // each]
 
 
-def rows(count: int) -> Iterator[Row]:
-    for number in range(count):
-        yield Row(f"{number:07d}", {"seed": number, "prompt": "a picture that nobody makes " * 4})
+def written(folder: Path, count: int) -> Table:
+    """A table of so many rows."""
+    path = folder / "table.csv"
+    with path.open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["id", "seed", "prompt"])
+        lines.writerows([f"{number:07d}", number, "a picture that nobody makes " * 4] for number in range(count))
+    return Table.of(path)
 
 
 def simulate(given: argparse.Namespace) -> None:
     """Run it, and print what was measured as JSON."""
     from evaluation.cluster import joined
 
+    given.folder.mkdir(parents=True, exist_ok=True)
+    table = written(given.folder, given.rows)
     observed = Observed(max(1, given.rows // PARTS))
     with joined(given.ray), Store(given.folder) as store:
         make = crowds(given.servers, given.processes, given.seconds, given.fails)
         started = time.monotonic()
-        Driver(store, make, given.servers, observed).run(rows(given.rows))
+        Driver(store, make, given.servers, observed).run(table.rows())
         took = time.monotonic() - started
     about = {
         "servers": given.servers,
         "processes": given.processes,
         "seconds a row": given.seconds,
         "rows a second": round(given.rows / took, 1),
-        "part of the time that servers slept": round(given.rows * given.seconds / took / given.servers, 3),
+        "of the time that is needed at least": round(given.rows * given.seconds / took / given.servers, 3),
         "rows run again": observed.again,
         "MB of the driver": observed.memory,
     }
-    print(json.dumps(_recorded(given.folder, given.rows) | about, indent=2))
+    print(json.dumps(recorded(given.folder, table) | about, indent=2))
 
 
 class Observed:
@@ -144,9 +155,15 @@ class Observed:
             self.memory.append(psutil.Process().memory_info().rss // MEGABYTE)
 
 
-def _recorded(folder: Path, count: int) -> Json:
+def recorded(folder: Path, table: Table) -> Json:
+    """What became of the rows of a table."""
     lines = sum(1 for _ in (folder / "scores.jsonl").open("rb"))
     names = {result["id"] for result in results(folder)}
     failed = sum(result["error"] is not None for result in results(folder))
-    lost = len({row.name for row in rows(count)} - names)
-    return {"rows": count, "lost": lost, "recorded twice": lines - len(names), "without scores": failed}
+    given = {row.name for row in table.rows()}
+    return {
+        "rows": len(given),
+        "lost": len(given - names),
+        "recorded twice": lines - len(names),
+        "without scores": failed,
+    }

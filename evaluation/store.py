@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -68,14 +69,15 @@ class Store:
     def add(self, result: Json) -> None:
         """Write the result of a row, which has its ``id``."""
         assert self._file is not None
-        self._file.write(json.dumps(result, allow_nan=False).encode() + b"\n")
+        finite = {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in result.items()}
+        self._file.write(json.dumps(finite, allow_nan=False).encode() + b"\n")
         self._file.flush()
         if time.monotonic() - self._safe_at > SECONDS:
             self._make_safe()
 
-    def done(self) -> set[str]:
-        """Names of the rows that have a result."""
-        return {result["id"] for result in results(self.folder)}
+    def done(self, again: bool = False) -> dict[str, str]:
+        """By the names of the rows that have a result, what they were; with ``again`` without those that failed."""
+        return {x["id"]: x.get("row", "") for x in results(self.folder) if not (again and x["error"])}
 
     def _make_safe(self) -> None:
         assert self._file is not None
@@ -101,14 +103,18 @@ class Store:
 
 
 def results(folder: Path) -> Iterator[Json]:
-    """The results in a folder, in the order in which they came, each row once."""
-    seen = set()
+    """The results in a folder, each row once: as it was written last. A line without its end is none yet."""
+    last = {result["id"]: number for number, result in _lines(folder)}
+    for number, result in _lines(folder):
+        if last[result["id"]] == number:
+            yield result
+
+
+def _lines(folder: Path) -> Iterator[tuple[int, Json]]:
     with (folder / LINES).open("rb") as file:
-        for line in file:
-            result = json.loads(line)
-            if result["id"] not in seen:
-                seen.add(result["id"])
-                yield result
+        for number, line in enumerate(file):
+            if line.endswith(b"\n"):
+                yield number, json.loads(line)
 
 
 def write_parquet(folder: Path) -> Path:
@@ -120,7 +126,7 @@ def write_parquet(folder: Path) -> Path:
     fields = [(name, pyarrow.string() if kind == pyarrow.null() else kind) for name, kind in columns.items()]
     schema = pyarrow.schema(fields)
     path = folder / SCORES
-    part = path.with_suffix(".part")
+    part = path.with_suffix(f".{os.getpid()}.part")
     with pyarrow.parquet.ParquetWriter(part, schema) as writer:
         for batch in _batched(results(folder)):
             texts = [{name: _as(schema.field(name).type, value) for name, value in row.items()} for row in batch]
@@ -145,6 +151,8 @@ def _kind(value: Any) -> pyarrow.DataType:
         return pyarrow.null()
     if isinstance(value, list):
         return pyarrow.list_(pyarrow.string())
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:  # such as the seeds that ComfyUI draws
+        return pyarrow.string()
     kinds = {bool: pyarrow.bool_(), int: pyarrow.int64(), float: pyarrow.float64()}
     return kinds.get(type(value), pyarrow.string())
 

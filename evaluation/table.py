@@ -28,6 +28,11 @@ class Row:
     name: str
     values: Mapping[str, Any]
 
+    @property
+    def digest(self) -> str:
+        """Of its values: another one is another row, though it may have the same name."""
+        return _digest(self.values)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -81,10 +86,11 @@ def _batches(path: Path) -> Iterator[pyarrow.RecordBatch]:
 
 
 def _csv_batches(path: Path) -> Iterator[pyarrow.RecordBatch]:
-    with pyarrow.csv.open_csv(path) as first:
+    lines = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    with pyarrow.csv.open_csv(path, parse_options=lines) as first:
         names = first.schema.names
-    texts = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.string()), strings_can_be_null=True)
-    with pyarrow.csv.open_csv(path, convert_options=texts) as reader:
+    texts = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.string()))
+    with pyarrow.csv.open_csv(path, parse_options=lines, convert_options=texts) as reader:
         for batch in reader:
             yield from (batch.slice(start, BATCH) for start in range(0, len(batch), BATCH))
 
@@ -96,6 +102,6 @@ def _name(values: Json) -> str:
     return str(name)
 
 
-def _digest(values: Json) -> str:
-    text = json.dumps(values, sort_keys=True, default=str)
+def _digest(values: Mapping[str, Any]) -> str:
+    text = json.dumps(dict(values), sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()

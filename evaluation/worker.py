@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +12,11 @@ from typing import Any
 from comfy_client import Json, PromptFailed, ServerError
 from devenv import HostError
 from evaluation.servers import MEGABYTE, Server, Specification
-from evaluation.table import Row
+from evaluation.table import ID, Row
 from evaluation.workflow import Wanted, Workflow
 
 MOST_PATIENCE = 30.0  # seconds before a server is started, or asked, once more
+SICK = ("OutOfMemory", "CUDA error")  # of a graph's error: the next graph on this server would fail as well
 
 
 @dataclass(frozen=True)
@@ -38,39 +41,55 @@ class Answer:
 
 
 class Worker:
-    """Runs row after row on its server, which it starts when the first comes, and again after it failed."""
+    """Runs row after row on its server, which it starts when the first comes, and again after it failed.
+
+    Ray calls it in several threads: rows one after the other, and ``stop`` beside them.
+    """
 
     def __init__(self, specification: Specification, task: Task) -> None:
         self.task = task
         self.server: Server = specification.make()
+        self._one_at_a_time = threading.Lock()
         self._runs = False
         self._starts = 0  # that failed, one after the other
         self.patience = MOST_PATIENCE
         self._learned: Any = None  # measures of pictures by trained networks, once there was a picture
         self._lacking: Json = {}  # of those that cannot be had here, why
 
+    def wake(self) -> None:
+        """Answers, where a machine has room for it."""
+
     def run(self, row: Row) -> Answer:
         """The scores of a row. A graph that fails has a result, which says why; a server that fails has none."""
-        started = time.monotonic()
-        result: Json = {"id": row.name, "server": self.server.name, "error": None} | _columns(row)
-        try:
-            self._start()
-        except HostError as error:
-            self._stop()
-            return Answer(row, None, str(error), started=False)
-        try:
-            result |= self._scored(row)
-        except (PromptFailed, ValueError, OSError) as error:
-            result["error"] = str(error)
-        except HostError as error:  # of the server
-            self._stop()
-            return Answer(row, None, str(error))
-        result["seconds"] = round(time.monotonic() - started, 3)
-        self._renew()
-        return Answer(row, result)
+        with self._one_at_a_time:
+            return self._run(row)
 
     def stop(self) -> None:
-        self._stop()
+        """End the server, whatever runs on it."""
+        self._runs = False
+        self.server.stop()
+
+    def _run(self, row: Row) -> Answer:
+        started = time.monotonic()
+        try:
+            self._start()
+        except Exception as error:  # whatever is wrong with this machine, it is not the row
+            self._renew()
+            return Answer(row, None, _said(error), started=False)
+        result = {"server": self.server.name, "error": None}
+        try:
+            result |= self._scored(row)
+        except (PromptFailed, ValueError) as error:
+            if is_sick(error):
+                self._renew()
+                return Answer(row, None, _said(error))
+            result = failed(row, _said(error)) | {"server": self.server.name}
+        except Exception as error:  # of the server, of the network, of a disk: another may do better
+            self._renew()
+            return Answer(row, None, _said(error))
+        if self._has_grown():
+            self._renew()
+        return Answer(row, columns_of(row) | result | {"seconds": round(time.monotonic() - started, 3)})
 
     def _scored(self, row: Row) -> Json:
         workflow = self.task.workflow
@@ -89,17 +108,21 @@ class Worker:
         wanted, node = self.task.wanted, self.task.workflow.picture
         if node is None or not (wanted.truth or self.task.pictures):
             return {}
-        made = self.server.view(outputs[node]["images"][0])
+        images = outputs.get(node, {}).get("images")
+        if not images:
+            raise ValueError(f"node {node} gave no picture: choose one that does with --picture")
+        made = self.server.view(images[0])
         if self.task.pictures:
             (Path(self.task.pictures) / f"{row.name}.png").write_bytes(made)
         if not wanted.truth:
             return {}
-        from evaluation.pictures import compared, learned, opened  # with PyTorch, which the other rows do without
+        from evaluation.pictures import compared, learned, of_size, opened  # with PyTorch, which others do without
 
         if self._learned is None:
             self._learned, lacking = learned()
             self._lacking = {f"{name}.lacking": why for name, why in lacking.items()}
-        picture, truth = opened(made), opened(Path(row.values[wanted.truth]))
+        picture = opened(made)
+        truth = of_size(opened(Path(row.values[wanted.truth])), picture)
         mask = opened(Path(row.values[wanted.mask]), "L") if wanted.mask else None
         by_networks = {name: measure(picture, truth) for name, measure in self._learned.items()}
         return compared(picture, truth, mask) | by_networks | self._lacking
@@ -113,19 +136,37 @@ class Worker:
         self.server.start()
         self._runs, self._starts = True, 0
 
-    def _stop(self) -> None:
-        self._runs = False
-        self.server.stop()
-
     def _renew(self) -> None:
-        """Stop a server that has grown: the next row starts it again."""
+        """The next row starts the server again."""
+        with contextlib.suppress(Exception):
+            self.stop()
+
+    def _has_grown(self) -> bool:
         most = self.task.most_memory
-        has = self.server.memory() if most is not None and self._runs else None
-        if most is not None and has is not None and has > most * MEGABYTE:
-            self._stop()
+        try:
+            has = None if most is None else self.server.memory()
+        except Exception:  # it has ended after its row
+            return True
+        return most is not None and has is not None and has > most * MEGABYTE
 
 
-def _columns(row: Row) -> dict[str, Any]:
-    """What the table says of it, as JSON can have it."""
+def failed(row: Row, why: str) -> Json:
+    """The result of a row that has no scores."""
+    return columns_of(row) | {"error": why}
+
+
+def columns_of(row: Row) -> Json:
+    """What the table says of it, as JSON can have it; ``row`` are its values in short, to tell another by."""
     simple = (str, int, float, bool, type(None))
-    return {name: x if isinstance(x, simple) else str(x) for name, x in row.values.items() if name != "id"}
+    values = {name: x if isinstance(x, simple) else str(x) for name, x in row.values.items() if name != ID}
+    return {ID: row.name, "row": row.digest} | values
+
+
+def is_sick(error: Exception) -> bool:
+    """Whether a graph failed since its server cannot go on: the next one on it would fail as well."""
+    return any(sign in str(error) for sign in SICK)
+
+
+def _said(error: Exception) -> str:
+    text = str(error) or "no reason given"
+    return text if isinstance(error, HostError | ValueError) else f"{type(error).__name__}: {text}"

@@ -38,7 +38,7 @@ class Feed:
         read: Mapping[str, Callable[[Any], Any]] = {"INT": _whole, "FLOAT": float, "BOOLEAN": _truth, "STRING": str}
         try:
             value = read.get(self.kind, lambda x: x)(given)
-        except (TypeError, ValueError, KeyError):
+        except (TypeError, ValueError, KeyError, OverflowError):
             raise ValueError(f"column {self.column!r} is {given!r}, expected {self.kind}") from None
         if self.choices and not self.picture and value not in self.choices:
             raise ValueError(
@@ -69,12 +69,12 @@ class Workflow:
         graph: Json = copy.deepcopy(self.graph)
         for feed in self.feeds:
             value = row.values[feed.column]
-            graph[feed.node]["inputs"][feed.name] = uploaded[str(value)] if feed.picture else feed.value(value)
+            graph[feed.node]["inputs"][feed.name] = uploaded[_absolute(value)] if feed.picture else feed.value(value)
         return graph
 
     def pictures_of(self, row: Row) -> list[str]:
         """Paths of the pictures that a row feeds."""
-        return [str(row.values[feed.column]) for feed in self.feeds if feed.picture]
+        return [_absolute(row.values[feed.column]) for feed in self.feeds if feed.picture]
 
     def scores_of(self, outputs: Mapping[str, Json]) -> Json:
         """All numbers in what the score nodes have said, by name; of a report the findings."""
@@ -188,6 +188,11 @@ def _picture(graph: Json, wanted: str | None) -> str | None:
     if wanted is None and len(showing) > 1:
         raise HostError(f"The workflow shows pictures in nodes {', '.join(showing)}: choose one with --picture.")
     return wanted or next(iter(showing), None)
+
+
+def _absolute(path: Any) -> str:
+    """Of a path in the table, which is looked at from where the command runs, or on another machine."""
+    return str(Path(str(path)).absolute())
 
 
 def _whole(given: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import time
 import urllib.error
@@ -106,10 +107,8 @@ class ComfyClient:
     def give_up(self, prompt_id: str) -> None:
         """Take a prompt out of the queue, or interrupt it, if the server still answers."""
         with contextlib.suppress(ServerError):
-            running = self._get_json("/queue")["queue_running"]
             self._post("/queue", {"delete": [prompt_id]})
-            if any(entry[1] == prompt_id for entry in running):
-                self.interrupt()
+            self._post("/interrupt", {"prompt_id": prompt_id})  # of this one alone, where it runs
 
     def forget(self, prompt_id: str = "") -> None:
         """Take a prompt, or all, out of the history, of which the server keeps 10,000 entries."""
@@ -129,7 +128,10 @@ class ComfyClient:
         return any(entry[1] == prompt_id for entry in [*queue["queue_running"], *queue["queue_pending"]])
 
     def _get_json(self, path: str) -> Json:
-        answer: Json = json.loads(self._send(path))
+        try:
+            answer: Json = json.loads(self._send(path))
+        except ValueError:
+            raise ServerError(f"What answers at {self.url}{path} is no ComfyUI: it gives no JSON.") from None
         return answer
 
     def _post(self, path: str, body: Json) -> bytes:
@@ -140,7 +142,7 @@ class ComfyClient:
             return self.open(path, body, kind)
         except urllib.error.HTTPError as error:
             raise ServerError(f"ComfyUI answered {error.code} ({error.reason}) to {path}.") from error
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             self.check_alive()
             raise ServerError(f"ComfyUI did not answer {path} ({error}).") from error
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from devenv import HostError
-from evaluation.checks import MOST_NAMED, check_rows, check_servers, check_wanted
+from evaluation.checks import MOST_NAMED, check_columns, check_rows, check_servers, check_wanted
 from evaluation.table import Table
 from evaluation.workflow import Feed, Wanted, Workflow
 
@@ -50,6 +50,21 @@ def test_of_many_wrong_rows_some_are_named(tmp_path, picture):
     with pytest.raises(HostError) as error:
         check_rows(table_of(tmp_path, [["x", picture, picture]] * 50), WORKFLOW, Wanted())
     assert str(error.value).count("expected INT") == MOST_NAMED and str(error.value).endswith(" ...")
+
+
+def test_names_of_rows_that_name_files(tmp_path, picture):
+    path = tmp_path / "table.csv"
+    path.write_text(f"id,seed,scene\n../../x,1,{picture}\n")
+    assert check_rows(Table.of(path), WORKFLOW, Wanted()) == 1
+    with pytest.raises(HostError, match="cannot be the name of a file"):
+        check_rows(Table.of(path), WORKFLOW, Wanted(), named=True)
+
+
+@pytest.mark.parametrize("column", ["error", "seconds", "imacs.r2g.score", "imacs@3.x", "psnr"])
+def test_columns_that_the_result_has(column):
+    check_columns(["seed", "3.imacs", "loader.weights"])
+    with pytest.raises(HostError, match="rename it"):
+        check_columns(["seed", column])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import ray
 from devenv import HostError
 from evaluation.cluster import joined
 from evaluation.driver import ATTEMPTS, Driver
-from evaluation.simulate import crowds, rows
+from evaluation.simulate import crowds
 from evaluation.store import Store, results
 from evaluation.table import Row
 from evaluation.worker import Answer
@@ -29,6 +29,9 @@ class Falls:
     def __init__(self, folder):
         self.folder = folder
 
+    def wake(self):
+        pass
+
     def run(self, row):
         tries = self.folder / row.name
         count = len(tries.read_text()) if tries.exists() else 0
@@ -45,6 +48,10 @@ class Falls:
         (self.folder / f"stopped {os.getpid()}").touch()
 
 
+def rows(count):
+    return (Row(f"{number:04d}", {"seed": number}) for number in range(count))
+
+
 def run(folder, given, workers=2):
     """The results by name, and the answers that a person saw."""
     tries, answers = folder / "tries", []
@@ -55,9 +62,10 @@ def run(folder, given, workers=2):
 
 
 def test_many_rows_on_many_servers_that_fall_over(tmp_path):
-    started = time.monotonic()
+    started, answers = time.monotonic(), []
     with Store(tmp_path) as store:
-        Driver(store, crowds(servers=40, processes=2, seconds=0.05, fails=20), 40).run(rows(400))
+        Driver(store, crowds(servers=40, processes=2, seconds=0.05, fails=20), 40, answers.append).run(rows(400))
+    assert sum(answer.result is None for answer in answers) > 10, "some did fall over"
     assert [row["error"] for row in results(tmp_path)] == [None] * 400
     lines = [json.loads(line)["id"] for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
     assert sorted(lines) == [row.name for row in rows(400)], "each is recorded once"
@@ -69,6 +77,27 @@ def test_a_worker_whose_process_dies_is_made_anew(tmp_path):
     errors, answers = run(tmp_path, given)
     assert errors == {str(n): None for n in range(12)}
     assert any("ActorDied" in answer.why or "RayActor" in answer.why for answer in answers if answer.result is None)
+
+
+def test_a_row_that_waited_is_not_blamed_for_the_one_that_ran(tmp_path):
+    """One worker: what is in line behind a row that kills its process comes back with it."""
+    errors, _ = run(tmp_path, [Row("bad", {"dies": 99}), Row("good", {})], workers=1)
+    assert errors["good"] is None
+    assert errors["bad"].startswith(f"no server could run it in {ATTEMPTS} attempts: the process of worker 0 ended")
+
+
+def test_a_worker_for_which_there_is_no_room_is_not_waited_for(tmp_path, monkeypatch):
+    """As of 3 servers that want a GPU each, where there are 2: rows go to those that are there."""
+    tries = tmp_path / "tries"
+    tries.mkdir()
+    never = Falls.options(resources={"what no machine has": 1})
+    with Store(tmp_path / "scores") as store:
+        make = lambda number: (never if number else Falls).remote(tries)  # noqa: E731
+        Driver(store, make, 2).run(rows(6))
+        assert len(store.done()) == 6
+        monkeypatch.setattr("evaluation.driver.PATIENCE", 1.0)
+        with pytest.raises(HostError, match="could be placed"):
+            Driver(store, lambda number: never.remote(tries), 2).run(rows(6))
 
 
 def test_a_row_that_fells_every_server_says_so(tmp_path):

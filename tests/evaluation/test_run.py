@@ -47,7 +47,7 @@ def test_a_killed_server_costs_nothing(demo, tmp_path):
         assert running.wait(400) == 0, (tmp_path / "log").read_text()
     said = (tmp_path / "log").read_text()
     assert "once more, since ComfyUI " in said
-    assert "12 rows, 0 of them failed" in said
+    assert "12 rows; 0 have no scores" in said
 
     rows = pyarrow.parquet.read_table(scores / "scores.parquet").to_pylist()
     assert sorted(row["id"] for row in rows) == sorted(
@@ -58,14 +58,14 @@ def test_a_killed_server_costs_nothing(demo, tmp_path):
     assert count(scores) == 12, "each was written once"
     for row in rows:
         assert row["error"] is None and row["psnr.mask"] > 5 and 0 < row["imacs.effect.part_inside"] <= 1
-        assert "No module named" in row["lpips.lacking"] or "Error" in row["lpips.lacking"]
+        assert row["lpips.lacking"], "its network cannot be had here, and that is said"
     assert {row["server"] for row in rows} == {"own 1", "own 2"}
     mean = {m: sum(r["psnr.mask"] for r in rows if r["loader.weights"] == m) / 3 for m in ("step 500", "shipped")}
     assert mean["shipped"] > mean["step 500"] + 2, "the models are what they are called"
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
 
     again = subprocess.run([*command, "--start", "1", "--cpu"], capture_output=True, text=True, check=True)
-    assert count(scores) == 12 and "12 rows, 0 of them failed" in again.stdout, "nothing was left to do"
+    assert count(scores) == 12 and "12 rows; 0 have no scores" in again.stdout, "nothing was left to do"
 
     report = [*COMMAND, "report", str(scores), "--models", "loader.weights"]
     made = subprocess.run(report, capture_output=True, text=True, check=True).stdout.split()

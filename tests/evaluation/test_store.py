@@ -15,13 +15,13 @@ from evaluation.store import LINES, Store, results, write_parquet
 
 def test_a_cut_line_is_taken_off(tmp_path):
     with Store(tmp_path) as store:
-        store.add({"id": "a", "x": 1})
-        store.add({"id": "b", "x": 2})
+        store.add({"id": "a", "x": 1, "error": None})
+        store.add({"id": "b", "x": 2, "error": None})
     path = tmp_path / LINES
     path.write_bytes(path.read_bytes()[:-4])  # as a crash may leave it
     with Store(tmp_path) as store:
-        assert store.done() == {"a"}
-        store.add({"id": "b", "x": 3})
+        assert store.done().keys() == {"a"}
+        store.add({"id": "b", "x": 3, "error": None})
     assert [row["x"] for row in results(tmp_path)] == [1, 3]
 
 
@@ -29,15 +29,29 @@ def test_a_cut_line_is_taken_off(tmp_path):
 def test_only_whole_lines_are_left(tmp_path, text):
     (tmp_path / LINES).write_bytes(text)
     with Store(tmp_path) as store:
-        assert store.done() == ({"a"} if b"\n" in text else set())
+        assert store.done().keys() == ({"a"} if b"\n" in text else set())
     assert (tmp_path / LINES).read_bytes() == text[: text.rfind(b"\n") + 1]
 
 
-def test_a_row_that_was_written_twice_counts_once(tmp_path):
-    """Two processes cannot write at a time; but a folder may have been put together of two."""
-    (tmp_path / LINES).write_text('{"id": "a", "x": 1}\n{"id": "a", "x": 2}\n')
-    assert [row["x"] for row in results(tmp_path)] == [1]
-    assert pyarrow.parquet.read_table(write_parquet(tmp_path)).to_pylist() == [{"id": "a", "x": 1}]
+def test_a_row_that_was_run_again_counts_once(tmp_path):
+    lines = ['{"id": "a", "error": "no", "row": "1"}', '{"id": "b", "error": null, "row": "2"}']
+    (tmp_path / LINES).write_text("\n".join([*lines, lines[0].replace('"no"', "null"), '{"id": "half a l']))
+    assert [(row["id"], row["error"]) for row in results(tmp_path)] == [("b", None), ("a", None)]
+    assert pyarrow.parquet.read_table(write_parquet(tmp_path)).num_rows == 2
+
+
+def test_rows_that_failed_are_run_once_more_where_that_is_wanted(tmp_path):
+    with Store(tmp_path) as store:
+        store.add({"id": "a", "error": "no", "row": "1"})
+        store.add({"id": "b", "error": None, "row": "2"})
+        assert store.done() == {"a": "1", "b": "2"} and store.done(again=True) == {"b": "2"}
+
+
+def test_numbers_that_json_has_not(tmp_path):
+    with Store(tmp_path) as store:
+        store.add({"id": "a", "x": float("nan"), "seed": 2**64 - 1, "error": None})
+    (row,) = pyarrow.parquet.read_table(write_parquet(tmp_path)).to_pylist()
+    assert row["x"] is None and row["seed"] == str(2**64 - 1)
 
 
 def test_what_a_killed_process_has_written_is_there(tmp_path):
@@ -47,7 +61,7 @@ def test_what_a_killed_process_has_written_is_there(tmp_path):
         from evaluation.store import Store
         with Store(Path(sys.argv[1])) as store:
             for number in range(1000):
-                store.add({"id": str(number)})
+                store.add({"id": str(number), "error": None})
             os.kill(os.getpid(), signal.SIGKILL)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], cwd=ROOT, check=False)

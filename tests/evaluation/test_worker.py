@@ -65,6 +65,25 @@ def test_a_graph_that_fails_is_a_result_and_its_server_goes_on():
     assert server.done == ["start", "run", "run"]
 
 
+@pytest.mark.parametrize("error", ["OutOfMemoryError: 1 GB", "RuntimeError: CUDA error: an illegal memory access"])
+def test_a_server_whose_device_is_sick_is_started_again(error):
+    server = Watched()
+    server.raises = [PromptFailed(f"Node 3 (KSampler): {error}")]
+    worker = working(server)
+    assert worker.run(Row("a", {})).result is None
+    assert worker.run(Row("a", {})).result["error"] is None
+    assert server.done == ["start", "run", "stop", "start", "run"]
+
+
+def test_a_disk_that_is_full_is_not_the_fault_of_the_row():
+    class Full(Watched):
+        def start(self):
+            raise OSError(28, "No space left on device")
+
+    answer = working(Full()).run(Row("a", {}))
+    assert answer.result is None and not answer.started and "No space left" in answer.why
+
+
 def test_a_server_that_fails_is_started_again():
     server = Watched()
     server.raises = [ServerError("it hangs")]
@@ -102,7 +121,7 @@ def test_pictures_are_sent(tmp_path):
     assert worker.run(Row("a", {"picture": str(tmp_path / "a.PNG")})).result["error"] is None
     assert server.done == ["start", "upload b'pixels' .png", "run"]
     gone = worker.run(Row("b", {"picture": str(tmp_path / "gone.png")}))
-    assert "No such file" in gone.result["error"], "a row that cannot be read is a result, and no fault of the server"
+    assert gone.result is None and "No such file" in gone.why, "on another machine it may be there"
 
 
 def test_an_answer_without_scores_is_the_server_s_fault():
