@@ -51,7 +51,7 @@ CANVAS = (
     "Where a part of it is a reference (side by side, as of ACE++ and IC-LoRA), mark it: reference_region of {}, and "
     "generated_region for what is painted"
 )
-ANIMATE_REFERENCE = "the reference image, as the first frame of the latent"
+ANIMATE_REFERENCE = "the first frame of the latent: the reference image (or the grey that its node puts there for none)"
 ANIMATE_VIDEO = "a background, or motion that goes on (or the grey that its node puts there where none is connected)"
 VACE_REFERENCES = "VACE's reference images"
 VACE_VIDEO = "VACE's control video (or the grey that its node puts there where none is connected)"
@@ -251,9 +251,9 @@ def _why_unread(run: EndedRun, c: Conditioning, name: str) -> str:
     if name == "ref_latents" and order is not None:
         why = order.why_latents_are_unread(denoiser, handed_over(c))
         return f"this model {why}" if why else ""
-    if name == "siglip_feats" and not (hasattr(denoiser, "siglip_embedder") and "ref_latents" in c["model_conds"]):
-        return WITHOUT_LATENT
-    return NO_PART if _has_no_part(denoiser, name) else ""
+    if _has_no_part(denoiser, name):
+        return NO_PART
+    return WITHOUT_LATENT if name == "siglip_feats" and "ref_latents" not in c["model_conds"] else ""
 
 
 def _of_animate(run: EndedRun, c: Conditioning, given: GivenReference) -> Iterator[GivenReference]:
@@ -271,7 +271,7 @@ def _has_no_part(denoiser: ForeignModule, name: str) -> bool:
     ``WanModel`` (comfy/ldm/wan/model.py); models made from it may read a reference latent otherwise.
     """
     if name == "siglip_feats":
-        return denoiser.siglip_embedder is None
+        return getattr(denoiser, "siglip_embedder", None) is None
     if name == "clip_fea":
         return getattr(denoiser, "img_emb", denoiser) is None
     is_plain = type(denoiser).__name__ == "WanModel"

@@ -21,8 +21,8 @@ NODES = {  # class of a node that hands images to the language model -> its inpu
 }
 ROUNDING = 0.02  # what tokens may differ by, relative to their size: ComfyUI's text encoders compute in 32 bits
 NO_EYES = (
-    "this clip takes no images, so that no image can be in the text: connect that of the text encode node, such as "
-    "TextEncodeQwenImageEditPlus"
+    "this clip takes no images, or takes them in a way that I2AM does not know: connect that of the text encode node, "
+    "such as TextEncodeQwenImageEditPlus"
 )
 OTHERS = (
     "I2AM cannot prove where the image is in this conditioning: {}. Connect the same clip and images, to inputs of the "
@@ -31,6 +31,8 @@ OTHERS = (
 )
 DIFFER = "{} makes other tokens of it, which differ by {:.0%}, where rounding explains {:.0%} at most"
 SHORTER = "{} makes {} tokens up to the last image, and the conditioning has {} in all"
+WIDTH = "{} makes tokens of {} values, and the conditioning has tokens of {}"
+UNSEEN = "{} hands no image to this clip"
 LAYOUT = "tokens of images in an order that I2AM does not know"
 
 
@@ -63,11 +65,15 @@ def images_in_text(clip: Any, images: Mapping[int, Tensor], tokens: Tensor) -> l
         if max(images) > len(inputs):
             continue
         made, places = _encoded(name, clip, encoder, {inputs[n - 1]: image for n, image in images.items()})
-        end = max(image.place.stop for image in places)
-        if tokens.shape[1] < end or tokens.shape[2] != made.shape[2]:
+        end = max((image.place.stop for image in places), default=0)
+        if not places or tokens.shape[2] != made.shape[2]:
+            why.append((WIDTH if places else UNSEEN).format(name, made.shape[2], tokens.shape[2]))
+            continue
+        if tokens.shape[1] < end:
             why.append(SHORTER.format(name, end, tokens.shape[1]))
             continue
-        difference = max(_difference(made[:, image.place], tokens[:, image.place]) for image in places)
+        parts = [slice(0, end), *(image.place for image in places)]  # what is before an image is the same as well
+        difference = max(_difference(made[:, part], tokens[:, part]) for part in parts)
         if difference <= ROUNDING:
             numbers = sorted(images)
             return [ImageInText(numbers[n], x.start, x.grid, x.cells) for n, x in enumerate(places)]
@@ -122,6 +128,8 @@ def _encoded(
     begin = _begin_of(made, seen.states[0])
     places = []
     of_images = [x for x in seen.inputs if x.get("type") == "image"]
+    if not len(of_images) == len(seen.patches) == len(seen.images):
+        raise ValueError(OTHERS.format(LAYOUT))
     for number, (image, patches, handed_on) in enumerate(zip(of_images, seen.patches, seen.images, strict=True), 1):
         cells, grid = _cells(eyes, image["extra"], patches, handed_on)
         places.append(ImageInText(number, image["index"] - begin, grid, cells))

@@ -156,7 +156,9 @@ class Measuring:
         """Why nothing can be measured in an evaluation; "" where it can."""
         if "ar_state" in evaluation.model_options.get("transformer_options", {}):
             return AUTOREGRESSIVE
-        shape = first_of(evaluation.x, self.sampling.shapes).shape
+        shapes, shape = self.sampling.shapes, evaluation.x.shape
+        if len(shapes) < 2 or shape[-1] == sum(latent[1:].numel() for latent in shapes):
+            shape = first_of(evaluation.x, shapes).shape
         if window is None and shape != self.sampling.noise.shape:
             return PART_OF_LATENT.format(*("x".join(map(str, x)) for x in (shape, self.sampling.noise.shape)))
         return ""

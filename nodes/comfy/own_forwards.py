@@ -6,8 +6,9 @@ the engine. What comes with the options goes to the override, as ever. Other pac
 not without Capture.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -23,6 +24,8 @@ from .pending_call import Attend, chained
 from .proxy import Proxy
 from .steered_kernel import kernel_of
 from .torch_attention import TorchAttention
+
+log = logging.getLogger(__name__)
 
 MechanismFor = Callable[[tuple], Mechanism | None]
 """Takes the arguments of an attention call. None where it is none of those that count."""
@@ -48,6 +51,8 @@ def observe(
 ) -> None:
     """Hand the attention of a module to the engine, where it does not come with ``options``, until the stack closes."""
     present = vars(module).get("forward")
+    if isinstance(present, _Observed) and present.attend == attend:  # of a call inside a call
+        return
     if isinstance(present, _Observed):  # by another node of ours, which is inside this one
         module.forward = _Observed(present.original, options, chained(attend, present.attend), mechanism_for)
     else:
@@ -61,11 +66,22 @@ def observe(
 def observe_torch(module: ForeignModule, options: Mapping[str, Any], attend: Attend, stack: ExitStack) -> None:
     """The same of a module that calls PyTorch's attention, and not ComfyUI's."""
     present = vars(module).get("forward")
+    if isinstance(present, _TorchObserved) and present.attend == attend:
+        return
     if isinstance(present, _TorchObserved):
         module.forward = _TorchObserved(present.original, options, chained(attend, present.attend))
     else:
         module.forward = _TorchObserved(module.forward, options, attend)
     put_back(module, present, stack)
+
+
+@contextmanager
+def unobserved_on_error() -> Iterator[None]:
+    """The picture comes first: what cannot be observed for an error is not, which the engine reports as such."""
+    try:
+        yield
+    except Exception:
+        log.warning("I2AM could not observe what a pack runs", exc_info=True)
 
 
 def put_back(module: ForeignModule, present: Any, stack: ExitStack) -> None:

@@ -159,8 +159,8 @@ class OuterSample:
         shapes: Sequence[torch.Size] = kwargs.get(SHAPES) or ()
         several = not isinstance(noise, Tensor) or (len(shapes) > 1 and not _is_known_with_sound(executor.class_obj))
         sampling = Sampling(executor.class_obj, noise, sigmas, denoise_mask, watches, latent_image)
-        if not several:
-            sampling = sampling.of_first(shapes)
+        with _Failing(self.watch, "the first of several latents could not be read"):
+            sampling = sampling if several else sampling.of_first(shapes)
         try:
             with ExitStack() as stack:
                 parts = _refused(watches) if several else _begun(watches, sampling, stack)

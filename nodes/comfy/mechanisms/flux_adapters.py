@@ -39,7 +39,8 @@ class FluxAdapters(AdapterMechanism):
             certainty="exact",
             limits="steps in which it is off count as 0; a share is of a softmax of its own, not comparable with joint "
             "attention. The joint attention that the pack runs beside it, of reference latents and of the text, is "
-            "captured too",
+            "captured too. Tried with the real pack on ComfyUI 0.3.75, whose forward newer cores call with more than it "
+            "takes (by reading). Not tried with `torch.compile`",
         ),
         Documented(
             users="PuLID for Flux (ComfyUI_PuLID_Flux_ll and what has its contract); several at once",
@@ -47,7 +48,7 @@ class FluxAdapters(AdapterMechanism):
             spatial="no: 32 tokens of one face",
             certainty="exact: its arithmetic is compared in the run",
             limits="its attention has other heads than the model's, so that a block is two layers of maps beside "
-            "reference latents",
+            "reference latents. Tried with the real pack on ComfyUI 0.3.75, with an argument of newer cores taken away",
         ),
         Documented(
             users="the IP-Adapter of XLabs (x-flux-comfyui), mended so that it runs in ComfyUI's samplers",
@@ -120,14 +121,15 @@ def _around_calls(attend: Attend) -> Callable:
         denoiser = executor.class_obj.diffusion_model
         denoiser = getattr(denoiser, "_orig_mod", denoiser)
         with ExitStack() as stack:
-            for block in flux_xlabs.blocks_with_adapters(denoiser):
-                flux_xlabs.intercept(block, options, attend, stack)
-            own = [*flux_ip_adapter.blocks_with_adapters(denoiser)]
-            for block in own:
-                flux_ip_adapter.intercept(block, options, attend, stack)
-            if own or any(flux_pulid.patches_with_pulid(options)):
-                for block in (*getattr(denoiser, "double_blocks", ()), *getattr(denoiser, "single_blocks", ())):
-                    own_forwards.observe(block, options, attend, stack)
+            with own_forwards.unobserved_on_error():
+                for block in flux_xlabs.blocks_with_adapters(denoiser):
+                    flux_xlabs.intercept(block, options, attend, stack)
+                own = [*flux_ip_adapter.blocks_with_adapters(denoiser)]
+                for block in own:
+                    flux_ip_adapter.intercept(block, options, attend, stack)
+                if own or any(flux_pulid.patches_with_pulid(options)):
+                    for block in (*getattr(denoiser, "double_blocks", ()), *getattr(denoiser, "single_blocks", ())):
+                        own_forwards.observe(block, options, attend, stack)
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
     return watch

@@ -77,7 +77,7 @@ class _Intercepted(Proxy):
         def attention(arguments: Arguments) -> Tensor:
             pending_calls.append(self.attend(arguments, self.options, adapter))
             output = pending_calls[-1].run()
-            adapter.output = output.transpose(1, 2).flatten(2)  # a copy, as it was then
+            adapter.output = output.transpose(1, 2).flatten(2).clone()  # as it was then: some kernels give a view
             return output
 
         with TorchAttention(attention):

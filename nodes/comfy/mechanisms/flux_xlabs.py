@@ -87,7 +87,7 @@ class _Intercepted(Proxy):
                 return arguments.run()
             pending_calls.append(self.attend(arguments, self.options, adapter))
             output = pending_calls[-1].run()
-            adapter.output = output.transpose(1, 2).flatten(2)
+            adapter.output = output.transpose(1, 2).flatten(2).clone()  # as it was then: some kernels give a view
             return output
 
         with TorchAttention(attention):

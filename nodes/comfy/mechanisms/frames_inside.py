@@ -15,7 +15,7 @@ from ....i2am_core.printing import listed
 from ....i2am_core.tokens import TokenGrid, TokenGroup, span
 from ..located import Chunk, ModelCall, Skip
 from ..token_orders import Sequence
-from ..token_orders.wan import REFERENCE, frame_groups, is_reference, vace_references, vace_references_in_whole
+from ..token_orders.wan import REFERENCE, are_references, frame_groups, vace_references, vace_references_in_whole
 from ..windows import Window
 
 GENERATED_ANEW = (
@@ -115,8 +115,8 @@ def _why_not_of_window(count: int, window: Window, chunk: Chunk, call: ModelCall
     if isinstance(whole, Skip):
         return whole
     controls = call.conditions["vace_context"][chunk.rows].unbind(1)
-    later = any(is_reference(control[:, :, n]) for control in controls for n in range(count, control.shape[2]))
-    if later or bool((window.frames[count:] < whole).any()) or count not in (0, whole):
+    later = torch.stack([are_references(control[:, :, count:]).any() for control in controls])
+    if bool(later.any()) or bool((window.frames[count:] < whole).any()) or count not in (0, whole):
         return Skip(SOME_IN_WINDOW)
     return Skip(NONE_IN_WINDOW, absent=True) if whole and not count else None
 

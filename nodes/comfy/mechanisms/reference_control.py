@@ -7,7 +7,7 @@ picture's N tokens to these and N of each reference, without the run's options. 
 mixes that with attention to the picture alone, by the mean of ``style_cfgs``: their share is of the rest.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +52,8 @@ class ReferenceControl(Mechanism):
             certainty="exact",
             limits="the reference is written anew in each step, with noise. With a strength or a mask its tokens are "
             "blended with the picture's, which the summary says. What `adain` does is not attention: *I2AM Effect* "
-            "measures both together. Context references of AnimateDiff are skipped",
+            "measures both together. Steps in which it is off are not counted as 0: a mean is over those in which it "
+            "is on. Context references of AnimateDiff are skipped. Not tried with `torch.compile`",
         ),
     )
 
@@ -65,8 +66,9 @@ class ReferenceControl(Mechanism):
 
     def given(self, run: Given) -> list[Reference]:
         """Of 0 tokens each: how many depends on the grid of each layer."""
-        orders = [control.order for control in run.options.get(CONTROLS) or () if _attends(control)]
-        return [Reference(_name(order, orders), 0, TokenGrid(0, 0), str(order)) for order in orders]
+        controls = run.options.get(CONTROLS) or ()
+        orders, known = [control.order for control in controls if _attends(control)], orders_of(controls)
+        return [Reference(_name(order, known), 0, TokenGrid(0, 0), str(order)) for order in orders]
 
     def install(self, options: dict[str, Any], attend: Attend) -> None:
         comfy.patcher_extension.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _around_calls(attend), options)
@@ -78,10 +80,11 @@ def _around_calls(attend: Attend) -> Callable:
         **kwargs: Any,
     ) -> Any:  # fmt: skip
         with ExitStack() as stack:
-            if CONTROLS in options:
-                for block in executor.class_obj.diffusion_model.modules():
-                    if hasattr(getattr(block, "injection_holder", None), "bank_styles"):
-                        _observe(block, options, attend, stack)
+            with own_forwards.unobserved_on_error():
+                if CONTROLS in options:
+                    for block in executor.class_obj.diffusion_model.modules():
+                        if hasattr(getattr(block, "injection_holder", None), "bank_styles"):
+                            _observe(block, options, attend, stack)
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
     return watch
@@ -122,8 +125,8 @@ class _OfReferences(ReferenceControl):
             return Skip(why_other_tokens(site, call))
         if site.keys != (1 + len(self.orders)) * cells:
             return Skip(OTHER_KEYS.format(site.keys, cells, len(self.orders)))
-        controls = [control for control in self.options[CONTROLS] if _attends(control)]
-        known = [control.order for control in controls]
+        controls = self.options[CONTROLS]
+        known = orders_of(controls)
         groups = tuple(
             TokenGroup(_name(order, known), slice(n * cells, (n + 1) * cells), cells, site.grid, str(order))
             for n, order in enumerate(self.orders, 1)
@@ -139,6 +142,11 @@ def kind_of_reference(control: Any) -> str:
     """Such as "reference_attn+adain"; "" of a control of another kind."""
     kind = getattr(getattr(control, "ref_opts", None), "reference_type", "")
     return kind if isinstance(kind, str) else ""
+
+
+def orders_of(controls: Iterable[Any]) -> list[int]:
+    """Of all that have a reference, whatever they do with it in the present step: by these they are numbered."""
+    return [control.order for control in controls if kind_of_reference(control)]
 
 
 def _attends(control: Any) -> bool:

@@ -152,6 +152,15 @@ def text_first(
     return Sequence(site.layer, grid, picture, picture, text, references, styles)
 
 
+def text_first_perhaps_with_styles(
+    site: CallSite, call: ModelCall, patch: int, latents: Iterable[Tensor] | None = None
+) -> Sequence | Skip:
+    """``text_first`` of models in which newer cores alone run what USO puts before the text: the lengths say which."""
+    styles, given = uso_styles(call), tuple(latents or ())
+    with_styles = text_first(site, call, patch, given, styles)
+    return text_first(site, call, patch, given) if styles and isinstance(with_styles, Skip) else with_styles
+
+
 def uso_styles(call: ModelCall | Given) -> tuple[TokenGroup, ...]:
     """Tokens before the text: each ``USOStyleReference`` puts its own before what is there, of three levels of SigLIP.
 

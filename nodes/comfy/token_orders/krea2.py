@@ -5,7 +5,7 @@ from typing import Any
 
 from ..blocks import Block, ForeignModule, listed, of_text
 from ..located import CallSite, ModelCall, Skip
-from .base import Sequence, TokenOrder, text_first
+from .base import Sequence, TokenOrder, text_first_perhaps_with_styles
 
 NO_METHOD = (
     "reads them only where a method says where they are: put FluxKontextMultiReferenceLatentMethod after the last "
@@ -24,7 +24,8 @@ class Krea2(TokenOrder):
 
     def sequence(self, site: CallSite, call: ModelCall) -> Sequence | Skip:
         unread = self.why_latents_are_unread(call.denoiser, call.conditions)
-        return text_first(site, call, call.denoiser.patch, None if unread else call.conditions.get("ref_latents"))
+        latents = None if unread else call.conditions.get("ref_latents")
+        return text_first_perhaps_with_styles(site, call, call.denoiser.patch, latents)
 
     def patch(self, denoiser: ForeignModule) -> int:
         patch: int = denoiser.patch

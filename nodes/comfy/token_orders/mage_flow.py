@@ -1,7 +1,5 @@
 """Mage-Flow."""
 
-from ..located import CallSite, ModelCall, Skip
-from .base import Sequence, text_first
 from .qwen_image import QwenImage
 
 
@@ -12,6 +10,3 @@ class MageFlow(QwenImage):
     """
 
     family = "MageFlowTransformer2DModel"
-
-    def sequence(self, site: CallSite, call: ModelCall) -> Sequence | Skip:
-        return text_first(site, call, call.denoiser.patch_size, call.conditions.get("ref_latents"))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ..blocks import Block, ForeignModule, listed
 from ..located import CallSite, ModelCall, Skip
-from .base import Sequence, TokenOrder, text_first, uso_styles
+from .base import Sequence, TokenOrder, text_first_perhaps_with_styles
 
 
 class QwenImage(TokenOrder):
@@ -14,10 +14,8 @@ class QwenImage(TokenOrder):
     takes_latents = True
 
     def sequence(self, site: CallSite, call: ModelCall) -> Sequence | Skip:
-        """Newer cores run what USO puts before the text in this model too: the lengths say whether this one does."""
-        patch, latents, styles = call.denoiser.patch_size, call.conditions.get("ref_latents"), uso_styles(call)
-        with_styles = text_first(site, call, patch, latents, styles)
-        return text_first(site, call, patch, latents) if styles and isinstance(with_styles, Skip) else with_styles
+        latents = call.conditions.get("ref_latents")
+        return text_first_perhaps_with_styles(site, call, call.denoiser.patch_size, latents)
 
     def blocks(self, denoiser: ForeignModule, call: ModelCall) -> Iterator[Block]:
         yield from listed(denoiser.transformer_blocks, "double", "double_block")

@@ -177,11 +177,18 @@ def vace_references_in_whole(call: ModelCall, chunk: Chunk) -> int | Skip:
     frames, masks = chunk.conditioning.get("vace_frames"), chunk.conditioning.get("vace_mask")
     if not frames or not masks:
         return 0
-    counts = set()
-    for control, mask in zip(frames, masks, strict=True):
-        halves = [call.model.process_latent_in(half.float()) for half in control.split(16, 1)]
-        counts.add(references_of_control(torch.cat([*halves, mask.to(control.device).float()], 1)))
+    counts = {_references_of_given(call, control, mask) for control, mask in zip(frames, masks, strict=True)}
     return counts.pop() if len(counts) == 1 else Skip("VACE with controls of different numbers of reference frames")
+
+
+def _references_of_given(call: ModelCall, control: Tensor, mask: Tensor) -> int:
+    """The same of a control as it is given: frames are prepared one by one, up to the first that is none."""
+    for number in range(control.shape[2]):
+        one = slice(number, number + 1)
+        halves = [call.model.process_latent_in(half.float()) for half in control[:, :, one].split(16, 1)]
+        if not references_of_control(torch.cat([*halves, mask[:, :, one].to(control.device).float()], 1)):
+            return number
+    return control.shape[2]
 
 
 def references_of_control(control: Tensor) -> int:
@@ -190,6 +197,14 @@ def references_of_control(control: Tensor) -> int:
     while count < control.shape[2] and is_reference(control[:, :, count]):
         count += 1
     return count
+
+
+def are_references(frames: Tensor) -> Tensor:
+    """Which frames of a control, ``[items, 96, frames, h, w]``, stand for references: on the device."""
+    if frames.shape[1] != 96 or not frames.shape[2]:
+        return frames.new_zeros(frames.shape[2], dtype=torch.bool)
+    changed, mask = (part.abs().amax((0, 1, 3, 4)) for part in (frames[:, 16:32], frames[:, 32:]))
+    return (changed < NEARLY_ZERO) & (mask == 0)
 
 
 def is_reference(frame: Tensor) -> bool:
