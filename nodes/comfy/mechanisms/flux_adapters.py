@@ -39,8 +39,8 @@ class FluxAdapters(AdapterMechanism):
             certainty="exact",
             limits="steps in which it is off count as 0; a share is of a softmax of its own, not comparable with joint "
             "attention. The joint attention that the pack runs beside it, of reference latents and of the text, is "
-            "captured too. Tried with the real pack on ComfyUI 0.3.75, whose forward newer cores call with more than it "
-            "takes (by reading). Not tried with `torch.compile`",
+            "captured too. Tried with the real pack on ComfyUI 0.3.75; newer cores call its forward with more than it "
+            "takes, by reading. Not tried with `torch.compile`",
         ),
         Documented(
             users="PuLID for Flux (ComfyUI_PuLID_Flux_ll and what has its contract); several at once",
