@@ -147,7 +147,7 @@ def test_what_animate_was_given():
     attribution = capture(tiny_wan.animate())
     summary = attribution.summary()
     assert {("clip_vision_output", "captured"), ("concat_latent_image", "captured")} == fates(attribution)
-    assert "the reference image (or the grey that its node puts there for none): captured (by reference frames)" in summary
+    assert "(or the grey that its node puts there for none): captured (by reference frames)" in summary
     motion, background = tiny_graphs.pixels(4, 1, 32, 48), tiny_graphs.pixels(5, 5, 32, 48)
     for given, filled in (
         ({"continue_motion": motion}, "it fills frame 1 of 3"),
