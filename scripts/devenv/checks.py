@@ -22,7 +22,7 @@ NOTHING_COLLECTED = 5
 # About as long as all the others, beside which they run: most start programs of their own, and are no use to others.
 # The page comes last: its browser stays, with a loop of events in which ComfyUI's executor cannot run.
 OF_NODES = ("demo", "demo_effect", "demo_steer", "reliability", "server")
-BESIDE = [*(f"tests/nodes/comfy/test_{name}.py" for name in OF_NODES), "tests/web"]
+BESIDE = [*(f"tests/nodes/comfy/test_{name}.py" for name in OF_NODES), "tests/evaluation", "tests/web"]
 
 
 def prepared() -> Host:
