@@ -1,5 +1,6 @@
 """Pictures taken out of a batch by ComfyUI's own nodes: I2AM Collect gives what they are in their run."""
 
+import comfy_extras.nodes_post_processing  # noqa: F401  (before nodes_latent, on newer cores: they import each other)
 import pytest
 import tiny_graphs
 import torch
