@@ -180,7 +180,9 @@ class Executor:
     _numbers = itertools.count()
 
     def __init__(self, cache=execution.CacheType.CLASSIC, **cache_args):
-        self._executor = execution.PromptExecutor(_Server(), cache, {"ram": 0.0, "ram_inactive": 0.0, "lru": 0, **cache_args})
+        self._executor = execution.PromptExecutor(
+            _Server(), cache, {"ram": 0.0, "ram_inactive": 0.0, "lru": 0, **cache_args}
+        )
 
     def queue(self, graph, *outputs):
         """What these ``Keeps`` nodes were given, by name, but for those that ComfyUI had cached.

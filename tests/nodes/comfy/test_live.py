@@ -60,7 +60,9 @@ class Queue:
         registered(monkeypatch)
         monkeypatch.setitem(comfyui_nodes.NODE_CLASS_MAPPINGS, "I2AM_Viewer", I2AMViewer)
         self.server, self.messages = server, Messages(server)
-        self.executor = execution.PromptExecutor(server, execution.CacheType.CLASSIC, {"ram": 0.0, "ram_inactive": 0.0, "lru": 0})
+        self.executor = execution.PromptExecutor(
+            server, execution.CacheType.CLASSIC, {"ram": 0.0, "ram_inactive": 0.0, "lru": 0}
+        )
 
     def run(self, graph, client="page", prompt="a prompt"):
         given = {} if client is None else {"client_id": client}
