@@ -2,6 +2,7 @@
 
 import importlib
 
+import comfy_extras.nodes_post_processing  # noqa: F401  (before nodes_latent, on newer cores: they import each other)
 import pytest
 from picture_nodes import Executor
 
