@@ -52,23 +52,36 @@ class Block(torch.nn.Module):
         return out
 
 
+def both_sides(own, img, txt, vec):
+    """What a double block of Flux makes of text and picture, and the queries, keys and values of both together."""
+    sides = []
+    for name, x in (("txt", txt), ("img", img)):
+        first, second = getattr(own, f"{name}_mod")(vec)
+        part = getattr(own, f"{name}_attn")
+        qkv = part.qkv((1 + first.scale) * getattr(own, f"{name}_norm1")(x) + first.shift)
+        q, k, v = qkv.unflatten(-1, (3, own.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        sides.append((name, x, first, second, part, *part.norm(q, k, v), v))
+    q, k, v = (torch.cat(both, 2) for both in zip(*(side[5:] for side in sides), strict=True))
+    return sides, q, k, v
+
+
+def ended(own, sides, outs):
+    """Text and picture behind a double block, with what attention gave each."""
+    done = []
+    for (name, x, first, second, part, *_), mine in zip(sides, outs, strict=True):
+        x = x + first.gate * part.proj(mine)
+        normed = (1 + second.scale) * getattr(own, f"{name}_norm2")(x) + second.shift
+        done.append(x + second.gate * getattr(own, f"{name}_mlp")(normed))
+    return done
+
+
 class Double(Block):
     def forward(self, img, txt, vec, pe, t, attn_mask=None):
-        own, sides = self.original, []
-        for name, x in (("txt", txt), ("img", img)):
-            first, second = getattr(own, f"{name}_mod")(vec)
-            part = getattr(own, f"{name}_attn")
-            qkv = part.qkv((1 + first.scale) * getattr(own, f"{name}_norm1")(x) + first.shift)
-            q, k, v = qkv.unflatten(-1, (3, own.num_heads, -1)).permute(2, 0, 3, 1, 4)
-            sides.append((name, x, first, second, part, *part.norm(q, k, v), v))
-        q, k, v = (torch.cat(both, 2) for both in zip(*(side[5:] for side in sides), strict=True))
+        own = self.original
+        sides, q, k, v = both_sides(own, img, txt, vec)
         out = attention(q, k, v, pe=pe, mask=attn_mask)
         outs = out[:, : txt.shape[1]], self.adapted(out[:, txt.shape[1] :], sides[1][5], t)
-        done = []
-        for (name, x, first, second, part, *_), mine in zip(sides, outs, strict=True):
-            x = x + first.gate * part.proj(mine)
-            normed = (1 + second.scale) * getattr(own, f"{name}_norm2")(x) + second.shift
-            done.append(x + second.gate * getattr(own, f"{name}_mlp")(normed))
+        done = ended(own, sides, outs)
         return done[1], done[0]
 
 
@@ -141,23 +154,11 @@ class WithAdapters(torch.nn.Module):
         self.ip_adapters = torch.nn.ModuleList(ip_adapters)
 
     def forward(self, block, img, txt, vec, pe):
-        own, sides = block.original, []
-        for name, x in (("txt", txt), ("img", img)):
-            first, second = getattr(own, f"{name}_mod")(vec)
-            part = getattr(own, f"{name}_attn")
-            qkv = part.qkv((1 + first.scale) * getattr(own, f"{name}_norm1")(x) + first.shift)
-            q, k, v = qkv.unflatten(-1, (3, own.num_heads, -1)).permute(2, 0, 3, 1, 4)
-            sides.append((name, x, first, second, part, *part.norm(q, k, v), v))
-        q, k, v = (torch.cat(both, 2) for both in zip(*(side[5:] for side in sides), strict=True))
+        own = block.original
+        sides, q, k, v = both_sides(own, img, txt, vec)
         q, k = apply_rope(q, k, pe)
         out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        done = []
-        for (name, x, first, second, part, *_), mine in zip(
-            sides, (out[:, : txt.shape[1]], out[:, txt.shape[1] :]), strict=True
-        ):
-            x = x + first.gate * part.proj(mine)
-            normed = (1 + second.scale) * getattr(own, f"{name}_norm2")(x) + second.shift
-            done.append(x + second.gate * getattr(own, f"{name}_mlp")(normed))
+        done = ended(own, sides, (out[:, : txt.shape[1]], out[:, txt.shape[1] :]))
         for adapter in self.ip_adapters:
             done[1] = done[1] + adapter(sides[1][5], own).mean(0, keepdim=True)
         return done[1], done[0]

@@ -13,13 +13,10 @@ from typing import Any
 from torch import Tensor
 
 from ....i2am_core.tokens import TokenGroup
-from ..attention_call import Arguments
 from ..blocks import ForeignModule
-from ..eager import eager
-from ..pending_call import Attend, PendingCall, chained
-from ..proxy import Proxy
-from ..torch_attention import TorchAttention
-from .flux_adapter_call import NOT_APPLIED, UNOBSERVED, AdapterCall, OffAdapter, SkippedAdapter, group_of, report
+from ..pending_call import Attend, chained
+from .flux_adapter_call import NOT_APPLIED, UNOBSERVED, AdapterMechanism, OffAdapter, SkippedAdapter, group_of
+from .flux_intercepted import InterceptedAdapter
 
 NAME = "IP-Adapter"
 
@@ -60,37 +57,8 @@ def _intercepted(processor: Any, group: TokenGroup, options: Mapping[str, Any], 
     return _Intercepted(processor, group, options, attend)
 
 
-class _Intercepted(Proxy):
-    """In the place of a processor, for one call of the denoiser."""
+class _Intercepted(InterceptedAdapter):
+    """In the place of a processor."""
 
-    def __init__(self, original: Any, group: TokenGroup, options: Mapping[str, Any], attend: Attend) -> None:
-        super().__init__(original)
-        self.group, self.options, self.attend = group, options, attend
-        self._call = eager(self._watched)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._call(args, kwargs)
-
-    def _watched(self, args: tuple, kwargs: Mapping[str, Any]) -> Any:
-        adapter, pending_calls = AdapterCall(self.group), list[PendingCall]()
-
-        def attention(arguments: Arguments) -> Tensor:
-            pending_calls.append(self.attend(arguments, self.options, adapter))
-            output = pending_calls[-1].run()
-            adapter.output = output.transpose(1, 2).flatten(2).clone()  # as it was then: some kernels give a view
-            return output
-
-        with TorchAttention(attention):
-            result = self.original(*args, **kwargs)
-        adapter.result = result if len(pending_calls) == 1 and isinstance(result, Tensor) else None
-        for pending_call in pending_calls:
-            pending_call.end()
-        if not pending_calls:
-            self._report(result is None, *args, *kwargs.values())
-        return result
-
-    def _report(self, is_off: bool, *args: Any) -> None:
-        mechanism = OffAdapter(self.group, NOT_APPLIED) if is_off else SkippedAdapter(UNOBSERVED)
-        query = next((x for x in args if isinstance(x, Tensor) and x.ndim == 4), None)  # [B, H, N, D]
-        if query is not None:
-            report(self.attend, self.options, mechanism, query[:, 0], query.shape[1])
+    def why_nothing(self, result: Any) -> AdapterMechanism:
+        return OffAdapter(self.group, NOT_APPLIED) if result is None else SkippedAdapter(UNOBSERVED)

@@ -20,11 +20,9 @@ from ....i2am_core.tokens import TokenGroup
 from .. import own_forwards
 from ..attention_call import Arguments
 from ..blocks import ForeignModule
-from ..eager import eager
-from ..pending_call import Attend, PendingCall, chained
-from ..proxy import Proxy
-from ..torch_attention import TorchAttention
-from .flux_adapter_call import UNOBSERVED, AdapterCall, SkippedAdapter, group_of, report
+from ..pending_call import Attend, chained
+from .flux_adapter_call import UNOBSERVED, AdapterMechanism, SkippedAdapter, group_of
+from .flux_intercepted import InterceptedAdapter
 
 NAME = "XLabs IP-Adapter"
 SEVERAL_ROWS = (
@@ -67,36 +65,11 @@ def _is_adapter(adapter: Any) -> bool:
     return isinstance(adapter, Module) and isinstance(tokens, Tensor) and tokens.ndim == 3
 
 
-class _Intercepted(Proxy):
-    """In the place of an adapter's forward, for one call of the denoiser."""
+class _Intercepted(InterceptedAdapter):
+    """In the place of an adapter's forward."""
 
-    def __init__(self, original: Any, group: TokenGroup, options: Mapping[str, Any], attend: Attend) -> None:
-        super().__init__(original)
-        self.group, self.options, self.attend = group, options, attend
-        self._call = eager(self._watched)
+    def counts(self, arguments: Arguments) -> bool:
+        return len(arguments.args[0]) == 1
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._call(args, kwargs)
-
-    def _watched(self, args: tuple, kwargs: Mapping[str, Any]) -> Any:
-        adapter, pending_calls = AdapterCall(self.group), list[PendingCall]()
-        query = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim == 4), None)
-
-        def attention(arguments: Arguments) -> Tensor:
-            if len(arguments.args[0]) > 1:
-                return arguments.run()
-            pending_calls.append(self.attend(arguments, self.options, adapter))
-            output = pending_calls[-1].run()
-            adapter.output = output.transpose(1, 2).flatten(2).clone()  # as it was then: some kernels give a view
-            return output
-
-        with TorchAttention(attention):
-            result = self.original(*args, **kwargs)
-        adapter.result = result if len(pending_calls) == 1 and isinstance(result, Tensor) else None
-        for pending_call in pending_calls:
-            pending_call.end()
-        if not pending_calls and query is not None:
-            several = isinstance(result, Tensor) and len(result) > 1
-            skipped = SkippedAdapter(SEVERAL_ROWS if several else UNOBSERVED)
-            report(self.attend, self.options, skipped, query[:, 0], query.shape[1])
-        return result
+    def why_nothing(self, result: Any) -> AdapterMechanism:
+        return SkippedAdapter(SEVERAL_ROWS if isinstance(result, Tensor) and len(result) > 1 else UNOBSERVED)
