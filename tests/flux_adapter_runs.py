@@ -12,11 +12,11 @@ import torch
 from effect_oracle import Counterfactuals, rms
 from effects_of import close, measured
 from mechanisms import Measured, assert_maps_equal, steered
+from mechanisms import capture_beside as capture
 from oracle import Oracle
 
 from i2am_pack.i2am_core.effect import Removal
 from i2am_pack.nodes.capture import I2AMCapture
-from i2am_pack.nodes.collect import I2AMCollect
 
 TOKENS, WIDTH, WEIGHT = 5, 9, 0.7
 CHANNELS = 32  # of the tiny Flux
@@ -187,16 +187,6 @@ def graph_with(kind, graph, adapters=1, weight=WEIGHT, start=1.0, end=0.0, **abo
     for seed in range(adapters):
         graph.model = kind.adapted(graph.model, seed, weight, start, end, **about)
     return graph
-
-
-def capture(graph, mechanism="auto", branch="positive", **sampling):
-    """The attribution, and the summary, of a run which must leave the latent exactly as it is without capture."""
-    model, handle = I2AMCapture.execute(graph.model, mechanism, branch, "off", 512).args
-    plain, latent = graph.sample(**sampling), graph.sample(model, **sampling)
-    assert torch.equal(plain["samples"], latent["samples"])
-    attribution, _, summary = I2AMCollect.execute(handle, latent).args
-    assert all(reason and "could not read" not in reason for reason in attribution.skipped)
-    return attribution, summary
 
 
 def measure(kind, graph, adapter=0, branch=0, **sampling):

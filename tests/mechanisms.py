@@ -37,6 +37,18 @@ def capture(
     return attribution
 
 
+def capture_beside(
+    graph: Graph, mechanism: str = "auto", branch: str = "positive", **sampling: Any
+) -> tuple[Attribution, str]:
+    """The same beside a pack that makes calls of its own, with the summary: each call that was skipped has a reason."""
+    model, handle = I2AMCapture.execute(graph.model, mechanism, branch, "off", 512).args
+    plain, latent = graph.sample(**sampling), graph.sample(model, **sampling)
+    assert torch.equal(plain["samples"], latent["samples"])
+    attribution, _, summary = I2AMCollect.execute(handle, latent).args
+    assert all(reason and "could not read" not in reason for reason in attribution.skipped)
+    return attribution, summary
+
+
 def sampled(
     graph: Graph, *consumers: Consumer, mechanism: str = "auto", branch: str = "positive", **sampling: Any
 ) -> tuple[Tensor, Attribution]:

@@ -10,12 +10,12 @@ import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock
 from effects_of import measured
 from mechanisms import Measured, assert_maps_equal, steered
+from mechanisms import capture_beside as capture
 from oracle import Oracle
 
 from i2am_pack.i2am_core import TokenGrid
 from i2am_pack.i2am_core.effect import Removal
 from i2am_pack.nodes.capture import I2AMCapture
-from i2am_pack.nodes.collect import I2AMCollect
 
 LAYERS = tiny_reference_control.LAYERS
 
@@ -26,16 +26,6 @@ def graph_with(pack, references=1, make=tiny_reference_control.sd15, shape=None,
         latent = 2 * tiny_graphs.noise(30 + seed, 1, 4, *graph.latent["samples"].shape[-2:])
         graph = pack.apply(graph, latent, **about)
     return graph
-
-
-def capture(graph, branch="positive", mechanism="auto", **sampling):
-    """The attribution, and the summary, of a run which must leave the latent exactly as it is without capture."""
-    model, handle = I2AMCapture.execute(graph.model, mechanism, branch, "off", 512).args
-    plain, latent = graph.sample(**sampling), graph.sample(model, **sampling)
-    assert torch.equal(plain["samples"], latent["samples"])
-    attribution, _, summary = I2AMCollect.execute(handle, latent).args
-    assert all(reason and "could not read" not in reason for reason in attribution.skipped)
-    return attribution, summary
 
 
 @contextlib.contextmanager
@@ -77,7 +67,7 @@ def measure(graph, branch=0, **sampling):
 def check_maps(pack, references=1, branch="positive", gain=1.0, **about):
     """The maps are the weights on the reference's tokens, behind those of the picture."""
     graph = graph_with(pack, references, **about)
-    attribution, summary = capture(graph, branch)
+    attribution, summary = capture(graph, branch=branch)
     names = ["reference"] if references == 1 else [f"reference {n + 1}" for n in range(references)]
     assert [r.name for r in attribution.references] == names
     assert [layer.name for layer in attribution.layers] == [*LAYERS]
