@@ -49,8 +49,11 @@ class Scenes:
         return cell * self.zoom[:, None, None, None] + self.shift[:, None, None]
 
 
-def draw_scenes(sprites: Tensor, generator: torch.Generator, augment: bool = False) -> Scenes:
-    """One scene for each sprite of ``[B, 4, s, s]`` uint8. ``augment`` mirrors objects and swaps their colours."""
+def draw_scenes(sprites: Tensor, generator: torch.Generator, augment: bool = False, displaced: float = 1.0) -> Scenes:
+    """One scene for each sprite of ``[B, 4, s, s]`` uint8. ``augment`` mirrors objects and swaps their colours.
+
+    ``displaced`` is how far the object in the scene may differ in place and size from that in its reference: at 0 not at all.
+    """
     batch = len(sprites)
     rgba = sprites.float() / 255
     if augment:
@@ -62,11 +65,12 @@ def draw_scenes(sprites: Tensor, generator: torch.Generator, augment: bool = Fal
     low, high = _MASK_CELLS
     side = torch.randint(low, high + 1, (batch,), generator=generator)
     corner = (torch.rand(batch, 2, generator=generator) * (GRID - side + 1)[:, None]).floor()
+    corner = torch.lerp(((GRID - side) / 2)[:, None].floor().expand(-1, 2), corner, displaced).round()
     centre = (corner + side[:, None] / 2) * PATCH
     size = side * PATCH * _SCENE_FILL
 
-    reference_size = uniform(*_REFERENCE_SIZE)
-    reference_centre = IMAGE / 2 + uniform(-_REFERENCE_SHIFT, _REFERENCE_SHIFT, 2)
+    reference_size = torch.lerp(size, uniform(*_REFERENCE_SIZE), displaced)
+    reference_centre = IMAGE / 2 + displaced * uniform(-_REFERENCE_SHIFT, _REFERENCE_SHIFT, 2)
     zoom = reference_size / size
 
     image, object_mask = _compose(rgba, size, centre, _colour_field(batch, generator))

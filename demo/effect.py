@@ -36,6 +36,7 @@ from ..i2am_core import (
     Attribution,
     Cut,
     MapKind,
+    Reference,
     RegionRemoval,
     Removal,
     Row,
@@ -60,9 +61,8 @@ from ..nodes.comfy.run import watched
 from ..nodes.steer import I2AMSteer
 from . import data, steer
 from .evaluate import SAMPLER, SCENES, SCHEDULER, correlation
-from .model import load
-from .nodes import DemoReference
 from .steer import bracketed, table
+from .subject import Conditioning, Subject, of_weights
 from .weights import WEIGHTS
 
 STEPS = 10
@@ -94,7 +94,6 @@ class Trial:
 
 
 PLAIN = Trial()
-WITHOUT = Trial(removed=Removal(0, 0))
 
 
 class Study(steer.Study):
@@ -106,12 +105,9 @@ class Study(steer.Study):
 
     def __init__(
         self, count: int = SCENES, steps: int = STEPS, seed: int = 1, cache: Path | None = None,
-        weights: Path = WEIGHTS, first: int | None = None,
+        subject: Subject | None = None, first: int | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(count, steps, seed, cache)
-        self.model, _, self.encoder = load(weights)
-        self.cache = None if self.cache is None else self.cache / weights.stem
-        self.conditionings = {"own": self._encoded("own")}
+        super().__init__(count, steps, seed, cache, subject)
         self.in_mask = F.avg_pool2d(self.scenes.mask, data.PATCH).flatten(1) > 0.5  # [B, cells]
         # Every part of this order is spread over all objects, so that tables of the first few scenes are, too.
         self.order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:first]
@@ -140,24 +136,14 @@ class Study(steer.Study):
         self, model: ModelPatcher, reference: str, part: Tensor, noise: int = 0, painted: bool = True
     ) -> Tensor:  # fmt: skip
         """Latents of the scenes ``part``, by the stock sampler; ``painted``: whether it gets the mask."""
-        ((tokens, about),) = self._conditioning(reference)
-        tokens = tokens[part]
-        seed = self.seed + noise
-        start = comfy.sample.prepare_noise(self.latent, seed)
         mask = self.scenes.mask[part] if painted else None
-        with torch.inference_mode():
-            samples: Tensor = comfy.sample.sample(
-                model, start[part], self.steps, 1.0, SAMPLER, SCHEDULER, [[tokens, about]],
-                [[torch.zeros_like(tokens), {}]], self.latent[part], noise_mask=mask, seed=seed,
-                disable_pbar=True,
-            )  # fmt: skip
-        return samples
+        return self._latents(model, self._conditioning(reference), part, mask, noise)
 
     def attribution(self, reference: str, strength: float, part: Tensor, regions: int) -> tuple[Tensor, Attribution]:
         """Latents of the scenes ``part``, and what was captured and measured meanwhile."""
         model, capture = self.model, handle.Capture(handle.Settings("auto", "positive", "off", 2**32))
         if strength != 1:
-            (model,) = I2AMSteer.execute(model, **(steer.UNSTEERED | {"strength": strength})).args
+            (model,) = I2AMSteer.execute(model, **(self.unsteered | {"strength": strength})).args
         model = effect_with(capture_with(model, capture), Settings(regions=regions, cuts=CUTS))
         samples = self.run(model, reference, part)
         return samples, capture.find(samples)
@@ -168,7 +154,7 @@ class Study(steer.Study):
     def _painted_in(self, trial: Trial, part: Tensor) -> Tensor:
         model, removed = self.model, trial.removed
         if removed is not None:
-            model = watched(model, ConsumerWatch(lambda: [TakeAway(removed, lambda _: 0)], acts=True))
+            model = taken_away(model, removed)
         return data.to_image(self.run(model, trial.reference, part, trial.noise))
 
     def _measured_in(self, reference: str, strength: float, part: Tensor) -> dict[str, Tensor]:
@@ -179,20 +165,21 @@ class Study(steer.Study):
         effects = attribution.effects
         assert effects is not None
         assert not effects.unmeasured
-        steps = effects.steps(0)
+        owner = self.subject.object
+        steps = effects.steps(owner)
         items = range(attribution.items)
         result = {
             "image": data.to_image(samples),
             "steps": torch.tensor([steps] * len(part)),
-            "effect": torch.stack([effects.maps[Removal(step, 0)] for step in steps], 1),
+            "effect": torch.stack([effects.maps[Removal(step, owner)] for step in steps], 1),
             "floor": effects.floor,
             "imacs": torch.tensor(
-                [imacs(_map(attribution, "r2g_paper", n), self.scenes.mask[part][n, 0]) for n in items]
+                [imacs(_map(attribution, "r2g_paper", owner, n), self.scenes.mask[part][n, 0]) for n in items]
             ),
         }
-        for key in ("r2g_paper", "r2g_share", "g2r_paper"):
-            result[key] = torch.stack([_map(attribution, key, n) for n in items])
-        return result | {cut: x.values for (_, cut), x in effects.regions.items()}
+        for key in ("r2g_paper", "r2g_share", "g2r_paper", "g2r_share"):
+            result[key] = torch.stack([_map(attribution, key, owner, n) for n in items])
+        return result | {cut: x.values for (number, cut), x in effects.regions.items() if number == owner}
 
     def _cached(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         path = None if self.cache is None else self.cache / (re.sub(r"[^\w.,=-]+", "_", name) + ".safetensors")
@@ -205,16 +192,23 @@ class Study(steer.Study):
             path.with_suffix(".part").rename(path)
         return result
 
-    def _conditioning(self, reference: str) -> steer.Conditioning:
+    def _conditioning(self, reference: str) -> Conditioning:
         if reference not in self.conditionings:
             self.conditionings[reference] = self._encoded(reference)
         return self.conditionings[reference]
 
-    def _encoded(self, reference: str) -> steer.Conditioning:
-        """Of one reference, or of two in one context, such as 'own + other'."""
+    def _encoded(self, reference: str) -> Conditioning:
+        """Of one object, or of two such as 'own + other'."""
         images = [reference_images(self.scenes, name) for name in reference.split(" + ")]
-        first, *second = (DemoReference.execute(self.encoder, x.movedim(1, -1)).args[0] for x in images)
-        return steer.joined(first, second[0]) if second else first
+        return self.subject.conditioning(self.scenes.masked_image, images)
+
+    @property
+    def without(self) -> Trial:
+        """The object's reference is taken away in all steps."""
+        return Trial(removed=Removal(0, self.subject.object))
+
+    def without_region(self, number: int, cut: Cut) -> Trial:
+        return Trial(removed=RegionRemoval(0, "everything", self.subject.object, cut, REGIONS, number))
 
     # What is held against each other, all in the scenes of ``order``
 
@@ -234,9 +228,19 @@ class Study(steer.Study):
         return ((values.square() * inside).sum(-1) / inside.sum(-1)).sqrt()
 
 
-def _map(attribution: Attribution, key: str, item: int) -> Tensor:
+def taken_away(model: ModelPatcher, removed: Removal | RegionRemoval) -> ModelPatcher:
+    """The model without a reference or a part of it, in all steps. References are numbered as they are met."""
+
+    def consumers() -> list[TakeAway]:
+        numbers: dict[Reference, int] = {}
+        return [TakeAway(removed, lambda reference: numbers.setdefault(reference, len(numbers)))]
+
+    return watched(model, ConsumerWatch(consumers, acts=True))
+
+
+def _map(attribution: Attribution, key: str, reference: int, item: int) -> Tensor:
     """A unified map of attention ``[h, w]``, on the grid of the latent; G2R is of the mask."""
-    return maps(attribution, MapKind.parse(key), selection=Selection(item=item)).values[0]
+    return maps(attribution, MapKind.parse(key), selection=Selection(item=item, reference=reference)).values[0]
 
 
 def reference_images(scenes: data.Scenes, name: str) -> Tensor:
@@ -297,9 +301,9 @@ def where_the_picture_changes(study: Study) -> str:
     own = study.measured()
     plain, inside = own["image"], study.in_mask[study.order]
     cover = F.avg_pool2d(study.scenes.object_mask, data.PATCH).flatten(1)[study.order]
-    other_noise = [study.pictures(Trial(removed=x, noise=OTHER_NOISE)) for x in (None, Removal(0, 0))]
+    other_noise = [study.pictures(Trial(removed=x, noise=OTHER_NOISE)) for x in (None, study.without.removed)]
     changes = {
-        "without the reference": study.change(study.pictures(WITHOUT), plain),
+        "without the reference": study.change(study.pictures(study.without), plain),
         "the same, from other noise": study.change(*other_noise),
         "a blank one in its place": study.change(study.measured("blank")["image"], plain),
         "another one in its place": study.change(study.measured("other")["image"], plain),
@@ -310,6 +314,7 @@ def where_the_picture_changes(study: Study) -> str:
         f"Effect, step {steps[0]} alone": own["effect"][:, 0],
         f"Effect, step {steps[-1]} alone": own["effect"][:, -1],
         "R2G of the paper": own["r2g_paper"].flatten(1),
+        "share": own["r2g_share"].flatten(1),
         "where the object is, in the truth": cover,
     }
     rows = [
@@ -333,9 +338,9 @@ def what_of_the_reference_counts(study: Study) -> str:
     cover = _by_region(study.scenes.reference_object_mask[study.order])
     numbers = range(REGIONS.cells)
     changes = {
-        "without the region": study.change_by_region([_without(n, "taken away") for n in numbers]),
+        "without the region": study.change_by_region([study.without_region(n, "taken away") for n in numbers]),
         "only it, against none": study.change_by_region(
-            [_without(n, "only this left") for n in numbers], against=WITHOUT
+            [study.without_region(n, "only this left") for n in numbers], against=study.without
         ),
         "background over it": study.change_by_region([Trial(f"background {n}") for n in numbers]),
         "its mean colour over it": study.change_by_region([Trial(f"mean {n}") for n in numbers]),
@@ -344,6 +349,7 @@ def what_of_the_reference_counts(study: Study) -> str:
         "Effect, taken away": study.in_mask_of(own["taken away"]),
         "Effect, only this left": study.in_mask_of(own["only this left"]),
         "G2R of the paper": _by_region(own["g2r_paper"][:, None]),
+        "G2R by share": _by_region(own["g2r_share"][:, None]),
         "the object's part of it": cover,
     }
     holds = cover > HOLDS
@@ -390,10 +396,6 @@ def strength_of_references(study: Study) -> str:
             f"{len(study.order)} scenes.",
         ]
     )
-
-
-def _without(number: int, cut: Cut) -> Trial:
-    return Trial(removed=RegionRemoval(0, "everything", 0, cut, REGIONS, number))
 
 
 def _by_region(values: Tensor) -> Tensor:
@@ -444,7 +446,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="draw this file instead")
     parser.add_argument("--scene", type=int, default=50, help="that is drawn")
     a = parser.parse_args()
-    study = Study(a.scenes, a.steps, cache=a.cache, weights=a.weights, first=a.first)
+    study = Study(a.scenes, a.steps, cache=a.cache, subject=of_weights(a.weights), first=a.first)
     if a.picture is not None:
         draw(study, a.picture, a.scene)
         return

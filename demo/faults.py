@@ -120,7 +120,7 @@ class Runs:
             model = scaled_values(model, fault.values)
         if fault.steered:
             regions = {k: study.regions[v][part] for k, v in fault.steered.items() if k.endswith("_region")}
-            (model,) = I2AMSteer.execute(model, **(steer.UNSTEERED | dict(fault.steered) | regions)).args
+            (model,) = I2AMSteer.execute(model, **(study.unsteered | dict(fault.steered) | regions)).args
         model = effect_with(capture_with(model, capture), Settings(regions=fault.regions))
         return capture.find(study.run(model, fault.reference, part, painted=fault.painted))
 

@@ -3,6 +3,7 @@
 # The classes of ComfyUI that are inherited from here have no types.
 # mypy: allow-untyped-calls
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,7 @@ class PixelVAE:
 
 def load(*paths: Path) -> tuple[comfy.model_patcher.ModelPatcher, PixelVAE, network.ReferenceEncoder]:
     """Model, VAE and reference encoder from the weights that ship with the pack, or the mean of those in files."""
-    files = [load_file(path) for path in paths or (WEIGHTS,)]
-    weights = {name: torch.stack([file[name].float() for file in files]).mean(0) for name in files[0]}
+    weights = mean_weights(paths or (WEIGHTS,))
     load_device = comfy.model_management.get_torch_device()
     model = DemoDiffusion(ModelConfig(network.UNET_CONFIG | {"dtype": torch.float32}), device=torch.device("cpu"))
     unet = {name.removeprefix("unet."): w for name, w in weights.items() if name.startswith("unet.")}
@@ -97,3 +97,9 @@ def load(*paths: Path) -> tuple[comfy.model_patcher.ModelPatcher, PixelVAE, netw
     encoder.load_state_dict({n.removeprefix("encoder."): w for n, w in weights.items() if n.startswith("encoder.")})
     patcher = comfy.model_patcher.ModelPatcher(model, load_device, comfy.model_management.unet_offload_device())
     return patcher, PixelVAE(), encoder.train(False)
+
+
+def mean_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """By name, the mean over files of the same model."""
+    files = [load_file(path) for path in paths]
+    return {name: torch.stack([file[name].float() for file in files]).mean(0) for name in files[0]}

@@ -1,4 +1,4 @@
-"""Measure I2AM Steer on held-out scenes of the demo model, through the node itself and ComfyUI's own sampler.
+"""Measure I2AM Steer on held-out scenes of a demo model, through the node itself and ComfyUI's own sampler.
 
     scripts/demo --steer
 
@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,18 +25,15 @@ from torch import Tensor
 from . import cpu  # noqa: F401  (must come before ComfyUI's other modules)
 
 import comfy.sample  # isort: skip
-import nodes as comfyui_nodes  # isort: skip
+from comfy.model_patcher import ModelPatcher
 from safetensors.torch import load_file, save_file
 
 from ..i2am_core import TokenGrid, cells_of
-from ..nodes.comfy.tags import KEY, tag
 from ..nodes.steer import I2AMSteer
 from . import data, sprites
 from .evaluate import SAMPLER, SCENES, SCHEDULER, STEPS
-from .model import load
-from .nodes import DemoReference
-
-Conditioning: TypeAlias = list[list[Any]]
+from .subject import Conditioning, CrossAttention, Subject, of_weights, part_of
+from .weights import WEIGHTS
 
 BATCH = 16  # scenes that are sampled together
 RESAMPLES = 4000
@@ -53,22 +50,25 @@ UNSTEERED: dict[str, Any] = dict(
 
 
 class Study:
-    """Held-out scenes, and what the demo model paints in them, however it is steered.
+    """Held-out scenes, and what a demo model paints in them, however it is steered.
 
     ``cache`` is a folder for pictures that are painted: a run that was interrupted goes on from there. It has to be
     emptied where the code or the weights have changed.
     """
 
-    def __init__(self, count: int = SCENES, steps: int = STEPS, seed: int = 1, cache: Path | None = None) -> None:
+    def __init__(
+        self, count: int = SCENES, steps: int = STEPS, seed: int = 1, cache: Path | None = None,
+        subject: Subject | None = None,
+    ) -> None:  # fmt: skip
         self.count, self.steps, self.seed = count, steps, seed
-        self.cache = None if cache is None else cache / f"{count} scenes, {steps} steps, seed {seed}"
+        self.subject = subject or CrossAttention()
+        self.cache = None if cache is None else cache / f"{count} scenes, {steps} steps, seed {seed}" / self.subject.key
         held_out = sprites.held_out_sprites()
         spread = torch.arange(count) * len(held_out) // count % len(held_out)
         self.scenes = data.draw_scenes(held_out[spread], torch.Generator().manual_seed(seed))
-        self.model, _, encoder = load()
+        self.model = self.subject.model
         self.latent = data.to_latent(self.scenes.masked_image)
-        self.noise = comfy.sample.prepare_noise(self.latent, seed)
-        self.conditionings = conditionings(encoder, self.scenes.reference)
+        self.conditionings = conditionings(self.subject, self.scenes)
         self.regions = regions(self.scenes)
         self._painted: dict[str, Tensor] = {}
 
@@ -90,18 +90,30 @@ class Study:
         return self._painted[key]
 
     def _sampled(self, conditioning: str, part: Tensor, steered: dict[str, Any]) -> Tensor:
-        ((tokens, about),) = self.conditionings[conditioning]
-        model, tokens = self.model, tokens[part]
+        model = self.model
         if steered:
             masks = {name: self.regions[value][part] for name, value in steered.items() if name.endswith("_region")}
-            (model,) = I2AMSteer.execute(model, **(UNSTEERED | steered | masks)).args
+            (model,) = I2AMSteer.execute(model, **(self.unsteered | steered | masks)).args
+        return data.to_image(self._latents(model, self.conditionings[conditioning], part, self.scenes.mask[part]))
+
+    def _latents(
+        self, model: ModelPatcher, conditioning: Conditioning, part: Tensor, mask: Tensor | None, noise: int = 0
+    ) -> Tensor:
+        """What the stock sampler makes of the scenes ``part``; ``noise`` is added to the seed."""
+        seed = self.seed + noise
+        start = comfy.sample.prepare_noise(self.latent, seed)
         with torch.inference_mode():
-            samples = comfy.sample.sample(
-                model, self.noise[part], self.steps, 1.0, SAMPLER, SCHEDULER, [[tokens, about]],
-                [[torch.zeros_like(tokens), {}]], self.latent[part], noise_mask=self.scenes.mask[part], seed=self.seed,
+            samples: Tensor = comfy.sample.sample(
+                model, start[part], self.steps, 1.0, SAMPLER, SCHEDULER, part_of(conditioning, part),
+                self.subject.without_references(len(part)), self.latent[part], noise_mask=mask, seed=seed,
                 disable_pbar=True,
             )  # fmt: skip
-        return data.to_image(samples)
+        return samples
+
+    @property
+    def unsteered(self) -> dict[str, Any]:
+        """Inputs of I2AM Steer that change nothing, and mean the first object."""
+        return UNSTEERED | {"reference": self.subject.object}
 
     def psnr(self, image: Tensor) -> Tensor:
         """Inside the mask, against the truth, in dB: ``[B]``."""
@@ -117,30 +129,14 @@ class Study:
 # What is sampled
 
 
-def conditionings(encoder: torch.nn.Module, images: Tensor) -> dict[str, Conditioning]:
-    """Of reference images ``[B, 3, IMAGE, IMAGE]``: the scene's own, that of another scene, both, and weakened ones."""
-    own, other = (
-        DemoReference.execute(encoder, pixels.movedim(1, -1)).args[0] for pixels in (images, _of_another_scene(images))
-    )
-    weakened = {f"own, {name}": drawn_to_mean(own, left) for name, left in WEAKENED.items()}
-    both = {f"{name} + other": joined(one, other) for name, one in [("own", own), *weakened.items()]}
-    return {"own": own, "other": other} | weakened | both
-
-
-def joined(first: Conditioning, second: Conditioning) -> Conditioning:
-    """Two references in one context. ComfyUI's node keeps the marks of the first; those of the second move along."""
-    (((tokens, about),),) = comfyui_nodes.ConditioningConcat().concat(first, second)
-    start = first[0][0].shape[1]
-    moved = [mark | {"start": start + mark["start"]} for mark in second[0][1][KEY]]
-    return [[tokens, about | {KEY: [*about[KEY], *moved]}]]
-
-
-def drawn_to_mean(conditioning: Conditioning, left: float) -> Conditioning:
-    """A reference that says less: its tokens lie ``left`` as far from their mean as they did."""
-    ((tokens, _),) = conditioning
-    mean = tokens.mean(1, keepdim=True)
-    weaker = mean + left * (tokens - mean)
-    return [[weaker, {KEY: [tag("weakened reference", 0, weaker, (data.GRID, data.GRID))]}]]
+def conditionings(subject: Subject, scenes: data.Scenes) -> dict[str, Conditioning]:
+    """With the scene's own reference, that of another scene, both, and a weakened own one."""
+    own, other = scenes.reference, _of_another_scene(scenes.reference)
+    result = {"other": subject.conditioning(scenes.masked_image, [other])}
+    for name, left in ({"own": 1.0} | {f"own, {name}": left for name, left in WEAKENED.items()}).items():
+        result[name] = subject.conditioning(scenes.masked_image, [own], left)
+        result[f"{name} + other"] = subject.conditioning(scenes.masked_image, [own, other], left)
+    return result
 
 
 def regions(scenes: data.Scenes) -> dict[str, Tensor]:
@@ -189,7 +185,7 @@ def _of_another_scene(values: Tensor) -> Tensor:
 def two_references(study: Study) -> str:
     """One context with two references: the second counts less or more."""
     first, second = study.paint("own"), study.paint("other")
-    pictures = {strength: _two(study, "own + other", strength, reference=1) for strength in CHOICES}
+    pictures = {strength: _two(study, "own + other", strength, second=True) for strength in CHOICES}
     to_first = {s: study.distance(picture, first) for s, picture in pictures.items()}
     to_second = {s: study.distance(picture, second) for s, picture in pictures.items()}
     rows = [
@@ -271,11 +267,11 @@ def weakened_beside_another(study: Study) -> str:
     """Two references in one context, of which the right one is weakened: it is strengthened, or the other is muted."""
     context = "own, half + other"
     pictures = {
-        (by, s): study.paint(context, **({} if s == 1 else dict(strength=s, by=by, reference=0)))
+        (by, s): study.paint(context, **({} if s == 1 else dict(strength=s, by=by)))
         for by, chosen in STRENGTHENED.items()
         for s in chosen
     }
-    plain, muted = study.psnr(pictures["attention", 1.0]), study.psnr(_two(study, context, 0.0, reference=1))
+    plain, muted = study.psnr(pictures["attention", 1.0]), study.psnr(_two(study, context, 0.0, second=True))
     rows = [
         [by, f"{s:g}", *_against(study.psnr(x), plain),
          *(bracketed(study.distance(x, study.paint(name)), 3) for name in ("own, half", "other"))]
@@ -358,8 +354,9 @@ def parts_of_the_run(study: Study) -> str:
     )
 
 
-def _two(study: Study, context: str, strength: float, reference: int) -> Tensor:
-    """One of two references counts otherwise, by attention."""
+def _two(study: Study, context: str, strength: float, second: bool) -> Tensor:
+    """One of two objects counts otherwise, by attention."""
+    reference = study.subject.object + second
     return study.paint(context, **({} if strength == 1 else dict(strength=strength, reference=reference)))
 
 
@@ -419,9 +416,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=SCENES)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--cache", type=Path, help="a folder from which an interrupted run goes on")
     a = parser.parse_args()
-    study = Study(a.scenes, a.steps, cache=a.cache)
+    study = Study(a.scenes, a.steps, cache=a.cache, subject=of_weights(a.weights))
     for make in TABLES:
         sys.stdout.write(make(study) + "\n\n")
         sys.stdout.flush()

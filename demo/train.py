@@ -8,23 +8,19 @@ what an uninterrupted one would have seen.
 """
 
 import argparse
-import csv
-import json
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from . import cpu  # noqa: F401  (must come before the network, which imports ComfyUI)
 
-from . import data, network, sprites  # isort: skip
+from . import data, network, sprites, training  # isort: skip
 
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 TIMESTEPS = 1000
@@ -40,7 +36,7 @@ DROP_REFERENCE = 0.05  # scenes trained without a reference, so that guidance ha
 OUTSIDE_WEIGHT = 0.1  # of the error outside the mask, where the answer is given
 WARM_UP = 200  # steps
 DECAY = 0.3  # share of the run, at its end, over which the learning rate falls to zero
-EMA = 0.998
+KEPT = (500, 1000, 2000, 4000)  # steps whose weights are exported
 
 Block = tuple[str, int]
 
@@ -138,12 +134,6 @@ def noise_schedule() -> Tensor:
     return (1 - betas).cumprod(0).float()
 
 
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    rise = min(1.0, (step + 1) / WARM_UP)
-    fall = min(1.0, (steps - step) / (DECAY * steps))
-    return peak * rise * fall
-
-
 @dataclass
 class Losses:
     picture: Tensor
@@ -199,97 +189,23 @@ def quick_check(model: DemoModel, held_out: Tensor, alpha_bar: Tensor) -> dict[s
     return result
 
 
-def export(model: DemoModel, path: Path, metadata: dict[str, str]) -> None:
-    """Write the weights as fp16 safetensors: ``unet.*`` and ``encoder.*``."""
-    weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
-    temporary = path.with_suffix(".tmp")
-    save_file(weights, temporary, metadata=metadata)
-    temporary.replace(path)
+class DemoTask:
+    def __init__(self, font: str, batch: int, peak: float, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.batch, self.peaks = batch, (peak,)
+        self.sprites, self.held_out = sprites.render_font(font)
+        self.alpha_bar = noise_schedule()
+        self.model, self.average = DemoModel(), DemoModel().requires_grad_(False)
+        self.average.load_state_dict(self.model.state_dict())
+        self.optimizers = (torch.optim.AdamW(self.model.parameters(), weight_decay=0.01, betas=(0.9, 0.98)),)
 
-
-def save_checkpoint(
-    parts: Mapping[str, nn.Module | torch.optim.Optimizer], progress: Mapping[str, float], path: Path
-) -> None:
-    """Write the state of each part beside the progress; an interrupt while it writes leaves the earlier file."""
-    temporary = path.with_suffix(".tmp")
-    torch.save({name: part.state_dict() for name, part in parts.items()} | dict(progress), temporary)
-    temporary.replace(path)
-
-
-def train(run: Path, font: str, steps: int, batch: int, peak: float, seed: int) -> None:
-    run.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed)
-    sprite_set, held_out = sprites.render_font(font)
-    alpha_bar = noise_schedule()
-    model, average = DemoModel(), DemoModel().requires_grad_(False)
-    average.load_state_dict(model.state_dict())
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01, betas=(0.9, 0.98))
-    step, seconds = 0, 0.0
-    checkpoint = run / "checkpoint.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(saved["model"])
-        average.load_state_dict(saved["average"])
-        optimizer.load_state_dict(saved["optimizer"])
-        step, seconds = saved["step"], saved["seconds"]
-
-    log = Log(run / "training.csv", step)
-    while step < steps:
-        started = time.perf_counter()
-        g = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        loss = losses(model, sprite_set, alpha_bar, batch, step, g)
-        optimizer.param_groups[0]["lr"] = learning_rate(step, steps, peak)
-        optimizer.zero_grad()
+    def losses(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = losses(self.model, self.sprites, self.alpha_bar, self.batch, step, generator)
         weight = ATTENTION_WEIGHTS[step >= CONSISTENT_FROM]
-        (loss.picture + weight * (loss.correspondence + loss.consistency)).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        momentum = min(EMA, step / (step + 10))
-        for mean, new in zip(average.parameters(), model.parameters(), strict=True):
-            mean.lerp_(new.detach(), 1 - momentum)
-        seconds += time.perf_counter() - started
+        return loss.picture + weight * (loss.correspondence + loss.consistency), vars(loss)
 
-        log.add(loss)
-        if step % 250 == 0 or step == steps:
-            log.write(step, seconds, optimizer.param_groups[0]["lr"], quick_check(average, held_out, alpha_bar))
-            save_checkpoint(
-                {"model": model, "average": average, "optimizer": optimizer},
-                {"step": step, "seconds": seconds},
-                checkpoint,
-            )
-        if step in (500, 1000, 2000, 4000) or step == steps:
-            settings = {"step": step, "steps": steps, "batch": batch, "seed": seed}
-            export(average, run / f"step_{step:05d}.safetensors", {"training": json.dumps(settings)})
-
-
-class Log:
-    """One line of a CSV file for each check: the mean losses since the last one, and what the check measured."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        self.rows: list[dict[str, Any]] = []
-        if path.exists():
-            with path.open(newline="") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        self.losses: list[tuple[float, ...]] = []
-
-    def add(self, loss: Losses) -> None:
-        self.losses.append((loss.picture.item(), loss.correspondence.item(), loss.consistency.item()))
-
-    def write(self, step: int, seconds: float, rate: float, check: dict[str, float]) -> None:
-        picture, correspondence, consistency = torch.tensor(self.losses).mean(0).tolist()
-        self.losses.clear()
-        row = {"step": step, "seconds": round(seconds), "learning_rate": f"{rate:.2e}"}
-        row |= {"picture_loss": f"{picture:.4f}", "correspondence_loss": f"{correspondence:.3f}"}
-        row |= {"consistency_loss": f"{consistency:.3f}"}
-        row |= {name: f"{value:.3f}" for name, value in check.items()}
-        self.rows.append(row)
-        with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, row.keys())
-            writer.writeheader()
-            writer.writerows(self.rows)
-        print(" ".join(f"{k}={v}" for k, v in row.items()), flush=True)
+    def check(self) -> dict[str, float]:
+        return quick_check(self.average, self.held_out, self.alpha_bar)
 
 
 def main() -> None:
@@ -301,7 +217,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
     a = parser.parse_args()
-    train(a.run, a.font, a.steps, a.batch, a.rate, a.seed)
+
+    def rate(step: int, steps: int) -> float:
+        return training.warm_up_and_decay(step, steps, WARM_UP, DECAY)
+
+    training.train(a.run, DemoTask(a.font, a.batch, a.rate, a.seed), a.steps, a.seed, rate, KEPT, {"batch": a.batch})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def study():
 def test_a_whole_run_without_the_reference_is_one_that_mutes_it(study):
     """Effect and Steer share no code that would take the reference away from a run."""
     muted = study.paint("own", strength=0.0, by="output")[study.order]
-    torch.testing.assert_close(study.pictures(effect.WITHOUT), muted, atol=1e-5, rtol=0)
+    torch.testing.assert_close(study.pictures(study.without), muted, atol=1e-5, rtol=0)
 
 
 def test_what_is_measured_in_the_last_step_is_what_the_picture_changes_by(study):
@@ -26,9 +26,7 @@ def test_what_is_measured_in_the_last_step_is_what_the_picture_changes_by(study)
     once = effect.Study(SCENES, 1)
     whole = torch.arange(SCENES)
     with_, measured = once.attribution("own", 1.0, whole, 0)
-    model = effect.watched(
-        once.model, effect.ConsumerWatch(lambda: [effect.TakeAway(Removal(0, 0), lambda _: 0)], acts=True)
-    )
+    model = effect.taken_away(once.model, Removal(0, 0))
     changed = effect_of(with_, once.run(model, "own", whole))
     inside = once.in_mask
     torch.testing.assert_close(measured.effects.maps[Removal(0, 0)][inside], changed[inside], atol=1e-4, rtol=1e-3)
@@ -42,7 +40,7 @@ def test_measuring_does_not_change_the_picture(study):
 
 def test_the_effect_lies_in_the_mask_and_ranks_as_the_change_does(study):
     own, inside = study.measured(), study.in_mask[study.order]
-    change = study.change(study.pictures(effect.WITHOUT), own["image"])
+    change = study.change(study.pictures(study.without), own["image"])
     assert (effect.spearman(own["effect"].mean(1), change, inside) > 0.7).all()
     assert (study.in_mask_of(own["effect"]) > 0.02).all()
     assert own["effect"].shape == (SCENES, STEPS, data.GRID**2)

@@ -1,0 +1,10 @@
+"""The parts of the study, in the order of the page: each module has ``run``, which takes a Lab and gives a Section."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..lab import Lab
+from ..section import Section
+
+PARTS: dict[str, Callable[[Lab], Section]] = {}
