@@ -20,7 +20,7 @@ from ..nodes.comfy.captured import capture_with
 from ..nodes.comfy.measured import effect_with
 from ..nodes.comfy.removals import Settings
 from ..nodes.steer import I2AMSteer
-from . import effect, steer
+from . import effect
 
 BATCH = 8  # scenes that are sampled together
 
