@@ -108,7 +108,7 @@ class Worker:
         files = self.task.workflow.files_of(outputs)
         for node, file in files.items():
             name = f"{row.name} {node}" if len(files) > 1 else row.name
-            path = Path(self.task.maps) / (name + Path(file["filename"]).suffix)
+            path = Path(self.task.maps) / (name + "".join(Path(file["filename"]).suffixes[-2:]))
             part = path.with_name(path.name + ".part")
             part.write_bytes(self.server.view(file))
             part.replace(path)

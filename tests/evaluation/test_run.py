@@ -91,7 +91,7 @@ def test_a_server_that_somebody_runs(demo, tmp_path, monkeypatch):
         assert row["server"] == server.url and row["error"] is None
         assert (tmp_path / "scores" / "pictures" / f"{row['id']}.png").is_file()
         (maps,) = (tmp_path / "scores" / "maps").iterdir()
-        assert maps.name == f"{row['id']}.safetensors" and load(maps).items == 1
+        assert maps.name == f"{row['id']}.i2am.safetensors" and load(maps).items == 1
         assert server.get("/history") == b"{}", "what was read is taken out of its history"
 
         table.write_text(f"{rows[0]},sampler.steps\n{rows[1]},10000\n")

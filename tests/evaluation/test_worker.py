@@ -127,11 +127,11 @@ def test_pictures_are_sent(tmp_path):
 def test_maps_are_fetched(tmp_path):
     server = Watched()
     worker = working(server, saved={"s": "evaluation:s"}, maps=str(tmp_path))
-    server.run = lambda graph, seconds: {f"{READER}imacs": {"text": [SAID]}, "evaluation:s": {"text": ["i2am/a.x"]}}
+    server.run = lambda graph, seconds: {f"{READER}imacs": {"text": [SAID]}, "evaluation:s": {"text": ["i2am/v1.2.a.x"]}}
     server.view = lambda file: f"{file['subfolder']} {file['filename']}".encode()
     assert worker.run(Row("a", {})).result["error"] is None
-    assert [path.name for path in tmp_path.iterdir()] == ["a.x"]
-    assert (tmp_path / "a.x").read_bytes() == b"i2am a.x"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.a.x"]
+    assert (tmp_path / "a.a.x").read_bytes() == b"i2am v1.2.a.x"
 
 
 def test_an_answer_without_scores_is_the_server_s_fault():
