@@ -28,6 +28,13 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if wrong := _wrong(given):
         raise SystemExit(wrong)
+    try:
+        _run(given)
+    except KeyboardInterrupt:
+        raise SystemExit("Interrupted; run the same command again to go on from where it stopped.") from None
+
+
+def _run(given: argparse.Namespace) -> None:
     lab = Lab(given.scenes, given.steps, given.folder / given.cache)
     for name in given.parts or PARTS:
         started = time.monotonic()

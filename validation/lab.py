@@ -59,7 +59,7 @@ class Lab:
         return self.cache / self.settings
 
     def stored(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """What ``make`` gives, from the second time on from a file of that name. The name says all that it depends on."""
+        """What ``make`` gives, from the second time on from a file, whose name says what else it depends on."""
         path = self.folder / (re.sub(r"[^\w.,=-]+", "_", name) + ".safetensors")
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

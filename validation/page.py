@@ -12,15 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from .lab import Lab
 from .section import Section
 
 HEAD = """# Validation
 
-What the maps, I2AM Effect and IMACS are worth, measured on the two models of the demo, whose truth is known: a U-Net with
-cross-attention, trained with losses on its attention, and a small Flux with joint attention, trained by the picture alone.
+What the maps, I2AM Effect and IMACS are worth, measured on the two models of the demo, whose truth is known: a U-Net
+with cross-attention, trained with losses on its attention, and a small Flux with joint attention, trained by the
+picture alone.
 `{command}` made this page and its figures: {settings} (the beginning of the SHA-256 of each file); {scenes} held-out
 scenes of each model, `euler`, guidance 1. Brackets are 95 % of a bootstrap over scenes. All of it is of these two small
 models: what of it holds for a large one was not measured.
@@ -78,7 +77,7 @@ def _placed(part: str, section: Section) -> list[str]:
         else:
             raise ValueError(f"The text of {part} places a figure {name[1]!r}, which it does not have, or twice.")
     if left:
-        raise ValueError(f"The text of {part} does not place its figures {', '.join(left)}: give each '{{name}}' a block.")
+        raise ValueError(f"The text of {part} has no place for its figures {', '.join(left)}: give each a block.")
     return blocks
 
 
