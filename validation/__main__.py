@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from pathlib import Path
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(given: argparse.Namespace) -> None:
+    # ComfyUI takes a model for lost of which a clone has gone, and says so whenever it loads another.
+    logging.getLogger().addFilter(lambda record: "memory leak with model" not in record.getMessage())
     lab = Lab(given.scenes, given.steps, given.folder / given.cache)
     for name in given.parts or PARTS:
         started = time.monotonic()

@@ -30,21 +30,20 @@ class Lab:
     @cached_property
     def cross(self) -> effect.Study:
         """The U-Net that looks at the object alone, trained with losses on its attention."""
-        return self.study(CrossAttention(WEIGHTS), WEIGHTS)
+        return self.study(CrossAttention(WEIGHTS), self.cache / "runs" / _digest(WEIGHTS))
 
     @cached_property
     def joint(self) -> effect.Study:
         """The Flux in which everything looks at everything, trained by the picture alone."""
-        return self.study(JointAttention(JOINT_WEIGHTS), JOINT_WEIGHTS)
+        return self.study(JointAttention(JOINT_WEIGHTS), self.cache / "runs" / _digest(JOINT_WEIGHTS))
 
     @property
     def studies(self) -> dict[str, effect.Study]:
         """Both, by the name that tables call them by."""
         return {"cross-attention": self.cross, "joint attention": self.joint}
 
-    def study(self, subject: Subject, *weights: Path) -> effect.Study:
-        """The scenes of this study, painted by a model of these files of weights."""
-        cache = self.cache / "runs" / "_".join(_digest(path) for path in dict.fromkeys(weights))
+    def study(self, subject: Subject, cache: Path | None = None) -> effect.Study:
+        """The same scenes, painted by a model."""
         return effect.Study(DRAWN, self.steps, cache=cache, subject=subject, first=self.scenes)
 
     @cached_property

@@ -6,5 +6,9 @@ from collections.abc import Callable
 
 from ..lab import Lab
 from ..section import Section
+from . import imacs, localisation
 
-PARTS: dict[str, Callable[[Lab], Section]] = {}
+PARTS: dict[str, Callable[[Lab], Section]] = {
+    "localisation": localisation.run,
+    "imacs": imacs.run,
+}
