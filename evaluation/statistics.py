@@ -32,8 +32,7 @@ class Estimate:
 
 def spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Of rows of values ``[..., n]``; not a number where all of one are equal, or there are too few."""
-    ranks = (rankdata(x, axis=-1) for x in (one, other))
-    return _correlation(*ranks, np.ones(one.shape))
+    return _correlation(rankdata(one, axis=-1), rankdata(other, axis=-1), np.ones(one.shape))
 
 
 def overall(

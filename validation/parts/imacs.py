@@ -172,7 +172,7 @@ def estimated(rows: Rows, level: Callable[[np.ndarray, np.ndarray, Rows], Estima
 def _known(rows: Rows, score: str, quality: str, level: Callable[[np.ndarray, np.ndarray, Rows], Estimate]) -> Estimate:
     """Over the rows that have both."""
     one, other = rows.values[score], rows.values[quality]
-    places = np.flatnonzero(np.isfinite(one) & np.isfinite(other))
+    places = np.flatnonzero(np.isfinite(one) & np.isfinite(other)).tolist()
     names = ([of[n] for n in places] for of in (rows.models, rows.scenes))
     return level(one[places], other[places], Rows({}, *names)) if len(places) else NOTHING
 

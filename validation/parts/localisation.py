@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...demo import data, effect
 from ...demo.steer import bracketed, table
+from ...i2am_core import CUTS
 from .. import baselines
 from ..lab import Lab
 from ..observed import TRAININGS
@@ -97,7 +98,7 @@ def _on_reference(lab: Lab, name: str, study: effect.Study) -> dict[str, Tensor]
             study.in_mask_of(own[cut]).unflatten(1, (effect.PER_SIDE, effect.PER_SIDE))[:, None],
             scale_factor=data.GRID // effect.PER_SIDE,
         )[:, 0]
-        for cut in effect.CUTS
+        for cut in CUTS
     }
     return effects | _of_attention(lab, name, study, MAPS_ON_REFERENCE) | _without_random(baselines.on_reference(study))
 
