@@ -20,9 +20,9 @@ HEAD = """# Validation
 What the maps, I2AM Effect and IMACS are worth, measured on the two models of the demo, whose truth is known: a U-Net
 with cross-attention, trained with losses on its attention, and a small Flux with joint attention, trained by the
 picture alone.
-`{command}` made this page and its figures: {settings} (the beginning of the SHA-256 of each file); {scenes} held-out
-scenes of each model, `euler`, guidance 1. Brackets are 95 % of a bootstrap over scenes. All of it is of these two small
-models: what of it holds for a large one was not measured.
+`{command}` made this page and its figures: {settings}. Behind each file of weights is the beginning of its SHA-256. All
+pictures are painted by `euler` with guidance 1. Brackets are 95 % of a bootstrap over scenes. All of it is of these two
+small models: what of it holds for a large one was not measured.
 """
 
 
@@ -52,7 +52,7 @@ def keep(lab: Lab, part: str, section: Section) -> None:
 def write(docs: Path, lab: Lab, parts: Sequence[str], command: str) -> Path:
     """Write the page of ``parts`` into the folder ``docs`` and its figures beside it into ``images``."""
     finished = {part: _read(lab, part) for part in parts if _folder(lab, part).is_dir()}
-    blocks = [HEAD.format(command=command, settings=lab.settings, scenes=lab.scenes)]
+    blocks = [HEAD.format(command=command, settings=lab.settings)]
     if verdicts := {question: says for x in finished.values() for question, says in x.verdicts.items()}:
         rows = "\n".join(f"| {question} | {says} |" for question, says in verdicts.items())
         blocks.append(f"| question | measured |\n| --- | --- |\n{rows}")

@@ -303,9 +303,12 @@ def _draw_models(by_model: Mapping[str, Rows]) -> Figure:
     FigureCanvasAgg(figure)
     for axes, (name, rows) in zip(figure.subplots(1, len(by_model)), by_model.items(), strict=True):
         models, (colour, marker) = np.asarray(rows.models), COLOURS[name]
-        for score, style in (("IMACS of R2G", "-"), ("IMACS of G2R of the mask", ":")):
+        for score, style, fill in (("IMACS of R2G", "-", "full"), ("IMACS of G2R of the mask", ":", "none")):
             points = [[rows.values[x][models == m].mean() for x in (score, "PSNR")] for m in dict.fromkeys(rows.models)]
-            axes.plot(*zip(*points, strict=True), style + marker, color=colour, markersize=4, linewidth=1, label=score)
+            axes.plot(
+                *zip(*points, strict=True), style + marker, color=colour, fillstyle=fill, markersize=4, linewidth=1,
+                label=score,
+            )  # fmt: skip
         axes.set_title(name, fontsize=8)
         axes.set_xlabel("mean IMACS", fontsize=8)
         axes.set_ylabel("mean PSNR in the mask, dB", fontsize=8)

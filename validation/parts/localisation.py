@@ -51,7 +51,7 @@ def run(lab: Lab) -> Section:
             measured = {of: measures(values, truth) for of, values in maps.items()}
             measured["random"] = by_chance(truth)
             measured[TRUTH] = measures(truth.float(), truth)
-            text += [f"### {name[0].upper()}{name[1:]}: {where}", _table(measured, truth)]
+            text += [f"### {name[0].upper()}{name[1:]}: {where}", _table(measured, truth) + ALONE * study.alone]
             verdicts[where].append(_verdict(name, measured, GUESSES if "mask" in where else (*GUESSES, "geometry")))
     text.append(MEANING)
     said = {f"How much of each map lies {where}, beside the best guess?": "; ".join(x) for where, x in verdicts.items()}
@@ -104,10 +104,9 @@ def _on_reference(lab: Lab, name: str, study: effect.Study) -> dict[str, Tensor]
 
 
 def _of_attention(lab: Lab, name: str, study: effect.Study, of: Mapping[str, str]) -> dict[str, Tensor]:
-    """Where the reference is all there is to look at, its share has no map on the picture."""
+    """Where the reference is all there is to look at, its share is 1 on the picture, and on it what the paper's is."""
     observed = TRAININGS[name].models(0)[-1].observed(lab)
-    flat = {"r2g_share"} if study.alone else set()
-    return {title: observed[key] for title, key in of.items() if key not in flat}
+    return {title: observed[key] for title, key in of.items() if not (study.alone and "share" in key)}
 
 
 def _without_random(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -144,5 +143,6 @@ scikit-learn and scikit-image along. Below the maps of the model stand guesses t
 mean of {RANDOM} maps by chance, *geometry* is where the objects of the other scenes are, *object* is how much of a
 cell the object covers. A region is of cells that are covered by more than half."""
 
+ALONE = " Here the reference is all there is to look at, so that share says nothing beside the paper's maps."
 MEANING = """A map that lies in the region is not thereby right: *geometry* and *object* see nothing of what the
 model does. What a map has to do with the picture is asked by changing the reference, in other parts."""
