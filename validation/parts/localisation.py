@@ -2,7 +2,7 @@
 
 Three measures that are common for maps of which the truth is a region: the part of the map's sum in it, the part of its
 highest cells that are in it (as many as the region has; both as Arras, Osman & Samek, 2022, define them), and whether
-the highest cell of all is (the pointing game of Zhang et al., 2018).
+the highest cell of all is (the pointing game of Zhang et al., 2018). Of maps by chance Quantus 0.6.0 gave the same.
 """
 
 from __future__ import annotations
