@@ -139,15 +139,13 @@ class Study(steer.Study):
         mask = self.scenes.mask[part] if painted else None
         return self._latents(model, self._conditioning(reference), part, mask, noise)
 
-    def attribution(
-        self, reference: str, strength: float, part: Tensor, regions: int, noise: int = 0
-    ) -> tuple[Tensor, Attribution]:  # fmt: skip
+    def attribution(self, reference: str, strength: float, part: Tensor, regions: int) -> tuple[Tensor, Attribution]:
         """Latents of the scenes ``part``, and what was captured and measured meanwhile."""
         model, capture = self.model, handle.Capture(handle.Settings("auto", "positive", "off", 2**32))
         if strength != 1:
             (model,) = I2AMSteer.execute(model, **(self.unsteered | {"strength": strength})).args
         model = effect_with(capture_with(model, capture), Settings(regions=regions, cuts=CUTS))
-        samples = self.run(model, reference, part, noise)
+        samples = self.run(model, reference, part)
         return samples, capture.find(samples)
 
     def _image_of(self, trial: Trial, part: Tensor) -> dict[str, Tensor]:

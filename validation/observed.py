@@ -15,6 +15,10 @@ from ..demo import data, effect
 from ..demo.subject import CrossAttention, JointAttention, Subject
 from ..demo.weights import CHECKPOINTS, JOINT_WEIGHTS, WEIGHTS
 from ..i2am_core import Attribution, MapKind, Selection, effect_inside, maps
+from ..nodes.comfy import handle
+from ..nodes.comfy.captured import capture_with
+from ..nodes.comfy.measured import effect_with
+from ..nodes.comfy.removals import Settings
 from .lab import Lab
 
 SCOPES = {"mask": "inpainting mask", "whole": "whole image"}  # positions of the picture whose attention counts in G2R
@@ -83,7 +87,9 @@ def _of_part(study: effect.Study, part: Tensor, noise: int) -> dict[str, Tensor]
     """Of scenes: pictures, unified maps of attention ``[B, GRID, GRID]``, and of the effect in the mask its strength
     and the part that is inside, as *I2AM IMACS* says them.
     """
-    samples, attribution = study.attribution("own", 1.0, part, 0, noise)
+    capture = handle.Capture(handle.Settings("auto", "positive", "off", 2**32))
+    samples = study.run(effect_with(capture_with(study.model, capture), Settings()), "own", part, noise)
+    attribution = capture.find(samples)
     owner, items = study.subject.object, range(len(part))
     inside = [effect_inside(attribution, owner, "everything", study.scenes.mask[part][n, 0], n) for n in items]
     of_effect = {
