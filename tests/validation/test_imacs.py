@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from i2am_pack.demo import data
 from i2am_pack.demo.evaluate import sprites
 from i2am_pack.validation import observed
 from i2am_pack.validation.parts import imacs
 
-BETWEEN, NOISES = 1, 3
+BETWEEN, NOISES = 0, 3
 
 
 @pytest.fixture
@@ -58,6 +59,15 @@ def test_averages_lie_between_the_files_of_a_training(tmp_path):
         "25% a + 75% b",
         "b",
     ]
+
+
+def test_a_file_that_is_there_twice_counts_twice():
+    first, second = observed.TRAININGS["cross-attention"].files[:2]
+    average = observed.TRAININGS["cross-attention"].models(3)[1]
+    model = average.training.subject(*average.weights).model.model.diffusion_model
+    name, weight = next(iter(model.named_parameters()))
+    one, other = (load_file(path)[f"unet.{name}"].float() for path in (first, second))
+    torch.testing.assert_close(weight.detach().float(), 0.75 * one + 0.25 * other)
 
 
 def rows(score, quality):
@@ -112,7 +122,7 @@ def test_the_part(lab, request, monkeypatch):
     assert "nan" not in text and set(section.figures) == {"correlations", "models"} and len(section.verdicts) == 3
     for title in imacs.LEVELS.values():
         assert f"### {title}" in text
-    assert "Cross-attention: number of models 5;" in text
+    assert "Cross-attention: number of models 3;" in text
     assert text.count("| consistency of both maps |") == 3
     resumed = request.getfixturevalue("resumed")
     assert imacs.run(resumed).text == section.text
