@@ -25,7 +25,7 @@ from ..section import Section
 BETWEEN = 3  # averages of weights between two files of a training
 NOISES = 12  # from which each scene is painted by the finished model
 QUALITIES = ("PSNR", "SSIM", "L1")
-HEADLINE = ("IMACS of R2G", "IMACS of G2R of the mask", "strength of the effect")  # for the verdicts
+HEADLINE = ("IMACS of R2G", "IMACS of R2G by share", "IMACS of G2R of the mask", "strength of the effect")
 LEVELS = {
     "models": "Over models: do models with higher scores paint better?",
     "scenes": "Over scenes: are the pictures of one model with higher scores better?",
@@ -292,7 +292,7 @@ def _draw_correlations(levels: Mapping[str, Mapping[str, Estimates]]) -> Figure:
         axes.set_title(f"over {level}", fontsize=8)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="lower right")
+    figure.legend(*axes.get_legend_handles_labels(), fontsize=7, loc="outside lower right", ncols=len(COLOURS))
     figure.supxlabel("Spearman with PSNR in the mask", fontsize=8)
     return figure
 
