@@ -1,7 +1,7 @@
 """Draw the training curve from the log.
 
-    python -m demo.curve demo/training.csv docs/images/training.png
-    python -m demo.curve demo/joint_training.csv docs/images/joint_training.png
+python -m demo.curve demo/training.csv docs/images/training.png
+python -m demo.curve demo/joint_training.csv docs/images/joint_training.png
 """
 
 import csv

@@ -114,9 +114,12 @@ class Runs:
         return [(part, self._stored(f"{name} {n}", run, part)) for n, part in enumerate(parts)]
 
     def marked(self, fault: Fault, scene: int) -> dict[str, Tensor]:
-        """What is marked when a scene is examined: on the picture, and on the reference where regions are measured."""
+        """What is marked when a scene is examined: on the picture, and on the reference where regions are measured.
+
+        A mark is on the first reference, which is the object in one of the models alone.
+        """
         regions = self.study.regions | {"square": self.study.scenes.mask[:, 0]}
-        marks = {"mask": fault.mask, "object_mask": "object" if fault.regions else ""}
+        marks = {"mask": fault.mask, "object_mask": "object" if fault.regions and not self.study.subject.object else ""}
         return {name: regions[which][scene] for name, which in marks.items() if which}
 
     def _stored(self, name: str, fault: Fault, part: Tensor) -> Attribution:

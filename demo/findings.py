@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..i2am_core import Attribution, Examined, Finding, examine
+from ..i2am_core import Examined, Finding, examine
 from .evaluate import SCENES
 from .faults import Fault, Runs
 from .steer import table
@@ -61,16 +61,16 @@ def numbers(trials: Mapping[str, Fault], results: Results) -> Iterator[list[str]
 def examined(runs: Runs, fault: Fault) -> list[Examined]:
     """All scenes of a trial, in the order of the study; of what was found, what is of the object or of the run."""
     return [
-        _of_object(examine(attribution, item, **runs.marked(fault, int(scene))), attribution, runs.study.subject)
+        _of_object(examine(attribution, item, **runs.marked(fault, int(scene))), runs.study.subject)
         for part, attribution in runs.of(fault)
         for item, scene in enumerate(part)
     ]
 
 
-def _of_object(result: Examined, attribution: Attribution, subject: Subject) -> Examined:
+def _of_object(result: Examined, subject: Subject) -> Examined:
     """Without what is of references before the object, which here is the scene: nothing is wrong with that one."""
-    others = {reference.name for reference in attribution.references[: subject.object]}
-    return replace(result, findings=tuple(x for x in result.findings if x.values.get("name") not in others))
+    others = range(subject.object)
+    return replace(result, findings=tuple(x for x in result.findings if x.evidence.owner not in others))
 
 
 def is_right(result: Examined, fault: Fault) -> bool:

@@ -276,6 +276,40 @@ def test_what_guidance_multiplies_is_no_fault(run, guidance, floor, expected):
     assert ("(cfg 7)" in finding.worded(SENTENCES)) == (guidance == 7)
 
 
+def with_all_as(run, owner, factor=1):
+    """The run, in which all references together change what this one does."""
+    maps = dict(run.effects.maps)
+    for x in [x for x in maps if x.owner == owner]:
+        maps[x._replace(owner="all references")] = maps[x] * factor
+    return dataclasses.replace(run, effects=dataclasses.replace(run.effects, maps=maps))
+
+
+def test_references_stand_in_for_each_other_only_where_neither_is_missed_alone(run):
+    """One that is weak beside a strong one, as a blank object beside the scene, is weak."""
+    two = with_effects(run, owners=(0, 1))
+    beside_a_strong_one = without_floor(with_all_as(changed(two, {0: 0.05}), 1))
+    (weak,) = [x for x in of_rule(beside_a_strong_one, "strength") if x.evidence.owner == 0]
+    assert (weak.key, weak.weight) == ("strength: weak", "fault")
+    both_alike = without_floor(with_all_as(changed(two, {0: 0.05, 1: 0.05}), 1, 20))
+    alike = [x.key for x in of_rule(both_alike, "strength") if x.evidence.owner in (0, 1)]
+    assert alike == ["strength: stood in for"] * 2
+
+
+def test_a_mask_is_not_for_every_reference(run):
+    """Of several it is not known which one the mask is for: that with the most in it is judged by it."""
+    left = MASK[0].flatten()
+    two = with_effects(run, owners=(0, 1))
+
+    def placed(**inside):
+        maps = {x: values * inside.get(f"of_{x.owner}", 1) for x, values in two.effects.maps.items()}
+        one = dataclasses.replace(two, effects=dataclasses.replace(two.effects, maps=maps))
+        return [(x.evidence.owner, x.case, x.weight, x.suggestion) for x in of_rule(one, "place", mask=MASK[0])]
+
+    assert placed(of_0=1 - left, of_1=left) == [(1, "in place", "fine", ""), (0, "not there", "fact", "")]
+    mostly = 0.6 + 0.4 * left
+    assert placed(of_0=1 - left, of_1=mostly) == [(1, "bleeds", "fault", "mask it"), (0, "not there", "fact", "")]
+
+
 def test_faults_come_first(run):
     weights = [WEIGHTS.index(x.weight) for x in examine(changed(run, {0: 0})).findings]
     assert weights == sorted(weights) and weights[0] == 0

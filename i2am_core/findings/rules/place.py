@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ...effect import rms
 from ...errors import Lacking
 from ..facts import Facts
-from ..finding import Evidence, Finding, Rule, Values, Weight
+from ..finding import Evidence, Finding, Rule, Suggestion, Values, Weight
 from .strength import WEAK
 
 LEAST = 0.5
@@ -15,16 +15,23 @@ TOO_WEAK = "no reference changes enough to have a place"
 
 
 def find(facts: Facts) -> Iterator[Finding]:
-    """By effect: what part of it is inside the mask, against the mask's part of the picture."""
+    """By effect: what part of it is inside the mask, against the mask's part of the picture.
+
+    Of several references it is not known which one the mask is for: that with the most inside is judged.
+    """
     if facts.cover is None:
         raise Lacking(NO_MASK)
     effects = {owner: facts.effect(owner) for owner in facts.owners}
     if all(rms(effect) < WEAK / 2 for effect in effects.values()):
         raise Lacking(TOO_WEAK)
-    for owner, effect in effects.items():
-        if rms(effect) < WEAK / 2:  # over all of the picture: of less, the place would be that of the rounding
-            continue
-        part, area = float((facts.cover * effect).sum() / effect.sum()), float(facts.cover.mean())
+    area = float(facts.cover.mean())
+    parts = {
+        owner: float((facts.cover * effect).sum() / effect.sum())
+        for owner, effect in effects.items()
+        if rms(effect) >= WEAK / 2  # over all of the picture: of less, the place would be that of the rounding
+    }
+    most = max(parts.values())
+    for owner, part in parts.items():
         values: Values = {"name": facts.names[owner], "part": part, "area": area}
         evidence = Evidence("effect", facts.selection(reference=owner), owner=owner)
         pasted = facts.mask is None  # the sampler's own: it keeps what is outside as it was
@@ -33,8 +40,11 @@ def find(facts: Facts) -> Iterator[Finding]:
         if part < area + LEAST * (1 - area):
             weight = "fact" if pasted and part > area else "fault"
             case = "not there" if part <= area else "bleeds"
+        suggestion: Suggestion = "" if weight == "fine" else "mask it"
+        if weight == "fault" and part < most:  # the mask may be for the other one, and this one for the rest
+            weight, suggestion = "fact", ""
         ending = ", and it is lost" if pasted and case != "in place" else ""
-        yield Finding("place", case + ending, weight, values, evidence, "" if weight == "fine" else "mask it", True)
+        yield Finding("place", case + ending, weight, values, evidence, suggestion, True)
 
 
 _LOST = " A sampler with this mask puts back what was outside, so that this is lost."

@@ -45,8 +45,7 @@ def _of(facts: Facts, owner: Owner) -> Finding:
 
 def _weak(facts: Facts, owner: Owner, beside: str, values: Values, evidence: Evidence) -> Finding:
     """A fault, but where others stand in for it, or where guidance multiplies what it changes."""
-    together = facts.strength(ALL, facts.steps_of(owner)) if facts.measured(ALL) else 0.0
-    if isinstance(owner, int) and together >= WEAK:
+    if isinstance(owner, int) and (together := _of_all_alone(facts, owner)):
         return Finding("strength", "stood in for", "fact", values | {"together": together}, evidence, of_thumb=True)
     guidance = facts.attribution.guidance
     if guidance is None and facts.floor > 0:  # measured where the branch was computed beside others: there is guidance
@@ -56,6 +55,20 @@ def _weak(facts: Facts, owner: Owner, beside: str, values: Values, evidence: Evi
         values |= {"guidance": guidance}
         return Finding("strength", "weak, before guidance", "fact", values, evidence, "stronger", of_thumb=True)
     return Finding("strength", "weak" + beside, "fault", values, evidence, "stronger", of_thumb=True)
+
+
+def _of_all_alone(facts: Facts, owner: Owner) -> float:
+    """What all references together change, where that is more than each of them alone does; else 0.
+
+    Changes that do not depend on each other add up in their squares: what is left over is what they stand in for.
+    """
+    if not facts.measured(ALL):
+        return 0.0
+    steps = facts.steps_of(owner)
+    together = facts.strength(ALL, steps)
+    alone = [facts.strength(one, steps) for one in facts.owners if isinstance(one, int)]
+    left = together**2 - sum(strength**2 for strength in alone)
+    return together if left >= WEAK**2 else 0.0
 
 
 def _none(facts: Facts, owner: Owner, values: Values, evidence: Evidence) -> Finding:
