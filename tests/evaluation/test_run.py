@@ -14,8 +14,8 @@ from comfy_client import ServerError
 from comfy_server import ComfyServer
 from devenv import prepare
 from evaluation import ROOT
-from i2am_core import load
 from evaluation.store import LINES
+from i2am_core import load
 
 pytestmark = pytest.mark.timeout(500)
 COMMAND = [sys.executable, str(ROOT / "scripts" / "evaluate")]

@@ -127,7 +127,8 @@ def test_pictures_are_sent(tmp_path):
 def test_maps_are_fetched(tmp_path):
     server = Watched()
     worker = working(server, saved={"s": "evaluation:s"}, maps=str(tmp_path))
-    server.run = lambda graph, seconds: {f"{READER}imacs": {"text": [SAID]}, "evaluation:s": {"text": ["i2am/v1.2.a.x"]}}
+    outputs = {f"{READER}imacs": {"text": [SAID]}, "evaluation:s": {"text": ["i2am/v1.2.a.x"]}}
+    server.run = lambda graph, seconds: outputs
     server.view = lambda file: f"{file['subfolder']} {file['filename']}".encode()
     assert worker.run(Row("a", {})).result["error"] is None
     assert [path.name for path in tmp_path.iterdir()] == ["a.a.x"]
