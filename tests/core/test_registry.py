@@ -229,6 +229,12 @@ def test_a_zip_with_other_files_is_refused(tools):
         registry.check(tools)
 
 
+def test_a_zip_that_is_too_large_is_refused(tools, monkeypatch):
+    monkeypatch.setattr(registry, "LARGEST", 2**20)
+    with pytest.raises(RegistryError, match=r"The zip has \d+\.\d MiB, more than 1\.0: leave out what nobody needs"):
+        registry.check(tools)
+
+
 @pytest.mark.parametrize(
     "name, body, message",
     [
