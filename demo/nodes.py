@@ -89,7 +89,7 @@ class DemoReference(io.ComfyNode):
 
         if encoder is None:
             raise ValueError(
-                "encoder of I2AM Demo Reference is nothing, as this demo model reads its references without one: use VAE "
+                "encoder of I2AM Demo Reference is nothing, as the demo model with two references has none: use VAE "
                 "Encode and ReferenceLatent in its place, first for the scene, then for the object."
             )
         if not isinstance(encoder, ReferenceEncoder):
