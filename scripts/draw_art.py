@@ -35,9 +35,9 @@ THUMBNAIL = (600, 400)
 # The titles of the template's previews, by where they are drawn: each map under its reference.
 PREVIEWS = (
     ("Reference 0: the scene", "Reference 1: the object", "The picture"),
-    ("What the scene changed", "What the object changed"),
+    ("Looked at the scene", "Looked at the object"),
 )
-QUESTION = "Two references:\nwhich one\nmade what?"
+QUESTION = "Two references:\nwhich one\ndid what?"
 CLOSER = (0, 0, 290, 290)  # of the painted picture, where the object is
 TITLE, LINES = "I2AM", ("See how a reference image acts", "on the picture being generated.")
 
@@ -80,7 +80,7 @@ def banner(read: Read) -> Image.Image:
 
 
 def thumbnail(read: Read) -> Image.Image:
-    """Both references and the picture; under each reference what it made, and in the last place the question."""
+    """Both references and the picture; under each reference where it was looked at, and in the last place the question."""
     whole = Image.new("RGB", THUMBNAIL, NIGHT)
     side, gap = 186, 10
     for row, titles in enumerate(PREVIEWS):
