@@ -80,7 +80,7 @@ def banner(read: Read) -> Image.Image:
 
 
 def thumbnail(read: Read) -> Image.Image:
-    """Both references and the picture; under each reference where it was looked at, and in the last place the question."""
+    """Both references and the picture; under each reference where it was looked at; the question in the last place."""
     whole = Image.new("RGB", THUMBNAIL, NIGHT)
     side, gap = 186, 10
     for row, titles in enumerate(PREVIEWS):
