@@ -202,7 +202,7 @@ GOOD = """
         print("All validation checks passed successfully")
     else:
         names = subprocess.run(["git", "ls-files"], capture_output=True, text=True).stdout.splitlines()
-        with zipfile.ZipFile("node.zip", "w") as archive:
+        with zipfile.ZipFile("node.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             for name in set(names) & set(open({names!r}).read().splitlines()):
                 archive.write(name)
 """
