@@ -221,7 +221,8 @@ def main() -> None:
     def rate(step: int, steps: int) -> float:
         return training.warm_up_and_decay(step, steps, WARM_UP, DECAY)
 
-    training.train(a.run, DemoTask(a.font, a.batch, a.rate, a.seed), a.steps, a.seed, rate, EXPORTED, {"batch": a.batch})
+    task = DemoTask(a.font, a.batch, a.rate, a.seed)
+    training.train(a.run, task, a.steps, a.seed, rate, EXPORTED, {"batch": a.batch})
 
 
 if __name__ == "__main__":
