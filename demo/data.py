@@ -53,7 +53,7 @@ def draw_scenes(sprites: Tensor, generator: torch.Generator, augment: bool = Fal
     """One scene for each sprite of ``[B, 4, s, s]`` uint8. ``augment`` mirrors objects and swaps their colours.
 
     ``displaced`` is how far the object in the scene may be from where its reference shows it, in place and size: at 0
-    it is there.
+    it is there, to half a cell.
     """
     batch = len(sprites)
     rgba = sprites.float() / 255

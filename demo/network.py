@@ -43,6 +43,11 @@ def build_unet(operations: type, dtype: torch.dtype = torch.float32) -> UNetMode
     return UNetModel(**UNET_CONFIG, dtype=dtype, operations=operations)
 
 
+def no_tokens() -> Tensor:
+    """Those of no reference, as in training: ``[1, REFERENCE_TOKENS, CONTEXT_DIM]`` zeros."""
+    return torch.zeros(1, REFERENCE_TOKENS, CONTEXT_DIM)
+
+
 def mask_coordinates(mask: Tensor) -> Tensor:
     """Position inside the mask's bounding box, as waves: ``[B, 1, h, w]`` in {0, 1} to ``[B, 12, h, w]``.
 

@@ -8,7 +8,7 @@ from ..nodes.checked import checked, described
 from ..nodes.comfy.tags import KEY, tag
 from ..nodes.schema import Schema
 from . import data, sprites
-from .weights import MODELS, SHIPPED, models
+from .weights import JOINT_MODELS, MODELS, SHIPPED, models
 
 Encoder = io.Custom("I2AM_DEMO_ENCODER")
 CATEGORY = "I2AM/demo"
@@ -22,32 +22,46 @@ class DemoLoader(io.ComfyNode):
             display_name="I2AM Demo Model",
             category=CATEGORY,
             description="A small model, part of this pack, that fills a masked square with the object of a reference "
-            "image. For trying I2AM without a download: 64x64 pixels, emoji on soft colours.",
+            "image. For trying I2AM without a download: 64x64 pixels, emoji on soft colours. There are two: one with a "
+            "reference, and one with two, which takes them as Flux Kontext does.",
             inputs=[
                 io.Combo.Input(
                     "weights",
                     options=models(),
                     default=SHIPPED,
                     optional=True,
-                    tooltip="Those that ship with the pack; or, where its repository is, worse ones of its training, "
-                    "to see what scores say of them.",
+                    tooltip="Those that ship with the pack, of the model with one reference and of that with two; or, "
+                    "where its repository is, worse ones of their training, to see what scores say of them.",
                 ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="Samples like any other model."),
                 io.Vae.Output(display_name="vae", tooltip="Its VAE: an exact rearrangement of pixels."),
-                Encoder.Output(display_name="encoder", tooltip="Its reference encoder, for I2AM Demo Reference."),
+                Encoder.Output(
+                    display_name="encoder",
+                    tooltip="Its reference encoder, for I2AM Demo Reference. The model with two references has none.",
+                ),
+                io.Conditioning.Output(
+                    display_name="empty_prompt",
+                    tooltip="A prompt that says nothing: the negative. To that of the model with two references, "
+                    "ReferenceLatent adds first the scene, then the object.",
+                ),
             ],
         )
 
     @classmethod
     @checked
     def execute(cls, weights: str = SHIPPED) -> io.NodeOutput:
-        from .model import load
-
         if weights not in models():
             raise ValueError(f"weights of I2AM Demo Model is {weights!r}: choose one of {', '.join(models())}.")
-        return io.NodeOutput(*load(*MODELS[weights]))
+        if weights in JOINT_MODELS:
+            from . import joint_model, joint_network
+
+            patcher, vae = joint_model.load(*JOINT_MODELS[weights])
+            return io.NodeOutput(patcher, vae, None, [[joint_network.text(), {}]])
+        from . import model, network
+
+        return io.NodeOutput(*model.load(*MODELS[weights]), [[network.no_tokens(), {}]])
 
 
 class DemoReference(io.ComfyNode):
@@ -73,6 +87,11 @@ class DemoReference(io.ComfyNode):
     def execute(cls, encoder: torch.nn.Module, image: Tensor) -> io.NodeOutput:
         from .network import ReferenceEncoder
 
+        if encoder is None:
+            raise ValueError(
+                "encoder of I2AM Demo Reference is nothing, as the demo model with two references has none: use VAE "
+                "Encode and ReferenceLatent in its place, first for the scene, then for the object."
+            )
         if not isinstance(encoder, ReferenceEncoder):
             raise ValueError(f"encoder of I2AM Demo Reference is {described(encoder)}: connect I2AM Demo Model.")
         pixels = _square(image[..., :3].movedim(-1, 1).float())

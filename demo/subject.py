@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-import torch
 from torch import Tensor
 
 from . import cpu  # noqa: F401  (must come before ComfyUI's other modules)
@@ -16,7 +15,7 @@ import nodes as comfyui_nodes  # isort: skip
 from comfy.model_patcher import ModelPatcher
 
 from ..nodes.comfy.tags import KEY, tag
-from . import data, joint_model, joint_network, model
+from . import data, joint_model, joint_network, model, network
 from .nodes import DemoReference
 from .weights import JOINT_WEIGHTS, WEIGHTS
 
@@ -57,8 +56,7 @@ class CrossAttention:
         return _joined(first, second[0]) if second else first
 
     def without_references(self, count: int) -> Conditioning:
-        ((tokens, _),) = DemoReference.execute(self.encoder, torch.zeros(1, data.IMAGE, data.IMAGE, 3)).args[0]
-        return [[torch.zeros_like(tokens).expand(count, -1, -1), {}]]
+        return [[network.no_tokens().expand(count, -1, -1), {}]]
 
 
 class JointAttention:

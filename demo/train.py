@@ -36,7 +36,7 @@ DROP_REFERENCE = 0.05  # scenes trained without a reference, so that guidance ha
 OUTSIDE_WEIGHT = 0.1  # of the error outside the mask, where the answer is given
 WARM_UP = 200  # steps
 DECAY = 0.3  # share of the run, at its end, over which the learning rate falls to zero
-KEPT = (500, 1000, 2000, 4000)  # steps whose weights are exported
+EXPORTED = (500, 1000, 2000, 4000)  # steps whose weights are exported
 
 Block = tuple[str, int]
 
@@ -221,7 +221,8 @@ def main() -> None:
     def rate(step: int, steps: int) -> float:
         return training.warm_up_and_decay(step, steps, WARM_UP, DECAY)
 
-    training.train(a.run, DemoTask(a.font, a.batch, a.rate, a.seed), a.steps, a.seed, rate, KEPT, {"batch": a.batch})
+    task = DemoTask(a.font, a.batch, a.rate, a.seed)
+    training.train(a.run, task, a.steps, a.seed, rate, EXPORTED, {"batch": a.batch})
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ RATES = (0.02, 1e-3)  # the highest of Muon (matrices of the blocks) and of Adam
 WARM_UP, DECAY = 100, 0.3
 DISPLACED = 400  # steps until objects are as far from where their reference shows them as in the demo
 OUTSIDE_WEIGHT = 0.1  # of the error outside the mask, where the answer is given
-KEPT = (500, 1500)
+EXPORTED = (500, 1500)
 
 
 class TrainableOperations:
@@ -120,7 +120,7 @@ def main() -> None:
     def rate(step: int, steps: int) -> float:
         return training.warm_up_and_decay(step, steps, WARM_UP, DECAY)
 
-    training.train(a.run, JointTask(a.font, a.seed), a.steps, a.seed, rate, KEPT, {"batch": BATCH})
+    training.train(a.run, JointTask(a.font, a.seed), a.steps, a.seed, rate, EXPORTED, {"batch": BATCH})
 
 
 if __name__ == "__main__":

@@ -31,12 +31,12 @@ class Task(Protocol):
         """What the average does on held-out scenes."""
 
 
-def train(run: Path, task: Task, steps: int, seed: int, rate: Any, kept: Sequence[int], settings: dict) -> None:
+def train(run: Path, task: Task, steps: int, seed: int, rate: Any, exported: Sequence[int], settings: dict) -> None:
     """Train up to ``steps``, from the checkpoint in the folder ``run`` if there is one.
 
     Each step draws everything from a generator seeded by its number, so that a resumed run sees what an
     uninterrupted one would have seen. ``rate`` is the share of the highest learning rate at a step. Weights are
-    exported at the ``kept`` steps and at the last one, with ``settings`` beside them.
+    exported at the ``exported`` steps and at the last one, with ``settings`` beside them.
     """
     run.mkdir(parents=True, exist_ok=True)
     parts = {"model": task.model, "average": task.average}
@@ -54,7 +54,7 @@ def train(run: Path, task: Task, steps: int, seed: int, rate: Any, kept: Sequenc
         if step % CHECK_EVERY == 0 or step == steps:
             log.write(step, seconds, share * task.peaks[0], task.check())
             _save(parts, {"step": step, "seconds": seconds}, checkpoint)
-        if step in kept or step == steps:
+        if step in exported or step == steps:
             about = json.dumps({"step": step, "steps": steps, "seed": seed} | settings)
             export(task.average, run / f"step_{step:05d}.safetensors", {"training": about})
 
@@ -62,14 +62,14 @@ def train(run: Path, task: Task, steps: int, seed: int, rate: Any, kept: Sequenc
 def _step(task: Task, step: int, share: float, generator: torch.Generator) -> dict[str, float]:
     # Modules of ComfyUI change tensors in place that the gradient still needs.
     with torch.autograd.graph.allow_mutation_on_saved_tensors():
-        total, shown = task.losses(step, generator)
+        total, losses = task.losses(step, generator)
         task.model.zero_grad()
         total.backward()
     torch.nn.utils.clip_grad_norm_(task.model.parameters(), 1.0)
     for optimizer, peak in zip(task.optimizers, task.peaks, strict=True):
         optimizer.param_groups[0]["lr"] = share * peak
         optimizer.step()
-    return {name: loss.item() for name, loss in shown.items()}
+    return {name: loss.item() for name, loss in losses.items()}
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 Graph = dict[str, dict[str, Any]]
@@ -179,6 +181,21 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
 def save(name: str, output: list[Any]) -> dict[str, Any]:
     """Saves the images of an output, which is a name of a node and a number, under ``name``."""
     return node("SaveImage", images=output, filename_prefix=name)
+
+
+def of_template(path: Path) -> Graph:
+    """A template in this format: nodes by their titles, or by their type where they have none."""
+    workflow = json.loads(path.read_text())
+    nodes = [one for one in workflow["nodes"] if one["type"] != "MarkdownNote"]
+    names = {one["id"]: one.get("title", one["type"]) for one in nodes}
+    origins = {link: [names[origin], output] for link, origin, output, *_ in workflow["links"]}
+    graph: Graph = {}
+    for one in nodes:
+        values = iter(x for x in one.get("widgets_values") or [] if x != "fixed")  # what a seed does is the page's own
+        inputs = {entry["name"]: next(values) for entry in one["inputs"] if "widget" in entry}
+        inputs |= {entry["name"]: origins[entry["link"]] for entry in one["inputs"] if entry["link"] is not None}
+        graph[names[one["id"]]] = node(one["type"], **inputs)
+    return graph
 
 
 def numbered(graph: Graph) -> Graph:

@@ -1,4 +1,6 @@
-"""Draw the pack's icon and banner for ComfyUI's registry from a run of the demo model, whose maps they show.
+"""Draw the pack's icon and banner for ComfyUI's registry, and the thumbnail of the template with two references.
+
+All from runs of the demo models, whose maps they show.
 
 Runs in the host's Python, for ``scripts/pictures``.
 """
@@ -28,6 +30,14 @@ DRAWN = {
 }
 NIGHT, DAY = (24, 26, 36), (246, 244, 238)  # behind the pictures, and the words
 RIM = 6  # px around a picture
+TEMPLATE = ROOT / "example_workflows" / "two_references.json"
+THUMBNAIL = (600, 400)
+# The titles of the template's previews, by where they are drawn: each map under its reference.
+PREVIEWS = (
+    ("Reference 0: the scene", "Reference 1: the object", "The picture"),
+    ("Looked at the scene", "Looked at the object"),
+)
+QUESTION = "Two references:\nwhich one\ndid what?"
 CLOSER = (0, 0, 290, 290)  # of the painted picture, where the object is
 TITLE, LINES = "I2AM", ("See how a reference image acts", "on the picture being generated.")
 
@@ -69,6 +79,18 @@ def banner(read: Read) -> Image.Image:
     return whole
 
 
+def thumbnail(read: Read) -> Image.Image:
+    """Both references and the picture; under each reference where it was looked at; the question in the last place."""
+    whole = Image.new("RGB", THUMBNAIL, NIGHT)
+    side, gap = 186, 10
+    for row, titles in enumerate(PREVIEWS):
+        for column, title in enumerate(titles):
+            put(whole, read(title), (gap + column * (side + gap), gap + row * (side + gap)), side)
+    middle = (gap + 2 * (side + gap) + side / 2, gap + side + gap + side / 2)
+    ImageDraw.Draw(whole).multiline_text(middle, QUESTION, fill=DAY, font=font(20), anchor="mm", align="center")
+    return whole
+
+
 def put(whole: Image.Image, picture: Image.Image, at: tuple[int, int], side: int) -> None:
     """A picture with round corners and a rim."""
     radius = side // 9
@@ -90,21 +112,27 @@ def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
 
 
-def save(picture: Image.Image, name: str) -> None:
-    path = FOLDER / name
-    picture.save(path, optimize=True)
+def save(picture: Image.Image, path: Path) -> None:
+    picture.save(path, optimize=True, quality=85)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.1f} kB")
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="i2am-") as work, ComfyServer(prepare(), Path(work)) as server:
-        outputs = server.run(build())["outputs"]
+        read = reader(server, build(), "save:")
+        save(icon(read), FOLDER / "icon.png")
+        save(banner(read), FOLDER / "registry_banner.png")
+        save(thumbnail(reader(server, demo_graph.of_template(TEMPLATE))), TEMPLATE.with_suffix(".jpg"))
 
-        def read(name: str) -> Image.Image:
-            return Image.open(io.BytesIO(server.view(outputs[f"save:{name}"]["images"][0]))).convert("RGB")
 
-        save(icon(read), "icon.png")
-        save(banner(read), "registry_banner.png")
+def reader(server: ComfyServer, graph: demo_graph.Graph, prefix: str = "") -> Read:
+    """Runs a graph; the pictures by the names of the nodes that save or preview them, less a prefix."""
+    outputs = server.run(graph)["outputs"]
+
+    def read(name: str) -> Image.Image:
+        return Image.open(io.BytesIO(server.view(outputs[prefix + name]["images"][0]))).convert("RGB")
+
+    return read
 
 
 if __name__ == "__main__":

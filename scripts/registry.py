@@ -19,6 +19,7 @@ from pathlib import Path
 import pathspec
 
 ROOT = Path(__file__).resolve().parent.parent
+LARGEST = 12 * 2**20  # bytes of the zip
 
 
 class RegistryError(Exception):
@@ -82,7 +83,13 @@ def pack(tools: Path, folder: Path) -> Path:
     differing = ", ".join(sorted(names ^ set(shipped())))
     if differing:
         raise RegistryError(f"`comfy node pack` and scripts/registry.py do not agree on {differing}.")
-    print(f"{len(names)} files, {packed.stat().st_size / 2**20:.1f} MiB", flush=True)
+    size = packed.stat().st_size
+    print(f"{len(names)} files, {size / 2**20:.1f} MiB", flush=True)
+    if size > LARGEST:
+        raise RegistryError(
+            f"The zip has {size / 2**20:.1f} MiB, more than {LARGEST / 2**20:.1f}: leave out what nobody needs at run "
+            "time (.comfyignore), or make the largest files smaller."
+        )
     return packed
 
 

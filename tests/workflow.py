@@ -1,13 +1,17 @@
-"""The demo model in a graph, run by calling ComfyUI's own nodes in this process."""
+"""The demo models in graphs, run by calling ComfyUI's own nodes in this process."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import comfy_extras.nodes_edit_model as nodes_edit_model
+import tiny_graphs
 import torch
 
 import nodes as comfyui_nodes
 from i2am_pack.demo.model import load
-from i2am_pack.demo.nodes import DemoReference, DemoScene
+from i2am_pack.demo.nodes import DemoLoader, DemoReference, DemoScene
+from i2am_pack.demo.weights import JOINT
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
 
@@ -39,8 +43,7 @@ class Workflow:
 
 def make(batch: int = 1, seed: int = 3, text_tokens: int = 0, negative_tokens: int | None = None) -> Workflow:
     """The demo graph. ``text_tokens`` stand before the reference in the positive conditioning."""
-    outputs = DemoScene.execute(11, seed, batch).args
-    scene = dict(zip(("scene", "mask", "reference", "reference_mask", "truth"), outputs, strict=True))
+    scene = drawn(batch, seed)
     model, vae, encoder = load()
     positive = DemoReference.execute(encoder, scene["reference"]).args[0]
     if text_tokens:
@@ -51,6 +54,23 @@ def make(batch: int = 1, seed: int = 3, text_tokens: int = 0, negative_tokens: i
         positive, negative, scene["scene"], vae, scene["mask"], True
     )
     return Workflow(model, vae, positive, negative, latent, scene)
+
+
+def make_joint(references: Sequence[str] = ("scene", "reference"), batch: int = 1, seed: int = 3) -> Workflow:
+    """The graph of two references, or of those that are named, in the order in which ReferenceLatent adds them."""
+    scene = drawn(batch, seed)
+    model, vae, _, empty_prompt = DemoLoader.execute(JOINT).args
+    positive = empty_prompt
+    for name in references:
+        latent = {"samples": vae.encode(scene[name])}
+        positive = tiny_graphs.run(nodes_edit_model.ReferenceLatent, positive, latent)[0]
+    return Workflow(model, vae, positive, empty_prompt, {"samples": vae.encode(scene["scene"])}, scene)
+
+
+def drawn(batch: int, seed: int) -> dict[str, torch.Tensor]:
+    """What I2AM Demo Scene gives, by the names of its outputs."""
+    outputs = DemoScene.execute(11, seed, batch).args
+    return dict(zip(("scene", "mask", "reference", "reference_mask", "truth"), outputs, strict=True))
 
 
 def with_text_before(conditioning: list, count: int) -> list:

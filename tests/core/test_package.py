@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from registry import shipped
+from registry import LARGEST, shipped
 
 import i2am_core
 from devenv.packages import uv_env
@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_zip_is_small_and_holds_what_is_needed():
     names = shipped()
-    for needed in ("__init__.py", "LICENSE", "demo/weights.safetensors", "demo/held_out.png", "requirements.txt"):
+    weights = ("demo/weights.safetensors", "demo/joint_weights.safetensors")
+    for needed in ("__init__.py", "LICENSE", *weights, "demo/held_out.png", "requirements.txt"):
         assert needed in names
     needless = (
         ".",
@@ -28,9 +29,11 @@ def test_the_zip_is_small_and_holds_what_is_needed():
         "scripts/",
         "benchmarks/",
         "reliability/",
+        "validation/",
         "docs/images/",
         "demo/checkpoints/",
         "demo/train",
+        "demo/subject",
         "CONTRIB",
     )
     assert not [name for name in names if name.startswith(needless)]
@@ -41,7 +44,7 @@ def test_the_zip_is_small_and_holds_what_is_needed():
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:
             archive.write(ROOT / name, name)
-    assert packed.tell() < 10 * 2**20
+    assert packed.tell() < LARGEST
 
 
 def test_help_and_languages_ship():
@@ -56,8 +59,9 @@ def test_help_and_languages_ship():
     assert pictures and set(pictures) <= set(names)
 
 
-def test_weights_are_small_enough():
-    assert (ROOT / "demo/weights.safetensors").stat().st_size <= 8 * 2**20
+@pytest.mark.parametrize("name, mib", [("weights", 8), ("joint_weights", 3)])
+def test_weights_are_small_enough(name, mib):
+    assert (ROOT / f"demo/{name}.safetensors").stat().st_size <= mib * 2**20
 
 
 def test_python_files_are_ascii():

@@ -202,7 +202,7 @@ GOOD = """
         print("All validation checks passed successfully")
     else:
         names = subprocess.run(["git", "ls-files"], capture_output=True, text=True).stdout.splitlines()
-        with zipfile.ZipFile("node.zip", "w") as archive:
+        with zipfile.ZipFile("node.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             for name in set(names) & set(open({names!r}).read().splitlines()):
                 archive.write(name)
 """
@@ -226,6 +226,12 @@ def test_a_clean_pack_gives_its_zip(tools):
 def test_a_zip_with_other_files_is_refused(tools):
     (tools / "names").write_text("\n".join([*shipped()[1:], "scripts/registry.py"]))
     with pytest.raises(RegistryError, match=r"do not agree on .*scripts/registry\.py"):
+        registry.check(tools)
+
+
+def test_a_zip_that_is_too_large_is_refused(tools, monkeypatch):
+    monkeypatch.setattr(registry, "LARGEST", 2**20)
+    with pytest.raises(RegistryError, match=r"The zip has \d+\.\d MiB, more than 1\.0: leave out what nobody needs"):
         registry.check(tools)
 
 

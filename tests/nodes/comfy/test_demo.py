@@ -60,6 +60,17 @@ def test_scenes_repeat_with_their_seed_and_hide_what_is_masked():
     assert ((first.object_mask > 0) <= (first.mask > 0)).all()
 
 
+def test_an_object_that_is_not_displaced_is_where_its_reference_shows_it():
+    """To half a cell, as the square has whole ones; where that is nothing, to the bit."""
+    chosen = sprites.held_out_sprites()[:32]
+    near, far = (data.draw_scenes(chosen, torch.Generator().manual_seed(5), displaced=d) for d in (0.0, 1.0))
+    torch.testing.assert_close(near.zoom, torch.ones(32))
+    assert near.shift.abs().max() <= data.PATCH / 2 < far.shift.abs().amax(1).median()
+    same = near.shift.abs().amax(1) < 1e-4
+    assert 0 < same.sum() < 32
+    torch.testing.assert_close(near.object_mask[same], near.reference_object_mask[same])
+
+
 def test_latents_lose_nothing():
     image = torch.rand(2, 3, data.IMAGE, data.IMAGE)
     torch.testing.assert_close(data.to_image(data.to_latent(image)), image)
