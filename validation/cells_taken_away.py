@@ -72,7 +72,9 @@ class TakeAwayCells(TakeAway):
 
     def _of_items(self, match: Located, tokens: Tensor, first: int, keys: int) -> Iterator[Change]:
         if len(tokens) != self._cells.shape[1]:
-            raise ValueError(f"{self._cells.shape[1]} cells of a reference of {len(tokens)}: say for each whether it goes.")
+            raise ValueError(
+                f"{self._cells.shape[1]} cells of a reference of {len(tokens)}: say for each whether it goes."
+            )
         for item, cells in enumerate(self._cells, first):
             columns = match.columns(tokens[cells], keys)
             if len(columns):

@@ -7,14 +7,14 @@ from i2am_pack.validation.parts import deletion
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _two_levels():
+def _one_level():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(deletion, "LEVELS", (10, 50))
+        patch.setattr(deletion, "LEVELS", (50,))
         yield
 
 
 @pytest.fixture(scope="module")
-def section(lab, _two_levels):
+def section(lab, _one_level):
     return deletion.run(lab)
 
 

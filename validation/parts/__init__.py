@@ -6,5 +6,11 @@ from collections.abc import Callable
 
 from ..lab import Lab
 from ..section import Section
+from . import correspondence, counterfactuals, deletion, two_references
 
-PARTS: dict[str, Callable[[Lab], Section]] = {}
+PARTS: dict[str, Callable[[Lab], Section]] = {
+    "counterfactuals": counterfactuals.run,
+    "two_references": two_references.run,
+    "deletion": deletion.run,
+    "correspondence": correspondence.run,
+}

@@ -1,4 +1,4 @@
-"""Deletion and insertion: cells of the reference are taken away in the order of a map, and the picture is painted again."""
+"""Deletion and insertion: whole runs without cells of the reference, taken away in the order of a map."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ Curves = dict[str, Tensor]  # "distance" and "psnr" of each scene at each of per
 
 def run(lab: Lab) -> Section:
     text = [
-        f"The reference of the object has {CELLS} cells. In the order of a map, the highest first, {_listed(percents())} % of "
-        "them are taken away (deletion), or are all that is left (insertion), in all steps of a whole run. *Distance* is "
-        "the root mean square in the mask to the plain picture, of colours in [0, 1]; PSNR is against the truth. Both are "
-        "the area under the curve: the mean over 0 to 100 %, of each scene. A map that knows what counts has a high "
-        "distance and a low PSNR where its cells are deleted, and the other way round where they are inserted.",
+        f"The reference of the object has {CELLS} cells. In the order of a map, the highest first, "
+        f"{_listed(percents())} % of them are taken away (deletion), or are all that is left (insertion), in all steps "
+        "of a whole run. *Distance* is the root mean square in the mask to the plain picture, of colours in [0, 1]; "
+        "PSNR is against the truth. Both are the area under the curve: the mean over 0 to 100 %, of each scene. A map "
+        "that knows what counts has a high distance and a low PSNR where its cells are deleted, and the other way "
+        "round where they are inserted.",
         "Effect was measured of regions of 4 x 4 cells; cells of one region, like all that a map does not tell apart, "
         "come in an order by chance. Cells are left out of the softmax, in the way of Effect. *Object* is the truth, "
         "and no map of a model.",
@@ -74,7 +75,9 @@ def descending(values: Tensor) -> Tensor:
 
 def taken(order: Tensor, kind: str, percent: int) -> Tensor:
     """Which cells are taken away ``[n, cells]`` (boolean) where so many are deleted, or so many are inserted."""
-    first = torch.zeros_like(order, dtype=torch.bool).scatter(1, order[:, : round(order.shape[1] * percent / 100)], True)
+    first = torch.zeros_like(order, dtype=torch.bool).scatter(
+        1, order[:, : round(order.shape[1] * percent / 100)], True
+    )
     return first if kind == DELETION else ~first
 
 
@@ -117,7 +120,10 @@ def _scored(study: effect.Study, pictures: Tensor) -> Curves:
 
 
 def _table(measured: Mapping[str, Mapping[str, Curves]]) -> tuple[list[str], list[list[str]]]:
-    heads = ["order of", *(f"{kind}: {what}" for kind in measured for what in ("distance", "against random", "PSNR, dB"))]
+    heads = [
+        "order of",
+        *(f"{kind}: {what}" for kind in measured for what in ("distance", "against random", "PSNR, dB")),
+    ]
     rows = []
     for name in measured[DELETION]:
         row = [name]
