@@ -76,7 +76,7 @@ HOLDS = 0.1  # of a region's pixels that show the object, where the region holds
 BLURRED = 8  # px
 MUTED = 0.25
 OTHER_NOISE = 1  # added to the seed
-RIGHT = "the right one"
+RIGHT, WRONG = "the right one", "that of another scene"
 RESAMPLES = 4000
 NO_SHARE = "Share has no map here: the reference is all there is to look at, and its share is 1 everywhere."
 
@@ -371,7 +371,7 @@ def measured_references(study: Study) -> dict[str, dict[str, Tensor]]:
         "blank": study.measured("blank"),
         "noise": study.measured("noise"),
         f"{RIGHT}, muted to {MUTED:g}": study.measured(strength=MUTED),
-        "that of another scene": study.measured("other"),
+        WRONG: study.measured("other"),
     }
 
 

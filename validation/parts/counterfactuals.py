@@ -14,8 +14,11 @@ from ..section import Section
 from ..side_by_side import Scores, in_short, side_by_side
 
 TITLE = "What maps say of what the reference changed"
-WITHOUT, BLURRED, BACKGROUND = "without the region", "blurred", "background over it"
-CHANGED = {WITHOUT: "taken away", BACKGROUND: "background", BLURRED: "blurred"}  # what is done to a region
+CHANGED = {  # what is done to a region
+    "without the region": "taken away",
+    "background over it": "background",
+    "blurred": "blurred",
+}
 IN_THE_MASK = "edges of the picture, in the mask"
 
 
@@ -49,7 +52,7 @@ def run(lab: Lab) -> Section:
         "which parts of the reference counted (16 regions, Spearman)": _verdict(regions, 0),
         "the same, against the background painted over a region": _verdict(regions, 1),
         "the same, against a blurred region": _verdict(regions, 2),
-        "whether the reference says anything (AUC against a blank one)": _told_apart(studies),
+        "whether the reference says anything (AUC of the right one against those that do not)": _told_apart(studies),
     }
     return Section(TITLE, text, verdicts=verdicts)
 
@@ -80,8 +83,8 @@ def of_regions(study: effect.Study, among_object: bool = False) -> Scores:
 
 
 def _verdict(models: Mapping[str, Scores], column: int) -> str:
-    said = [f"{model}: {in_short(of, list(next(iter(of.values())))[column])}" for model, of in models.items()]
-    return ". ".join(said) + "."
+    words = [f"{model}: {in_short(of, list(next(iter(of.values())))[column])}" for model, of in models.items()]
+    return ". ".join(words) + "."
 
 
 # Does the strength tell?
@@ -124,8 +127,11 @@ def _strengths(studies: Mapping[str, effect.Study]) -> list[str]:
 
 
 def _told_apart(studies: Mapping[str, effect.Study]) -> str:
-    said = []
+    words = []
     for model, study in studies.items():
-        of = {name: effect.bracketed_auc(x[effect.RIGHT], x["blank"]) for name, x in strengths(study).items()}
-        said.append(f"{model}: {', '.join(f'{name} {auc}' for name, auc in of.items())}")
-    return ". ".join(said) + "."
+        for name, of in strengths(study).items():
+            others = [x for x in of if x not in (effect.RIGHT, effect.WRONG)]
+            words.append(
+                f"{model}, {name}: {', '.join(f'{x} {effect.auc(of[effect.RIGHT], of[x]):.2f}' for x in others)}"
+            )
+    return "; ".join(words) + "."
