@@ -14,7 +14,7 @@ scenes, and brackets are 95 % of a bootstrap over scenes.
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -425,6 +425,11 @@ JOINT_TABLES = [
 ]  # fmt: skip
 
 
+def tables_of(study: Study) -> Sequence[Callable[[Study], str]]:
+    """Those that a demo model has."""
+    return TABLES if isinstance(study.subject, CrossAttention) else JOINT_TABLES
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=SCENES)
@@ -433,7 +438,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="a folder from which an interrupted run goes on")
     a = parser.parse_args()
     study = Study(a.scenes, a.steps, cache=a.cache, subject=of_weights(a.weights))
-    for make in TABLES if isinstance(study.subject, CrossAttention) else JOINT_TABLES:
+    for make in tables_of(study):
         sys.stdout.write(make(study) + "\n\n")
         sys.stdout.flush()
 

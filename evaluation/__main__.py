@@ -30,6 +30,9 @@ def main(arguments: list[str] | None = None) -> None:
     report = commands.add_parser("report", help="scores against quality, as a table and a figure")
     report.add_argument("folder", type=Path)
     report.add_argument("--models", default="model", help="column that names the model of a row (default: model)")
+    report.add_argument(
+        "--scenes", default="", metavar="COLUMN", help="that names the scene of a row (default: scene, if there is one)"
+    )
     report.set_defaults(command=report_on)
     demo = commands.add_parser("demo", help="write a workflow and a table of the demo model's held-out scenes")
     demo.add_argument("folder", type=Path)
@@ -119,18 +122,18 @@ def report_on(given: argparse.Namespace) -> None:
     """Draw what the scores have to do with quality."""
     from evaluation.report import write_report
 
-    for path in write_report(given.folder, given.models):
+    for path in write_report(given.folder, given.models, given.scenes):
         print(path)
 
 
 def write_demo(given: argparse.Namespace) -> None:
     """Write a workflow and a table."""
-    from evaluation.demo import MODEL, write
+    from evaluation.demo import MODEL, SCENE, write
 
     workflow, table = write(given.folder, given.pairs)
     scores = given.folder / "scores"
     print(f"scripts/evaluate run {workflow} {table} {scores} --start 2 --cpu")
-    print(f"scripts/evaluate report {scores} --models {MODEL}")
+    print(f"scripts/evaluate report {scores} --models {MODEL} --scenes {SCENE}")
 
 
 def simulated(given: argparse.Namespace) -> None:

@@ -68,12 +68,15 @@ def test_a_killed_server_costs_nothing(demo, tmp_path):
     again = subprocess.run([*command, "--start", "1", "--cpu"], capture_output=True, text=True, check=True)
     assert count(scores) == 12 and "12 rows; 0 have no scores" in again.stdout, "nothing was left to do"
 
-    report = [*COMMAND, "report", str(scores), "--models", "loader.weights"]
+    report = [*COMMAND, "report", str(scores), "--models", "loader.weights", "--scenes", "scene.image"]
     made = subprocess.run(report, capture_output=True, text=True, check=True).stdout.split()
     assert [path.rpartition("/")[2] for path in made] == ["correlation.md", "correlation.json", "correlation.png"]
     table = json.loads((scores / "correlation.json").read_text())
     assert table["over models"]["imacs.effect.strength_inside"]["psnr.mask"]["points"] == 4
-    assert "12 rows of 4 models" in (scores / "correlation.md").read_text()
+    written = (scores / "correlation.md").read_text()
+    assert "12 rows of 4 models" in written and "drawn scenes (column `scene.image`)" in written
+    lacking = subprocess.run([*report[:-1], "place"], capture_output=True, text=True)
+    assert lacking.returncode == 1 and "has no column 'place' that names scenes" in lacking.stderr
 
 
 def test_a_server_that_somebody_runs(demo, tmp_path, monkeypatch):
