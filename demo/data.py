@@ -5,7 +5,7 @@ reference image shows the same object on another field. The task of the model: f
 Because both images are drawn here, we know which reference pixel every scene pixel comes from.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,10 @@ class Scenes:
     def masked_image(self) -> Tensor:
         """The scene with the masked square in middle grey, as ComfyUI's InpaintModelConditioning makes it."""
         return torch.where(self.mask > 0.5, torch.full_like(self.image, 0.5), self.image)
+
+    def part(self, chosen: Tensor) -> "Scenes":
+        """Some of them: ``chosen`` are their numbers."""
+        return Scenes(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
     def reference_position(self, grid: int = GRID) -> Tensor:
         """Where in the reference the centres of grid x grid cells come from: ``[B, grid, grid, 2]``, (x, y) in px."""

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -68,9 +69,14 @@ STEPS = 10
 BATCH = 8  # scenes that are sampled together
 PER_SIDE = 4  # regions of the reference
 REGIONS = TokenGrid(PER_SIDE, PER_SIDE)
+NOTHING_MORE = Settings()
+WITH_REGIONS = Settings(regions=PER_SIDE, cuts=CUTS)
+PAINTED_OVER = ("background", "mean", "blurred")  # how pixels of a region are changed, see reference_images
 HOLDS = 0.1  # of a region's pixels that show the object, where the region holds it
+BLURRED = 8  # px
 MUTED = 0.25
 OTHER_NOISE = 1  # added to the seed
+RIGHT, WRONG = "the right one", "that of another scene"
 RESAMPLES = 4000
 NO_SHARE = "Share has no map here: the reference is all there is to look at, and its share is 1 everywhere."
 
@@ -139,13 +145,18 @@ class Study(steer.Study):
         mask = self.scenes.mask[part] if painted else None
         return self._latents(model, self._conditioning(reference), part, mask, noise)
 
-    def attribution(self, reference: str, strength: float, part: Tensor, regions: int) -> tuple[Tensor, Attribution]:
-        """Latents of the scenes ``part``, and what was captured and measured meanwhile."""
+    def attribution(
+        self, reference: str, strength: float, part: Tensor, settings: Settings, painted: bool = True
+    ) -> tuple[Tensor, Attribution]:
+        """Latents of the scenes ``part``, and what was captured and, by these settings of Effect, measured meanwhile.
+
+        ``painted`` as in ``run``.
+        """
         model, capture = self.model, handle.Capture(handle.Settings("auto", "positive", "off", 2**32))
         if strength != 1:
             (model,) = I2AMSteer.execute(model, **(self.unsteered | {"strength": strength})).args
-        model = effect_with(capture_with(model, capture), Settings(regions=regions, cuts=CUTS))
-        samples = self.run(model, reference, part)
+        model = effect_with(capture_with(model, capture), settings)
+        samples = self.run(model, reference, part, painted=painted)
         return samples, capture.find(samples)
 
     def _image_of(self, trial: Trial, part: Tensor) -> dict[str, Tensor]:
@@ -159,9 +170,8 @@ class Study(steer.Study):
 
     def _measured_in(self, reference: str, strength: float, part: Tensor) -> dict[str, Tensor]:
         """Effects ``[B, measured steps, cells]``, of regions by cut ``[B, regions, cells]``, maps of attention."""
-        samples, attribution = self.attribution(
-            reference, strength, part, PER_SIDE if (reference, strength) == ("own", 1.0) else 0
-        )
+        settings = WITH_REGIONS if (reference, strength) == ("own", 1.0) else NOTHING_MORE
+        samples, attribution = self.attribution(reference, strength, part, settings)
         effects = attribution.effects
         assert effects is not None
         assert not effects.unmeasured
@@ -174,11 +184,11 @@ class Study(steer.Study):
             "effect": torch.stack([effects.maps[Removal(step, owner)] for step in steps], 1),
             "floor": effects.floor,
             "imacs": torch.tensor(
-                [imacs(_map(attribution, "r2g_paper", owner, n), self.scenes.mask[part][n, 0]) for n in items]
+                [imacs(map_of(attribution, "r2g_paper", owner, n), self.scenes.mask[part][n, 0]) for n in items]
             ),
         }
         for key in ("r2g_paper", "r2g_share", "g2r_paper", "g2r_share"):
-            result[key] = torch.stack([_map(attribution, key, owner, n) for n in items])
+            result[key] = torch.stack([map_of(attribution, key, owner, n) for n in items])
         return result | {cut: x.values for (number, cut), x in effects.regions.items() if number == owner}
 
     def _cached(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -221,10 +231,20 @@ class Study(steer.Study):
         """What pictures differ by in each cell: ``[n, cells]``."""
         return F.avg_pool2d((one - other).square().mean(1, keepdim=True), data.PATCH).sqrt().flatten(1)
 
-    def change_by_region(self, trials: Sequence[Trial], against: Trial = PLAIN) -> Tensor:
-        """What the picture of each differs by in the mask from that of another trial: ``[n, regions]``."""
-        other, where = self.pictures(against), self.scenes.mask[self.order]
-        return torch.stack([self.distance(self.pictures(trial), other, where) for trial in trials], 1)
+    def change_by_region(self, how: str) -> Tensor:
+        """What the picture changes by in the mask, for each region of the reference: ``[n, regions]``.
+
+        ``how`` is a cut, of which 'only this left' is compared with the picture without the reference, or one of
+        ``PAINTED_OVER``.
+        """
+        numbers = range(REGIONS.cells)
+        if how in PAINTED_OVER:
+            trials = [Trial(f"{how} {number}") for number in numbers]
+        else:
+            trials = [self.without_region(number, cast("Cut", how)) for number in numbers]
+        against = self.pictures(self.without if how == "only this left" else PLAIN)
+        where = self.scenes.mask[self.order]
+        return torch.stack([self.distance(self.pictures(trial), against, where) for trial in trials], 1)
 
     def in_mask_of(self, values: Tensor) -> Tensor:
         """The root mean square in the mask, of effects ``[n, ..., cells]``."""
@@ -243,7 +263,7 @@ def taken_away(model: ModelPatcher, removed: Removal | RegionRemoval) -> ModelPa
     return watched(model, ConsumerWatch(consumers, acts=True))
 
 
-def _map(attribution: Attribution, key: str, reference: int, item: int) -> Tensor:
+def map_of(attribution: Attribution, key: str, reference: int, item: int) -> Tensor:
     """A unified map of attention ``[h, w]``, on the grid of the latent; G2R is of the mask."""
     return maps(attribution, MapKind.parse(key), selection=Selection(item=item, reference=reference)).values[0]
 
@@ -251,7 +271,7 @@ def _map(attribution: Attribution, key: str, reference: int, item: int) -> Tenso
 def reference_images(scenes: data.Scenes, name: str) -> Tensor:
     """Images ``[B, 3, IMAGE, IMAGE]``: the scene's own, another's, blank, noise, or the own with a region painted over.
 
-    A region is painted over with the 'background', or with its own 'mean' colour: 'background 5'.
+    A region is painted over with the 'background' or with its own 'mean' colour, or is 'blurred': 'background 5'.
     """
     own = scenes.reference
     if name == "own":
@@ -265,14 +285,24 @@ def reference_images(scenes: data.Scenes, name: str) -> Tensor:
     how, number = name.split()
     grid = regions_of(TokenGrid(data.GRID, data.GRID), REGIONS).view(data.GRID, data.GRID)
     inside = F.interpolate((grid == int(number)).float()[None, None], scale_factor=data.PATCH)
-    mean = (own * inside).sum((2, 3), keepdim=True) / inside.sum()
-    return torch.where(inside > 0, background(own) if how == "background" else mean, own)
+    if how == "background":
+        over = background(own)
+    elif how == "mean":
+        over = (own * inside).sum((2, 3), keepdim=True) / inside.sum()
+    else:
+        over = blurred(own)
+    return torch.where(inside > 0, over, own)
 
 
 def background(images: Tensor) -> Tensor:
     """The field of colour that an object lies on: it follows from its corners, where no object is."""
     return F.interpolate(images[:, :, :: data.IMAGE - 1, :: data.IMAGE - 1], images.shape[2:], mode="bilinear",
                          align_corners=True)  # fmt: skip
+
+
+def blurred(images: Tensor) -> Tensor:
+    """Means of squares of ``BLURRED`` pixels, blended into each other."""
+    return F.interpolate(F.avg_pool2d(images, BLURRED), scale_factor=float(BLURRED), mode="bilinear")
 
 
 # Numbers
@@ -298,33 +328,66 @@ def bracketed_auc(good: Tensor, bad: Tensor) -> str:
     return f"{auc(good, bad):.2f} [{low:.2f}, {high:.2f}]"
 
 
-# The tables
+# What the tables hold against each other
 
 
-def where_the_picture_changes(study: Study) -> str:
-    """Maps on the picture against what whole runs change, over the positions in the mask."""
-    own = study.measured()
-    plain, inside = own["image"], study.in_mask[study.order]
-    cover = F.avg_pool2d(study.scenes.object_mask, data.PATCH).flatten(1)[study.order]
+def changes_of_the_picture(study: Study) -> dict[str, Tensor]:
+    """What the picture changes by at each position, between whole runs: ``[n, cells]``."""
+    plain = study.measured()["image"]
     other_noise = [study.pictures(Trial(removed=x, noise=OTHER_NOISE)) for x in (None, study.without.removed)]
-    changes = {
+    return {
         "without the reference": study.change(study.pictures(study.without), plain),
         "the same, from other noise": study.change(*other_noise),
         "a blank one in its place": study.change(study.measured("blank")["image"], plain),
         "another one in its place": study.change(study.measured("other")["image"], plain),
     }
+
+
+def maps_on_the_picture(study: Study) -> dict[str, Tensor]:
+    """Of one run each, ``[n, cells]``. Without share, where it has no map."""
+    own = study.measured()
     steps = own["steps"][0].tolist()
-    candidates = {
+    result = {
         f"Effect, steps {', '.join(map(str, steps))} of {study.steps}": own["effect"].mean(1),
         f"Effect, step {steps[0]} alone": own["effect"][:, 0],
         f"Effect, step {steps[-1]} alone": own["effect"][:, -1],
         "R2G of the paper": own["r2g_paper"].flatten(1),
-        "share": own["r2g_share"].flatten(1),
-        "where the object is, in the truth": cover,
     }
-    alone = study.alone
-    if alone:
-        del candidates["share"]
+    return result if study.alone else result | {"share": own["r2g_share"].flatten(1)}
+
+
+def maps_on_the_reference(study: Study, cuts: Sequence[Cut] = CUTS) -> dict[str, Tensor]:
+    """The same of each region of the reference, ``[n, regions]``."""
+    own = study.measured()
+    result = {f"Effect, {cut}": study.in_mask_of(own[cut]) for cut in cuts}
+    result["G2R of the paper"] = by_region(own["g2r_paper"])
+    return result if study.alone else result | {"G2R by share": by_region(own["g2r_share"])}
+
+
+def measured_references(study: Study) -> dict[str, dict[str, Tensor]]:
+    """What a run gave with the right reference, and with those that have little or the wrong thing to give."""
+    return {
+        RIGHT: study.measured(),
+        "blank": study.measured("blank"),
+        "noise": study.measured("noise"),
+        f"{RIGHT}, muted to {MUTED:g}": study.measured(strength=MUTED),
+        WRONG: study.measured("other"),
+    }
+
+
+def by_region(values: Tensor) -> Tensor:
+    """The mean in each region, of values on the reference ``[n, h, w]``: ``[n, regions]``."""
+    return F.adaptive_avg_pool2d(values[:, None], PER_SIDE).flatten(1)
+
+
+# The tables
+
+
+def where_the_picture_changes(study: Study) -> str:
+    """Maps on the picture against what whole runs change, over the positions in the mask."""
+    changes, inside = changes_of_the_picture(study), study.in_mask[study.order]
+    cover = F.avg_pool2d(study.scenes.object_mask, data.PATCH).flatten(1)[study.order]
+    candidates = maps_on_the_picture(study) | {"where the object is, in the truth": cover}
     rows = [
         [name, *(bracketed(spearman(values, x, inside), 2) for x in changes.values())]
         for name, values in candidates.items()
@@ -333,33 +396,21 @@ def where_the_picture_changes(study: Study) -> str:
         [
             "### Where the picture changes: positions in the mask, Spearman",
             table(["map on the picture", *changes], rows),
-            f"{len(study.order)} scenes." + f" {NO_SHARE}" * alone,
+            f"{len(study.order)} scenes." + f" {NO_SHARE}" * study.alone,
         ]
     )
 
 
 def what_of_the_reference_counts(study: Study) -> str:
     """Maps on the reference, by region, against what whole runs without the region change in the mask."""
-    own = study.measured()
-    cover = _by_region(study.scenes.reference_object_mask[study.order])
-    numbers = range(REGIONS.cells)
+    cover = by_region(study.scenes.reference_object_mask[study.order, 0])
     changes = {
-        "without the region": study.change_by_region([study.without_region(n, "taken away") for n in numbers]),
-        "only it, against none": study.change_by_region(
-            [study.without_region(n, "only this left") for n in numbers], against=study.without
-        ),
-        "background over it": study.change_by_region([Trial(f"background {n}") for n in numbers]),
-        "its mean colour over it": study.change_by_region([Trial(f"mean {n}") for n in numbers]),
+        "without the region": study.change_by_region("taken away"),
+        "only it, against none": study.change_by_region("only this left"),
+        "background over it": study.change_by_region("background"),
+        "its mean colour over it": study.change_by_region("mean"),
     }
-    candidates = {
-        "Effect, taken away": study.in_mask_of(own["taken away"]),
-        "Effect, only this left": study.in_mask_of(own["only this left"]),
-        "G2R of the paper": _by_region(own["g2r_paper"][:, None]),
-        "G2R by share": _by_region(own["g2r_share"][:, None]),
-        "the object's part of it": cover,
-    }
-    if study.alone:
-        del candidates["G2R by share"]
+    candidates = maps_on_the_reference(study) | {"the object's part of it": cover}
     holds = cover > HOLDS
     written = ["### What of the reference counts: 16 regions, Spearman"]
     for where, title in ((None, "All 16:"), (holds, "Among those that hold the object:")):
@@ -378,16 +429,9 @@ def what_of_the_reference_counts(study: Study) -> str:
 
 def strength_of_references(study: Study) -> str:
     """The strength of an effect in the mask: of the right reference, and of references that have little to give."""
-    references = {
-        "the right one": ("own", 1.0),
-        "blank": ("blank", 1.0),
-        "noise": ("noise", 1.0),
-        f"the right one, muted to {MUTED:g}": ("own", MUTED),
-        "that of another scene": ("other", 1.0),
-    }
-    results = {name: study.measured(*which) for name, which in references.items()}
+    results = measured_references(study)
     scores = {name: study.in_mask_of(x["effect"]) for name, x in results.items()}
-    good, good_imacs = scores["the right one"], results["the right one"]["imacs"]
+    good, good_imacs = scores[RIGHT], results[RIGHT]["imacs"]
     heads = ["reference", "strength in the mask", "right one above, same scene", "AUC, any scenes", "AUC, step 0 alone",
              "IMACS of R2G", "AUC of it"]  # fmt: skip
     rows = [[name, bracketed(x.mean(1), 2), "", "", "", bracketed(results[name]["imacs"], 2), ""]
@@ -406,11 +450,6 @@ def strength_of_references(study: Study) -> str:
     )
 
 
-def _by_region(values: Tensor) -> Tensor:
-    """The mean in each region, of values on the reference ``[n, 1, h, w]``: ``[n, regions]``."""
-    return F.adaptive_avg_pool2d(values, PER_SIDE).flatten(1)
-
-
 TABLES = [where_the_picture_changes, strength_of_references, what_of_the_reference_counts]
 
 
@@ -419,7 +458,7 @@ TABLES = [where_the_picture_changes, strength_of_references, what_of_the_referen
 
 def draw(study: Study, path: Path, scene: int) -> None:
     """One scene: what goes in, what comes out, what would without the reference, and both maps of the effect."""
-    samples, attribution = study.attribution("own", 1.0, torch.tensor([scene]), PER_SIDE)
+    samples, attribution = study.attribution("own", 1.0, torch.tensor([scene]), WITH_REGIONS)
     scenes, result, effects = study.scenes, data.to_image(samples)[0], attribution.effects
     owner = study.subject.object
     assert effects is not None

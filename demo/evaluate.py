@@ -20,7 +20,7 @@ from torch import Tensor
 from . import cpu  # noqa: F401  (must come before ComfyUI's other modules)
 
 import comfy.sample  # isort: skip
-from ..i2am_core import Attribution, MapKind, Selection, imacs, maps, share_inside
+from ..i2am_core import Attribution, MapKind, Selection, TokenGrid, imacs, maps, share_inside
 from ..nodes.comfy.captured import capture_with
 from ..nodes.comfy.handle import Capture, Settings
 from . import data, sprites
@@ -100,32 +100,47 @@ def _scores(sampled: Sampled, item: int) -> dict[str, float]:
 
 def correspondence_accuracy(sampled: Sampled, layer: int) -> float:
     """How often the strongest reference patch of an object patch is within one patch of the truth."""
-    scenes, attribution = sampled.scenes, sampled.attribution
-    grid = attribution.layers[layer].grid
-    entry = attribution.entries[sampled.reference, layer]
-    pairs = entry.pairs["g2r_pairs"]  # [B, cells, M], every cell: pair_maps is 'everywhere'
-    best = pairs.argmax(-1)
+    best = strongest_patches(sampled.attribution, sampled.reference, layer)
+    hits, on_object = correspondence_hits(sampled.scenes, best, sampled.attribution.layers[layer].grid)
+    return hits[on_object].float().mean().item()
+
+
+def strongest_patches(attribution: Attribution, reference: int, layer: int) -> Tensor:
+    """Of each cell of the picture the reference patch that it looks at most, ``[B, cells]``: pairs 'everywhere'."""
+    return attribution.entries[reference, layer].pairs["g2r_pairs"].argmax(-1)  # of [B, cells, M]
+
+
+def correspondence_hits(scenes: data.Scenes, best: Tensor, grid: TokenGrid) -> tuple[Tensor, Tensor]:
+    """Whether patches ``best`` are within one patch of the truth, and which cells show the object: ``[B, cells]``."""
     attended = torch.stack([best % data.GRID, best // data.GRID], -1)
+    truth, on_object = true_patches(scenes, grid)
+    return ((attended - truth).abs().amax(-1) <= 1), on_object
+
+
+def true_patches(scenes: data.Scenes, grid: TokenGrid) -> tuple[Tensor, Tensor]:
+    """Where in the reference cells come from, ``[B, cells, 2]`` (x, y) in patches, and which show the object."""
     truth = scenes.reference_position(grid.width).flatten(1, 2) / data.PATCH - 0.5
     on_object = F.adaptive_avg_pool2d(scenes.object_mask, (grid.height, grid.width)).flatten(1) > 0.5
-    return ((attended - truth).abs().amax(-1) <= 1)[on_object].float().mean().item()
+    return truth, on_object
 
 
 def geometry_accuracy(scenes: data.Scenes, grid: int) -> float:
-    """The same of a guess that sees nothing of either picture: from the place in the painted square, on ``grid``.
+    """The same of a guess that sees nothing of either picture: from the place in the painted square, on ``grid``."""
+    hits, on_object = geometry_hits(scenes, grid)
+    return hits[on_object].float().mean().item()
 
-    For each scene, the guess is linear in that place, and fitted to all other scenes.
-    """
-    truth = scenes.reference_position(grid).flatten(1, 2) / data.PATCH - 0.5
-    on_object = F.adaptive_avg_pool2d(scenes.object_mask, (grid, grid)).flatten(1) > 0.5
+
+def geometry_hits(scenes: data.Scenes, grid: int) -> tuple[Tensor, Tensor]:
+    """As ``correspondence_hits``. For each scene, the guess is linear in the place, and fitted to all other scenes."""
+    truth, on_object = true_patches(scenes, TokenGrid(grid, grid))
     places = torch.stack([_place_in_square(mask) for mask in F.adaptive_avg_pool2d(scenes.mask, (grid, grid))[:, 0]])
     hits = []
     for scene in range(len(truth)):
         others = torch.arange(len(truth)) != scene
         fitted = torch.linalg.lstsq(places[others][on_object[others]], truth[others][on_object[others]]).solution
         guess = (places[scene] @ fitted).round()
-        hits.append(((guess - truth[scene]).abs().amax(-1) <= 1)[on_object[scene]])
-    return torch.cat(hits).float().mean().item()
+        hits.append((guess - truth[scene]).abs().amax(-1) <= 1)
+    return torch.stack(hits), on_object
 
 
 def _place_in_square(mask: Tensor) -> Tensor:

@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 from ..lab import Lab
 from ..section import Section
-from . import imacs, localisation
+from . import correspondence, counterfactuals, deletion, imacs, localisation, two_references
 
 PARTS: dict[str, Callable[[Lab], Section]] = {
+    "counterfactuals": counterfactuals.run,
+    "two_references": two_references.run,
+    "deletion": deletion.run,
+    "correspondence": correspondence.run,
     "localisation": localisation.run,
     "imacs": imacs.run,
 }

@@ -26,7 +26,7 @@ def test_what_is_measured_in_the_last_step_is_what_the_picture_changes_by(study)
     """In a run of one step the effect is the difference of two finished pictures, where none is clamped."""
     once, owner = effect.Study(SCENES, 1, subject=study.subject), study.subject.object
     whole = torch.arange(SCENES)
-    with_, measured = once.attribution("own", 1.0, whole, 0)
+    with_, measured = once.attribution("own", 1.0, whole, effect.NOTHING_MORE)
     model = effect.taken_away(once.model, Removal(0, owner))
     changed = effect_of(with_, once.run(model, "own", whole))
     inside = once.in_mask
@@ -50,7 +50,7 @@ def test_the_effect_lies_in_the_mask_and_ranks_as_the_change_does(study):
 
 def test_regions_that_hold_the_object_count_most(study):
     own = study.measured()
-    cover = effect._by_region(study.scenes.reference_object_mask[study.order])
+    cover = effect.by_region(study.scenes.reference_object_mask[study.order, 0])
     assert (effect.spearman(study.in_mask_of(own["taken away"]), cover) > 0.5).all()
 
 
@@ -62,7 +62,7 @@ def test_a_blank_reference_has_less_to_give(study):
 def test_a_region_is_painted_over_and_nothing_else_is(study):
     scenes = study.scenes
     grid = data.IMAGE // effect.PER_SIDE
-    for how in ("background", "mean"):
+    for how in effect.PAINTED_OVER:
         painted = effect.reference_images(scenes, f"{how} 6")  # row 1, column 2
         changed = (painted != scenes.reference).any(1)
         assert changed[:, grid : 2 * grid, 2 * grid : 3 * grid].any()
@@ -70,6 +70,20 @@ def test_a_region_is_painted_over_and_nothing_else_is(study):
         assert not changed.any()
     over = effect.reference_images(scenes, "mean 6")[:, :, grid : 2 * grid, 2 * grid : 3 * grid]
     assert over.var((2, 3)).max() < 1e-8
+
+
+def test_a_blurred_region_has_its_colours_and_little_of_its_detail(study):
+    scenes = study.scenes
+    grid = data.IMAGE // effect.PER_SIDE
+    where = (slice(None), slice(None), slice(grid, 2 * grid), slice(2 * grid, 3 * grid))
+    own, over = scenes.reference[where], effect.reference_images(scenes, "blurred 6")[where]
+    torch.testing.assert_close(over.mean((2, 3)), own.mean((2, 3)), atol=0.06, rtol=0)
+    assert (over.diff(dim=3).abs().mean((1, 2, 3)) < own.diff(dim=3).abs().mean((1, 2, 3)) / 2).all()
+
+
+def test_a_blur_leaves_a_plain_field_as_it_is():
+    plain = torch.tensor([0.1, 0.5, 0.9]).view(1, 3, 1, 1).expand(1, 3, data.IMAGE, data.IMAGE)
+    torch.testing.assert_close(effect.blurred(plain), plain)
 
 
 def test_the_background_is_the_one_beside_the_object(study):
@@ -98,10 +112,10 @@ def test_auc_counts_pairs():
 
 
 def test_an_interrupted_run_goes_on_from_its_cache(study, tmp_path):
-    first = effect.Study(SCENES, STEPS, cache=tmp_path).pictures(effect.WITHOUT)
+    first = effect.Study(SCENES, STEPS, cache=tmp_path).pictures(study.without)
     again = effect.Study(SCENES, STEPS, cache=tmp_path)
     again.run = None  # nothing is sampled again
-    assert torch.equal(again.pictures(effect.WITHOUT), first)
+    assert torch.equal(again.pictures(study.without), first)
 
 
 def test_a_part_of_the_scenes_are_the_first_in_order():
