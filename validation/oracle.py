@@ -69,7 +69,7 @@ class Call:
         return {name: squared(x) for name, x in values.items()}
 
     def of_region(self, region: Mask) -> Array:
-        """SRAM: the parts of the reference that a region of the picture is made from, a mean over heads ``[h', w']``."""
+        """SRAM: what of the reference a region of the picture is made from, a mean over heads, ``[h, w]``."""
         return squared(self.over_tokens[:, cells(region, self.side)].mean((0, 1)))
 
     def to_picture(self, region: Mask) -> Array:
@@ -84,7 +84,7 @@ class Call:
 
 
 def levels(layers: Sequence[Array], groups: int = 5) -> dict[str, Array]:
-    """From maps of each layer ``[T, H, h, w]`` the unified, time, head and layer maps ``[n, h, w]`` on the largest grid.
+    """From maps of layers ``[T, H, h, w]`` unified, time, head and layer maps ``[n, h, w]`` on the largest grid.
 
     They are clamped at 0 once, at the end. Steps are divided into ``groups`` as equal as they can be.
     """

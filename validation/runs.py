@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
+from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..demo import data
@@ -18,38 +21,39 @@ ON_REFERENCE = {"G2R of the paper": "g2r_paper", "G2R by share": "g2r_share"}
 
 
 def captured(
-    study: Study, model: object, part: Tensor, pair_maps: str = "off", probe_steps: int = 0, noise: int = 0
-) -> tuple[Tensor, Attribution]:  # fmt: skip
+    study: Study, model: ModelPatcher, part: Tensor, pair_maps: str = "off", probe_steps: int = 0, noise: int = 0
+) -> tuple[Tensor, Attribution]:
     """Latents of the scenes ``part``, and what was captured; Effect is measured in so many steps."""
     capture = handle.Capture(handle.Settings("auto", "positive", pair_maps, 2**32))
-    model = capture_with(model, capture)  # type: ignore[arg-type]
+    model = capture_with(model, capture)
     if probe_steps:
         model = effect_with(model, Settings(probe_steps=probe_steps))
     samples = study.run(model, "own", part, noise)
     return samples, capture.find(samples)
 
 
-def maps_of(study: Study, model: object, probe_steps: int, noise: int = 0) -> dict[str, Tensor]:
-    """Of all scenes in ``study.order``: pictures, and maps of the object ``[n, h, w]``; G2R is of the mask."""
-    parts = [
-        _maps_in(study, *captured(study, model, part, probe_steps=probe_steps, noise=noise))
-        for part in study.order.split(BATCH)
-    ]
+def maps_of(study: Study, model: ModelPatcher, probe_steps: int, noise: int = 0) -> dict[str, Tensor]:
+    """Of all scenes in ``study.order``: see ``maps_in``."""
+    return joined([maps_in(study, model, part, probe_steps, noise) for part in study.order.split(BATCH)])
+
+
+def maps_in(study: Study, model: ModelPatcher, part: Tensor, probe_steps: int, noise: int = 0) -> dict[str, Tensor]:
+    """Of the scenes ``part`` pictures, and unified maps of the object ``[n, h, w]``; G2R is of the mask."""
+    samples, attribution = captured(study, model, part, probe_steps=probe_steps, noise=noise)
+    result = {"image": data.to_image(samples)}
+    for key in ("r2g_paper", "r2g_share", "g2r_paper", "g2r_share"):
+        result[key] = torch.stack([_unified(study, attribution, key, item) for item in range(attribution.items)])
+    effects, owner = attribution.effects, study.subject.object
+    assert effects is not None
+    measured = torch.stack([effects.maps[Removal(step, owner)] for step in effects.steps(owner)])
+    return result | {"effect": measured.mean(0).unflatten(1, (data.GRID, data.GRID))}
+
+
+def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Results of some scenes each, as one."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def unified(study: Study, attribution: Attribution, key: str, item: int) -> Tensor:
-    """A map of the object ``[h, w]``; G2R is of the mask."""
+def _unified(study: Study, attribution: Attribution, key: str, item: int) -> Tensor:
     selection = Selection(item=item, reference=study.subject.object)
     return maps(attribution, MapKind.parse(key), selection=selection).values[0]
-
-
-def _maps_in(study: Study, samples: Tensor, attribution: Attribution) -> dict[str, Tensor]:
-    result = {"image": data.to_image(samples)}
-    for key in ("r2g_paper", "r2g_share", "g2r_paper", "g2r_share"):
-        result[key] = torch.stack([unified(study, attribution, key, item) for item in range(attribution.items)])
-    effects, owner = attribution.effects, study.subject.object
-    if effects is not None:
-        measured = torch.stack([effects.maps[Removal(step, owner)] for step in effects.steps(owner)])
-        result["effect"] = measured.mean(0).unflatten(1, (data.GRID, data.GRID))
-    return result

@@ -6,5 +6,11 @@ from collections.abc import Callable
 
 from ..lab import Lab
 from ..section import Section
+from . import definitions, identifiability, knockout, randomization
 
-PARTS: dict[str, Callable[[Lab], Section]] = {}
+PARTS: dict[str, Callable[[Lab], Section]] = {
+    "definitions": definitions.run,
+    "randomization": randomization.run,
+    "identifiability": identifiability.run,
+    "knockout": knockout.run,
+}
