@@ -1,6 +1,7 @@
 """Draw the training curve from the log.
 
-python -m demo.curve demo/training.csv docs/images/training.png
+    python -m demo.curve demo/training.csv docs/images/training.png
+    python -m demo.curve demo/joint_training.csv docs/images/joint_training.png
 """
 
 import csv
@@ -8,7 +9,8 @@ import sys
 from pathlib import Path
 
 CURVES = {
-    "PSNR in the mask, one prediction from pure noise (dB)": ("psnr",),
+    "PSNR in the mask, one prediction from pure noise (dB)": ("psnr", "psnr_another_object", "psnr_blank"),
+    "PSNR outside": ("psnr_outside",),
     "correspondence within one patch": ("accuracy_output_2", "accuracy_output_3"),
     "consistency loss, held out": ("consistency",),
 }
@@ -19,9 +21,11 @@ def draw(log: Path, path: Path) -> None:
     from matplotlib.figure import Figure
 
     rows = list(csv.DictReader(log.open(newline="")))
+    logged = {title: [name for name in names if name in rows[0]] for title, names in CURVES.items()}
+    curves = {title: names for title, names in logged.items() if names}
     figure = Figure(figsize=(10, 2.8), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (title, names) in zip(figure.subplots(1, len(CURVES)), CURVES.items(), strict=True):
+    for axes, (title, names) in zip(figure.subplots(1, len(curves)), curves.items(), strict=True):
         for name in names:
             points = [(int(row["step"]), float(row[name])) for row in rows if row[name]]
             axes.plot(*zip(*points, strict=True), label=name.replace("_", " "))

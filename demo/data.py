@@ -52,7 +52,8 @@ class Scenes:
 def draw_scenes(sprites: Tensor, generator: torch.Generator, augment: bool = False, displaced: float = 1.0) -> Scenes:
     """One scene for each sprite of ``[B, 4, s, s]`` uint8. ``augment`` mirrors objects and swaps their colours.
 
-    ``displaced`` is how far the object in the scene may differ in place and size from that in its reference: at 0 not at all.
+    ``displaced`` is how far the object in the scene may be from where its reference shows it, in place and size: at 0
+    it is there.
     """
     batch = len(sprites)
     rgba = sprites.float() / 255

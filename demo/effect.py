@@ -1,4 +1,4 @@
-"""Measure I2AM Effect on held-out scenes of the demo model: does it say what a reference really changed?
+"""Measure I2AM Effect on held-out scenes of a demo model: does it say what a reference really changed?
 
     scripts/demo --effect
 
@@ -26,8 +26,7 @@ from torch import Tensor
 
 from . import cpu  # noqa: F401  (must come before ComfyUI's other modules)
 
-import comfy.sample  # isort: skip
-from comfy.model_patcher import ModelPatcher
+from comfy.model_patcher import ModelPatcher  # isort: skip
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -60,7 +59,7 @@ from ..nodes.comfy.removals import Settings
 from ..nodes.comfy.run import watched
 from ..nodes.steer import I2AMSteer
 from . import data, steer
-from .evaluate import SAMPLER, SCENES, SCHEDULER, correlation
+from .evaluate import SCENES, correlation
 from .steer import bracketed, table
 from .subject import Conditioning, Subject, of_weights
 from .weights import WEIGHTS
@@ -73,6 +72,7 @@ HOLDS = 0.1  # of a region's pixels that show the object, where the region holds
 MUTED = 0.25
 OTHER_NOISE = 1  # added to the seed
 RESAMPLES = 4000
+NO_SHARE = "Share has no map here: the reference is all there is to look at, and its share is 1 everywhere."
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ PLAIN = Trial()
 
 
 class Study(steer.Study):
-    """Held-out scenes, what the demo model paints in them, and what I2AM Effect measured meanwhile.
+    """Held-out scenes, what a demo model paints in them, and what I2AM Effect measured meanwhile.
 
     ``cache`` is a folder for results: a run that was interrupted goes on from there. It has to be emptied where the
     code has changed.
@@ -201,6 +201,11 @@ class Study(steer.Study):
         """Of one object, or of two such as 'own + other'."""
         images = [reference_images(self.scenes, name) for name in reference.split(" + ")]
         return self.subject.conditioning(self.scenes.masked_image, images)
+
+    @property
+    def alone(self) -> bool:
+        """Whether the reference is all there is to look at: then share is 1 everywhere, and has no map."""
+        return bool(self.measured()["r2g_share"].min() > 1 - 1e-4)
 
     @property
     def without(self) -> Trial:
@@ -317,17 +322,18 @@ def where_the_picture_changes(study: Study) -> str:
         "share": own["r2g_share"].flatten(1),
         "where the object is, in the truth": cover,
     }
+    alone = study.alone
+    if alone:
+        del candidates["share"]
     rows = [
         [name, *(bracketed(spearman(values, x, inside), 2) for x in changes.values())]
         for name, values in candidates.items()
     ]
-    flat = own["r2g_share"].flatten(1)
     return "\n\n".join(
         [
             "### Where the picture changes: positions in the mask, Spearman",
             table(["map on the picture", *changes], rows),
-            f"{len(study.order)} scenes. Share has no map here: the reference is all there is to look at, and its "
-            f"share is {flat.min():.3f} to {flat.max():.3f}.",
+            f"{len(study.order)} scenes." + f" {NO_SHARE}" * alone,
         ]
     )
 
@@ -352,6 +358,8 @@ def what_of_the_reference_counts(study: Study) -> str:
         "G2R by share": _by_region(own["g2r_share"][:, None]),
         "the object's part of it": cover,
     }
+    if study.alone:
+        del candidates["G2R by share"]
     holds = cover > HOLDS
     written = ["### What of the reference counts: 16 regions, Spearman"]
     for where, title in ((None, "All 16:"), (holds, "Among those that hold the object:")):
@@ -413,9 +421,13 @@ def draw(study: Study, path: Path, scene: int) -> None:
     """One scene: what goes in, what comes out, what would without the reference, and both maps of the effect."""
     samples, attribution = study.attribution("own", 1.0, torch.tensor([scene]), PER_SIDE)
     scenes, result, effects = study.scenes, data.to_image(samples)[0], attribution.effects
+    owner = study.subject.object
     assert effects is not None
-    with_, without = (data.to_image(effects.predictions[0, owner])[0] for owner in (None, 0))
-    on_picture, on_reference = (effect_maps(attribution, direction).values[0] for direction in ("r2g", "g2r"))
+    with_, without = (data.to_image(effects.predictions[0, x])[0] for x in (None, owner))
+    on_picture, on_reference = (
+        effect_maps(attribution, direction, selection=Selection(reference=owner)).values[0]
+        for direction in ("r2g", "g2r")
+    )
     reference = scenes.reference[scene]
     pictures = {
         "scene": scenes.masked_image[scene],

@@ -1,4 +1,4 @@
-"""Measure the demo model on held-out scenes, through ComfyUI's own sampler and this pack's own capture.
+"""Measure a demo model on held-out scenes, through ComfyUI's own sampler and this pack's own capture.
 
     scripts/demo --measure
 
@@ -9,7 +9,7 @@ is within one patch of the true one.
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,8 @@ import comfy.sample  # isort: skip
 from ..i2am_core import Attribution, MapKind, Selection, imacs, maps, share_inside
 from ..nodes.comfy.captured import capture_with
 from ..nodes.comfy.handle import Capture, Settings
-from ..nodes.comfy.tags import KEY, tag
 from . import data, sprites
-from .model import load
+from .subject import CrossAttention, Subject, of_weights
 from .weights import WEIGHTS
 
 SCENES = 64
@@ -37,28 +36,27 @@ class Sampled:
     scenes: data.Scenes
     image: Tensor  # [B, 3, IMAGE, IMAGE]
     attribution: Attribution
+    reference: int  # which of the captured ones shows the object
 
 
-def sample(weights: Path = WEIGHTS, count: int = SCENES, seed: int = 1, steps: int = STEPS) -> Sampled:
+def sample(subject: Subject | None = None, count: int = SCENES, seed: int = 1, steps: int = STEPS) -> Sampled:
     """Paint ``count`` held-out scenes with the stock sampler, captured."""
     held_out = sprites.held_out_sprites()
     spread = torch.arange(count) * len(held_out) // count % len(held_out)
     scenes = data.draw_scenes(held_out[spread], torch.Generator().manual_seed(seed))
-    model, _, encoder = load(weights)
+    subject = subject or CrossAttention()
     capture = Capture(Settings("auto", "positive", "everywhere", 2**32))
-    model = capture_with(model, capture)
-
+    model = capture_with(subject.model, capture)
+    latent = data.to_latent(scenes.masked_image)
+    noise = comfy.sample.prepare_noise(latent, seed)
+    positive = subject.conditioning(scenes.masked_image, [scenes.reference])
+    negative = subject.without_references(count)
     with torch.inference_mode():
-        tokens = encoder(data.to_latent(scenes.reference))
-        mark = tag("demo reference", 0, tokens, (data.GRID, data.GRID))
-        latent = data.to_latent(scenes.masked_image)
-        noise = comfy.sample.prepare_noise(latent, seed)
-        positive, negative = [[tokens, {KEY: [mark]}]], [[torch.zeros_like(tokens), {}]]
         samples = comfy.sample.sample(
             model, noise, steps, 1.0, SAMPLER, SCHEDULER, positive, negative, latent,
             noise_mask=scenes.mask, seed=seed, disable_pbar=True,
         )  # fmt: skip
-        return Sampled(scenes, data.to_image(samples), capture.find(samples))
+    return Sampled(scenes, data.to_image(samples), capture.find(samples), subject.object)
 
 
 def measure(sampled: Sampled) -> dict[str, Any]:
@@ -67,26 +65,27 @@ def measure(sampled: Sampled) -> dict[str, Any]:
     error = (sampled.image - scenes.image).square() * scenes.mask
     mse = error.flatten(1).sum(1) / (3 * scenes.mask.flatten(1).sum(1))
     psnr = -10 * mse.log10()
-    scores = [_scores(attribution, scenes, item) for item in range(attribution.items)]
+    scores = [_scores(sampled, item) for item in range(attribution.items)]
     result: dict[str, Any] = {"scenes": len(scores), "psnr": psnr.mean().item()}
     result |= {name: sum(s[name] for s in scores) / len(scores) for name in scores[0]}
     imacs_scores = {name: torch.tensor([s[name] for s in scores]) for name in ("imacs_r2g", "imacs_g2r_mask")}
     result["imacs with psnr, Spearman"] = {name: correlation(x, psnr) for name, x in imacs_scores.items()}
     result["correspondence"] = {
-        layer.name: correspondence_accuracy(attribution, scenes, number)
-        for number, layer in enumerate(attribution.layers)
+        layer.name: correspondence_accuracy(sampled, number) for number, layer in enumerate(attribution.layers)
     }
     result["correspondence by geometry alone"] = {str(grid): geometry_accuracy(scenes, grid) for grid in (16, 8)}
     return result
 
 
-def _scores(attribution: Attribution, scenes: data.Scenes, item: int) -> dict[str, float]:
+def _scores(sampled: Sampled, item: int) -> dict[str, float]:
+    scenes, attribution = sampled.scenes, sampled.attribution
+    selection = Selection(item=item, reference=sampled.reference)
     mask = scenes.mask[item, 0]
     object_mask = (scenes.reference_object_mask[item, 0] > 0.5).float()
     cells = F.avg_pool2d(object_mask[None, None], data.PATCH)[0, 0]
-    r2g = maps(attribution, MapKind("r2g"), selection=Selection(item=item)).values[0]
+    r2g = maps(attribution, MapKind("r2g"), selection=selection).values[0]
     inside, everywhere = (
-        maps(attribution, MapKind("g2r"), selection=Selection(item=item, scope=scope)).values[0]
+        maps(attribution, MapKind("g2r"), selection=replace(selection, scope=scope)).values[0]
         for scope in ("inpainting mask", "whole image")
     )
     return {
@@ -99,10 +98,12 @@ def _scores(attribution: Attribution, scenes: data.Scenes, item: int) -> dict[st
     }
 
 
-def correspondence_accuracy(attribution: Attribution, scenes: data.Scenes, layer: int) -> float:
+def correspondence_accuracy(sampled: Sampled, layer: int) -> float:
     """How often the strongest reference patch of an object patch is within one patch of the truth."""
+    scenes, attribution = sampled.scenes, sampled.attribution
     grid = attribution.layers[layer].grid
-    pairs = attribution.entries[0, layer].pairs["g2r_pairs"]  # [B, cells, M], every cell: pair_maps is 'everywhere'
+    entry = attribution.entries[sampled.reference, layer]
+    pairs = entry.pairs["g2r_pairs"]  # [B, cells, M], every cell: pair_maps is 'everywhere'
     best = pairs.argmax(-1)
     attended = torch.stack([best % data.GRID, best // data.GRID], -1)
     truth = scenes.reference_position(grid.width).flatten(1, 2) / data.PATCH - 0.5
@@ -157,7 +158,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=SCENES)
     parser.add_argument("--seed", type=int, default=1)
     a = parser.parse_args()
-    print(json.dumps(measure(sample(a.weights, a.scenes, a.seed)), indent=2))
+    print(json.dumps(measure(sample(of_weights(a.weights), a.scenes, a.seed)), indent=2))
 
 
 if __name__ == "__main__":

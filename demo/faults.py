@@ -1,4 +1,4 @@
-"""Runs of the demo model with faults that are made on purpose, and healthy ones, as attributions to be judged."""
+"""Runs of the demo models with faults that are made on purpose, and healthy ones, as attributions to be judged."""
 
 # ComfyUI's own nodes have no types.
 # mypy: allow-untyped-calls
@@ -20,7 +20,8 @@ from ..nodes.comfy.captured import capture_with
 from ..nodes.comfy.measured import effect_with
 from ..nodes.comfy.removals import Settings
 from ..nodes.steer import I2AMSteer
-from . import effect, steer
+from . import effect
+from .subject import CrossAttention, Subject
 
 BATCH = 8  # scenes that are sampled together
 
@@ -84,19 +85,31 @@ TRIALS: dict[str, Fault] = {
         steered={"strength": 0.0, "reference_region": "object"}, regions=4, finds=("parts: background", *FORMLESS)
     ),
 }
+# Of the joint model, which was never given two objects, whose values no node multiplies, and which needs no mask.
+JOINT_TRIALS = {
+    name: fault
+    for name, fault in TRIALS.items()
+    if "+" not in fault.reference and fault.values == 1 and name != "no mask for the sampler"
+} | {"healthy, no mask for the sampler": Fault(painted=False, mask="square")}
+
+
+def trials(subject: Subject) -> Mapping[str, Fault]:
+    """The runs that are made with a demo model, by name."""
+    return TRIALS if isinstance(subject, CrossAttention) else JOINT_TRIALS
 
 
 class Runs:
     """Attributions of held-out scenes, kept as files in a ``cache``, which is to be emptied where the code changed."""
 
-    def __init__(self, count: int, steps: int, seed: int, cache: Path) -> None:
-        self.study = effect.Study(count, steps, seed)
-        self.cache = cache / f"{count} scenes, {steps} steps, seed {seed}"
+    def __init__(self, count: int, steps: int, seed: int, cache: Path, subject: Subject | None = None) -> None:
+        self.study = effect.Study(count, steps, seed, subject=subject)
+        self.trials = trials(self.study.subject)
+        self.cache = cache / f"{count} scenes, {steps} steps, seed {seed}" / self.study.subject.key
 
     def of(self, fault: Fault) -> list[tuple[Tensor, Attribution]]:
         """Which scenes, and their attribution, in parts."""
         run = fault.run
-        name = next(name for name, other in TRIALS.items() if other.run == run)
+        name = next(name for name, other in self.trials.items() if other.run == run)
         parts = self.study.order.split(fault.batch)
         return [(part, self._stored(f"{name} {n}", run, part)) for n, part in enumerate(parts)]
 

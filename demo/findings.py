@@ -1,4 +1,4 @@
-"""What findings say of runs whose faults are known: held-out scenes of the demo model, with faults made on purpose.
+"""What findings say of runs whose faults are known: held-out scenes of a demo model, with faults made on purpose.
 
     scripts/demo --findings
 
@@ -12,12 +12,15 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from ..i2am_core import Examined, Finding, examine
+from ..i2am_core import Attribution, Examined, Finding, examine
 from .evaluate import SCENES
-from .faults import TRIALS, Fault, Runs
+from .faults import Fault, Runs
 from .steer import table
+from .subject import Subject, of_weights
+from .weights import WEIGHTS
 
 STEPS = 10
 Results = Mapping[str, Sequence[Examined]]
@@ -32,9 +35,9 @@ NUMBERS: dict[str, Callable[[Finding], float | None]] = {
 }
 
 
-def rows(results: Results) -> Iterator[list[str]]:
+def rows(trials: Mapping[str, Fault], results: Results) -> Iterator[list[str]]:
     """One for each trial."""
-    for name, fault in TRIALS.items():
+    for name, fault in trials.items():
         halves = results[name][: len(results[name]) // 2], results[name][len(results[name]) // 2 :]
         others = Counter(key for result in results[name] for key in faults_of(result) if key not in fault.finds)
         yield [
@@ -45,9 +48,9 @@ def rows(results: Results) -> Iterator[list[str]]:
         ]
 
 
-def numbers(results: Results) -> Iterator[list[str]]:
+def numbers(trials: Mapping[str, Fault], results: Results) -> Iterator[list[str]]:
     """Of each trial in how many scenes each of the right findings was made, and the least and most of each number."""
-    for name, fault in TRIALS.items():
+    for name, fault in trials.items():
         keys = Counter(key for result in results[name] for key in {finding.key for finding in result.findings})
         findings = [finding for result in results[name] for finding in result.findings]
         of_each = ([x for x in map(number, findings) if x is not None] for number in NUMBERS.values())
@@ -56,12 +59,18 @@ def numbers(results: Results) -> Iterator[list[str]]:
 
 
 def examined(runs: Runs, fault: Fault) -> list[Examined]:
-    """All scenes of a trial, in the order of the study."""
+    """All scenes of a trial, in the order of the study; of what was found, what is of the object or of the run."""
     return [
-        examine(attribution, item, **runs.marked(fault, int(scene)))
+        _of_object(examine(attribution, item, **runs.marked(fault, int(scene))), attribution, runs.study.subject)
         for part, attribution in runs.of(fault)
         for item, scene in enumerate(part)
     ]
+
+
+def _of_object(result: Examined, attribution: Attribution, subject: Subject) -> Examined:
+    """Without what is of references before the object, which here is the scene: nothing is wrong with that one."""
+    others = {reference.name for reference in attribution.references[: subject.object]}
+    return replace(result, findings=tuple(x for x in result.findings if x.values.get("name") not in others))
 
 
 def is_right(result: Examined, fault: Fault) -> bool:
@@ -80,12 +89,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=SCENES)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--cache", type=Path, help="a folder from which an interrupted run goes on")
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        runs = Runs(a.scenes, a.steps, 1, a.cache or Path(folder))
-        results = {name: examined(runs, fault) for name, fault in TRIALS.items()}
-    tables = table(HEADS, list(rows(results))), table(["run", "made", *NUMBERS], list(numbers(results)))
+        runs = Runs(a.scenes, a.steps, 1, a.cache or Path(folder), of_weights(a.weights))
+        results = {name: examined(runs, fault) for name, fault in runs.trials.items()}
+    given = list(numbers(runs.trials, results))
+    tables = table(HEADS, list(rows(runs.trials, results))), table(["run", "made", *NUMBERS], given)
     sys.stdout.write("\n\n".join(tables) + "\n")
 
 

@@ -14,7 +14,7 @@ scenes, and brackets are 95 % of a bootstrap over scenes.
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ BATCH = 16  # scenes that are sampled together
 RESAMPLES = 4000
 CHOICES = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 10.0]  # of one of two references, by attention
 STRENGTHS = [0.0, 0.5, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0]  # by output
+BY_ATTENTION = [0.0, 0.5, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0]
 GUIDED = [0.0, 0.5, 1.0, 1.25, 1.5, 2.0, 3.0]  # by guidance
 WEAKENED = {"half": 0.5, "quarter": 0.25}  # what is left of how far a token is from the mean of all
 STRENGTHENED = {"attention": [0.0, 1.0, 2.0, 4.0, 10.0], "output": [2.0, 5.0]}  # the weakened one of two
@@ -212,6 +213,13 @@ def strengths(study: Study) -> str:
     """One reference, full or weakened, that counts less or more: PSNR, and what is recovered of what was lost."""
     return "\n\n".join(
         ["### One reference: strength by output, PSNR in dB", *_scored(study, "output", STRENGTHS), _both_ways(study)]
+    )
+
+
+def strengths_by_attention(study: Study) -> str:
+    """The same by attention, which is not the same where the reference has competitors."""
+    return "\n\n".join(
+        ["### One reference: strength by attention, PSNR in dB", *_scored(study, "attention", BY_ATTENTION)]
     )
 
 
@@ -412,6 +420,16 @@ TABLES = [
     two_references, strengths, strengths_by_guidance, parts_of_the_reference, parts_of_the_picture, parts_of_the_run,
     weakened_beside_another,
 ]  # fmt: skip
+# It was never given two objects, and its object has competitors: scene, text and the picture itself.
+JOINT_TABLES = [
+    strengths, strengths_by_attention, strengths_by_guidance, parts_of_the_reference, parts_of_the_picture,
+    parts_of_the_run,
+]  # fmt: skip
+
+
+def tables_of(study: Study) -> Sequence[Callable[[Study], str]]:
+    """Those that a demo model has."""
+    return TABLES if isinstance(study.subject, CrossAttention) else JOINT_TABLES
 
 
 def main() -> None:
@@ -422,7 +440,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="a folder from which an interrupted run goes on")
     a = parser.parse_args()
     study = Study(a.scenes, a.steps, cache=a.cache, subject=of_weights(a.weights))
-    for make in TABLES:
+    for make in tables_of(study):
         sys.stdout.write(make(study) + "\n\n")
         sys.stdout.flush()
 

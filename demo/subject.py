@@ -45,9 +45,10 @@ class CrossAttention:
 
     object = 0
 
-    def __init__(self, weights: Path = WEIGHTS) -> None:
-        self.key = weights.stem
-        self.model, _, self.encoder = model.load(weights)
+    def __init__(self, *weights: Path) -> None:
+        """Of one file of weights, or of the mean of several; of a file that is there twice, twice as much."""
+        self.key = _key(weights or (WEIGHTS,))
+        self.model, _, self.encoder = model.load(*weights)
 
     def conditioning(self, scene: Tensor, objects: Sequence[Tensor], left: float = 1.0) -> Conditioning:
         first, *second = (DemoReference.execute(self.encoder, x.movedim(1, -1)).args[0] for x in objects)
@@ -65,9 +66,9 @@ class JointAttention:
 
     object = 1  # after the scene
 
-    def __init__(self, weights: Path = JOINT_WEIGHTS) -> None:
-        self.key = weights.stem
-        self.model, _ = joint_model.load(weights)
+    def __init__(self, *weights: Path) -> None:
+        self.key = _key(weights or (JOINT_WEIGHTS,))
+        self.model, _ = joint_model.load(*weights)
 
     def conditioning(self, scene: Tensor, objects: Sequence[Tensor], left: float = 1.0) -> Conditioning:
         first, *others = (data.to_latent(image) for image in objects)
@@ -83,6 +84,10 @@ class JointAttention:
 def of_weights(weights: Path) -> Subject:
     """The model that a file of weights is of."""
     return JointAttention(weights) if weights.stem.startswith("joint") else CrossAttention(weights)
+
+
+def _key(weights: Sequence[Path]) -> str:
+    return " + ".join(path.stem for path in weights)
 
 
 def part_of(conditioning: Conditioning, part: Tensor) -> Conditioning:

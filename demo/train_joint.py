@@ -2,8 +2,8 @@
 
     PYTHONPATH=.host/ComfyUI:.host/placeholders .host/venv/bin/python -m demo.train_joint --run runs/joint
 
-Needs what ``demo.train`` needs. No loss looks at the attention: what it does, it found by itself. That takes long from nothing, so
-scenes begin easy: at first the object is in the picture where it is in its reference, and moves away from there.
+Needs what ``demo.train`` needs. No loss looks at the attention: what it does, it learned by itself. That takes long
+from nothing, so scenes begin easy: at first the object is in the picture where its reference shows it, and moves away.
 """
 
 import argparse
@@ -24,9 +24,7 @@ FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 BATCH = 8
 RATES = (0.02, 1e-3)  # the highest of Muon (matrices of the blocks) and of AdamW (the rest)
 WARM_UP, DECAY = 100, 0.3
-DISPLACED_FROM = (
-    400  # step from which on objects are as far from where their reference shows them as in the scenes of the demo
-)
+DISPLACED = 400  # steps until objects are as far from where their reference shows them as in the demo
 OUTSIDE_WEIGHT = 0.1  # of the error outside the mask, where the answer is given
 KEPT = (500, 1500)
 
@@ -65,7 +63,7 @@ class JointTask:
 
     def losses(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         chosen = self.sprites[torch.randint(len(self.sprites), (BATCH,), generator=generator)]
-        scenes = data.draw_scenes(chosen, generator, augment=True, displaced=min(1.0, step / DISPLACED_FROM))
+        scenes = data.draw_scenes(chosen, generator, augment=True, displaced=min(1.0, step / DISPLACED))
         clean = data.to_latent(scenes.image)
         noise = torch.randn(clean.shape, generator=generator)
         sigma = torch.rand(BATCH, generator=generator).sqrt()  # noisy ones more often: there the object is decided on
@@ -115,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints and log")
     parser.add_argument("--font", default=FONT)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=3300)
     parser.add_argument("--seed", type=int, default=0)
     a = parser.parse_args()
 

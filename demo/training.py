@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -129,4 +130,5 @@ class Log:
             writer = csv.DictWriter(file, row.keys())
             writer.writeheader()
             writer.writerows(self.rows)
-        print(" ".join(f"{k}={v}" for k, v in row.items()), flush=True)
+        sys.stdout.write(" ".join(f"{k}={v}" for k, v in row.items()) + "\n")
+        sys.stdout.flush()

@@ -30,6 +30,9 @@ def main(arguments: list[str] | None = None) -> None:
     report = commands.add_parser("report", help="scores against quality, as a table and a figure")
     report.add_argument("folder", type=Path)
     report.add_argument("--models", default="model", help="column that names the model of a row (default: model)")
+    report.add_argument(
+        "--scenes", default="", metavar="COLUMN", help="that names the scene of a row (default: scene, if there is one)"
+    )
     report.set_defaults(command=report_on)
     demo = commands.add_parser("demo", help="write a workflow and a table of the demo model's held-out scenes")
     demo.add_argument("folder", type=Path)
@@ -63,6 +66,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="of a mask, in which it is judged too (default: mask, if it is one)",
     )
     add("--pictures", action="store_true", help="write the pictures that were made to FOLDER/pictures")
+    add("--maps", action="store_true", help="fetch what I2AM Save wrote to FOLDER/maps")
     add("--seconds", type=float, default=600, help="that a row may take before its server counts as hanging")
     add("--again", action="store_true", help="run rows that failed once more")
     add("--memory", type=int, metavar="MB", help="start an own server again when it has grown to this")
@@ -96,16 +100,16 @@ def run(given: argparse.Namespace) -> None:
     specifications = _specifications(given)
     with _one_that_answers(specifications) as urls:
         nodes = check_servers(urls)
-    workflow = read_workflow(given.workflow, table.columns, _feeds(given.feed), nodes, given.picture)
+    workflow = read_workflow(given.workflow, table.columns, _feeds(given.feed), nodes, given.picture, given.maps)
     wanted = Wanted(_column(given.truth, "truth", table), _column(given.mask, "mask", table))
     check_wanted(wanted, table.columns, workflow)
     check_columns(table.columns)
-    count = check_rows(table, workflow, wanted, given.pictures)
+    count = check_rows(table, workflow, wanted, given.pictures or given.maps)
     with Store(given.folder) as store:
         store.about(_about(workflow, wanted, nodes))
         done = store.done(given.again)
-        pictures = _folder_of_pictures(given)
-        task = Task(workflow, wanted, pictures, given.seconds, given.memory)
+        pictures, maps = (_folder(given, name) if getattr(given, name) else "" for name in ("pictures", "maps"))
+        task = Task(workflow, wanted, pictures, maps, given.seconds, given.memory)
         left = _left(table, done)
         with joined(given.ray), Progress(count, len(done)) as progress:
             Driver(store, actors(specifications, task, given.gpus), len(specifications), progress).run(left)
@@ -118,18 +122,18 @@ def report_on(given: argparse.Namespace) -> None:
     """Draw what the scores have to do with quality."""
     from evaluation.report import write_report
 
-    for path in write_report(given.folder, given.models):
+    for path in write_report(given.folder, given.models, given.scenes):
         print(path)
 
 
 def write_demo(given: argparse.Namespace) -> None:
     """Write a workflow and a table."""
-    from evaluation.demo import MODEL, write
+    from evaluation.demo import MODEL, SCENE, write
 
     workflow, table = write(given.folder, given.pairs)
     scores = given.folder / "scores"
     print(f"scripts/evaluate run {workflow} {table} {scores} --start 2 --cpu")
-    print(f"scripts/evaluate report {scores} --models {MODEL}")
+    print(f"scripts/evaluate report {scores} --models {MODEL} --scenes {SCENE}")
 
 
 def simulated(given: argparse.Namespace) -> None:
@@ -202,10 +206,8 @@ def _left(table: Table, done: Mapping[str, str]) -> Iterator[Row]:
             raise HostError(f"Row {row.name!r} had other values when it was run: give another id, or another folder.")
 
 
-def _folder_of_pictures(given: argparse.Namespace) -> str:
-    if not given.pictures:
-        return ""
-    folder = (given.folder / "pictures").resolve()
+def _folder(given: argparse.Namespace, name: str) -> str:
+    folder = (given.folder / name).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     return str(folder)
 

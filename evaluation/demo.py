@@ -19,6 +19,7 @@ STEPS = 10
 AT_A_TIME = 64
 PICTURES = ("scene", "mask", "reference", "object")  # nodes of the graph that load one
 MODEL = "loader.weights"  # the column, which is the input that it feeds
+SCENE = "scene.image"
 
 
 def write(folder: Path, pairs: int) -> tuple[Path, Path]:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +21,29 @@ from evaluation.workflow import SCORES as SCORE_NODES
 QUALITIES = {"psnr": 1, "ssim": 1, "l1": -1, "lpips": -1}  # by the beginning of a name: 1 where more is better
 LEAST_ROWS = 8
 OVER_MODELS = "over models"
+SCENE = "scene"  # the column that names the scene of a row, where there is one
 Table = dict[str, dict[str, dict[str, Estimate]]]  # by kind, by score, by quality
 
 
-def write_report(folder: Path, models: str) -> list[Path]:
-    """Writes ``correlation.md``, ``.json`` and ``.png`` into the folder of a run. Raises HostError."""
+def write_report(folder: Path, models: str, scenes: str = "") -> list[Path]:
+    """Writes ``correlation.md``, ``.json`` and ``.png`` into the folder of a run. Raises HostError.
+
+    ``models`` and ``scenes`` are columns that name the model and the scene of a row; without scenes, ``SCENE`` is
+    looked for.
+    """
     columns = _read(folder)
+    if scenes and scenes not in columns:
+        raise HostError(f"{folder / SCORES} has no column {scenes!r} that names scenes: it has {', '.join(columns)}.")
+    scenes = scenes or (SCENE if SCENE in columns else "")
     scores, qualities = _of_kind(columns, _is_score), _of_kind(columns, _is_quality)
     if not scores or not qualities:
         lacking = "scores" if not scores else "measures of quality: run it with a column of right pictures (--truth)"
         raise HostError(f"{folder / SCORES} has no {lacking}.")
     names = [str(x) for x in columns.get(models, ["all"] * len(next(iter(columns.values()))))]
-    table = correlations(scores, qualities, names)
+    table = correlations(scores, qualities, names, [str(x) for x in columns[scenes]] if scenes else None)
+    about = _about(names, models if models in columns else "", scenes)
     text = folder / "correlation.md"
-    text.write_text(_markdown(table, names, models if models in columns else "") + _of_sets(folder, columns, names))
+    text.write_text(_markdown(table, about) + _of_sets(folder, columns, names))
     data = folder / "correlation.json"
     data.write_text(
         json.dumps(
@@ -43,7 +53,10 @@ def write_report(folder: Path, models: str) -> list[Path]:
     return [text, data, draw(table, folder / "correlation.png")]
 
 
-def correlations(scores: Mapping[str, np.ndarray], qualities: Mapping[str, np.ndarray], models: Sequence[str]) -> Table:
+def correlations(
+    scores: Mapping[str, np.ndarray], qualities: Mapping[str, np.ndarray], models: Sequence[str],
+    scenes: Sequence[str] | None = None,
+) -> Table:  # fmt: skip
     """Spearman's of each score with each quality, over rows that have both; more is better on both sides."""
     several = len(set(models)) > 2
     table: Table = {"all rows": {}, "within a model": {}, **({OVER_MODELS: {}} if several else {})}
@@ -53,11 +66,12 @@ def correlations(scores: Mapping[str, np.ndarray], qualities: Mapping[str, np.nd
             if known.sum() < LEAST_ROWS:
                 continue
             sign = next(x for start, x in QUALITIES.items() if quality.startswith(start))
-            pair, own = (values[known], sign * goodness[known]), [m for m, k in zip(models, known, strict=True) if k]
-            table["all rows"].setdefault(score, {})[quality] = overall(*pair)
-            table["within a model"].setdefault(score, {})[quality] = within(*pair, own)
+            pair, own = (values[known], sign * goodness[known]), list(compress(models, known))
+            of = None if scenes is None else list(compress(scenes, known))
+            table["all rows"].setdefault(score, {})[quality] = overall(*pair, scenes=of)
+            table["within a model"].setdefault(score, {})[quality] = within(*pair, own, scenes=of)
             if several:
-                table[OVER_MODELS].setdefault(score, {})[quality] = over_models(*pair, own)
+                table[OVER_MODELS].setdefault(score, {})[quality] = over_models(*pair, own, scenes=of)
     return table
 
 
@@ -124,20 +138,26 @@ def _is_quality(name: str) -> bool:
     return name.split(".")[0] in QUALITIES
 
 
-def _markdown(table: Table, models: Sequence[str], column: str) -> str:
+def _about(models: Sequence[str], column: str, scenes: str) -> str:
+    """What the correlations are of, and what their intervals are of."""
+    of = f" of {len(set(models))} models (column `{column}`)" if column else ""
+    drawn = f"scenes (column `{scenes}`), each with all its rows" if scenes else "rows, each by itself"
+    return f"{len(models)} rows{of}; in brackets the 95 % bootstrap interval, for which were drawn {drawn}."
+
+
+def _markdown(table: Table, about: str) -> str:
     """Tables in Markdown."""
-    about = f"{len(models)} rows" + (f" of {len(set(models))} models (column `{column}`)" if column else "")
     lines = [
         "# Scores against quality",
         "",
-        f"Spearman's correlation, {about}; in brackets the 95 % bootstrap interval.",
+        f"Spearman's correlation, {about}",
     ]
     for kind, of_kind in table.items():
         if not of_kind:
             continue
         qualities = list(dict.fromkeys(q for of in of_kind.values() for q in of))
         points = next(iter(next(iter(of_kind.values())).values())).points
-        few = ["", f"{points} points: the interval is of their rows, and says nothing of other models."]
+        few = ["", f"{points} points: the interval is of what these painted, and says nothing of other models."]
         lines += [
             "",
             f"## {kind[0].upper()}{kind[1:]}",

@@ -26,6 +26,7 @@ class Task:
     workflow: Workflow
     wanted: Wanted
     pictures: str = ""  # folder for the pictures that were made, "" to leave them on the server
+    maps: str = ""  # folder for files of maps, as well
     seconds: float = 600  # that a row may take, before its server counts as hanging
     most_memory: int | None = None  # MB that a server of our own may grow to, before it is started again
 
@@ -95,10 +96,22 @@ class Worker:
         workflow = self.task.workflow
         uploaded = {path: self._upload(path) for path in workflow.pictures_of(row)}
         outputs = self.server.run(workflow.graph_of(row, uploaded), self.task.seconds)
-        missing = [node for node in workflow.readers if "text" not in outputs.get(node, {})]
+        readers = [*workflow.readers, *workflow.saved.values()]
+        missing = [node for node in readers if "text" not in outputs.get(node, {})]
         if missing:
             raise ServerError(f"The server {self.server.name} ran the graph and has no output of {missing[0]}.")
+        self._write_maps(row, outputs)
         return workflow.scores_of(outputs) | self._judged(row, outputs)
+
+    def _write_maps(self, row: Row, outputs: Json) -> None:
+        """What I2AM Save wrote on the server, called by the row, and by the node where there are several."""
+        files = self.task.workflow.files_of(outputs)
+        for node, file in files.items():
+            name = f"{row.name} {node}" if len(files) > 1 else row.name
+            path = Path(self.task.maps) / (name + "".join(Path(file["filename"]).suffixes[-2:]))
+            part = path.with_name(path.name + ".part")
+            part.write_bytes(self.server.view(file))
+            part.replace(path)
 
     def _upload(self, path: str) -> str:
         return self.server.upload(Path(path).read_bytes(), Path(path).suffix.lower())

@@ -6,8 +6,8 @@ import copy
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from comfy_client import Json
@@ -17,6 +17,7 @@ from evaluation.table import Row
 SCORES = {"I2AM_IMACS": "imacs", "I2AM_Report": "report"}  # nodes whose third output is JSON
 JSON_OUTPUT = 2
 PICTURES = ("SaveImage", "PreviewImage")
+SAVE = "I2AM_Save"  # the node that writes maps to a file, and gives its path
 READER = "evaluation:"  # what our own nodes in the graph are called
 
 
@@ -30,6 +31,8 @@ class Feed:
     kind: str  # INT, FLOAT, BOOLEAN, STRING or COMBO
     picture: bool = False  # whether the value is the path of a picture, which is sent to the server
     choices: tuple[Any, ...] = ()  # what the node takes, where it says so
+    least: float = -math.inf
+    most: float = math.inf
 
     def value(self, given: Any) -> Any:
         """What the node gets for a value of the table. Raises ValueError."""
@@ -44,6 +47,8 @@ class Feed:
             raise ValueError(
                 f"column {self.column!r} is {given!r}, expected one of {', '.join(map(str, self.choices))}"
             )
+        if isinstance(value, int | float) and not self.least <= value <= self.most:
+            raise ValueError(f"column {self.column!r} is {given!r}, expected {self.least:g} to {self.most:g}")
         return value
 
 
@@ -57,12 +62,16 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Workflow:
-    """A graph, with nodes of ours that hand out the scores; ``picture`` is the node whose picture is judged."""
+    """A graph, with nodes of ours that hand out the scores; ``picture`` is the node whose picture is judged.
+
+    ``saved`` are nodes of ours that say where a file of maps is, by the node that saves it.
+    """
 
     graph: Json
     feeds: tuple[Feed, ...]
     readers: Mapping[str, str]  # by node of ours the name that its scores begin with
     picture: str | None
+    saved: Mapping[str, str] = field(default_factory=dict)
 
     def graph_of(self, row: Row, uploaded: Mapping[str, str]) -> Json:
         """The graph with the values of a row; ``uploaded`` are the server's names of pictures, by path."""
@@ -76,6 +85,14 @@ class Workflow:
         """Paths of the pictures that a row feeds."""
         return [_absolute(row.values[feed.column]) for feed in self.feeds if feed.picture]
 
+    def files_of(self, outputs: Mapping[str, Json]) -> dict[str, Json]:
+        """By the node that saved it, each file of maps as an entry that the server can be asked for."""
+        paths = {node: PurePosixPath(outputs[reader]["text"][0]) for node, reader in self.saved.items()}
+        return {
+            node: {"filename": path.name, "subfolder": str(path.parent), "type": "output"}
+            for node, path in paths.items()
+        }
+
     def scores_of(self, outputs: Mapping[str, Json]) -> Json:
         """All numbers in what the score nodes have said, by name; of a report the findings."""
         scores: Json = {}
@@ -86,11 +103,12 @@ class Workflow:
 
 
 def read_workflow(
-    path: Path, columns: Sequence[str], feeds: Mapping[str, str], object_info: Json, picture: str | None = None
-) -> Workflow:
+    path: Path, columns: Sequence[str], feeds: Mapping[str, str], object_info: Json, picture: str | None = None,
+    maps: bool = False,
+) -> Workflow:  # fmt: skip
     """The workflow in a file. ``feeds`` says by column which ``node.input`` it feeds, as a column's own name may.
 
-    ``object_info`` is the server's list of nodes. Raises HostError.
+    ``object_info`` is the server's list of nodes, ``maps`` whether files of maps are wanted. Raises HostError.
     """
     graph = _graph(path)
     _check_nodes(graph, object_info)
@@ -107,8 +125,18 @@ def read_workflow(
     several = len(set(scored.values())) < len(scored)
     readers = {READER + node: f"{kind}@{node}" if several else kind for node, kind in scored.items()}
     for node in scored:
-        graph[READER + node] = {"class_type": "PreviewAny", "inputs": {"source": [node, JSON_OUTPUT]}}
-    return Workflow(graph, tuple(listed), readers, _picture(graph, picture))
+        graph[READER + node] = _reader(node, JSON_OUTPUT)
+    saving = [node for node in graph if maps and graph[node]["class_type"] == SAVE]
+    if maps and not saving:
+        raise HostError(f"The workflow {path.name} saves no maps: put in I2AM Save, or leave out --maps.")
+    graph |= {READER + node: _reader(node, 0) for node in saving}
+    saved = {node: READER + node for node in saving}
+    return Workflow(graph, tuple(listed), readers, _picture(graph, picture), saved)
+
+
+def _reader(node: str, output: int) -> Json:
+    """A node that says what an output of another is."""
+    return {"class_type": "PreviewAny", "inputs": {"source": [node, output]}}
 
 
 def flat(said: Any, name: str) -> Iterable[tuple[str, Any]]:
@@ -177,7 +205,8 @@ def _feed(graph: Json, column: str, target: str, columns: Sequence[str], object_
         of_kind = "COMBO"
     if of_kind not in ("INT", "FLOAT", "BOOLEAN", "STRING", "COMBO"):
         raise HostError(f"Input {name!r} of node {node} ({kind}) takes {of_kind}, which is no value of a table.")
-    return Feed(column, node, name, of_kind, bool(options.get("image_upload")), choices)
+    bounds = options.get("min", -math.inf), options.get("max", math.inf)
+    return Feed(column, node, name, of_kind, bool(options.get("image_upload")), choices, *bounds)
 
 
 def _picture(graph: Json, wanted: str | None) -> str | None:

@@ -1,8 +1,8 @@
 """What a map has to be better than: maps made without any model, of the picture and of the reference.
 
 All are ``[n, GRID, GRID]``, one for each scene of a study in its order, and higher where more is expected. 'object' is
-the truth, how much of a cell the object covers: no map of a model has that. 'geometry' sees nothing of the scene that it
-is for but where the square is: it is the object's cover in all other scenes, at the same place.
+the truth, how much of a cell the object covers: no user has that. 'geometry' sees nothing of the scene that it is for
+but where the square is: it is the object's cover in all other scenes, at the same place.
 """
 
 from __future__ import annotations

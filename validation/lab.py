@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..demo import effect
-from ..demo.subject import CrossAttention, JointAttention
+from ..demo.subject import CrossAttention, JointAttention, Subject
+from ..demo.weights import JOINT_WEIGHTS, WEIGHTS
 
 DRAWN = 64  # scenes; the study is of the first of them, in an order by chance, so that fewer are a part of more
 
@@ -28,24 +30,43 @@ class Lab:
     @cached_property
     def cross(self) -> effect.Study:
         """The U-Net that looks at the object alone, trained with losses on its attention."""
-        return effect.Study(DRAWN, self.steps, cache=self.cache, subject=CrossAttention(), first=self.scenes)
+        return self.study(CrossAttention(WEIGHTS), self.cache / "runs" / _digest(WEIGHTS))
 
     @cached_property
     def joint(self) -> effect.Study:
         """The Flux in which everything looks at everything, trained by the picture alone."""
-        return effect.Study(DRAWN, self.steps, cache=self.cache, subject=JointAttention(), first=self.scenes)
+        return self.study(JointAttention(JOINT_WEIGHTS), self.cache / "runs" / _digest(JOINT_WEIGHTS))
 
     @property
     def studies(self) -> dict[str, effect.Study]:
         """Both, by the name that tables call them by."""
         return {"cross-attention": self.cross, "joint attention": self.joint}
 
+    def study(self, subject: Subject, cache: Path | None = None) -> effect.Study:
+        """The same scenes, painted by a model."""
+        return effect.Study(DRAWN, self.steps, cache=cache, subject=subject, first=self.scenes)
+
+    @cached_property
+    def settings(self) -> str:
+        """All that results depend on but the code: how much was painted, and by which weights."""
+        weights = ", ".join(f"{path.name} {_digest(path)}" for path in (WEIGHTS, JOINT_WEIGHTS))
+        return f"{self.scenes} of {DRAWN} scenes, {self.steps} steps, {weights}"
+
+    @property
+    def folder(self) -> Path:
+        """For results of these settings."""
+        return self.cache / self.settings
+
     def stored(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """What ``make`` gives, from the second time on from a file of that name. The name says all that it depends on."""
-        settings = f"{self.scenes} of {DRAWN} scenes, {self.steps} steps"
-        path = self.cache / "validation" / settings / (re.sub(r"[^\w.,=-]+", "_", name) + ".safetensors")
+        """What ``make`` gives, from the second time on from a file, whose name says what else it depends on."""
+        path = self.folder / (re.sub(r"[^\w.,=-]+", "_", name) + ".safetensors")
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file({key: value.contiguous() for key, value in make().items()}, path.with_suffix(".part"))
             path.with_suffix(".part").rename(path)
         return load_file(path)
+
+
+def _digest(path: Path) -> str:
+    """The beginning of the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -15,14 +15,21 @@ from devenv.errors import HostError
 from devenv.host import Host, prepare
 from devenv.places import ROOT, SCRIPTS, TYPING
 
-COMMANDS = [f"scripts/{name}" for name in ("check", "demo", "evaluate", "gpu_check", "host", "pictures", "test")]
+COMMANDS = [
+    f"scripts/{name}" for name in ("check", "demo", "evaluate", "gpu_check", "host", "pictures", "test", "validate")
+]
 LINTED = [".", *COMMANDS]  # files without an ending are only looked at when named
 FORMATTED = ["web", "tests/web/*.mjs"]
 NOTHING_COLLECTED = 5
 # About as long as all the others, beside which they run: most start programs of their own, and are no use to others.
 # The page comes last: its browser stays, with a loop of events in which ComfyUI's executor cannot run.
 OF_NODES = ("demo", "demo_effect", "demo_steer", "reliability", "server")
-BESIDE = [*(f"tests/nodes/comfy/test_{name}.py" for name in OF_NODES), "tests/evaluation", "tests/web"]
+BESIDE = [
+    *(f"tests/nodes/comfy/test_{name}.py" for name in OF_NODES),
+    "tests/evaluation",
+    "tests/validation",
+    "tests/web",
+]
 
 
 def prepared() -> Host:
@@ -53,7 +60,8 @@ def check_types(host: Host) -> None:
     python(host, "mypy", "--scripts-are-modules", "i2am_core", "evaluation", *scripts, *COMMANDS, types=[SCRIPTS])
     if host.own:
         link_pack()
-        python(host, "mypy", "-p", "i2am_pack.nodes", "-p", "i2am_pack.demo", types=[TYPING, host.comfyui])
+        packages = [x for name in ("nodes", "demo", "validation") for x in ("-p", f"i2am_pack.{name}")]
+        python(host, "mypy", *packages, types=[TYPING, host.comfyui])
 
 
 def link_pack() -> None:

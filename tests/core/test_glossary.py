@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("i2am_core", "nodes", "demo", "scripts", "benchmarks", "evaluation", "reliability", "tests")
+FOLDERS = ("i2am_core", "nodes", "demo", "scripts", "benchmarks", "evaluation", "reliability", "tests", "validation")
 ALONE = (
     "__init__.py",
-    *(f"scripts/{name}" for name in ("check", "demo", "evaluate", "gpu_check", "host", "pictures", "test")),
+    *(f"scripts/{name}" for name in ("check", "demo", "evaluate", "gpu_check", "host", "pictures", "test", "validate")),
 )
 PATHS = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 PATHS += [ROOT / name for name in ALONE]

@@ -14,6 +14,7 @@ from comfy_client import ServerError
 from comfy_server import ComfyServer
 from devenv import prepare
 from evaluation import ROOT
+from i2am_core import load
 from evaluation.store import LINES
 
 pytestmark = pytest.mark.timeout(500)
@@ -67,26 +68,33 @@ def test_a_killed_server_costs_nothing(demo, tmp_path):
     again = subprocess.run([*command, "--start", "1", "--cpu"], capture_output=True, text=True, check=True)
     assert count(scores) == 12 and "12 rows; 0 have no scores" in again.stdout, "nothing was left to do"
 
-    report = [*COMMAND, "report", str(scores), "--models", "loader.weights"]
+    report = [*COMMAND, "report", str(scores), "--models", "loader.weights", "--scenes", "scene.image"]
     made = subprocess.run(report, capture_output=True, text=True, check=True).stdout.split()
     assert [path.rpartition("/")[2] for path in made] == ["correlation.md", "correlation.json", "correlation.png"]
     table = json.loads((scores / "correlation.json").read_text())
     assert table["over models"]["imacs.effect.strength_inside"]["psnr.mask"]["points"] == 4
-    assert "12 rows of 4 models" in (scores / "correlation.md").read_text()
+    written = (scores / "correlation.md").read_text()
+    assert "12 rows of 4 models" in written and "drawn scenes (column `scene.image`)" in written
+    lacking = subprocess.run([*report[:-1], "place"], capture_output=True, text=True)
+    assert lacking.returncode == 1 and "has no column 'place' that names scenes" in lacking.stderr
 
 
 def test_a_server_that_somebody_runs(demo, tmp_path, monkeypatch):
     """One that takes too long, one that has lost a prompt; and what is wrong is said before anything runs."""
     rows = (demo / "table.csv").read_text().splitlines()
-    table = tmp_path / "table.csv"
+    table, workflow = tmp_path / "table.csv", tmp_path / "workflow.json"
     table.write_text("\n".join(rows[:2]) + "\n")
+    save = {"class_type": "I2AM_Save", "inputs": {"attribution": ["collect", 0], "filename_prefix": "maps/of"}}
+    workflow.write_text(json.dumps(json.loads((demo / "workflow.json").read_text()) | {"save": save}))
     with ComfyServer(prepare(tests=True), tmp_path / "server") as server:
-        run = [*COMMAND, "run", str(demo / "workflow.json"), str(table), str(tmp_path / "scores")]
-        given = ["--server", server.url, "--pictures"]
+        run = [*COMMAND, "run", str(workflow), str(table), str(tmp_path / "scores")]
+        given = ["--server", server.url, "--pictures", "--maps"]
         subprocess.run([*run, *given], check=True)
         (row,) = pyarrow.parquet.read_table(tmp_path / "scores" / "scores.parquet").to_pylist()
         assert row["server"] == server.url and row["error"] is None
         assert (tmp_path / "scores" / "pictures" / f"{row['id']}.png").is_file()
+        (maps,) = (tmp_path / "scores" / "maps").iterdir()
+        assert maps.name == f"{row['id']}.i2am.safetensors" and load(maps).items == 1
         assert server.get("/history") == b"{}", "what was read is taken out of its history"
 
         table.write_text(f"{rows[0]},sampler.steps\n{rows[1]},10000\n")

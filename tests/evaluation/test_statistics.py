@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
+from evaluation import statistics
 from evaluation.statistics import over_models, overall, spearman, within
 
 
@@ -51,3 +53,43 @@ def test_points_are_those_it_is_of():
     one, other = drawn(0.5, 12)
     models = ["a"] * 6 + ["b"] * 6
     assert overall(one, other).points == 12 and over_models(one, other, models).points == 2
+
+
+def test_a_row_that_is_drawn_twice_is_there_twice():
+    draw = np.random.default_rng(3)
+    one, other = draw.integers(0, 6, (2, 12)).astype(float)  # with equal ones
+    weights = draw.integers(0, 4, (20, 12))
+    expected = [spearmanr(np.repeat(one, n), np.repeat(other, n)).statistic for n in weights]
+    np.testing.assert_allclose(statistics._resampled(one, other, weights.astype(float)), expected, atol=1e-12)
+
+
+MODELS, SCENES = 6, 30
+ROWS = dict(models=[f"model {m}" for m in range(MODELS) for _ in range(SCENES)])
+BY_SCENE = ROWS | dict(scenes=[f"scene {s}" for _ in range(MODELS) for s in range(SCENES)])
+
+
+def of_shared_scenes(seed):
+    """Score and quality that have nothing in common, and differ from scene to scene more than from model to model."""
+    draw = np.random.default_rng(seed)
+    scenes, own = draw.standard_normal((2, 1, SCENES)), draw.standard_normal((2, MODELS, SCENES))
+    return (scenes + 0.3 * own).reshape(2, -1)
+
+
+@pytest.mark.parametrize("measure", [within, lambda *pair, models, **more: overall(*pair, **more)])
+def test_rows_that_share_scenes_are_drawn_with_them(measure):
+    """The truth is 0. Drawn alone, rows would count as so many independent ones, and the interval be too narrow."""
+    inside = {}
+    for name, rows in (("alone", ROWS), ("by scene", BY_SCENE)):
+        made = [measure(*of_shared_scenes(n), seed=n, **rows) for n in range(60)]
+        inside[name] = np.mean([one.low <= 0 <= one.high for one in made])
+    assert inside["alone"] < 0.75
+    assert inside["by scene"] >= 0.85
+
+
+def test_models_that_painted_the_same_scenes_are_compared_on_the_same_ones():
+    """A scene moves all models together, so that their order is surer than rows that are drawn alone make it."""
+    draw = np.random.default_rng(5)
+    scenes = 10 * draw.standard_normal((2, 1, SCENES))
+    score, quality = (scenes + np.arange(MODELS)[:, None]).reshape(2, -1)
+    assert over_models(score, quality, **ROWS).low < 0.9
+    assert over_models(score, quality, **BY_SCENE).low == pytest.approx(1)

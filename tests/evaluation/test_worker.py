@@ -38,9 +38,9 @@ class Watched:
         return self.bytes
 
 
-def working(server, feeds=(), **task):
+def working(server, feeds=(), saved=None, **task):
     graph = {"1": {"class_type": "LoadImage", "inputs": {"image": ""}}}
-    workflow = Workflow(graph, tuple(feeds), {f"{READER}imacs": "imacs"}, None)
+    workflow = Workflow(graph, tuple(feeds), {f"{READER}imacs": "imacs"}, None, saved or {})
     worker = Worker(Specification("own", "http://127.0.0.1:1"), Task(workflow, Wanted(), **task))
     worker.server = server
     return worker
@@ -122,6 +122,16 @@ def test_pictures_are_sent(tmp_path):
     assert server.done == ["start", "upload b'pixels' .png", "run"]
     gone = worker.run(Row("b", {"picture": str(tmp_path / "gone.png")}))
     assert gone.result is None and "No such file" in gone.why, "on another machine it may be there"
+
+
+def test_maps_are_fetched(tmp_path):
+    server = Watched()
+    worker = working(server, saved={"s": "evaluation:s"}, maps=str(tmp_path))
+    server.run = lambda graph, seconds: {f"{READER}imacs": {"text": [SAID]}, "evaluation:s": {"text": ["i2am/v1.2.a.x"]}}
+    server.view = lambda file: f"{file['subfolder']} {file['filename']}".encode()
+    assert worker.run(Row("a", {})).result["error"] is None
+    assert [path.name for path in tmp_path.iterdir()] == ["a.a.x"]
+    assert (tmp_path / "a.a.x").read_bytes() == b"i2am v1.2.a.x"
 
 
 def test_an_answer_without_scores_is_the_server_s_fault():

@@ -11,13 +11,16 @@ from evaluation.workflow import Feed, flat, read_workflow
 
 NODES = {
     "LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": True}]}}},
-    "KSampler": {"input": {"required": {"seed": ["INT", {}], "cfg": ["FLOAT", {}], "model": ["MODEL"]}}},
+    "KSampler": {
+        "input": {"required": {"seed": ["INT", {}], "cfg": ["FLOAT", {"min": 0, "max": 100}], "model": ["MODEL"]}}
+    },
     "Choice": {"input": {"required": {"old": [["a", "b"]]}, "optional": {"new": ["COMBO", {"options": ["c"]}]}}},
     "I2AM_IMACS": {"input": {"required": {}}},
     "I2AM_Report": {"input": {"required": {}}},
     "I2AM_Collect": {"input": {"required": {}}},
     "PreviewImage": {"input": {"required": {}}},
     "PreviewAny": {"input": {"required": {}}},
+    "I2AM_Save": {"input": {"required": {}}},
 }
 
 
@@ -30,10 +33,10 @@ def graph(**more):
             "3": node("I2AM_IMACS"), "5": node("Choice", old="a", new="c"), **more}  # fmt: skip
 
 
-def read(folder, content, columns=("1.image", "2.seed"), feeds=(), picture=None):
+def read(folder, content, columns=("1.image", "2.seed"), feeds=(), picture=None, maps=False):
     path = folder / "workflow.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return read_workflow(path, columns, dict(feeds), NODES, picture)
+    return read_workflow(path, columns, dict(feeds), NODES, picture, maps)
 
 
 def test_a_row_is_put_into_the_graph(tmp_path):
@@ -111,6 +114,18 @@ def test_the_picture_that_is_judged(tmp_path):
         read(tmp_path, two, picture="c")
 
 
+def test_files_of_maps_are_wanted(tmp_path):
+    saving = graph(s=node("I2AM_Save"))
+    assert read(tmp_path, saving).saved == {}
+    workflow = read(tmp_path, saving, maps=True)
+    assert workflow.graph["evaluation:s"]["inputs"] == {"source": ["s", 0]}
+    said = {"evaluation:s": {"text": ["i2am/attribution_00001_.safetensors"]}}
+    entry = {"filename": "attribution_00001_.safetensors", "subfolder": "i2am", "type": "output"}
+    assert workflow.files_of(said) == {"s": entry}
+    with pytest.raises(HostError, match="saves no maps: put in I2AM Save"):
+        read(tmp_path, graph(), maps=True)
+
+
 @pytest.mark.parametrize(
     ("kind", "given", "value"),
     [
@@ -134,6 +149,14 @@ def test_values_are_what_the_input_takes(kind, given, value):
 def test_other_values_are_refused(kind, given):
     with pytest.raises(ValueError, match="column 'column' is"):
         Feed("column", "1", "name", kind).value(given)
+
+
+def test_a_number_is_in_the_range_of_its_input(tmp_path):
+    (cfg,) = read(tmp_path, graph(), ("2.cfg",)).feeds
+    assert cfg.value("100") == 100
+    for given in ("-1", "100.5", "nan"):
+        with pytest.raises(ValueError, match=f"is '{given}', expected 0 to 100"):
+            cfg.value(given)
 
 
 def test_a_choice_is_one_of_those_there_are(tmp_path):

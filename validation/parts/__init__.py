@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from ..lab import Lab
 from ..section import Section
-from . import definitions, identifiability, knockout, randomization
+from . import definitions, identifiability, imacs, knockout, localisation, randomization
 
 PARTS: dict[str, Callable[[Lab], Section]] = {
     "definitions": definitions.run,
     "randomization": randomization.run,
     "identifiability": identifiability.run,
     "knockout": knockout.run,
+    "localisation": localisation.run,
+    "imacs": imacs.run,
 }

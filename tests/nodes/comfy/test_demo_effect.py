@@ -4,15 +4,16 @@ import pytest
 import torch
 
 from i2am_pack.demo import data, effect, evaluate
+from i2am_pack.demo.subject import CrossAttention, JointAttention
 from i2am_pack.i2am_core.effect import Removal, effect_of
 
 pytestmark = pytest.mark.timeout(900)
 SCENES, STEPS = 2, 2
 
 
-@pytest.fixture(scope="module")
-def study():
-    return effect.Study(SCENES, STEPS)
+@pytest.fixture(scope="module", params=[CrossAttention, JointAttention], ids=["cross", "joint"])
+def study(request):
+    return effect.Study(SCENES, STEPS, subject=request.param())
 
 
 def test_a_whole_run_without_the_reference_is_one_that_mutes_it(study):
@@ -23,13 +24,13 @@ def test_a_whole_run_without_the_reference_is_one_that_mutes_it(study):
 
 def test_what_is_measured_in_the_last_step_is_what_the_picture_changes_by(study):
     """In a run of one step the effect is the difference of two finished pictures, where none is clamped."""
-    once = effect.Study(SCENES, 1)
+    once, owner = effect.Study(SCENES, 1, subject=study.subject), study.subject.object
     whole = torch.arange(SCENES)
     with_, measured = once.attribution("own", 1.0, whole, 0)
-    model = effect.taken_away(once.model, Removal(0, 0))
+    model = effect.taken_away(once.model, Removal(0, owner))
     changed = effect_of(with_, once.run(model, "own", whole))
     inside = once.in_mask
-    torch.testing.assert_close(measured.effects.maps[Removal(0, 0)][inside], changed[inside], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(measured.effects.maps[Removal(0, owner)][inside], changed[inside], atol=1e-4, rtol=1e-3)
 
 
 def test_measuring_does_not_change_the_picture(study):

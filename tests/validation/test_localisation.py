@@ -1,0 +1,49 @@
+"""Measures of maps whose answer is known, and the part in its short form."""
+
+import pytest
+import torch
+
+from i2am_pack.validation.parts import localisation
+
+TRUTH = torch.zeros(1, 4, 4, dtype=torch.bool)
+TRUTH[0, :2, :2] = True  # 4 of 16 cells
+
+
+def measured(values):
+    mass, rank, pointing = localisation.measures(values, TRUTH)[:, 0].tolist()
+    return mass, rank, pointing
+
+
+def test_the_truth_has_1_and_what_is_outside_has_0():
+    assert measured(TRUTH.float()) == (1, 1, 1)
+    assert measured(3 * (~TRUTH).float()) == (0, 0, 0)
+
+
+def test_each_measure_asks_something_else():
+    values = TRUTH.float()
+    values[0, 3, 3] = 2  # the highest is outside, as is a third of the sum
+    values[0, 1, 1] = 0
+    assert measured(values) == pytest.approx((3 / 5, 3 / 4, 0))
+
+
+def test_equal_values_are_as_good_as_chance():
+    assert measured(torch.ones(1, 4, 4)) == pytest.approx((1 / 4, 1 / 4, 1 / 4))
+    assert measured(torch.zeros(1, 4, 4)) == pytest.approx((1 / 4, 1 / 4, 1 / 4))
+    assert localisation.by_chance(torch.rand(1, 16, 16) > 0.5)[:, 0] == pytest.approx(0.5, abs=0.15)
+
+
+def test_a_map_is_above_another_where_that_is_sure():
+    one = torch.tensor([0.6, 0.7, 0.8, 0.7])
+    assert localisation._above(one, one - 0.1) and not localisation._above(one, one)
+    assert not localisation._above(one, torch.tensor([0.0, 1.0, 0.0, 1.0]))
+
+
+@pytest.mark.timeout(300)
+def test_the_part(lab, request):
+    section = localisation.run(lab)
+    text = "\n".join(section.text)
+    assert text.count("| the truth itself | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] |") == 6
+    assert "nan" not in text and len(section.verdicts) == 3
+    assert text.count("| R2G by share |") == 2, "of the joint model alone: in the other, share has no map"
+    resumed = request.getfixturevalue("resumed")
+    assert localisation.run(resumed) == section
