@@ -72,6 +72,7 @@ class Study:
         self.conditionings = conditionings(self.subject, self.scenes)
         self.regions = regions(self.scenes)
         self._painted: dict[str, Tensor] = {}
+        self._last = self.model  # that sampled: ComfyUI cannot replace one by another clone where it is gone by then
 
     def paint(self, conditioning: str = "own", **steered: Any) -> Tensor:
         """Pictures ``[B, 3, IMAGE, IMAGE]``, with these inputs of I2AM Steer; regions by their name."""
@@ -109,6 +110,7 @@ class Study:
                 self.subject.without_references(len(part)), self.latent[part], noise_mask=mask, seed=seed,
                 disable_pbar=True,
             )  # fmt: skip
+        self._last = model
         return samples
 
     @property

@@ -1,0 +1,32 @@
+"""How alike two maps of the same scenes are: by ranks (Spearman), and by SSIM (torchmetrics)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from ..demo.effect import Study, spearman
+from ..i2am_core import min_max
+from .baselines import squares
+
+WINDOW = 7  # cells: the default of scikit-image, which Adebayo et al. used
+
+
+def ranked_alike(study: Study, one: Tensor, other: Tensor, on_picture: bool) -> Tensor:
+    """Spearman of maps ``[n, h, w]`` in each scene, ``[n]``: on the picture over the positions in the mask."""
+    where = study.in_mask[study.order] if on_picture else None
+    return spearman(one.flatten(1), other.flatten(1), where)
+
+
+def structured_alike(study: Study, one: Tensor, other: Tensor, on_picture: bool) -> Tensor:
+    """SSIM of the same, each map stretched to [0, 1]: on the picture of the painted square alone."""
+    cut = squares(study.scenes.mask[study.order]) if on_picture else [slice(None)] * len(one)
+    pairs = [(min_max(a[square]), min_max(b[square])) for a, b, square in zip(one, other, cut, strict=True)]
+    return torch.stack([_ssim(a[None, None], b[None, None]) for a, b in pairs])
+
+
+def _ssim(one: Tensor, other: Tensor) -> Tensor:
+    result = structural_similarity_index_measure(one, other, gaussian_kernel=False, kernel_size=WINDOW, data_range=1.0)
+    assert isinstance(result, Tensor)
+    return result
