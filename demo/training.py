@@ -19,10 +19,19 @@ EMA = 0.998
 class Task(Protocol):
     """What is trained, and on what."""
 
-    model: nn.Module
-    average: nn.Module  # of the model's weights over the steps: what is measured and exported
-    optimizers: Sequence[torch.optim.Optimizer]
-    peaks: Sequence[float]  # the highest learning rate of each of them
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def average(self) -> nn.Module:
+        """Of the model's weights over the steps: what is measured and exported."""
+
+    @property
+    def optimizers(self) -> Sequence[torch.optim.Optimizer]: ...
+
+    @property
+    def peaks(self) -> Sequence[float]:
+        """The highest learning rate of each of them."""
 
     def losses(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """What to go down on, and the losses that the log has a column for."""
@@ -39,7 +48,7 @@ def train(run: Path, task: Task, steps: int, seed: int, rate: Any, exported: Seq
     exported at the ``exported`` steps and at the last one, with ``settings`` beside them.
     """
     run.mkdir(parents=True, exist_ok=True)
-    parts = {"model": task.model, "average": task.average}
+    parts: dict[str, nn.Module | torch.optim.Optimizer] = {"model": task.model, "average": task.average}
     parts |= {f"optimizer {number}": optimizer for number, optimizer in enumerate(task.optimizers)}
     checkpoint = run / "checkpoint.pt"
     step, seconds = _resume(parts, checkpoint) if checkpoint.exists() else (0, 0.0)
