@@ -15,7 +15,6 @@ from ..i2am_core import (
     ROUTES,
     Attribution,
     AttributionError,
-    Direction,
     MapKind,
     Selection,
     check_sides,
@@ -27,6 +26,7 @@ from ..i2am_core import (
     resize,
     share_inside,
 )
+from ..i2am_core.findings.facts import ALL_OF_IT
 from .checked import checked
 from .images import LONGEST_SIDE, choose, enlarge, reference_image
 from .load_image import check_not_placeholder
@@ -121,7 +121,16 @@ def _r2g(attribution: Attribution, mask: Tensor, rule: dict[str, float], selecti
     if not attribution.entries:
         check_sides(inside_of(mask))
         return {"score": None, "reason": NO_ATTENTION}
-    return _score(attribution, "r2g", mask, rule, selection)
+    kind = MapKind("r2g")
+    return _score(attribution, kind, mask, rule, selection) | _by_share(attribution, mask, rule, selection)
+
+
+def _by_share(attribution: Attribution, mask: Tensor, rule: dict[str, float], selection: Selection) -> dict[str, Any]:
+    """The same of the map by share, where the reference has competitors: else that is the same everywhere."""
+    kind = MapKind("r2g", "share")
+    if maps(attribution, kind, "unified", selection).values.min() >= ALL_OF_IT:
+        return {}
+    return {"by_share": _score(attribution, kind, mask, rule, selection)}
 
 
 def _g2r(attribution: Attribution, mask: Tensor | None, rule: dict[str, float], selection: Selection) -> dict[str, Any]:
@@ -135,7 +144,7 @@ def _g2r(attribution: Attribution, mask: Tensor | None, rule: dict[str, float], 
         return {"score": None, "reason": f"reference '{reference.name}' has no spatial layout"}
     check_not_placeholder(mask, "reference_mask")
     mask = choose(mask, reference_image(attribution, selection.reference, selection.item))
-    score = _score(attribution, "g2r", mask, rule, selection) | _noted(soft_notes(mask, "reference_mask"))
+    score = _score(attribution, MapKind("g2r"), mask, rule, selection) | _noted(soft_notes(mask, "reference_mask"))
     return score | {"approximate": True} if reference.approximate else score
 
 
@@ -145,7 +154,7 @@ def _noted(notes: Sequence[str]) -> dict[str, Any]:
 
 
 def _score(
-    attribution: Attribution, direction: Direction, mask: Tensor, rule: dict[str, float], selection: Selection
+    attribution: Attribution, kind: MapKind, mask: Tensor, rule: dict[str, float], selection: Selection
 ) -> dict[str, Any]:
     """IMACS of the unified map, and how much of its mass lies inside the mask ``[H, W]``.
 
@@ -154,15 +163,15 @@ def _score(
     if max(mask.shape) < LONGEST_SIDE:
         scale = LONGEST_SIDE / max(mask.shape)
         mask = enlarge(mask, (round(mask.shape[0] * scale), round(mask.shape[1] * scale)))
-    unified = maps(attribution, MapKind(direction), "unified", selection)
+    unified = maps(attribution, kind, "unified", selection)
     inside = inside_of(mask).float()
-    alone = direction == "r2g" and attribution.references[selection.reference].alone
+    alone = kind.direction == "r2g" and attribution.references[selection.reference].alone
     scored = {"score": None, "reason": ALONE} if alone else _imacs(unified.values[0], mask, rule)
     result: dict[str, Any] = scored | {
         "mass_inside": round(share_inside(resize(unified.values[0], *mask.shape), inside), 4),
         "mask_area": round(inside.mean().item(), 4),
     }
-    if direction == "g2r":
+    if kind.direction == "g2r":
         scope = "the whole picture" if unified.scope == "whole image" else "the sampler's inpainting mask"
         result["asked_by"] = scope  # the report's names are read by other programs: they stay
     return result
