@@ -174,7 +174,7 @@ def _drawn(models: Mapping[str, Layers]) -> Figure:
         for mass, color, marker in ((PAPER, "#d55e00", "o"), (INSIDE, "#e69f00", "^"), (SHARE, "#0072b2", "s")):
             if mass in layers.masses:
                 weight.plot(places, layers.masses[mass].mean(0).tolist(), marker, color=color, label=mass)
-        weight.legend(fontsize=7, loc="upper center", ncols=3)
+        weight.legend(fontsize=6.5, loc="upper center", ncols=3, columnspacing=0.8, handletextpad=0.1)
         for each in (axes, weight):
             each.set_ylim(0, 1.25 * each.get_ylim()[1])  # the legend lies above all
             each.tick_params(labelsize=7)
