@@ -52,7 +52,7 @@ def run(lab: Lab) -> Section:
         "which parts of the reference counted (16 regions, Spearman)": _verdict(regions, 0),
         "the same, against the background painted over a region": _verdict(regions, 1),
         "the same, against a blurred region": _verdict(regions, 2),
-        "whether the reference says anything (AUC of the right one against those that do not)": _told_apart(studies),
+        "whether the reference says anything (AUC of the right one against those that do not)": _separated(studies),
     }
     return Section(TITLE, text, verdicts=verdicts)
 
@@ -126,7 +126,7 @@ def _strengths(studies: Mapping[str, effect.Study]) -> list[str]:
     ]
 
 
-def _told_apart(studies: Mapping[str, effect.Study]) -> str:
+def _separated(studies: Mapping[str, effect.Study]) -> str:
     words = []
     for model, study in studies.items():
         for name, of in strengths(study).items():
