@@ -90,7 +90,11 @@ JOINT_TRIALS = {
     name: fault
     for name, fault in TRIALS.items()
     if "+" not in fault.reference and fault.values == 1 and name != "no mask for the sampler"
-} | {"healthy, no mask for the sampler": Fault(painted=False, mask="square")}
+} | {
+    "healthy, no mask for the sampler": Fault(painted=False, mask="square"),
+    # Parts are told of the first reference alone, which is the scene.
+    "the object of the reference muted": replace(TRIALS["the object of the reference muted"], finds=FORMLESS),
+}
 
 
 def trials(subject: Subject) -> Mapping[str, Fault]:

@@ -284,30 +284,40 @@ def with_all_as(run, owner, factor=1):
     return dataclasses.replace(run, effects=dataclasses.replace(run.effects, maps=maps))
 
 
-def test_references_stand_in_for_each_other_only_where_neither_is_missed_alone(run):
-    """One that is weak beside a strong one, as a blank object beside the scene, is weak."""
-    two = with_effects(run, owners=(0, 1))
-    beside_a_strong_one = without_floor(with_all_as(changed(two, {0: 0.05}), 1))
-    (weak,) = [x for x in of_rule(beside_a_strong_one, "strength") if x.evidence.owner == 0]
-    assert (weak.key, weak.weight) == ("strength: weak", "fault")
-    both_alike = without_floor(with_all_as(changed(two, {0: 0.05, 1: 0.05}), 1, 20))
-    alike = [x.key for x in of_rule(both_alike, "strength") if x.evidence.owner in (0, 1)]
-    assert alike == ["strength: stood in for"] * 2
+@pytest.mark.parametrize(
+    ("weaker", "together", "expected"),
+    [
+        ({0: 0.05, 1: 0.05}, 20, ["stood in for"] * 2),  # as two that show the same
+        ({0: 0.05, 1: 0.05}, 1.9, ["weak"] * 2),  # what both change is little, too
+        ({0: 0.05}, 1, ["weak", "acts"]),  # a blank object beside the scene
+        ({0: 0.05}, 1.05, ["weak", "acts"]),  # changes that add up
+    ],
+)
+def test_references_stand_in_for_each_other_where_none_is_missed_alone(run, weaker, together, expected):
+    one = without_floor(with_all_as(changed(with_effects(run, owners=(0, 1)), weaker), 1, together))
+    said = {x.evidence.owner: x.case for x in of_rule(one, "strength")}
+    assert [said[0], said[1]] == expected
 
 
-def test_a_mask_is_not_for_every_reference(run):
-    """Of several it is not known which one the mask is for: that with the most in it is judged by it."""
+@pytest.mark.parametrize("pasted", [False, True])
+def test_a_mask_is_not_for_every_reference(run, pasted):
+    """Of several it is not known which one the mask is for: where one is in place, others may be for the rest."""
     left = MASK[0].flatten()
     two = with_effects(run, owners=(0, 1))
 
-    def placed(**inside):
-        maps = {x: values * inside.get(f"of_{x.owner}", 1) for x, values in two.effects.maps.items()}
+    def placed(of_0, of_1):
+        inside = {0: of_0, 1: of_1}
+        maps = {x: values * inside[x.owner] for x, values in two.effects.maps.items() if x.owner in inside}
         one = dataclasses.replace(two, effects=dataclasses.replace(two.effects, maps=maps))
-        return [(x.evidence.owner, x.case, x.weight, x.suggestion) for x in of_rule(one, "place", mask=MASK[0])]
+        found = of_rule(one, "place", **({} if pasted else {"mask": MASK[0]}))
+        return {x.evidence.owner: (x.case.split(",")[0], x.weight, x.suggestion) for x in found}
 
-    assert placed(of_0=1 - left, of_1=left) == [(1, "in place", "fine", ""), (0, "not there", "fact", "")]
     mostly = 0.6 + 0.4 * left
-    assert placed(of_0=1 - left, of_1=mostly) == [(1, "bleeds", "fault", "mask it"), (0, "not there", "fact", "")]
+    in_place = ("in place", "fine", "")
+    assert placed(1 - left, left) == {1: in_place, 0: ("not there", "fact", "")}
+    assert placed(mostly, left) == {1: in_place, 0: ("bleeds", "fact", "")}
+    bleeds = ("bleeds", "fact" if pasted else "fault", "mask it")
+    assert placed(mostly, mostly) == {0: bleeds, 1: bleeds}
 
 
 def test_faults_come_first(run):
@@ -410,7 +420,7 @@ def test_each_case_has_a_run(run):
         *(changed(run, {0: factor}) for factor in (0, 1e-5, 0.05, 1)), alone, changed(alone, {0: 0.05}),
         *(without_floor(changed(x, {0: 0.05})) for x in (run, alone)),
         changed(dataclasses.replace(alone, guidance=7.5), {0: 0.05}),
-        changed(with_effects(run, owners=(0, 1, "all references")), {0: 0.05}),
+        with_all_as(changed(alone, {0: 0.05, 1: 0.05}), 1, 20),
         changed(run, {}, left), changed(run, {}, 1 - left), flat(run), muted(run, [1]),
         *of_unseen_and_display(run), *of_no_effect(run), changed(muted(run, [0, 2]), {0: 0}),
         dataclasses.replace(muted(run, slice(None)), effects=None),

@@ -17,7 +17,8 @@ TOO_WEAK = "no reference changes enough to have a place"
 def find(facts: Facts) -> Iterator[Finding]:
     """By effect: what part of it is inside the mask, against the mask's part of the picture.
 
-    Of several references it is not known which one the mask is for: that with the most inside is judged.
+    Of several references it is not known which one the mask is for. Where one is in place it may be that one, and the
+    others may be there for the rest: no fault.
     """
     if facts.cover is None:
         raise Lacking(NO_MASK)
@@ -30,19 +31,18 @@ def find(facts: Facts) -> Iterator[Finding]:
         for owner, effect in effects.items()
         if rms(effect) >= WEAK / 2  # over all of the picture: of less, the place would be that of the rounding
     }
-    most = max(parts.values())
+    least = area + LEAST * (1 - area)
+    one_is_in_place = max(parts.values()) >= least
     for owner, part in parts.items():
         values: Values = {"name": facts.names[owner], "part": part, "area": area}
         evidence = Evidence("effect", facts.selection(reference=owner), owner=owner)
         pasted = facts.mask is None  # the sampler's own: it keeps what is outside as it was
         weight: Weight = "fine"
         case = "in place"
-        if part < area + LEAST * (1 - area):
-            weight = "fact" if pasted and part > area else "fault"
+        if part < least:
+            weight = "fact" if one_is_in_place or (pasted and part > area) else "fault"
             case = "not there" if part <= area else "bleeds"
-        suggestion: Suggestion = "" if weight == "fine" else "mask it"
-        if weight == "fault" and part < most:  # the mask may be for the other one, and this one for the rest
-            weight, suggestion = "fact", ""
+        suggestion: Suggestion = "" if one_is_in_place else "mask it"
         ending = ", and it is lost" if pasted and case != "in place" else ""
         yield Finding("place", case + ending, weight, values, evidence, suggestion, True)
 

@@ -45,8 +45,9 @@ def _of(facts: Facts, owner: Owner) -> Finding:
 
 def _weak(facts: Facts, owner: Owner, beside: str, values: Values, evidence: Evidence) -> Finding:
     """A fault, but where others stand in for it, or where guidance multiplies what it changes."""
-    if isinstance(owner, int) and (together := _of_all_alone(facts, owner)):
-        return Finding("strength", "stood in for", "fact", values | {"together": together}, evidence, of_thumb=True)
+    if isinstance(owner, int) and _stand_in(facts, owner):
+        values |= {"together": facts.strength(ALL, facts.steps_of(owner))}
+        return Finding("strength", "stood in for", "fact", values, evidence, of_thumb=True)
     guidance = facts.attribution.guidance
     if guidance is None and facts.floor > 0:  # measured where the branch was computed beside others: there is guidance
         case = "weak, before guidance that is not known"
@@ -57,18 +58,13 @@ def _weak(facts: Facts, owner: Owner, beside: str, values: Values, evidence: Evi
     return Finding("strength", "weak" + beside, "fault", values, evidence, "stronger", of_thumb=True)
 
 
-def _of_all_alone(facts: Facts, owner: Owner) -> float:
-    """What all references together change, where that is more than each of them alone does; else 0.
-
-    Changes that do not depend on each other add up in their squares: what is left over is what they stand in for.
-    """
+def _stand_in(facts: Facts, owner: Owner) -> bool:
+    """Whether no reference is missed alone, and all of them are: by more than their changes could add up to."""
     if not facts.measured(ALL):
-        return 0.0
+        return False
     steps = facts.steps_of(owner)
-    together = facts.strength(ALL, steps)
     alone = [facts.strength(one, steps) for one in facts.owners if isinstance(one, int)]
-    left = together**2 - sum(strength**2 for strength in alone)
-    return together if left >= WEAK**2 else 0.0
+    return max(alone) < WEAK <= facts.strength(ALL, steps) and facts.strength(ALL, steps) > sum(alone)
 
 
 def _none(facts: Facts, owner: Owner, values: Values, evidence: Evidence) -> Finding:
