@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import joint_network
-from .model import LatentFormat, PixelVAE, mean_weights
+from .model import LatentFormat, PixelVAE, check_tokens, mean_weights
 from .weights import JOINT_WEIGHTS
 
 
@@ -42,6 +42,18 @@ class JointDiffusion(comfy.model_base.Flux):
 
     def encode_adm(self, **kwargs: Any) -> None:
         """Nothing: this one has no pooled prompt."""
+
+    def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
+        """Raises ValueError for a prompt or a latent of another model."""
+        check_tokens(kwargs.get("cross_attn"), joint_network.TEXT_TOKENS, "two references", "empty_prompt")
+        for latent in kwargs.get("reference_latents") or []:
+            if latent.shape[1] != LatentFormat.latent_channels:
+                raise ValueError(
+                    f"A reference latent has {latent.shape[1]} channels, and the demo model with two references reads "
+                    f"{LatentFormat.latent_channels}: encode the image with the vae of I2AM Demo Model."
+                )
+        conditions: dict[str, Any] = super().extra_conds(**kwargs)
+        return conditions
 
 
 def load(*paths: Path) -> tuple[comfy.model_patcher.ModelPatcher, PixelVAE]:

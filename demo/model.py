@@ -55,6 +55,12 @@ class DemoDiffusion(comfy.model_base.BaseModel):
 
         self.model_sampling = PredictsImage(config)
 
+    def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
+        """Raises ValueError for a conditioning of another model."""
+        check_tokens(kwargs.get("cross_attn"), network.CONTEXT_DIM, "one reference", "I2AM Demo Reference")
+        conditions: dict[str, Any] = super().extra_conds(**kwargs)
+        return conditions
+
     def blank_inpaint_image_like(self, latent: Tensor) -> Tensor:
         return torch.zeros_like(latent)
 
@@ -97,6 +103,15 @@ def load(*paths: Path) -> tuple[comfy.model_patcher.ModelPatcher, PixelVAE, netw
     encoder.load_state_dict({n.removeprefix("encoder."): w for n, w in weights.items() if n.startswith("encoder.")})
     patcher = comfy.model_patcher.ModelPatcher(model, load_device, comfy.model_management.unet_offload_device())
     return patcher, PixelVAE(), encoder.train(False)
+
+
+def check_tokens(tokens: Tensor | None, width: int, model: str, source: str) -> None:
+    """Raises ValueError where the tokens of a conditioning are another model's."""
+    if tokens is not None and tokens.shape[-1] != width:
+        raise ValueError(
+            f"The conditioning has tokens of {tokens.shape[-1]} numbers, and the demo model with {model} reads "
+            f"those of {width}: connect that of {source}."
+        )
 
 
 def mean_weights(paths: Sequence[Path]) -> dict[str, Tensor]:

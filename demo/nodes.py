@@ -30,8 +30,8 @@ class DemoLoader(io.ComfyNode):
                     options=models(),
                     default=SHIPPED,
                     optional=True,
-                    tooltip="Those that ship with the pack, of the model with one reference and of that with two; or, "
-                    "where its repository is, worse ones of their training, to see what scores say of them.",
+                    tooltip="'shipped' is the model with one reference; another has two. Where the pack's repository "
+                    "is, there are worse ones, too, to see what scores say of them.",
                 ),
             ],
             outputs=[
@@ -43,8 +43,8 @@ class DemoLoader(io.ComfyNode):
                 ),
                 io.Conditioning.Output(
                     display_name="empty_prompt",
-                    tooltip="A prompt that says nothing: the negative. To that of the model with two references, "
-                    "ReferenceLatent adds first the scene, then the object.",
+                    tooltip="A prompt that says nothing: the negative. For the model with two references it is the "
+                    "start of the positive, too: two ReferenceLatent add the scene, then the object.",
                 ),
             ],
         )
@@ -52,8 +52,6 @@ class DemoLoader(io.ComfyNode):
     @classmethod
     @checked
     def execute(cls, weights: str = SHIPPED) -> io.NodeOutput:
-        if weights not in models():
-            raise ValueError(f"weights of I2AM Demo Model is {weights!r}: choose one of {', '.join(models())}.")
         if weights in JOINT_MODELS:
             from . import joint_model, joint_network
 
@@ -71,7 +69,8 @@ class DemoReference(io.ComfyNode):
             node_id="I2AM_DemoReference",
             display_name="I2AM Demo Reference",
             category=CATEGORY,
-            description="Encodes a reference image for the demo model: 256 tokens, one for each 4x4 pixels.",
+            description="Encodes a reference image for the demo model with one reference: 256 tokens, one for each 4x4 "
+            "pixels.",
             inputs=[
                 Encoder.Input("encoder", tooltip="From I2AM Demo Model."),
                 io.Image.Input(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from safetensors import safe_open
 from torch import Tensor
 
 from . import cpu  # noqa: F401  (must come before ComfyUI's other modules)
@@ -80,12 +81,16 @@ class JointAttention:
 
 
 def of_weights(weights: Path) -> Subject:
-    """The model that a file of weights is of."""
-    return JointAttention(weights) if weights.stem.startswith("joint") else CrossAttention(weights)
+    """The model that a file of weights is of, by the names in it."""
+    with safe_open(weights, "pt") as file:
+        is_joint = any(name.startswith("double_blocks.") for name in file.keys())  # noqa: SIM118  (it is no dict)
+    return JointAttention(weights) if is_joint else CrossAttention(weights)
 
 
 def _key(weights: Sequence[Path]) -> str:
-    return " + ".join(path.stem for path in weights)
+    return " + ".join(
+        path.stem if path.parent == WEIGHTS.parent else f"{path.parent.name} {path.stem}" for path in weights
+    )
 
 
 def part_of(conditioning: Conditioning, part: Tensor) -> Conditioning:

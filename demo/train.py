@@ -190,6 +190,8 @@ def quick_check(model: DemoModel, held_out: Tensor, alpha_bar: Tensor) -> dict[s
 
 
 class DemoTask:
+    changes_in_place = False
+
     def __init__(self, font: str, batch: int, peak: float, seed: int) -> None:
         torch.manual_seed(seed)
         self.batch, self.peaks = batch, (peak,)

@@ -42,6 +42,8 @@ def attend(_attention: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *
 
 
 class JointTask:
+    changes_in_place = True
+
     def __init__(self, font: str, seed: int) -> None:
         torch.manual_seed(seed)
         self.sprites, self.held_out = sprites.render_font(font)

@@ -1,5 +1,6 @@
 """One training run of a demo model: resumable, seeded by the step, with a log of what was measured on the way."""
 
+import contextlib
 import csv
 import json
 import sys
@@ -32,6 +33,10 @@ class Task(Protocol):
     @property
     def peaks(self) -> Sequence[float]:
         """The highest learning rate of each of them."""
+
+    @property
+    def changes_in_place(self) -> bool:
+        """Whether its modules change tensors that the gradient still needs, as some of ComfyUI's do."""
 
     def losses(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """What to go down on, and the losses that the log has a column for."""
@@ -69,8 +74,8 @@ def train(run: Path, task: Task, steps: int, seed: int, rate: Any, exported: Seq
 
 
 def _step(task: Task, step: int, share: float, generator: torch.Generator) -> dict[str, float]:
-    # Modules of ComfyUI change tensors in place that the gradient still needs.
-    with torch.autograd.graph.allow_mutation_on_saved_tensors():
+    allowed = torch.autograd.graph.allow_mutation_on_saved_tensors
+    with allowed() if task.changes_in_place else contextlib.nullcontext():
         total, losses = task.losses(step, generator)
         task.model.zero_grad()
         total.backward()

@@ -7,6 +7,7 @@ import torch
 
 from i2am_pack.demo import data, evaluate, sprites
 from i2am_pack.demo.model import PixelVAE, load
+from i2am_pack.demo.subject import JointAttention
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -23,6 +24,12 @@ def test_the_model_is_good_enough_on_scenes_it_was_not_trained_on(measured):
     assert measured["imacs_r2g"] > 0.3
     assert max(measured["correspondence"].values()) > 0.9
     assert measured["g2r_on_object_mask"] > measured["object_area"] * 1.5
+
+
+def test_so_is_the_model_with_two_references():
+    measured = evaluate.measure(evaluate.sample(JointAttention(), count=12, steps=8))
+    assert measured["psnr"] > 17
+    assert measured["g2r_on_object_mask"] > measured["object_area"] * 1.3
 
 
 def test_the_layers_differ(measured):

@@ -112,10 +112,11 @@ def test_auc_counts_pairs():
 
 
 def test_an_interrupted_run_goes_on_from_its_cache(study, tmp_path):
-    first = effect.Study(SCENES, STEPS, cache=tmp_path).pictures(study.without)
-    again = effect.Study(SCENES, STEPS, cache=tmp_path)
+    first = effect.Study(SCENES, STEPS, cache=tmp_path, subject=study.subject).pictures(study.without)
+    again = effect.Study(SCENES, STEPS, cache=tmp_path, subject=study.subject)
     again.run = None  # nothing is sampled again
     assert torch.equal(again.pictures(study.without), first)
+    assert not torch.equal(first, study.pictures(effect.PLAIN))
 
 
 def test_a_part_of_the_scenes_are_the_first_in_order():

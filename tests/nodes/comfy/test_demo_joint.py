@@ -1,5 +1,8 @@
 """The demo model with two references: stock nodes sample it, and what I2AM says of it is of trained weights."""
 
+import dataclasses
+
+import comfy.sample
 import pytest
 import torch
 import workflow
@@ -129,5 +132,34 @@ def test_the_empty_prompt_of_the_first_model_is_its_negative():
 def test_a_model_without_its_file_is_no_choice(monkeypatch, tmp_path):
     monkeypatch.setattr(weights, "JOINT_MODELS", {weights.JOINT: (tmp_path / "joint_weights.safetensors",)})
     assert weights.SHIPPED in weights.models() and weights.JOINT not in weights.models()
-    with pytest.raises(ValueError, match=f"weights of I2AM Demo Model is '{weights.JOINT}': choose one of shipped"):
+    with pytest.raises(ValueError, match=r"is 'two references \(joint attention\)': choose one of shipped"):
         DemoLoader.execute(weights.JOINT)
+
+
+def test_an_older_comfyui_has_the_other_model_alone(monkeypatch):
+    """Before 0.3.72 its Flux has not the form of this one."""
+
+    @dataclasses.dataclass
+    class OlderParams:
+        hidden_size: int
+
+    monkeypatch.setattr("comfy.ldm.flux.model.FluxParams", OlderParams)
+    assert weights.SHIPPED in weights.models() and weights.JOINT not in weights.models()
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens", "latent", "said"),
+    [
+        (weights.JOINT, 128, 48, "tokens of 128 numbers, and the demo model with two references reads those of 8"),
+        (weights.JOINT, 8, 16, "has 16 channels, and the demo model with two references reads 48: encode"),
+        (weights.SHIPPED, 8, 48, "tokens of 8 numbers, and the demo model with one reference reads those of 128"),
+    ],
+)
+def test_what_is_of_another_model_is_refused_in_words(name, tokens, latent, said):
+    model, *_ = DemoLoader.execute(name).args
+    positive = [[torch.zeros(1, 8, tokens), {"reference_latents": [torch.zeros(1, latent, 16, 16)]}]]
+    clean = torch.zeros(1, 48, 16, 16)
+    with pytest.raises(ValueError, match=said):
+        comfy.sample.sample(
+            model, clean, 1, 1.0, "euler", "normal", positive, positive, clean, seed=0, disable_pbar=True
+        )

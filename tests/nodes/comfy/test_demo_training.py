@@ -5,7 +5,7 @@ import csv
 import pytest
 import torch
 
-from i2am_pack.demo import training
+from i2am_pack.demo import sprites, train_joint, training
 
 STEPS, CHECK_EVERY = 4, 2
 
@@ -17,6 +17,8 @@ def _checked_often(monkeypatch):
 
 class TinyTask:
     """A line to fit, by two optimizers that remember; ``ends_at`` is the step at which it is interrupted."""
+
+    changes_in_place = False
 
     def __init__(self, ends_at=None):
         torch.manual_seed(0)
@@ -40,6 +42,21 @@ class TinyTask:
 
     def check(self):
         return {"weight": self.average.weight.sum().item()}
+
+
+def test_a_step_of_the_joint_model_is_of_the_picture_alone(monkeypatch):
+    """All weights learn from the picture's loss, and nothing else is gone down on."""
+    held_out = sprites.held_out_sprites()
+    monkeypatch.setattr(sprites, "render_font", lambda font: (held_out, held_out))
+    monkeypatch.setattr(train_joint, "BATCH", 1)
+    task = train_joint.JointTask("no font", seed=0)
+    before = {name: weight.clone() for name, weight in task.model.named_parameters()}
+    assert all(x.isfinite().all() for x in before.values())
+    losses = training._step(task, 0, 1.0, torch.Generator().manual_seed(0))
+    assert set(losses) == {"picture"} and losses["picture"] > 0
+    unmoved = [name for name, weight in task.model.named_parameters() if torch.equal(weight, before[name])]
+    # Of the text nothing reaches the picture behind the last block's attention, and its own first is zeros of nothing.
+    assert not [name for name in unmoved if "txt" not in name]
 
 
 def trained(run, task=None, seed=5):
