@@ -105,12 +105,12 @@ def load(*paths: Path) -> tuple[comfy.model_patcher.ModelPatcher, PixelVAE, netw
     return patcher, PixelVAE(), encoder.train(False)
 
 
-def check_tokens(tokens: Tensor | None, width: int, model: str, source: str) -> None:
+def check_tokens(tokens: Tensor | None, width: int, model: str, giver: str) -> None:
     """Raises ValueError where the tokens of a conditioning are another model's."""
     if tokens is not None and tokens.shape[-1] != width:
         raise ValueError(
             f"The conditioning has tokens of {tokens.shape[-1]} numbers, and the demo model with {model} reads "
-            f"those of {width}: connect that of {source}."
+            f"those of {width}: connect that of {giver}."
         )
 
 
