@@ -309,8 +309,8 @@ def test_a_mask_is_not_for_every_reference(run, pasted):
         inside = {0: of_0, 1: of_1}
         maps = {x: values * inside[x.owner] for x, values in two.effects.maps.items() if x.owner in inside}
         one = dataclasses.replace(two, effects=dataclasses.replace(two.effects, maps=maps))
-        found = of_rule(one, "place", **({} if pasted else {"mask": MASK[0]}))
-        return {x.evidence.owner: (x.case.split(",")[0], x.weight, x.suggestion) for x in found}
+        judged = of_rule(one, "place", **({} if pasted else {"mask": MASK[0]}))
+        return {x.evidence.owner: (x.case.split(",")[0], x.weight, x.suggestion) for x in judged}
 
     mostly = 0.6 + 0.4 * left
     in_place = ("in place", "fine", "")
