@@ -130,7 +130,9 @@ def test_a_part_of_the_scenes_are_the_first_in_order():
 
 
 def test_tables_are_written(study):
-    for make in (effect.where_the_picture_changes, effect.strength_of_references):
+    """Strengths of references take five runs, and are of the same code for both models."""
+    several = [effect.strength_of_references] if study.subject.object == 0 else []
+    for make in (effect.where_the_picture_changes, *several):
         written = make(study)
         assert written.startswith("### ")
         assert "nan" not in written

@@ -96,7 +96,9 @@ def test_a_mean_lies_in_its_bracket():
 
 
 def test_every_table_is_written(either):
-    for make in steer.tables_of(either):
+    """Of the second model those alone that the first has not: each costs it half a minute."""
+    tables = steer.tables_of(either)
+    for make in tables if either.subject.object == 0 else set(tables) - set(steer.TABLES):
         written = make(either)
         assert written.startswith("### ")
         widths = {line.count("|") for block in written.split("\n\n") for line in block.splitlines() if line[0] == "|"}
