@@ -13,7 +13,6 @@ where the object is.
 # mypy: allow-untyped-calls
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ from . import cpu  # noqa: F401  (must come before ComfyUI's other modules)
 
 from comfy.model_patcher import ModelPatcher  # isort: skip
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from ..i2am_core import (
     CUTS,
@@ -61,6 +59,7 @@ from ..nodes.comfy.run import watched
 from ..nodes.steer import I2AMSteer
 from . import data, steer
 from .evaluate import SCENES, correlation
+from .results import stored
 from .steer import bracketed, table
 from .subject import Conditioning, Subject, of_weights
 from .weights import WEIGHTS
@@ -123,18 +122,17 @@ class Study(steer.Study):
         if trial == PLAIN:  # that of the run which was measured: a test says that it is the same to the bit
             return self.measured()["image"]
         parts = [
-            self._cached(f"{trial.key} {n}", partial(self._image_of, trial, part))["image"]
-            for n, part in enumerate(self.order.split(BATCH))
+            self._cached(trial.key, part, partial(self._image_of, trial, part))["image"]
+            for part in self.order.split(BATCH)
         ]
         return torch.cat(parts)
 
     def measured(self, reference: str = "own", strength: float = 1.0) -> dict[str, Tensor]:
         """Of all scenes in ``order``, what one run of each gave (see ``_measured_in``)."""
+        make = partial(self._measured_in, reference, strength)
         parts = [
-            self._cached(
-                f"measured, {reference} {strength:g} {n}", partial(self._measured_in, reference, strength, part)
-            )
-            for n, part in enumerate(self.order.split(BATCH))
+            self._cached(f"measured, {reference} {strength:g}", part, partial(make, part))
+            for part in self.order.split(BATCH)
         ]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
@@ -191,16 +189,12 @@ class Study(steer.Study):
             result[key] = torch.stack([map_of(attribution, key, owner, n) for n in items])
         return result | {cut: x.values for (number, cut), x in effects.regions.items() if number == owner}
 
-    def _cached(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        path = None if self.cache is None else self.cache / (re.sub(r"[^\w.,=-]+", "_", name) + ".safetensors")
-        if path is not None and path.exists():
-            return load_file(path)
-        result = {key: value.contiguous() for key, value in make().items()}
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(result, path.with_suffix(".part"))
-            path.with_suffix(".part").rename(path)
-        return result
+    def _cached(self, name: str, part: Tensor, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """By the numbers of its scenes: where fewer or more are drawn, the last part has others."""
+        if self.cache is None:
+            return make()
+        scenes = "-".join(map(str, part.tolist()))
+        return stored(self.cache, f"{name}, scenes {scenes}", make)
 
     def _conditioning(self, reference: str) -> Conditioning:
         if reference not in self.conditionings:

@@ -12,9 +12,9 @@ scenes, and brackets are 95 % of a bootstrap over scenes.
 # mypy: allow-untyped-calls
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,12 @@ from . import cpu  # noqa: F401  (must come before ComfyUI's other modules)
 
 import comfy.sample  # isort: skip
 from comfy.model_patcher import ModelPatcher
-from safetensors.torch import load_file, save_file
 
 from ..i2am_core import TokenGrid, cells_of
 from ..nodes.steer import I2AMSteer
 from . import data, sprites
 from .evaluate import SAMPLER, SCENES, SCHEDULER, STEPS
+from .results import stored
 from .subject import Conditioning, CrossAttention, Subject, of_weights, part_of
 from .weights import WEIGHTS
 
@@ -78,18 +78,15 @@ class Study:
         """Pictures ``[B, 3, IMAGE, IMAGE]``, with these inputs of I2AM Steer; regions by their name."""
         key = " ".join([conditioning, *(f"{name}={value}" for name, value in steered.items())])
         if key not in self._painted:
-            path = None if self.cache is None else self.cache / (re.sub(r"[^\w.,=-]+", "_", key) + ".safetensors")
-            if path is not None and path.exists():
-                self._painted[key] = load_file(path)["image"]
-            else:
-                # Only one mask can be painted on the references of a batch, and these have their objects elsewhere.
-                batch = 1 if "reference_region" in steered else BATCH
-                parts = torch.arange(self.count).split(batch)
-                self._painted[key] = torch.cat([self._sampled(conditioning, part, steered) for part in parts])
-                if path is not None:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    save_file({"image": self._painted[key]}, path)
+            make = partial(self._all_sampled, conditioning, steered)
+            self._painted[key] = (make() if self.cache is None else stored(self.cache, key, make))["image"]
         return self._painted[key]
+
+    def _all_sampled(self, conditioning: str, steered: dict[str, Any]) -> dict[str, Tensor]:
+        # Only one mask can be painted on the references of a batch, and these have their objects elsewhere.
+        batch = 1 if "reference_region" in steered else BATCH
+        parts = torch.arange(self.count).split(batch)
+        return {"image": torch.cat([self._sampled(conditioning, part, steered) for part in parts])}
 
     def _sampled(self, conditioning: str, part: Tensor, steered: dict[str, Any]) -> Tensor:
         model = self.model

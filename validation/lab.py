@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..demo import effect
+from ..demo import effect, results
 from ..demo.subject import CrossAttention, JointAttention, Subject
 from ..demo.weights import JOINT_WEIGHTS, WEIGHTS
 
@@ -30,12 +28,12 @@ class Lab:
     @cached_property
     def cross(self) -> effect.Study:
         """The U-Net that looks at the object alone, trained with losses on its attention."""
-        return self.study(CrossAttention(WEIGHTS), self.cache / "runs" / _digest(WEIGHTS))
+        return self.study(CrossAttention(WEIGHTS), self.cache / "runs" / digest(WEIGHTS))
 
     @cached_property
     def joint(self) -> effect.Study:
         """The Flux in which everything looks at everything, trained by the picture alone."""
-        return self.study(JointAttention(JOINT_WEIGHTS), self.cache / "runs" / _digest(JOINT_WEIGHTS))
+        return self.study(JointAttention(JOINT_WEIGHTS), self.cache / "runs" / digest(JOINT_WEIGHTS))
 
     @property
     def studies(self) -> dict[str, effect.Study]:
@@ -49,7 +47,7 @@ class Lab:
     @cached_property
     def settings(self) -> str:
         """All that results depend on but the code: how much was painted, and by which weights."""
-        weights = ", ".join(f"{path.name} {_digest(path)}" for path in (WEIGHTS, JOINT_WEIGHTS))
+        weights = ", ".join(f"{path.name} {digest(path)}" for path in (WEIGHTS, JOINT_WEIGHTS))
         return f"{self.scenes} of {DRAWN} scenes, {self.steps} steps, {weights}"
 
     @property
@@ -59,14 +57,9 @@ class Lab:
 
     def stored(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """What ``make`` gives, from the second time on from a file, whose name says what else it depends on."""
-        path = self.folder / (re.sub(r"[^\w.,=-]+", "_", name) + ".safetensors")
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({key: value.contiguous() for key, value in make().items()}, path.with_suffix(".part"))
-            path.with_suffix(".part").rename(path)
-        return load_file(path)
+        return results.stored(self.folder, name, make)
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
     """The beginning of the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from ..demo import data, effect
@@ -19,7 +22,7 @@ from ..nodes.comfy import handle
 from ..nodes.comfy.captured import capture_with
 from ..nodes.comfy.measured import effect_with
 from ..nodes.comfy.removals import Settings
-from .lab import Lab
+from .lab import Lab, digest
 
 SCOPES = {"mask": "inpainting mask", "whole": "whole image"}  # positions of the picture whose attention counts in G2R
 
@@ -34,7 +37,8 @@ class Model:
 
     def observed(self, lab: Lab, noise: int = 0) -> dict[str, Tensor]:
         """What a run of all scenes gave, see ``_of_part``, from another noise if ``noise`` is not 0."""
-        return lab.stored(f"observed, {self.name}, noise {noise}", partial(self._observed, lab, noise))
+        digests = ", ".join(digest(path) for path in dict.fromkeys(self.weights))
+        return lab.stored(f"observed, {self.name}, {digests}, noise {noise}", partial(self._observed, lab, noise))
 
     def _observed(self, lab: Lab, noise: int) -> dict[str, Tensor]:
         finished = self.weights == (self.training.files[-1],)
@@ -56,9 +60,28 @@ class Training:
         """Names of files that are not here."""
         return [path.name for path in self.files if not path.is_file()]
 
+    @property
+    def here(self) -> list[Path]:
+        """The files that are here."""
+        return [path for path in self.files if path.is_file()]
+
+    @property
+    def differing(self) -> dict[str, list[str]]:
+        """Settings that the files here say differently, of each what each file says; but for the step.
+
+        Raises ValueError where they began from different seeds, for then they are no one training.
+        """
+        said = [_settings(path) for path in self.here]
+        names = dict.fromkeys(name for of in said for name in of if name != "step")
+        values = {name: [str(of.get(name, "not said")) for of in said] for name in names}
+        differing = {name: of for name, of in values.items() if len(set(of)) > 1}
+        if "seed" in differing:
+            raise ValueError(f"The files of {self.name} have seeds {', '.join(differing['seed'])}: give those of one.")
+        return differing
+
     def models(self, between: int) -> list[Model]:
         """One of each file that is here, and ``between`` two of them as many averages, evenly weighted."""
-        parts, here = between + 1, [path for path in self.files if path.is_file()]
+        parts, here = between + 1, self.here
         averages = [
             (first,) * (parts - n) + (second,) * n for first, second in pairwise(here) for n in range(parts)
         ]  # n = 0 is the first alone
@@ -81,6 +104,13 @@ TRAININGS: Mapping[str, Training] = {
         Training("joint attention", JointAttention, [*(CHECKPOINTS / name for name in JOINT), JOINT_WEIGHTS]),
     )
 }
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """With which a file of weights was trained, as it says itself."""
+    with safe_open(path, "pt") as file:
+        said: dict[str, Any] = json.loads((file.metadata() or {}).get("training", "{}"))
+    return said
 
 
 def _of_part(study: effect.Study, part: Tensor, noise: int) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..demo.results import unfinished_of
 from .lab import Lab
 from .section import Section
 
@@ -37,7 +38,7 @@ class _Finished:
 def keep(lab: Lab, part: str, section: Section) -> None:
     """Write the finished form of a section among the results. Raises ValueError where its figures have no place."""
     folder = _folder(lab, part)
-    temporary = folder.with_suffix(".part")
+    temporary = unfinished_of(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     blocks = [f"## {section.title}", *_placed(part, section)]
@@ -61,8 +62,9 @@ def write(docs: Path, lab: Lab, parts: Sequence[str], command: str) -> Path:
         blocks.append(f"Not run with these settings: {', '.join(lacking)}.")
     _copy_figures(docs, lab, finished)
     path = docs / "validation.md"
-    path.write_text("\n\n".join(block.strip("\n") for block in blocks) + "\n", encoding="utf-8")
-    return path
+    unfinished = unfinished_of(path)
+    unfinished.write_text("\n\n".join(block.strip("\n") for block in blocks) + "\n", encoding="utf-8")
+    return unfinished.replace(path)
 
 
 def _placed(part: str, section: Section) -> list[str]:

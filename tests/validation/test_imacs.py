@@ -1,16 +1,20 @@
 """Scores whose answer is known, and the part in its short form."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from i2am_pack.demo import data
 from i2am_pack.demo.evaluate import sprites
 from i2am_pack.validation import observed
+from i2am_pack.validation.lab import digest
 from i2am_pack.validation.parts import imacs
 
 BETWEEN, NOISES = 0, 3
+SETTINGS = ({"step": 1, "seed": 0, "steps": 9}, {"step": 5, "seed": 0, "steps": 5})
 
 
 @pytest.fixture
@@ -70,6 +74,34 @@ def test_a_file_that_is_there_twice_counts_twice():
     torch.testing.assert_close(weight.detach().float(), 0.75 * one + 0.25 * other)
 
 
+def test_what_is_observed_is_of_the_weights_that_are_there(tmp_path):
+    """A file of another training may have the same name."""
+    path, training = tmp_path / "a.safetensors", observed.Training("cross-attention", None, [])
+    model, names = observed.Model("a", (path, path), training), []
+
+    class Noting:
+        def stored(self, name, make):
+            names.append(name)
+
+    for text in (b"one", b"one", b"other"):
+        path.write_bytes(text)
+        model.observed(Noting())
+    assert names[0] == names[1] != names[2]
+
+
+def test_files_of_a_training_say_in_what_they_differ(tmp_path):
+    files = [tmp_path / f"{name}.safetensors" for name in "ab"]
+    training = observed.Training("cross-attention", None, files)
+    for path, settings in zip(files, SETTINGS, strict=True):
+        save_file({"x": torch.zeros(1)}, path, metadata={"training": json.dumps(settings)})
+    assert training.differing == {"steps": ["9", "5"]}
+    save_file({"x": torch.zeros(1)}, files[1], metadata={"training": json.dumps({"step": 5, "seed": 1, "steps": 9})})
+    with pytest.raises(ValueError, match="The files of cross-attention have seeds 0, 1: give those of one"):
+        _ = training.differing
+    for one in observed.TRAININGS.values():
+        assert "seed" not in one.differing
+
+
 def rows(score, quality):
     """Of a table ``[models, scenes]``."""
     models, scenes = ([f"{n}" for n in of.flatten()] for of in np.indices(score.shape))
@@ -113,6 +145,53 @@ def test_scores_that_are_not_there_are_left_out():
     )
 
 
+def estimates(**correlations):
+    """By score, all of nine points."""
+    return {
+        score.replace("_", " "): {q: imacs.Estimate(x, x - 0.1, x + 0.1, 9) for q in imacs.QUALITIES}
+        for score, x in correlations.items()
+    }
+
+
+def test_over_models_a_number_is_said_and_over_scenes_an_answer():
+    of = {"cross-attention": estimates(IMACS_of_R2G=0.8, strength_of_the_effect=0.05) | {
+        imacs.PLACE: estimates(x=1.0)["x"]}}  # fmt: skip
+    assert imacs._verdict("models", of) == (
+        "cross-attention, 9 models of one training: IMACS of R2G 0.80 [0.70, 0.90], "
+        "strength of the effect 0.05 [-0.05, 0.15], guess: place in the training 1.00 [0.90, 1.10]"
+    )
+    for level in ("scenes", "seeds"):
+        assert imacs._verdict(level, of) == (
+            "cross-attention: IMACS of R2G does (0.80 [0.70, 0.90]), "
+            "strength of the effect not shown (0.05 [-0.05, 0.15])"
+        )
+
+
+def test_correlations_over_models_are_not_counted_against_chance():
+    sure, unsure = {"a": estimates(one=0.5, two=-0.5)}, {"a": estimates(one=0.5, two=0.05)}
+    said = imacs._chance({"models": sure, "scenes": unsure, "seeds": unsure})
+    assert said.startswith(
+        "Of 4 correlations of scores with PSNR over scenes and over seeds, those of guesses left out, the interval of 2"
+    )
+
+
+def test_the_place_in_the_training_ranks_whatever_moves_with_it(lab, monkeypatch):
+    truth = lab.cross.scenes.image[lab.cross.order]
+    monkeypatch.setattr(imacs, "scores", lambda study, of: {})
+
+    class Painting:
+        def __init__(self, number):
+            self.name, self.number = f"{9 - number}", number  # the order of names is not that of the training
+
+        def observed(self, lab, noise):
+            return {"image": (truth + (5 - self.number) / 20).clamp(0, 1)}
+
+    of = imacs.rows_of(lab, lab.cross, [(Painting(n), 0) for n in range(4)])
+    assert of.values[imacs.PLACE].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert imacs.estimated(of, imacs._over_models)[imacs.PLACE]["PSNR"].value == pytest.approx(1)
+    assert np.isnan(imacs.estimated(of, imacs._over_scenes)[imacs.PLACE]["PSNR"].value)
+
+
 @pytest.mark.timeout(300)
 def test_the_part(lab, request, monkeypatch):
     monkeypatch.setattr(imacs, "BETWEEN", BETWEEN)
@@ -123,6 +202,8 @@ def test_the_part(lab, request, monkeypatch):
     for title in imacs.LEVELS.values():
         assert f"### {title}" in text
     assert "Cross-attention: number of models 3;" in text
+    for training in observed.TRAININGS.values():
+        assert all(f"{path.name} {digest(path)}" in text for path in training.files)
     assert text.count("| consistency of both maps |") == 3
     resumed = request.getfixturevalue("resumed")
     assert imacs.run(resumed).text == section.text

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from i2am_pack.demo import results
 from i2am_pack.validation import lab as module
 from i2am_pack.validation.lab import Lab
 
@@ -31,11 +32,18 @@ def test_an_interrupt_while_it_writes_leaves_nothing_half_written(tmp_path, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(module, "save_file", interrupted)
+        patched.setattr(results, "save_file", interrupted)
         short.stored("result", lambda: VALUES)
     assert not list(tmp_path.rglob("*.safetensors"))
     assert torch.equal(short.stored("result", lambda: VALUES)["x"], VALUES["x"])
     assert [path.name for path in tmp_path.rglob("*.*") if path.is_file()] == ["result.safetensors"]
+
+
+def test_two_processes_do_not_write_into_one_file(tmp_path, monkeypatch):
+    path = tmp_path / "result.safetensors"
+    own = results.unfinished_of(path)
+    monkeypatch.setattr(results.os, "getpid", lambda: -1)
+    assert results.unfinished_of(path) != own != path
 
 
 def test_results_are_those_of_the_weights_that_are_there(tmp_path, monkeypatch):

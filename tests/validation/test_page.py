@@ -90,6 +90,21 @@ def test_an_interrupt_leaves_the_earlier_section(short, tmp_path, monkeypatch):
     assert "as it was" in page.write(tmp_path, short, ["first"], COMMAND).read_text()
 
 
+def test_an_interrupt_leaves_the_earlier_page(short, tmp_path, monkeypatch):
+    page.keep(short, "first", section("One", "as it was", "{curve}"))
+    before = page.write(tmp_path, short, ["first"], COMMAND).read_text()
+    page.keep(short, "first", section("One", "anew", "{curve}"))
+
+    def stopped(path, *_, **__):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(page.Path, "write_text", stopped)
+        page.write(tmp_path, short, ["first"], COMMAND)
+    assert (tmp_path / "validation.md").read_text() == before
+
+
 def test_the_same_section_is_the_same_file(short, tmp_path):
     folder = short.folder / "sections" / "first"
     written = []

@@ -15,10 +15,11 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from ...demo import data, effect
 from ...demo.steer import RESAMPLES, table
+from ...demo.train import CONSISTENT_FROM
 from ...evaluation.statistics import LEAST, Estimate, over_models, spearman, within
 from ...i2am_core import AttributionError, imacs, share_inside
 from .. import baselines
-from ..lab import Lab
+from ..lab import Lab, digest
 from ..observed import TRAININGS, Model, Training
 from ..section import Section
 
@@ -26,11 +27,13 @@ BETWEEN = 3  # averages of weights between two files of a training
 NOISES = 12  # from which each scene is painted by the finished model
 QUALITIES = ("PSNR", "SSIM", "L1")
 HEADLINE = ("IMACS of R2G", "IMACS of R2G by share", "IMACS of G2R of the mask", "strength of the effect")
+PLACE = "guess: place in the training"  # its models come in that order
 LEVELS = {
     "models": "Over models: do models with higher scores paint better?",
     "scenes": "Over scenes: are the pictures of one model with higher scores better?",
     "seeds": "Over seeds: of pictures of one scene by one model, are those with higher scores better?",
 }
+ASKED = ("scenes", "seeds")  # of which there are enough, and independent of each other, for an answer
 COLOURS = {"cross-attention": ("#0072b2", "o"), "joint attention": ("#e69f00", "s")}  # of Okabe and Ito
 NOTHING = Estimate(float("nan"), float("nan"), float("nan"), 0)
 
@@ -70,7 +73,9 @@ def run(lab: Lab) -> Section:
         "correlations": (_draw_correlations(levels), "Spearman of scores with PSNR, with intervals, at three levels"),
         "models": (_draw_models(by_model), "Models of one training: the mean of IMACS and of PSNR of each"),
     }
-    verdicts = {f"Which scores put {level} in the order of their PSNR?": _verdict(of) for level, of in levels.items()}
+    verdicts = {
+        f"Which scores put {level} in the order of their PSNR?": _verdict(level, of) for level, of in levels.items()
+    }
     return Section("IMACS and other scores against the quality of pictures", text, figures, verdicts)
 
 
@@ -83,7 +88,10 @@ def rows_of(lab: Lab, study: effect.Study, runs: Sequence[tuple[Model, int]]) ->
     values = {name: torch.cat([of[name] for of in measured]).double().numpy() for name in measured[0]}
     values["guess: a number by chance"] = np.random.default_rng(0).random(len(values["PSNR"]))
     numbers = [str(n) for n in study.order.tolist()]
-    return Rows(values, [model.name for model, _ in runs for _ in numbers], numbers * len(runs))
+    models = [model.name for model, _ in runs for _ in numbers]
+    places = list(dict.fromkeys(models))
+    values[PLACE] = np.array([places.index(name) for name in models], dtype=float)
+    return Rows(values, models, numbers * len(runs))
 
 
 def scores(study: effect.Study, observed: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -209,9 +217,16 @@ def _about_models(by_model: Mapping[str, Rows]) -> str:
         few = "" if len(means) >= LEAST else f", too few to be compared: {LEAST} or more are needed"
         lines.append(
             f"{name[0].upper()}{name[1:]}: number of models {len(means)}{few}; mean PSNR in the mask of each, from "
-            f"{min(means):.1f} to {max(means):.1f} dB{_lacking(training)}."
+            f"{min(means):.1f} to {max(means):.1f} dB{_lacking(training)}. Files: "
+            f"{', '.join(f'{path.name} {digest(path)}' for path in training.here)}.{_differing(training)}"
         )
     return " ".join(lines)
+
+
+def _differing(training: Training) -> str:
+    """What the files themselves say."""
+    differing = "; ".join(f"{name} {', '.join(of)}" for name, of in training.differing.items())
+    return f" Not all of them say the same settings of it: {differing}." if differing else ""
 
 
 def _lacking(training: Training) -> str:
@@ -240,26 +255,30 @@ def _worded(one: Estimate) -> str:
 
 
 def _chance(levels: Mapping[str, Mapping[str, Estimates]]) -> str:
-    """Of how many correlations the interval leaves 0 out."""
-    ours = [x for of in levels.values() for y in of.values() for score, z in y.items() if not _is_guess(score)
-            for x in z.values() if np.isfinite(x.value)]  # fmt: skip
+    """Of how many correlations the interval leaves 0 out. An interval over models says nothing of other models."""
+    ours = [of[score]["PSNR"] for level in ASKED for of in levels[level].values() for score in of
+            if not _is_guess(score) and np.isfinite(of[score]["PSNR"].value)]  # fmt: skip
     sure = sum(x.low > 0 or x.high < 0 for x in ours)
     return (
-        f"Of {len(ours)} correlations in these tables, those of guesses left out, the interval of {sure} leaves 0 out; "
-        f"about {round(0.05 * len(ours))} would if nothing went together."
+        f"Of {len(ours)} correlations of scores with PSNR over {' and over '.join(ASKED)}, those of guesses left out, "
+        f"the interval of {sure} leaves 0 out; about {round(0.05 * len(ours))} would if nothing went together."
     )
 
 
-def _verdict(by_name: Mapping[str, Estimates]) -> str:
-    """Of the scores of ``HEADLINE``: whether they do, by the interval."""
-    return "; ".join(f"{name}: {_answers(of)}" for name, of in by_name.items())
+def _verdict(level: str, by_name: Mapping[str, Estimates]) -> str:
+    """Of the scores of ``HEADLINE``: over scenes and seeds whether they do, by the interval; over models the number."""
+    return "; ".join(f"{name}{_answers(level, of)}" for name, of in by_name.items())
 
 
-def _answers(of: Estimates) -> str:
-    known = [(score, of[score]["PSNR"]) for score in HEADLINE if score in of and np.isfinite(of[score]["PSNR"].value)]
+def _answers(level: str, of: Estimates) -> str:
+    wanted = HEADLINE if level in ASKED else (*HEADLINE, PLACE)
+    known = [(score, of[score]["PSNR"]) for score in wanted if score in of and np.isfinite(of[score]["PSNR"].value)]
     if not known:
-        return "not known"
-    return ", ".join(f"{score} {_answer(one)} ({_worded(one)})" for score, one in known)
+        return ": not known"
+    if level in ASKED:
+        return ": " + ", ".join(f"{score} {_answer(one)} ({_worded(one)})" for score, one in known)
+    numbers = ", ".join(f"{score} {_worded(one)}" for score, one in known)
+    return f", {known[0][1].points} models of one training: {numbers}"
 
 
 def _answer(one: Estimate) -> str:
@@ -330,9 +349,14 @@ intervals, each with the pictures of all models, so that an interval says nothin
 attribution maps of the generated and of the reference image and gives no formula: the correlation (Spearman) of R2G,
 brought to the reference by the known correspondence, with G2R of the mask, over the cells of the reference that have
 a counterpart in the picture. By *share*, a score is that of the model's own probabilities; where the reference is
-all there is to look at it has none. *Guesses* are scores that no attention made."""
+all there is to look at it has none. *Guesses* are scores that no attention made. *Place in the training* is the
+number of a model in the order of its training: over models, all that grows or shrinks while a model is trained has
+this correlation or its opposite, whether it is a matter of quality or not. Over models no yes or no is said."""
 
-MEANING = """What this does not show: the models of one training are not independent of each other, an average of
+MEANING = f"""From step {CONSISTENT_FROM} on the U-Net was trained with a loss that brings R2G into the mask, and that
+is what IMACS of R2G measures: that its later models have a higher IMACS was made so. The joint model had no such loss.
+
+What this does not show: the models of one training are not independent of each other, an average of
 weights is no model that anybody would train, and the scenes are of one kind. PSNR, SSIM and L1 ask for one right
 picture, which an object in a reference only nearly determines; FID and KID, which the paper has too, need thousands
 of pictures and a network that was not there."""

@@ -119,6 +119,15 @@ def test_an_interrupted_run_goes_on_from_its_cache(study, tmp_path):
     assert not torch.equal(first, study.pictures(effect.PLAIN))
 
 
+def test_one_cache_serves_more_scenes_than_before(tmp_path):
+    plain = [effect.Study(3, 1, cache=tmp_path, first=first).pictures(effect.PLAIN) for first in (2, 3)]
+    without = [effect.Study(3, 1, cache=tmp_path, first=first) for first in (2, 3)]
+    without = [study.pictures(study.without) for study in without]
+    for fewer, more in (plain, without):
+        assert (len(fewer), len(more)) == (2, 3)
+        torch.testing.assert_close(more[:2], fewer, atol=1e-5, rtol=0)
+
+
 def test_a_part_of_the_scenes_are_the_first_in_order():
     study = effect.Study(3, 1, first=2)
     torch.testing.assert_close(
