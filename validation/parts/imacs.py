@@ -100,7 +100,6 @@ def scores(study: effect.Study, observed: Mapping[str, Tensor]) -> dict[str, Ten
     mask, on_object = scenes.mask[order, 0], (scenes.reference_object_mask[order, 0] > 0.5).float()
     cells = baselines.cover(scenes.mask[order])
     paper, shares = observed["r2g_paper"], observed["r2g_share"]
-    alone = bool(shares.min() > 1 - 1e-4)
     nothing = torch.full((len(order),), float("nan"))
     by_share = {
         "IMACS of R2G by share": _imacs(shares, mask),
@@ -113,7 +112,7 @@ def scores(study: effect.Study, observed: Mapping[str, Tensor]) -> dict[str, Ten
         "IMACS of G2R of the mask": _imacs(observed["g2r_paper mask"], on_object),
         "IMACS of G2R of the whole picture": _imacs(observed["g2r_paper whole"], on_object),
         "mass of R2G": _mass(paper, cells),
-        **{name: nothing if alone else x for name, x in by_share.items()},
+        **{name: nothing if study.alone else x for name, x in by_share.items()},
         "strength of the effect": observed["effect strength"],
         "mass of the effect": observed["effect inside"],
         "consistency of both maps": consistency(paper, observed["g2r_paper mask"], scenes, order),
