@@ -78,7 +78,7 @@ def test_the_part_says_what_it_measured(lab, section, monkeypatch):
 
 def test_each_verdict_is_of_its_own_change(lab, section):
     positions, regions = counterfactuals.of_positions(lab.joint), counterfactuals.of_regions(lab.joint)
-    asked = {
+    expected = {
         "without the reference": (positions, "without the reference (Effect's own)"),
         "another reference in": (positions, "another one in its place"),
         "a blank one in": (positions, "a blank one in its place"),
@@ -87,7 +87,7 @@ def test_each_verdict_is_of_its_own_change(lab, section):
         "blurred": (regions, "blurred"),
     }
     said = []
-    for words, (scores, column) in asked.items():
+    for words, (scores, column) in expected.items():
         (verdict,) = (says for question, says in section.verdicts.items() if words in question)
         said.append(bracketed(scores["R2G of the paper" if scores is positions else "G2R of the paper"][column], 2))
         assert f"of the paper {said[-1]}" in verdict.partition("joint attention: ")[2]

@@ -33,7 +33,7 @@ LEVELS = {
     "scenes": "Over scenes: are the pictures of one model with higher scores better?",
     "seeds": "Over seeds: of pictures of one scene by one model, are those with higher scores better?",
 }
-ASKED = ("scenes", "seeds")  # of which there are enough, and independent of each other, for an answer
+ANSWERED = ("scenes", "seeds")  # of which there are enough, and independent of each other, for an answer
 COLOURS = {"cross-attention": ("#0072b2", "o"), "joint attention": ("#e69f00", "s")}  # of Okabe and Ito
 NOTHING = Estimate(float("nan"), float("nan"), float("nan"), 0)
 
@@ -255,11 +255,11 @@ def _worded(one: Estimate) -> str:
 
 def _chance(levels: Mapping[str, Mapping[str, Estimates]]) -> str:
     """Of how many correlations the interval leaves 0 out. An interval over models says nothing of other models."""
-    ours = [of[score]["PSNR"] for level in ASKED for of in levels[level].values() for score in of
+    ours = [of[score]["PSNR"] for level in ANSWERED for of in levels[level].values() for score in of
             if not _is_guess(score) and np.isfinite(of[score]["PSNR"].value)]  # fmt: skip
     sure = sum(x.low > 0 or x.high < 0 for x in ours)
     return (
-        f"Of {len(ours)} correlations of scores with PSNR over {' and over '.join(ASKED)}, those of guesses left out, "
+        f"Of {len(ours)} correlations of scores with PSNR over {' and over '.join(ANSWERED)}, those of guesses left out, "
         f"the interval of {sure} leaves 0 out; about {round(0.05 * len(ours))} would if nothing went together."
     )
 
@@ -270,11 +270,11 @@ def _verdict(level: str, by_name: Mapping[str, Estimates]) -> str:
 
 
 def _answers(level: str, of: Estimates) -> str:
-    wanted = HEADLINE if level in ASKED else (*HEADLINE, PLACE)
+    wanted = HEADLINE if level in ANSWERED else (*HEADLINE, PLACE)
     known = [(score, of[score]["PSNR"]) for score in wanted if score in of and np.isfinite(of[score]["PSNR"].value)]
     if not known:
         return ": not known"
-    if level in ASKED:
+    if level in ANSWERED:
         return ": " + ", ".join(f"{score} {_answer(one)} ({_worded(one)})" for score, one in known)
     numbers = ", ".join(f"{score} {_worded(one)}" for score, one in known)
     return f", {known[0][1].points} models of one training: {numbers}"
