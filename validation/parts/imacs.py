@@ -259,8 +259,9 @@ def _chance(levels: Mapping[str, Mapping[str, Estimates]]) -> str:
             if not _is_guess(score) and np.isfinite(of[score]["PSNR"].value)]  # fmt: skip
     sure = sum(x.low > 0 or x.high < 0 for x in ours)
     return (
-        f"Of {len(ours)} correlations of scores with PSNR over {' and over '.join(ANSWERED)}, those of guesses left out, "
-        f"the interval of {sure} leaves 0 out; about {round(0.05 * len(ours))} would if nothing went together."
+        f"Of {len(ours)} correlations of scores with PSNR over {' and over '.join(ANSWERED)}, those of guesses "
+        f"left out, the interval of {sure} leaves 0 out; about {round(0.05 * len(ours))} would if nothing went "
+        "together."
     )
 
 
