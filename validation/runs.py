@@ -20,6 +20,13 @@ ON_PICTURE = {"R2G of the paper": "r2g_paper", "share": "r2g_share", "Effect": "
 ON_REFERENCE = {"G2R of the paper": "g2r_paper", "G2R by share": "g2r_share"}
 
 
+def keys_of(study: Study) -> dict[str, str]:
+    """Of maps by name. Where the reference is all there is to look at, share is 1, and G2R by share the paper's."""
+    return {
+        name: key for name, key in (ON_PICTURE | ON_REFERENCE).items() if not (study.alone and "share" in key)
+    }  # fmt: skip
+
+
 def captured(
     study: Study, model: ModelPatcher, part: Tensor, pair_maps: str = "off", probe_steps: int = 0, noise: int = 0
 ) -> tuple[Tensor, Attribution]:

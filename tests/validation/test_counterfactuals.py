@@ -4,14 +4,20 @@ import pytest
 import torch
 
 from i2am_pack.demo import data, effect
+from i2am_pack.demo.steer import bracketed
 from i2am_pack.validation.parts import counterfactuals
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_change():
-    """Each way to change a region is 16 whole runs of each model."""
+    """Each way to change a region is 16 whole runs of each model: of one, the others are made, each another."""
+    measured = effect.Study.change_by_region
+
+    def change_by_region(study, how):
+        return measured(study, "blurred").roll(list(counterfactuals.CHANGED.values()).index(how), 1)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counterfactuals, "CHANGED", dict.fromkeys(("without it", "painted", "blurred"), "blurred"))
+        patch.setattr(effect.Study, "change_by_region", change_by_region)
         yield
 
 
@@ -63,8 +69,42 @@ def test_the_part_says_what_it_measured(lab, section, monkeypatch):
     assert not any("In the joint attention model" in x for x in section.text)
     for name in ("R2G of the paper", "share", "G2R of the paper", "G2R by share", "geometry", "object"):
         assert f"| {name} |" in written
-    assert len(section.verdicts) == 5
+    assert len(section.verdicts) == 7
     for model, study in lab.studies.items():
         assert all(model in says for says in section.verdicts.values())
         monkeypatch.setattr(study, "run", None)
     assert counterfactuals.run(lab).text == section.text
+
+
+def test_each_verdict_is_of_its_own_change(lab, section):
+    positions, regions = counterfactuals.of_positions(lab.joint), counterfactuals.of_regions(lab.joint)
+    expected = {
+        "without the reference": (positions, "without the reference (Effect's own)"),
+        "another reference in": (positions, "another one in its place"),
+        "a blank one in": (positions, "a blank one in its place"),
+        "taken away": (regions, "without the region (Effect's own)"),
+        "painted over": (regions, "background over it"),
+        "blurred": (regions, "blurred"),
+    }
+    said = []
+    for words, (scores, column) in expected.items():
+        (verdict,) = (says for question, says in section.verdicts.items() if words in question)
+        said.append(bracketed(scores["R2G of the paper" if scores is positions else "G2R of the paper"][column], 2))
+        assert f"of the paper {said[-1]}" in verdict.partition("joint attention: ")[2]
+    assert len(set(said[3:])) == 3
+
+
+def test_columns_that_are_effects_own_change_are_called_so(section):
+    tables = [text for text in section.text if "| --- |" in text]
+    heads = [[cell.strip() for cell in text.splitlines()[0].split("|")[2:-1]] for text in tables]
+    assert [[head for head in of if head.startswith("joint") and "(Effect's own)" in head] for of in heads[:3]] == [
+        ["joint attention: without the reference (Effect's own)",
+         "joint attention: the same, from other noise (Effect's own)"],
+        *[["joint attention: without the region (Effect's own)"]] * 2,
+    ]  # fmt: skip
+
+
+def test_how_well_the_strength_tells_has_its_interval(section):
+    (verdict,) = (says for question, says in section.verdicts.items() if "says anything" in question)
+    numbers = verdict.removesuffix(".").replace("; ", ", ").split("], ")
+    assert len(numbers) > 8 and all("[" in number for number in numbers)

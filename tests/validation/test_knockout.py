@@ -27,6 +27,12 @@ def test_masses_that_differ_by_the_border_alone_say_nothing(knockout):
     assert layers.agreement("mass") == "none (all layers weigh the same)"
 
 
+def test_layers_that_differ_by_little_are_told_apart_where_others_differ_by_much(knockout):
+    """Rounded, the first two would be equal."""
+    masses = [[0.3010, 0.3015, 0.3975], [0.3010, 0.3015, 0.3975]]
+    assert layers_of(knockout, masses, [[0.1, 0.2, 0.3]] * 2).agreement("mass") == "1.00 [1.00, 1.00]"
+
+
 @pytest.fixture(scope="module")
 def models(knockout, lab):
     return {name: knockout._layers(lab, study) for name, study in lab.studies.items()}
@@ -58,4 +64,9 @@ def test_the_section(knockout, lab, models):
     section = knockout.run(lab)
     assert list(section.figures) == ["layers"]
     assert "{layers}" in section.text
-    assert "none (all layers weigh the same)" in section.verdicts[knockout.QUESTION]  # joint: one grid
+    assert any("none (all layers weigh the same)" in text for text in section.text)  # joint: one grid
+    assert "0.005" in section.text[0]
+    verdict = section.verdicts[knockout.QUESTION]
+    assert knockout.PAPER not in verdict and "interval" in verdict
+    for name, layers in models.items():
+        assert f"{name} ({len(layers.names)} layers), {knockout.INSIDE} " in verdict

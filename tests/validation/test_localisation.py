@@ -1,5 +1,7 @@
 """Measures of maps whose answer is known, and the part in its short form."""
 
+import re
+
 import pytest
 import torch
 
@@ -45,5 +47,10 @@ def test_the_part(lab, request):
     assert text.count("| the truth itself | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] |") == 6
     assert "nan" not in text and len(section.verdicts) == 3
     assert text.count("| R2G by share |") == 2, "of the joint model alone: in the other, share has no map"
+    of_cross, _, of_joint = text.partition("### Joint attention")
+    for trained, tables in ((False, 2), (True, 1)):
+        assert of_cross.count(localisation.TRAINED[trained]) == tables and localisation.TRAINED[trained] not in of_joint
+    for verdict in section.verdicts.values():
+        assert not re.search(r"\d\.\d\d(?! \[|[,\]])", verdict), "each number has its interval"
     resumed = request.getfixturevalue("resumed")
     assert localisation.run(resumed) == section

@@ -96,4 +96,5 @@ def test_the_section(randomization, lab, models):
     section = randomization.run(lab)
     assert list(section.figures) == ["cascade"]
     assert sum("<details>" in text for text in section.text) == 2
+    assert "one permutation" in section.text[0] and "one permutation" in section.verdicts[randomization.QUESTION]
     assert all(name in section.verdicts[randomization.QUESTION] for name in lab.studies)

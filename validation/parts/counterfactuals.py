@@ -19,6 +19,9 @@ CHANGED = {  # what is done to a region
     "background over it": "background",
     "blurred": "blurred",
 }
+# What Effect does itself in one step: its own measure, over a whole run.
+OWN = ("without the reference", "the same, from other noise", "without the region")
+OF_POSITIONS, OF_REGIONS = "positions in the mask, Spearman", f"{effect.REGIONS.cells} regions, Spearman"
 IN_THE_MASK = "edges of the picture, in the mask"
 
 
@@ -28,10 +31,12 @@ def run(lab: Lab) -> Section:
     regions = {name: of_regions(study) for name, study in studies.items()}
     among_object = {name: of_regions(study, among_object=True) for name, study in studies.items()}
     text = [
-        "Everything here is held against the finished pictures of *whole* runs. Two of the changes are not such as "
-        "Effect makes: other references in its place, and other pixels in a region of it. Another reference changes "
-        "more than what the right one caused: the wrong object is painted as well. Bold is the highest of each column "
-        "but for *object*, which is the truth, and no map that a user has.",
+        "Everything here is held against the finished pictures of *whole* runs. Columns that are called *Effect's own* "
+        f"({', '.join(OWN)}) are circular: taking away is how Effect measures, there in one step and here in all. They "
+        "say whether the one foretells the other, and not that Effect is better than a map of attention. The other "
+        "changes are not such as Effect makes: other references in its place, other pixels in a region of it. "
+        "Another reference changes more than what the right one caused: the wrong object is painted as well. "
+        "Bold is the highest of each column but for *object*, which is the truth, and no map that a user has.",
         "### Where the picture changes",
         "Spearman over the positions in the mask, in each scene; the mean of the scenes.",
         table(*side_by_side(positions)),
@@ -48,10 +53,22 @@ def run(lab: Lab) -> Section:
         "above 1 or in many steps.",
     ]
     verdicts = {
-        "where the reference changed the picture (positions in the mask, Spearman)": _verdict(positions, 0),
-        "which parts of the reference counted (16 regions, Spearman)": _verdict(regions, 0),
-        "the same, against the background painted over a region": _verdict(regions, 1),
-        "the same, against a blurred region": _verdict(regions, 2),
+        f"where the picture changes without the reference ({OF_POSITIONS}; Effect's own change)": _verdict(
+            positions, "without the reference"
+        ),
+        f"where it changes with another reference in its place ({OF_POSITIONS})": _verdict(
+            positions, "another one in its place"
+        ),
+        f"where it changes with a blank one in its place ({OF_POSITIONS})": _verdict(
+            positions, "a blank one in its place"
+        ),
+        f"which parts of the reference count when they are taken away ({OF_REGIONS}; Effect's own change)": _verdict(
+            regions, "without the region"
+        ),
+        f"which parts count when the background is painted over them ({OF_REGIONS})": _verdict(
+            regions, "background over it"
+        ),
+        f"which parts count when they are blurred ({OF_REGIONS})": _verdict(regions, "blurred"),
         "whether the reference says anything (AUC of the right one against those that do not)": _separated(studies),
     }
     return Section(TITLE, text, verdicts=verdicts)
@@ -65,7 +82,7 @@ def of_positions(study: effect.Study) -> Scores:
     inside, changes = study.in_mask[study.order], effect.changes_of_the_picture(study)
     maps = effect.maps_on_the_picture(study) | {k: x.flatten(1) for k, x in baselines.on_picture(study).items()}
     return {
-        name: {what: effect.spearman(values, change, inside) for what, change in changes.items()}
+        name: {_head(what): effect.spearman(values, change, inside) for what, change in changes.items()}
         for name, values in maps.items()
     }
 
@@ -77,13 +94,18 @@ def of_regions(study: effect.Study, among_object: bool = False) -> Scores:
     where = maps["object"] > effect.HOLDS if among_object else None
     changes = {what: study.change_by_region(how) for what, how in CHANGED.items()}
     return {
-        name: {what: effect.spearman(values, change, where) for what, change in changes.items()}
+        name: {_head(what): effect.spearman(values, change, where) for what, change in changes.items()}
         for name, values in maps.items()
     }
 
 
-def _verdict(models: Mapping[str, Scores], column: int) -> str:
-    words = [f"{model}: {in_short(of, list(next(iter(of.values())))[column])}" for model, of in models.items()]
+def _head(change: str) -> str:
+    """Of its column."""
+    return f"{change} (Effect's own)" if change in OWN else change
+
+
+def _verdict(models: Mapping[str, Scores], change: str) -> str:
+    words = [f"{model}: {in_short(of, _head(change))}" for model, of in models.items()]
     return ". ".join(words) + "."
 
 
@@ -131,7 +153,6 @@ def _separated(studies: Mapping[str, effect.Study]) -> str:
     for model, study in studies.items():
         for name, of in strengths(study).items():
             others = [x for x in of if x not in (effect.RIGHT, effect.WRONG)]
-            words.append(
-                f"{model}, {name}: {', '.join(f'{x} {effect.auc(of[effect.RIGHT], of[x]):.2f}' for x in others)}"
-            )
+            numbers = ", ".join(f"{x} {effect.bracketed_auc(of[effect.RIGHT], of[x])}" for x in others)
+            words.append(f"{model}, {name}: {numbers}")
     return "; ".join(words) + "."

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from ...demo.effect import BATCH, Study, spearman
 from ...demo.steer import bracketed, table
-from ...i2am_core import imacs, is_flat
+from ...i2am_core import imacs
 from ...nodes.comfy.consumer_watch import ConsumerWatch
 from ...nodes.comfy.consumers.base import Consumer
 from ...nodes.comfy.run import watched
 from ..lab import Lab
 from ..likeness import ranked_alike
 from ..moved_keys import Direction, MovedKeys
-from ..runs import ON_PICTURE, ON_REFERENCE, joined, maps_in, maps_of
+from ..runs import ON_PICTURE, joined, keys_of, maps_in, maps_of
 from ..section import Section
 
 PROBES = 3
@@ -52,10 +52,8 @@ class Tried:
 
     @property
     def keys(self) -> dict[str, str]:
-        """Of maps by name. Where there is nothing beside the reference, share is 1, and G2R by share the paper's."""
-        every = ON_PICTURE | ON_REFERENCE
-        flat = is_flat(self.before["r2g_share"]).all()
-        return {name: key for name, key in every.items() if "share" not in key or not flat}
+        """Of maps by name."""
+        return keys_of(self.study)
 
     def alike(self, key: str, direction: str) -> Tensor:
         """Spearman of a map before with the same after, in each scene."""

@@ -33,7 +33,7 @@ LEVELS = {
     "scenes": "Over scenes: are the pictures of one model with higher scores better?",
     "seeds": "Over seeds: of pictures of one scene by one model, are those with higher scores better?",
 }
-ASKED = ("scenes", "seeds")  # of which there are enough, and independent of each other, for an answer
+ANSWERED = ("scenes", "seeds")  # of which there are enough, and independent of each other, for an answer
 COLOURS = {"cross-attention": ("#0072b2", "o"), "joint attention": ("#e69f00", "s")}  # of Okabe and Ito
 NOTHING = Estimate(float("nan"), float("nan"), float("nan"), 0)
 
@@ -100,7 +100,6 @@ def scores(study: effect.Study, observed: Mapping[str, Tensor]) -> dict[str, Ten
     mask, on_object = scenes.mask[order, 0], (scenes.reference_object_mask[order, 0] > 0.5).float()
     cells = baselines.cover(scenes.mask[order])
     paper, shares = observed["r2g_paper"], observed["r2g_share"]
-    alone = bool(shares.min() > 1 - 1e-4)
     nothing = torch.full((len(order),), float("nan"))
     by_share = {
         "IMACS of R2G by share": _imacs(shares, mask),
@@ -113,7 +112,7 @@ def scores(study: effect.Study, observed: Mapping[str, Tensor]) -> dict[str, Ten
         "IMACS of G2R of the mask": _imacs(observed["g2r_paper mask"], on_object),
         "IMACS of G2R of the whole picture": _imacs(observed["g2r_paper whole"], on_object),
         "mass of R2G": _mass(paper, cells),
-        **{name: nothing if alone else x for name, x in by_share.items()},
+        **{name: nothing if study.alone else x for name, x in by_share.items()},
         "strength of the effect": observed["effect strength"],
         "mass of the effect": observed["effect inside"],
         "consistency of both maps": consistency(paper, observed["g2r_paper mask"], scenes, order),
@@ -256,12 +255,13 @@ def _worded(one: Estimate) -> str:
 
 def _chance(levels: Mapping[str, Mapping[str, Estimates]]) -> str:
     """Of how many correlations the interval leaves 0 out. An interval over models says nothing of other models."""
-    ours = [of[score]["PSNR"] for level in ASKED for of in levels[level].values() for score in of
+    ours = [of[score]["PSNR"] for level in ANSWERED for of in levels[level].values() for score in of
             if not _is_guess(score) and np.isfinite(of[score]["PSNR"].value)]  # fmt: skip
     sure = sum(x.low > 0 or x.high < 0 for x in ours)
     return (
-        f"Of {len(ours)} correlations of scores with PSNR over {' and over '.join(ASKED)}, those of guesses left out, "
-        f"the interval of {sure} leaves 0 out; about {round(0.05 * len(ours))} would if nothing went together."
+        f"Of {len(ours)} correlations of scores with PSNR over {' and over '.join(ANSWERED)}, those of guesses "
+        f"left out, the interval of {sure} leaves 0 out; about {round(0.05 * len(ours))} would if nothing went "
+        "together."
     )
 
 
@@ -271,11 +271,11 @@ def _verdict(level: str, by_name: Mapping[str, Estimates]) -> str:
 
 
 def _answers(level: str, of: Estimates) -> str:
-    wanted = HEADLINE if level in ASKED else (*HEADLINE, PLACE)
+    wanted = HEADLINE if level in ANSWERED else (*HEADLINE, PLACE)
     known = [(score, of[score]["PSNR"]) for score in wanted if score in of and np.isfinite(of[score]["PSNR"].value)]
     if not known:
         return ": not known"
-    if level in ASKED:
+    if level in ANSWERED:
         return ": " + ", ".join(f"{score} {_answer(one)} ({_worded(one)})" for score, one in known)
     numbers = ", ".join(f"{score} {_worded(one)}" for score, one in known)
     return f", {known[0][1].points} models of one training: {numbers}"

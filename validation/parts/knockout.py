@@ -21,7 +21,7 @@ from ..runs import captured, joined
 from ..section import Section
 
 QUESTION = "Does a layer's weight in the maps say what it does?"
-PAPER, INSIDE, SHARE = "part of the paper's R2G", "the same in the mask", "share in the mask"
+PAPER, INSIDE, SHARE = "part of the paper's R2G", "part of R2G in the mask", "share in the mask"
 DEPTH = "place in the network"
 EQUAL = 0.005  # what parts of a map differ by, and are equal but for the border of resized maps
 KINDS = (MapKind("r2g", "paper"), MapKind("r2g", "share"))
@@ -32,7 +32,9 @@ STATED = (
     "finished picture to the plain one: the rms over the pixels in the mask. Beside it is how much of the unified R2G "
     "of the paper comes from the layer: the sum of the layer's map on the largest grid, over that of all layers. A "
     "map of the paper sums to 1 on the layer's own grid, so that in the whole picture this is a matter of the grids "
-    "alone; in the mask it is not. Its share is the mean part of the attention in the mask that goes to the object."
+    "alone; in the mask it is not. The share in the mask is the mean part of the attention there that goes to the "
+    f"object. Layers of which no two are {EQUAL:g} or more apart in any scene weigh the same here: by so much parts of "
+    "equal layers differ at the border of maps that are resized."
 )
 NOT_SAID = (
     "There are few layers, so that one that trades its place with another moves the correlation a lot; it is computed "
@@ -53,8 +55,8 @@ class Layers:
 
     def agreement(self, name: str) -> str:
         """Spearman over layers of a mass with the changes."""
-        masses = (self.masses[name] / EQUAL).round()
-        if (masses == masses[:, :1]).all():
+        masses = self.masses[name]
+        if (masses.amax(1) - masses.amin(1) < EQUAL).all():
             return "none (all layers weigh the same)"
         return bracketed(spearman(masses, self.changes), 2)
 
@@ -71,9 +73,9 @@ def run(lab: Lab) -> Section:
         ]
     text += ["{layers}", NOT_SAID, f"{lab.scenes} scenes of each model, {lab.steps} steps."]
     says = "; ".join(
-        f"{name}, {mass} {layers.agreement(mass)}"
+        f"{name} ({len(layers.names)} layers), {mass} {layers.agreement(mass)}"
         for name, layers in models.items()
-        for mass in (PAPER, INSIDE, SHARE)
+        for mass in (INSIDE, SHARE)
         if mass in layers.masses
     )
     figures = {
@@ -86,7 +88,7 @@ def run(lab: Lab) -> Section:
         "Layers: taken away, against their weight in the maps",
         text,
         figures,
-        {QUESTION: f"Spearman over few layers: {says}"},
+        {QUESTION: f"Spearman over the layers, with intervals over scenes: {says}"},
     )
 
 
@@ -103,7 +105,7 @@ def _layers(lab: Lab, study: Study) -> Layers:
     pictures = {layer: stored(f"without {layer}", partial(_muted, study, layer))["image"] for layer in [*names, ALL]}
     truth, where = study.scenes.image[study.order], study.scenes.mask[study.order]
     changes = {layer: study.distance(picture, plain["image"], where) for layer, picture in pictures.items()}
-    share = {} if (plain["share"] == 1).all() else {SHARE: plain["share"]}
+    share = {} if study.alone else {SHARE: plain["share"]}
     depth = torch.arange(len(names)).float().expand_as(plain["paper"])
     return Layers(
         names,

@@ -2,7 +2,7 @@
 
 Three measures that are common for maps of which the truth is a region: the part of the map's sum in it, the part of its
 highest cells that are in it (as many as the region has; both as Arras, Osman & Samek, 2022, define them), and whether
-the highest cell of all is (the pointing game of Zhang et al., 2018). Of maps by chance Quantus 0.6.0 gave the same.
+the highest cell of all is (the pointing game of Zhang et al., 2018).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ...demo import data, effect
 from ...demo.steer import bracketed, table
+from ...demo.subject import CrossAttention
+from ...demo.train import CONSISTENT_FROM, SUPERVISED, SUPERVISED_LATER
 from ...i2am_core import CUTS
 from .. import baselines
 from ..lab import Lab
@@ -52,6 +54,8 @@ def run(lab: Lab) -> Section:
             measured["random"] = by_chance(truth)
             measured[TRUTH] = measures(truth.float(), truth)
             text += [f"### {name[0].upper()}{name[1:]}: {where}", _table(measured, truth) + ALONE * study.alone]
+            if isinstance(study.subject, CrossAttention):
+                text.append(TRAINED[maps is on_reference])
             verdicts[where].append(_verdict(name, measured, GUESSES if "mask" in where else (*GUESSES, "geometry")))
     text.append(MEANING)
     said = {f"How much of each map lies {where}, beside the best guess?": "; ".join(x) for where, x in verdicts.items()}
@@ -124,8 +128,8 @@ def _verdict(name: str, measured: Mapping[str, Tensor], guess: Sequence[str]) ->
     guesses = {of: measured[of][0] for of in guess}
     best = max(guesses, key=lambda of: guesses[of].mean().item())
     own = {of: x[0] for of, x in measured.items() if of not in (*baselines.BASELINES, TRUTH)}
-    said = [f"{of} {x.mean():.2f}{'' if _above(x, guesses[best]) else ' (not above)'}" for of, x in own.items()]
-    return f"{name}, {best} {guesses[best].mean():.2f}: {', '.join(said)}"
+    said = [f"{of} {bracketed(x, 2)}{'' if _above(x, guesses[best]) else ' (not above)'}" for of, x in own.items()]
+    return f"{name}, {best} {bracketed(guesses[best], 2)}: {', '.join(said)}"
 
 
 def _above(one: Tensor, other: Tensor) -> bool:
@@ -144,5 +148,12 @@ mean of {RANDOM} maps by chance, *geometry* is where the objects of the other sc
 cell the object covers. A region is of cells that are covered by more than half."""
 
 ALONE = " Here the reference is all there is to look at, so that share says nothing beside the paper's maps."
+TRAINED = {  # by whether it is of the reference
+    False: f"From step {CONSISTENT_FROM} on this model was trained with a loss that brings R2G of the paper "
+    "into the mask, and there onto the object: that it lies there was made so.",
+    True: f"{len(SUPERVISED)} layers of this model, and {len(SUPERVISED + SUPERVISED_LATER)} from step "
+    f"{CONSISTENT_FROM} on, were trained to look from each place on the object at the one that it comes from, which "
+    "is on the object: that G2R lies there was made so.",
+}
 MEANING = """A map that lies in the region is not thereby right: *geometry* and *object* see nothing of what the
 model does. What a map has to do with the picture is asked by changing the reference, in other parts."""

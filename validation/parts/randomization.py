@@ -14,12 +14,11 @@ from torch import Tensor
 
 from ...demo.effect import OTHER_NOISE, Study
 from ...demo.steer import RESAMPLES, bracketed, table
-from ...i2am_core import is_flat
 from .. import baselines
 from ..lab import DRAWN, Lab
 from ..likeness import ranked_alike, structured_alike
 from ..permuted import Block, blocks_of, permuted
-from ..runs import ON_PICTURE, ON_REFERENCE, maps_of
+from ..runs import ON_PICTURE, ON_REFERENCE, keys_of, maps_of
 from ..section import Section
 
 STEPS = 4  # of each run, at most: there are many runs
@@ -31,7 +30,8 @@ STATED = (
     "the trained ones and nothing that was learned is left. *In cascade*: from the output to the input, one block "
     "more each time. *Alone*: one block, with all others as trained. Each map of the permuted model is compared with "
     "that of the trained one, of the same scene and noise: on the picture in the mask, on the reference over all of "
-    "it. A map that stays alike when all is permuted does not show what the model has learned."
+    "it. Each tensor has one permutation: which one was drawn is not in the intervals, which are over scenes. A map "
+    "that stays alike when all is permuted does not show what the model has learned."
 )
 NOT_SAID = (
     "Spearman and SSIM do not say that a map is right. A map may also change since another picture is painted, in "
@@ -51,16 +51,7 @@ class Randomized:
     other_noise: Mapping[str, Tensor]
     cascade: Mapping[str, Mapping[str, Tensor]]
     alone: Mapping[str, Mapping[str, Tensor]]
-
-    @property
-    def keys(self) -> dict[str, str]:
-        """Of maps that have a form, by name; where there is nothing beside the reference, share has none."""
-        every = ON_PICTURE | ON_REFERENCE
-        return {
-            name: key
-            for name, key in every.items()
-            if "share" not in key or not is_flat(self.trained["r2g_share"]).all()
-        }
+    keys: Mapping[str, str]  # of maps by name
 
     def ranked(self, key: str, other: Mapping[str, Tensor]) -> Tensor:
         """Spearman with the trained model's map in each scene."""
@@ -96,7 +87,10 @@ def run(lab: Lab) -> Section:
         + ", ".join(f"{what} {bracketed(model.ranked(key, model.random), 2)}" for what, key in model.keys.items())
         for name, model in models.items()
     )
-    verdict = f"Spearman with the trained model's map when all weights are permuted, which is to be near 0: {says}"
+    verdict = (
+        "Spearman with the trained model's map when all weights are permuted (one permutation, intervals over scenes), "
+        f"which is to be near 0: {says}"
+    )
     figures = {
         "cascade": (
             _drawn(models),
@@ -127,8 +121,9 @@ def _randomized(lab: Lab, name: str) -> Randomized:
     alone = {block: maps(f"{block} alone", [(block, modules)]) for block, modules in blocks[1:]}
     first = blocks[0][0]  # which is alone in cascade, too
     return Randomized(
-        study, maps("trained", []), maps("other noise", [], OTHER_NOISE), cascade, {first: cascade[first]} | alone
-    )
+        study, maps("trained", []), maps("other noise", [], OTHER_NOISE), cascade, {first: cascade[first]} | alone,
+        keys_of(lab.studies[name]),
+    )  # fmt: skip
 
 
 def _study(lab: Lab, study: Study) -> Study:
