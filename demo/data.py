@@ -101,6 +101,17 @@ def to_image(latent: Tensor) -> Tensor:
     return (F.pixel_shuffle(latent, PATCH) / 2 + 0.5).clamp(0, 1)
 
 
+def distance(one: Tensor, other: Tensor, where: Tensor) -> Tensor:
+    """Root mean square over the pixels of ``where [B, 1, H, W]``, of images ``[B, 3, H, W]``: ``[B]``."""
+    squares = ((one - other).square() * where).flatten(1).sum(1)
+    return (squares / (3 * where.flatten(1).sum(1))).sqrt()
+
+
+def psnr(one: Tensor, other: Tensor, where: Tensor) -> Tensor:
+    """The same in dB, of images in [0, 1]: ``[B]``."""
+    return -20 * distance(one, other, where).log10()
+
+
 def _augmented(rgba: Tensor, generator: torch.Generator) -> Tensor:
     batch = len(rgba)
     mirror = torch.rand(batch, 1, 1, 1, generator=generator) < 0.5

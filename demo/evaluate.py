@@ -62,9 +62,7 @@ def sample(subject: Subject | None = None, count: int = SCENES, seed: int = 1, s
 def measure(sampled: Sampled) -> dict[str, Any]:
     """Means over the scenes, and the correspondence accuracy of each layer."""
     scenes, attribution = sampled.scenes, sampled.attribution
-    error = (sampled.image - scenes.image).square() * scenes.mask
-    mse = error.flatten(1).sum(1) / (3 * scenes.mask.flatten(1).sum(1))
-    psnr = -10 * mse.log10()
+    psnr = data.psnr(sampled.image, scenes.image, scenes.mask)
     scores = [_scores(sampled, item) for item in range(attribution.items)]
     result: dict[str, Any] = {"scenes": len(scores), "psnr": psnr.mean().item()}
     result |= {name: sum(s[name] for s in scores) / len(scores) for name in scores[0]}

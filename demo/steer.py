@@ -117,13 +117,11 @@ class Study:
 
     def psnr(self, image: Tensor) -> Tensor:
         """Inside the mask, against the truth, in dB: ``[B]``."""
-        return -20 * self.distance(image, self.scenes.image).log10()
+        return data.psnr(image, self.scenes.image, self.scenes.mask)
 
     def distance(self, one: Tensor, other: Tensor, where: Tensor | None = None) -> Tensor:
         """Root mean square over the pixels of ``where [B, 1, IMAGE, IMAGE]``, by default the mask: ``[B]``."""
-        where = self.scenes.mask if where is None else where
-        squares = ((one - other).square() * where).flatten(1).sum(1)
-        return (squares / (3 * where.flatten(1).sum(1))).sqrt()
+        return data.distance(one, other, self.scenes.mask if where is None else where)
 
 
 # What is sampled

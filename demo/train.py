@@ -7,11 +7,10 @@ draws its scenes, noise and timesteps from a generator seeded by the step number
 what an uninterrupted one would have seen.
 """
 
-import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +21,6 @@ from . import cpu  # noqa: F401  (must come before the network, which imports Co
 
 from . import data, network, sprites, training  # isort: skip
 
-FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 TIMESTEPS = 1000
 # The cross-attention layers that are trained on the true correspondence. The others are free.
 SUPERVISED = (("output", 2), ("output", 3))
@@ -33,7 +31,6 @@ ATTENTION_WEIGHTS = (0.02, 0.03)  # of the attention losses, before that step an
 SUPERVISED_LATER = (("output", 1),)
 MARGIN_WEIGHT = 0.3  # of a cell in the mask beside the object, where the object's own cells weigh 1
 DROP_REFERENCE = 0.05  # scenes trained without a reference, so that guidance has a negative
-OUTSIDE_WEIGHT = 0.1  # of the error outside the mask, where the answer is given
 WARM_UP = 200  # steps
 DECAY = 0.3  # share of the run, at its end, over which the learning rate falls to zero
 EXPORTED = (500, 1000, 2000, 4000)  # steps whose weights are exported
@@ -41,26 +38,13 @@ EXPORTED = (500, 1000, 2000, 4000)  # steps whose weights are exported
 Block = tuple[str, int]
 
 
-class TrainableOperations:
-    """ComfyUI's operations leave weights uninitialized; these are torch's own."""
-
-    Linear = nn.Linear
-    Conv2d = nn.Conv2d
-    GroupNorm = nn.GroupNorm
-    LayerNorm = nn.LayerNorm
-
-    @staticmethod
-    def conv_nd(dims: int, *args: Any, **kwargs: Any) -> nn.Conv2d:
-        return nn.Conv2d(*args, **kwargs)
-
-
 class DemoModel(nn.Module):
     """Denoiser and reference encoder, trained together."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.unet = network.build_unet(TrainableOperations)
-        self.encoder = network.ReferenceEncoder(TrainableOperations)
+        self.unet = network.build_unet(training.TrainableOperations)
+        self.encoder = network.ReferenceEncoder(training.TrainableOperations)
         last = self.unet.out[-1]
         assert isinstance(last, nn.Conv2d)
         with torch.no_grad():
@@ -153,8 +137,7 @@ def losses(
     keep = (torch.rand(batch, generator=g) >= DROP_REFERENCE).float()
 
     predicted, logits = model(noisy, t.float(), scenes, keep)
-    weight = OUTSIDE_WEIGHT + (1 - OUTSIDE_WEIGHT) * F.avg_pool2d(scenes.mask, data.PATCH)
-    picture = ((predicted - x0).square() * weight).mean() / weight.mean()
+    picture = training.picture_loss(predicted, x0, scenes.mask)
 
     later = step >= CONSISTENT_FROM
     aligned = [
@@ -173,9 +156,7 @@ def quick_check(model: DemoModel, held_out: Tensor, alpha_bar: Tensor) -> dict[s
     level = alpha_bar[-1]
     noisy = level.sqrt() * x0 + (1 - level).sqrt() * torch.randn(x0.shape, generator=g)
     predicted, logits = model(noisy, torch.full((64,), TIMESTEPS - 1.0), scenes, torch.ones(64))
-    error = (data.to_image(predicted) - scenes.image).square() * scenes.mask
-    mse = error.flatten(1).sum(1) / (3 * scenes.mask.flatten(1).sum(1))
-    result = {"psnr": (-10 * mse.log10()).mean().item()}
+    result = {"psnr": data.psnr(data.to_image(predicted), scenes.image, scenes.mask).mean().item()}
     truth = scenes.reference_position(data.GRID).flatten(1, 2) / data.PATCH - 0.5
     rows = _cover(scenes.object_mask, data.GRID) > 0.5
     for block in SUPERVISED:
@@ -211,18 +192,11 @@ class DemoTask:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints and log")
-    parser.add_argument("--font", default=FONT)
-    parser.add_argument("--steps", type=int, default=5500)
+    parser = training.parser(__doc__, steps=5500)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
-    parser.add_argument("--seed", type=int, default=0)
     a = parser.parse_args()
-
-    def rate(step: int, steps: int) -> float:
-        return training.warm_up_and_decay(step, steps, WARM_UP, DECAY)
-
+    rate = partial(training.warm_up_and_decay, warm_up=WARM_UP, decay=DECAY)
     task = DemoTask(a.font, a.batch, a.rate, a.seed)
     training.train(a.run, task, a.steps, a.seed, rate, EXPORTED, {"batch": a.batch})
 

@@ -6,10 +6,9 @@ Needs what ``demo.train`` needs. No loss looks at the attention: what it does, i
 from nothing, so scenes begin easy: at first the object is in the picture where its reference shows it, and moves away.
 """
 
-import argparse
 import copy
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,20 +19,11 @@ from . import cpu  # noqa: F401  (must come before the network, which imports Co
 
 from . import data, joint_network, sprites, training  # isort: skip
 
-FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 BATCH = 8
 RATES = (0.02, 1e-3)  # the highest of Muon (matrices of the blocks) and of AdamW (the rest)
 WARM_UP, DECAY = 100, 0.3
 DISPLACED = 400  # steps until objects are as far from where their reference shows them as in the demo
-OUTSIDE_WEIGHT = 0.1  # of the error outside the mask, where the answer is given
 EXPORTED = (500, 1500)
-
-
-class TrainableOperations:
-    """ComfyUI's operations leave weights uninitialized; these are torch's own."""
-
-    Linear = nn.Linear
-    LayerNorm = nn.LayerNorm
 
 
 def attend(_attention: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -47,7 +37,7 @@ class JointTask:
     def __init__(self, font: str, seed: int) -> None:
         torch.manual_seed(seed)
         self.sprites, self.held_out = sprites.render_font(font)
-        self.model = joint_network.build_flux(TrainableOperations)
+        self.model = joint_network.build_flux(training.TrainableOperations)
         for name, weight in self.model.named_parameters():
             if name.endswith("norm.scale"):  # ComfyUI's own class, which leaves it uninitialized
                 nn.init.ones_(weight)
@@ -71,8 +61,7 @@ class JointTask:
         sigma = torch.rand(BATCH, generator=generator).sqrt()  # noisy ones more often: there the object is decided on
         s = sigma[:, None, None, None]
         predicted = predict(self.model, (1 - s) * clean + s * noise, sigma, scenes.masked_image, scenes.reference)
-        weight = OUTSIDE_WEIGHT + (1 - OUTSIDE_WEIGHT) * F.avg_pool2d(scenes.mask, data.PATCH)
-        picture = ((predicted - clean).square() * weight).mean() / weight.mean()
+        picture = training.picture_loss(predicted, clean, scenes.mask)
         return picture, {"picture": picture}
 
     @torch.no_grad()
@@ -89,9 +78,9 @@ class JointTask:
         result = {}
         for name, reference in objects.items():
             predicted = data.to_image(predict(self.average, noise, torch.ones(64), scenes.masked_image, reference))
-            result[f"psnr{name}"] = _psnr(predicted, scenes.image, scenes.mask)
+            result[f"psnr{name}"] = data.psnr(predicted, scenes.image, scenes.mask).mean().item()
             if not name:
-                result["psnr_outside"] = _psnr(predicted, scenes.image, 1 - scenes.mask)
+                result["psnr_outside"] = data.psnr(predicted, scenes.image, 1 - scenes.mask).mean().item()
         return result
 
 
@@ -106,22 +95,9 @@ def predict(model: nn.Module, noisy: Tensor, sigma: Tensor, scene: Tensor, refer
     return predicted.float()
 
 
-def _psnr(predicted: Tensor, truth: Tensor, mask: Tensor) -> float:
-    error = ((predicted - truth).square() * mask).flatten(1).sum(1) / (3 * mask.flatten(1).sum(1))
-    return (-10 * error.log10()).mean().item()
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints and log")
-    parser.add_argument("--font", default=FONT)
-    parser.add_argument("--steps", type=int, default=3300)
-    parser.add_argument("--seed", type=int, default=0)
-    a = parser.parse_args()
-
-    def rate(step: int, steps: int) -> float:
-        return training.warm_up_and_decay(step, steps, WARM_UP, DECAY)
-
+    a = training.parser(__doc__, steps=3300).parse_args()
+    rate = partial(training.warm_up_and_decay, warm_up=WARM_UP, decay=DECAY)
     training.train(a.run, JointTask(a.font, a.seed), a.steps, a.seed, rate, EXPORTED, {"batch": BATCH})
 
 

@@ -1,5 +1,6 @@
 """One training run of a demo model: resumable, seeded by the step, with a log of what was measured on the way."""
 
+import argparse
 import contextlib
 import csv
 import json
@@ -10,11 +11,29 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from . import data
+
+FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"  # where Debian has it
+OUTSIDE_WEIGHT = 0.1  # of the error outside the mask, where the answer is given
 CHECK_EVERY = 250  # steps
 EMA = 0.998
+
+
+class TrainableOperations:
+    """ComfyUI's operations leave weights uninitialized; these are torch's own."""
+
+    Linear = nn.Linear
+    Conv2d = nn.Conv2d
+    GroupNorm = nn.GroupNorm
+    LayerNorm = nn.LayerNorm
+
+    @staticmethod
+    def conv_nd(dims: int, *args: Any, **kwargs: Any) -> nn.Conv2d:
+        return nn.Conv2d(*args, **kwargs)
 
 
 class Task(Protocol):
@@ -90,6 +109,22 @@ def _step(task: Task, step: int, share: float, generator: torch.Generator) -> di
 def _follow(average: nn.Module, model: nn.Module, momentum: float) -> None:
     for mean, new in zip(average.parameters(), model.parameters(), strict=True):
         mean.lerp_(new, 1 - momentum)
+
+
+def picture_loss(predicted: Tensor, clean: Tensor, mask: Tensor) -> Tensor:
+    """Mean square of latents ``[B, 48, GRID, GRID]``, that outside the mask ``[B, 1, IMAGE, IMAGE]`` weighing less."""
+    weight = OUTSIDE_WEIGHT + (1 - OUTSIDE_WEIGHT) * F.avg_pool2d(mask, data.PATCH)
+    return ((predicted - clean).square() * weight).mean() / weight.mean()
+
+
+def parser(about: str | None, steps: int) -> argparse.ArgumentParser:
+    """The arguments that both commands have."""
+    arguments = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--run", type=Path, required=True, help="folder of checkpoints and log")
+    arguments.add_argument("--font", default=FONT)
+    arguments.add_argument("--steps", type=int, default=steps)
+    arguments.add_argument("--seed", type=int, default=0)
+    return arguments
 
 
 def warm_up_and_decay(step: int, steps: int, warm_up: int, decay: float) -> float:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_page import IN_VIEW, NOWHERE, SETTLED, ComfyPage
+from comfy_page import IN_VIEW, NOWHERE, SETTLED
+from template_page import FOLDER, ran
 from viewer_page import Viewer
 
-FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
 TEMPLATE = FOLDER / "a_first_look.json"
 MOST_NODES = 8
 SIZES = "['generated', 'reference'].map(side => [viewer.panes[side].heat.hidden, ...viewer.panes[side].size])"
@@ -19,11 +19,8 @@ SIZES = "['generated', 'reference'].map(side => [viewer.panes[side].heat.hidden,
 @pytest.fixture(scope="module", params=["pinned", "newest"])
 def finished(request: pytest.FixtureRequest, servers: Any, browser: Any, artifacts: Path) -> Any:
     """The viewer after Run, at the usual size of a window, with nothing moved."""
-    page = browser.new_page(viewport={"width": 1920, "height": 1080})
-    page.set_default_timeout(60_000)
-    comfy = ComfyPage(page, servers(request.param), vue=False)
-    comfy.load(json.loads(TEMPLATE.read_text()))
-    comfy.run()
+    comfy = ran(servers(request.param), browser, TEMPLATE)
+    page = comfy.page
     viewer = Viewer(comfy)
     viewer.until("viewer.file && viewer.status.hidden")
     page.wait_for_function(SETTLED, polling=300)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from comfy_page import IN_VIEW, SETTLED, ComfyPage
+from template_page import FOLDER, ran
 
-TEMPLATE = Path(__file__).resolve().parents[2] / "example_workflows" / "reference_does_not_come_through.json"
+TEMPLATE = FOLDER / "reference_does_not_come_through.json"
 TEXTS = """() => Object.fromEntries(app.graph.nodes.filter(node => node.type === "PreviewAny").map(
     node => [node.title, String(node.widgets[0].value)]))"""
 PAGES_ARE_DRAWN = """() => ["The report", "Before and after"].every(title => {
@@ -21,11 +21,8 @@ PAGES_ARE_DRAWN = """() => ["The report", "Before and after"].every(title => {
 @pytest.fixture(scope="module")
 def finished(server: Any, browser: Any, artifacts: Path) -> Any:
     """The page after Run, which opens with all of it in view."""
-    page = browser.new_page(viewport={"width": 1920, "height": 1080})
-    page.set_default_timeout(60_000)
-    comfy = ComfyPage(page, server, vue=False)
-    comfy.load(json.loads(TEMPLATE.read_text()))
-    comfy.run()
+    comfy = ran(server, browser, TEMPLATE)
+    page = comfy.page
     page.wait_for_function(PAGES_ARE_DRAWN)
     page.wait_for_function(f"() => Object.values(({TEXTS})()).every(Boolean)")
     page.wait_for_function(SETTLED, polling=300)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_page import IN_VIEW, SETTLED, ComfyPage
+from comfy_page import IN_VIEW, SETTLED
+from template_page import FOLDER, ran
 from viewer_page import Viewer
 
-TEMPLATE = Path(__file__).resolve().parents[2] / "example_workflows" / "two_references.json"
+TEMPLATE = FOLDER / "two_references.json"
 PICTURES_ARE_DRAWN = """() => app.graph.nodes.filter(node => node.type === "PreviewImage").every(
     node => node.imgs?.length === 1 && node.imgs[0].complete && node.imgs[0].naturalWidth === 384)"""
 SAID = "() => String(app.graph.nodes.find(node => node.type === 'PreviewAny').widgets[0].value)"
@@ -19,11 +19,8 @@ SAID = "() => String(app.graph.nodes.find(node => node.type === 'PreviewAny').wi
 @pytest.fixture(scope="module")
 def finished(server: Any, browser: Any, artifacts: Path) -> Any:
     """The viewer after Run, at the usual size of a window, with nothing moved."""
-    page = browser.new_page(viewport={"width": 1920, "height": 1080})
-    page.set_default_timeout(60_000)
-    comfy = ComfyPage(page, server, vue=False)
-    comfy.load(json.loads(TEMPLATE.read_text()))
-    comfy.run()
+    comfy = ran(server, browser, TEMPLATE)
+    page = comfy.page
     page.wait_for_function(PICTURES_ARE_DRAWN)
     viewer = Viewer(comfy)
     viewer.until("viewer.file && viewer.status.hidden")

@@ -112,7 +112,7 @@ def _scored(study: effect.Study, pictures: Tensor) -> Curves:
     plain = study.pictures(effect.PLAIN)[: len(pictures)]
     return {
         "distance": study.distance(pictures, plain, mask),
-        "psnr": -20 * study.distance(pictures, truth, mask).log10(),
+        "psnr": data.psnr(pictures, truth, mask),
     }
 
 

@@ -130,7 +130,7 @@ def qualities(study: effect.Study, image: Tensor) -> dict[str, Tensor]:
     )  # fmt: skip
     weight = mask / mask.sum((1, 2, 3), keepdim=True) / 3
     return {
-        "PSNR": -20 * study.distance(image, truth, mask).log10(),
+        "PSNR": data.psnr(image, truth, mask),
         "SSIM": (ssim * weight).sum((1, 2, 3)),
         "L1": -((image - truth).abs() * weight).sum((1, 2, 3)),
     }

@@ -111,13 +111,9 @@ def _layers(lab: Lab, study: Study) -> Layers:
         names,
         torch.stack([changes[layer] for layer in names], 1),
         changes[ALL],
-        {name: _psnr(study.distance(x, truth, where)) for name, x in {NONE: plain["image"], **pictures}.items()},
+        {name: data.psnr(x, truth, where) for name, x in {NONE: plain["image"], **pictures}.items()},
         {PAPER: plain["paper"], INSIDE: plain["inside"]} | share | {DEPTH: depth},
     )
-
-
-def _psnr(distances: Tensor) -> Tensor:
-    return -20 * distances.log10()
 
 
 def _names(study: Study) -> list[str]:
