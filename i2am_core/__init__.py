@@ -42,7 +42,7 @@ from .reading.effect import EffectInside, effect_inside, effect_maps, specific_e
 from .reading.items import of_items
 from .reading.joined import join
 from .reading.levels import LEVELS, Level, Maps, maps
-from .reading.metrics import check_sides, concentration, imacs, is_flat, min_max, share_inside
+from .reading.metrics import check_sides, concentration, has_competitors, imacs, is_flat, min_max, share_inside
 from .reading.specific import SpecificMap, specific
 from .recording.effects import RegionRemoval
 from .recording.recorder import PAIR_SHARE, Place, Recorder, Verdict
@@ -156,6 +156,7 @@ __all__ = [
     "errors",
     "examine",
     "finding_lines",
+    "has_competitors",
     "heat",
     "imacs",
     "inside_of",

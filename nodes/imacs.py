@@ -20,13 +20,13 @@ from ..i2am_core import (
     check_sides,
     effect_inside,
     errors,
+    has_competitors,
     imacs,
     inside_of,
     maps,
     resize,
     share_inside,
 )
-from ..i2am_core.findings.facts import ALL_OF_IT
 from .checked import checked
 from .images import LONGEST_SIDE, choose, enlarge, reference_image
 from .load_image import check_not_placeholder
@@ -128,7 +128,7 @@ def _r2g(attribution: Attribution, mask: Tensor, rule: dict[str, float], selecti
 def _by_share(attribution: Attribution, mask: Tensor, rule: dict[str, float], selection: Selection) -> dict[str, Any]:
     """The same of the map by share, where the reference has competitors: else that is the same everywhere."""
     kind = MapKind("r2g", "share")
-    if maps(attribution, kind, "unified", selection).values.min() >= ALL_OF_IT:
+    if not has_competitors(maps(attribution, kind, "unified", selection).values):
         return {}
     return {"by_share": _score(attribution, kind, mask, rule, selection)}
 

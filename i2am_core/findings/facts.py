@@ -15,6 +15,7 @@ from ..half import full
 from ..kinds import MapKind
 from ..printing import printable
 from ..reading.levels import maps
+from ..reading.metrics import has_competitors
 from ..regions import cover_of
 from ..selection import Selection, numbers_text
 
@@ -22,7 +23,6 @@ LONGEST = 40  # letters of a name
 PICTURE, MASKED = "the picture", "the masked area"
 WITHOUT: dict[Route, str] = {"everything": "without it", "directly": "without its direct way to the picture"}
 NO_EFFECT = "no effect was measured"
-ALL_OF_IT = 1 - 1e-4  # of the attention, but for rounding
 NO_SHARES = "references and the text do not compete in one softmax, or whose part is how large was not recorded"
 NO_SHARES_OF_MASK = (
     "parts of the attention are known over all of the picture and over the sampler's mask, and not over what is marked"
@@ -172,7 +172,8 @@ class Facts:
 
     def has_all_of_it(self, reference: int) -> bool:
         """Whether all of the attention goes to it in all steps, as where it is alone in its softmax."""
-        return min(self.shares_by_step(reference)[1], default=0.0) >= ALL_OF_IT
+        shares = self.shares_by_step(reference)[1]
+        return bool(shares) and not has_competitors(torch.tensor(shares))
 
     def shares_by_layer(self, reference: int) -> tuple[list[float], list[float]]:
         """The numbers of the layers that read it, and the mean of its share in each."""

@@ -26,6 +26,14 @@ def is_flat(values: Tensor) -> Tensor:
     return high - low <= FLAT * torch.maximum(low.abs(), high.abs())
 
 
+def has_competitors(shares: Tensor) -> bool:
+    """Whether any of these shares of the attention, of any shape, is less than all of it but for rounding.
+
+    A reference that is alone in its softmax has a share of 1 everywhere, and where it is looked at is in no share.
+    """
+    return bool((shares < 1 - 1e-4).any())
+
+
 def min_max(values: Tensor) -> Tensor:
     """Each map of ``[..., h, w]`` stretched to [0, 1]; one that is flat but for rounding becomes 0."""
     low, high = values.amin((-2, -1), keepdim=True), values.amax((-2, -1), keepdim=True)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from i2am_core import errors, imacs, is_flat, min_max, share_inside
+from i2am_core import errors, has_competitors, imacs, is_flat, min_max, share_inside
 from i2am_core.half import Half
 from i2am_core.showing.render import COLORMAPS, colorize, heat, overlay, stretch
 
@@ -117,3 +117,10 @@ def test_heat_fills_the_range_at_image_size():
     got = heat(torch.rand(2, 4, 4), (32, 48))
     assert got.shape == (2, 32, 48)
     assert got.amin((1, 2)).tolist() == [0, 0] and got.amax((1, 2)).tolist() == [1, 1]
+
+
+def test_a_reference_that_is_alone_has_no_competitors():
+    alone = torch.ones(4, 4) - 2e-5  # rounding
+    assert not has_competitors(alone)
+    alone[0, 0] = 0.999
+    assert has_competitors(alone)
