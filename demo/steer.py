@@ -382,13 +382,19 @@ def _against(scores: Tensor, plain: Tensor) -> list[str]:
 # How they are written
 
 
-def bracketed(values: Tensor, decimals: int, sign: bool = False) -> str:
-    """The mean of values ``[B]`` of scenes, and 95 % of the means of as many that are drawn from them."""
+def interval(values: Tensor) -> tuple[float, float]:
+    """In which 95 % of the means lie of as many scenes as there are values ``[B]``, drawn from these."""
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randint(len(values), (RESAMPLES, len(values)), generator=generator)
-    low, high = values[drawn].mean(1).quantile(torch.tensor([0.025, 0.975])).tolist()
+    low, high = values[drawn].mean(1).quantile(torch.tensor([0.025, 0.975], dtype=values.dtype)).tolist()
+    return low, high
+
+
+def bracketed(values: Tensor, decimals: int, sign: bool = False) -> str:
+    """The mean of values ``[B]`` of scenes, and its ``interval``."""
     form = f"{'+' if sign else ''}.{decimals}f"
-    mean, low, high = (round(x, decimals) + 0.0 for x in (values.mean().item(), low, high))  # 0.0: no minus before it
+    numbers = (values.mean().item(), *interval(values))
+    mean, low, high = (round(x, decimals) + 0.0 for x in numbers)  # 0.0: no minus before it
     return f"{mean:{form}} [{low:{form}}, {high:{form}}]"
 
 

@@ -29,7 +29,9 @@ def main(arguments: list[str] | None = None) -> None:
     _add_run(commands.add_parser("run", help="scores of all rows of a table", description=run.__doc__))
     report = commands.add_parser("report", help="scores against quality, as a table and a figure")
     report.add_argument("folder", type=Path)
-    report.add_argument("--models", default="model", help="column that names the model of a row (default: model)")
+    report.add_argument(
+        "--models", default="", metavar="COLUMN", help="that names the model of a row (default: model, if there is one)"
+    )
     report.add_argument(
         "--scenes", default="", metavar="COLUMN", help="that names the scene of a row (default: scene, if there is one)"
     )
@@ -184,9 +186,10 @@ def _column(given: str, usual: str, table: Table) -> str:
 def _about(workflow: Workflow, wanted: Wanted, nodes: Json) -> Json:
     """What results in one folder have in common. The table may grow."""
     feeds = [(feed.column, feed.node, feed.name) for feed in workflow.feeds]
+    graph = {node: x for node, x in workflow.graph.items() if node not in workflow.saved.values()}  # --maps may change
     ours = {name: about.get("input") for name, about in nodes.items() if name.startswith("I2AM_")}
     return {
-        "workflow": _digest([workflow.graph, feeds, workflow.picture]),
+        "workflow": _digest([graph, feeds, workflow.picture]),
         "I2AM": _digest(ours),
         "truth": wanted.truth,
         "mask": wanted.mask,

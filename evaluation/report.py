@@ -21,27 +21,25 @@ from evaluation.workflow import SCORES as SCORE_NODES
 QUALITIES = {"psnr": 1, "ssim": 1, "l1": -1, "lpips": -1}  # by the beginning of a name: 1 where more is better
 LEAST_ROWS = 8
 OVER_MODELS = "over models"
-SCENE = "scene"  # the column that names the scene of a row, where there is one
+MODEL, SCENE = "model", "scene"  # columns that name those of a row, where there are any
 Table = dict[str, dict[str, dict[str, Estimate]]]  # by kind, by score, by quality
 
 
-def write_report(folder: Path, models: str, scenes: str = "") -> list[Path]:
+def write_report(folder: Path, models: str = "", scenes: str = "") -> list[Path]:
     """Writes ``correlation.md``, ``.json`` and ``.png`` into the folder of a run. Raises HostError.
 
-    ``models`` and ``scenes`` are columns that name the model and the scene of a row; without scenes, ``SCENE`` is
-    looked for.
+    ``models`` and ``scenes`` are columns that name the model and the scene of a row; where they are not given,
+    ``MODEL`` and ``SCENE`` are looked for.
     """
     columns = _read(folder)
-    if scenes and scenes not in columns:
-        raise HostError(f"{folder / SCORES} has no column {scenes!r} that names scenes: it has {', '.join(columns)}.")
-    scenes = scenes or (SCENE if SCENE in columns else "")
+    models, scenes = (_named(folder, columns, given, usual) for given, usual in ((models, MODEL), (scenes, SCENE)))
     scores, qualities = _of_kind(columns, _is_score), _of_kind(columns, _is_quality)
     if not scores or not qualities:
         lacking = "scores" if not scores else "measures of quality: run it with a column of right pictures (--truth)"
         raise HostError(f"{folder / SCORES} has no {lacking}.")
-    names = [str(x) for x in columns.get(models, ["all"] * len(next(iter(columns.values()))))]
+    names = [str(x) for x in columns[models]] if models else ["all"] * len(next(iter(columns.values())))
     table = correlations(scores, qualities, names, [str(x) for x in columns[scenes]] if scenes else None)
-    about = _about(names, models if models in columns else "", scenes)
+    about = _about(names, models, scenes)
     text = folder / "correlation.md"
     text.write_text(_markdown(table, about) + _of_sets(folder, columns, names))
     data = folder / "correlation.json"
@@ -51,6 +49,13 @@ def write_report(folder: Path, models: str, scenes: str = "") -> list[Path]:
         )
     )
     return [text, data, draw(table, folder / "correlation.png")]
+
+
+def _named(folder: Path, columns: Mapping[str, list], given: str, usual: str) -> str:
+    """The column that is given, or has the usual name; "" where there is none. Raises HostError."""
+    if given and given not in columns:
+        raise HostError(f"{folder / SCORES} has no column {given!r} that names {usual}s: it has {', '.join(columns)}.")
+    return given or (usual if usual in columns else "")
 
 
 def correlations(

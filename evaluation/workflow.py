@@ -47,9 +47,16 @@ class Feed:
             raise ValueError(
                 f"column {self.column!r} is {given!r}, expected one of {', '.join(map(str, self.choices))}"
             )
-        if isinstance(value, int | float) and not self.least <= value <= self.most:
-            raise ValueError(f"column {self.column!r} is {given!r}, expected {self.least:g} to {self.most:g}")
+        if isinstance(value, int | float) and not (math.isfinite(value) and self.least <= value <= self.most):
+            raise ValueError(f"column {self.column!r} is {given!r}, expected {self._range}")
         return value
+
+    @property
+    def _range(self) -> str:
+        """As the node gives it, to the digit."""
+        if math.isinf(self.least) and math.isinf(self.most):
+            return "a finite number"
+        return f"{self.least} to {self.most}"
 
 
 @dataclass(frozen=True)

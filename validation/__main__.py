@@ -23,7 +23,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("parts", nargs="*", metavar="part", help=f"to run: {', '.join(PARTS)} (default: all)")
     parser.add_argument("--scenes", type=int, default=SCENES, help=f"of each model (default: {SCENES})")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of each run (default: {STEPS})")
-    parser.add_argument("--cache", type=Path, default=ROOT / "runs/validation", help="a folder for results")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=ROOT / "runs/validation",
+        help="a folder for results: empty it where code has changed that they come from (default: runs/validation)",
+    )
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where validation.md goes")
     parser.add_argument("--in", dest="folder", type=Path, default=Path(), help="the folder that other paths are from")
     given = parser.parse_args(arguments)
@@ -36,8 +41,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(given: argparse.Namespace) -> None:
-    # ComfyUI takes a model for lost of which a clone has gone, and says so whenever it loads another.
-    logging.getLogger().addFilter(lambda record: "memory leak with model" not in record.getMessage())
     lab = Lab(given.scenes, given.steps, given.folder / given.cache)
     for name in given.parts or PARTS:
         started = time.monotonic()
@@ -66,4 +69,6 @@ def _command(given: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
+    # ComfyUI takes a model for lost of which a clone has gone, and says so whenever it loads another.
+    logging.getLogger().addFilter(lambda record: "memory leak with model" not in record.getMessage())
     main()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,13 +20,13 @@ class MovedKeys(Consumer):
     """Adds one vector to all keys of a call in which a reference is: to those of the text and the picture, too.
 
     It comes after the rotary embedding, so that a row's logits all change by the same number, and softmax over the
-    keys does not. The vector is as long as a mean key. ``changes`` gets what the probabilities of the first call of
-    each layer change by at most: rounding.
+    keys does not. The vector is as long as a mean key. ``changed`` is what any probability of any call has changed by
+    at most: rounding.
     """
 
     direction: Direction
     masks: Tensor  # [B, 1, H, W], of the pictures of the run
-    changes: dict[str, float] = field(default_factory=dict)
+    changed: float = 0.0
 
     acts = True
 
@@ -38,8 +38,7 @@ class MovedKeys(Consumer):
         length = call.k.norm(dim=-1).mean(-1, keepdim=True)
         added = (length * direction / direction.norm(dim=-1, keepdim=True))[:, :, None]  # [B, H, 1, D]
         keys = call.k + added
-        if first.layer.name not in self.changes:
-            self.changes[first.layer.name] = _change(queries, call.k, keys)
+        self.changed = max(self.changed, _change(call, keys))
         return replace(call, k=keys, arguments=_with_keys(call, keys))
 
 
@@ -50,7 +49,8 @@ def _with_keys(call: AttentionCall, keys: Tensor) -> Arguments:
     return call.arguments.with_columns(q, laid_out, v, call.bias)
 
 
-def _change(q: Tensor, k: Tensor, changed: Tensor) -> float:
-    scale = q.shape[-1] ** -0.5
-    before, after = ((q @ keys.transpose(-1, -2) * scale).softmax(-1) for keys in (k, changed))
+def _change(call: AttentionCall, changed: Tensor) -> float:
+    assert call.bias is None  # of the demo's models
+    scale = call.q.shape[-1] ** -0.5
+    before, after = ((call.q @ keys.transpose(-1, -2) * scale).softmax(-1) for keys in (call.k, changed))
     return float((after - before).abs().max())

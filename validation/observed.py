@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +80,17 @@ class Training:
         return differing
 
     def models(self, between: int) -> list[Model]:
-        """One of each file that is here, and ``between`` two of them as many averages, evenly weighted."""
-        parts, here = between + 1, self.here
-        averages = [
-            (first,) * (parts - n) + (second,) * n for first, second in pairwise(here) for n in range(parts)
-        ]  # n = 0 is the first alone
-        return [self._model(paths) for paths in [*averages, (here[-1],)]]
+        """One of each file that is here, and ``between`` two that follow each other as many averages, evenly weighted.
+
+        Over one that is not here nothing is averaged: what lay between was another way.
+        """
+        parts, result = between + 1, []
+        for first, second in zip_longest(self.files, self.files[1:]):
+            both = second is not None and first.is_file() and second.is_file()
+            if first.is_file():
+                result.append((first,))
+            result += [(first,) * (parts - n) + (second,) * n for n in range(1, parts)] if both else []
+        return [self._model(paths) for paths in result]
 
     def _model(self, paths: tuple[Path, ...]) -> Model:
         count = {path: paths.count(path) for path in paths}

@@ -8,9 +8,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
+from comfyui_version import __version__
 
 from ..demo.results import unfinished_of
 from .lab import Lab
@@ -21,9 +25,11 @@ HEAD = """# Validation
 What the maps, I2AM Effect and IMACS are worth, measured on the two models of the demo, whose truth is known: a U-Net
 with cross-attention, trained with losses on its attention, and a small Flux with joint attention, trained by the
 picture alone.
-`{command}` made this page and its figures: {settings}. Behind each file of weights is the beginning of its SHA-256. All
-pictures are painted by `euler` with guidance 1. Brackets are 95 % of a bootstrap over scenes. All of it is of these two
-small models: what of it holds for a large one was not measured.
+`{command}` made this page and its figures: {settings}. Behind each file of weights is the beginning of its SHA-256.
+Written by {code}.
+All pictures are painted by `euler` with guidance 1. Brackets are 95 % of a bootstrap over scenes. Bold is the highest
+of a column, and what cannot be told from it scene by scene. All of it is of these two small models: what of it holds
+for a large one was not measured.
 """
 
 
@@ -33,6 +39,7 @@ class _Finished:
 
     blocks: list[str]  # of Markdown
     verdicts: dict[str, str]
+    code: str  # that wrote it: of us the commit, and versions
 
 
 def keep(lab: Lab, part: str, section: Section) -> None:
@@ -44,7 +51,7 @@ def keep(lab: Lab, part: str, section: Section) -> None:
     blocks = [f"## {section.title}", *_placed(part, section)]
     for name, (figure, _) in section.figures.items():
         figure.savefig(temporary / _file(part, name), dpi=110, metadata={"Software": None})
-    text = json.dumps({"blocks": blocks, "verdicts": dict(section.verdicts)}, indent=1)
+    text = json.dumps({"blocks": blocks, "verdicts": dict(section.verdicts), "code": written_by()}, indent=1)
     (temporary / "section.json").write_text(text, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
@@ -53,7 +60,7 @@ def keep(lab: Lab, part: str, section: Section) -> None:
 def write(docs: Path, lab: Lab, parts: Sequence[str], command: str) -> Path:
     """Write the page of ``parts`` into the folder ``docs`` and its figures beside it into ``images``."""
     finished = {part: _read(lab, part) for part in parts if _folder(lab, part).is_dir()}
-    blocks = [HEAD.format(command=command, settings=lab.settings)]
+    blocks = [HEAD.format(command=command, settings=lab.settings, code=_code(finished))]
     if verdicts := {question: says for x in finished.values() for question, says in x.verdicts.items()}:
         rows = "\n".join(f"| {question} | {says} |" for question, says in verdicts.items())
         blocks.append(f"| question | measured |\n| --- | --- |\n{rows}")
@@ -65,6 +72,24 @@ def write(docs: Path, lab: Lab, parts: Sequence[str], command: str) -> Path:
     unfinished = unfinished_of(path)
     unfinished.write_text("\n\n".join(block.strip("\n") for block in blocks) + "\n", encoding="utf-8")
     return unfinished.replace(path)
+
+
+def written_by() -> str:
+    """The code that runs now: this repository's commit, where it is one, and what it computes with."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        ours = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        ours = "unknown"  # no git, or files without their history
+    return f"commit {ours}, PyTorch {torch.__version__}, ComfyUI {__version__}"
+
+
+def _code(finished: Mapping[str, _Finished]) -> str:
+    """What wrote the sections: once where it is the same."""
+    parts: dict[str, list[str]] = {}
+    for part, x in finished.items():
+        parts.setdefault(x.code, []).append(part)
+    return "; ".join(code if len(parts) == 1 else f"{code} ({', '.join(of)})" for code, of in parts.items())
 
 
 def _placed(part: str, section: Section) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
-from ..demo.steer import bracketed
+from ..demo.steer import bracketed, interval
 from .baselines import BASELINES
 
 Scores = Mapping[str, Mapping[str, Tensor]]
@@ -16,17 +16,25 @@ TRUTH = "object"  # of the baselines the one that no user has
 
 
 def side_by_side(models: Mapping[str, Scores], decimals: int = 2) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of a table, baselines last; of each column the highest that is not the truth is bold.
+    """Heads and rows of a table, baselines last. A map that a model does not have has empty cells.
 
-    A map that a model does not have has empty cells.
+    Bold is the highest of each column that is not the truth, and what cannot be told from it: the interval of the
+    difference, scene by scene, has 0 in it.
     """
     columns = [(of, x) for of in models.values() for x in _compared(of)]
-    best = [max((name for name in of if name != TRUTH), key=lambda name: _mean(of, name, x)) for of, x in columns]
+    best = [_best(of, x) for of, x in columns]
     rows = []
     for name in sorted({name: 0 for of in models.values() for name in of}, key=_place):
         cells = [bracketed(of[name][x], decimals) if name in of else "" for of, x in columns]
-        rows.append([name, *(f"**{cell}**" if top == name else cell for cell, top in zip(cells, best, strict=True))])
+        rows.append([name, *(f"**{cell}**" if name in top else cell for cell, top in zip(cells, best, strict=True))])
     return ["", *(f"{model}: {x}" for model, of in models.items() for x in _compared(of))], rows
+
+
+def _best(scores: Scores, compared: str) -> list[str]:
+    """Names of the highest, and of those that cannot be told from it."""
+    rivals = {name: of[compared] for name, of in scores.items() if name != TRUTH}
+    top = rivals[max(rivals, key=lambda name: _mean(scores, name, compared))]
+    return [name for name, x in rivals.items() if interval(top - x)[0] <= 0]
 
 
 def _compared(scores: Scores) -> list[str]:
@@ -46,12 +54,9 @@ def best_baseline(scores: Scores, compared: str) -> str:
     return max((x for x in scores if x in BASELINES and x != TRUTH), key=lambda name: _mean(scores, name, compared))
 
 
-def in_short(scores: Scores, compared: str) -> str:
-    """The maps of a model, the highest first, then the best baseline and the truth, with their numbers.
-
-    Variants, whose names end in 'alone', are left out.
-    """
-    maps = [name for name in scores if name not in BASELINES and not name.endswith("alone")]
+def in_short(scores: Scores, compared: str, leaving_out: Collection[str] = ()) -> str:
+    """The maps of a model, the highest first, then the best baseline and the truth, with their numbers."""
+    maps = [name for name in scores if name not in BASELINES and name not in leaving_out]
     maps.sort(key=lambda name: -_mean(scores, name, compared))
     rival = best_baseline(scores, compared)
     words = [f"{name} {bracketed(scores[name][compared], 2)}" for name in maps]

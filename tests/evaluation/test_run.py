@@ -75,8 +75,11 @@ def test_a_killed_server_costs_nothing(demo, tmp_path):
     assert table["over models"]["imacs.effect.strength_inside"]["psnr.mask"]["points"] == 4
     written = (scores / "correlation.md").read_text()
     assert "12 rows of 4 models" in written and "drawn scenes (column `scene.image`)" in written
-    lacking = subprocess.run([*report[:-1], "place"], capture_output=True, text=True)
-    assert lacking.returncode == 1 and "has no column 'place' that names scenes" in lacking.stderr
+    for place, named in ((-1, "scenes"), (-3, "models")):
+        wrong = [*report]
+        wrong[place] = "place"
+        lacking = subprocess.run(wrong, capture_output=True, text=True)
+        assert lacking.returncode == 1 and f"has no column 'place' that names {named}" in lacking.stderr
 
 
 def test_a_server_that_somebody_runs(demo, tmp_path, monkeypatch):

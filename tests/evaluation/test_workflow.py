@@ -6,8 +6,9 @@ import math
 import pytest
 
 from devenv import HostError
+from evaluation.__main__ import _about
 from evaluation.table import Row
-from evaluation.workflow import Feed, flat, read_workflow
+from evaluation.workflow import Feed, Wanted, flat, read_workflow
 
 NODES = {
     "LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": True}]}}},
@@ -122,6 +123,8 @@ def test_files_of_maps_are_wanted(tmp_path):
     said = {"evaluation:s": {"text": ["i2am/attribution_00001_.safetensors"]}}
     entry = {"filename": "attribution_00001_.safetensors", "subfolder": "i2am", "type": "output"}
     assert workflow.files_of(said) == {"s": entry}
+    wanted = Wanted()
+    assert _about(workflow, wanted, NODES) == _about(read(tmp_path, saving), wanted, NODES), "--maps may be added later"
     with pytest.raises(HostError, match="saves no maps: put in I2AM Save"):
         read(tmp_path, graph(), maps=True)
 
@@ -157,6 +160,17 @@ def test_a_number_is_in_the_range_of_its_input(tmp_path):
     for given in ("-1", "100.5", "nan"):
         with pytest.raises(ValueError, match=f"is '{given}', expected 0 to 100"):
             cfg.value(given)
+
+
+@pytest.mark.parametrize("given", ["nan", "inf", "-inf"])
+def test_a_number_is_finite_where_an_input_has_no_range(given):
+    with pytest.raises(ValueError, match=f"is '{given}', expected a finite number"):
+        Feed("column", "1", "name", "FLOAT").value(given)
+
+
+def test_a_range_is_said_to_the_digit():
+    with pytest.raises(ValueError, match="expected 0 to 18446744073709551615"):
+        Feed("seed", "1", "seed", "INT", least=0, most=2**64 - 1).value("-1")
 
 
 def test_a_choice_is_one_of_those_there_are(tmp_path):

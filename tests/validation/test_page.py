@@ -49,6 +49,22 @@ def test_the_page_says_how_it_was_made(short, tmp_path):
     assert f"`{COMMAND}` made this page" in head
     for name in ("weights", "joint_weights"):
         assert re.search(rf"\b{name}\.safetensors [0-9a-f]{{12}}\b", head)
+    assert f"Written by {page.written_by()}." in head and re.search(r"PyTorch \d.*, ComfyUI \d", head)
+
+
+def test_sections_that_other_code_wrote_are_named(short, tmp_path, monkeypatch):
+    page.keep(short, "first", section("One", "{curve}"))
+    monkeypatch.setattr(page, "written_by", lambda: "commit abc")
+    for part in ("second", "third"):
+        page.keep(short, part, section(part, "{curve}"))
+    monkeypatch.undo()
+    head = page.write(tmp_path, short, ["first", "second", "third"], COMMAND).read_text()
+    assert f"Written by {page.written_by()} (first); commit abc (second, third)." in head
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert page.written_by().startswith("commit unknown, PyTorch ")
 
 
 def test_a_part_that_is_run_alone_takes_no_other_from_the_page(short, tmp_path):

@@ -32,8 +32,16 @@ def test_the_truth_is_no_rival():
 
 
 def test_maps_are_named_from_the_highest_on_and_then_the_best_baseline():
-    of = scores(share=0.5, Effect=0.9, Effect_alone=1.0, random=0.1, edges=0.2, object=1.0)
-    assert in_short(of, "x") == (
+    of = scores(share=0.5, Effect=0.9, alone=1.0, random=0.1, edges=0.2, object=1.0)
+    assert in_short(of, "x", leaving_out=["alone"]) == (
         "Effect 0.90 [0.90, 0.90], share 0.50 [0.50, 0.50], the best baseline, edges, 0.20 [0.20, 0.20], "
         "the truth of where the object is 1.00 [1.00, 1.00]"
     )
+
+
+def test_what_cannot_be_told_from_the_highest_is_bold_too():
+    """Scene by scene: one that is lower in every scene is told from it, however the scenes differ from each other."""
+    top = torch.tensor([0.9, 0.1, 0.5, 0.7, 0.3, 0.6])
+    of = {"a": {"x": top}, "b": {"x": top.flip(0) - 0.01}, "c": {"x": top - 0.02}}
+    _, rows = side_by_side({"model": of})
+    assert ["**" in row[1] for row in rows] == [True, True, False]

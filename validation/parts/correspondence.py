@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...demo import data, effect, evaluate
-from ...demo.steer import bracketed, table
+from ...demo.steer import bracketed, interval, table
 from ...i2am_core import TokenGrid
 from ...nodes.comfy import handle
 from ...nodes.comfy.captured import capture_with
@@ -123,10 +123,10 @@ def _rows(layers: Layers, guesses: Guesses) -> list[list[str]]:
 def _best(layers: Layers, guesses: Guesses) -> str:
     name = max(layers, key=lambda x: accuracy(layers[x][1]).mean().item())
     grid, hits = layers[name]
-    above = sum(bool((accuracy(x).mean() > guesses[at][GEOMETRY].mean()).item()) for at, x in layers.values())
+    above = sum(interval(accuracy(x) - guesses[at][GEOMETRY])[0] > 0 for at, x in layers.values())
     return (
-        f"the best of {len(layers)} layers, {name}, {bracketed(accuracy(hits), 2)}, by geometry alone "
-        f"{bracketed(guesses[grid][GEOMETRY], 2)}; {above} of the layers are above geometry"
+        f"the best of {len(layers)} layers on these scenes, {name}, {bracketed(accuracy(hits), 2)}, by geometry alone "
+        f"{bracketed(guesses[grid][GEOMETRY], 2)}; {above} of the layers are above geometry by their interval"
     )
 
 

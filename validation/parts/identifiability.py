@@ -38,7 +38,7 @@ MEANT = (
     "predictions, so that algebra has them unchanged; R2G of the paper is of softmax over positions, to which the "
     "vector adds another number at each position. How often trained weights have such a vector in them, nobody can "
     "read from a picture: this does not say that R2G is wrong, but that two models which paint the same picture from "
-    "the same probabilities may have opposite ones."
+    "the same probabilities may have two of them."
 )
 
 
@@ -120,7 +120,7 @@ def _with_moved_keys(study: Study, direction: Direction) -> dict[str, Tensor]:
         consumers: list[Consumer] = [moved]
         model = watched(study.model, ConsumerWatch(consumers.copy, acts=True))
         result = maps_in(study, model, part, PROBES)
-        parts.append(result | {"probabilities": torch.full([len(part)], max(moved.changes.values()))})
+        parts.append(result | {"probabilities": torch.full([len(part)], moved.changed)})
     return joined(parts)
 
 
