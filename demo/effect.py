@@ -209,7 +209,7 @@ class Study(steer.Study):
     @property
     def alone(self) -> bool:
         """Whether the reference is all there is to look at: then share is 1 everywhere, and has no map."""
-        return bool(self.measured()["r2g_share"].min() > 1 - 1e-4)
+        return self.subject.alone
 
     @property
     def without(self) -> Trial:
@@ -283,8 +283,10 @@ def reference_images(scenes: data.Scenes, name: str) -> Tensor:
         over = background(own)
     elif how == "mean":
         over = (own * inside).sum((2, 3), keepdim=True) / inside.sum()
-    else:
+    elif how == "blurred":
         over = blurred(own)
+    else:
+        raise ValueError(f"There is no reference {name!r}: a region is painted over with background, mean or blurred.")
     return torch.where(inside > 0, over, own)
 
 

@@ -120,10 +120,10 @@ class Runs:
     def marked(self, fault: Fault, scene: int) -> dict[str, Tensor]:
         """What is marked when a scene is examined: on the picture, and on the reference where regions are measured.
 
-        A mark is on the first reference, which is the object in one of the models alone.
+        A mark is on the first reference, which is the object where that is all there is to look at.
         """
         regions = self.study.regions | {"square": self.study.scenes.mask[:, 0]}
-        marks = {"mask": fault.mask, "object_mask": "object" if fault.regions and not self.study.subject.object else ""}
+        marks = {"mask": fault.mask, "object_mask": "object" if fault.regions and self.study.subject.alone else ""}
         return {name: regions[which][scene] for name, which in marks.items() if which}
 
     def _stored(self, name: str, fault: Fault, part: Tensor) -> Attribution:

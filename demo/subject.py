@@ -24,11 +24,15 @@ Conditioning: TypeAlias = list[list[Any]]
 
 
 class Subject(Protocol):
-    """A demo model. ``object`` is the number, among the references that I2AM captures, of the first object."""
+    """A demo model. ``object`` is the number, among the references that I2AM captures, of the first object.
+
+    ``alone`` says that objects are all there is to look at: then the share of a single one is 1, and has no map.
+    """
 
     key: str  # a name of its weights, for files
     model: ModelPatcher
     object: int
+    alone: bool
 
     def conditioning(self, scene: Tensor, objects: Sequence[Tensor], left: float = 1.0) -> Conditioning:
         """For scenes with the square in grey, and images of objects ``[B, 3, IMAGE, IMAGE]``.
@@ -43,7 +47,7 @@ class Subject(Protocol):
 class CrossAttention:
     """A U-Net that looks at tokens of the object; the scene comes by channels."""
 
-    object = 0
+    object, alone = 0, True
 
     def __init__(self, *weights: Path) -> None:
         """Of one file of weights, or of the mean of several; of a file that is there twice, twice as much."""
@@ -63,7 +67,7 @@ class CrossAttention:
 class JointAttention:
     """A Flux whose picture, scene, object and text look at each other; no loss was ever on its attention."""
 
-    object = 1  # after the scene
+    object, alone = 1, False  # after the scene
 
     def __init__(self, *weights: Path) -> None:
         self.key = _key(weights or (JOINT_WEIGHTS,))

@@ -22,6 +22,9 @@ QUALITIES = {"psnr": 1, "ssim": 1, "l1": -1, "lpips": -1}  # by the beginning of
 LEAST_ROWS = 8
 OVER_MODELS = "over models"
 MODEL, SCENE = "model", "scene"  # columns that name those of a row, where there are any
+INK = {  # of a number, by whether its square is dark, and whether 0 is outside its interval
+    (False, True): "black", (False, False): "0.55", (True, True): "white", (True, False): "0.8",
+}  # fmt: skip
 Table = dict[str, dict[str, dict[str, Estimate]]]  # by kind, by score, by quality
 
 
@@ -98,8 +101,9 @@ def draw(table: Table, path: Path) -> Path:
             for x, quality in enumerate(qualities):
                 one = table[kind][score].get(quality, _NONE)
                 sure = one.low > 0 or one.high < 0
+                dark = abs(one.value) > 0.65
                 axis.text(x, y, f"{one.value:.2f}" if math.isfinite(one.value) else "-", ha="center", va="center",
-                          fontsize=7, color="black" if sure else "0.55")  # fmt: skip
+                          fontsize=7, color=INK[dark, sure])  # fmt: skip
         axis.set_title(kind, fontsize=9)
         axis.set_xticks(range(len(qualities)), qualities, rotation=60, ha="right", fontsize=7)
         axis.set_yticks(range(len(rows)), rows if axis is axes[0][0] else [], fontsize=7)

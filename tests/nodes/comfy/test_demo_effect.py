@@ -5,6 +5,7 @@ import torch
 
 from i2am_pack.demo import data, effect, evaluate
 from i2am_pack.demo.subject import CrossAttention, JointAttention
+from i2am_pack.i2am_core import has_competitors
 from i2am_pack.i2am_core.effect import Removal, effect_of
 
 pytestmark = pytest.mark.timeout(900)
@@ -70,6 +71,15 @@ def test_a_region_is_painted_over_and_nothing_else_is(study):
         assert not changed.any()
     over = effect.reference_images(scenes, "mean 6")[:, :, grid : 2 * grid, 2 * grid : 3 * grid]
     assert over.var((2, 3)).max() < 1e-8
+
+
+def test_another_way_is_refused(study):
+    with pytest.raises(ValueError, match="no reference 'painted 6'"):
+        effect.reference_images(study.scenes, "painted 6")
+
+
+def test_share_is_of_something_where_the_object_is_not_alone(study):
+    assert has_competitors(study.measured()["r2g_share"]) != study.alone
 
 
 def test_a_blurred_region_has_its_colours_and_little_of_its_detail(study):
