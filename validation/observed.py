@@ -84,7 +84,8 @@ class Training:
 
         Over one that is not here nothing is averaged: what lay between was another way.
         """
-        parts, result = between + 1, []
+        parts = between + 1
+        result: list[tuple[Path, ...]] = []
         for first, second in zip_longest(self.files, self.files[1:]):
             both = second is not None and first.is_file() and second.is_file()
             if first.is_file():

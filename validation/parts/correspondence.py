@@ -126,7 +126,7 @@ def _best(layers: Layers, guesses: Guesses) -> str:
     above = sum(interval(accuracy(x) - guesses[at][GEOMETRY])[0] > 0 for at, x in layers.values())
     return (
         f"the best of {len(layers)} layers on these scenes, {name}, {bracketed(accuracy(hits), 2)}, by geometry alone "
-        f"{bracketed(guesses[grid][GEOMETRY], 2)}; {above} of the layers are above geometry by their interval"
+        f"{bracketed(guesses[grid][GEOMETRY], 2)}; layers above geometry by their interval: {above}"
     )
 
 
