@@ -68,7 +68,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="of a mask, in which it is judged too (default: mask, if it is one)",
     )
     add("--pictures", action="store_true", help="write the pictures that were made to FOLDER/pictures")
-    add("--maps", action="store_true", help="fetch what I2AM Save wrote to FOLDER/maps")
+    add("--maps", action="store_true", help="fetch what I2AM Save wrote to FOLDER/maps, of rows that run from now on")
     add("--seconds", type=float, default=600, help="that a row may take before its server counts as hanging")
     add("--again", action="store_true", help="run rows that failed once more")
     add("--memory", type=int, metavar="MB", help="start an own server again when it has grown to this")

@@ -1,4 +1,4 @@
-"""How good pictures are, against the right ones: by torchmetrics, and inside the mask by the same formulas."""
+"""How good pictures are, against the right ones: all of it, and PSNR and L1 inside the mask. SSIM is torchmetrics'."""
 
 from __future__ import annotations
 

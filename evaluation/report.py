@@ -84,7 +84,7 @@ def correlations(
 
 
 def draw(table: Table, path: Path) -> Path:
-    """A square for each pair, blue to red; an interval that has 0 in it is hatched."""
+    """A square for each pair, blue to red; the number is grey where its interval has 0 in it, or is of few models."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -100,14 +100,17 @@ def draw(table: Table, path: Path) -> Path:
         for y, score in enumerate(rows):
             for x, quality in enumerate(qualities):
                 one = table[kind][score].get(quality, _NONE)
-                sure = one.low > 0 or one.high < 0
+                sure = kind != OVER_MODELS and (one.low > 0 or one.high < 0)
                 dark = abs(one.value) > 0.65
                 axis.text(x, y, f"{one.value:.2f}" if math.isfinite(one.value) else "-", ha="center", va="center",
                           fontsize=7, color=INK[dark, sure])  # fmt: skip
         axis.set_title(kind, fontsize=9)
         axis.set_xticks(range(len(qualities)), qualities, rotation=60, ha="right", fontsize=7)
         axis.set_yticks(range(len(rows)), rows if axis is axes[0][0] else [], fontsize=7)
-    figure.suptitle("Spearman of scores with quality; grey numbers: 0 is inside the 95 % interval", fontsize=8)
+    figure.suptitle(
+        "Spearman of scores with quality; grey numbers: 0 is inside the 95 % interval, or models are too few for one",
+        fontsize=8,
+    )
     figure.savefig(path, dpi=140, bbox_inches="tight")
     pyplot.close(figure)
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -53,4 +54,6 @@ def _change(call: AttentionCall, changed: Tensor) -> float:
     assert call.bias is None  # of the demo's models
     scale = call.q.shape[-1] ** -0.5
     before, after = ((call.q @ keys.transpose(-1, -2) * scale).softmax(-1) for keys in (call.k, changed))
-    return float((after - before).abs().max())
+    change = float((after - before).abs().max())
+    assert math.isfinite(change)
+    return change

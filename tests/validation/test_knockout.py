@@ -27,10 +27,19 @@ def test_masses_that_differ_by_the_border_alone_say_nothing(knockout):
     assert layers.agreement("mass") == "none (all layers weigh the same)"
 
 
-def test_layers_that_differ_by_little_are_told_apart_where_others_differ_by_much(knockout):
-    """Rounded, the first two would be equal."""
+def test_layers_that_differ_by_the_border_alone_have_one_rank(knockout):
     masses = [[0.3010, 0.3015, 0.3975], [0.3010, 0.3015, 0.3975]]
-    assert layers_of(knockout, masses, [[0.1, 0.2, 0.3]] * 2).agreement("mass") == "1.00 [1.00, 1.00]"
+    layers = layers_of(knockout, masses, [[0.1, 0.2, 0.3]] * 2)
+    assert layers.agreement("mass") == "0.87 [0.87, 0.87]"  # of ranks 1.5, 1.5, 3 with 1, 2, 3
+    assert layers_of(knockout, masses, [[0.2, 0.1, 0.3]] * 2).agreement("mass") == "0.87 [0.87, 0.87]"
+
+
+def test_the_least_layers_and_those_that_are_more_than_all(knockout):
+    changes = torch.tensor([[0.3, 0.1, 0.2]] * 2)
+    masses = {knockout.PAPER: torch.tensor([[0.25, 0.5, 0.25]] * 2)}
+    layers = knockout.Layers(["a", "b", "c"], changes, torch.tensor([0.25, 0.25]), {}, masses)
+    assert layers.least == (["b"], 0.5)
+    assert layers.more_than_all == ["a (+0.050 [+0.050, +0.050])"]
 
 
 @pytest.fixture(scope="module")

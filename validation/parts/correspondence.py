@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ...demo import data, effect, evaluate
 from ...demo.steer import bracketed, interval, table
+from ...demo.subject import CrossAttention
+from ...demo.train import SUPERVISED, SUPERVISED_LATER
 from ...i2am_core import TokenGrid
 from ...nodes.comfy import handle
 from ...nodes.comfy.captured import capture_with
@@ -37,13 +39,14 @@ def run(lab: Lab) -> Section:
     for name, study in lab.studies.items():
         layers, guesses = of_layers(lab, study), guesses_of(study)
         heads = ["layer", "grid", "accuracy", "against geometry"]
-        text += [f"### {name.capitalize()}", table(heads, _rows(layers, guesses))]
+        trained = _trained(study)
+        text += [f"### {name.capitalize()}", table(heads, _rows(layers, guesses, trained))]
         drawn[name] = _points(layers, guesses)
-        says.append(f"{name}: {_best(layers, guesses)}")
+        says.append(f"{name}: {_best(layers, guesses, trained)}")
     text += [
         "{layers}",
-        f"{lab.scenes} scenes. The U-Net was trained with losses on its attention, the joint model was not. What this "
-        "does not show: that a position takes its colours from where it looks most, or what single heads do.",
+        f"{lab.scenes} scenes. Layers that are *trained to* were trained on this very truth; the joint model has none. "
+        "What this does not show: that a position takes its colours from where it looks most, or what single heads do.",
     ]
     figure = curves(drawn, across="layer, in the order of the model", dashed=(GEOMETRY, "random", "centre"))
     verdicts = {"which patch of the reference a place comes from": ". ".join(says) + "."}
@@ -108,26 +111,36 @@ def accuracy(hits: Hits) -> Tensor:
 # How it is written
 
 
-def _rows(layers: Layers, guesses: Guesses) -> list[list[str]]:
+def _rows(layers: Layers, guesses: Guesses, trained: Collection[str]) -> list[list[str]]:
     rows = []
     for layer, (grid, hits) in layers.items():
         values = accuracy(hits)
         lead = bracketed(values - guesses[grid][GEOMETRY], 2, sign=True)
-        rows.append([layer, str(grid), bracketed(values, 2), lead])
+        rows.append([layer + " (trained to)" * (layer in trained), str(grid), bracketed(values, 2), lead])
     grids = {grid for grid, _ in layers.values()}
     for grid, of in guesses.items():
         rows += [[guess, str(grid), bracketed(x, 2), ""] for guess, x in of.items() if grid in grids]
     return rows
 
 
-def _best(layers: Layers, guesses: Guesses) -> str:
+def _best(layers: Layers, guesses: Guesses, trained: Collection[str]) -> str:
     name = max(layers, key=lambda x: accuracy(layers[x][1]).mean().item())
     grid, hits = layers[name]
-    above = sum(interval(accuracy(x) - guesses[at][GEOMETRY])[0] > 0 for at, x in layers.values())
+    above = [
+        of + " (trained to)" * (of in trained)
+        for of, (at, x) in layers.items()
+        if interval(accuracy(x) - guesses[at][GEOMETRY])[0] > 0
+    ]
     return (
         f"the best of {len(layers)} layers on these scenes, {name}, {bracketed(accuracy(hits), 2)}, by geometry alone "
-        f"{bracketed(guesses[grid][GEOMETRY], 2)}; layers above geometry by their interval: {above}"
+        f"{bracketed(guesses[grid][GEOMETRY], 2)}; above it by their interval: {', '.join(above) or 'none'}"
     )
+
+
+def _trained(study: effect.Study) -> list[str]:
+    """Names of layers that were trained on the true correspondence."""
+    of = (*SUPERVISED, *SUPERVISED_LATER) if isinstance(study.subject, CrossAttention) else ()
+    return [f"{name} {number}.0" for name, number in of]
 
 
 def _points(layers: Layers, guesses: Guesses) -> dict[str, tuple[list[float], list[float]]]:

@@ -36,7 +36,7 @@ def run(lab: Lab) -> Section:
         "say whether the one foretells the other, and not that Effect is better than a map of attention. The other "
         "changes are not such as Effect makes: other references in its place, other pixels in a region of it. "
         "Another reference changes more than what the right one caused: the wrong object is painted as well. "
-        "Bold is the highest of each column but for *object*, which is the truth, and no map that a user has.",
+        "*Object* is the truth, and no map that a user has.",
         "### Where the picture changes",
         "Spearman over the positions in the mask, in each scene; the mean of the scenes.",
         table(*side_by_side(positions)),

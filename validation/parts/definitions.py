@@ -37,8 +37,9 @@ STATED = (
     "nothing of ours). The same scenes were then captured by I2AM. Each number is the largest difference between the "
     "two in any scene: of maps relative to the largest value of the map, of scores as it is. The choices that the "
     "paper leaves open are ours in both: a cell of a coarse grid is in the mask where more than half of it is, every "
-    "layer weighs the same, maps are resized by the bicubic kernel of sharpness -0.75 that PyTorch has, steps are "
-    "divided into 5 groups as equal as they can be, and maps are clamped at 0 once, at the end."
+    "layer counts once in a mean, with its map as it is (which has larger values on a coarser grid), maps are resized "
+    "by the bicubic kernel of sharpness -0.75 that PyTorch has, steps are divided into 5 groups as equal as they can "
+    "be, and maps are clamped at 0 once, at the end."
 )
 CHOICES = "The authors' code makes some choices otherwise than ours. Each variant takes one of them."
 VARIANTS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -76,7 +77,7 @@ def run(lab: Lab) -> Section:
     verdict = (
         "Spearman with itself when all keys move alike: R2G of the paper "
         f"{'; '.join(map(_verdict, models, models.values()))}; every other map at least "
-        f"{min(map(_least, models.values())):.2f} in each scene"
+        f"{math.floor(1e4 * min(map(_least, models.values()))) / 1e4:.4f} in each scene"
     )
     return Section("What the maps are determined by", text, verdicts={QUESTION: verdict})
 
@@ -151,7 +152,14 @@ def _unchanged(tried: Tried, which: str) -> str:
 
 
 def _verdict(name: str, tried: Tried) -> str:
-    return f"{name} " + ", ".join(f"{which} {bracketed(tried.alike('r2g_paper', which), 2)}" for which in tried.after)
+    def scores(maps: Mapping[str, Tensor]) -> float:
+        return tried.scores("r2g_paper", maps["r2g_paper"]).mean().item()
+
+    return f"{name} " + ", ".join(
+        f"{which} {bracketed(tried.alike('r2g_paper', which), 2)} (its IMACS from {scores(tried.before):.2f} to "
+        f"{scores(after):.2f})"
+        for which, after in tried.after.items()
+    )
 
 
 def _least(tried: Tried) -> float:

@@ -30,7 +30,7 @@ HEADLINE = ("IMACS of R2G", "IMACS of R2G by share", "IMACS of G2R of the mask",
 PLACE = "guess: place in the training"  # its models come in that order
 LEVELS = {
     "models": "Over models: do models with higher scores paint better?",
-    "scenes": "Over scenes: are the pictures of one model with higher scores better?",
+    "scenes": "Over scenes: are the pictures of one model with higher scores better? The mean over the models.",
     "seeds": "Over seeds: of pictures of one scene by one model, are those with higher scores better?",
 }
 ANSWERED = ("scenes", "seeds")  # of which there are enough, and independent of each other, for an answer
@@ -68,6 +68,8 @@ def run(lab: Lab) -> Section:
     text = [INTRODUCTION, _about_models(by_model), "{correlations}", "{models}"]
     for level, title in LEVELS.items():
         text += [f"### {title}", _table(levels[level])]
+        if level == "scenes":
+            text.append(_of_the_finished(by_model))
     text += [_chance(levels), MEANING]
     figures = {
         "correlations": (_draw_correlations(levels), "Spearman of scores with PSNR, with intervals, at three levels"),
@@ -225,7 +227,11 @@ def _about_models(by_model: Mapping[str, Rows]) -> str:
 def _differing(training: Training) -> str:
     """What the files themselves say."""
     differing = "; ".join(f"{name} {', '.join(of)}" for name, of in training.differing.items())
-    return f" Not all of them say the same settings of it: {differing}." if differing else ""
+    return (
+        f" Not all of them say the same settings of it, which was begun once and gone on with: {differing}."
+        if differing
+        else ""
+    )
 
 
 def _lacking(training: Training) -> str:
@@ -253,15 +259,27 @@ def _worded(one: Estimate) -> str:
     return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]" if np.isfinite(one.low) else f"{one.value:.2f}"
 
 
+def _of_the_finished(by_model: Mapping[str, Rows]) -> str:
+    """The same correlations of the model that ships alone."""
+    said = []
+    for name, rows in by_model.items():
+        places = np.flatnonzero(np.asarray(rows.models) == rows.models[-1])
+        scores = [x for x in HEADLINE if x in rows.scores]
+        numbers = (spearman(rows.values[x][places], rows.values["PSNR"][places]) for x in scores)
+        said.append(f"{name}: " + ", ".join(f"{x} {float(n):.2f}" for x, n in zip(scores, numbers, strict=True)))
+    return f"Of the finished model alone, with PSNR, over its scenes: {'; '.join(said)}."
+
+
 def _chance(levels: Mapping[str, Mapping[str, Estimates]]) -> str:
     """Of how many correlations the interval leaves 0 out. An interval over models says nothing of other models."""
     ours = [of[score]["PSNR"] for level in ANSWERED for of in levels[level].values() for score in of
             if not _is_guess(score) and np.isfinite(of[score]["PSNR"].value)]  # fmt: skip
-    sure = sum(x.low > 0 or x.high < 0 for x in ours)
+    below = sum(x.high < 0 for x in ours)
+    sure = below + sum(x.low > 0 for x in ours)
     return (
         f"Of {len(ours)} correlations of scores with PSNR over {' and over '.join(ANSWERED)}, those of guesses "
-        f"left out, the interval of {sure} leaves 0 out; about {round(0.05 * len(ours))} would if nothing went "
-        "together."
+        f"left out, the interval of {sure} leaves 0 out, of {below} below it: there, pictures with higher scores are "
+        f"worse. If nothing went together, and the scores had nothing in common, about {round(0.05 * len(ours))} would."
     )
 
 
@@ -276,7 +294,10 @@ def _answers(level: str, of: Estimates) -> str:
     if not known:
         return ": not known"
     if level in ANSWERED:
-        return ": " + ", ".join(f"{score} {_answer(one)} ({_worded(one)})" for score, one in known)
+        said = [f"{score} {_answer(one)} ({_worded(one)})" for score, one in known]
+        guesses = [(score, x["PSNR"]) for score, x in of.items() if _is_guess(score) and np.isfinite(x["PSNR"].value)]
+        strongest = max(guesses, key=lambda x: abs(x[1].value))
+        return f": {', '.join(said)}; the strongest guess, {strongest[0].partition(': ')[2]} ({_worded(strongest[1])})"
     numbers = ", ".join(f"{score} {_worded(one)}" for score, one in known)
     return f", {known[0][1].points} models of one training: {numbers}"
 
@@ -328,6 +349,7 @@ def _draw_models(by_model: Mapping[str, Rows]) -> Figure:
                 *zip(*points, strict=True), style + marker, color=colour, fillstyle=fill, markersize=4, linewidth=1,
                 label=score,
             )  # fmt: skip
+            axes.annotate("finished", points[-1], textcoords="offset points", xytext=(4, -9), fontsize=6)
         axes.set_title(name, fontsize=8)
         axes.set_xlabel("mean IMACS", fontsize=8)
         axes.set_ylabel("mean PSNR in the mask, dB", fontsize=8)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...demo import data
 from ...demo.effect import BATCH, Study, spearman
-from ...demo.steer import bracketed, table
+from ...demo.steer import bracketed, interval, table
 from ...i2am_core import MapKind, Selection, maps
 from ...nodes.steer import I2AMSteer
 from ..lab import Lab
@@ -33,8 +33,8 @@ STATED = (
     "of the paper comes from the layer: the sum of the layer's map on the largest grid, over that of all layers. A "
     "map of the paper sums to 1 on the layer's own grid, so that in the whole picture this is a matter of the grids "
     "alone; in the mask it is not. The share in the mask is the mean part of the attention there that goes to the "
-    f"object. Layers of which no two are {EQUAL:g} or more apart in any scene weigh the same here: by so much parts of "
-    "equal layers differ at the border of maps that are resized."
+    f"object. Layers that are less than {EQUAL:g} apart have one rank here: by so much parts of equal layers differ at "
+    "the border of maps that are resized."
 )
 NOT_SAID = (
     "There are few layers, so that one that trades its place with another moves the correlation a lot; it is computed "
@@ -55,10 +55,28 @@ class Layers:
 
     def agreement(self, name: str) -> str:
         """Spearman over layers of a mass with the changes."""
-        masses = self.masses[name]
-        if (masses.amax(1) - masses.amin(1) < EQUAL).all():
+        masses = tied(self.masses[name])
+        if (masses.amax(1) == masses.amin(1)).all():
             return "none (all layers weigh the same)"
         return bracketed(spearman(masses, self.changes), 2)
+
+    @property
+    def least(self) -> tuple[list[str], float]:
+        """The half of the layers without which the picture changes least, and their part of the paper's R2G."""
+        order = self.changes.mean(0).argsort()[: len(self.names) // 2]
+        return [self.names[n] for n in order.sort().values], float(self.masses[PAPER][:, order].sum(1).mean())
+
+    @property
+    def more_than_all(self) -> list[str]:
+        """Layers without which alone the picture changes more than without all, by the interval, and by how much."""
+        leads = {name: self.changes[:, n] - self.of_all for n, name in enumerate(self.names)}
+        return [f"{name} ({bracketed(x, 3, sign=True)})" for name, x in leads.items() if interval(x)[0] > 0]
+
+
+def tied(masses: Tensor) -> Tensor:
+    """Masses ``[n, layers]``, each the mean of those that are less than ``EQUAL`` from it."""
+    near = ((masses[:, :, None] - masses[:, None]).abs() < EQUAL).to(masses.dtype)
+    return (near * masses[:, None]).sum(2) / near.sum(2)
 
 
 def run(lab: Lab) -> Section:
@@ -69,8 +87,15 @@ def run(lab: Lab) -> Section:
         text += [
             f"{name}:",
             _table(layers),
-            f"Spearman with the distance over the {len(layers.names)} layers: {agreements}.",
+            f"Spearman with the distance over the {len(layers.names)} layers: {agreements}. The half of them without "
+            f"which the picture changes least ({', '.join(layers.least[0])}) is {layers.least[1]:.0%} of the paper's "
+            "R2G.",
         ]
+        if layers.more_than_all:
+            text.append(
+                "Without one layer alone the picture changes more than without all of them: "
+                f"{', '.join(layers.more_than_all)}. So such distances are no parts of a whole."
+            )
     text += ["{layers}", NOT_SAID, f"{lab.scenes} scenes of each model, {lab.steps} steps."]
     says = "; ".join(
         f"{name} ({len(layers.names)} layers), {mass} {layers.agreement(mass)}"
@@ -78,6 +103,7 @@ def run(lab: Lab) -> Section:
         for mass in (INSIDE, SHARE)
         if mass in layers.masses
     )
+    halves = "; ".join(f"{name} {layers.least[1]:.0%}" for name, layers in models.items())
     figures = {
         "layers": (
             _drawn(models),
@@ -88,7 +114,10 @@ def run(lab: Lab) -> Section:
         "Layers: taken away, against their weight in the maps",
         text,
         figures,
-        {QUESTION: f"Spearman over the layers, with intervals over scenes: {says}"},
+        {
+            QUESTION: f"Spearman over the layers, with intervals over scenes: {says}. Part of the paper's R2G from the "
+            f"half of the layers without which the picture changes least: {halves}"
+        },
     )
 
 
@@ -172,6 +201,7 @@ def _drawn(models: Mapping[str, Layers]) -> Figure:
         for mass, color, marker in ((PAPER, "#d55e00", "o"), (INSIDE, "#e69f00", "^"), (SHARE, "#0072b2", "s")):
             if mass in layers.masses:
                 weight.plot(places, layers.masses[mass].mean(0).tolist(), marker, color=color, label=mass)
+        weight.set_ylabel("part of the map, or share (points)", fontsize=8)
         weight.legend(fontsize=6.5, loc="upper center", ncols=3, columnspacing=0.8, handletextpad=0.1)
         for each in (axes, weight):
             each.set_ylim(0, 1.25 * each.get_ylim()[1])  # the legend lies above all

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...demo import data, effect
-from ...demo.steer import bracketed, table
+from ...demo.steer import bracketed, interval, table
 from ...demo.subject import CrossAttention
 from ...demo.train import CONSISTENT_FROM, SUPERVISED, SUPERVISED_LATER
 from ...i2am_core import CUTS
@@ -56,9 +56,11 @@ def run(lab: Lab) -> Section:
             text += [f"### {name[0].upper()}{name[1:]}: {where}", _table(measured, truth) + ALONE * study.alone]
             if isinstance(study.subject, CrossAttention):
                 text.append(TRAINED[maps is on_reference])
-            verdicts[where].append(_verdict(name, measured, GUESSES if "mask" in where else (*GUESSES, "geometry")))
+            guesses = GUESSES if "mask" in where else (*GUESSES, "geometry")
+            trained = TRAINED_MAPS if isinstance(study.subject, CrossAttention) else ()
+            verdicts[where].append(_verdict(name, measured, guesses, trained))
     text.append(MEANING)
-    said = {f"How much of each map lies {where}, beside the best guess?": "; ".join(x) for where, x in verdicts.items()}
+    said = {f"How much of each map lies {where}, beside the best guess?": ". ".join(x) for where, x in verdicts.items()}
     return Section("Where maps lie", text, verdicts=said)
 
 
@@ -123,19 +125,20 @@ def _table(measured: Mapping[str, Tensor], truth: Tensor) -> str:
     return f"{table(['map', *MEASURES], rows)}\n\n{area}"
 
 
-def _verdict(name: str, measured: Mapping[str, Tensor], guess: Sequence[str]) -> str:
-    """Each map's part of the sum inside, beside the best that a map without a model has."""
-    guesses = {of: measured[of][0] for of in guess}
-    best = max(guesses, key=lambda of: guesses[of].mean().item())
-    own = {of: x[0] for of, x in measured.items() if of not in (*baselines.BASELINES, TRUTH)}
-    said = [f"{of} {bracketed(x, 2)}{'' if _above(x, guesses[best]) else ' (not above)'}" for of, x in own.items()]
-    return f"{name}, {best} {bracketed(guesses[best], 2)}: {', '.join(said)}"
-
-
-def _above(one: Tensor, other: Tensor) -> bool:
-    """Whether the mean of the differences of scenes is, with all of its interval, above 0."""
-    drawn = torch.randint(len(one), (4000, len(one)), generator=torch.Generator().manual_seed(0))
-    return bool((one - other)[drawn].mean(1).quantile(0.025) > 0)
+def _verdict(name: str, measured: Mapping[str, Tensor], guess: Sequence[str], trained: Sequence[str]) -> str:
+    """Of mass and rank each map, beside the best that a map without a model has."""
+    own = [of for of in measured if of not in (*baselines.BASELINES, TRUTH)]
+    said = []
+    for number, measure in enumerate(MEASURES[:2]):
+        best = max(guess, key=lambda of: measured[of][number].mean().item())
+        rival = measured[best][number]
+        maps = []
+        for of in own:
+            values = measured[of][number]
+            above = "above" if interval(values - rival)[0] > 0 else "not above"
+            maps.append(f"{of} {values.mean():.2f} ({above}{', trained so' * of.startswith(tuple(trained))})")
+        said.append(f"{measure}, {best} {rival.mean():.2f}: {', '.join(maps)}")
+    return f"{name}: {'; '.join(said)}"
 
 
 INTRODUCTION = f"""How much of a map is where it must be: in the square that is painted, on the object in the
@@ -155,5 +158,9 @@ TRAINED = {  # by whether it is of the reference
     f"{CONSISTENT_FROM} on, were trained to look from each place on the object at the one that it comes from, which "
     "is on the object: that G2R lies there was made so.",
 }
-MEANING = """A map that lies in the region is not thereby right: *geometry* and *object* see nothing of what the
-model does. What a map has to do with the picture is asked by changing the reference, in other parts."""
+TRAINED_MAPS = ("R2G of the paper", "G2R of the paper")
+MEANING = """In the mask, the best guess is one that does not know the mask. The mask itself, which a user has
+painted, is *the truth itself* there. Relevance mass counts all that a map has everywhere, however little, and rank does
+not: a map by share is nowhere 0. A map that lies in the region is not thereby right: *geometry* and *object* see
+nothing of what the model does. What a map has to do with the picture is asked by changing the reference, in other
+parts."""

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ...demo.effect import OTHER_NOISE, Study
-from ...demo.steer import RESAMPLES, bracketed, table
+from ...demo.steer import bracketed, interval, table
 from .. import baselines
 from ..lab import DRAWN, Lab
 from ..likeness import ranked_alike, structured_alike
@@ -82,14 +81,9 @@ def run(lab: Lab) -> Section:
             f"Spearman:\n\n{_baselines(model)}"
         ]
     text += [NOT_SAID, f"{lab.scenes} scenes of each model, {_steps(lab)} steps; Effect is measured in one of them."]
-    says = "; ".join(
-        f"{name}: "
-        + ", ".join(f"{what} {bracketed(model.ranked(key, model.random), 2)}" for what, key in model.keys.items())
-        for name, model in models.items()
-    )
     verdict = (
-        "Spearman with the trained model's map when all weights are permuted (one permutation, intervals over scenes), "
-        f"which is to be near 0: {says}"
+        "Spearman with the trained model's map (one permutation, intervals over scenes), which is to be near 0: "
+        f"{'. '.join(f'{name}, {_last(model)}' for name, model in models.items())}"
     )
     figures = {
         "cascade": (
@@ -150,9 +144,19 @@ def _table(model: Randomized, measure: str) -> str:
     return table(["permuted", *model.keys], rows)
 
 
+def _last(model: Randomized) -> str:
+    """The map of each kind when all is permuted, and when all but the block that is nearest to the input is."""
+    *_, (name, before), (last, _) = model.cascade.items()
+
+    def ranked(maps: Mapping[str, Tensor]) -> str:
+        return ", ".join(f"{what} {bracketed(model.ranked(key, maps), 2)}" for what, key in model.keys.items())
+
+    return f"all weights permuted: {ranked(model.random)}; from the output to {name}, without {last}: {ranked(before)}"
+
+
 def _said(model: Randomized) -> str:
     """Which maps still are like the trained model's, by the interval."""
-    alike = [name for name, key in model.keys.items() if _interval(model.ranked(key, model.random))[0] > 0]
+    alike = [name for name, key in model.keys.items() if interval(model.ranked(key, model.random))[0] > 0]
     others = [name for name in model.keys if name not in alike]
     return f"All permuted, the interval is above 0 for {', '.join(alike) or 'no map'}" + (
         f"; for {', '.join(others)} it is not." if others else "."
@@ -184,13 +188,6 @@ def _baselines(model: Randomized) -> str:
     return table(["map", *on_picture], rows)
 
 
-def _interval(values: Tensor) -> tuple[float, float]:
-    """95 % of the means of as many scenes, drawn from them."""
-    drawn = torch.randint(len(values), (RESAMPLES, len(values)), generator=torch.Generator().manual_seed(0))
-    low, high = values[drawn].mean(1).quantile(torch.tensor([0.025, 0.975])).tolist()
-    return low, high
-
-
 def _drawn(models: Mapping[str, Randomized]) -> Figure:
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -205,7 +202,7 @@ def _draw(axes: Axes, model: Randomized) -> None:
     for number, (name, key) in enumerate((ON_PICTURE | ON_REFERENCE).items()):
         if name in model.keys:
             values = [model.ranked(key, maps) for maps in stages.values()]
-            low, high = zip(*map(_interval, values), strict=True)
+            low, high = zip(*map(interval, values), strict=True)
             axes.plot(
                 range(len(stages)),
                 [x.mean().item() for x in values],
@@ -215,7 +212,7 @@ def _draw(axes: Axes, model: Randomized) -> None:
             )
             axes.fill_between(range(len(stages)), low, high, color=COLORS[number], alpha=0.15)
     axes.axhline(0, color="#888888", linewidth=0.8)
-    axes.set_xticks(range(len(stages)), stages, rotation=60, fontsize=7)
+    axes.set_xticks(range(len(stages)), stages, rotation=60, fontsize=7, ha="right", rotation_mode="anchor")
     axes.tick_params(labelsize=7)
     axes.set_ylabel("Spearman with the trained model's", fontsize=8)
     axes.legend(fontsize=7)

@@ -36,9 +36,11 @@ def run(lab: Lab) -> Section:
         "its own, and all outside of the mask from the scene's. So the truth is known: is what a map gives to the "
         "object, minus what it gives to the scene, higher in the mask, or on the object in it, than outside of the "
         "mask? AUC over positions, in each scene; 0.5 is chance. The background in the mask has to be guessed from the "
-        "scene, so that a right map is below 1 in the mask and 1 on the object. In a half of the columns the sampler "
-        "had no mask, and the model painted everything.",
-        table(*side_by_side(scores)),
+        "scene, so that a right map is below 1 in the mask and 1 on the object. The mask itself, which a user has "
+        "painted, is a map of 1 in both.",
+        table(*side_by_side({"AUC": scores["with the mask"]})),
+        "Where the sampler gets no mask, so that the model paints everything, no mean differs by more than "
+        f"{_most_apart(*scores.values()):.3f}: what is to be painted, the model sees in the scene's reference.",
         "*Object alone* leaves out what the scene gets. The paper's R2G sums to 1 over the picture for each reference, "
         "so that its levels do not compare two of them.",
         "### Routes",
@@ -48,7 +50,7 @@ def run(lab: Lab) -> Section:
         f"{lab.scenes} scenes, joint attention alone: the U-Net has one reference. What this does not show: how two "
         "references share what both could have made.",
     ]
-    verdict = f"{in_short(scores['with the mask'], TRUTHS[0], OBJECT_ALONE)}."
+    verdict = f"the mask itself 1, {in_short(scores['with the mask'], TRUTHS[0], OBJECT_ALONE)}."
     return Section(TITLE, text, verdicts={"which of two references made a place (joint attention, AUC)": verdict})
 
 
@@ -105,6 +107,11 @@ def auc_of_positions(values: Tensor, good: Tensor, bad: Tensor) -> Tensor:
     """Of each row of values ``[n, cells]``, how often a good position is above a bad one: ``[n]``."""
     rows = zip(values, good, bad, strict=True)
     return torch.tensor([effect.auc(of[yes], of[no]) for of, yes, no in rows])
+
+
+def _most_apart(one: Scores, other: Scores) -> float:
+    """The largest difference of the means of two tables."""
+    return max(abs(float(x.mean() - other[name][truth].mean())) for name, of in one.items() for truth, x in of.items())
 
 
 def _routes(study: effect.Study, maps: dict[str, Tensor]) -> tuple[list[str], list[list[str]]]:
