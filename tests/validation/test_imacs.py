@@ -163,7 +163,8 @@ def test_over_models_a_number_is_said_and_over_scenes_an_answer():
     for level in ("scenes", "seeds"):
         assert imacs._verdict(level, of) == (
             "cross-attention: IMACS of R2G does (0.80 [0.70, 0.90]), "
-            "strength of the effect not shown (0.05 [-0.05, 0.15])"
+            "strength of the effect not shown (0.05 [-0.05, 0.15]); "
+            "the strongest guess, place in the training (1.00 [0.90, 1.10])"
         )
 
 

@@ -36,8 +36,10 @@ def test_equal_values_are_as_good_as_chance():
 
 def test_a_map_is_above_another_where_that_is_sure():
     one = torch.tensor([0.6, 0.7, 0.8, 0.7])
-    assert localisation._above(one, one - 0.1) and not localisation._above(one, one)
-    assert not localisation._above(one, torch.tensor([0.0, 1.0, 0.0, 1.0]))
+    for rival, above in ((one - 0.1, "above"), (one, "not above"), (torch.tensor([0.0, 1.0, 0.0, 1.0]), "not above")):
+        measured = {"a": torch.stack([one, one]), "edges": torch.stack([rival, rival])}
+        said = localisation._verdict("model", measured, ["edges"], ["a"])
+        assert said.count(f"({above}, trained so)") == 2 and "relevance mass, edges" in said
 
 
 @pytest.mark.timeout(300)

@@ -266,8 +266,12 @@ def _of_the_finished(by_model: Mapping[str, Rows]) -> str:
         places = np.flatnonzero(np.asarray(rows.models) == rows.models[-1])
         scores = [x for x in HEADLINE if x in rows.scores]
         numbers = (spearman(rows.values[x][places], rows.values["PSNR"][places]) for x in scores)
-        said.append(f"{name}: " + ", ".join(f"{x} {float(n):.2f}" for x, n in zip(scores, numbers, strict=True)))
+        said.append(f"{name}: " + ", ".join(f"{x} {_number(float(n))}" for x, n in zip(scores, numbers, strict=True)))
     return f"Of the finished model alone, with PSNR, over its scenes: {'; '.join(said)}."
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else "-"
 
 
 def _chance(levels: Mapping[str, Mapping[str, Estimates]]) -> str:

@@ -136,8 +136,8 @@ def _verdict(name: str, measured: Mapping[str, Tensor], guess: Sequence[str], tr
         for of in own:
             values = measured[of][number]
             above = "above" if interval(values - rival)[0] > 0 else "not above"
-            maps.append(f"{of} {values.mean():.2f} ({above}{', trained so' * of.startswith(tuple(trained))})")
-        said.append(f"{measure}, {best} {rival.mean():.2f}: {', '.join(maps)}")
+            maps.append(f"{of} {bracketed(values, 2)} ({above}{', trained so' * of.startswith(tuple(trained))})")
+        said.append(f"{measure}, {best} {bracketed(rival, 2)}: {', '.join(maps)}")
     return f"{name}: {'; '.join(said)}"
 
 
