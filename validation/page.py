@@ -62,8 +62,8 @@ def write(docs: Path, lab: Lab, parts: Sequence[str], command: str) -> Path:
     finished = {part: _read(lab, part) for part in parts if _folder(lab, part).is_dir()}
     blocks = [HEAD.format(command=command, settings=lab.settings, code=_code(finished))]
     if verdicts := {question: says for x in finished.values() for question, says in x.verdicts.items()}:
-        rows = "\n".join(f"| {question[:1].upper()}{question[1:]} | {says} |" for question, says in verdicts.items())
-        blocks.append(f"| question | measured |\n| --- | --- |\n{rows}")
+        said = (f"* **{question[:1].upper()}{question[1:]}**: {says}" for question, says in verdicts.items())
+        blocks += ["## In short", "\n".join(said)]
     blocks += [block for x in finished.values() for block in x.blocks]
     if lacking := [part for part in parts if part not in finished]:
         blocks.append(f"Not run with these settings: {', '.join(lacking)}.")

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 class Section:
     """Markdown blocks below a title, and figures: a name in ``text`` as '{name}' is where a figure goes.
 
-    ``verdicts`` are lines of the table "what each map may be used for" that this part decides: by the question, one
-    sentence with its numbers.
+    ``verdicts`` are what the page says of this part in short: by the question, one sentence with its numbers.
     """
 
     title: str

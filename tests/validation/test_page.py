@@ -23,13 +23,13 @@ def short(tmp_path):
 
 def test_verdicts_come_first_then_the_sections_in_order_with_their_figures(short, tmp_path):
     page.keep(short, "second", section("Two", "B", "{curve}", "C", "{map}", names=("curve", "map")))
-    page.keep(short, "first", section("One", "A {curve} in a sentence", "{curve}", verdicts={"Is it?": "It is, 0.9."}))
+    page.keep(short, "first", section("One", "A {curve} in a sentence", "{curve}", verdicts={"is it?": "It is, 0.9."}))
     path = page.write(tmp_path / "docs", short, ["first", "second"], COMMAND)
     blocks = path.read_text().split("\n\n")
-    assert [x for x in blocks if x.startswith("#")] == ["# Validation", "## One", "## Two"]
+    assert [x for x in blocks if x.startswith("#")] == ["# Validation", "## In short", "## One", "## Two"]
     after = blocks[blocks.index("## One") - 1 :]
     assert after == [
-        "| question | measured |\n| --- | --- |\n| Is it? | It is, 0.9. |",
+        "* **Is it?**: It is, 0.9.",
         "## One",
         "A {curve} in a sentence",
         "![what curve shows](images/validation_first_curve.png)",
