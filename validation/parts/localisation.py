@@ -162,5 +162,5 @@ TRAINED_MAPS = ("R2G of the paper", "G2R of the paper")
 MEANING = """In the mask, the best guess is one that does not know the mask. The mask itself, which a user has
 painted, is *the truth itself* there. Relevance mass counts all that a map has everywhere, however little, and rank does
 not: a map by share is nowhere 0. A map that lies in the region is not thereby right: *geometry* and *object* see
-nothing of what the model does. What a map has to do with the picture is asked by changing the reference, in other
-parts."""
+nothing of what the model does. What a map has to do with the picture is measured by changing the reference, in
+other parts."""
