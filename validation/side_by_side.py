@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -54,9 +54,9 @@ def best_baseline(scores: Scores, compared: str) -> str:
     return max((x for x in scores if x in BASELINES and x != TRUTH), key=lambda name: _mean(scores, name, compared))
 
 
-def in_short(scores: Scores, compared: str, leaving_out: Collection[str] = ()) -> str:
+def in_short(scores: Scores, compared: str) -> str:
     """The maps of a model, the highest first, then the best baseline and the truth, with their numbers."""
-    maps = [name for name in scores if name not in BASELINES and name not in leaving_out]
+    maps = [name for name in scores if name not in BASELINES]
     maps.sort(key=lambda name: -_mean(scores, name, compared))
     rival = best_baseline(scores, compared)
     words = [f"{name} {bracketed(scores[name][compared], 2)}" for name in maps]

@@ -32,8 +32,8 @@ def test_the_truth_is_no_rival():
 
 
 def test_maps_are_named_from_the_highest_on_and_then_the_best_baseline():
-    of = scores(share=0.5, Effect=0.9, alone=1.0, random=0.1, edges=0.2, object=1.0)
-    assert in_short(of, "x", leaving_out=["alone"]) == (
+    of = scores(share=0.5, Effect=0.9, random=0.1, edges=0.2, object=1.0)
+    assert in_short(of, "x") == (
         "Effect 0.90 [0.90, 0.90], share 0.50 [0.50, 0.50], the best baseline, edges, 0.20 [0.20, 0.20], "
         "the truth of where the object is 1.00 [1.00, 1.00]"
     )

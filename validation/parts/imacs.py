@@ -254,9 +254,8 @@ def _names(of: Iterable[Estimates]) -> list[str]:
 
 
 def _worded(one: Estimate) -> str:
-    if not np.isfinite(one.value):
-        return "-"
-    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]" if np.isfinite(one.low) else f"{one.value:.2f}"
+    value = _number(one.value)
+    return f"{value} [{one.low:.2f}, {one.high:.2f}]" if np.isfinite(one.low) else value
 
 
 def _of_the_finished(by_model: Mapping[str, Rows]) -> str:
