@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from . import data
 
-FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"  # where Debian has it
+FONT = "NotoColorEmoji.ttf"  # PIL looks where the system has its fonts
 OUTSIDE_WEIGHT = 0.1  # of the error outside the mask, where the answer is given
 CHECK_EVERY = 250  # steps
 EMA = 0.998

@@ -17,7 +17,7 @@ from evaluation.table import Row, Table
 from evaluation.workflow import SCORES, Wanted, Workflow
 
 MOST_NAMED = 3
-RESERVED = ("row", "server", "error", "seconds")  # columns of the result
+RESERVED = ("row", "server", "error", "seconds", "seconds.graph")  # columns of the result
 QUALITIES = ("psnr", "ssim", "l1", "lpips")
 READERS = 16  # threads: pictures may lie on a slow disk of another machine
 AT_A_TIME = 256  # rows

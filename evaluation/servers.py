@@ -11,13 +11,20 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from comfy_client import ComfyClient, Json, ServerError
 
 MEGABYTE = 2**20
 PREFIX, PID = "i2am-evaluation-", "server.pid"  # of a server's folder in the system's for such, and the file in it
 FOLDER = "i2am_evaluation"  # of uploaded pictures, in the server's input folder
+
+
+class Ran(NamedTuple):
+    """A graph that ran: its outputs by node, and the seconds in which the server had nothing else to do."""
+
+    outputs: Json
+    seconds: float | None = None  # where the server says so
 
 
 class Server(Protocol):
@@ -33,8 +40,8 @@ class Server(Protocol):
     def upload(self, picture: bytes, ending: str) -> str:
         """The server's name of a picture."""
 
-    def run(self, graph: Json, seconds: float) -> Json:
-        """The outputs of a graph, by node. Raises PromptFailed of the graph, ServerError of the server."""
+    def run(self, graph: Json, seconds: float) -> Ran:
+        """Return when a graph has run. Raises PromptFailed of the graph, ServerError of the server."""
 
     def view(self, image: Json) -> bytes:
         """The file behind an entry of an output's images."""
@@ -78,16 +85,16 @@ class GivenServer:
             self._uploaded.add(name)
         return f"{FOLDER}/{name}"
 
-    def run(self, graph: Json, seconds: float) -> Json:
-        prompt = self._client.queue(graph)
+    def run(self, graph: Json, seconds: float) -> Ran:
+        prompt = self._client.queue(graph, seconds=seconds)
         try:
-            outputs: Json = self._client.wait(prompt, seconds)["outputs"]
+            entry = self._client.wait(prompt, seconds)
         except ServerError:
             self._client.give_up(prompt)
             raise
         with contextlib.suppress(ServerError):  # what was read is read
             self._client.forget(prompt)
-        return outputs
+        return Ran(entry["outputs"], seconds_of(entry))
 
     def view(self, image: Json) -> bytes:
         return self._client.view(image)
@@ -136,6 +143,13 @@ class OwnServer(GivenServer):
         import psutil  # ours is the only one whose process can be looked at
 
         return int(psutil.Process(self._server.pid).memory_info().rss)
+
+
+def seconds_of(entry: Json) -> float | None:
+    """How long a graph ran, by the messages of its history entry; None where they have no time."""
+    times = {name: about.get("timestamp") for name, about in entry["status"]["messages"]}  # in ms
+    first, last = times.get("execution_start"), times.get("execution_success")
+    return None if first is None or last is None else round((last - first) / 1000, 3)
 
 
 def end_orphans() -> None:

@@ -21,7 +21,7 @@ import ray
 
 from comfy_client import Json, ServerError
 from evaluation.driver import IN_LINE, Driver
-from evaluation.servers import MEGABYTE, Specification
+from evaluation.servers import MEGABYTE, Ran, Specification
 from evaluation.store import Store, results
 from evaluation.table import Row, Table
 from evaluation.worker import Answer, Task, Worker
@@ -50,12 +50,12 @@ class SleepingServer:
     def upload(self, picture: bytes, ending: str) -> str:
         return f"picture{ending}"
 
-    def run(self, graph: Json, seconds: float) -> Json:
-        time.sleep(self._seconds * self._random.uniform(0.5, 1.5))
+    def run(self, graph: Json, seconds: float) -> Ran:
+        time.sleep(took := self._seconds * self._random.uniform(0.5, 1.5))
         if self._fails and not self._random.randrange(self._fails):
             self._fell = True
             raise ServerError(f"{self.name} fell over")
-        return {f"{READER}imacs": {"text": [SAID]}}
+        return Ran({f"{READER}imacs": {"text": [SAID]}}, took)
 
     def view(self, image: Json) -> bytes:
         return b""

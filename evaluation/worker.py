@@ -95,13 +95,13 @@ class Worker:
     def _scored(self, row: Row) -> Json:
         workflow = self.task.workflow
         uploaded = {path: self._upload(path) for path in workflow.pictures_of(row)}
-        outputs = self.server.run(workflow.graph_of(row, uploaded), self.task.seconds)
+        outputs, seconds = self.server.run(workflow.graph_of(row, uploaded), self.task.seconds)
         readers = [*workflow.readers, *workflow.saved.values()]
         missing = [node for node in readers if "text" not in outputs.get(node, {})]
         if missing:
             raise ServerError(f"The server {self.server.name} ran the graph and has no output of {missing[0]}.")
         self._write_maps(row, outputs)
-        return workflow.scores_of(outputs) | self._judged(row, outputs)
+        return workflow.scores_of(outputs) | self._judged(row, outputs) | {"seconds.graph": seconds}
 
     def _write_maps(self, row: Row, outputs: Json) -> None:
         """What I2AM Save wrote on the server, called by the row, and by the node where there are several."""

@@ -18,6 +18,8 @@ Json = dict[str, Any]
 
 LEAST_PAUSE, MOST_PAUSE = 0.05, 0.5  # seconds between two looks at the history: of a long run they are longer
 QUEUE_SECONDS = 10  # between two looks at the queue
+ANSWER_SECONDS = 60.0  # that one answer may take
+GIVE_UP_SECONDS = 5.0  # the same of a server that may hang, and of which nothing is wanted any more
 
 
 class ServerError(HostError):
@@ -54,11 +56,11 @@ class ComfyClient:
         """Whatever the server has at a path."""
         return self._send(path)
 
-    def queue(self, prompt: Json, client_id: str | None = None) -> str:
+    def queue(self, prompt: Json, client_id: str | None = None, seconds: float = ANSWER_SECONDS) -> str:
         """Queue a graph in API format; ``client_id`` is the session that gets the progress messages."""
         body: Json = {"prompt": prompt} | ({"client_id": client_id} if client_id else {})
         try:
-            return str(json.loads(self._post("/prompt", body))["prompt_id"])
+            return str(json.loads(self._post("/prompt", body, seconds))["prompt_id"])
         except ServerError as error:
             cause = error.__cause__
             if isinstance(cause, urllib.error.HTTPError) and cause.code == 400:
@@ -67,9 +69,9 @@ class ComfyClient:
 
     def wait(self, prompt_id: str, timeout: float = 600) -> Json:
         """The history entry of a finished prompt, which is asked for: a message that it has ended may be lost."""
-        started = time.monotonic()
+        started = now = time.monotonic()
         looked = started  # into the queue, of which a server that was started again knows nothing
-        while (entry := self._entry(prompt_id)) is None:
+        while (entry := self._entry(prompt_id, max(1.0, started + timeout - now))) is None:
             now = time.monotonic()
             if now - started > timeout:
                 raise ServerError(f"Prompt {prompt_id} did not finish within {timeout:.0f} s.")
@@ -107,8 +109,8 @@ class ComfyClient:
     def give_up(self, prompt_id: str) -> None:
         """Take a prompt out of the queue, or interrupt it, if the server still answers."""
         with contextlib.suppress(ServerError):
-            self._post("/queue", {"delete": [prompt_id]})
-            self._post("/interrupt", {"prompt_id": prompt_id})  # of this one alone, where it runs
+            self._post("/queue", {"delete": [prompt_id]}, GIVE_UP_SECONDS)
+            self._post("/interrupt", {"prompt_id": prompt_id}, GIVE_UP_SECONDS)  # of this one alone, where it runs
 
     def forget(self, prompt_id: str = "") -> None:
         """Take a prompt, or all, out of the history, of which the server keeps 10,000 entries."""
@@ -118,38 +120,42 @@ class ComfyClient:
         """Ask for models and cached results to be dropped; the server does it when it is idle next."""
         self._post("/free", {"unload_models": True, "free_memory": True})
 
-    def _entry(self, prompt_id: str) -> Json | None:
+    def _entry(self, prompt_id: str, seconds: float = ANSWER_SECONDS) -> Json | None:
         self.check_alive()
-        entry: Json | None = self._get_json(f"/history/{prompt_id}").get(prompt_id)
+        entry: Json | None = self._get_json(f"/history/{prompt_id}", seconds).get(prompt_id)
         return entry
 
     def _is_queued(self, prompt_id: str) -> bool:
         queue = self._get_json("/queue")
         return any(entry[1] == prompt_id for entry in [*queue["queue_running"], *queue["queue_pending"]])
 
-    def _get_json(self, path: str) -> Json:
+    def _get_json(self, path: str, seconds: float = ANSWER_SECONDS) -> Json:
         try:
-            answer: Json = json.loads(self._send(path))
+            answer: Json = json.loads(self._send(path, seconds=seconds))
         except ValueError:
             raise ServerError(f"What answers at {self.url}{path} is no ComfyUI: it gives no JSON.") from None
         return answer
 
-    def _post(self, path: str, body: Json) -> bytes:
-        return self._send(path, json.dumps(body).encode(), "application/json")
+    def _post(self, path: str, body: Json, seconds: float = ANSWER_SECONDS) -> bytes:
+        return self._send(path, json.dumps(body).encode(), "application/json", seconds)
 
-    def _send(self, path: str, body: bytes | None = None, kind: str | None = None) -> bytes:
+    def _send(
+        self, path: str, body: bytes | None = None, kind: str | None = None, seconds: float = ANSWER_SECONDS
+    ) -> bytes:
         try:
-            return self.open(path, body, kind)
+            return self.open(path, body, kind, seconds)
         except urllib.error.HTTPError as error:
             raise ServerError(f"ComfyUI answered {error.code} ({error.reason}) to {path}.") from error
         except (OSError, http.client.HTTPException) as error:
             self.check_alive()
             raise ServerError(f"ComfyUI did not answer {path} ({error}).") from error
 
-    def open(self, path: str, body: bytes | None = None, kind: str | None = None) -> bytes:
-        """What the server answers, as it is. Raises urllib.error.HTTPError and OSError."""
+    def open(
+        self, path: str, body: bytes | None = None, kind: str | None = None, seconds: float = ANSWER_SECONDS
+    ) -> bytes:
+        """What the server answers, as it is. Raises urllib.error.HTTPError, and OSError (after ``seconds``, too)."""
         request = urllib.request.Request(self.url + path, body, {"Content-Type": kind} if kind else {})
-        with self._opener.open(request, timeout=60) as answer:
+        with self._opener.open(request, timeout=min(seconds, ANSWER_SECONDS)) as answer:
             data: bytes = answer.read()
         return data
 

@@ -60,7 +60,7 @@ def test_names_of_rows_that_name_files(tmp_path, picture):
         check_rows(Table.of(path), WORKFLOW, Wanted(), named=True)
 
 
-@pytest.mark.parametrize("column", ["error", "seconds", "imacs.r2g.score", "imacs@3.x", "psnr"])
+@pytest.mark.parametrize("column", ["error", "seconds", "seconds.graph", "imacs.r2g.score", "imacs@3.x", "psnr"])
 def test_columns_that_the_result_has(column):
     check_columns(["seed", "3.imacs", "loader.weights"])
     with pytest.raises(HostError, match="rename it"):

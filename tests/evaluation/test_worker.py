@@ -3,7 +3,7 @@
 import pytest
 
 from comfy_client import PromptFailed, ServerError
-from evaluation.servers import MEGABYTE, Specification
+from evaluation.servers import MEGABYTE, Ran, Specification, seconds_of
 from evaluation.simulate import SAID
 from evaluation.table import Row
 from evaluation.worker import Task, Worker
@@ -32,7 +32,7 @@ class Watched:
         self.done.append("run")
         if self.raises:
             raise self.raises.pop()
-        return {f"{READER}imacs": {"text": [SAID]}}
+        return Ran({f"{READER}imacs": {"text": [SAID]}}, 0.5)
 
     def memory(self):
         return self.bytes
@@ -54,6 +54,7 @@ def test_a_server_is_started_once():
     result = answers[0].result
     assert result["id"] == "a" and result["seed"] == 1 and result["error"] is None
     assert result["imacs.r2g.score"] == 0.1 and result["imacs.g2r.reason"] == "asleep" and result["seconds"] >= 0
+    assert result["seconds.graph"] == 0.5
 
 
 def test_a_graph_that_fails_is_a_result_and_its_server_goes_on():
@@ -128,7 +129,7 @@ def test_maps_are_fetched(tmp_path):
     server = Watched()
     worker = working(server, saved={"s": "evaluation:s"}, maps=str(tmp_path))
     outputs = {f"{READER}imacs": {"text": [SAID]}, "evaluation:s": {"text": ["i2am/v1.2.a.x"]}}
-    server.run = lambda graph, seconds: outputs
+    server.run = lambda graph, seconds: Ran(outputs)
     server.view = lambda file: f"{file['subfolder']} {file['filename']}".encode()
     assert worker.run(Row("a", {})).result["error"] is None
     assert [path.name for path in tmp_path.iterdir()] == ["a.a.x"]
@@ -137,5 +138,12 @@ def test_maps_are_fetched(tmp_path):
 
 def test_an_answer_without_scores_is_the_server_s_fault():
     server = Watched()
-    server.run = lambda graph, seconds: {}
+    server.run = lambda graph, seconds: Ran({})
     assert "no output of evaluation:imacs" in working(server).run(Row("a", {})).why
+
+
+def test_seconds_of_a_graph():
+    messages = [["execution_start", {"timestamp": 1000}], ["execution_cached", {}]]
+    assert seconds_of({"status": {"messages": messages}}) is None
+    ended = [*messages, ["execution_success", {"timestamp": 1250}]]
+    assert seconds_of({"status": {"messages": ended}}) == 0.25

@@ -15,12 +15,13 @@ from ...demo.train import SUPERVISED, SUPERVISED_LATER
 from ...i2am_core import TokenGrid
 from ...nodes.comfy import handle
 from ...nodes.comfy.captured import capture_with
-from ..curves import curves
+from ..curves import Plot, drawn
 from ..lab import Lab
 from ..section import Section
 
 TITLE = "Correspondence"
 GEOMETRY = "by geometry alone"
+GUESSES = (GEOMETRY, "random", "centre")
 BUDGET = 2**32
 
 Hits = tuple[Tensor, Tensor]  # whether a cell's patch is right, and whether the cell shows the object: [n, cells]
@@ -35,20 +36,21 @@ def run(lab: Lab) -> Section:
         "geometry alone* is a guess that sees neither picture: linear in the place in the square, fitted to all other "
         "scenes. *Random* is any patch by chance, *centre* the middle of the reference.",
     ]
-    drawn, says = {}, []
+    plots, says = [], []
     for name, study in lab.studies.items():
-        layers, guesses = of_layers(lab, study), guesses_of(study)
+        layers, guesses = _marked(of_layers(lab, study), _trained(study)), guesses_of(study)
         heads = ["layer", "grid", "accuracy", "against geometry"]
-        trained = _trained(study)
-        text += [f"### {name.capitalize()}", table(heads, _rows(layers, guesses, trained))]
-        drawn[name] = _points(layers, guesses)
-        says.append(f"{name}: {_best(layers, guesses, trained)}")
+        text += [f"### {name.capitalize()}", table(heads, _rows(layers, guesses))]
+        plots.append(Plot(name, list(layers), _curves(layers, guesses)))
+        says.append(f"{name}: {_best(layers, guesses)}")
     text += [
         "{layers}",
         f"{lab.scenes} scenes. Layers that are *trained to* were trained on this very truth; the joint model has none. "
         "What this does not show: that a position takes its colours from where it looks most, or what single heads do.",
     ]
-    figure = curves(drawn, across="layer, in the order of the model", dashed=(GEOMETRY, "random", "centre"))
+    figure = drawn(
+        plots, "layer, in the order of the model", "part of the positions whose patch is right", dashed=GUESSES
+    )  # fmt: skip
     verdicts = {"which patch of the reference a place comes from": ". ".join(says) + "."}
     return Section(TITLE, text, {"layers": (figure, "How often the strongest patch is right, by layer")}, verdicts)
 
@@ -111,26 +113,26 @@ def accuracy(hits: Hits) -> Tensor:
 # How it is written
 
 
-def _rows(layers: Layers, guesses: Guesses, trained: Collection[str]) -> list[list[str]]:
+def _marked(layers: Layers, trained: Collection[str]) -> Layers:
+    return {name + " (trained to)" * (name in trained): of for name, of in layers.items()}
+
+
+def _rows(layers: Layers, guesses: Guesses) -> list[list[str]]:
     rows = []
     for layer, (grid, hits) in layers.items():
         values = accuracy(hits)
         lead = bracketed(values - guesses[grid][GEOMETRY], 2, sign=True)
-        rows.append([layer + " (trained to)" * (layer in trained), str(grid), bracketed(values, 2), lead])
+        rows.append([layer, str(grid), bracketed(values, 2), lead])
     grids = {grid for grid, _ in layers.values()}
     for grid, of in guesses.items():
         rows += [[guess, str(grid), bracketed(x, 2), ""] for guess, x in of.items() if grid in grids]
     return rows
 
 
-def _best(layers: Layers, guesses: Guesses, trained: Collection[str]) -> str:
+def _best(layers: Layers, guesses: Guesses) -> str:
     name = max(layers, key=lambda x: accuracy(layers[x][1]).mean().item())
     grid, hits = layers[name]
-    above = [
-        of + " (trained to)" * (of in trained)
-        for of, (at, x) in layers.items()
-        if interval(accuracy(x) - guesses[at][GEOMETRY])[0] > 0
-    ]
+    above = [of for of, (at, x) in layers.items() if interval(accuracy(x) - guesses[at][GEOMETRY])[0] > 0]
     return (
         f"the best of {len(layers)} layers on these scenes, {name}, {bracketed(accuracy(hits), 2)}, by geometry alone "
         f"{bracketed(guesses[grid][GEOMETRY], 2)}; above it by their interval: {', '.join(above) or 'none'}"
@@ -143,9 +145,9 @@ def _trained(study: effect.Study) -> list[str]:
     return [f"{name} {number}.0" for name, number in of]
 
 
-def _points(layers: Layers, guesses: Guesses) -> dict[str, tuple[list[float], list[float]]]:
-    numbers = [float(number) for number in range(len(layers))]
-    drawn = {"layer": (numbers, [accuracy(hits).mean().item() for _, hits in layers.values()])}
-    for guess in (GEOMETRY, "random", "centre"):
-        drawn[guess] = (numbers, [guesses[grid][guess].mean().item() for grid, _ in layers.values()])
-    return drawn
+def _curves(layers: Layers, guesses: Guesses) -> dict[str, Tensor]:
+    """By name the accuracy in each scene, of each layer: ``[n, layers]``."""
+    curves = {"strongest patch": torch.stack([accuracy(hits) for _, hits in layers.values()], 1)}
+    for guess in GUESSES:
+        curves[guess] = torch.stack([guesses[grid][guess] for grid, _ in layers.values()], 1)
+    return curves

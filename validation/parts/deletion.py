@@ -14,7 +14,7 @@ from ...demo import data, effect
 from ...demo.steer import bracketed, table
 from .. import baselines
 from ..cells_taken_away import painted_without
-from ..curves import curves
+from ..curves import Plot, drawn
 from ..lab import Lab
 from ..section import Section
 
@@ -165,16 +165,13 @@ def _best(measured: Mapping[str, Mapping[str, Curves]], kind: str) -> str:
 
 
 def _drawn(measured: Mapping[str, Mapping[str, Curves]]) -> Figure:
-    return curves(
-        {
-            f"{kind}: distance to the plain picture": {
-                name: (percents(), curve["distance"].mean(0).tolist()) for name, curve in of.items()
-            }
-            for kind, of in measured.items()
-        },
-        across="% of the reference's cells, taken away or left",
+    plots = [
+        Plot(kind, percents(), {name: curve["distance"] for name, curve in of.items()}) for kind, of in measured.items()
+    ]
+    return drawn(
+        plots, "% of the reference's cells, taken away or left", "distance to the plain picture",
         dashed=baselines.BASELINES,
-    )
+    )  # fmt: skip
 
 
 def _distance(curve: Curves) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from ...demo import data, effect
-from ...demo.steer import RESAMPLES, table
+from ...demo.steer import interval, table
 from ...demo.train import CONSISTENT_FROM
 from ...evaluation.statistics import LEAST, Estimate, over_models, spearman, within
 from ...i2am_core import AttributionError, imacs, share_inside
@@ -201,9 +201,7 @@ def _over_seeds(score: np.ndarray, quality: np.ndarray, rows: Rows) -> Estimate:
     of = of[np.isfinite(of)]  # a score that is the same for all seeds says nothing of them
     if not len(of):
         return NOTHING
-    drawn = of[np.random.default_rng(0).integers(0, len(of), (RESAMPLES, len(of)))].mean(1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Estimate(float(of.mean()), float(low), float(high), len(of))
+    return Estimate(float(of.mean()), *interval(torch.from_numpy(of)), len(of))
 
 
 # What is written
