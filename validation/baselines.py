@@ -17,13 +17,13 @@ SQUARE = 12  # cells on a side of the largest square, in which squares are laid 
 BASELINES = ("random", "centre", "edges", "geometry", "object")
 
 
-def on_picture(study: effect.Study) -> dict[str, Tensor]:
-    """By name, on the picture; edges are those of the picture that was painted."""
+def on_picture(study: effect.Study, painted: Tensor | None = None) -> dict[str, Tensor]:
+    """By name, on the picture; edges are those of the ``painted`` one, by default that of the study's own run."""
     scenes, order = study.scenes, study.order
     return {
         "random": random(len(order), seed=0),
         "centre": centre(len(order)),
-        "edges": edges(study.measured()["image"]),
+        "edges": edges(study.measured()["image"] if painted is None else painted),
         "geometry": by_place_in_square(cover(scenes.object_mask), squares(scenes.mask))[order],
         "object": cover(scenes.object_mask)[order],
     }

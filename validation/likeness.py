@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from ..demo.effect import Study, spearman
+from ..demo.steer import bracketed, table
 from ..i2am_core import min_max
+from .baselines import on_picture as guesses_on_picture
+from .baselines import on_reference as guesses_on_reference
 from .baselines import squares
+from .runs import ON_PICTURE
 
 WINDOW = 7  # cells: the default of scikit-image, which Adebayo et al. used
 
@@ -24,6 +30,20 @@ def structured_alike(study: Study, one: Tensor, other: Tensor, on_picture: bool)
     cut = squares(study.scenes.mask[study.order]) if on_picture else [slice(None)] * len(one)
     pairs = [(min_max(a[square]), min_max(b[square])) for a, b, square in zip(one, other, cut, strict=True)]
     return torch.stack([_ssim(a[None, None], b[None, None]) for a, b in pairs])
+
+
+def beside_guesses(study: Study, maps: Mapping[str, Tensor], keys: Mapping[str, str]) -> str:
+    """A table: what the maps of ``keys`` have in common with maps that no model makes, by Spearman.
+
+    ``maps`` are those of one run, with its picture as 'image'.
+    """
+    on_picture, on_reference = guesses_on_picture(study, maps["image"]), guesses_on_reference(study)
+    rows = []
+    for name, key in keys.items():
+        guesses, is_on_picture = (on_picture, True) if key in ON_PICTURE.values() else (on_reference, False)
+        alike = (ranked_alike(study, maps[key], guess, is_on_picture) for guess in guesses.values())
+        rows.append([name, *(bracketed(x, 2) for x in alike)])
+    return table(["map", *on_picture], rows)
 
 
 def _ssim(one: Tensor, other: Tensor) -> Tensor:

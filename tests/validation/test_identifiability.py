@@ -42,4 +42,4 @@ def test_the_section(identifiability, lab, tried):
     section = identifiability.run(lab)
     (verdict,) = section.verdicts.values()
     assert "every other map at least 0.999" in verdict
-    assert sum("| --- |" in text for text in section.text) == 2
+    assert sum("| --- |" in text for text in section.text) == 4

@@ -18,7 +18,7 @@ from ...nodes.comfy.consumer_watch import ConsumerWatch
 from ...nodes.comfy.consumers.base import Consumer
 from ...nodes.comfy.run import watched
 from ..lab import Lab
-from ..likeness import ranked_alike
+from ..likeness import beside_guesses, ranked_alike
 from ..moved_keys import Direction, MovedKeys
 from ..runs import ON_PICTURE, joined, keys_of, maps_in, maps_of
 from ..section import Section
@@ -73,6 +73,10 @@ def run(lab: Lab) -> Section:
     text = [STATED]
     for name, tried in models.items():
         text += [f"{name}:", table(HEADS, _rows(tried)), " ".join(_unchanged(tried, which) for which in DIRECTIONS)]
+        text += [
+            "What the maps before have in common with maps that no model makes, Spearman:",
+            beside_guesses(tried.study, tried.before, tried.keys),
+        ]
     text += [MEANT, f"{lab.scenes} scenes of each model, {lab.steps} steps."]
     verdict = (
         "Spearman with itself when all keys move alike: R2G of the paper "

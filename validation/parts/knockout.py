@@ -22,7 +22,8 @@ from ..section import Section
 
 QUESTION = "Does a layer's weight in the maps say what it does?"
 PAPER, INSIDE, SHARE = "part of the paper's R2G", "part of R2G in the mask", "share in the mask"
-DEPTH = "place in the network"
+DEPTH, CHANCE = "place in the network", "a number by chance"
+GUESSES = (DEPTH, CHANCE)
 EQUAL = 0.005  # what parts of a map differ by, and are equal but for the border of resized maps
 KINDS = (MapKind("r2g", "paper"), MapKind("r2g", "share"))
 NONE, ALL = "none", "all"
@@ -33,8 +34,9 @@ STATED = (
     "of the paper comes from the layer: the sum of the layer's map on the largest grid, over that of all layers. A "
     "map of the paper sums to 1 on the layer's own grid, so that in the whole picture this is a matter of the grids "
     "alone; in the mask it is not. The share in the mask is the mean part of the attention there that goes to the "
-    f"object. Layers that are less than {EQUAL:g} apart have one rank here: by so much parts of equal layers differ at "
-    "the border of maps that are resized."
+    f"object. *{DEPTH.capitalize()}* and *{CHANCE}* are guesses to compare with; all others in this study are of "
+    f"pictures, and say nothing of layers. Layers that are less than {EQUAL:g} apart have one rank here: by so much "
+    "parts of equal layers differ at the border of maps that are resized."
 )
 NOT_SAID = (
     "There are few layers, so that one that trades its place with another moves the correlation a lot; it is computed "
@@ -136,12 +138,13 @@ def _layers(lab: Lab, study: Study) -> Layers:
     changes = {layer: study.distance(picture, plain["image"], where) for layer, picture in pictures.items()}
     share = {} if study.alone else {SHARE: plain["share"]}
     depth = torch.arange(len(names)).float().expand_as(plain["paper"])
+    by_chance = torch.rand(depth.shape, generator=torch.Generator().manual_seed(0))
     return Layers(
         names,
         torch.stack([changes[layer] for layer in names], 1),
         changes[ALL],
         {name: data.psnr(x, truth, where) for name, x in {NONE: plain["image"], **pictures}.items()},
-        {PAPER: plain["paper"], INSIDE: plain["inside"]} | share | {DEPTH: depth},
+        {PAPER: plain["paper"], INSIDE: plain["inside"]} | share | {DEPTH: depth, CHANCE: by_chance},
     )
 
 
@@ -178,7 +181,7 @@ def _muted(study: Study, layer: str, part: Tensor) -> dict[str, Tensor]:
 
 
 def _table(layers: Layers) -> str:
-    masses = [name for name in layers.masses if name != DEPTH]
+    masses = [name for name in layers.masses if name not in GUESSES]
     rows = [[NONE, "0", bracketed(layers.psnr[NONE], 1), *([""] * len(masses))]]
     for n, name in enumerate(layers.names):
         of_layer = (bracketed(layers.masses[mass][:, n], 3) for mass in masses)

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from ...demo.effect import OTHER_NOISE, Study
 from ...demo.steer import bracketed, interval, table
-from .. import baselines
 from ..lab import DRAWN, Lab
-from ..likeness import ranked_alike, structured_alike
+from ..likeness import beside_guesses, ranked_alike, structured_alike
 from ..permuted import Block, blocks_of, permuted
 from ..runs import ON_PICTURE, ON_REFERENCE, keys_of, maps_of
 from ..section import Section
@@ -78,7 +77,7 @@ def run(lab: Lab) -> Section:
         ]
         text += [
             "What the trained model's maps have in common with maps that no model makes, "
-            f"Spearman:\n\n{_baselines(model)}"
+            f"Spearman:\n\n{beside_guesses(model.study, model.trained, model.keys)}"
         ]
     text += [NOT_SAID, f"{lab.scenes} scenes of each model, {_steps(lab)} steps; Effect is measured in one of them."]
     verdict = (
@@ -161,31 +160,6 @@ def _said(model: Randomized) -> str:
     return f"All permuted, the interval is above 0 for {', '.join(alike) or 'no map'}" + (
         f"; for {', '.join(others)} it is not." if others else "."
     )
-
-
-def _baselines(model: Randomized) -> str:
-    study, scenes = model.study, model.study.scenes
-    count = len(study.order)
-    common = {"random": baselines.random(count, seed=0), "centre": baselines.centre(count)}
-    on_picture = common | {
-        "edges": baselines.edges(model.trained["image"]),
-        "object": baselines.cover(scenes.object_mask)[study.order],
-    }
-    on_reference = common | {
-        "edges": baselines.edges(scenes.reference[study.order]),
-        "object": baselines.cover(scenes.reference_object_mask)[study.order],
-    }
-    rows = [
-        [
-            name,
-            *(
-                bracketed(model.ranked(key, {key: x}), 2)
-                for x in (on_picture if key in ON_PICTURE.values() else on_reference).values()
-            ),
-        ]
-        for name, key in model.keys.items()
-    ]
-    return table(["map", *on_picture], rows)
 
 
 def _drawn(models: Mapping[str, Randomized]) -> Figure:
