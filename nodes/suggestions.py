@@ -44,6 +44,8 @@ TRIES: dict[Suggestion, dict[str, Try]] = {
             "a higher strength on WanVaceToVideo where that gives the reference, or strength 2 on I2AM Steer",
             (("WanVaceToVideo", "strength"), STEER),
         ),
+        # In a softmax that text and picture share, this alone helped a weakened reference at all (demo/README.md).
+        "reference latents": Try("strength 1.5 on I2AM Steer by 'guidance'", (STEER, *_of_steer("by"))),
         "": Try("strength 2 on I2AM Steer", (STEER,)),
     },
     "longer": {

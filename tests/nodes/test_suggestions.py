@@ -30,15 +30,15 @@ def test_one_mechanism_has_its_own_and_of_several_none_has():
 
 def test_of_several_references_the_one_is_named_and_no_steer_reaches_a_conditioning():
     both = [replace(finding("stronger"), evidence=Evidence("effect", owner=n)) for n in (0, 1)]
-    assert said(both, "reference latents") == [
+    assert said(both, "cross-attention tokens") == [
         f"strength 2 on I2AM Steer (reference {n} of I2AM Steer)" for n in (0, 1)
     ]
     assert said([replace(finding("stronger"), evidence=Evidence("effect", owner="conditioning"))]) == []
 
 
 def test_what_else_there_is_to_try():
-    (other,) = [one.sentence for _, one in tries([finding("stronger")], ["reference latents"])]
-    assert other == "strength 2 on I2AM Steer"
+    assert said([finding("stronger")], "cross-attention tokens") == ["strength 2 on I2AM Steer"]
+    assert said([finding("stronger")], "reference latents") == ["strength 1.5 on I2AM Steer by 'guidance'"]
 
 
 def test_an_adapter_has_settings_of_its_own_for_where_and_when():
