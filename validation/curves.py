@@ -43,7 +43,7 @@ def drawn(plots: Sequence[Plot], across: str, along: str, dashed: Sequence[str] 
                       linestyle="--" if name in dashed else "-", linewidth=1.2)  # fmt: skip
             if name not in dashed:
                 low, high = zip(*map(interval, values.T), strict=True)
-                axes.fill_between(plot.x, low, high, color=colour, alpha=0.15, linewidth=0)
+                axes.fill_between(plot.x, low, high, color=colour, alpha=0.1, linewidth=0)
         _word(axes, plot, across, along)
     return figure
 

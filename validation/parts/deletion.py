@@ -27,6 +27,8 @@ QUESTION = "which cells of the reference matter (deletion), and which are enough
 PAPER, SHARE, EFFECT = "G2R of the paper", "G2R by share", "Effect of 16 regions"
 RANDOM = "random"
 
+BANDS = "Bands are intervals of means over scenes, which all maps share: differences, as in the table, are surer."
+
 Curves = dict[str, Tensor]  # "distance" and "psnr" of each scene at each of percents(): [n, levels]
 
 
@@ -47,7 +49,7 @@ def run(lab: Lab) -> Section:
         measured = {kind: _of_orders(lab, study, kind) for kind in (DELETION, INSERTION)}
         figure = name.partition("-")[0].partition(" ")[0]
         text += [f"### {name.capitalize()}", table(*_table(measured)), _says(measured), f"{{{figure}}}"]
-        figures[figure] = (_drawn(measured), f"Deletion and insertion, {name}")
+        figures[figure] = (_drawn(measured), f"Deletion and insertion, {name}. {BANDS}")
         verdict.append(f"{name}: {'; '.join(_best(measured, kind) for kind in measured)}")
     text.append(
         "What this does not show: how much a cell counts beside all others. Cells repeat each other, and leaving many "

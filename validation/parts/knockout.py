@@ -102,7 +102,7 @@ def run(lab: Lab) -> Section:
     says = "; ".join(
         f"{name} ({len(layers.names)} layers), {mass} {layers.agreement(mass)}"
         for name, layers in models.items()
-        for mass in (INSIDE, SHARE)
+        for mass in (INSIDE, SHARE, DEPTH)
         if mass in layers.masses
     )
     halves = "; ".join(f"{name} {layers.least[1]:.0%}" for name, layers in models.items())
