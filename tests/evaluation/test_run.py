@@ -123,10 +123,10 @@ def test_a_server_that_somebody_runs(demo, tmp_path, monkeypatch):
         assert "in 3 attempts: Prompt" in row["error"] and "did not finish within 2 s" in row["error"], slow.stderr
         assert server.get("/queue") == b'{"queue_running": [], "queue_pending": []}', "nothing is left behind"
 
-        given, graph = GivenServer(server.url), json.loads(workflow.read_text())
+        hanging, graph = GivenServer(server.url), json.loads(workflow.read_text())
         os.kill(server.pid, signal.SIGSTOP)
         with pytest.raises(ServerError, match=r"did not answer /prompt \(timed out\)"):
-            given.run(graph, 2)
+            hanging.run(graph, 2)
         os.kill(server.pid, signal.SIGCONT)
 
         monkeypatch.setattr("comfy_client.QUEUE_SECONDS", 0.2)
