@@ -401,7 +401,7 @@ def bracketed(values: Tensor, decimals: int, sign: bool = False) -> str:
 def differs(one: Tensor, other: Tensor) -> str:
     """How much two pictures do, at most."""
     most = (one - other).abs().max().item()
-    return f"in no pixel by more than {most:.1e}" if most else "not by a bit"
+    return f"by up to {most:.1e} in a pixel" if most else "not by a bit"
 
 
 def percent(holds: Tensor) -> str:

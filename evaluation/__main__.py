@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from comfy_client import Json
 from devenv import HostError, one_sentence_errors
-from evaluation.checks import check_columns, check_rows, check_servers, check_wanted
+from evaluation.checks import check_columns, check_rows, check_servers, check_unchanged, check_wanted
 from evaluation.servers import OwnServer, Specification
 from evaluation.store import Store, results, write_parquet
 from evaluation.table import Row, Table
@@ -21,6 +23,27 @@ from evaluation.worker import Task
 from evaluation.workflow import Wanted, Workflow, read_workflow
 
 NO_COLUMN = "-"
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """Reads an argument that is a whole number, this one or more."""
+    return partial(_number, int, least)
+
+
+def number(least: float) -> Callable[[str], float]:
+    """Reads one that is any number, this one or more."""
+    return partial(_number, float, least)
+
+
+def _number(kind: Callable[[str], Any], least: float, text: str) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= least):
+        what = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"is {text}: give {what} from {least:g} on")
+    return value
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,9 +76,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("folder", type=Path, help="for the results; the same folder again goes on where it stopped")
     add("--feed", action="append", default=[], metavar="COLUMN=NODE.INPUT", help="what a column feeds, if not its name")
     add("--server", action="append", default=[], metavar="URL", help="a ComfyUI that runs (may be given several times)")
-    add("--start", type=int, default=0, metavar="N", help="start N servers of our own (default: 1 without --server)")
+    add("--start", type=whole(0), default=0, metavar="N", help="start N servers of our own (default: 1 without --server)")
     add("--cpu", action="store_true", help="own servers compute on the CPU")
-    add("--gpus", type=float, default=0, help="GPUs that each own server takes from Ray's machines")
+    add("--gpus", type=number(0), default=0, help="GPUs that each own server takes from Ray's machines")
     add("--ray", default="", metavar="ADDRESS", help="a Ray cluster to join (default: one on this machine)")
     add("--picture", metavar="NODE", help="the node whose picture is judged (default: the only one that shows one)")
     add(
@@ -69,22 +92,22 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     add("--pictures", action="store_true", help="write the pictures that were made to FOLDER/pictures")
     add("--maps", action="store_true", help="fetch what I2AM Save wrote to FOLDER/maps, of rows that run from now on")
-    add("--seconds", type=float, default=600, help="that a row may take before its server counts as hanging")
+    add("--seconds", type=number(1), default=600, help="that a row may take before its server counts as hanging")
     add("--again", action="store_true", help="run rows that failed once more")
-    add("--memory", type=int, metavar="MB", help="start an own server again when it has grown to this")
+    add("--memory", type=whole(1), metavar="MB", help="start an own server again when it has grown to this")
     parser.set_defaults(command=run)
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", type=Path, help="for the results, a new one")
-    add("--rows", type=int, default=100_000)
-    add("--servers", type=int, default=1000)
-    add("--processes", type=int, default=4, help="that have the servers between them (default: 4)")
-    add("--seconds", type=float, default=2.0, help="that a row takes, more or less by half (default: 2)")
+    add("--rows", type=whole(1), default=100_000)
+    add("--servers", type=whole(1), default=1000)
+    add("--processes", type=whole(1), default=4, help="that have the servers between them (default: 4)")
+    add("--seconds", type=number(0), default=2.0, help="that a row takes, more or less by half (default: 2)")
     add(
         "--fails",
-        type=int,
+        type=whole(0),
         default=1000,
         help="of so many rows one makes its server fall over (0: none; default: 1000)",
     )
@@ -100,16 +123,17 @@ def run(given: argparse.Namespace) -> None:
 
     table = Table.of(given.table)
     specifications = _specifications(given)
-    with _one_that_answers(specifications) as urls:
-        nodes = check_servers(urls)
+    with _those_that_answer(specifications) as urls:
+        nodes, versions = check_servers(urls)
     workflow = read_workflow(given.workflow, table.columns, _feeds(given.feed), nodes, given.picture, given.maps)
     wanted = Wanted(_column(given.truth, "truth", table), _column(given.mask, "mask", table))
     check_wanted(wanted, table.columns, workflow)
     check_columns(table.columns)
     count = check_rows(table, workflow, wanted, given.pictures or given.maps)
     with Store(given.folder) as store:
-        store.about(_about(workflow, wanted, nodes))
+        store.about(_about(workflow, wanted, nodes) | versions)
         done = store.done(given.again)
+        check_unchanged(table, done)
         pictures, maps = (_folder(given, name) if getattr(given, name) else "" for name in ("pictures", "maps"))
         task = Task(workflow, wanted, pictures, maps, given.seconds, given.memory)
         left = _left(table, done)
@@ -155,16 +179,16 @@ def _specifications(given: argparse.Namespace) -> list[Specification]:
 
 
 @contextmanager
-def _one_that_answers(specifications: list[Specification]) -> Iterator[list[str]]:
-    """Addresses of servers that can be asked for their nodes: all given ones, else one of our own, started for that."""
-    urls = [x.url for x in specifications if x.url]
-    if urls:
+def _those_that_answer(specifications: list[Specification]) -> Iterator[list[str]]:
+    """Addresses of servers that say what they are: all given ones, and one of our own, started for that."""
+    urls, own = [x.url for x in specifications if x.url], [x for x in specifications if not x.url]
+    if not own:
         yield urls
         return
-    server = OwnServer(specifications[0])
+    server = OwnServer(own[0])
     try:
         server.start()
-        yield [server.url]
+        yield [*urls, server.url]
     finally:
         server.stop()
 
@@ -201,12 +225,8 @@ def _digest(given: Any) -> str:
 
 
 def _left(table: Table, done: Mapping[str, str]) -> Iterator[Row]:
-    """Rows without a result. Raises HostError where a row has one of other values."""
-    for row in table.rows():
-        if row.name not in done:
-            yield row
-        elif done[row.name] not in ("", row.digest):
-            raise HostError(f"Row {row.name!r} had other values when it was run: give another id, or another folder.")
+    """Rows without a result."""
+    return (row for row in table.rows() if row.name not in done)
 
 
 def _folder(given: argparse.Namespace, name: str) -> str:

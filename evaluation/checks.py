@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -23,8 +23,8 @@ READERS = 16  # threads: pictures may lie on a slow disk of another machine
 AT_A_TIME = 256  # rows
 
 
-def check_servers(urls: Sequence[str]) -> Json:
-    """The nodes that all servers have. Raises HostError where one does not answer, or is of another version."""
+def check_servers(urls: Sequence[str]) -> tuple[Json, Json]:
+    """The nodes that all servers have, and the versions of what they run. Raises HostError where one does not answer, or is of another version."""
     first: tuple[str, Json, Json] | None = None
     for url in urls:
         server = ComfyClient(url.rstrip("/"))
@@ -44,7 +44,7 @@ def check_servers(urls: Sequence[str]) -> Json:
         if (other := _other_node(first[2], nodes)) is not None:
             raise HostError(f"The servers {first[0]} and {url} have another {other}: install the same I2AM on all.")
     assert first is not None
-    return first[2]
+    return first[2], first[1]
 
 
 def check_wanted(wanted: Wanted, columns: Sequence[str], workflow: Workflow) -> None:
@@ -61,6 +61,13 @@ def check_columns(columns: Sequence[str]) -> None:
     for column in columns:
         if column in RESERVED or column.split(".")[0].split("@")[0] in (*SCORES.values(), *QUALITIES):
             raise HostError(f"The table has a column {column!r}, as the result has: rename it, and say what it feeds.")
+
+
+def check_unchanged(table: Table, done: Mapping[str, str]) -> None:
+    """Raises HostError where a row has a result (``done``, by its name what it was) of other values."""
+    for row in table.rows() if done else ():
+        if done.get(row.name, "") not in ("", row.digest):
+            raise HostError(f"Row {row.name!r} had other values when it was run: give another id, or another folder.")
 
 
 def check_rows(table: Table, workflow: Workflow, wanted: Wanted, named: bool = False) -> int:

@@ -42,16 +42,20 @@ def write_report(folder: Path, models: str = "", scenes: str = "") -> list[Path]
         raise HostError(f"{folder / SCORES} has no {lacking}.")
     names = [str(x) for x in columns[models]] if models else ["all"] * len(next(iter(columns.values())))
     table = correlations(scores, qualities, names, [str(x) for x in columns[scenes]] if scenes else None)
+    if not table["all rows"]:
+        raise HostError(f"No score in {folder / SCORES} has {LEAST_ROWS} rows in common with a measure of quality.")
     about = _about(names, models, scenes)
     text = folder / "correlation.md"
     text.write_text(_markdown(table, about) + _of_sets(folder, columns, names))
     data = folder / "correlation.json"
-    data.write_text(
-        json.dumps(
-            {k: {s: {q: asdict(e) for q, e in of.items()} for s, of in x.items()} for k, x in table.items()}, indent=2
-        )
-    )
+    numbers = {k: {s: {q: _numbers(e) for q, e in of.items()} for s, of in x.items()} for k, x in table.items()}
+    data.write_text(json.dumps(numbers, indent=2, allow_nan=False))
     return [text, data, draw(table, folder / "correlation.png")]
+
+
+def _numbers(one: Estimate) -> dict[str, float | None]:
+    """As JSON has them, which knows no number that is none."""
+    return {name: x if math.isfinite(x) else None for name, x in asdict(one).items()}
 
 
 def _named(folder: Path, columns: Mapping[str, list], given: str, usual: str) -> str:

@@ -59,9 +59,11 @@ class Store:
     def about(self, given: Json) -> None:
         """Write down what is evaluated. Raises HostError where the folder has results of something else."""
         path = self.folder / ABOUT
-        if path.is_file() and (before := json.loads(path.read_text())) != given:
-            other = next(key for key in {**before, **given} if before.get(key) != given.get(key))
-            raise HostError(f"{self.folder} has results of another evaluation (another {other}): give another folder.")
+        before = json.loads(path.read_text()) if path.is_file() else {}
+        if others := [key for key, x in before.items() if key in given and given[key] != x]:
+            raise HostError(
+                f"{self.folder} has results of another evaluation (another {others[0]}): give another folder."
+            )
         part = path.with_suffix(".part")
         part.write_text(json.dumps(given, indent=2))
         part.replace(path)
@@ -102,25 +104,44 @@ class Store:
                 file.truncate(end)
 
 
-def results(folder: Path) -> Iterator[Json]:
-    """The results in a folder, each row once: as it was written last. A line without its end is none yet."""
-    last = {result["id"]: number for number, result in _lines(folder)}
-    for number, result in _lines(folder):
+def results(folder: Path, size: int | None = None) -> Iterator[Json]:
+    """The results in a folder, each row once: as it was written last. A line without its end is none yet.
+
+    They are those of the first ``size`` bytes, by default of all that there are now: a run may add more meanwhile.
+    """
+    size = (folder / LINES).stat().st_size if size is None else size
+    last = {result["id"]: number for number, result in _lines(folder, size)}
+    for number, result in _lines(folder, size):
         if last[result["id"]] == number:
             yield result
 
 
-def _lines(folder: Path) -> Iterator[tuple[int, Json]]:
+def _lines(folder: Path, size: int) -> Iterator[tuple[int, Json]]:
     with (folder / LINES).open("rb") as file:
         for number, line in enumerate(file):
-            if line.endswith(b"\n"):
-                yield number, json.loads(line)
+            size -= len(line)
+            if size < 0 or not line.endswith(b"\n"):
+                return
+            yield number, _result(folder / LINES, number, line)
+
+
+def _result(path: Path, number: int, line: bytes) -> Json:
+    try:
+        result: Json = json.loads(line)
+        result["id"]
+    except (ValueError, KeyError, TypeError):
+        raise HostError(
+            f"Line {number + 1} of {path} is no result, as after a fault of the disk: take it out, and its row is run "
+            "once more."
+        ) from None
+    return result
 
 
 def write_parquet(folder: Path) -> Path:
     """All results as one table, a column for each name that any result has."""
     columns: dict[str, pyarrow.DataType] = {}
-    for result in results(folder):
+    size = (folder / LINES).stat().st_size
+    for result in results(folder, size):
         for name, value in result.items():
             columns[name] = _wider(columns.get(name, pyarrow.null()), _kind(value))
     fields = [(name, pyarrow.string() if kind == pyarrow.null() else kind) for name, kind in columns.items()]
@@ -128,7 +149,7 @@ def write_parquet(folder: Path) -> Path:
     path = folder / SCORES
     part = path.with_suffix(f".{os.getpid()}.part")
     with pyarrow.parquet.ParquetWriter(part, schema) as writer:
-        for batch in _batched(results(folder)):
+        for batch in _batched(results(folder, size)):
             texts = [{name: _as(schema.field(name).type, value) for name, value in row.items()} for row in batch]
             writer.write_batch(pyarrow.RecordBatch.from_pylist(texts, schema))
     part.replace(path)

@@ -10,6 +10,10 @@ Setting = tuple[str, str]
 RANGE = "ConditioningSetTimestepRange"
 STEER: Setting = ("I2AM_Steer", "strength")
 ADAPTERS = ("IPAdapter", "IPAdapterAdvanced")
+# In a softmax that text and picture share, this helped weakened references most, and little; elsewhere more helped more
+# (demo/README.md: both were measured with a demo model).
+BY_GUIDANCE = "strength 1.25 on I2AM Steer by 'guidance', which makes sampling take twice as long"
+BY_ATTENTION = "strength 2 on I2AM Steer"
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,16 @@ TRIES: dict[Suggestion, dict[str, Try]] = {
             (*_of_adapters("weight"), STEER, *_of_steer("by")),
         ),
         "style tokens": Try(
-            "a higher strength on Apply Style Model, or strength 2 on I2AM Steer",
-            (("StyleModelApply", "strength"), STEER),
+            f"a higher strength on Apply Style Model, or {BY_GUIDANCE}",
+            (("StyleModelApply", "strength"), STEER, *_of_steer("by")),
         ),
         "reference frames": Try(
-            "a higher strength on WanVaceToVideo where that gives the reference, or strength 2 on I2AM Steer",
-            (("WanVaceToVideo", "strength"), STEER),
+            f"a higher strength on WanVaceToVideo where that gives the reference, or {BY_GUIDANCE}",
+            (("WanVaceToVideo", "strength"), STEER, *_of_steer("by")),
         ),
-        # In a softmax that text and picture share, this alone helped a weakened reference at all (demo/README.md).
-        "reference latents": Try("strength 1.5 on I2AM Steer by 'guidance'", (STEER, *_of_steer("by"))),
-        "": Try("strength 2 on I2AM Steer", (STEER,)),
+        "cross-attention tokens": Try(BY_ATTENTION, (STEER,)),
+        "image cross-attention": Try(BY_ATTENTION, (STEER,)),
+        "": Try(BY_GUIDANCE, (STEER, *_of_steer("by"))),
     },
     "longer": {
         "IP-Adapter": Try(

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from devenv import HostError
-from evaluation.checks import MOST_NAMED, check_columns, check_rows, check_servers, check_wanted
+from evaluation.__main__ import main
+from evaluation.checks import MOST_NAMED, check_columns, check_rows, check_servers, check_unchanged, check_wanted
 from evaluation.table import Table
 from evaluation.workflow import Feed, Wanted, Workflow
 
@@ -107,8 +108,37 @@ def answering(monkeypatch):
 def test_servers_must_be_alike(answering):
     about, nodes = {"comfyui_version": "0.3.75", "pytorch_version": "2"}, {"I2AM_IMACS": {"input": {}}, "Other": 1}
     answering.update(a=(about, nodes), b=(about | {"comfyui_version": "0.4"}, nodes), c=(about, {"Other": 1}))
-    assert check_servers(["a", "a"]) == nodes
+    assert check_servers(["a", "a"]) == (nodes, about)
     with pytest.raises(HostError, match=r"differ in comfyui_version: a has 0.3.75, b has 0.4"):
         check_servers(["a", "b"])
     with pytest.raises(HostError, match="have another I2AM_IMACS"):
         check_servers(["a", "c"])
+
+
+def test_a_row_that_was_run_with_other_values_is_named_before_anything_runs(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("id,seed\na,1\nb,2\n")
+    table = Table.of(path)
+    done = {row.name: row.digest for row in table.rows()}
+    check_unchanged(table, done)
+    path.write_text("id,seed\na,1\nb,3\nc,4\n")
+    with pytest.raises(HostError, match="Row 'b' had other values when it was run"):
+        check_unchanged(table, done)
+    check_unchanged(table, {"a": done["a"]})  # what failed, and is run once more, may have been corrected
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "w", "t", "f", "--start", "-1"],
+        ["run", "w", "t", "f", "--seconds", "0"],
+        ["run", "w", "t", "f", "--seconds", "nan"],
+        ["run", "w", "t", "f", "--memory", "1.5"],
+        ["simulate", "f", "--servers", "0"],
+        ["simulate", "f", "--processes", "0"],
+    ],
+)
+def test_numbers_of_the_command(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert f"argument {arguments[-2]}: is {arguments[-1]}: give a" in capsys.readouterr().err

@@ -81,6 +81,27 @@ def test_a_folder_is_of_one_evaluation(tmp_path):
         store.about({"workflow": "a", "truth": ""})
         with pytest.raises(HostError, match="another workflow"):
             store.about({"workflow": "b", "truth": ""})
+        store.about({"workflow": "a", "truth": "", "comfyui_version": "1"})  # which an older folder does not say
+        with pytest.raises(HostError, match="another comfyui_version"):
+            store.about({"workflow": "a", "truth": "", "comfyui_version": "2"})
+
+
+def test_what_is_read_while_a_run_writes_is_what_there_was(tmp_path):
+    """A report reads the lines more than once."""
+    with Store(tmp_path) as store:
+        store.add({"id": "a", "x": 1, "error": None})
+        rows = results(tmp_path)
+        first = next(rows)
+        store.add({"id": "b", "y": 2, "error": None})
+        assert [first, *rows] == [{"id": "a", "x": 1, "error": None}]
+    assert len(list(results(tmp_path))) == 2
+
+
+@pytest.mark.parametrize("line", [b"\0\0\0", b"[]", b'{"x": 1}'])
+def test_a_line_that_is_no_result_is_named(tmp_path, line):
+    (tmp_path / LINES).write_bytes(b'{"id": "a"}\n' + line + b"\n")
+    with pytest.raises(HostError, match=r"Line 2 of .*scores\.jsonl is no result"):
+        list(results(tmp_path))
 
 
 def test_columns_have_the_types_of_what_is_in_them(tmp_path):

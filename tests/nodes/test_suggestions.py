@@ -6,7 +6,7 @@ import pytest
 
 from i2am_pack.i2am_core.findings.finding import SUGGESTIONS, Evidence, Finding
 from i2am_pack.nodes.comfy.mechanisms import MECHANISMS
-from i2am_pack.nodes.suggestions import TRIES, tries
+from i2am_pack.nodes.suggestions import BY_ATTENTION, BY_GUIDANCE, TRIES, tries
 
 
 @pytest.mark.parametrize("key", [key for key in SUGGESTIONS if key])
@@ -25,7 +25,7 @@ def said(findings, *mechanisms):
 def test_one_mechanism_has_its_own_and_of_several_none_has():
     (own,) = said([finding("stronger"), finding("")], "IP-Adapter")
     assert "IPAdapter Advanced" in own
-    assert said([finding("stronger")], "IP-Adapter", "style tokens") == ["strength 2 on I2AM Steer"]
+    assert said([finding("stronger")], "IP-Adapter", "style tokens") == [BY_GUIDANCE]
 
 
 def test_of_several_references_the_one_is_named_and_no_steer_reaches_a_conditioning():
@@ -37,8 +37,8 @@ def test_of_several_references_the_one_is_named_and_no_steer_reaches_a_condition
 
 
 def test_what_else_there_is_to_try():
-    assert said([finding("stronger")], "cross-attention tokens") == ["strength 2 on I2AM Steer"]
-    assert said([finding("stronger")], "reference latents") == ["strength 1.5 on I2AM Steer by 'guidance'"]
+    assert said([finding("stronger")], "cross-attention tokens") == [BY_ATTENTION]
+    assert said([finding("stronger")], "reference latents") == [BY_GUIDANCE]
 
 
 def test_an_adapter_has_settings_of_its_own_for_where_and_when():

@@ -85,9 +85,9 @@ export default {
   },
   "tries": {
     "a higher weight on IPAdapter or IPAdapter Advanced, or strength 2 on I2AM Steer by 'output'": "提高 IPAdapter 或 IPAdapter Advanced 的 weight，或将 I2AM Steer 的 strength 设为 2、by 设为 'output'",
-    "a higher strength on Apply Style Model, or strength 2 on I2AM Steer": "提高 Apply Style Model 的 strength，或将 I2AM Steer 的 strength 设为 2",
-    "a higher strength on WanVaceToVideo where that gives the reference, or strength 2 on I2AM Steer": "如果参考图由 WanVaceToVideo 给出，提高它的 strength；或将 I2AM Steer 的 strength 设为 2",
-    "strength 1.5 on I2AM Steer by 'guidance'": "将 I2AM Steer 的 strength 设为 1.5、by 设为 'guidance'",
+    "a higher strength on Apply Style Model, or strength 1.25 on I2AM Steer by 'guidance', which makes sampling take twice as long": "提高 Apply Style Model 的 strength，或将 I2AM Steer 的 strength 设为 1.25、by 设为 'guidance'（采样时间约为两倍）",
+    "a higher strength on WanVaceToVideo where that gives the reference, or strength 1.25 on I2AM Steer by 'guidance', which makes sampling take twice as long": "如果参考图由 WanVaceToVideo 给出，提高它的 strength；或将 I2AM Steer 的 strength 设为 1.25、by 设为 'guidance'（采样时间约为两倍）",
+    "strength 1.25 on I2AM Steer by 'guidance', which makes sampling take twice as long": "将 I2AM Steer 的 strength 设为 1.25、by 设为 'guidance'（采样时间约为两倍）",
     "strength 2 on I2AM Steer": "将 I2AM Steer 的 strength 设为 2",
     "an earlier start_at and a later end_at on IPAdapter or IPAdapter Advanced": "让 IPAdapter 或 IPAdapter Advanced 的 start_at 更早、end_at 更晚",
     "more of the steps: start and end of ConditioningSetTimestepRange, or steps of I2AM Steer, if you use them": "覆盖更多的步：调整 ConditioningSetTimestepRange 的 start 和 end，或 I2AM Steer 的 steps（如果你使用它们）",
