@@ -76,7 +76,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("folder", type=Path, help="for the results; the same folder again goes on where it stopped")
     add("--feed", action="append", default=[], metavar="COLUMN=NODE.INPUT", help="what a column feeds, if not its name")
     add("--server", action="append", default=[], metavar="URL", help="a ComfyUI that runs (may be given several times)")
-    add("--start", type=whole(0), default=0, metavar="N", help="start N servers of our own (default: 1 without --server)")
+    add("--start", type=whole(0), default=0, metavar="N", help="own servers to start (default: 1 without --server)")
     add("--cpu", action="store_true", help="own servers compute on the CPU")
     add("--gpus", type=number(0), default=0, help="GPUs that each own server takes from Ray's machines")
     add("--ray", default="", metavar="ADDRESS", help="a Ray cluster to join (default: one on this machine)")

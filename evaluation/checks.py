@@ -24,7 +24,10 @@ AT_A_TIME = 256  # rows
 
 
 def check_servers(urls: Sequence[str]) -> tuple[Json, Json]:
-    """The nodes that all servers have, and the versions of what they run. Raises HostError where one does not answer, or is of another version."""
+    """The nodes that all servers have, and the versions of what they run.
+
+    Raises HostError where one does not answer, or is of another version.
+    """
     first: tuple[str, Json, Json] | None = None
     for url in urls:
         server = ComfyClient(url.rstrip("/"))
