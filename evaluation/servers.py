@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import signal
+import socket
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,8 @@ from typing import Any, NamedTuple, Protocol
 from comfy_client import ComfyClient, Json, ServerError
 
 MEGABYTE = 2**20
-PREFIX, PID = "i2am-evaluation-", "server.pid"  # of a server's folder in the system's for such, and the file in it
+PREFIX = f"i2am-evaluation-{socket.gethostname()}-"  # of a server's folder: containers may share the one that it is in
+END_SECONDS = 10.0  # until a process that was killed is gone
 FOLDER = "i2am_evaluation"  # of uploaded pictures, in the server's input folder
 
 
@@ -127,7 +131,6 @@ class OwnServer(GivenServer):
         given = self._specification
         self._server = ComfyServer(prepare(), self._folder, given.arguments, cpu=given.cpu)
         self._server.start()
-        (self._folder / PID).write_text(str(self._server.pid))
         self._client = self._server
         self._uploaded.clear()
 
@@ -153,18 +156,39 @@ def seconds_of(entry: Json) -> float | None:
 
 
 def end_orphans() -> None:
-    """End servers of our own whose worker was killed, so that it could not, and remove their folders."""
+    """End servers of our own whose worker was killed, so that it could not, and remove their folders.
+
+    A folder stays where its server cannot be ended: it is all that says of it.
+    """
     import psutil
 
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
-        worker = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if not worker.isdigit() or psutil.pid_exists(int(worker)):
+    for folder in Path(tempfile.gettempdir()).iterdir():
+        worker = re.fullmatch(rf"{re.escape(PREFIX)}(\d+)-[^-]+", folder.name)
+        if worker is None or psutil.pid_exists(int(worker[1])):
             continue
-        with contextlib.suppress(OSError, ValueError, psutil.Error):
-            server = psutil.Process(int((folder / PID).read_text()))
-            if str(folder) in " ".join(server.cmdline()):
-                os.killpg(server.pid, signal.SIGKILL)
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            _end_servers(folder)
+            shutil.rmtree(folder)
+
+
+def _end_servers(folder: Path) -> None:
+    """End all servers of a folder. Raises OSError where one goes on."""
+    until = time.monotonic() + END_SECONDS
+    while servers := _servers_of(folder):
+        if time.monotonic() > until:
+            raise TimeoutError
+        for server in servers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _servers_of(folder: Path) -> list[int]:
+    """Processes that ComfyServer has started in a folder, by their command lines, which none is ever without."""
+    import psutil
+
+    output = f"--output-directory={folder.resolve() / 'output'}"
+    return [one.pid for one in psutil.process_iter(["cmdline"]) if output in (one.info["cmdline"] or ())]
 
 
 def described(server: ComfyClient) -> Mapping[str, Any]:
