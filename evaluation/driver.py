@@ -98,13 +98,15 @@ class Driver:
     def _answered(self, reference: Any) -> None:
         number, row = self._running.pop(reference)
         line = self._lines[number]
-        ran = line[0] is row
         try:
             answer: Answer = ray.get(reference)
-        except RayError as error:
-            answer = Answer(row, None, f"the process of worker {number} ended ({type(error).__name__})", started=ran)
-            if isinstance(error, RayActorError):
-                self._lost(number)
+        except RayActorError as error:  # nobody is left to say which row ran: the first, as far as is known
+            why = f"the process of worker {number} ended ({type(error).__name__})"
+            answer = Answer(row, None, why, started=line[0] is row)
+            self._lost(number)
+        except RayError as error:  # of this row alone
+            line.remove(row)
+            answer = Answer(row, None, f"worker {number} failed ({str(error).strip().splitlines()[-1]})")
         else:
             line.remove(row)
         if answer.result is not None:

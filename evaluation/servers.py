@@ -5,23 +5,28 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import signal
+import socket
 import tempfile
+import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from comfy_client import ComfyClient, Json, ServerError
+from comfy_client import ANSWER_SECONDS, ComfyClient, Json, PromptFailed, PromptRefused, ServerError
 
 MEGABYTE = 2**20
-PREFIX, PID = "i2am-evaluation-", "server.pid"  # of a server's folder in the system's for such, and the file in it
+PREFIX = f"i2am-evaluation-{socket.gethostname()}-"  # of a server's folder: containers may share the one that it is in
+END_SECONDS = 10.0  # until a process that was killed is gone
 FOLDER = "i2am_evaluation"  # of uploaded pictures, in the server's input folder
 
 
 class Ran(NamedTuple):
-    """A graph that ran: its outputs by node, and the seconds in which the server had nothing else to do."""
+    """A graph that ran: its outputs by node, and the seconds from the start of its execution to the end."""
 
     outputs: Json
     seconds: float | None = None  # where the server says so
@@ -35,13 +40,18 @@ class Server(Protocol):
     def start(self) -> None:
         """Return when it answers. Raises ServerError."""
 
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        """End what runs on it. It may be called beside all others, and when there is nothing to end."""
 
     def upload(self, picture: bytes, ending: str) -> str:
         """The server's name of a picture."""
 
-    def run(self, graph: Json, seconds: float) -> Ran:
-        """Return when a graph has run. Raises PromptFailed of the graph, ServerError of the server."""
+    def run(self, graph: Json) -> Ran:
+        """Return when a graph has run. Raises PromptFailed of the graph, ServerError of the server.
+
+        After PromptRefused the server may have lost its pictures: they are uploaded anew. After ServerError the graph
+        may run on, until ``stop``.
+        """
 
     def view(self, image: Json) -> bytes:
         """The file behind an entry of an output's images."""
@@ -59,24 +69,38 @@ class Specification:
     cpu: bool = False
     arguments: tuple[str, ...] = ()
 
-    def make(self) -> Server:
-        return GivenServer(self.url) if self.url else OwnServer(self)
+    def make(self, seconds: float) -> Server:
+        """``seconds`` are those that a graph may run, and that each other request may take."""
+        return GivenServer(self.url, seconds) if self.url else OwnServer(self, seconds)
 
 
 class GivenServer:
     """A server that somebody else runs: it can be waited for, not started again."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, seconds: float = ANSWER_SECONDS) -> None:
         self.name = url
-        self._client = ComfyClient(url.rstrip("/"))
+        self._seconds = seconds
+        self._client = self._bounded(ComfyClient(url.rstrip("/")))
         self._uploaded: set[str] = set()
+        self._prompt = ""  # the graph that runs, or that may run on after an error
 
     def start(self) -> None:
         self._uploaded.clear()  # it may have lost them
         self._client.get("/system_stats")
+        self._give_up()
+        self._prompt = ""
 
     def stop(self) -> None:
-        pass
+        with contextlib.suppress(ServerError):  # if it hangs, the graph is given up when it is started
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if prompt := self._prompt:
+            self._client.give_up(prompt)
+
+    def _bounded(self, client: ComfyClient) -> ComfyClient:
+        client.answer_seconds = min(self._seconds, ANSWER_SECONDS)
+        return client
 
     def upload(self, picture: bytes, ending: str) -> str:
         name = f"{hashlib.sha256(picture).hexdigest()[:24]}{ending}"
@@ -85,15 +109,19 @@ class GivenServer:
             self._uploaded.add(name)
         return f"{FOLDER}/{name}"
 
-    def run(self, graph: Json, seconds: float) -> Ran:
-        prompt = self._client.queue(graph, seconds=seconds)
+    def run(self, graph: Json) -> Ran:
+        self._prompt = str(uuid.uuid4())  # a name of ours: the graph may be queued, and the answer lost
         try:
-            entry = self._client.wait(prompt, seconds)
-        except ServerError:
-            self._client.give_up(prompt)
+            self._prompt = self._client.queue(graph, prompt_id=self._prompt)
+            entry = self._client.wait(self._prompt, self._seconds)
+        except PromptFailed as error:
+            self._prompt = ""
+            if isinstance(error, PromptRefused):
+                self._uploaded.clear()
             raise
         with contextlib.suppress(ServerError):  # what was read is read
-            self._client.forget(prompt)
+            self._client.forget(self._prompt)
+        self._prompt = ""
         return Ran(entry["outputs"], seconds_of(entry))
 
     def view(self, image: Json) -> bytes:
@@ -106,8 +134,8 @@ class GivenServer:
 class OwnServer(GivenServer):
     """A server of our own on this machine, in a folder that goes with it."""
 
-    def __init__(self, specification: Specification) -> None:
-        super().__init__("")
+    def __init__(self, specification: Specification, seconds: float = ANSWER_SECONDS) -> None:
+        super().__init__("", seconds)
         self.name = specification.name
         self._specification = specification
         self._server: Any = None  # ComfyServer
@@ -123,21 +151,19 @@ class OwnServer(GivenServer):
 
         self.stop()
         end_orphans()
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         given = self._specification
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self._server = ComfyServer(prepare(), self._folder, given.arguments, cpu=given.cpu)
+        self._client = self._bounded(self._server)
         self._server.start()
-        (self._folder / PID).write_text(str(self._server.pid))
-        self._client = self._server
         self._uploaded.clear()
 
     def stop(self) -> None:
+        """The server and its folder stay known: one that ``start`` is about to make ends with the next call."""
         if self._server is not None:
             self._server.stop()
-            self._server = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
 
     def memory(self) -> int | None:
         import psutil  # ours is the only one whose process can be looked at
@@ -153,18 +179,39 @@ def seconds_of(entry: Json) -> float | None:
 
 
 def end_orphans() -> None:
-    """End servers of our own whose worker was killed, so that it could not, and remove their folders."""
+    """End servers of our own whose worker was killed, so that it could not, and remove their folders.
+
+    A folder stays where its server cannot be ended: it is all that says of it.
+    """
     import psutil
 
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
-        worker = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if not worker.isdigit() or psutil.pid_exists(int(worker)):
+    for folder in Path(tempfile.gettempdir()).iterdir():
+        worker = re.fullmatch(rf"{re.escape(PREFIX)}(\d+)-[^-]+", folder.name)
+        if worker is None or psutil.pid_exists(int(worker[1])):
             continue
-        with contextlib.suppress(OSError, ValueError, psutil.Error):
-            server = psutil.Process(int((folder / PID).read_text()))
-            if str(folder) in " ".join(server.cmdline()):
-                os.killpg(server.pid, signal.SIGKILL)
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            _end_servers(folder)
+            shutil.rmtree(folder)
+
+
+def _end_servers(folder: Path) -> None:
+    """End all servers of a folder. Raises OSError where one goes on."""
+    until = time.monotonic() + END_SECONDS
+    while servers := _servers_of(folder):
+        if time.monotonic() > until:
+            raise TimeoutError
+        for server in servers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _servers_of(folder: Path) -> list[int]:
+    """Processes that ComfyServer has started in a folder, by their command lines, which none is ever without."""
+    import psutil
+
+    output = f"--output-directory={folder.resolve() / 'output'}"
+    return [one.pid for one in psutil.process_iter(["cmdline"]) if output in (one.info["cmdline"] or ())]
 
 
 def described(server: ComfyClient) -> Mapping[str, Any]:

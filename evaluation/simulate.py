@@ -50,7 +50,7 @@ class SleepingServer:
     def upload(self, picture: bytes, ending: str) -> str:
         return f"picture{ending}"
 
-    def run(self, graph: Json, seconds: float) -> Ran:
+    def run(self, graph: Json) -> Ran:
         time.sleep(took := self._seconds * self._random.uniform(0.5, 1.5))
         if self._fails and not self._random.randrange(self._fails):
             self._fell = True

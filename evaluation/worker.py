@@ -9,25 +9,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from comfy_client import Json, PromptFailed, ServerError
+from comfy_client import Json, PromptFailed, PromptRefused, ServerError
 from devenv import HostError
-from evaluation.servers import MEGABYTE, Server, Specification
+from evaluation.servers import MEGABYTE, Ran, Server, Specification
 from evaluation.table import ID, Row
 from evaluation.workflow import Wanted, Workflow
 
 MOST_PATIENCE = 30.0  # seconds before a server is started, or asked, once more
+STOP_SECONDS = 5.0  # that a row is waited for whose server has been ended
 SICK = ("OutOfMemory", "CUDA error")  # of a graph's error: the next graph on this server would fail as well
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is done with each row."""
+    """What is done with each row.
+
+    ``seconds`` bound each other request of a row as well: a server that answers nothing counts as hanging after so
+    many, or after ``comfy_client.ANSWER_SECONDS`` if these are less.
+    """
 
     workflow: Workflow
     wanted: Wanted
     pictures: str = ""  # folder for the pictures that were made, "" to leave them on the server
     maps: str = ""  # folder for files of maps, as well
-    seconds: float = 600  # that a row may take, before its server counts as hanging
+    seconds: float = 600  # that its graph may run, before its server counts as hanging
     most_memory: int | None = None  # MB that a server of our own may grow to, before it is started again
 
 
@@ -41,6 +46,10 @@ class Answer:
     started: bool = True
 
 
+class RowFailed(HostError):
+    """A row has no scores, on whatever server it runs."""
+
+
 class Worker:
     """Runs row after row on its server, which it starts when the first comes, and again after it failed.
 
@@ -49,8 +58,9 @@ class Worker:
 
     def __init__(self, specification: Specification, task: Task) -> None:
         self.task = task
-        self.server: Server = specification.make()
+        self.server: Server = specification.make(task.seconds)
         self._one_at_a_time = threading.Lock()
+        self._ended = threading.Event()  # for good
         self._runs = False
         self._starts = 0  # that failed, one after the other
         self.patience = MOST_PATIENCE
@@ -66,9 +76,14 @@ class Worker:
             return self._run(row)
 
     def stop(self) -> None:
-        """End the server, whatever runs on it."""
-        self._runs = False
-        self.server.stop()
+        """End the server for good, whatever runs on it: rows that wait are answered as not started."""
+        self._ended.set()
+        until = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < until:
+            self.server.stop()  # and again, since it may have been about to start
+            if self._one_at_a_time.acquire(timeout=0.2):
+                self._one_at_a_time.release()
+                return
 
     def _run(self, row: Row) -> Answer:
         started = time.monotonic()
@@ -80,12 +95,14 @@ class Worker:
         result = {"server": self.server.name, "error": None}
         try:
             result |= self._scored(row)
-        except (PromptFailed, ValueError) as error:
+        except (PromptFailed, RowFailed) as error:
             if is_sick(error):
                 self._renew()
                 return Answer(row, None, _said(error))
             result = failed(row, _said(error)) | {"server": self.server.name}
-        except Exception as error:  # of the server, of the network, of a disk: another may do better
+        except OSError as error:  # of a file on this machine: another may do better, and the server is well
+            return Answer(row, None, _said(error))
+        except Exception as error:  # of the server, of the network: another may do better
             self._renew()
             return Answer(row, None, _said(error))
         if self._has_grown():
@@ -94,14 +111,35 @@ class Worker:
 
     def _scored(self, row: Row) -> Json:
         workflow = self.task.workflow
-        uploaded = {path: self._upload(path) for path in workflow.pictures_of(row)}
-        outputs, seconds = self.server.run(workflow.graph_of(row, uploaded), self.task.seconds)
+        outputs, seconds = self._ran(row)
         readers = [*workflow.readers, *workflow.saved.values()]
         missing = [node for node in readers if "text" not in outputs.get(node, {})]
         if missing:
             raise ServerError(f"The server {self.server.name} ran the graph and has no output of {missing[0]}.")
         self._write_maps(row, outputs)
-        return workflow.scores_of(outputs) | self._judged(row, outputs) | {"seconds.graph": seconds}
+        try:
+            scores = workflow.scores_of(outputs)
+        except ValueError:
+            raise ServerError(
+                f"The server {self.server.name} ran the graph and gave scores that are no JSON."
+            ) from None
+        return scores | self._judged(row, outputs) | {"seconds.graph": seconds}
+
+    def _ran(self, row: Row) -> Ran:
+        """Once more where the graph is refused: the server may have lost the pictures that it had."""
+        try:
+            return self.server.run(self._graph(row))
+        except PromptRefused:
+            return self.server.run(self._graph(row))
+
+    def _graph(self, row: Row) -> Json:
+        """With the pictures of the row on the server."""
+        workflow = self.task.workflow
+        uploaded = {path: self._upload(path) for path in workflow.pictures_of(row)}
+        try:
+            return workflow.graph_of(row, uploaded)
+        except ValueError as error:  # a value that its input does not take
+            raise RowFailed(str(error)) from None
 
     def _write_maps(self, row: Row, outputs: Json) -> None:
         """What I2AM Save wrote on the server, called by the row, and by the node where there are several."""
@@ -123,7 +161,7 @@ class Worker:
             return {}
         images = outputs.get(node, {}).get("images")
         if not images:
-            raise ValueError(f"node {node} gave no picture: choose one that does with --picture")
+            raise RowFailed(f"Node {node} gave no picture: choose one that does with --picture.")
         made = self.server.view(images[0])
         if self.task.pictures:
             (Path(self.task.pictures) / f"{row.name}.png").write_bytes(made)
@@ -131,28 +169,33 @@ class Worker:
             return {}
         from evaluation.pictures import compared, learned, of_size, opened  # with PyTorch, which others do without
 
+        try:
+            picture = opened(made)
+        except OSError:
+            raise ServerError(f"The server {self.server.name} gave a picture that cannot be read.") from None
+        truth = of_size(opened(Path(row.values[wanted.truth])), picture)
+        mask = opened(Path(row.values[wanted.mask]), "L") if wanted.mask else None
         if self._learned is None:
             self._learned, lacking = learned()
             self._lacking = {f"{name}.lacking": why for name, why in lacking.items()}
-        picture = opened(made)
-        truth = of_size(opened(Path(row.values[wanted.truth])), picture)
-        mask = opened(Path(row.values[wanted.mask]), "L") if wanted.mask else None
         by_networks = {name: measure(picture, truth) for name, measure in self._learned.items()}
         return compared(picture, truth, mask) | by_networks | self._lacking
 
     def _start(self) -> None:
         """Start the server unless it runs; after failures not at once, since it may be on its way up."""
-        if self._runs:
-            return
-        time.sleep(min(self.patience, 2**self._starts - 1))
-        self._starts += 1
-        self.server.start()
-        self._runs, self._starts = True, 0
+        self._ended.wait(0 if self._runs else min(self.patience, 2**self._starts - 1))
+        if not (self._runs or self._ended.is_set()):
+            self._starts += 1
+            self.server.start()
+            self._runs, self._starts = True, 0
+        if self._ended.is_set():
+            raise ServerError("The run has ended.")
 
     def _renew(self) -> None:
         """The next row starts the server again."""
+        self._runs = False
         with contextlib.suppress(Exception):
-            self.stop()
+            self.server.stop()
 
     def _has_grown(self) -> bool:
         most = self.task.most_memory
@@ -182,4 +225,4 @@ def is_sick(error: Exception) -> bool:
 
 def _said(error: Exception) -> str:
     text = str(error) or "no reason given"
-    return text if isinstance(error, HostError | ValueError) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, HostError) else f"{type(error).__name__}: {text}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import time
@@ -35,11 +34,16 @@ class PromptFailed(ServerError):
         self.node_type = node_type
 
 
+class PromptRefused(PromptFailed):
+    """A graph did not pass validation: nothing of it ran."""
+
+
 class ComfyClient:
-    """A ComfyUI that answers at ``url``."""
+    """A ComfyUI that answers at ``url``. No answer of it is waited for longer than ``answer_seconds``."""
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.answer_seconds = ANSWER_SECONDS
         # A proxy of the environment must not see calls to this machine.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -56,16 +60,20 @@ class ComfyClient:
         """Whatever the server has at a path."""
         return self._send(path)
 
-    def queue(self, prompt: Json, client_id: str | None = None, seconds: float = ANSWER_SECONDS) -> str:
-        """Queue a graph in API format; ``client_id`` is the session that gets the progress messages."""
-        body: Json = {"prompt": prompt} | ({"client_id": client_id} if client_id else {})
+    def queue(self, prompt: Json, client_id: str = "", prompt_id: str = "") -> str:
+        """Queue a graph in API format, and return its name; ``client_id`` is the session that gets its messages.
+
+        ``prompt_id`` is a name for it, so that it has one even if the answer is lost; not every core takes it.
+        """
+        names = {"client_id": client_id, "prompt_id": prompt_id}
         try:
-            return str(json.loads(self._post("/prompt", body, seconds))["prompt_id"])
+            answer = self._post("/prompt", {"prompt": prompt} | {key: name for key, name in names.items() if name})
         except ServerError as error:
             cause = error.__cause__
             if isinstance(cause, urllib.error.HTTPError) and cause.code == 400:
-                raise refusal(json.loads(cause.read())) from None
+                raise refusal(self._read("/prompt", self._body(cause))) from None
             raise
+        return str(self._read("/prompt", answer)["prompt_id"])
 
     def wait(self, prompt_id: str, timeout: float = 600) -> Json:
         """The history entry of a finished prompt, which is asked for: a message that it has ended may be lost."""
@@ -107,10 +115,17 @@ class ComfyClient:
         self._post("/interrupt", {})
 
     def give_up(self, prompt_id: str) -> None:
-        """Take a prompt out of the queue, or interrupt it, if the server still answers."""
-        with contextlib.suppress(ServerError):
+        """Take a prompt out of the queue, or interrupt it. Raises ServerError if it is there after GIVE_UP_SECONDS."""
+        started = time.monotonic()
+        while True:
             self._post("/queue", {"delete": [prompt_id]}, GIVE_UP_SECONDS)
-            self._post("/interrupt", {"prompt_id": prompt_id}, GIVE_UP_SECONDS)  # of this one alone, where it runs
+            if not self._is_queued(prompt_id, GIVE_UP_SECONDS):
+                return
+            if time.monotonic() - started > GIVE_UP_SECONDS:
+                raise ServerError(f"ComfyUI at {self.url} still runs prompt {prompt_id}, which was given up.")
+            # Of this one alone, and again: a prompt that has only just begun takes no notice of it.
+            self._post("/interrupt", {"prompt_id": prompt_id}, GIVE_UP_SECONDS)
+            time.sleep(LEAST_PAUSE)
 
     def forget(self, prompt_id: str = "") -> None:
         """Take a prompt, or all, out of the history, of which the server keeps 10,000 entries."""
@@ -125,16 +140,26 @@ class ComfyClient:
         entry: Json | None = self._get_json(f"/history/{prompt_id}", seconds).get(prompt_id)
         return entry
 
-    def _is_queued(self, prompt_id: str) -> bool:
-        queue = self._get_json("/queue")
+    def _is_queued(self, prompt_id: str, seconds: float = ANSWER_SECONDS) -> bool:
+        queue = self._get_json("/queue", seconds)
         return any(entry[1] == prompt_id for entry in [*queue["queue_running"], *queue["queue_pending"]])
 
     def _get_json(self, path: str, seconds: float = ANSWER_SECONDS) -> Json:
+        return self._read(path, self._send(path, seconds=seconds))
+
+    def _read(self, path: str, data: bytes) -> Json:
         try:
-            answer: Json = json.loads(self._send(path, seconds=seconds))
+            answer: Json = json.loads(data)
         except ValueError:
             raise ServerError(f"What answers at {self.url}{path} is no ComfyUI: it gives no JSON.") from None
         return answer
+
+    def _body(self, error: urllib.error.HTTPError) -> bytes:
+        """What a server says beside its error, which can be lost on its way as any answer."""
+        try:
+            return error.read()
+        except (OSError, http.client.HTTPException):
+            return b""
 
     def _post(self, path: str, body: Json, seconds: float = ANSWER_SECONDS) -> bytes:
         return self._send(path, json.dumps(body).encode(), "application/json", seconds)
@@ -155,12 +180,12 @@ class ComfyClient:
     ) -> bytes:
         """What the server answers, as it is. Raises urllib.error.HTTPError, and OSError (after ``seconds``, too)."""
         request = urllib.request.Request(self.url + path, body, {"Content-Type": kind} if kind else {})
-        with self._opener.open(request, timeout=min(seconds, ANSWER_SECONDS)) as answer:
+        with self._opener.open(request, timeout=min(seconds, self.answer_seconds)) as answer:
             data: bytes = answer.read()
         return data
 
 
-def refusal(answer: Json) -> PromptFailed:
+def refusal(answer: Json) -> PromptRefused:
     """The error for a graph that did not pass validation, from ComfyUI's answer to /prompt."""
     reasons = [sentence(answer["error"])]
     nodes: Json = answer.get("node_errors") or {}
@@ -168,7 +193,7 @@ def refusal(answer: Json) -> PromptFailed:
         reasons += [f"node {node_id} ({node['class_type']}): {sentence(error)}" for error in node["errors"]]
     first = next(iter(nodes), "")
     first_type = nodes[first]["class_type"] if first else ""
-    return PromptFailed("ComfyUI refused the graph: " + "; ".join(reasons), first, first_type)
+    return PromptRefused("ComfyUI refused the graph: " + "; ".join(reasons), first, first_type)
 
 
 def sentence(error: Any) -> str:

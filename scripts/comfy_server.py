@@ -104,16 +104,20 @@ class ComfyServer(ComfyClient):
             raise ServerError(f"ComfyUI could not load the pack in {ROOT} ({self.load_error()}): see {self.log}.")
 
     def stop(self) -> None:
-        """Terminate the whole process group, then kill what is left of it; also when interrupted again."""
-        if self._process is None:
+        """Terminate the whole process group, then kill what is left of it; also when interrupted again.
+
+        It may be called in several threads: all return when it has ended.
+        """
+        process = self._process
+        if process is None:
             return
         try:
-            self._signal(signal.SIGTERM)
+            _signal(process, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(10)
+                process.wait(10)
         finally:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
+            _signal(process, signal.SIGKILL)
+            process.wait()
             self._process = None
 
     @property
@@ -129,19 +133,18 @@ class ComfyServer(ComfyClient):
             self._process.wait()
         self.check_alive()
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
-
     def check_alive(self) -> None:
-        if self._process is None:
+        process = self._process  # which another thread may stop
+        if process is None:
             raise ServerError("ComfyUI is not running: use the server inside its with-block.")
-        if self._process.poll() is not None:
-            raise ServerError(f"ComfyUI ended with code {self._process.returncode}; {self.tail()}")
+        if process.poll() is not None:
+            raise ServerError(f"ComfyUI ended with code {process.returncode}; {self.tail()}")
 
     def tail(self, lines: int = 20) -> str:
-        text = self.log.read_text(errors="replace").splitlines()
+        try:
+            text = self.log.read_text(errors="replace").splitlines()
+        except OSError as error:
+            return f"its log cannot be read ({error})"
         return "\n".join([f"the last lines of {self.log}:", *text[-lines:]])
 
     def load_error(self) -> str:
@@ -149,6 +152,11 @@ class ComfyServer(ComfyClient):
         text = self.log.read_text(errors="replace")
         match = re.search(r"(Cannot import|Error while calling|Skip) .*", text)
         return match[0] if match else "no reason given"
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def free_port(wanted: int = 0) -> int:

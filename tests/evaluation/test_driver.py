@@ -24,7 +24,7 @@ def _ray():
 
 @ray.remote(num_cpus=0)
 class Falls:
-    """Falls over in rows as these say: the process dies, the server fails, or it does not start."""
+    """Falls over in rows as these say: the process dies, the worker or its server fails, or it does not start."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -38,6 +38,8 @@ class Falls:
         tries.write_text("x" * (count + 1))
         if count < row.values.get("dies", 0):
             os._exit(1)
+        if count < row.values.get("raises", 0):
+            raise TypeError("a mistake of ours")
         if count < row.values.get("fails", 0):
             return Answer(row, None, "it fell over")
         if count < row.values.get("starts", 0):
@@ -84,6 +86,14 @@ def test_a_row_that_waited_is_not_blamed_for_the_one_that_ran(tmp_path):
     errors, _ = run(tmp_path, [Row("bad", {"dies": 99}), Row("good", {})], workers=1)
     assert errors["good"] is None
     assert errors["bad"].startswith(f"no server could run it in {ATTEMPTS} attempts: the process of worker 0 ended")
+
+
+def test_a_worker_that_fails_by_itself_gets_as_many_rows_as_before(tmp_path):
+    given = [Row("bad", {"raises": 99}), Row("once", {"raises": 1}), *rows(4)]
+    errors, _ = run(tmp_path, given, workers=1)
+    why = errors.pop("bad")
+    assert why == f"no server could run it in {ATTEMPTS} attempts: worker 0 failed (TypeError: a mistake of ours)"
+    assert errors == {row.name: None for row in given[1:]}
 
 
 def test_a_worker_for_which_there_is_no_room_is_not_waited_for(tmp_path, monkeypatch):

@@ -2,25 +2,33 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pyarrow.parquet
 import pytest
 
 from comfy_client import ServerError
-from comfy_server import ComfyServer
+from comfy_server import ComfyServer, free_port
 from devenv import prepare
 from evaluation import ROOT
-from evaluation.servers import GivenServer
+from evaluation.servers import FOLDER, GivenServer, Specification
 from evaluation.store import LINES
+from evaluation.table import Table
+from evaluation.worker import Task, Worker
+from evaluation.workflow import Wanted, read_workflow
 from i2am_core import load
 
 pytestmark = pytest.mark.timeout(500)
 COMMAND = [sys.executable, str(ROOT / "scripts" / "evaluate")]
+NOTHING_QUEUED = b'{"queue_running": [], "queue_pending": []}'
 
 
 @pytest.fixture(scope="module")
@@ -98,44 +106,101 @@ def test_a_run_that_everything_happens_to(demo, tmp_path):
         assert lacking.returncode == 1 and f"has no column 'place' that names {named}" in lacking.stderr
 
 
-def test_a_server_that_somebody_runs(demo, tmp_path, monkeypatch):
-    """One that takes too long, one that has lost a prompt; and what is wrong is said before anything runs."""
-    rows = (demo / "table.csv").read_text().splitlines()
-    table, workflow = tmp_path / "table.csv", tmp_path / "workflow.json"
-    table.write_text("\n".join(rows[:2]) + "\n")
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """One that somebody runs."""
+    with ComfyServer(prepare(tests=True), tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture
+def given(demo, tmp_path):
+    """A workflow that saves maps, and a table of its first row."""
+    workflow, table = tmp_path / "workflow.json", tmp_path / "table.csv"
     save = {"class_type": "I2AM_Save", "inputs": {"attribution": ["collect", 0], "filename_prefix": "maps/of"}}
     workflow.write_text(json.dumps(json.loads((demo / "workflow.json").read_text()) | {"save": save}))
-    with ComfyServer(prepare(tests=True), tmp_path / "server") as server:
-        run = [*COMMAND, "run", str(workflow), str(table), str(tmp_path / "scores")]
-        given = ["--server", server.url, "--pictures", "--maps"]
-        subprocess.run([*run, *given], check=True)
-        (row,) = pyarrow.parquet.read_table(tmp_path / "scores" / "scores.parquet").to_pylist()
-        assert row["server"] == server.url and row["error"] is None
-        assert (tmp_path / "scores" / "pictures" / f"{row['id']}.png").is_file()
-        (maps,) = (tmp_path / "scores" / "maps").iterdir()
-        assert maps.name == f"{row['id']}.i2am.safetensors" and load(maps).items == 1
-        assert server.get("/history") == b"{}", "what was read is taken out of its history"
+    table.write_text("\n".join((demo / "table.csv").read_text().splitlines()[:2]) + "\n")
+    return workflow, table
 
-        table.write_text(f"{rows[0]},sampler.steps\n{rows[1]},10000\n")
-        folder = tmp_path / "slow"
-        slow = subprocess.run([*run[:-1], str(folder), *given, "--seconds", "2"], capture_output=True, text=True)
-        (row,) = pyarrow.parquet.read_table(folder / "scores.parquet").to_pylist()
-        assert "in 3 attempts: Prompt" in row["error"] and "did not finish within 2 s" in row["error"], slow.stderr
-        assert server.get("/queue") == b'{"queue_running": [], "queue_pending": []}', "nothing is left behind"
 
-        hanging, graph = GivenServer(server.url), json.loads(workflow.read_text())
-        os.kill(server.pid, signal.SIGSTOP)
-        with pytest.raises(ServerError, match=r"did not answer /prompt \(timed out\)"):
-            hanging.run(graph, 2)
-        os.kill(server.pid, signal.SIGCONT)
+def make_long(table):
+    columns, row = table.read_text().splitlines()
+    table.write_text(f"{columns},sampler.steps\n{row},10000\n")
 
-        monkeypatch.setattr("comfy_client.QUEUE_SECONDS", 0.2)
-        with pytest.raises(ServerError, match="has lost prompt gone"):
-            server.wait("gone")
 
-        table.write_text(f"{rows[0]}\n{rows[1].replace('step 500', 'step 1')}\n")
-        wrong = subprocess.run([*run, *given], capture_output=True, text=True)
-        assert wrong.returncode == 1 and "is 'step 1', expected one of shipped, step 500" in wrong.stderr
-        assert "Traceback" not in wrong.stderr
-    gone = subprocess.run([*run, *given], capture_output=True, text=True)
-    assert gone.returncode == 1 and f"The server {server.url} cannot be used" in gone.stderr
+def test_a_server_that_somebody_runs(server, given, tmp_path, monkeypatch):
+    """One that takes too long, one that has lost a prompt; and what is wrong is said before anything runs."""
+    workflow, table = given
+    columns, first = table.read_text().splitlines()
+    run = [*COMMAND, "run", str(workflow), str(table)]
+    options = ["--server", server.url, "--pictures", "--maps"]
+    server.forget()
+    subprocess.run([*run, str(tmp_path / "scores"), *options], check=True)
+    (row,) = pyarrow.parquet.read_table(tmp_path / "scores" / "scores.parquet").to_pylist()
+    assert row["server"] == server.url and row["error"] is None
+    assert (tmp_path / "scores" / "pictures" / f"{row['id']}.png").is_file()
+    (maps,) = (tmp_path / "scores" / "maps").iterdir()
+    assert maps.name == f"{row['id']}.i2am.safetensors" and load(maps).items == 1
+    assert server.get("/history") == b"{}", "what was read is taken out of its history"
+
+    make_long(table)
+    folder = tmp_path / "slow"
+    slow = subprocess.run([*run, str(folder), *options, "--seconds", "2"], capture_output=True, text=True)
+    (row,) = pyarrow.parquet.read_table(folder / "scores.parquet").to_pylist()
+    assert "in 3 attempts: Prompt" in row["error"] and "did not finish within 2 s" in row["error"], slow.stderr
+    assert server.get("/queue") == NOTHING_QUEUED, "nothing is left behind"
+
+    monkeypatch.setattr("comfy_client.QUEUE_SECONDS", 0.2)
+    with pytest.raises(ServerError, match="has lost prompt gone"):
+        server.wait("gone")
+
+    table.write_text(f"{columns}\n{first.replace('step 500', 'step 1')}\n")
+    wrong = subprocess.run([*run, str(tmp_path / "scores"), *options], capture_output=True, text=True)
+    assert wrong.returncode == 1 and "is 'step 1', expected one of shipped, step 500" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    gone = subprocess.run([*run, str(tmp_path / "scores"), "--server", nowhere], capture_output=True, text=True)
+    assert gone.returncode == 1 and f"The server {nowhere} cannot be used" in gone.stderr
+
+
+def test_nothing_runs_on_that_nobody_waits_for(server, given):
+    """After Ctrl-C; and after a server has hung with a graph that it had not yet read."""
+    workflow, row = read(server, *given)
+    worker = Worker(Specification(server.url, server.url), Task(workflow, Wanted()))
+    assert worker.run(row).result["error"] is None
+    shutil.rmtree(server.work / "input" / FOLDER)
+    assert worker.run(replace(row, values=row.values | {"sampler.seed": "9"})).result["error"] is None, "sent again"
+
+    make_long(given[1])
+    workflow, row = read(server, *given)
+    worker = Worker(Specification(server.url, server.url), Task(workflow, Wanted()))
+    running = threading.Thread(target=worker.run, args=(row,))
+    running.start()
+    wait_for_queue(server)
+    worker.stop()
+    assert server.get("/queue") == NOTHING_QUEUED
+    running.join(1)
+    assert not running.is_alive()
+
+    hanging = GivenServer(server.url, 2)
+    pictures = {path: hanging.upload(Path(path).read_bytes(), ".png") for path in workflow.pictures_of(row)}
+    os.kill(server.pid, signal.SIGSTOP)
+    with pytest.raises(ServerError, match=r"did not answer /prompt \(timed out\)"):
+        hanging.run(workflow.graph_of(row, pictures))
+    os.kill(server.pid, signal.SIGCONT)
+    wait_for_queue(server)
+    hanging.start()
+    assert server.get("/queue") == NOTHING_QUEUED
+
+
+def read(server, workflow, table):
+    """The workflow, and the first row."""
+    rows = Table.of(table)
+    return read_workflow(workflow, rows.columns, {}, server.object_info()), next(rows.rows())
+
+
+def wait_for_queue(server):
+    until = time.monotonic() + 20
+    while server.get("/queue") == NOTHING_QUEUED:
+        assert time.monotonic() < until, "the graph is not queued"
+        time.sleep(0.05)
