@@ -401,7 +401,7 @@ def bracketed(values: Tensor, decimals: int, sign: bool = False) -> str:
 def differs(one: Tensor, other: Tensor) -> str:
     """How much two pictures do, at most."""
     most = (one - other).abs().max().item()
-    return f"by up to {most:.1e} in a pixel" if most else "not by a bit"
+    return f"by up to {most:.2g} in a pixel" if most else "in no bit"
 
 
 def percent(holds: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""The commands: ``run``, ``report`` and ``demo``."""
+"""The commands: ``run``, ``report``, ``demo`` and ``simulate``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from comfy_client import Json
+from comfy_client import ANSWER_SECONDS, Json
 from devenv import HostError, one_sentence_errors
 from evaluation.checks import check_columns, check_rows, check_servers, check_unchanged, check_wanted
 from evaluation.servers import OwnServer, Specification
@@ -26,12 +26,12 @@ NO_COLUMN = "-"
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """Reads an argument that is a whole number, this one or more."""
+    """A reader of an argument: a whole number, ``least`` or more."""
     return partial(_number, int, least)
 
 
 def number(least: float) -> Callable[[str], float]:
-    """Reads one that is any number, this one or more."""
+    """A reader of an argument: any number, ``least`` or more."""
     return partial(_number, float, least)
 
 
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     report.set_defaults(command=report_on)
     demo = commands.add_parser("demo", help="write a workflow and a table of the demo model's held-out scenes")
     demo.add_argument("folder", type=Path)
-    demo.add_argument("--pairs", type=int, default=256, help="scenes, each for 4 models (default: 256)")
+    demo.add_argument("--pairs", type=whole(1), default=256, help="scenes, each for 4 models (default: 256)")
     demo.set_defaults(command=write_demo)
     _add_simulate(commands.add_parser("simulate", help="how many servers one driver can have: they only sleep"))
     given = parser.parse_args(arguments)
@@ -92,7 +92,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     add("--pictures", action="store_true", help="write the pictures that were made to FOLDER/pictures")
     add("--maps", action="store_true", help="fetch what I2AM Save wrote to FOLDER/maps, of rows that run from now on")
-    add("--seconds", type=number(1), default=600, help="that a row may take before its server counts as hanging")
+    add(
+        "--seconds",
+        type=number(1),
+        default=600,
+        help="that a graph may run before its server counts as hanging (one that is silent: 60, or these)",
+    )
     add("--again", action="store_true", help="run rows that failed once more")
     add("--memory", type=whole(1), metavar="MB", help="start an own server again when it has grown to this")
     parser.set_defaults(command=run)
@@ -185,7 +190,7 @@ def _those_that_answer(specifications: list[Specification]) -> Iterator[list[str
     if not own:
         yield urls
         return
-    server = OwnServer(own[0])
+    server = OwnServer(own[0], ANSWER_SECONDS)
     try:
         server.start()
         yield [*urls, server.url]

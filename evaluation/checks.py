@@ -47,7 +47,8 @@ def check_servers(urls: Sequence[str]) -> tuple[Json, Json]:
         if (other := _other_node(first[2], nodes)) is not None:
             raise HostError(f"The servers {first[0]} and {url} have another {other}: install the same I2AM on all.")
     assert first is not None
-    return first[2], first[1]
+    _, versions, nodes = first
+    return nodes, versions
 
 
 def check_wanted(wanted: Wanted, columns: Sequence[str], workflow: Workflow) -> None:
@@ -68,7 +69,9 @@ def check_columns(columns: Sequence[str]) -> None:
 
 def check_unchanged(table: Table, done: Mapping[str, str]) -> None:
     """Raises HostError where a row has a result (``done``, by its name what it was) of other values."""
-    for row in table.rows() if done else ():
+    if not done:
+        return
+    for row in table.rows():
         if done.get(row.name, "") not in ("", row.digest):
             raise HostError(f"Row {row.name!r} had other values when it was run: give another id, or another folder.")
 

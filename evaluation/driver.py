@@ -106,7 +106,7 @@ class Driver:
             self._lost(number)
         except RayError as error:  # of this row alone
             line.remove(row)
-            answer = Answer(row, None, f"worker {number} failed ({str(error).strip().splitlines()[-1]})")
+            answer = Answer(row, None, f"worker {number} failed ({last_line(error)})")
         else:
             line.remove(row)
         if answer.result is not None:
@@ -156,6 +156,11 @@ class Driver:
             ray.wait(ends, num_returns=len(ends), timeout=30)
         for actor in actors:
             ray.kill(actor)
+
+
+def last_line(error: Exception) -> str:
+    """Of what an error of Ray says, which ends with that of the worker; its kind, where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
 class _Todo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from comfy_client import ANSWER_SECONDS, ComfyClient, Json, PromptFailed, PromptRefused, ServerError
+
+log = logging.getLogger(__name__)
 
 MEGABYTE = 2**20
 PREFIX = f"i2am-evaluation-{socket.gethostname()}-"  # of a server's folder: containers may share the one that it is in
@@ -41,7 +44,10 @@ class Server(Protocol):
         """Return when it answers. Raises ServerError."""
 
     def stop(self) -> None:
-        """End what runs on it. It may be called beside all others, and when there is nothing to end."""
+        """End what runs on it. It may be called beside all others, and when there is nothing to end.
+
+        One that ``start`` is about to make it may miss: then it is called again.
+        """
 
     def upload(self, picture: bytes, ending: str) -> str:
         """The server's name of a picture."""
@@ -77,7 +83,7 @@ class Specification:
 class GivenServer:
     """A server that somebody else runs: it can be waited for, not started again."""
 
-    def __init__(self, url: str, seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(self, url: str, seconds: float) -> None:
         self.name = url
         self._seconds = seconds
         self._client = self._bounded(ComfyClient(url.rstrip("/")))
@@ -98,6 +104,12 @@ class GivenServer:
         if prompt := self._prompt:
             self._client.give_up(prompt)
 
+    def _forget(self) -> None:
+        """What was read is read, whether the server hears of it or not."""
+        prompt, self._prompt = self._prompt, ""
+        with contextlib.suppress(ServerError):
+            self._client.forget(prompt)
+
     def _bounded(self, client: ComfyClient) -> ComfyClient:
         client.answer_seconds = min(self._seconds, ANSWER_SECONDS)
         return client
@@ -114,14 +126,14 @@ class GivenServer:
         try:
             self._prompt = self._client.queue(graph, prompt_id=self._prompt)
             entry = self._client.wait(self._prompt, self._seconds)
-        except PromptFailed as error:
+        except PromptRefused:
             self._prompt = ""
-            if isinstance(error, PromptRefused):
-                self._uploaded.clear()
+            self._uploaded.clear()
             raise
-        with contextlib.suppress(ServerError):  # what was read is read
-            self._client.forget(self._prompt)
-        self._prompt = ""
+        except PromptFailed:
+            self._forget()
+            raise
+        self._forget()
         return Ran(entry["outputs"], seconds_of(entry))
 
     def view(self, image: Json) -> bytes:
@@ -134,7 +146,7 @@ class GivenServer:
 class OwnServer(GivenServer):
     """A server of our own on this machine, in a folder that goes with it."""
 
-    def __init__(self, specification: Specification, seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(self, specification: Specification, seconds: float) -> None:
         super().__init__("", seconds)
         self.name = specification.name
         self._specification = specification
@@ -151,9 +163,9 @@ class OwnServer(GivenServer):
 
         self.stop()
         end_orphans()
-        given = self._specification
+        given, host = self._specification, prepare()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
-        self._server = ComfyServer(prepare(), self._folder, given.arguments, cpu=given.cpu)
+        self._server = ComfyServer(host, self._folder, given.arguments, cpu=given.cpu)
         self._client = self._bounded(self._server)
         self._server.start()
         self._uploaded.clear()
@@ -189,9 +201,11 @@ def end_orphans() -> None:
         worker = re.fullmatch(rf"{re.escape(PREFIX)}(\d+)-[^-]+", folder.name)
         if worker is None or psutil.pid_exists(int(worker[1])):
             continue
-        with contextlib.suppress(OSError):
+        try:
             _end_servers(folder)
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # another worker may be about it, too
+        except OSError as error:
+            log.warning("a server of an evaluation that has ended goes on: %s", error)
 
 
 def _end_servers(folder: Path) -> None:
@@ -199,15 +213,15 @@ def _end_servers(folder: Path) -> None:
     until = time.monotonic() + END_SECONDS
     while servers := _servers_of(folder):
         if time.monotonic() > until:
-            raise TimeoutError
+            raise TimeoutError(f"processes {servers} in {folder} cannot be ended")
         for server in servers:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(server, signal.SIGKILL)
+                os.killpg(os.getpgid(server), signal.SIGKILL)
         time.sleep(0.05)
 
 
 def _servers_of(folder: Path) -> list[int]:
-    """Processes that ComfyServer has started in a folder, by their command lines, which none is ever without."""
+    """Processes that ComfyServer has started in a folder, by their command lines."""
     import psutil
 
     output = f"--output-directory={folder.resolve() / 'output'}"

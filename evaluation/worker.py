@@ -16,7 +16,7 @@ from evaluation.table import ID, Row
 from evaluation.workflow import Wanted, Workflow
 
 MOST_PATIENCE = 30.0  # seconds before a server is started, or asked, once more
-STOP_SECONDS = 5.0  # that a row is waited for whose server has been ended
+STOP_SECONDS = 5.0  # after which a row is waited for no longer whose server was ended, again and again
 SICK = ("OutOfMemory", "CUDA error")  # of a graph's error: the next graph on this server would fail as well
 
 
@@ -61,8 +61,8 @@ class Worker:
         self.server: Server = specification.make(task.seconds)
         self._one_at_a_time = threading.Lock()
         self._ended = threading.Event()  # for good
-        self._runs = False
-        self._starts = 0  # that failed, one after the other
+        self._is_up = False
+        self._failed_starts = 0  # one after the other
         self.patience = MOST_PATIENCE
         self._learned: Any = None  # measures of pictures by trained networks, once there was a picture
         self._lacking: Json = {}  # of those that cannot be had here, why
@@ -76,14 +76,15 @@ class Worker:
             return self._run(row)
 
     def stop(self) -> None:
-        """End the server for good, whatever runs on it: rows that wait are answered as not started."""
+        """End the server for good, and the row that runs on it: rows that wait are answered as not started."""
         self._ended.set()
+        self.server.stop()
         until = time.monotonic() + STOP_SECONDS
         while time.monotonic() < until:
-            self.server.stop()  # and again, since it may have been about to start
             if self._one_at_a_time.acquire(timeout=0.2):
                 self._one_at_a_time.release()
                 return
+            self.server.stop()  # again, since it may have been about to start
 
     def _run(self, row: Row) -> Answer:
         started = time.monotonic()
@@ -96,10 +97,10 @@ class Worker:
         try:
             result |= self._scored(row)
         except (PromptFailed, RowFailed) as error:
-            if is_sick(error):
+            if self._ended.is_set() or is_sick(error):  # our own end interrupts it, too
                 self._renew()
                 return Answer(row, None, _said(error))
-            result = failed(row, _said(error)) | {"server": self.server.name}
+            result["error"] = _said(error)
         except OSError as error:  # of a file on this machine: another may do better, and the server is well
             return Answer(row, None, _said(error))
         except Exception as error:  # of the server, of the network: another may do better
@@ -183,17 +184,21 @@ class Worker:
 
     def _start(self) -> None:
         """Start the server unless it runs; after failures not at once, since it may be on its way up."""
-        self._ended.wait(0 if self._runs else min(self.patience, 2**self._starts - 1))
-        if not (self._runs or self._ended.is_set()):
-            self._starts += 1
+        if not self._is_up:
+            self._ended.wait(min(self.patience, 2**self._failed_starts - 1))
+            self._check_not_ended()
+            self._failed_starts += 1  # unless it returns
             self.server.start()
-            self._runs, self._starts = True, 0
+            self._is_up, self._failed_starts = True, 0
+        self._check_not_ended()
+
+    def _check_not_ended(self) -> None:
         if self._ended.is_set():
             raise ServerError("The run has ended.")
 
     def _renew(self) -> None:
         """The next row starts the server again."""
-        self._runs = False
+        self._is_up = False
         with contextlib.suppress(Exception):
             self.server.stop()
 

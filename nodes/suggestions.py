@@ -10,8 +10,8 @@ Setting = tuple[str, str]
 RANGE = "ConditioningSetTimestepRange"
 STEER: Setting = ("I2AM_Steer", "strength")
 ADAPTERS = ("IPAdapter", "IPAdapterAdvanced")
-# In a softmax that text and picture share, this helped weakened references most, and little; elsewhere more helped more
-# (demo/README.md: both were measured with a demo model).
+# Measured with the demo models (demo/README.md): in a softmax that text and picture share, 1.25 by guidance helped
+# weakened references most, and little; where the reference is alone in its softmax, strength 2 and more helped more.
 BY_GUIDANCE = "strength 1.25 on I2AM Steer by 'guidance', which makes sampling take twice as long"
 BY_ATTENTION = "strength 2 on I2AM Steer"
 

@@ -71,9 +71,9 @@ class ComfyClient:
         except ServerError as error:
             cause = error.__cause__
             if isinstance(cause, urllib.error.HTTPError) and cause.code == 400:
-                raise refusal(self._read("/prompt", self._body(cause))) from None
+                raise refusal(self._read("/prompt", _body(cause), "error")) from None
             raise
-        return str(self._read("/prompt", answer)["prompt_id"])
+        return str(self._read("/prompt", answer, "prompt_id")["prompt_id"])
 
     def wait(self, prompt_id: str, timeout: float = 600) -> Json:
         """The history entry of a finished prompt, which is asked for: a message that it has ended may be lost."""
@@ -141,25 +141,21 @@ class ComfyClient:
         return entry
 
     def _is_queued(self, prompt_id: str, seconds: float = ANSWER_SECONDS) -> bool:
-        queue = self._get_json("/queue", seconds)
+        queue = self._read("/queue", self._send("/queue", seconds=seconds), "queue_running", "queue_pending")
         return any(entry[1] == prompt_id for entry in [*queue["queue_running"], *queue["queue_pending"]])
 
     def _get_json(self, path: str, seconds: float = ANSWER_SECONDS) -> Json:
         return self._read(path, self._send(path, seconds=seconds))
 
-    def _read(self, path: str, data: bytes) -> Json:
+    def _read(self, path: str, data: bytes, *keys: str) -> Json:
+        """An answer, which has these ``keys``."""
         try:
             answer: Json = json.loads(data)
         except ValueError:
             raise ServerError(f"What answers at {self.url}{path} is no ComfyUI: it gives no JSON.") from None
+        if missing := [key for key in keys if not isinstance(answer, dict) or key not in answer]:
+            raise ServerError(f"What answers at {self.url}{path} is no ComfyUI: it gives no {missing[0]!r}.")
         return answer
-
-    def _body(self, error: urllib.error.HTTPError) -> bytes:
-        """What a server says beside its error, which can be lost on its way as any answer."""
-        try:
-            return error.read()
-        except (OSError, http.client.HTTPException):
-            return b""
 
     def _post(self, path: str, body: Json, seconds: float = ANSWER_SECONDS) -> bytes:
         return self._send(path, json.dumps(body).encode(), "application/json", seconds)
@@ -183,6 +179,14 @@ class ComfyClient:
         with self._opener.open(request, timeout=min(seconds, self.answer_seconds)) as answer:
             data: bytes = answer.read()
         return data
+
+
+def _body(error: urllib.error.HTTPError) -> bytes:
+    """What a server says beside its error, which can be lost on its way as any answer."""
+    try:
+        return error.read()
+    except (OSError, http.client.HTTPException) as lost:
+        raise ServerError(f"ComfyUI's answer was lost ({lost}).") from lost
 
 
 def refusal(answer: Json) -> PromptRefused:

@@ -123,14 +123,15 @@ class ComfyServer(ComfyClient):
     @property
     def pid(self) -> int:
         """Of the process that runs, to look at its memory and files."""
+        process = self._process  # which another thread may stop
         self.check_alive()
-        assert self._process is not None
-        return self._process.pid
+        assert process is not None
+        return process.pid
 
     def watch(self) -> None:
         """Stay until the server ends by itself, which is an error."""
-        if self._process is not None:
-            self._process.wait()
+        if (process := self._process) is not None:
+            process.wait()
         self.check_alive()
 
     def check_alive(self) -> None:

@@ -19,8 +19,7 @@ NAMED = ("G2R of the paper", "G2R by share", "Effect of 16 regions", "random", "
 
 @dataclass(frozen=True)
 class Plot:
-    """``curves`` have by their name a number of each scene at each place of ``x`` (numbers, or names):
-    ``[n, places]``."""
+    """``curves`` have by their name, of each scene, a number at each place of ``x``: ``[n, places]``."""
 
     title: str
     x: Sequence[float] | Sequence[str]
@@ -30,11 +29,14 @@ class Plot:
 def drawn(plots: Sequence[Plot], across: str, along: str, dashed: Sequence[str] = ()) -> Figure:
     """Means over the scenes; ``dashed`` are those to compare with, the others have the interval of their mean.
 
-    A name of ``NAMED`` has the same colour in every figure.
+    A name of ``NAMED`` has the same colour in every figure; others have one that is left over. Raises ValueError for
+    more curves than there are colours.
     """
     figure = Figure(figsize=(5 * len(plots), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     names = list(dict.fromkeys([*NAMED, *(name for plot in plots for name in plot.curves)]))
+    if any(len({names.index(name) % len(COLOURS) for name in plot.curves}) < len(plot.curves) for plot in plots):
+        raise ValueError("two curves of one plot would have one colour")
     for axes, plot in zip(figure.subplots(1, len(plots), squeeze=False)[0], plots, strict=True):
         for name, values in plot.curves.items():
             number = names.index(name)

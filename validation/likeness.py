@@ -1,4 +1,4 @@
-"""How alike two maps of the same scenes are: by ranks (Spearman), and by SSIM (torchmetrics)."""
+"""How alike two maps of the same scenes are, by ranks (Spearman) and by SSIM (torchmetrics); and maps and guesses."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from ..demo.effect import Study, spearman
 from ..demo.steer import bracketed, table
 from ..i2am_core import min_max
-from .baselines import on_picture as guesses_on_picture
-from .baselines import on_reference as guesses_on_reference
-from .baselines import squares
+from . import baselines
 from .runs import ON_PICTURE
 
 WINDOW = 7  # cells: the default of scikit-image, which Adebayo et al. used
@@ -27,7 +25,7 @@ def ranked_alike(study: Study, one: Tensor, other: Tensor, on_picture: bool) -> 
 
 def structured_alike(study: Study, one: Tensor, other: Tensor, on_picture: bool) -> Tensor:
     """SSIM of the same, each map stretched to [0, 1]: on the picture of the painted square alone."""
-    cut = squares(study.scenes.mask[study.order]) if on_picture else [slice(None)] * len(one)
+    cut = baselines.squares(study.scenes.mask[study.order]) if on_picture else [slice(None)] * len(one)
     pairs = [(min_max(a[square]), min_max(b[square])) for a, b, square in zip(one, other, cut, strict=True)]
     return torch.stack([_ssim(a[None, None], b[None, None]) for a, b in pairs])
 
@@ -37,13 +35,13 @@ def beside_guesses(study: Study, maps: Mapping[str, Tensor], keys: Mapping[str, 
 
     ``maps`` are those of one run, with its picture as 'image'.
     """
-    on_picture, on_reference = guesses_on_picture(study, maps["image"]), guesses_on_reference(study)
+    guesses = {True: baselines.on_picture(study, maps["image"]), False: baselines.on_reference(study)}
     rows = []
     for name, key in keys.items():
-        guesses, is_on_picture = (on_picture, True) if key in ON_PICTURE.values() else (on_reference, False)
-        alike = (ranked_alike(study, maps[key], guess, is_on_picture) for guess in guesses.values())
+        on_picture = key in ON_PICTURE.values()
+        alike = (ranked_alike(study, maps[key], guesses[on_picture][x], on_picture) for x in baselines.BASELINES)
         rows.append([name, *(bracketed(x, 2) for x in alike)])
-    return table(["map", *on_picture], rows)
+    return table(["map", *baselines.BASELINES], rows)
 
 
 def _ssim(one: Tensor, other: Tensor) -> Tensor:

@@ -66,9 +66,10 @@ def run(folder, given, workers=2):
 def test_many_rows_on_many_servers_that_fall_over(tmp_path):
     started, answers = time.monotonic(), []
     with Store(tmp_path) as store:
-        Driver(store, crowds(servers=40, processes=2, seconds=0.05, fails=20), 40, answers.append).run(rows(400))
-    assert sum(answer.result is None for answer in answers) > 10, "some did fall over"
-    assert [row["error"] for row in results(tmp_path)] == [None] * 400
+        Driver(store, crowds(servers=40, processes=2, seconds=0.05, fails=40), 40, answers.append).run(rows(400))
+    assert sum(answer.result is None for answer in answers) > 3, "some did fall over"
+    errors = [row["error"] for row in results(tmp_path) if row["error"]]
+    assert len(errors) < 5 and all("in 3 attempts" in error for error in errors), "one may meet three that fall over"
     lines = [json.loads(line)["id"] for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
     assert sorted(lines) == [row.name for row in rows(400)], "each is recorded once"
     assert time.monotonic() - started < 400 * 0.05, "they run beside each other"

@@ -69,7 +69,7 @@ def test_silence_is_waited_for_as_long_as_a_row_may_take(silence, request_of_a_r
 
 
 def test_what_gives_no_json_is_no_comfyui_and_its_rows_are_not_to_blame(no_comfyui):
-    server = GivenServer(no_comfyui)
+    server = GivenServer(no_comfyui, 60)
     for _ in range(2):
         with pytest.raises(ServerError, match="is no ComfyUI") as raised:
             server.run({})

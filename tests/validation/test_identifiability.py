@@ -42,4 +42,4 @@ def test_the_section(identifiability, lab, tried):
     section = identifiability.run(lab)
     (verdict,) = section.verdicts.values()
     assert "every other map at least 0.999" in verdict
-    assert sum("| --- |" in text for text in section.text) == 4
+    assert sum("| --- |" in text for text in section.text) == 4, "what was tried, and guesses, of each model"

@@ -65,6 +65,19 @@ def test_on_the_picture_the_mask_alone_counts(lab):
         assert (alike(study, maps, other, False) < 0.99).all()
 
 
+def test_a_guess_is_all_like_itself(lab):
+    from i2am_pack.validation import baselines
+    from i2am_pack.validation.likeness import beside_guesses
+
+    image = lab.joint.measured()["image"]
+    maps = {"image": image, "r2g_paper": baselines.on_picture(lab.joint)["object"]}
+    maps["g2r_paper"] = baselines.on_reference(lab.joint)["geometry"]
+    written = beside_guesses(lab.joint, maps, {"a": "r2g_paper", "b": "g2r_paper"}).splitlines()
+    head, (of_picture, of_reference) = written[0].split(" | "), (line.split(" | ") for line in written[2:])
+    assert of_picture[head.index("object |")].startswith("1.00 [1.00, 1.00]")
+    assert of_reference[head.index("geometry")].startswith("1.00 [1.00, 1.00]")
+
+
 @pytest.fixture(scope="module")
 def randomization():
     from i2am_pack.validation.parts import randomization

@@ -34,7 +34,8 @@ def run(lab: Lab) -> Section:
         "For each position on the object in the picture: is the patch of the reference that it looks at most within "
         "one patch of the one that it truly comes from? The maps are means over heads and steps of one run. *By "
         "geometry alone* is a guess that sees neither picture: linear in the place in the square, fitted to all other "
-        "scenes. *Random* is any patch by chance, *centre* the middle of the reference.",
+        "scenes. *Random* is any patch by chance, *centre* the middle of the reference. Bands in "
+        "the figure are intervals of the mean over scenes.",
     ]
     plots, says = [], []
     for name, study in lab.studies.items():

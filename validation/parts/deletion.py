@@ -27,8 +27,6 @@ QUESTION = "which cells of the reference matter (deletion), and which are enough
 PAPER, SHARE, EFFECT = "G2R of the paper", "G2R by share", "Effect of 16 regions"
 RANDOM = "random"
 
-BANDS = "Bands are intervals of means over scenes, which all maps share: differences, as in the table, are surer."
-
 Curves = dict[str, Tensor]  # "distance" and "psnr" of each scene at each of percents(): [n, levels]
 
 
@@ -41,15 +39,16 @@ def run(lab: Lab) -> Section:
         "that knows what counts has a high distance and a low PSNR where its cells are deleted. Where they are "
         "inserted it should be the other way round: whether it is, the truth says, *object* against *random*.",
         "Effect was measured of regions of 4 x 4 cells; cells of one region, like all that a map does not tell apart, "
-        "come in an order by chance. Cells are left out of the softmax, in the way of Effect. *Object* is the truth, "
-        "and no map of a model.",
+        "come in an order by chance. In the figures, bands are intervals of the means over scenes. All maps are of the "
+        "same scenes, so that the differences in the tables are more certain than bands look. Cells are left out of "
+        "the softmax, in the way of Effect. *Object* is the truth, and no map of a model.",
     ]
     figures, verdict = {}, []
     for name, study in lab.studies.items():
         measured = {kind: _of_orders(lab, study, kind) for kind in (DELETION, INSERTION)}
         figure = name.partition("-")[0].partition(" ")[0]
         text += [f"### {name.capitalize()}", table(*_table(measured)), _says(measured), f"{{{figure}}}"]
-        figures[figure] = (_drawn(measured), f"Deletion and insertion, {name}. {BANDS}")
+        figures[figure] = (_drawn(measured), f"Deletion and insertion, {name}")
         verdict.append(f"{name}: {'; '.join(_best(measured, kind) for kind in measured)}")
     text.append(
         "What this does not show: how much a cell counts beside all others. Cells repeat each other, and leaving many "

@@ -34,7 +34,7 @@ STATED = (
     "of the paper comes from the layer: the sum of the layer's map on the largest grid, over that of all layers. A "
     "map of the paper sums to 1 on the layer's own grid, so that in the whole picture this is a matter of the grids "
     "alone; in the mask it is not. The share in the mask is the mean part of the attention there that goes to the "
-    f"object. *{DEPTH.capitalize()}* and *{CHANCE}* are guesses to compare with; all others in this study are of "
+    f"object. *{DEPTH.capitalize()}* and *{CHANCE}* are guesses to compare with; those of other parts are of "
     f"pictures, and say nothing of layers. Layers that are less than {EQUAL:g} apart have one rank here: by so much "
     "parts of equal layers differ at the border of maps that are resized."
 )

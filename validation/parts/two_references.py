@@ -37,7 +37,7 @@ def run(lab: Lab) -> Section:
         "object, minus what it gives to the scene, higher in the mask, or on the object in it, than outside of the "
         "mask? AUC over positions, in each scene; 0.5 is chance. The background in the mask has to be guessed from the "
         "scene, so that a right map is below 1 in the mask and 1 on the object. The mask itself, which a user has "
-        "painted, is a map of 1 in both. *Geometry* and *object* are no guesses here: both are 0 outside of it.",
+        "painted, is a map of 1 in both. *Geometry* and *object* are no guesses here: both are 0 outside of the mask.",
         table(*side_by_side({"AUC": scores["with the mask"]})),
         "Where the sampler gets no mask, so that the model paints everything, no mean differs by more than "
         f"{_most_apart(*scores.values()):.3f}: what is to be painted, the model sees in the scene's reference.",
