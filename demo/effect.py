@@ -77,7 +77,7 @@ MUTED = 0.25
 OTHER_NOISE = 1  # added to the seed
 RIGHT, WRONG = "the right one", "that of another scene"
 RESAMPLES = 4000
-NO_SHARE = "Share has no map here: the reference is all there is to look at, and its share is 1 everywhere."
+NO_SHARE = "share has no map here: the reference is all there is to look at, and its share is 1 everywhere."
 
 
 @dataclass(frozen=True)
@@ -392,7 +392,7 @@ def where_the_picture_changes(study: Study) -> str:
         [
             "### Where the picture changes: positions in the mask, Spearman",
             table(["map on the picture", *changes], rows),
-            f"{len(study.order)} scenes." + f" {NO_SHARE}" * study.alone,
+            f"{len(study.order)} scenes." + f" {NO_SHARE.capitalize()}" * study.alone,
         ]
     )
 

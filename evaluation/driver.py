@@ -15,6 +15,7 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from devenv import HostError
+from devenv.processes import last_line
 from evaluation.store import Store
 from evaluation.table import Row
 from evaluation.worker import Answer, failed
@@ -106,7 +107,7 @@ class Driver:
             self._lost(number)
         except RayError as error:  # of this row alone
             line.remove(row)
-            answer = Answer(row, None, f"worker {number} failed ({last_line(error)})")
+            answer = Answer(row, None, f"worker {number} failed ({last_line(str(error) or type(error).__name__)})")
         else:
             line.remove(row)
         if answer.result is not None:
@@ -156,11 +157,6 @@ class Driver:
             ray.wait(ends, num_returns=len(ends), timeout=30)
         for actor in actors:
             ray.kill(actor)
-
-
-def last_line(error: Exception) -> str:
-    """Of what an error of Ray says, which ends with that of the worker; its kind, where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
 class _Todo:

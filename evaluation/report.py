@@ -15,7 +15,7 @@ import pyarrow.parquet
 from devenv import HostError
 from evaluation.sets import Pair, set_distances
 from evaluation.statistics import Estimate, over_models, overall, within
-from evaluation.store import ABOUT, LINES, SCORES, write_parquet
+from evaluation.store import ABOUT, LINES, SCORES, finite, write_parquet
 from evaluation.workflow import SCORES as SCORE_NODES
 
 QUALITIES = {"psnr": 1, "ssim": 1, "l1": -1, "lpips": -1}  # by the beginning of a name: 1 where more is better
@@ -48,14 +48,9 @@ def write_report(folder: Path, models: str = "", scenes: str = "") -> list[Path]
     text = folder / "correlation.md"
     text.write_text(_markdown(table, about) + _of_sets(folder, columns, names))
     data = folder / "correlation.json"
-    numbers = {k: {s: {q: _numbers(e) for q, e in of.items()} for s, of in x.items()} for k, x in table.items()}
+    numbers = {k: {s: {q: finite(asdict(e)) for q, e in of.items()} for s, of in x.items()} for k, x in table.items()}
     data.write_text(json.dumps(numbers, indent=2, allow_nan=False))
     return [text, data, draw(table, folder / "correlation.png")]
-
-
-def _numbers(one: Estimate) -> dict[str, float | None]:
-    """As JSON has them, which knows no number that is none."""
-    return {name: x if math.isfinite(x) else None for name, x in asdict(one).items()}
 
 
 def _named(folder: Path, columns: Mapping[str, list], given: str, usual: str) -> str:

@@ -71,8 +71,7 @@ class Store:
     def add(self, result: Json) -> None:
         """Write the result of a row, which has its ``id``."""
         assert self._file is not None
-        finite = {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in result.items()}
-        self._file.write(json.dumps(finite, allow_nan=False).encode() + b"\n")
+        self._file.write(json.dumps(finite(result), allow_nan=False).encode() + b"\n")
         self._file.flush()
         if time.monotonic() - self._safe_at > SECONDS:
             self._make_safe()
@@ -102,6 +101,11 @@ class Store:
                 end = start
             if end < size:
                 file.truncate(end)
+
+
+def finite(values: Json) -> Json:
+    """With None for numbers that JSON has not."""
+    return {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in values.items()}
 
 
 def results(folder: Path, size: int | None = None) -> Iterator[Json]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import time
 import urllib.error
 import urllib.parse
@@ -135,16 +136,16 @@ class ComfyClient:
         """Ask for models and cached results to be dropped; the server does it when it is idle next."""
         self._post("/free", {"unload_models": True, "free_memory": True})
 
-    def _entry(self, prompt_id: str, seconds: float = ANSWER_SECONDS) -> Json | None:
+    def _entry(self, prompt_id: str, seconds: float = math.inf) -> Json | None:
         self.check_alive()
         entry: Json | None = self._get_json(f"/history/{prompt_id}", seconds).get(prompt_id)
         return entry
 
-    def _is_queued(self, prompt_id: str, seconds: float = ANSWER_SECONDS) -> bool:
+    def _is_queued(self, prompt_id: str, seconds: float = math.inf) -> bool:
         queue = self._read("/queue", self._send("/queue", seconds=seconds), "queue_running", "queue_pending")
         return any(entry[1] == prompt_id for entry in [*queue["queue_running"], *queue["queue_pending"]])
 
-    def _get_json(self, path: str, seconds: float = ANSWER_SECONDS) -> Json:
+    def _get_json(self, path: str, seconds: float = math.inf) -> Json:
         return self._read(path, self._send(path, seconds=seconds))
 
     def _read(self, path: str, data: bytes, *keys: str) -> Json:
@@ -157,12 +158,10 @@ class ComfyClient:
             raise ServerError(f"What answers at {self.url}{path} is no ComfyUI: it gives no {missing[0]!r}.")
         return answer
 
-    def _post(self, path: str, body: Json, seconds: float = ANSWER_SECONDS) -> bytes:
+    def _post(self, path: str, body: Json, seconds: float = math.inf) -> bytes:
         return self._send(path, json.dumps(body).encode(), "application/json", seconds)
 
-    def _send(
-        self, path: str, body: bytes | None = None, kind: str | None = None, seconds: float = ANSWER_SECONDS
-    ) -> bytes:
+    def _send(self, path: str, body: bytes | None = None, kind: str | None = None, seconds: float = math.inf) -> bytes:
         try:
             return self.open(path, body, kind, seconds)
         except urllib.error.HTTPError as error:
@@ -171,10 +170,11 @@ class ComfyClient:
             self.check_alive()
             raise ServerError(f"ComfyUI did not answer {path} ({error}).") from error
 
-    def open(
-        self, path: str, body: bytes | None = None, kind: str | None = None, seconds: float = ANSWER_SECONDS
-    ) -> bytes:
-        """What the server answers, as it is. Raises urllib.error.HTTPError, and OSError (after ``seconds``, too)."""
+    def open(self, path: str, body: bytes | None = None, kind: str | None = None, seconds: float = math.inf) -> bytes:
+        """What the server answers, as it is.
+
+        Raises urllib.error.HTTPError, and OSError: also after ``seconds``, or ``answer_seconds`` if these are less.
+        """
         request = urllib.request.Request(self.url + path, body, {"Content-Type": kind} if kind else {})
         with self._opener.open(request, timeout=min(seconds, self.answer_seconds)) as answer:
             data: bytes = answer.read()

@@ -65,7 +65,7 @@ def test_share_is_no_score_where_it_is_1_everywhere(lab):
 def test_the_part_says_what_it_measured(lab, section, monkeypatch):
     written = "\n".join(section.text)
     assert "nan" not in written
-    assert f"In the cross-attention model s{effect.NO_SHARE[1:]}" in section.text
+    assert f"In the cross-attention model {effect.NO_SHARE}" in section.text
     assert not any("In the joint attention model" in x for x in section.text)
     for name in ("R2G of the paper", "share", "G2R of the paper", "G2R by share", "geometry", "object"):
         assert f"| {name} |" in written

@@ -48,7 +48,7 @@ def run(lab: Lab) -> Section:
         f"Among the regions that hold the object, {effect.HOLDS:.0%} of a region or more:",
         table(*side_by_side(among_object)),
         *_strengths(studies),
-        *(f"In the {name} model s{effect.NO_SHARE[1:]}" for name, study in studies.items() if study.alone),
+        *(f"In the {name} model {effect.NO_SHARE}" for name, study in studies.items() if study.alone),
         f"{lab.scenes} scenes. What this does not show: whether the change is a good one, and what holds in guidance "
         "above 1 or in many steps.",
     ]
