@@ -19,30 +19,36 @@ LEAST, MOST = tl.constexpr(2.0**-90), tl.constexpr(2.0**90)  # of a sum in float
 
 
 @triton.jit
-def _products(
-    q, k, places, columns, counts, M, q_n, q_d, k_m, k_d, D: tl.constexpr, WIDTH: tl.constexpr, UPCAST: tl.constexpr
-):  # fmt: skip
-    """``q k^T`` of some rows and columns of one head; any numbers where a row does not count or a column is not.
+def _queries(q, places, counts, q_n, q_d, D: tl.constexpr, WIDTH: tl.constexpr, UPCAST: tl.constexpr):
+    """The queries of some rows of one head, ``[rows, WIDTH]``: 0 where a row does not count.
 
-    Heads of any size ``D`` are filled up with zeros to ``WIDTH``, a power of two.
+    Heads of any size ``D`` are filled up with zeros to ``WIDTH``, a power of two. Loaded before a loop over columns,
+    they stay on the chip: Triton does not take loads out of loops that store.
     """
     channels = tl.arange(0, WIDTH)
     own = counts[:, None] & (channels < D)[None, :]
     rows = tl.load(q + places[:, None] * q_n + channels[None, :] * q_d, mask=own, other=0.0)
+    return rows.to(tl.float32) if UPCAST else rows
+
+
+@triton.jit
+def _products(
+    rows, k, columns, M, k_m, k_d, D: tl.constexpr, WIDTH: tl.constexpr, UPCAST: tl.constexpr
+):  # fmt: skip
+    """``q k^T`` of these queries and some columns of one head; any numbers where a column does not count."""
+    channels = tl.arange(0, WIDTH)
     own = (channels < D)[:, None] & (columns < M)[None, :]
     keys = tl.load(k + columns[None, :] * k_m + channels[:, None] * k_d, mask=own, other=0.0)
-    if UPCAST:
-        rows, keys = rows.to(tl.float32), keys.to(tl.float32)
-    return tl.dot(rows, keys, input_precision="ieee")
+    return tl.dot(rows, keys.to(tl.float32) if UPCAST else keys, input_precision="ieee")
 
 
 @triton.jit
 def _logits(
-    q, k, bias, places, columns, counts, M, scale, q_n, q_d, k_m, k_d, bias_n, bias_m,
+    rows, k, bias, places, columns, counts, M, scale, k_m, k_d, bias_n, bias_m,
     D: tl.constexpr, WIDTH: tl.constexpr, BIASED: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     """``scale q k^T + bias`` in base 2: see ``_products``."""
-    logits = _products(q, k, places, columns, counts, M, q_n, q_d, k_m, k_d, D, WIDTH, UPCAST) * (scale * LOG2E)
+    logits = _products(rows, k, columns, M, k_m, k_d, D, WIDTH, UPCAST) * (scale * LOG2E)
     if BIASED:
         at = bias + places[:, None] * bias_n + columns[None, :] * bias_m
         logits += tl.load(at, mask=counts[:, None] & (columns < M)[None, :], other=0.0).to(tl.float32) * LOG2E
@@ -94,6 +100,7 @@ def highest_and_sums(
     of_all = tl.zeros([ROWS], tl.float32)
     if not ALL_KEYS:
         of_all = tl.load(total_of_all + number * N + places, mask=here, other=0.0) * LOG2E
+    rows = _queries(q, places, counts, q_n, q_d, D, WIDTH, UPCAST)
     part = (of_launch * tl.num_programs(0) + block) * M
     highest = tl.full([ROWS], -float("inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
@@ -107,7 +114,7 @@ def highest_and_sums(
         for start in range(0, M, COLUMNS):
             columns = start + tl.arange(0, COLUMNS)
             within = columns < M
-            products = _products(q, k, places, columns, counts, M, q_n, q_d, k_m, k_d, D, WIDTH, UPCAST)
+            products = _products(rows, k, columns, M, k_m, k_d, D, WIDTH, UPCAST)
             out = tl.where(within, 0.0, float("inf"))
             parts = tl.exp2(products * (scale * LOG2E) - base[:, None] - out[None, :])
             total += tl.sum(parts, 1)
@@ -127,9 +134,8 @@ def highest_and_sums(
             columns = start + tl.arange(0, COLUMNS)
             within = columns < M
             logits = _logits(
-                q, k, bias, places, columns, counts, M, scale, q_n, q_d, k_m, k_d, bias_n, bias_m,
-                D, WIDTH, BIASED, UPCAST,
-            )  # fmt: skip
+                rows, k, bias, places, columns, counts, M, scale, k_m, k_d, bias_n, bias_m, D, WIDTH, BIASED, UPCAST
+            )
             logits = tl.where(counts[:, None] & within[None, :], logits, -float("inf"))
             raised = tl.maximum(highest, tl.max(logits, 1))
             base = _finite(raised)
@@ -209,13 +215,14 @@ def weights(
     counts = factor != 0
     of_row = tl.load(row_log_sum + number * N + places, mask=here, other=float("inf"))
     of_share = tl.load(share + number * N + places, mask=here, other=0.0) * factor
+    rows = _queries(q, places, counts, q_n, q_d, D, WIDTH, UPCAST)
     part = sums + (of_launch * tl.num_programs(0) + block) * M
     total = tl.zeros([ROWS], tl.float32)
     for start in range(0, M, COLUMNS):
         columns = start + tl.arange(0, COLUMNS)
         within = columns < M
         logits = _logits(
-            q, k, bias, places, columns, counts, M, scale, q_n, q_d, k_m, k_d, bias_n, bias_m, D, WIDTH, BIASED, UPCAST
+            rows, k, bias, places, columns, counts, M, scale, k_m, k_d, bias_n, bias_m, D, WIDTH, BIASED, UPCAST
         )
         of_column = tl.load(column_log_sum + number * M + columns, mask=within, other=float("inf"))
         total += tl.sum(tl.exp2(logits - of_column[None, :]), 1)
@@ -293,9 +300,10 @@ def pairs(
     over_rows = tl.zeros([ROWS, COLUMNS], tl.float32)
     for head in range(0, H):
         number = item * H + head
+        rows = _queries(q + item * q_b + head * q_h, places, counts, q_n, q_d, D, WIDTH, UPCAST)
         logits = _logits(
-            q + item * q_b + head * q_h, k + item * k_b + head * k_h, bias + item * bias_b + head * bias_h,
-            places, columns, counts, M, scale, q_n, q_d, k_m, k_d, bias_n, bias_m, D, WIDTH, BIASED, UPCAST,
+            rows, k + item * k_b + head * k_h, bias + item * bias_b + head * bias_h,
+            places, columns, counts, M, scale, k_m, k_d, bias_n, bias_m, D, WIDTH, BIASED, UPCAST,
         )  # fmt: skip
         over_columns += tl.exp2(logits - tl.load(row_log_sum + number * N + places)[:, None])
         of_column = tl.load(column_log_sum + number * M + columns, mask=within, other=float("inf"))
