@@ -27,8 +27,8 @@ def kernel_of(attention: Callable[..., Tensor]) -> Callable[[Arguments], Tensor]
 
 
 def _called(attention: Callable[..., Tensor], arguments: Arguments) -> Tensor:
-    if arguments.calls_made is not None:
-        arguments.calls_made.append(arguments)
+    if arguments.calls_made is not None:  # not with the list itself: a ring would keep the call's tensors alive
+        arguments.calls_made.append(replace(arguments, calls_made=None))
     return attention(*arguments.args, **arguments.kwargs)
 
 

@@ -6,6 +6,10 @@ import pytest
 import workflow
 
 from i2am_pack.i2am_core.attention.intercept import Interceptor
+from i2am_pack.nodes.comfy.attention_call import Arguments, AttentionCall
+from i2am_pack.nodes.comfy.pending_call import LocatedCall, WatchedCall
+
+OF_A_CALL = (Interceptor, Arguments, AttentionCall, WatchedCall, LocatedCall)
 
 
 @pytest.fixture
@@ -22,4 +26,4 @@ def test_a_call_is_freed_at_once(nothing_is_collected):
     model, handle = graph.capture()
     latent = graph.sample(model, steps=2)["samples"]
     assert handle.find(latent).row_sums  # some were intercepted
-    assert not [x for x in gc.get_objects() if type(x) is Interceptor]
+    assert not [x for x in gc.get_objects() if type(x) in OF_A_CALL]
