@@ -8,18 +8,20 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ....i2am_core.attention.intercept import Interceptor
-from ....i2am_core.attention.marginals import NO_NUMBERS, Logits, Marginals, Positions, attribute, share_of
+from ....i2am_core.attention.marginals import NO_NUMBERS, Logits, Marginals, Positions, attribute
 from ....i2am_core.attention.on_device import brought, runs_alone
 from ....i2am_core.attention.steered_marginals import SteeredItems
 from ....i2am_core.attention.steering import Steering
+from ....i2am_core.attention.together import Answer, Request, Waiting
 from ....i2am_core.attribution import Attribution, Layer, Reference, ShareOwner
-from ....i2am_core.recording.account import UNNAMED, ComputedBy
+from ....i2am_core.recording.account import ComputedBy
 from ....i2am_core.recording.off import zero_maps
 from ....i2am_core.recording.recorder import Place, Recorder, Verdict
 from ....i2am_core.recording.steps import How
@@ -28,6 +30,7 @@ from ....i2am_core.tokens import Index, TokenGrid, TokenGroup
 from ..attention_call import Arguments, AttentionCall
 from ..handle import Settings
 from ..located import UNREADABLE, Chunk, Located, ModelCall, Off, Skip
+from ..placement import Placed
 from ..values import notes_on
 from .base import Consumer, LocatedIn
 
@@ -56,11 +59,13 @@ class Record(Consumer):
         self._active: defaultdict[int, set[Any]] = defaultdict(set)  # of each step uuids of those that were computed
         self._missed: set[str] = set()  # reasons of calls that were not read and may read a reference
         self._absent: set[str] = set()  # reasons of calls in which nothing that is in use reads one
+        self._numbered: dict[tuple, int] = {}  # numbers of references by what tells them apart
+        self._waiting = Waiting(recorder.chunk_bytes)
 
     @property
     def is_empty(self) -> bool:
         """Whether there was no attention call of any kind."""
-        return self.recorder.has_no_call
+        return self.recorder.has_no_call and not self._waiting
 
     def given(self, references: Sequence[Reference], branch: str) -> None:
         self.recorder.given(references)
@@ -79,31 +84,13 @@ class Record(Consumer):
         if isinstance(call.arguments.kernel, InterceptedKernel):
             call.arguments.kernel.forget()
         for one in located:
-            matches = list(one.by_mechanism.values())
             if values is not None:
-                references = [group for match in matches for group in match.references]
+                references = [group for match in one.by_mechanism.values() for group in match.references]
                 before, after = (x[one.chunk.rows].flatten(0, 1) for x in values)
                 self.note(*notes_on(before, after, references))
-            computed_by = UNNAMED
-            marginals: list[list[Marginals]] = []
-            for match in matches:
-                marginals.append(self._record(call, one.chunk, match, logsumexp))
-                computed_by = ComputedBy.of(marginals[-1][0])
-            pairs = zip(matches, marginals, strict=True)
-            verdicts = [verdict for match, maps in pairs for verdict in _verdicts(match, maps[0])]
-            try:
-                self._record_shares(call, one, [maps for of_match in marginals for maps in of_match], verdicts)
-            except Exception as error:  # it is beside the point: the maps are there
-                log.warning("%s", NO_SHARES, exc_info=True)
-                self.note(f"{NO_SHARES} ({type(error).__name__}: {error})")
-            self.recorder.captured(
-                matches[0].layer.name,
-                list(one.by_mechanism),
-                computed_by,
-                verdicts,
-                [*(match.note for match in matches if match.note), *(call.steering.notes if call.steering else ())],
-                [remark for match in matches for remark in match.remarks],
-            )
+            readings, requests = zip(*self._readings(call, one, logsumexp), strict=True)
+            steering = () if call.steering is None else tuple(call.steering.notes)
+            self._waiting.put(requests, partial(self._record, list(one.by_mechanism), readings, steering), self._lost)
 
     def off(self, call: AttentionCall, chunk: Chunk, mechanism: str, off: Off) -> None:
         placed = chunk.placement.on(off.layer.grid)
@@ -119,6 +106,7 @@ class Record(Consumer):
         self.recorder.evaluated(step, how, layers)
 
     def forward_ended(self, call: ModelCall, layers: Set[str]) -> None:
+        self._waiting.answer()
         self.recorder.catch_up()
         self._active[call.step].update(chunk.conditioning.get("uuid") for chunk in call.chunks)
 
@@ -137,6 +125,7 @@ class Record(Consumer):
 
     def finished(self, settings: Settings, pictures: Mapping[str, Tensor]) -> Attribution:
         """The attribution; ``pictures`` are those of references, by their keys."""
+        self._waiting.answer()
         self._add_steps_without()
         attribution = self.recorder.freeze(grid=self.grid, denoise_mask=self.denoise_mask, branch=settings.branch)
         # Those whose verdict failed, or that were retracted, are known to the recorder alone.
@@ -161,10 +150,17 @@ class Record(Consumer):
 
     def _numbers(self, chunk: Chunk, references: Sequence[TokenGroup], alone: bool) -> list[int]:
         """The numbers of references that are read with a conditioning, or are off in it; ``alone``: see Reference."""
-        numbers = [self.recorder.reference(replace(Reference.of(group), alone=alone)) for group in references]
+        numbers = [self._number(group, alone) for group in references]
         for number in numbers:
             self._read_with[number].add(chunk.conditioning.get("uuid"))
         return numbers
+
+    def _number(self, group: TokenGroup, alone: bool) -> int:
+        """The number of one reference. Calls read the same ones again and again."""
+        known = group.name, group.key, group.grid, group.places, group.approximate, alone
+        if known not in self._numbered:
+            self._numbered[known] = self.recorder.reference(replace(Reference.of(group), alone=alone))
+        return self._numbered[known]
 
     def _intercepted(self, call: AttentionCall) -> Tensor | None:
         """The row log-sum-exp of the call, ``[B, H, N]``, where it could be intercepted."""
@@ -185,60 +181,95 @@ class Record(Consumer):
         changed = None if kernel.interceptor is None else kernel.interceptor.changed_values(call.v)
         return None if changed is None else (call.v, changed)
 
-    def _record(self, call: AttentionCall, chunk: Chunk, located: Located, logsumexp: Tensor | None) -> list[Marginals]:
-        """Record what one mechanism located in a chunk: the maps of each of its references."""
+    def _readings(
+        self, call: AttentionCall, one: LocatedIn, logsumexp: Tensor | None
+    ) -> "list[tuple[Reading, Request]]":
+        """What is to be worked out of a chunk, for each mechanism that located any."""
+        matches = list(one.by_mechanism.values())
+        joint = all(match.gain is None and match.keys == call.k.shape[2] for match in matches)
+        beside = _text_beside(call, one) if joint and call.steering is None else None
+        return [
+            self._reading(call, one.chunk, match, logsumexp, None if number else beside)
+            for number, match in enumerate(matches)
+        ]
+
+    def _reading(
+        self, call: AttentionCall, chunk: Chunk, located: Located, logsumexp: Tensor | None, beside: Index | None
+    ) -> "tuple[Reading, Request]":
+        """The same of one mechanism; ``beside`` are columns of the text that compete with its references."""
         rows, placed = chunk.rows, chunk.placement.on(located.layer.grid)
-        layer = replace(located.layer, grid=placed.grid)
+        layer = located.layer if placed.cells is None else replace(located.layer, grid=placed.grid)
         numbers = self._numbers(chunk, located.references, located.keys == 1)
         region = self._region(layer.grid)
         pair_rows = None if placed.cells is not None else self._pair_rows(numbers, layer, located.references, region)
         all_columns = located.keys == call.k.shape[2]  # which the intercepted sums are over
         total = logsumexp[rows] if all_columns and logsumexp is not None else None
-        maps_of = attribute if call.steering is None else SteeredItems(call.steering, rows, call.shape).attribute
-        marginals = maps_of(
+        request = Request(
             call.q[rows],
             call.k[rows][:, :, : located.keys],
             located.references,
             Logits(call.scale, call.bias_of(rows, located.keys), total),
             Positions(located.queries, placed.gain(located.gain), placed.here(region), pair_rows),
-            self.recorder.chunk_bytes,
+            beside if placed.cells is None else None,
+            attribute if call.steering is None else SteeredItems(call.steering, rows, call.shape).attribute,
         )
-        for number, group, maps in zip(numbers, located.references, marginals, strict=True):
-            place = _place(call, layer, number, group)
-            self.recorder.add(place, placed.apply(maps, region), pair_rows, _verdicts(located, maps))
-        if placed.cells is not None and self.pair_maps != "off":
-            self.note(NO_PAIRS)
-        if not placed.exact:
-            self.note(NEAREST)
-        return marginals
+        groups = zip(numbers, located.references, strict=True)
+        places = [_place(call, layer, number, group) for number, group in groups]
+        return Reading(located, placed, region, pair_rows, places), request
 
-    def _record_shares(
-        self, call: AttentionCall, one: LocatedIn, marginals: Sequence[Marginals], verdicts: Sequence[Verdict]
+    def _record(
+        self, mechanisms: Sequence[str], readings: "Sequence[Reading]", notes: Sequence[str], answers: Sequence[Answer]
     ) -> None:
+        """Record what was worked out of a chunk: the maps of each reference of each of the mechanisms."""
+        verdicts: list[Verdict] = []
+        for reading, answer in zip(readings, answers, strict=True):
+            own = _verdicts(reading.located, answer.maps[0])
+            for place, maps in zip(reading.places, answer.maps, strict=True):
+                maps = reading.placed.apply(maps, reading.region)
+                self.recorder.add(place, maps, reading.pair_rows, own)
+            if reading.placed.cells is not None and self.pair_maps != "off":
+                self.note(NO_PAIRS)
+            if not reading.placed.exact:
+                self.note(NEAREST)
+            verdicts += own
+        try:
+            self._record_shares(readings[0], answers, verdicts)
+        except Exception as error:  # it is beside the point: the maps are there
+            log.warning("%s", NO_SHARES, exc_info=True)
+            self.note(f"{NO_SHARES} ({type(error).__name__}: {error})")
+        matches = [reading.located for reading in readings]
+        self.recorder.captured(
+            matches[0].layer.name,
+            mechanisms,
+            ComputedBy.of(answers[-1].maps[0]),
+            verdicts,
+            [*(match.note for match in matches if match.note), *notes],
+            [remark for match in matches for remark in match.remarks],
+        )
+
+    def _lost(self, error: Exception) -> None:
+        """The maps of a call that waited could not be made."""
+        log.warning("%s", UNREADABLE, exc_info=error)
+        self.skip(Skip(f"{UNREADABLE} ({type(error).__name__}: {error})"))
+
+    def _record_shares(self, first: "Reading", answers: Sequence[Answer], verdicts: Sequence[Verdict]) -> None:
         """Record whose part of the attention is how large, where references and the text compete in one softmax.
 
         Not where maps are put together of parts of the picture, nor where the call was steered. Of conditionings that
         make the picture together, each counts as much as it does in it: shares of references have that weight already.
         """
-        matches, rows = list(one.by_mechanism.values()), one.chunk.rows
-        joint = all(match.gain is None and match.keys == call.k.shape[2] for match in matches)
-        placed = one.chunk.placement.on(one.first.layer.grid)
-        text, total = _text_beside(call, one), marginals[0].total
-        if text is None or total is None or call.steering is not None or not joint or placed.cells is not None:
+        if (error := answers[0].error) is not None:
+            raise error
+        if (text := answers[0].beside) is None:
             return
-        logits, q, k = Logits(call.scale, call.bias_of(rows, call.k.shape[2])), call.q[rows], call.k[rows]
+        weight = first.placed.weight
+        weight = torch.ones_like(text) if weight is None else brought(weight, text.device).to(text)
         shares: dict[ShareOwner, Tensor] = {
-            "references": torch.stack([maps.r2g_share.mean(1) for maps in marginals]).sum(0),
-            "text": share_of(q, k, text, total, logits, one.first.queries),
+            "references": torch.stack([maps.r2g_share.mean(1) for answer in answers for maps in answer.maps]).sum(0),
+            "text": text * weight,
         }
-        weight = (
-            torch.ones_like(shares["text"])
-            if placed.weight is None
-            else brought(placed.weight, shares["text"].device).to(shares["text"])
-        )
-        shares["text"] = shares["text"] * weight
-        region = self._region(one.first.layer.grid)
-        place = Place(one.first.layer, call.model_call.step, 0)
+        region = self._region(first.located.layer.grid)
+        place = Place(first.located.layer, first.places[0].step, 0)
         means = {owner: _means(x, region) for owner, x in shares.items()}
         self.recorder.shares(place, means, verdicts, _means(weight, region))
 
@@ -265,6 +296,17 @@ class Record(Consumer):
         sizes = zip(numbers, references, strict=True)
         fits = [self.recorder.pairs_fit(number, layer, len(rows), group.places) for number, group in sizes]
         return rows if all(fits) else None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one mechanism located in a chunk, and where the maps of its references go. It knows the call no more."""
+
+    located: Located
+    placed: Placed
+    region: Tensor | None
+    pair_rows: Tensor | None
+    places: Sequence[Place]
 
 
 def _needs_no_sums(call: AttentionCall, located: Sequence[LocatedIn]) -> bool:

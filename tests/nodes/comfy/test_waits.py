@@ -15,7 +15,7 @@ from live_audience import with_audience
 from mechanisms import steered
 from steered_graphs import region
 
-from i2am_pack.i2am_core.attention import branchless
+from i2am_pack.nodes.comfy.consumers.record import Record
 from i2am_pack.nodes.tag_reference import I2AMTagReference
 
 A_STEP, A_RUN = 4, 8  # waits beyond those of the plain run
@@ -105,8 +105,8 @@ def test_nor_do_those_of_maps_that_are_sent_to_the_page(name, monkeypatch):
 
 
 def test_a_wait_in_each_call_is_caught(monkeypatch):
-    fill = branchless.fill
-    monkeypatch.setattr(branchless, "fill", lambda c, *others: [bool(c.gain.any()), fill(c, *others)][1])
+    after = Record.after
+    monkeypatch.setattr(Record, "after", lambda self, call, *others: [bool(call.q.any()), after(self, call, *others)][1])
     run = counted(tiny_graphs.flux_kontext())
     assert run.waits > 3 * A_STEP + A_RUN
     assert "test_waits.py" in str(run)

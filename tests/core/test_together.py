@@ -1,0 +1,198 @@
+"""Calls that wait and are answered together: each gets what it gets alone, and the host starts fewer kernels."""
+
+import dataclasses
+
+import pytest
+import torch
+from counting_device import DEVICE, NAME, counting
+
+from i2am_core import Logits, Positions, TokenGrid, TokenGroup, span
+from i2am_core.attention import logsumexp, marginals, together
+from i2am_core.attention.marginals import Marginals
+from i2am_core.attention.together import Request, Waiting
+from i2am_core.errors import BadAttention
+
+B, H, N, K, D = 2, 3, 12, 30, 16
+REFERENCES = [span("a", 10, TokenGrid(2, 3)), span("b", 20, count=4)]
+SCOPE = (torch.arange(N) % 3 == 0).expand(B, N)
+MUCH = 2**26
+
+
+@pytest.fixture(autouse=True)
+def kernels(monkeypatch):
+    known = logsumexp._KERNELS_OF_DEVICE
+    monkeypatch.setattr(logsumexp, "_KERNELS_OF_DEVICE", known | {NAME: known["cuda"]})
+
+
+def request(number, device=DEVICE, references=REFERENCES, rows=N, **given):
+    g = torch.Generator().manual_seed(number)
+    q, k = (torch.randn(B, H, n, D, generator=g).to(device) for n in (rows, K))
+    return Request(q, k, references, **given)
+
+
+def total_of(alone):
+    return (alone.q @ alone.k.mT * D**-0.5).logsumexp(-1)
+
+
+def known_total(number, **given):
+    alone = request(number, **given)
+    return dataclasses.replace(alone, logits=Logits(total=total_of(alone)))
+
+
+KINDS = {
+    "plain": lambda n: request(n),
+    "all keys": lambda n: request(n, references=[span("all", 0, count=K)]),
+    "row sums that are known": lambda n: known_total(n),
+    "rows that are not all": lambda n: known_total(n, positions=Positions(slice(2, 9))),
+    "gains of each": lambda n: request(n, positions=Positions(gain=torch.linspace(n, 2, N)[None])),
+    "gains on the device": lambda n: request(n, positions=Positions(gain=torch.full((B, N), n + 0.5).to(DEVICE))),
+    "a scope": lambda n: request(n, positions=Positions(scope=SCOPE)),
+    "text beside": lambda n: request(n, beside=slice(0, 7)),
+    "half precision": lambda n: dataclasses.replace(request(n), q=request(n).q.half(), k=request(n).k.half()),
+}  # fmt: skip
+
+
+def answers_of(requests, most_bytes=MUCH):
+    waiting, answers, errors = Waiting(most_bytes), [], []
+    for one in requests:
+        waiting.put([one], answers.extend, errors.append)
+    waiting.answer()
+    assert not waiting
+    return answers, errors
+
+
+def assert_same(answer, alone):
+    for maps, expected in zip(answer.maps, alone.maps, strict=True):
+        for name, values in vars(expected).items():
+            got = getattr(maps, name)
+            assert torch.equal(got, values) if isinstance(values, torch.Tensor) else got == values, name
+    assert (answer.beside is None) == (alone.beside is None)
+    assert answer.beside is None or torch.allclose(answer.beside, alone.beside, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_gets_what_it_gets_alone(kind):
+    requests = [KINDS[kind](number) for number in range(4)]
+    answers, errors = answers_of(requests)
+    assert not errors
+    for answer, one in zip(answers, requests, strict=True):
+        assert_same(answer, one.answered(MUCH))
+
+
+def test_the_maps_of_all_are_made_at_once_and_nobody_waits(monkeypatch):
+    requests = [KINDS["row sums that are known"](number) for number in range(8)]
+    answers_of(requests)  # brings what lies on the host
+    made, one_by_one = [], marginals._marginals
+    monkeypatch.setattr(marginals, "_marginals", lambda c, *others: [made.append(c), one_by_one(c, *others)][1])
+    with counting() as count:
+        answers_of(requests)
+    assert count.waits.total() == 0
+    assert [c.shape[0] for c in made] == [8 * B] * len(REFERENCES)
+
+
+def test_answers_come_in_the_order_of_the_calls_however_they_are_joined():
+    kinds = ["plain", "a scope", "plain", "all keys", "a scope"]
+    requests = [KINDS[kind](number) for number, kind in enumerate(kinds)]
+    for most_bytes in (MUCH, 4 * requests[0].nbytes):
+        answers, _ = answers_of(requests, most_bytes)
+        for answer, one in zip(answers, requests, strict=True):
+            assert_same(answer, one.answered(MUCH))
+
+
+def test_what_becomes_of_the_queries_and_keys_later_does_not_matter():
+    first, other = request(1), request(2)
+    expected = first.answered(MUCH)
+    waiting, answers = Waiting(MUCH), []
+    for one in (first, other):
+        waiting.put([one], answers.extend, pytest.fail)
+        one.q.zero_(), one.k.zero_()
+    waiting.answer()
+    assert_same(answers[0], expected)
+
+
+MASK = (torch.rand(1, 1, N, K, generator=torch.Generator().manual_seed(4)) < 0.7).to(DEVICE)
+CELLS = TokenGroup("b", torch.tensor([20, 22, 25]), 3, TokenGrid(2, 2), cells=torch.tensor([0, 1, 3]))
+ALONE = {
+    "the CPU": lambda: request(1, device="cpu"),
+    "a mask": lambda: request(1, logits=Logits(bias=MASK)),
+    "pair maps": lambda: request(1, positions=Positions(pair_rows=torch.arange(3))),
+    "scattered rows": lambda: request(1, positions=Positions(torch.arange(0, N, 2))),
+    "scattered tokens": lambda: request(1, references=[CELLS]),
+    "scattered text": lambda: request(1, beside=torch.tensor([1, 4])),
+    "steered": lambda: request(1, attribute=lambda *given: together.attribute(*given)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ALONE)
+def test_those_that_are_answered_at_once(kind):
+    waiting, order = Waiting(MUCH), []
+    waiting.put([request(2)], lambda answers: order.append("waited"), pytest.fail)
+    waiting.put([ALONE[kind]()], lambda answers: order.append("at once"), pytest.fail)
+    assert order == ["waited", "at once"]
+    assert not waiting
+
+
+def test_a_large_call_is_answered_at_once_and_copied_never(monkeypatch):
+    monkeypatch.setattr(Request, "copied", lambda self: pytest.fail())
+    answers, _ = answers_of([request(1)], most_bytes=request(1).nbytes)
+    assert len(answers) == 1
+
+
+def test_what_waits_takes_no_more_than_it_may():
+    waiting, waits = Waiting(3 * request(0).nbytes), []
+    for number in range(8):
+        waiting.put([request(number)], lambda answers: None, pytest.fail)
+        waits.append(len(waiting))
+    assert waits == [1, 2, 3, 1, 2, 3, 1, 2]
+
+
+def test_values_that_are_no_numbers_are_the_loss_of_their_call_alone():
+    requests = [request(number) for number in range(3)]
+    requests[1].q[0, 1, 3] = torch.nan
+    answers, _ = answers_of(requests)
+    assert [bool(answer.maps[0].holds) for answer in answers] == [True, False, True]
+
+
+def test_an_error_is_the_loss_of_its_call_alone(monkeypatch):
+    joined = together._joined
+    monkeypatch.setattr(together, "_joined", lambda requests: dataclasses.replace(joined(requests), beside=None))
+
+    def short(self, chunk_bytes):
+        if len(self.q) > B:
+            raise torch.cuda.OutOfMemoryError("no memory for all together")
+        if torch.equal(self.q, broken.q):
+            raise BadAttention("this one")
+        return answered(self, chunk_bytes)
+
+    answered, requests = Request.answered, [request(number) for number in range(3)]
+    broken = requests[1]
+    expected = [one.answered(MUCH) for one in requests]
+    monkeypatch.setattr(Request, "answered", short)
+    answers, errors = answers_of(requests)
+    assert [str(error) for error in errors] == ["this one"]
+    for answer, alone in zip(answers, (expected[0], expected[2]), strict=True):
+        assert_same(answer, alone)
+
+
+def test_so_is_one_in_what_is_done_with_the_answers():
+    waiting, done, errors = Waiting(MUCH), [], []
+
+    def fails(answers):
+        raise BadAttention("of another size")
+
+    for then in (done.extend, fails, done.extend):
+        waiting.put([request(1)], then, errors.append)
+    waiting.answer()
+    assert len(done) == 2 and [str(error) for error in errors] == ["of another size"]
+
+
+def test_several_requests_of_a_call_are_answered_together():
+    waiting, answers = Waiting(MUCH), []
+    calls = [[KINDS["plain"](number), KINDS["a scope"](number)] for number in range(3)]
+    for requests in calls:
+        waiting.put(requests, answers.append, pytest.fail)
+    waiting.answer()
+    for requests, own in zip(calls, answers, strict=True):
+        for one, answer in zip(requests, own, strict=True):
+            assert_same(answer, one.answered(MUCH))
+    assert isinstance(answers[0][0].maps[0], Marginals)
