@@ -120,7 +120,7 @@ def agreed(total: Tensor, bias: Tensor | None) -> Tensor | None:
     """
     if not runs_alone(total):
         return total if bool(total.isfinite().all()) else None
-    total = torch.where(total.isfinite(), total, torch.nan)
+    total = total + (total - total)  # what is infinite becomes NaN, and nothing else changes
     if bias is None:
         return total
     masked = (unexpanded(bias) == -torch.inf).all(-1)

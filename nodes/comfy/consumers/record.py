@@ -262,16 +262,16 @@ class Record(Consumer):
             raise error
         if (text := answers[0].beside) is None:
             return
+        parts = [maps.r2g_share.mean(1) for answer in answers for maps in answer.maps]
+        references = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
         weight = first.placed.weight
-        weight = torch.ones_like(text) if weight is None else brought(weight, text.device).to(text)
-        shares: dict[ShareOwner, Tensor] = {
-            "references": torch.stack([maps.r2g_share.mean(1) for answer in answers for maps in answer.maps]).sum(0),
-            "text": text * weight,
-        }
+        if weight is not None:
+            weight = brought(weight, text.device).to(text)
+            text = text * weight
         region = self._region(first.located.layer.grid)
         place = Place(first.located.layer, first.places[0].step, 0)
-        means = {owner: _means(x, region) for owner, x in shares.items()}
-        self.recorder.shares(place, means, verdicts, _means(weight, region))
+        shares: dict[ShareOwner, Tensor] = {"references": _means(references, region), "text": _means(text, region)}
+        self.recorder.shares(place, shares, verdicts, None if weight is None else _means(weight, region))
 
     def _region(self, grid: TokenGrid) -> Tensor | None:
         """The inpainting mask on a layer's grid: ``[items, cells]``, True where the picture is painted."""
@@ -328,15 +328,22 @@ def _text_beside(call: AttentionCall, one: LocatedIn) -> Index | None:
     if text is None or text.keys != call.k.shape[2]:
         return None
 
-    def columns() -> Tensor:
-        own = torch.ones(text.keys, dtype=torch.bool)
-        for group in (group for match in one.by_mechanism.values() for group in match.references):
-            own[group.index] = False
-        every = torch.arange(text.keys)
-        ours = torch.cat([every[group.index] for group in text.references])
-        return ours[own[ours]]
+    ours = [group.index for group in text.references]
+    others = [group.index for match in one.by_mechanism.values() for group in match.references]
 
-    result: Tensor = call.model_call.once(("text beside", one.first.layer.name, one.chunk.rows.start), columns)
+    def columns() -> Tensor:
+        every = torch.arange(text.keys)
+        own = torch.ones(text.keys, dtype=torch.bool)
+        for index in others:
+            own[index] = False
+        columns = torch.cat([every[index] for index in ours])
+        return columns[own[columns]]
+
+    slices = [(x.start, x.stop, x.step) for x in (*ours, *others) if isinstance(x, slice)]
+    alike: tuple = text.keys, len(ours), *slices
+    if len(slices) < len(ours) + len(others):  # else they are the same in all layers that have these
+        alike = one.first.layer.name, one.chunk.rows.start
+    result: Tensor = call.model_call.once(("text beside", *alike), columns)
     if len(result) == 0:
         return None
     first, last = int(result[0]), int(result[-1])
@@ -349,7 +356,7 @@ def _means(share: Tensor, region: Tensor | None) -> Tensor:
     """Of ``[items, N]`` over all positions and over those in a region ``[items, N]``; where it is empty, over all."""
     whole = share.mean(1)
     if region is None:
-        return torch.stack([whole, whole], 1)
+        return whole[:, None].expand(-1, 2)
     inside = brought(region, share.device)
     count = inside.sum(1)
     return torch.stack([whole, torch.where(count > 0, (share * inside).sum(1) / count.clamp(min=1), whole)], 1)
