@@ -52,6 +52,12 @@ def _queries(q, places, counts, q_n, q_d, D: tl.constexpr, WIDTH: tl.constexpr, 
 
 
 @triton.jit
+def _part(M):
+    """Where what a program sums over its rows begins, of M columns for each block of rows of a launch's heads."""
+    return (tl.program_id(1).to(tl.int64) * tl.num_programs(0) + tl.program_id(0)) * M
+
+
+@triton.jit
 def _logits(
     rows, k, bias, places, columns, counts, M, scale, k_m, k_d, bias_n, bias_m,
     D: tl.constexpr, WIDTH: tl.constexpr, BIASED: tl.constexpr, UPCAST: tl.constexpr,
@@ -181,12 +187,6 @@ def sums_by_maxima(
         row_log_sum, share, gained, row_counts, scope + item * N, number, places, N, size, shares,
         factor, attending, _log_sum(attending, base, total), OF_COLUMNS, SCOPED,
     )  # fmt: skip
-
-
-@triton.jit
-def _part(M):
-    """Where what a program sums over its rows begins, of M columns for each block of rows of a launch's heads."""
-    return (tl.program_id(1).to(tl.int64) * tl.num_programs(0) + tl.program_id(0)) * M
 
 
 @triton.jit

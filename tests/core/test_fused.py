@@ -195,6 +195,22 @@ def test_of_shares_alone_nothing_is_made_twice(monkeypatch):
     torch.testing.assert_close(shares.double(), fused._exact(c)["r2g_share"], atol=fused.ATOL, rtol=fused.RTOL)
 
 
+@pytest.mark.parametrize("scoped", [False, True])
+def test_sums_of_columns_that_are_made_at_once_are_the_same(scoped, monkeypatch):
+    """As they are on a GPU: where kernels are interpreted, each is made alone, which takes less time."""
+    import triton.language as tl
+
+    q, k = (x[:1, :1] for x in call(dim=16, n=9, keys=12))
+    scope = torch.arange(9)[None] < 4 if scoped else None
+    c = ReferenceColumns(q, k, 0.25, gain=torch.linspace(-1, 2, 9)[None], total=None, scope=scope)
+    alone = computed(c, 2**30)
+    monkeypatch.setattr(fused._kernels(), "AT_ONCE", tl.constexpr(True))
+    at_once = computed(c, 2**30)
+    assert len(alone) == (6 if scoped else 4)
+    for name, values in alone.items():
+        torch.testing.assert_close(at_once[name], values, atol=1e-6, rtol=1e-5, msg=name)
+
+
 def test_a_last_tile_that_is_left_out_is_noticed(monkeypatch):
     """By lengths that fill no tile: of rows, and of columns."""
     case = Case(CPU, torch.float16, 64, None, all_keys=False, scoped=False, paired=False)
