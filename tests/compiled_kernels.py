@@ -11,7 +11,7 @@ from triton.backends.compiler import GPUTarget
 from i2am_core.attention import fused, fused_kernels
 
 ADDRESSES = {"q": "*{0}", "k": "*{0}", "bias": "*{0}", "scope": "*i1", "pair_rows": "*i64"}
-ADDRESSES |= {"row_counts": "*i32", "attended": "*i32"}
+ADDRESSES |= {"row_counts": "*i32", "attended": "*i32", "lost": "*i32"}
 COUNTS = ("first", "H", "N", "M", "A", "size", "blocks", "tiles", "heads", "columns_of_all")
 STRIDE = re.compile(r"(q|k|bias|gain)_[bhnmd]")
 
@@ -46,8 +46,11 @@ def compiled(kernel, capability, dtype, head_size, **kind):
 
 def main():
     ampere, hopper = (80, "bf16", 128), (90, "bf16", 128)
+    all_maps = {"OF_COLUMNS": True, "SCOPED": True}
     results = [
-        compiled(fused_kernels.highest_and_sums, *ampere, BIASED=False, OF_COLUMNS=True, ALL_KEYS=False, SCOPED=True),
+        compiled(fused_kernels.sums_by_total, *ampere, BIASED=False, **all_maps),
+        compiled(fused_kernels.sums_by_maxima, *ampere, BIASED=False, **all_maps, ALL_KEYS=False, REPAIRS=True),
+        compiled(fused_kernels.sums_by_maxima, *ampere, BIASED=True, **all_maps, ALL_KEYS=False, REPAIRS=False),
         compiled(fused_kernels.column_log_sums, *ampere, COLUMNS=fused.WIDE),
         compiled(fused_kernels.weights, *ampere, BIASED=True, SCOPED=True),
         compiled(fused_kernels.means, *ampere, COLUMNS=fused.WIDE, SCOPED=True),

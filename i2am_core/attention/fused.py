@@ -2,9 +2,10 @@
 
 Both softmaxes of a logit S need a sum over its whole row or column first. The first sweep makes these; the second sums
 the softmaxes. With L the row log-sum-exp over all keys, ``exp(S - L)`` is what shares add up, and from it come both
-sums; where that leaves float32, and where L is not known, the sums are of ``exp(S - highest)``, which never does. A
-share is the softmax over the reference times the part of the attention that the reference has. Queries and keys are
-multiplied in the dtype that they have, and all sums are in float32.
+sums; where L is not known or something is masked, the sums are of ``exp(S - highest)``, which never leaves float32.
+Where ``exp(S - L)`` has left it, these are made once more: by a kernel that follows in any case, as the host does not
+know. A share is the softmax over the reference times the part of the attention that the reference has. Queries and
+keys are multiplied in the dtype that they have, and all sums are in float32.
 
 Nothing here waits for the device, but for the proof, once a ``Case``: only where kernels agreed on this device with
 ``streaming`` in float64, in a call that is as hard as any of the case, they serve.
@@ -35,7 +36,8 @@ LARGEST_HEAD = 256
 SMALLEST_WIDTH = 16  # of a product that Triton makes
 COLUMNS, WIDE = 64, 256  # of a tile, of queries and of sums alone
 # Of a tile of 128 or 64 rows: so no register is spilled much, and 100 KB of shared memory suffice (an RTX 30 has them).
-# On an H100, 24 heads of 4096 positions and 4096 tokens of 128: 1.1 ms a sweep with 4 warps, up to 1.6 with 8.
+# On an H100, 24 heads of 4096 positions and 4096 tokens of 128: the first sweep takes 0.36 ms by totals (0.37 with 3
+# stages), and the second 0.49 (0.50). With 64 rows, 128 columns or 8 warps, both were slower.
 LAUNCH = {"num_warps": 4, "num_stages": 2}
 ATOL, RTOL = 1e-7, 2e-4  # of float32's maps from those of float64: products of fewer bits are ten times as far off
 
@@ -175,6 +177,8 @@ class _Sweeps:
         self.scope = c.gain if c.scope is None else c.scope.contiguous()
         self.row_log_sum, self.share = self.new(2, self.total_heads, self.n)
         self.column_log_sum = self.new(self.total_heads, self.m)
+        self.lost, *_ = counts = self.new(4, self.total_heads, self.blocks, dtype=torch.int32)
+        self.row_counts = counts[1:]
 
     def new(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=self.c.q.device)
@@ -190,13 +194,8 @@ class _Sweeps:
         kernels, scoped, count = self.kernels, self.c.scope is not None, len(g2r)
         parts = self.new(count, heads, self.blocks, self.m)
         size, of_rows, of_columns = parts[0].numel(), (self.blocks, heads), (self.tiles, heads)
-        row_counts = self.new(3, self.total_heads, self.blocks, dtype=torch.int32)
         attended = self.new(self.total_heads, self.tiles, dtype=torch.int32)
-        kernels.highest_and_sums[of_rows](
-            *self.inputs, self.total, self.scope, self.row_log_sum, self.share, r2g[0], row_counts,
-            parts[0], parts[1], first, self.heads, self.n, self.m, row_counts[0].numel(), *self.strides, **self.kind,
-            OF_COLUMNS=True, ALL_KEYS=self.c.total is None, SCOPED=scoped,
-        )  # fmt: skip
+        self.first_sweep(first, heads, (r2g[0], parts[0], parts[1]))
         kernels.column_log_sums[of_columns](
             parts[0], parts[1], self.column_log_sum, attended, first, self.m, self.blocks, COLUMNS=WIDE
         )
@@ -205,17 +204,32 @@ class _Sweeps:
             first, self.heads, self.n, self.m, size, self.tiles, *self.strides, **self.kind, SCOPED=scoped,
         )  # fmt: skip
         kernels.means[of_columns](
-            parts, row_counts, g2r, first, self.n, self.m, size, self.blocks, self.total_heads, g2r[0].numel(),
+            parts, self.row_counts, g2r, first, self.n, self.m, size, self.blocks, self.total_heads, g2r[0].numel(),
             COLUMNS=WIDE, SCOPED=scoped,
         )  # fmt: skip
 
+    def first_sweep(self, first: int, heads: int, into: tuple[Tensor, Tensor, Tensor] | None = None) -> None:
+        """Of some heads, ``into`` shares times gains and both parts of columns' sums; or else of their shares alone.
+
+        By the sums over all keys, where these are known and nothing is masked. Blocks of rows of which that loses sums
+        are then made by maxima; but not of shares alone, which are 0 where they are lost.
+        """
+        known, of_columns = self.c.total is not None, into is not None
+        by_total, grid = known and self.c.bias is None, (self.blocks, heads)
+        gained, *parts = into or [self.share] * 3
+        given = (
+            *self.inputs, self.total, self.scope, self.lost, self.row_log_sum, self.share, gained, self.row_counts,
+            *parts, first, self.heads, self.n, self.m, self.lost.numel(), *self.strides,
+        )  # fmt: skip
+        kind = self.kind | {"OF_COLUMNS": of_columns, "SCOPED": of_columns and self.c.scope is not None}
+        if by_total:
+            self.kernels.sums_by_total[grid](*given, **kind)
+        if of_columns or not by_total:
+            self.kernels.sums_by_maxima[grid](*given, **kind, ALL_KEYS=not known, REPAIRS=by_total)
+
     def share_alone(self) -> Tensor:
         """The part of each row's attention that goes to the columns, ``[B, H, N]``; 0 where a gain is 0."""
-        nothing = self.share
-        self.kernels.highest_and_sums[(self.blocks, self.total_heads)](
-            *self.inputs, self.total, self.scope, nothing, self.share, *[nothing] * 4, 0, self.heads, self.n,
-            self.m, 0, *self.strides, **self.kind, OF_COLUMNS=False, ALL_KEYS=self.c.total is None, SCOPED=False,
-        )  # fmt: skip
+        self.first_sweep(0, self.total_heads)
         return self.share.view(self.batch, self.heads, self.n)
 
     def pairs(self, pair_rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,9 @@ In the sweeps a program has some rows of one head of one item, and walks over al
 column it writes as its own part, which ``column_log_sums`` and ``means`` add up: without atomics, so that the same call
 has the same maps each time.
 
+The first sweep is ``sums_by_total`` where that can be, and ``sums_by_maxima`` where not, and for what the other loses.
+They are two kernels, as one that could do both would keep registers for what it hardly ever does.
+
 A kernel gets all it knows as numbers and addresses, so that its parameters are many; they are named alike in all: B
 items, H heads, N positions, M reference tokens, a head size D, and strides as ``q_n``, of the queries' positions.
 """
@@ -16,6 +19,23 @@ import triton.language as tl
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LEAST, MOST = tl.constexpr(2.0**-90), tl.constexpr(2.0**90)  # of a sum in float32 that has lost nothing that counts
+
+
+@triton.jit
+def _head(q, k, bias, first, H, q_b, q_h, k_b, k_h, bias_b, bias_h):
+    """The number of a program's head, of B * H; its item; and where the queries, keys and biases of that head begin."""
+    number = tl.program_id(1).to(tl.int64) + first
+    item, head = number // H, number % H
+    return number, item, q + item * q_b + head * q_h, k + item * k_b + head * k_h, bias + item * bias_b + head * bias_h
+
+
+@triton.jit
+def _rows(q, gain, N, gain_n, q_n, q_d, D: tl.constexpr, WIDTH: tl.constexpr, UPCAST: tl.constexpr, ROWS: tl.constexpr):
+    """Of a program's rows of one head: their places, gains, whether they count, and their queries."""
+    places = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    factor = tl.load(gain + places * gain_n, mask=places < N, other=0.0).to(tl.float32)
+    counts = factor != 0
+    return places, factor, counts, _queries(q, places, counts, q_n, q_d, D, WIDTH, UPCAST)
 
 
 @triton.jit
@@ -32,14 +52,9 @@ def _queries(q, places, counts, q_n, q_d, D: tl.constexpr, WIDTH: tl.constexpr, 
 
 
 @triton.jit
-def _products(
-    rows, k, columns, M, k_m, k_d, D: tl.constexpr, WIDTH: tl.constexpr, UPCAST: tl.constexpr
-):  # fmt: skip
-    """``q k^T`` of these queries and some columns of one head; any numbers where a column does not count."""
-    channels = tl.arange(0, WIDTH)
-    own = (channels < D)[:, None] & (columns < M)[None, :]
-    keys = tl.load(k + columns[None, :] * k_m + channels[:, None] * k_d, mask=own, other=0.0)
-    return tl.dot(rows, keys.to(tl.float32) if UPCAST else keys, input_precision="ieee")
+def _part(M):
+    """Where what a program sums over its rows begins, of M columns for each block of rows of a launch's heads."""
+    return (tl.program_id(1).to(tl.int64) * tl.num_programs(0) + tl.program_id(0)) * M
 
 
 @triton.jit
@@ -47,8 +62,11 @@ def _logits(
     rows, k, bias, places, columns, counts, M, scale, k_m, k_d, bias_n, bias_m,
     D: tl.constexpr, WIDTH: tl.constexpr, BIASED: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
-    """``scale q k^T + bias`` in base 2: see ``_products``."""
-    logits = _products(rows, k, columns, M, k_m, k_d, D, WIDTH, UPCAST) * (scale * LOG2E)
+    """``scale q k^T + bias`` of these queries and some columns of one head, in base 2; any numbers beyond the last."""
+    channels = tl.arange(0, WIDTH)
+    own = (channels < D)[:, None] & (columns < M)[None, :]
+    keys = tl.load(k + columns[None, :] * k_m + channels[:, None] * k_d, mask=own, other=0.0)
+    logits = tl.dot(rows, keys.to(tl.float32) if UPCAST else keys, input_precision="ieee") * (scale * LOG2E)
     if BIASED:
         at = bias + places[:, None] * bias_n + columns[None, :] * bias_m
         logits += tl.load(at, mask=counts[:, None] & (columns < M)[None, :], other=0.0).to(tl.float32) * LOG2E
@@ -71,95 +89,121 @@ def _log_sum(counts, base, total):
 
 
 @triton.jit(do_not_specialize=["first", "H", "N", "M", "size"])
-def highest_and_sums(
-    q, k, bias, gain, total_of_all, scope, row_log_sum, share, gained, row_counts, column_highest, column_sum,
+def sums_by_total(
+    q, k, bias, gain, total_of_all, scope, lost, row_log_sum, share, gained, row_counts, column_highest, column_sum,
     first, H, N, M, size, scale, gain_b, gain_n, q_b, q_h, q_n, q_d, k_b, k_h, k_m, k_d, bias_b, bias_h, bias_n, bias_m,
     D: tl.constexpr, WIDTH: tl.constexpr, BIASED: tl.constexpr, UPCAST: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, OF_COLUMNS: tl.constexpr, ALL_KEYS: tl.constexpr, SCOPED: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, OF_COLUMNS: tl.constexpr, SCOPED: tl.constexpr,
 ):  # fmt: skip
-    """First sweep: sums of exponentials of each row, and of each column.
+    """First sweep, where the sums over all keys are known and nothing is masked: see ``sums_by_maxima``.
+
+    No logit is higher than the logarithm of its row's sum, so that one exponential serves rows and columns. ``lost
+    [B * H, blocks of rows]`` is whether a sum of the block is out of range: then ``sums_by_maxima`` has to repair it.
+    """
+    number, item, q, k, bias = _head(q, k, bias, first, H, q_b, q_h, k_b, k_h, bias_b, bias_h)
+    places, factor, counts, rows = _rows(q, gain + item * gain_b, N, gain_n, q_n, q_d, D, WIDTH, UPCAST, ROWS)
+    of_all = tl.load(total_of_all + number * N + places, mask=places < N, other=0.0) * LOG2E
+    base = tl.where(counts, of_all, float("inf"))
+    top = tl.max(tl.where(counts, of_all, -float("inf")), 0)
+    weight = tl.exp2(tl.where(counts, of_all, -float("inf")) - _finite(top))
+    part = _part(M)
+    total = tl.zeros([ROWS], tl.float32)
+    least = tl.full([COLUMNS], float("inf"), tl.float32)
+    for start in range(0, M, COLUMNS):
+        columns = start + tl.arange(0, COLUMNS)
+        within = columns < M
+        logits = _logits(
+            rows, k, bias, places, columns, counts, M, scale, k_m, k_d, bias_n, bias_m, D, WIDTH, BIASED, UPCAST
+        )
+        parts = tl.exp2(logits - base[:, None] - tl.where(within, 0.0, float("inf"))[None, :])
+        total += tl.sum(parts, 1)
+        if OF_COLUMNS:
+            of_column = tl.sum(parts * weight[:, None], 0)
+            least = tl.minimum(least, tl.where(within, of_column, float("inf")))
+            tl.store(column_highest + part + columns, tl.zeros([COLUMNS], tl.float32) + top, mask=within)
+            tl.store(column_sum + part + columns, of_column, mask=within)
+    if OF_COLUMNS:
+        sums = tl.where(counts, total, 1.0)
+        rows_lost = (tl.min(sums, 0) < LEAST) | (tl.max(sums, 0) > MOST)
+        columns_lost = (tl.min(least, 0) < LEAST) & (top > -float("inf"))
+        tl.store(lost + number * tl.num_programs(0) + tl.program_id(0), (rows_lost | columns_lost).to(tl.int32))
+    attending = counts & (of_all > -float("inf"))
+    _write_rows(
+        row_log_sum, share, gained, row_counts, scope + item * N, number, places, N, size, tl.where(counts, total, 0.0),
+        factor, attending, _log_sum(attending, of_all, total), OF_COLUMNS, SCOPED,
+    )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["first", "H", "N", "M", "size"])
+def sums_by_maxima(
+    q, k, bias, gain, total_of_all, scope, lost, row_log_sum, share, gained, row_counts, column_highest, column_sum,
+    first, H, N, M, size, scale, gain_b, gain_n, q_b, q_h, q_n, q_d, k_b, k_h, k_m, k_d, bias_b, bias_h, bias_n, bias_m,
+    D: tl.constexpr, WIDTH: tl.constexpr, BIASED: tl.constexpr, UPCAST: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, OF_COLUMNS: tl.constexpr, SCOPED: tl.constexpr,
+    ALL_KEYS: tl.constexpr, REPAIRS: tl.constexpr,
+):  # fmt: skip
+    """First sweep: sums of exponentials of each row, and of each column, lessened by the maxima, so that none is lost.
 
     Of rows ``[B * H, N]``: the log-sum-exp over the columns (``row_log_sum``), the part of the attention that goes to
     them (``share``), and that at most 1, times the gain (``gained``). ``total_of_all [B * H, N]`` is the row
     log-sum-exp over all keys. ``row_counts [3, B * H, blocks of rows]``, each of ``size`` numbers: how many rows
     attend, are in scope, and both. Of columns, of this launch's heads, from number ``first`` of B * H, what logits were
     lessened by and the sum of exponentials: ``[heads, blocks of rows, M]``. A row counts where its ``gain [B, N]`` is
-    not 0.
-
-    Where the sums over all keys are known and nothing is masked, no logit is higher than them, and one exponential
-    serves rows and columns. Where what it gives is out of range, the block is computed once more, by maxima.
+    not 0. ``REPAIRS``: of blocks alone that ``sums_by_total`` has ``lost``.
     """
-    block, of_launch = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
-    number = of_launch + first
-    item, head = number // H, number % H
-    q, k, bias = q + item * q_b + head * q_h, k + item * k_b + head * k_h, bias + item * bias_b + head * bias_h
-    places = block * ROWS + tl.arange(0, ROWS)
-    here = places < N
-    factor = tl.load(gain + item * gain_b + places * gain_n, mask=here, other=0.0).to(tl.float32)
-    counts = factor != 0
-    of_all = tl.zeros([ROWS], tl.float32)
-    if not ALL_KEYS:
-        of_all = tl.load(total_of_all + number * N + places, mask=here, other=0.0) * LOG2E
-    rows = _queries(q, places, counts, q_n, q_d, D, WIDTH, UPCAST)
-    part = (of_launch * tl.num_programs(0) + block) * M
+    number, item, q, k, bias = _head(q, k, bias, first, H, q_b, q_h, k_b, k_h, bias_b, bias_h)
+    if REPAIRS:
+        is_lost = tl.load(lost + number * tl.num_programs(0) + tl.program_id(0))
+        if is_lost == 0:
+            return
+    places, factor, counts, rows = _rows(q, gain + item * gain_b, N, gain_n, q_n, q_d, D, WIDTH, UPCAST, ROWS)
+    part = _part(M)
     highest = tl.full([ROWS], -float("inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
-    lost = True
-    if not ALL_KEYS and not BIASED:
-        highest = of_all
-        base = tl.where(counts, of_all, float("inf"))
-        top = tl.max(tl.where(counts, of_all, -float("inf")), 0)
-        weight = tl.exp2(tl.where(counts, of_all, -float("inf")) - _finite(top))
-        least = tl.full([COLUMNS], float("inf"), tl.float32)
-        for start in range(0, M, COLUMNS):
-            columns = start + tl.arange(0, COLUMNS)
-            within = columns < M
-            products = _products(rows, k, columns, M, k_m, k_d, D, WIDTH, UPCAST)
-            out = tl.where(within, 0.0, float("inf"))
-            parts = tl.exp2(products * (scale * LOG2E) - base[:, None] - out[None, :])
-            total += tl.sum(parts, 1)
-            if OF_COLUMNS:
-                of_column = tl.sum(parts * weight[:, None], 0)
-                least = tl.minimum(least, tl.where(within, of_column, float("inf")))
-                tl.store(column_highest + part + columns, tl.zeros([COLUMNS], tl.float32) + top, mask=within)
-                tl.store(column_sum + part + columns, of_column, mask=within)
-        sums = tl.where(counts, total, 1.0)
-        lost = (tl.min(sums, 0) < LEAST) | (tl.max(sums, 0) > MOST)
+    for start in range(0, M, COLUMNS):
+        columns = start + tl.arange(0, COLUMNS)
+        within = columns < M
+        logits = _logits(
+            rows, k, bias, places, columns, counts, M, scale, k_m, k_d, bias_n, bias_m, D, WIDTH, BIASED, UPCAST
+        )
+        logits = tl.where(counts[:, None] & within[None, :], logits, -float("inf"))
+        raised = tl.maximum(highest, tl.max(logits, 1))
+        base = _finite(raised)
+        total = total * tl.exp2(highest - base) + tl.sum(tl.exp2(logits - base[:, None]), 1)
+        highest = raised
         if OF_COLUMNS:
-            lost = lost | (tl.min(least, 0) < LEAST) & (top > -float("inf"))
-    if lost:
-        highest = tl.full([ROWS], -float("inf"), tl.float32)
-        total = tl.zeros([ROWS], tl.float32)
-        for start in range(0, M, COLUMNS):
-            columns = start + tl.arange(0, COLUMNS)
-            within = columns < M
-            logits = _logits(
-                rows, k, bias, places, columns, counts, M, scale, k_m, k_d, bias_n, bias_m, D, WIDTH, BIASED, UPCAST
-            )
-            logits = tl.where(counts[:, None] & within[None, :], logits, -float("inf"))
-            raised = tl.maximum(highest, tl.max(logits, 1))
-            base = _finite(raised)
-            total = total * tl.exp2(highest - base) + tl.sum(tl.exp2(logits - base[:, None]), 1)
-            highest = raised
-            if OF_COLUMNS:
-                top_of_column = tl.max(logits, 0)
-                of_column = tl.sum(tl.exp2(logits - _finite(top_of_column)[None, :]), 0)
-                tl.store(column_highest + part + columns, top_of_column, mask=within)
-                tl.store(column_sum + part + columns, of_column, mask=within)
+            top_of_column = tl.max(logits, 0)
+            of_column = tl.sum(tl.exp2(logits - _finite(top_of_column)[None, :]), 0)
+            tl.store(column_highest + part + columns, top_of_column, mask=within)
+            tl.store(column_sum + part + columns, of_column, mask=within)
     attending = counts & (highest > -float("inf"))
     base = _finite(highest)
     if ALL_KEYS:
         shares = tl.where(total == total, attending.to(tl.float32), total)  # what is no number stays so
     else:
+        of_all = tl.load(total_of_all + number * N + places, mask=places < N, other=0.0) * LOG2E
         shares = tl.where(counts, total * tl.exp2(base - _finite(of_all)), 0.0)
+    _write_rows(
+        row_log_sum, share, gained, row_counts, scope + item * N, number, places, N, size, shares,
+        factor, attending, _log_sum(attending, base, total), OF_COLUMNS, SCOPED,
+    )  # fmt: skip
+
+
+@triton.jit
+def _write_rows(
+    row_log_sum, share, gained, row_counts, scope, number, places, N, size, shares, factor, attending, log_sum,
+    OF_COLUMNS: tl.constexpr, SCOPED: tl.constexpr,
+):  # fmt: skip
+    """What the first sweep has of its rows."""
+    here = places < N
     tl.store(share + number * N + places, shares, mask=here)
     if OF_COLUMNS:
-        tl.store(row_log_sum + number * N + places, _log_sum(attending, base, total), mask=here)
+        tl.store(row_log_sum + number * N + places, log_sum, mask=here)
         tl.store(gained + number * N + places, tl.where(shares > 1, 1.0, shares) * factor, mask=here)
-        count = row_counts + number * tl.num_programs(0) + block
+        count = row_counts + number * tl.num_programs(0) + tl.program_id(0)
         tl.store(count, tl.sum(attending.to(tl.int32), 0))
         if SCOPED:
-            inside = tl.load(scope + item * N + places, mask=here, other=0) != 0
+            inside = tl.load(scope + places, mask=here, other=0) != 0
             tl.store(count + size, tl.sum(inside.to(tl.int32), 0))
             tl.store(count + 2 * size, tl.sum((inside & attending).to(tl.int32), 0))
 
@@ -205,18 +249,12 @@ def weights(
     so many ``tiles``). ``sums [2 or 4, heads, blocks of rows, M]``, each of ``size`` numbers, are those of softmaxes
     over columns: times ``share [B * H, N]`` and the gain, as they are, and both again where ``scope [B, N]`` is.
     """
-    block, of_launch = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
-    number = of_launch + first
-    item, head = number // H, number % H
-    q, k, bias = q + item * q_b + head * q_h, k + item * k_b + head * k_h, bias + item * bias_b + head * bias_h
-    places = block * ROWS + tl.arange(0, ROWS)
+    number, item, q, k, bias = _head(q, k, bias, first, H, q_b, q_h, k_b, k_h, bias_b, bias_h)
+    places, factor, counts, rows = _rows(q, gain + item * gain_b, N, gain_n, q_n, q_d, D, WIDTH, UPCAST, ROWS)
     here = places < N
-    factor = tl.load(gain + item * gain_b + places * gain_n, mask=here, other=0.0).to(tl.float32)
-    counts = factor != 0
     of_row = tl.load(row_log_sum + number * N + places, mask=here, other=float("inf"))
     of_share = tl.load(share + number * N + places, mask=here, other=0.0) * factor
-    rows = _queries(q, places, counts, q_n, q_d, D, WIDTH, UPCAST)
-    part = sums + (of_launch * tl.num_programs(0) + block) * M
+    part = sums + _part(M)
     total = tl.zeros([ROWS], tl.float32)
     for start in range(0, M, COLUMNS):
         columns = start + tl.arange(0, COLUMNS)
@@ -228,14 +266,45 @@ def weights(
         total += tl.sum(tl.exp2(logits - of_column[None, :]), 1)
         softmax = tl.exp2(logits - of_row[:, None])
         shares = softmax * of_share[:, None]
-        tl.store(part + columns, tl.sum(shares, 0), mask=within)
-        tl.store(part + size + columns, tl.sum(softmax, 0), mask=within)
         if SCOPED:
             inside = (tl.load(scope + item * N + places, mask=here, other=0) != 0).to(tl.float32)[:, None]
-            tl.store(part + 2 * size + columns, tl.sum(shares * inside, 0), mask=within)
-            tl.store(part + 3 * size + columns, tl.sum(softmax * inside, 0), mask=within)
+            of_shares, of_softmax, inside_shares, inside_softmax = _sums_of_four(
+                shares, softmax, shares * inside, softmax * inside
+            )
+            tl.store(part + 2 * size + columns, inside_shares, mask=within)
+            tl.store(part + 3 * size + columns, inside_softmax, mask=within)
+        else:
+            of_shares, of_softmax = _sums_of_two(shares, softmax)
+        tl.store(part + columns, of_shares, mask=within)
+        tl.store(part + size + columns, of_softmax, mask=within)
     count = _sum(attended + number * tiles, tiles)
     tl.store(over_columns + number * N + places, tl.where(counts, total / count, 0.0), mask=here)
+
+
+@triton.jit
+def _sums_of_two(a, b):
+    """The sums over rows of two tiles, which cross the warps at once."""
+    if AT_ONCE:
+        return tl.reduce((a, b), 0, _add_two)
+    return tl.sum(a, 0), tl.sum(b, 0)
+
+
+@triton.jit
+def _sums_of_four(a, b, c, d):
+    """See ``_sums_of_two``."""
+    if AT_ONCE:
+        return tl.reduce((a, b, c, d), 0, _add_four)
+    return tl.sum(a, 0), tl.sum(b, 0), tl.sum(c, 0), tl.sum(d, 0)
+
+
+@triton.jit
+def _add_two(a, b, x, y):
+    return a + x, b + y
+
+
+@triton.jit
+def _add_four(a, b, c, d, x, y, z, w):
+    return a + x, b + y, c + z, d + w
 
 
 @triton.jit
@@ -315,3 +384,4 @@ def pairs(
 
 
 INTERPRETED = not isinstance(_logits, triton.runtime.JITFunction)  # with TRITON_INTERPRET=1: on the CPU, in NumPy
+AT_ONCE = tl.constexpr(not INTERPRETED)  # the interpreter goes through a tuple of tiles number by number

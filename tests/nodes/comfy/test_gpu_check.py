@@ -1,6 +1,7 @@
 """scripts/gpu_check on a machine without CUDA: it says so, checks what it can, and fails where something is wrong."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,9 @@ def test_without_cuda_it_says_so_and_checks_what_it_can():
     assert "maps as chosen: 3 of 3 calls agree" in lines
     assert "U-Net slice, 128 px, on the CPU: the picture is the same to the bit" in lines
     assert lines[-1] == "Nothing was disproved."
+    times = re.findall(r"^(\d+) s: (.*)$", out.stderr, re.MULTILINE)
+    assert [part for _, part in times] == ["proofs", "the picture of U-Net slice, 128 px, on the CPU"]
+    assert 0 < int(times[0][0]) < int(times[1][0])
     if sys.platform == "linux":
         assert "fused kernel, sums in float32: 2 of 2 calls agree" in lines
 
