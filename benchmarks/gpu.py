@@ -165,12 +165,14 @@ def peak_of(run: Run, model: object) -> float:
 
 
 def ratio(run: Run, model: object, steps: int, rounds: int) -> float:
-    """Of the time of a run to that of the plain run: the median of rounds in turn, after one that does not count."""
+    """Of the time of a run to that of the plain run: the median of rounds in turn, after a short one of each."""
+    for one in (run.model, model):
+        sampled(run, one, STEPS)
     ratios = []
-    for _ in range(rounds + 1):
+    for _ in range(rounds):
         plain = sampled(run, run.model, steps)[0]
         ratios.append(sampled(run, model, steps)[0] / plain)
-    return statistics.median(ratios[1:])
+    return statistics.median(ratios)
 
 
 def blocks_that_fit() -> tuple[int, int]:
