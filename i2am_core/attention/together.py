@@ -8,6 +8,7 @@ for one, write into the same memory each time.
 """
 
 import dataclasses
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Hashable, Sequence
@@ -21,6 +22,8 @@ from .marginals import ALL_POSITIONS, DEFAULT_LOGITS, Logits, Marginals, Positio
 from .on_device import brought, runs_alone
 
 log = logging.getLogger(__name__)
+
+MOST_CALLS = 8  # that are answered together: so many cost the host little more than one
 
 Attribute = Callable[..., list[Marginals]]
 """``marginals.attribute``, or ``SteeredItems.attribute``, which takes the same."""
@@ -71,22 +74,22 @@ class Request:
         return tensors, rows, groups, tuple(columns), given
 
     @property
-    def nbytes(self) -> int:
-        """What a copy takes."""
-        return self.q[:, :, self.positions.queries].nbytes + self.k.nbytes
+    def queries(self) -> Tensor:
+        """Those of the rows that count, ``[B, H, N, D]``."""
+        return self.q[:, :, self.positions.queries]
 
-    def copied(self) -> "Request":
-        """The same of memory of its own, cut down to the rows that count."""
-        queries, total = self.positions.queries, self.logits.total
-        return Request(
-            self.q[:, :, queries].clone(),
-            self.k.clone(),
-            self.references,
-            Logits(self.logits.scale, self.logits.bias, None if total is None else total[:, :, queries]),
-            Positions(slice(None), self.positions.gain, self.positions.scope, self.positions.pair_rows),
-            self.beside,
-            self.attribute,
-        )
+    @property
+    def columns(self) -> list[slice]:
+        """The columns that its answer depends on: all of them where the row log-sum-exp is not known."""
+        if self.logits.total is None:
+            return [slice(0, self.k.shape[2])]
+        indices = [*(group.index for group in self.references), self.beside]
+        return [slice(*index.indices(self.k.shape[2])) for index in indices if isinstance(index, slice)]
+
+    @property
+    def nbytes(self) -> int:
+        """What a copy takes of what its answer depends on."""
+        return self.queries.nbytes + self.k.nbytes // self.k.shape[2] * sum(map(_length, self.columns))
 
 
 @dataclass(frozen=True)
@@ -98,43 +101,82 @@ class Answer:
     error: Exception | None = None
 
 
-def answered_together(requests: Sequence[Request], chunk_bytes: int) -> list[Answer]:
-    """The answers to requests of one likeness, in their order. Raises what ``attribute`` raises for any of them."""
-    if len(requests) == 1:
-        return [requests[0].answered(chunk_bytes)]
-    whole = _joined(requests).answered(chunk_bytes)
-    batch = requests[0].q.shape[0]
-    shares = torch.stack([maps.r2g_share.flatten(1).sum(1) for maps in whole.maps]).sum(0).view(-1, batch).sum(1)
-    numbers = (shares == shares).unbind()  # whether those of each call are: see ``Marginals.holds``
-    by_reference = [_split(maps, batch, numbers) for maps in whole.maps]
-    beside = [None] * len(numbers) if whole.beside is None else whole.beside.split(batch)
-    return [
-        Answer(list(maps), share, whole.error)
-        for maps, share in zip(zip(*by_reference, strict=True), beside, strict=True)
-    ]
+class Stack:
+    """Requests of one likeness, of which queries and keys are copied one behind the other, into room for so many."""
+
+    def __init__(self, first: Request, room: int) -> None:
+        batch, heads, n, size = first.queries.shape
+        self.room, self._batch, self._scale = room, batch, first.logits.scale
+        self._columns, self._references, self._beside = _packed(first)
+        self._given: list[tuple[Tensor | None, Tensor | None, Tensor | None]] = []  # sums, gain and scope of each
+        self._q = first.q.new_empty(room * batch, n, heads, size).transpose(1, 2)  # as models lay them out
+        self._k = first.k.new_empty(room * batch, sum(map(_length, self._columns)), heads, size).transpose(1, 2)
+
+    def __len__(self) -> int:
+        return len(self._given)
+
+    def put(self, request: Request) -> None:
+        """Copy one."""
+        queries, k = request.queries, request.k
+        items = slice(len(self) * self._batch, (len(self) + 1) * self._batch)
+        self._q[items].copy_(queries)
+        first = 0
+        for columns in self._columns:
+            self._k[items, :, first : first + _length(columns)].copy_(k[:, :, columns])
+            first += _length(columns)
+        total, positions = request.logits.total, request.positions
+        total = None if total is None else total[:, :, positions.queries]
+        self._given.append((total, positions.gain, positions.scope))
+
+    def answers(self, chunk_bytes: int) -> list[Answer]:
+        """Of all of them, in their order. Raises what ``attribute`` raises for any of them."""
+        whole = self._whole(slice(0, len(self))).answered(chunk_bytes)
+        shares = torch.stack([maps.r2g_share.flatten(1).sum(1) for maps in whole.maps]).sum(0)
+        shares = shares.view(-1, self._batch).sum(1)
+        numbers = (shares == shares).unbind()  # whether those of each call are: see ``Marginals.holds``
+        by_reference = [_split(maps, self._batch, numbers) for maps in whole.maps]
+        beside = [None] * len(self) if whole.beside is None else whole.beside.split(self._batch)
+        return [
+            Answer(list(maps), share, whole.error)
+            for maps, share in zip(zip(*by_reference, strict=True), beside, strict=True)
+        ]
+
+    def answer(self, number: int, chunk_bytes: int) -> Answer:
+        """Of one of them. Raises what ``attribute`` raises."""
+        return self._whole(slice(number, number + 1)).answered(chunk_bytes)
+
+    def _whole(self, calls: slice) -> Request:
+        """Some of them as one request, whose items are those of all."""
+        items = slice(calls.start * self._batch, calls.stop * self._batch)
+        q, k = self._q[items], self._k[items]
+        totals, gains, scopes = zip(*self._given[calls], strict=True)
+        gain, scope = (_joined([x if x is None else brought(x, q.device) for x in of], q) for of in (gains, scopes))
+        total = None if totals[0] is None else torch.cat(totals)
+        logits, positions = Logits(self._scale, total=total), Positions(gain=gain, scope=scope)
+        return Request(q, k, self._references, logits, positions, self._beside)
 
 
-def _joined(requests: Sequence[Request]) -> Request:
-    """One request, whose items are those of all, one after the other."""
-    first = requests[0]
-    (batch, _, n, _), device = first.q.shape, first.q.device
+def _joined(values: Sequence[Tensor | None], q: Tensor) -> Tensor | None:
+    """Values ``[B, N]``, or what broadcasts to it, of all calls whose queries are ``q``; None where they have none."""
+    batch, n = len(q) // len(values), q.shape[2]
+    given = [x.expand(batch, n) for x in values if x is not None]
+    return torch.cat(given) if given else None
 
-    def joined(values: Sequence[Tensor | None]) -> Tensor | None:
-        given = [x for x in values if x is not None]
-        return torch.cat([brought(x, device).expand(batch, n) for x in given]) if given else None
 
-    totals = [request.logits.total for request in requests]
-    total = torch.cat([x for x in totals if x is not None]) if totals[0] is not None else None
-    positions = [request.positions for request in requests]
-    return dataclasses.replace(
-        first,
-        q=torch.cat([request.q for request in requests]),
-        k=torch.cat([request.k for request in requests]),
-        logits=dataclasses.replace(first.logits, total=total),
-        positions=dataclasses.replace(
-            first.positions, gain=joined([x.gain for x in positions]), scope=joined([x.scope for x in positions])
-        ),
-    )
+def _packed(request: Request) -> tuple[list[slice], Sequence[TokenGroup], Index | None]:
+    """The columns that are copied of a request, and where references and what is beside them are among these."""
+    columns, references, beside = request.columns, request.references, request.beside
+    if request.logits.total is None:
+        return columns, references, beside
+    ends = list(itertools.accumulate(map(_length, columns)))
+    places = [slice(end - _length(own), end) for end, own in zip(ends, columns, strict=True)]
+    packed = [dataclasses.replace(x, index=at) for x, at in zip(references, places, strict=False)]
+    return columns, packed, None if beside is None else places[-1]
+
+
+def _length(columns: slice) -> int:
+    """Of a slice whose start, stop and step are known."""
+    return len(range(columns.start, columns.stop, columns.step or 1))
 
 
 def _split(maps: Marginals, batch: int, numbers: Sequence[Tensor]) -> list[Marginals]:
@@ -154,13 +196,10 @@ Lost = Callable[[Exception], None]
 
 @dataclass(frozen=True)
 class Call:
-    """A call that waits: what is requested of it, and what is done with the answers, or with an error.
+    """A call that waits: the stacks that its requests are in, its place in them, and what is done with the answers."""
 
-    ``likeness`` is that of its requests.
-    """
-
-    requests: list[Request]
-    likeness: Hashable
+    stacks: Sequence[Stack]
+    place: int
     then: Then
     lost: Lost
 
@@ -168,13 +207,14 @@ class Call:
 class Waiting(threading.local):
     """Calls in the order in which they came.
 
-    All together copy ``most_bytes`` at most, and about as much is used at a time. Each thread has its own: where a
-    host computes parts of a step in several, each is for another device.
+    Their copies take ``most_bytes`` at most, and answers use ``chunk_bytes`` at a time. Each thread has its own: where
+    a host computes parts of a step in several, each is for another device.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self.most_bytes = most_bytes
+    def __init__(self, most_bytes: int, chunk_bytes: int) -> None:
+        self.most_bytes, self.chunk_bytes = most_bytes, chunk_bytes
         self._calls: list[Call] = []
+        self._stacks: dict[Hashable, list[Stack]] = {}  # of each likeness one for each request of a call
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -186,41 +226,48 @@ class Waiting(threading.local):
         Raises what ``attribute``, and ``then``, raise for such a call.
         """
         likeness = tuple(request.likeness for request in requests)
-        nbytes = sum(request.nbytes for request in requests)
-        if None in likeness or nbytes > self.most_bytes // 2:
+        nbytes = sum(request.nbytes for request in requests) if None not in likeness else 0
+        room = min(MOST_CALLS, self.most_bytes // max(1, nbytes))
+        if None in likeness or room < 2:
             self.answer()
-            then([request.answered(self.most_bytes) for request in requests])
+            then([request.answered(self.chunk_bytes) for request in requests])
             return
-        if self._bytes + nbytes > self.most_bytes:
+        if likeness not in self._stacks:
+            if self._bytes + room * nbytes > self.most_bytes:
+                self.answer()
+            self._stacks[likeness] = [Stack(request, room) for request in requests]
+            self._bytes += room * nbytes
+        stacks = self._stacks[likeness]
+        self._calls.append(Call(stacks, len(stacks[0]), then, lost))
+        for stack, request in zip(stacks, requests, strict=True):
+            stack.put(request)
+        if len(stacks[0]) == stacks[0].room:
             self.answer()
-        self._calls.append(Call([request.copied() for request in requests], likeness, then, lost))
-        self._bytes += nbytes
 
     def answer(self) -> None:
         """Answer all that wait, in their order. What goes wrong in one is handed to its ``lost``."""
-        calls, self._calls, self._bytes = self._calls, [], 0
-        alike: dict[Hashable, list[int]] = {}
-        for number, call in enumerate(calls):
-            alike.setdefault(call.likeness, []).append(number)
-        answers: dict[int, list[Answer] | Exception] = {}
-        for numbers in alike.values():
-            answers |= zip(numbers, self._answers([calls[number].requests for number in numbers]), strict=True)
-        for number, call in enumerate(calls):
-            answer = answers.pop(number)
+        calls, stacks = self._calls, [stack for of_call in self._stacks.values() for stack in of_call]
+        self._calls, self._stacks, self._bytes = [], {}, 0
+        answers = {stack: self._answers(stack) for stack in stacks}
+        for call in calls:
+            own = [answers[stack][call.place] for stack in call.stacks]
             try:
-                if isinstance(answer, Exception):
-                    raise answer
-                call.then(answer)
+                if (error := next((x for x in own if isinstance(x, Exception)), None)) is not None:
+                    raise error
+                call.then([x for x in own if isinstance(x, Answer)])
             except Exception as error:
                 call.lost(error)
 
-    def _answers(self, calls: Sequence[list[Request]]) -> Sequence[list[Answer] | Exception]:
+    def _answers(self, stack: Stack) -> Sequence[Answer | Exception]:
         """Of calls that are alike; where that fails, as where memory is short, of each alone."""
         try:
-            by_request = [answered_together(alike, self.most_bytes) for alike in zip(*calls, strict=True)]
-            return [list(answers) for answers in zip(*by_request, strict=True)]
+            return stack.answers(self.chunk_bytes)
+        except Exception:
+            log.debug("the maps of %d calls could not be made together", len(stack), exc_info=True)
+        return [self._alone(stack, number) for number in range(len(stack))]
+
+    def _alone(self, stack: Stack, number: int) -> Answer | Exception:
+        try:
+            return stack.answer(number, self.chunk_bytes)
         except Exception as error:
-            if len(calls) == 1:
-                return [error]
-            log.debug("the maps of %d calls could not be made together", len(calls), exc_info=True)
-            return [self._answers([call])[0] for call in calls]
+            return error

@@ -1,6 +1,7 @@
 """Calls that wait and are answered together: each gets what it gets alone, and the host starts fewer kernels."""
 
 import dataclasses
+import weakref
 
 import pytest
 import torch
@@ -48,12 +49,13 @@ KINDS = {
     "gains on the device": lambda n: request(n, positions=Positions(gain=torch.full((B, N), n + 0.5).to(DEVICE))),
     "a scope": lambda n: request(n, positions=Positions(scope=SCOPE)),
     "text beside": lambda n: request(n, beside=slice(0, 7)),
+    "text beside, sums that are known": lambda n: known_total(n, beside=slice(0, 7), positions=Positions(slice(1, 8))),
     "half precision": lambda n: dataclasses.replace(request(n), q=request(n).q.half(), k=request(n).k.half()),
 }  # fmt: skip
 
 
 def answers_of(requests, most_bytes=MUCH):
-    waiting, answers, errors = Waiting(most_bytes), [], []
+    waiting, answers, errors = Waiting(most_bytes, MUCH), [], []
     for one in requests:
         waiting.put([one], answers.extend, errors.append)
     waiting.answer()
@@ -80,20 +82,20 @@ def test_each_gets_what_it_gets_alone(kind):
 
 
 def test_the_maps_of_all_are_made_at_once_and_nobody_waits(monkeypatch):
-    requests = [KINDS["row sums that are known"](number) for number in range(8)]
+    requests = [KINDS["row sums that are known"](number) for number in range(5)]
     answers_of(requests)  # brings what lies on the host
     made, one_by_one = [], marginals._marginals
     monkeypatch.setattr(marginals, "_marginals", lambda c, *others: [made.append(c), one_by_one(c, *others)][1])
     with counting() as count:
         answers_of(requests)
     assert count.waits.total() == 0
-    assert [c.shape[0] for c in made] == [8 * B] * len(REFERENCES)
+    assert [c.shape[0] for c in made] == [len(requests) * B] * len(REFERENCES)
 
 
 def test_answers_come_in_the_order_of_the_calls_however_they_are_joined():
     kinds = ["plain", "a scope", "plain", "all keys", "a scope"]
     requests = [KINDS[kind](number) for number, kind in enumerate(kinds)]
-    for most_bytes in (MUCH, 4 * requests[0].nbytes):
+    for most_bytes in (MUCH, 16 * requests[0].nbytes, 4 * requests[0].nbytes):
         answers, _ = answers_of(requests, most_bytes)
         for answer, one in zip(answers, requests, strict=True):
             assert_same(answer, one.answered(MUCH))
@@ -102,7 +104,7 @@ def test_answers_come_in_the_order_of_the_calls_however_they_are_joined():
 def test_what_becomes_of_the_queries_and_keys_later_does_not_matter():
     first, other = request(1), request(2)
     expected = first.answered(MUCH)
-    waiting, answers = Waiting(MUCH), []
+    waiting, answers = Waiting(MUCH, MUCH), []
     for one in (first, other):
         waiting.put([one], answers.extend, pytest.fail)
         one.q.zero_(), one.k.zero_()
@@ -125,7 +127,7 @@ ALONE = {
 
 @pytest.mark.parametrize("kind", ALONE)
 def test_those_that_are_answered_at_once(kind):
-    waiting, order = Waiting(MUCH), []
+    waiting, order = Waiting(MUCH, MUCH), []
     waiting.put([request(2)], lambda answers: order.append("waited"), pytest.fail)
     waiting.put([ALONE[kind]()], lambda answers: order.append("at once"), pytest.fail)
     assert order == ["waited", "at once"]
@@ -133,17 +135,43 @@ def test_those_that_are_answered_at_once(kind):
 
 
 def test_a_large_call_is_answered_at_once_and_copied_never(monkeypatch):
-    monkeypatch.setattr(Request, "copied", lambda self: pytest.fail())
-    answers, _ = answers_of([request(1)], most_bytes=request(1).nbytes)
+    monkeypatch.setattr(together, "Stack", pytest.fail)
+    answers, _ = answers_of([request(1)], most_bytes=2 * request(1).nbytes - 1)
     assert len(answers) == 1
 
 
-def test_what_waits_takes_no_more_than_it_may():
-    waiting, waits = Waiting(3 * request(0).nbytes), []
-    for number in range(8):
+def test_what_waits_takes_no_more_than_it_may(monkeypatch):
+    made, stack = [], together.Stack
+    monkeypatch.setattr(together, "Stack", lambda first, room: [made.append(room), stack(first, room)][1])
+    waiting, waits = Waiting(3 * request(0).nbytes + 9, MUCH), []
+    for number in range(7):
         waiting.put([request(number)], lambda answers: None, pytest.fail)
         waits.append(len(waiting))
-    assert waits == [1, 2, 3, 1, 2, 3, 1, 2]
+    assert waits == [1, 2, 0, 1, 2, 0, 1] and made == [3] * 3
+    waiting.put([request(7, rows=N + 1)], lambda answers: None, pytest.fail)  # of another likeness: no room for both
+    assert len(waiting) == 1
+
+
+def test_no_more_calls_wait_than_are_worth_it():
+    waiting, waits = Waiting(MUCH, MUCH), []
+    for number in range(together.MOST_CALLS + 1):
+        waiting.put([request(number)], lambda answers: None, pytest.fail)
+        waits.append(len(waiting))
+    assert waits == [*range(1, together.MOST_CALLS), 0, 1]
+
+
+def test_a_call_that_waits_is_freed():
+    one = request(1, beside=slice(0, 7))
+    waiting, alive = Waiting(MUCH, MUCH), [weakref.ref(one.q), weakref.ref(one.k)]
+    waiting.put([one], lambda answers: None, pytest.fail)
+    del one
+    assert [x() for x in alive] == [None, None]
+
+
+def test_of_keys_those_alone_are_copied_that_the_answer_depends_on():
+    known = known_total(1, beside=slice(0, 7))
+    columns = 6 + 4 + 7
+    assert known.nbytes == 4 * B * H * (N + columns) * D and request(1).nbytes == 4 * B * H * (N + K) * D
 
 
 def test_values_that_are_no_numbers_are_the_loss_of_their_call_alone():
@@ -154,13 +182,10 @@ def test_values_that_are_no_numbers_are_the_loss_of_their_call_alone():
 
 
 def test_an_error_is_the_loss_of_its_call_alone(monkeypatch):
-    joined = together._joined
-    monkeypatch.setattr(together, "_joined", lambda requests: dataclasses.replace(joined(requests), beside=None))
-
     def short(self, chunk_bytes):
         if len(self.q) > B:
             raise torch.cuda.OutOfMemoryError("no memory for all together")
-        if torch.equal(self.q, broken.q):
+        if self.q.shape == broken.q.shape and torch.equal(self.q, broken.q):
             raise BadAttention("this one")
         return answered(self, chunk_bytes)
 
@@ -175,7 +200,7 @@ def test_an_error_is_the_loss_of_its_call_alone(monkeypatch):
 
 
 def test_so_is_one_in_what_is_done_with_the_answers():
-    waiting, done, errors = Waiting(MUCH), [], []
+    waiting, done, errors = Waiting(MUCH, MUCH), [], []
 
     def fails(answers):
         raise BadAttention("of another size")
@@ -187,7 +212,7 @@ def test_so_is_one_in_what_is_done_with_the_answers():
 
 
 def test_several_requests_of_a_call_are_answered_together():
-    waiting, answers = Waiting(MUCH), []
+    waiting, answers = Waiting(MUCH, MUCH), []
     calls = [[KINDS["plain"](number), KINDS["a scope"](number)] for number in range(3)]
     for requests in calls:
         waiting.put(requests, answers.append, pytest.fail)

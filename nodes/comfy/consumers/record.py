@@ -41,6 +41,7 @@ NO_SHARES = "whose part of the attention is how large could not be recorded"
 NOT_ACTIVE = "its conditioning is not active then (its start and end leave these steps out), while others are"
 NO_PAIRS = "no pair maps are kept of conditionings that are limited to an area, nor of context windows"
 NOT_NUMBERS = f"{UNREADABLE} ({NO_NUMBERS})"
+COPIES = 4  # chunks of memory that calls may take which wait for others: see ``together``
 MOST_ATTEMPTS = 8  # calls of one attention function in which nothing could be intercepted, before that is given up
 
 
@@ -60,7 +61,7 @@ class Record(Consumer):
         self._missed: set[str] = set()  # reasons of calls that were not read and may read a reference
         self._absent: set[str] = set()  # reasons of calls in which nothing that is in use reads one
         self._numbered: dict[tuple, int] = {}  # numbers of references by what tells them apart
-        self._waiting = Waiting(recorder.chunk_bytes)
+        self._waiting = Waiting(COPIES * recorder.chunk_bytes, recorder.chunk_bytes)
 
     @property
     def is_empty(self) -> bool:
