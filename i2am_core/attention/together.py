@@ -70,6 +70,7 @@ class Request:
         tensors = (self.q.shape, self.q.dtype, self.q.device, self.k.shape, self.k.dtype, logits.scale)
         groups = tuple((group.count, group.grid) for group in self.references)
         given = logits.total is None, positions.gain is None, positions.scope is None, self.beside is None
+        assert isinstance(positions.queries, slice)
         rows = positions.queries.indices(self.q.shape[2])
         return tensors, rows, groups, tuple(columns), given
 

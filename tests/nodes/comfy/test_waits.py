@@ -106,7 +106,12 @@ def test_nor_do_those_of_maps_that_are_sent_to_the_page(name, monkeypatch):
 
 def test_a_wait_in_each_call_is_caught(monkeypatch):
     after = Record.after
-    monkeypatch.setattr(Record, "after", lambda self, call, *others: [bool(call.q.any()), after(self, call, *others)][1])
+
+    def waits(self, call, *others):
+        assert call.q.any()
+        after(self, call, *others)
+
+    monkeypatch.setattr(Record, "after", waits)
     run = counted(tiny_graphs.flux_kontext())
     assert run.waits > 3 * A_STEP + A_RUN
     assert "test_waits.py" in str(run)
