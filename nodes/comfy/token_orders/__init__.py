@@ -1,6 +1,7 @@
 """One file for each family of models; here they are listed."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
+from functools import cache
 
 from ..blocks import Block
 from ..located import CallSite, ModelCall, Skip
@@ -52,7 +53,8 @@ ORDERS: dict[str, TokenOrder] = {
 }
 
 
-def order_of(family: Iterable[str]) -> TokenOrder | None:
+@cache
+def order_of(family: frozenset[str]) -> TokenOrder | None:
     """The order of a denoiser, by the names of its class and of those it is made from."""
     return next((order for name, order in ORDERS.items() if name in family), None)
 
