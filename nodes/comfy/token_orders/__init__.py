@@ -60,11 +60,16 @@ def order_of(family: frozenset[str]) -> TokenOrder | None:
 
 
 def sequence_of(site: CallSite, call: ModelCall) -> Sequence | Skip:
-    """The order of the tokens of this call, or why it is not known."""
-    order = order_of(call.family)
-    if order is None:
-        return Skip(f"attention of a {type(call.denoiser).__name__}, whose order of tokens I2AM does not know")
-    return order.sequence(site, call)
+    """The order of the tokens of this call, or why it is not known. Worked out once for each site, which is of one call.
+
+    Each mechanism that is in use needs it, and what locates the text beside them.
+    """
+    if "sequence" not in site.memo:
+        order = order_of(call.family)
+        unknown = f"attention of a {type(call.denoiser).__name__}, whose order of tokens I2AM does not know"
+        site.memo["sequence"] = Skip(unknown) if order is None else order.sequence(site, call)
+    sequence: Sequence | Skip = site.memo["sequence"]
+    return sequence
 
 
 def blocks_of(call: ModelCall) -> tuple[Block, ...]:
