@@ -73,6 +73,8 @@ class Engine:
         self.mechanisms = _by_priority(mechanisms)
         self.consumers: Sequence[Consumer] = sorted(consumers, key=lambda consumer: not consumer.acts)
         self.refusal: Exception | None = None  # what a consumer that acts has raised
+        self.acts = any(consumer.acts for consumer in self.consumers)  # so that no evaluation may be passed over
+        self._following = Skipping(self, NOT_FOLLOWED, 0)
         self._running = Running()
         self._hooks = BlockHooks(self._running, self.following)
         self._blocks: dict[tuple, Blocks] = {}  # by denoiser, and what of the call its blocks depend on
@@ -80,11 +82,6 @@ class Engine:
         self._unobserved: dict[Function, Counter[str]] = {}  # calls by the function that hid them, and by layer
         self._numbered: set[str] = set()  # branches
         self._lock = threading.RLock()  # ComfyUI may run the chunks of one step in several threads
-
-    @property
-    def acts(self) -> bool:
-        """Whether what is computed is changed, so that no evaluation may be passed over."""
-        return any(consumer.acts for consumer in self.consumers)
 
     @property
     def forward(self) -> ForwardPass | None:
@@ -212,7 +209,7 @@ class Engine:
 
     def following(self) -> "Skipping":
         """Around what is done while blocks run: an error inside becomes a note."""
-        return Skipping(self, NOT_FOLLOWED, 0)
+        return self._following
 
     # One attention call
 
@@ -292,12 +289,17 @@ class Engine:
         self, chunk: Chunk, site: CallSite, forward: ForwardPass, mechanisms: Sequence[Mechanism]
     ) -> LocatedIn | Skip:
         """What the mechanisms locate in the rows of one conditioning; else the reason of the first that skips."""
-        answers = {mechanism.name: mechanism.locate(site, chunk, forward.call) for mechanism in mechanisms}
-        if not self.acts:
-            answers = {name: _of_picture(answer) for name, answer in answers.items()}
-        located = {name: answer for name, answer in answers.items() if isinstance(answer, Located)}
+        located: dict[str, Located] = {}
+        skips: list[Skip] = []
+        for mechanism in mechanisms:
+            answer = mechanism.locate(site, chunk, forward.call)
+            if not self.acts:
+                answer = _of_picture(answer)
+            if isinstance(answer, Located):
+                located[mechanism.name] = answer
+            elif answer is not None:
+                skips.append(answer)
         if not located:
-            skips = [answer for answer in answers.values() if isinstance(answer, Skip)]
             return Skip(skips[0].reason, all(skip.absent for skip in skips)) if skips else Skip(UNKNOWN, absent=True)
         layers = [answer.layer.name for answer in located.values()]
         if not all(layers):
@@ -356,7 +358,8 @@ class Engine:
 class Skipping:
     """An error inside becomes a skip with a reason: the picture comes first. What one that acts has raised goes on.
 
-    A class, not a generator: it is entered many times for each attention call.
+    A class, not a generator: it is entered many times for each attention call. It has no state, so that one may be
+    entered several times, and in several threads.
     """
 
     def __init__(self, engine: Engine, what: str, calls: int) -> None:

@@ -18,7 +18,7 @@ from .. import own_forwards
 from ..attention_call import Arguments
 from ..blocks import ForeignModule
 from ..callers import function_of
-from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
+from ..located import Chunk, Given, ModelCall
 from ..pending_call import Attend, PendingCall
 from . import flux_ip_adapter, flux_pulid, flux_xlabs
 from .base import Documented, Mechanism

@@ -60,9 +60,9 @@ def order_of(family: frozenset[str]) -> TokenOrder | None:
 
 
 def sequence_of(site: CallSite, call: ModelCall) -> Sequence | Skip:
-    """The order of the tokens of this call, or why it is not known. Worked out once for each site, which is of one call.
+    """The order of the tokens of this call, or why it is not known.
 
-    Each mechanism that is in use needs it, and what locates the text beside them.
+    Worked out once for each site, which is of one call: each mechanism that is in use needs it, and what locates text.
     """
     if "sequence" not in site.memo:
         order = order_of(call.family)
