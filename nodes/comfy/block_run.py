@@ -83,7 +83,9 @@ class BlockRun:
         return part.module is None or not self.entered  # a compiled graph may not say that it entered a part
 
 
-@cache
-def code_of(*kinds: type) -> frozenset[str]:
-    """The modules of Python in which classes of modules are written."""
+def _code_of(*kinds: type) -> frozenset[str]:
     return frozenset(base.__module__ for kind in kinds for base in kind.__mro__ if base is not Module)
+
+
+code_of: Callable[..., frozenset[str]] = cache(_code_of)
+"""The modules of Python in which classes of modules, its arguments, are written."""

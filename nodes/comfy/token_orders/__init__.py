@@ -1,6 +1,6 @@
 """One file for each family of models; here they are listed."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from functools import cache
 
 from ..blocks import Block
@@ -53,9 +53,13 @@ ORDERS: dict[str, TokenOrder] = {
 }
 
 
-@cache
-def order_of(family: frozenset[str]) -> TokenOrder | None:
+def order_of(family: Iterable[str]) -> TokenOrder | None:
     """The order of a denoiser, by the names of its class and of those it is made from."""
+    return _order_of(frozenset(family))
+
+
+@cache
+def _order_of(family: frozenset[str]) -> TokenOrder | None:
     return next((order for name, order in ORDERS.items() if name in family), None)
 
 
