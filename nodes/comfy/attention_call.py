@@ -69,18 +69,14 @@ class AttentionCall:
         q, k, heads = arguments.args[0], arguments.args[1], arguments.heads
         batch = q.shape[0]
         dim = q.shape[-1] if q.ndim == 4 else q.shape[-1] // heads
-        q = split_heads(q, heads, batch)
-        if k.ndim == 3:
-            k = k.unflatten(-1, (-1, dim)).transpose(1, 2)  # may have fewer heads than q
-        k = split_heads(k, heads, batch)
+        q = split_heads(q if q.shape[-1] % heads else _of_heads(q, dim), heads, batch)
+        k = split_heads(_of_heads(k, dim), heads, batch)
         return cls(arguments, model_call, q, k, arguments.kwargs.get("scale"), arguments.mask)
 
     @property
     def v(self) -> Tensor:
         """The values, ``[B, H, K, D]``."""
-        v = self.arguments.args[2]
-        if v.ndim == 3:
-            v = v.unflatten(-1, (-1, self.q.shape[-1])).transpose(1, 2)  # may have fewer heads than q
+        v = _of_heads(self.arguments.args[2], self.q.shape[-1])
         return split_heads(v, self.q.shape[1], self.q.shape[0])
 
     @property
@@ -111,6 +107,17 @@ class AttentionCall:
             return None
         bias = self.bias[rows] if self.bias.shape[0] > 1 else self.bias
         return bias[..., :keys] if bias.shape[-1] > 1 else bias
+
+
+def _of_heads(x: Tensor, dim: int) -> Tensor:
+    """``[b, tokens, heads * dim]`` as ``[b, heads, tokens, dim]``, of as many heads as there are: keys may have fewer.
+
+    By ``view``: ``unflatten`` is the same, and costs twice as much in each attention call.
+    """
+    if x.ndim != 3:
+        return x
+    rows, tokens, size = x.shape
+    return x.view(rows, tokens, size // dim, dim).transpose(1, 2)
 
 
 def _four_axes(mask: Tensor, queries: int) -> Tensor:

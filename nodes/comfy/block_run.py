@@ -51,8 +51,8 @@ class BlockRun:
 
     def code(self) -> frozenset[str]:
         """The modules of Python in which what runs is written."""
-        parts = (code_of(type(part.module)) for part in self.running_parts if part.module is not None)
-        return code_of(type(self.block.module)).union(*parts)
+        parts = [type(part.module) for part in self.running_parts if part.module is not None]
+        return code_of(type(self.block.module), *parts)
 
     def unobserved(self, function_of: Callable[["BlockRun", Part], Function]) -> list[Part]:
         """The parts that no call was of; ``function_of`` says in which function the attention of a part ran.
@@ -83,9 +83,9 @@ class BlockRun:
         return part.module is None or not self.entered  # a compiled graph may not say that it entered a part
 
 
-def _code_of(kind: type) -> frozenset[str]:
-    return frozenset(base.__module__ for base in kind.__mro__ if base is not Module)
+def _code_of(*kinds: type) -> frozenset[str]:
+    return frozenset(base.__module__ for kind in kinds for base in kind.__mro__ if base is not Module)
 
 
-code_of: Callable[[type], frozenset[str]] = cache(_code_of)
-"""The modules of Python in which a class of modules is written."""
+code_of: Callable[..., frozenset[str]] = cache(_code_of)
+"""The modules of Python in which classes of modules, its arguments, are written."""

@@ -10,7 +10,7 @@ wrong becomes a skip with a reason: the picture comes first.
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -56,6 +56,10 @@ NOT_FOLLOWED = "I2AM could not follow the blocks of the model"
 SKIPPED = "skipped in step %d: %s, %d queries, %d keys: %s"  # for developers: ComfyUI shows it with --verbose DEBUG
 
 
+MechanismsFor = Callable[[Chunk, ModelCall], Sequence[Mechanism]]
+"""Those that may say something of an attention call, of the rows of a conditioning in a call of the denoiser."""
+
+
 class Engine:
     """``mechanisms`` locate references, by their priority; ``consumers`` are notified, those that act first.
 
@@ -66,9 +70,11 @@ class Engine:
         self, mechanisms: Sequence[Mechanism], consumers: Sequence[Consumer], beside: Mechanism | None = None
     ) -> None:
         self._beside = beside
-        self.mechanisms = sorted(mechanisms, key=lambda mechanism: -mechanism.priority)
+        self.mechanisms = _by_priority(mechanisms)
         self.consumers: Sequence[Consumer] = sorted(consumers, key=lambda consumer: not consumer.acts)
         self.refusal: Exception | None = None  # what a consumer that acts has raised
+        self.acts = any(consumer.acts for consumer in self.consumers)  # so that no evaluation may be passed over
+        self._following = Skipping(self, NOT_FOLLOWED, 0)
         self._running = Running()
         self._hooks = BlockHooks(self._running, self.following)
         self._blocks: dict[tuple, Blocks] = {}  # by denoiser, and what of the call its blocks depend on
@@ -76,11 +82,6 @@ class Engine:
         self._unobserved: dict[Function, Counter[str]] = {}  # calls by the function that hid them, and by layer
         self._numbered: set[str] = set()  # branches
         self._lock = threading.RLock()  # ComfyUI may run the chunks of one step in several threads
-
-    @property
-    def acts(self) -> bool:
-        """Whether what is computed is changed, so that no evaluation may be passed over."""
-        return any(consumer.acts for consumer in self.consumers)
 
     @property
     def forward(self) -> ForwardPass | None:
@@ -129,7 +130,7 @@ class Engine:
 
     def attend(self, arguments: Arguments) -> Tensor:
         """Make one attention call that ComfyUI's override hands over. Returns its output."""
-        pending_call = self._begin(arguments, arguments.kwargs.get("transformer_options") or {}, self.mechanisms)
+        pending_call = self._begin(arguments, arguments.kwargs.get("transformer_options") or {}, self._in_use)
         output = pending_call.run()
         pending_call.end()
         return output
@@ -144,12 +145,15 @@ class Engine:
         if mechanism.is_off:
             return self._begin_off(arguments, options, mechanism)
         if mechanism.of_model:
-            mechanisms = sorted([*self.mechanisms, mechanism], key=lambda one: -one.priority)
             announced = {} if self.forward is None else self.forward.announced_options
-            return self._begin(arguments, {**options, **announced}, mechanisms, by_model=True)
+
+            def of_model(chunk: Chunk, call: ModelCall) -> list[Mechanism]:
+                return _by_priority([*self._in_use(chunk, call), mechanism])
+
+            return self._begin(arguments, {**options, **announced}, of_model, by_model=True)
         of_text = [other.beside_adapters() for other in self.mechanisms] if mechanism.of_text else []
-        mechanisms = sorted([mechanism, *filter(None, of_text)], key=lambda one: -one.priority)
-        return self._begin(arguments, options, mechanisms, by_model=True, is_beside=mechanism.is_beside)
+        mechanisms = _by_priority([mechanism, *filter(None, of_text)])
+        return self._begin(arguments, options, lambda *of: mechanisms, by_model=True, is_beside=mechanism.is_beside)
 
     def finish(self, why_unobservable: Callable[[], str]) -> None:
         """At the end of the run: report what was not observed. ``why_unobservable`` is the reason if nothing was.
@@ -205,12 +209,12 @@ class Engine:
 
     def following(self) -> "Skipping":
         """Around what is done while blocks run: an error inside becomes a note."""
-        return Skipping(self, NOT_FOLLOWED, 0)
+        return self._following
 
     # One attention call
 
     def _begin(
-        self, arguments: Arguments, options: Mapping[str, Any], mechanisms: Sequence[Mechanism], by_model: bool = False,
+        self, arguments: Arguments, options: Mapping[str, Any], mechanisms: MechanismsFor, by_model: bool = False,
         is_beside: bool = False,
     ) -> PendingCall:  # fmt: skip
         """``by_model``: whether it is known already that no pack's function makes the call.
@@ -262,9 +266,18 @@ class Engine:
             return Skip(CHANGED_ROWS.format(one_of(changing), rows, forward.call.x[0]) if known else OTHER_ROWS)
         return self._retract(origin.repeated, forward) if origin.repeated else None
 
-    def _locate(self, site: CallSite, forward: ForwardPass, mechanisms: Sequence[Mechanism]) -> list[LocatedIn]:
+    def _in_use(self, chunk: Chunk, call: ModelCall) -> list[Mechanism]:
+        """Those of the run that are in use for these rows in this call of the denoiser."""
+        in_use: list[Mechanism] = call.once(
+            (self, "mechanisms in use", chunk.rows.start),
+            lambda: [mechanism for mechanism in self.mechanisms if mechanism.is_in_use(chunk, call)],
+        )
+        return in_use
+
+    def _locate(self, site: CallSite, forward: ForwardPass, mechanisms: MechanismsFor) -> list[LocatedIn]:
         """What was located in the chunks of the call. A chunk in which nothing was is a skip."""
-        answers = [self._locate_in(chunk, site, forward, mechanisms) for chunk in forward.call.chunks]
+        call = forward.call
+        answers = [self._locate_in(chunk, site, forward, mechanisms(chunk, call)) for chunk in call.chunks]
         for answer in answers:
             if isinstance(answer, Skip):
                 where = f"{site.layer or 'no known block'} {site.role}".strip()
@@ -276,12 +289,17 @@ class Engine:
         self, chunk: Chunk, site: CallSite, forward: ForwardPass, mechanisms: Sequence[Mechanism]
     ) -> LocatedIn | Skip:
         """What the mechanisms locate in the rows of one conditioning; else the reason of the first that skips."""
-        answers = {mechanism.name: mechanism.locate(site, chunk, forward.call) for mechanism in mechanisms}
-        if not self.acts:
-            answers = {name: _of_picture(answer) for name, answer in answers.items()}
-        located = {name: answer for name, answer in answers.items() if isinstance(answer, Located)}
+        located: dict[str, Located] = {}
+        skips: list[Skip] = []
+        for mechanism in mechanisms:
+            answer = mechanism.locate(site, chunk, forward.call)
+            if not self.acts:
+                answer = _of_picture(answer)
+            if isinstance(answer, Located):
+                located[mechanism.name] = answer
+            elif answer is not None:
+                skips.append(answer)
         if not located:
-            skips = [answer for answer in answers.values() if isinstance(answer, Skip)]
             return Skip(skips[0].reason, all(skip.absent for skip in skips)) if skips else Skip(UNKNOWN, absent=True)
         layers = [answer.layer.name for answer in located.values()]
         if not all(layers):
@@ -340,7 +358,8 @@ class Engine:
 class Skipping:
     """An error inside becomes a skip with a reason: the picture comes first. What one that acts has raised goes on.
 
-    A class, not a generator: it is entered many times for each attention call.
+    A class, not a generator: it is entered many times for each attention call. It has no state, so that one may be
+    entered several times, and in several threads.
     """
 
     def __init__(self, engine: Engine, what: str, calls: int) -> None:
@@ -362,6 +381,10 @@ class Skipping:
         log.warning("%s", self._what, exc_info=error)
         self._engine.skip(Skip(f"{self._what} ({type(error).__name__}: {error})"), self._calls)
         return True
+
+
+def _by_priority(mechanisms: Iterable[Mechanism]) -> list[Mechanism]:
+    return sorted(mechanisms, key=lambda mechanism: -mechanism.priority)
 
 
 def _of_picture(answer: Located | Skip | None) -> Located | Skip | None:

@@ -54,7 +54,7 @@ class ForwardPass:
         self.call, self.blocks, self._report_unobserved = call, blocks, report_unobserved
         self.unpatched: tuple = (None, None, None)  # what a U-Net's attention is made from, before patches of packs
         self.in_kernel = False  # whether the kernel of an attention call runs
-        self._read: frozenset[tuple] = frozenset()  # layers, first rows of chunks, references located there
+        self._read: set[tuple] = set()  # layers, first rows of chunks, references located there
         self._replaced = call.options.get("patches_replace", {})
         self._block_runs: list[BlockRun] = []  # each inside the one before
         self._runs: Counter[Module] = Counter()

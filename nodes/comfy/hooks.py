@@ -175,27 +175,29 @@ def _watch_announcements(engine: Engine, patches: dict[str, list]) -> None:
             engine.forward.unpatched = (n, context, value)
         return n, context, value
 
-    def last_before(role: str, looks_at: slice) -> Callable:
+    def last_before(role: str) -> Callable:
         def last(n: Tensor, context: Any, value: Any, options: Mapping[str, Any]) -> AttentionInputs:
             if (forward := engine.forward) is not None:
-                before, behind = forward.unpatched, (n, context, value)
-                pairs = zip(before[looks_at], behind[looks_at], strict=True)
+                first_n, first_context, first_value = forward.unpatched
                 with engine.following():
-                    changed = any(one is not other for one, other in pairs)
-                    forward.announce(role, options, changed, _changed_values(role, before[2], value))
+                    changed = context is not first_context
+                    if role == "attn1":
+                        changed |= n is not first_n or value is not first_value
+                    forward.announce(role, options, changed, _changed_values(role, first_value, value))
             return n, context, value
 
         return eager(last)
 
-    for role, looks_at in (("attn1", slice(None)), ("attn2", slice(1, 2))):
+    for role in ("attn1", "attn2"):
         kind = f"{role}_patch"
-        patches[kind] = [eager(first), *patches.get(kind, ()), last_before(role, looks_at)]
+        patches[kind] = [eager(first), *patches.get(kind, ()), last_before(role)]
 
 
 def _changed_values(role: str, before: Any, behind: Any) -> tuple[Tensor, Tensor] | None:
     """What values are made from, before the patches of packs and behind, where it is another one."""
-    tensors = isinstance(before, Tensor) and isinstance(behind, Tensor)
-    return (before, behind) if role == "attn2" and tensors and behind is not before else None
+    if role != "attn2" or behind is before:
+        return None
+    return (before, behind) if isinstance(before, Tensor) and isinstance(behind, Tensor) else None
 
 
 def _hook_replacements(engine: Engine, replacements: dict[Any, Callable]) -> None:

@@ -93,6 +93,7 @@ class CallSite:
     changed: bool = False  # whether a pack has changed what a U-Net's attn2 attends to, or its attn1 from and to
     values: tuple[Tensor, Tensor] | None = None  # what its values are made from, where a pack has changed these alone
     masked_rows: int = 0  # for how many rows its mask has values of their own; 0 is no mask
+    memo: dict[str, Any] = field(default_factory=dict)  # what several mechanisms need of it, see ``sequence_of``
 
 
 @dataclass(frozen=True)

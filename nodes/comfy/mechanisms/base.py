@@ -26,8 +26,8 @@ class Documented:
 class Mechanism:
     """One way of conditioning on a reference. ``name`` is its entry in I2AM Capture's ``mechanism``.
 
-    Each call goes to all mechanisms. By ``priority``, highest first, given references are numbered, and the reason of a
-    skip is chosen.
+    Each call goes to all mechanisms that are in use. By ``priority``, highest first, given references are numbered, and
+    the reason of a skip is chosen.
     """
 
     name: str
@@ -38,10 +38,18 @@ class Mechanism:
     is_beside = False  # whether its attention is beside that of the block that runs, and none of the block's own
     of_model = False  # whether it stands for attention of the model, that all mechanisms are asked about
 
+    def is_in_use(self, chunk: Chunk, call: ModelCall) -> bool:
+        """Whether it may say anything of the attention calls that this call of the denoiser makes for a conditioning.
+
+        That must follow from what the call of the denoiser was given, since it is asked once for all of them: else each
+        costs time for every mechanism there is. Not asked of one that has intercepted an attention call by itself.
+        """
+        return True
+
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         """Prove where the references are in this attention call, or say why it is skipped.
 
-        None where this mechanism is not in use in this call of the denoiser.
+        None where there is nothing to say of it. Called where the mechanism is in use.
         """
         raise NotImplementedError
 

@@ -39,6 +39,9 @@ class CanvasRegions(Mechanism):
         """A reference of 0 tokens: how many cells the region has depends on the grid of each layer."""
         return [] if run.regions.reference is None else [Reference(NAME, 0, TokenGrid(0, 0), KEY)]
 
+    def is_in_use(self, chunk: Chunk, call: ModelCall) -> bool:
+        return call.regions.reference is not None
+
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         generated_region, reference_region = call.regions.generated, call.regions.reference
         if reference_region is None or ("UNetModel" in call.family and site.role != "attn1"):

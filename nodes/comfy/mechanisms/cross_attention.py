@@ -6,7 +6,12 @@ one. Every column is then there equally often, so the softmax over one copy is t
 added up: only the first copy is read.
 """
 
+from collections.abc import Sequence
+
+from torch import Tensor
+
 from ....i2am_core.attribution import Layer, Reference
+from ....i2am_core.tokens import TokenGroup
 from ..callers import one_of, patches_of_packs
 from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
 from ..tags import columns_of, guessed_grids, note_on_zeros, tagged, tagged_references
@@ -35,16 +40,17 @@ class CrossAttention(Mechanism):
     def given(self, run: Given) -> list[Reference]:
         return tagged_references(run) if "UNetModel" in run.family else []
 
+    def is_in_use(self, chunk: Chunk, call: ModelCall) -> bool:
+        return "UNetModel" in call.family
+
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
-        if "UNetModel" not in call.family:
-            return None
         if site.role == "attn1":
             return Skip("self-attention: it holds no reference tokens", absent=True)
         if site.role != "attn2":
             return Skip("attention that ComfyUI does not announce as attn1 or attn2: it may hold the reference")
         if site.changed:
             return Skip(why_changed(call))
-        references = tagged(chunk.conditioning)
+        references = call.once(("tagged references", chunk.rows.start), lambda: tuple(tagged(chunk.conditioning)))
         if not references:
             return Skip("cross-attention whose conditioning holds no tagged reference tokens", absent=True)
         context = chunk.conditioning.get("cross_attn")
@@ -55,19 +61,20 @@ class CrossAttention(Mechanism):
             return Skip(f"reference tokens are tagged beyond the {tokens} tokens of the conditioning")
         if site.grid is None or site.grid.cells != site.queries:
             return Skip(why_other_queries(site, call))
-        zeros = call.once(("zeros", chunk.rows.start), lambda: note_on_zeros(context, references))
-        untagged = tokens - sum(group.count for group in references)
-        note = (
-            f"{untagged} of {tokens} tokens of the conditioning are untagged: they compete for attention"
-            if untagged
-            else ""
-        )
-        scaled: list[str] = []
+        note = call.once(("note on tagged references", chunk.rows.start), lambda: _note(context, references))
         if site.values is not None:
             before, after = (x[chunk.rows] for x in site.values)
-            scaled = notes_on(before, after, references)
-        note = "; ".join(filter(None, (guessed_grids(references), note, zeros, *scaled)))
-        return Located(Layer(site.layer, site.grid, site.heads), slice(None), tokens, tuple(references), note=note)
+            note = "; ".join(filter(None, (note, *notes_on(before, after, references))))
+        return Located(Layer(site.layer, site.grid, site.heads), slice(None), tokens, references, note=note)
+
+
+def _note(context: Tensor, references: Sequence[TokenGroup]) -> str:
+    """What there is to say of the references in the tokens of a conditioning, ``[B, tokens, C]``."""
+    tokens = context.shape[1]
+    untagged = tokens - sum(group.count for group in references)
+    beside = f"{untagged} of {tokens} tokens of the conditioning are untagged: they compete for attention"
+    notes = guessed_grids(references), beside if untagged else "", note_on_zeros(context, references)
+    return "; ".join(filter(None, notes))
 
 
 def why_changed(call: ModelCall) -> str:

@@ -18,7 +18,7 @@ from .. import own_forwards
 from ..attention_call import Arguments
 from ..blocks import ForeignModule
 from ..callers import function_of
-from ..located import CallSite, Chunk, Given, Located, ModelCall, Skip
+from ..located import Chunk, Given, ModelCall
 from ..pending_call import Attend, PendingCall
 from . import flux_ip_adapter, flux_pulid, flux_xlabs
 from .base import Documented, Mechanism
@@ -60,9 +60,9 @@ class FluxAdapters(AdapterMechanism):
         ),
     )
 
-    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
-        """None: no attention of an adapter comes through ComfyUI's override. An ``AdapterCall`` locates it."""
-        return None
+    def is_in_use(self, chunk: Chunk, call: ModelCall) -> bool:
+        """No attention of an adapter comes through ComfyUI's override. An ``AdapterCall`` locates it."""
+        return False
 
     def may_be_read(self, role: str, call: ModelCall) -> bool:
         return False

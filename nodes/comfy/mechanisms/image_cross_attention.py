@@ -52,12 +52,13 @@ class ImageCrossAttention(Mechanism):
                 references += [Reference.of(group) for group in _images(run, counts)]
         return references
 
-    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
+    def is_in_use(self, chunk: Chunk, call: ModelCall) -> bool:
         if "WanModel" not in call.family or getattr(call.denoiser, "img_emb", None) is None:
-            return None
-        counts = [_count(call.conditions.get(name)) for name in FEATURES]
-        if not any(counts):
-            return None
+            return False
+        return any(_counts(call))
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
+        counts = _counts(call)
         order = order_of(call.family)
         assert isinstance(order, Wan)
         if (skip := order.why_not_of_video(site, call)) is not None:
@@ -77,6 +78,10 @@ class ImageCrossAttention(Mechanism):
         class_tokens = {group.name: slice(n * TOKENS, n * TOKENS + 1) for n, group in enumerate(groups)}
         layer = Layer(site.layer, rows.grid, site.heads)
         return Located(layer, rows.video, tokens, groups, note=note, placeless=class_tokens)
+
+
+def _counts(call: ModelCall) -> list[int]:
+    return [_count(call.conditions.get(name)) for name in FEATURES]
 
 
 def _count(features: Tensor | None) -> int:

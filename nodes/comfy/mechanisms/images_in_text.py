@@ -33,8 +33,11 @@ class ImagesInText(Mechanism):
     def given(self, run: Given) -> list[Reference]:
         return [Reference.of(group) for c in run.conditionings for group in tagged(c, by_language_model=True)]
 
-    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
+    def is_in_use(self, chunk: Chunk, call: ModelCall) -> bool:
+        if chunk.conditioning.get("cross_attn") is None or "UNetModel" in call.family:
+            return False
+        return bool(tagged(chunk.conditioning, by_language_model=True))
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:
         groups = tagged(chunk.conditioning, by_language_model=True)
-        if not groups or chunk.conditioning.get("cross_attn") is None or "UNetModel" in call.family:
-            return None
         return located_in_text(site, chunk, call, groups, read_by_the_words(chunk.conditioning))

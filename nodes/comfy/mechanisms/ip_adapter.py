@@ -99,9 +99,9 @@ class IPAdapter(Mechanism):
         ),
     )
 
-    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
-        """None: no attention of an adapter comes through ComfyUI's override. An ``_Adapter`` locates it."""
-        return None
+    def is_in_use(self, chunk: Chunk, call: ModelCall) -> bool:
+        """No attention of an adapter comes through ComfyUI's override. An ``_Adapter`` locates it."""
+        return False
 
     def may_be_read(self, role: str, call: ModelCall) -> bool:
         return False

@@ -57,9 +57,9 @@ class ReferenceControl(Mechanism):
         ),
     )
 
-    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
-        """None: where it is read, an ``_OfReferences`` locates it."""
-        return None
+    def is_in_use(self, chunk: Chunk, call: ModelCall) -> bool:
+        """Where it is read, an ``_OfReferences`` locates it."""
+        return False
 
     def may_be_read(self, role: str, call: ModelCall) -> bool:
         return role != "attn2" and CONTROLS in call.options

@@ -76,10 +76,12 @@ class ReferenceFrames(Mechanism):
     def may_be_read(self, role: str, call: ModelCall) -> bool:
         return "UNetModel" not in call.family
 
-    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
+    def is_in_use(self, chunk: Chunk, call: ModelCall) -> bool:
+        beside = any(call.conditions.get(name) is not None for name in BESIDE_THE_VIDEO)
+        return beside or inside_latent(call) is not None
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:
         frames_of_latent = inside_latent(call)
-        if not frames_of_latent and all(call.conditions.get(name) is None for name in BESIDE_THE_VIDEO):
-            return None
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):
             return sequence

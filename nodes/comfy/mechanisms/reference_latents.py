@@ -91,11 +91,12 @@ class ReferenceLatents(Mechanism):
             for group, latent in of_conditioning
         ]
 
-    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
-        beside = call.conditions.get("image_cond") is not None
+    def is_in_use(self, chunk: Chunk, call: ModelCall) -> bool:
         known = call.conditions.get("ref_latents") or "ref_patches" in call.conditions
-        if not (beside or known or _given(call)):
-            return None
+        return bool(known or call.conditions.get("image_cond") is not None or _given(call))
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:
+        beside = call.conditions.get("image_cond") is not None
         if beside and chunk.placement.partial:
             return Skip("the conditioning's area cuts the reference that is beside the latent: not supported yet")
         sequence = sequence_of(site, call)

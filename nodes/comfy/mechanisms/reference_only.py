@@ -48,6 +48,9 @@ class ReferenceOnly(Mechanism):
     def may_be_read(self, role: str, call: ModelCall) -> bool:
         return role != "attn2" and _is_changed(call)
 
+    def is_in_use(self, chunk: Chunk, call: ModelCall) -> bool:
+        return "UNetModel" in call.family
+
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         cells = site.queries if site.grid is None else site.grid.cells
         if site.role != "attn1" or site.keys != 2 * cells or not _is_changed(call):

@@ -56,15 +56,16 @@ class StyleTokens(Mechanism):
             references += [Reference.of(group) for group in (*tagged(conditioning, False), *guessed)]
         return references
 
-    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
-        context = chunk.conditioning.get("cross_attn")
-        if context is None or "UNetModel" in call.family:
-            return None
+    def is_in_use(self, chunk: Chunk, call: ModelCall) -> bool:
+        if chunk.conditioning.get("cross_attn") is None or "UNetModel" in call.family:
+            return False
+        return bool(_groups(chunk, call))
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:
+        groups = call.once(("style tokens", chunk.rows.start), lambda: _groups(chunk, call))
         if tagged(chunk.conditioning):
-            groups = tagged(chunk.conditioning, False)
-            return located_in_text(site, chunk, call, groups, guessed_grids(groups)) if groups else None
-        groups = _guessed(context.shape[1], call)
-        located = located_in_text(site, chunk, call, groups, GUESS) if groups else None
+            return located_in_text(site, chunk, call, groups, guessed_grids(groups))
+        located = located_in_text(site, chunk, call, groups, GUESS)
         return dataclasses.replace(located, guessed=True) if isinstance(located, Located) else located
 
 
@@ -104,6 +105,13 @@ def takes_redux(model: BaseModel, family: Set[str]) -> bool:
 def _pads_on_the_left(call: ModelCall | Given) -> bool:
     """``Flux2.extra_conds`` (comfy/model_base.py)."""
     return type(call.model).__name__ == "Flux2"
+
+
+def _groups(chunk: Chunk, call: ModelCall) -> list[TokenGroup]:
+    """The tokens of style images in a conditioning: those that are tagged, or a guess where nothing is."""
+    if tagged(chunk.conditioning):
+        return tagged(chunk.conditioning, False)
+    return _guessed(chunk.conditioning["cross_attn"].shape[1], call)
 
 
 def _guessed(tokens: int, call: ModelCall | Given) -> list[TokenGroup]:

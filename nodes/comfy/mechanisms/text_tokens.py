@@ -44,7 +44,8 @@ class TextTokens(Mechanism):
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):
             return sequence
-        text = sequence.all_text
+        places = tuple((text.start, text.stop) for text in (sequence.text, *sequence.other_text))
+        text = call.once(("columns of the text", places), lambda: sequence.all_text)
         if len(text) == 0:
             return Skip(NO_TEXT, absent=True)
         return sequence.located(site, (TokenGroup(NAME, text, len(text)),))
@@ -63,11 +64,16 @@ def _in_unet(site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:
     tokens = 0 if context is None else context.shape[1]
     if tokens == 0 or site.keys % tokens:  # where it is shorter than others of the batch, ComfyUI repeats it
         return Skip(f"cross-attention over {site.keys} tokens, where the conditioning has {tokens}")
-    text = torch.ones(tokens, dtype=torch.bool)
-    for group in tagged(chunk.conditioning):  # of which another mechanism is asked
-        text[columns_of(group)] = False
-    if not text.any():
+    group = call.once(("text of a conditioning", chunk.rows.start), lambda: _untagged(chunk, tokens))
+    if group.count == 0:
         return Skip(NO_TEXT, absent=True)
+    return Located(Layer(site.layer, site.grid, site.heads), slice(None), tokens, (group,))
+
+
+def _untagged(chunk: Chunk, tokens: int) -> TokenGroup:
+    """Of the tokens of a conditioning those that are text; of the tagged ones another mechanism is asked."""
+    text = torch.ones(tokens, dtype=torch.bool)
+    for group in tagged(chunk.conditioning):
+        text[columns_of(group)] = False
     columns = text.nonzero().flatten()
-    layer = Layer(site.layer, site.grid, site.heads)
-    return Located(layer, slice(None), tokens, (TokenGroup(NAME, columns, len(columns)),))
+    return TokenGroup(NAME, columns, len(columns))

@@ -30,9 +30,10 @@ class UsoStyle(Mechanism):
     def given(self, run: Given) -> list[Reference]:
         return [Reference.of(group) for group in uso_styles(run)]
 
-    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
-        if not uso_styles(call):
-            return None
+    def is_in_use(self, chunk: Chunk, call: ModelCall) -> bool:
+        return bool(uso_styles(call))
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):
             return sequence

@@ -67,23 +67,26 @@ class VisionTokens(Mechanism):
             Reference.of(group) for c in run.conditionings for group in _seen_by_hidream_o1(handed_over(c), slice(0, 1))
         ]
 
-    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
+    def is_in_use(self, chunk: Chunk, call: ModelCall) -> bool:
+        if "HiDreamO1Transformer" in call.family:
+            return "ref_image_grid_thw" in call.conditions
+        if "NextDiT" in call.family:
+            return bool(siglip_groups(call))
+        return "HunyuanVideo" in call.family and vision_tokens(call) > 0
+
+    def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:
         if "HiDreamO1Transformer" in call.family:
             return self._in_hidream_o1(site, chunk, call)
         if "NextDiT" in call.family:
             return _in_z_image(site, chunk, call)
-        if "HunyuanVideo" not in call.family or not (count := vision_tokens(call)):
-            return None
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):
             return sequence
-        grid = GRIDS.get(count)
-        group = span("start image", vision_start(sequence, call), grid, count)
+        count = vision_tokens(call)
+        group = span("start image", vision_start(sequence, call), GRIDS.get(count), count)
         return sequence.located(site, (group,))
 
-    def _in_hidream_o1(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
-        if "ref_image_grid_thw" not in call.conditions:
-            return None
+    def _in_hidream_o1(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:
         sequence = sequence_of(site, call)
         if isinstance(sequence, Skip):
             return sequence
@@ -104,10 +107,8 @@ def _seen_by_hidream_o1(conditions: Mapping[str, Any], rows: slice) -> tuple[Tok
     return tuple(dataclasses.replace(group, key=key) for group, key in zip(groups, keys, strict=True))
 
 
-def _in_z_image(site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
+def _in_z_image(site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:
     groups = siglip_groups(call)
-    if not groups:
-        return None
     sequence = sequence_of(site, call)
     if isinstance(sequence, Skip):
         return sequence

@@ -1,6 +1,7 @@
 """One file for each family of models; here they are listed."""
 
 from collections.abc import Hashable, Iterable
+from functools import cache
 
 from ..blocks import Block
 from ..located import CallSite, ModelCall, Skip
@@ -54,15 +55,25 @@ ORDERS: dict[str, TokenOrder] = {
 
 def order_of(family: Iterable[str]) -> TokenOrder | None:
     """The order of a denoiser, by the names of its class and of those it is made from."""
+    return _order_of(frozenset(family))
+
+
+@cache
+def _order_of(family: frozenset[str]) -> TokenOrder | None:
     return next((order for name, order in ORDERS.items() if name in family), None)
 
 
 def sequence_of(site: CallSite, call: ModelCall) -> Sequence | Skip:
-    """The order of the tokens of this call, or why it is not known."""
-    order = order_of(call.family)
-    if order is None:
-        return Skip(f"attention of a {type(call.denoiser).__name__}, whose order of tokens I2AM does not know")
-    return order.sequence(site, call)
+    """The order of the tokens of this call, or why it is not known.
+
+    Worked out once for each site, which is of one call: each mechanism that is in use needs it, and what locates text.
+    """
+    if "sequence" not in site.memo:
+        order = order_of(call.family)
+        unknown = f"attention of a {type(call.denoiser).__name__}, whose order of tokens I2AM does not know"
+        site.memo["sequence"] = Skip(unknown) if order is None else order.sequence(site, call)
+    sequence: Sequence | Skip = site.memo["sequence"]
+    return sequence
 
 
 def blocks_of(call: ModelCall) -> tuple[Block, ...]:

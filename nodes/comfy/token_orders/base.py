@@ -6,6 +6,7 @@ that the model has, and the attentions of each.
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -100,6 +101,7 @@ def handed_over(conditioning: Mapping[str, Any]) -> dict[str, Any]:
     return {name: x.cond for name, x in conditioning.get("model_conds", {}).items() if hasattr(x, "cond")}
 
 
+@lru_cache
 def patches(shape: tuple[int, ...], patch: int) -> TokenGrid:
     """The tokens of a latent ``[B, C, h, w]`` or ``[B, C, frames, h, w]``, which models pad to whole patches."""
     frames = shape[2] if len(shape) == 5 else 1
@@ -108,9 +110,14 @@ def patches(shape: tuple[int, ...], patch: int) -> TokenGrid:
 
 def latent_groups(latents: Iterable[Tensor] | None, start: int, patch: int) -> tuple[TokenGroup, ...]:
     """The tokens of reference latents, one after the other, from column ``start``."""
+    return _latent_groups(tuple(latent.shape for latent in latents or ()), start, patch)
+
+
+@lru_cache
+def _latent_groups(shapes: tuple[tuple[int, ...], ...], start: int, patch: int) -> tuple[TokenGroup, ...]:
     groups: list[TokenGroup] = []
-    for number, latent in enumerate(latents or ()):
-        grid = patches(latent.shape, patch)
+    for number, shape in enumerate(shapes):
+        grid = patches(shape, patch)
         columns = slice(start, start + grid.cells)
         groups.append(TokenGroup(f"reference latent {number + 1}", columns, grid.cells, grid, str(number)))
         start += grid.cells

@@ -273,7 +273,7 @@ def test_hidream_o1_without_references_has_its_text_alone():
     sequence = sequence_of(site(7, keys=21), call)
     assert (sequence.references, sequence.seen) == ((), ()) and sequence.all_text.tolist() == list(range(14))
     for mechanism in (ReferenceLatents(), VisionTokens()):
-        assert mechanism.locate(site(7, keys=21), Chunk(slice(0, 1), {}), call) is None
+        assert not mechanism.is_in_use(Chunk(slice(0, 1), {}), call)
 
 
 OTHERWISE = {
