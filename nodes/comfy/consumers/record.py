@@ -328,23 +328,20 @@ def _text_beside(call: AttentionCall, one: LocatedIn) -> Index | None:
     text = one.text
     if text is None or text.keys != call.k.shape[2]:
         return None
-
     ours = [group.index for group in text.references]
     others = [group.index for match in one.by_mechanism.values() for group in match.references]
 
-    def columns() -> Tensor:
+    def columns() -> tuple[Tensor, list[Index]]:
         every = torch.arange(text.keys)
         own = torch.ones(text.keys, dtype=torch.bool)
         for index in others:
             own[index] = False
         columns = torch.cat([every[index] for index in ours])
-        return columns[own[columns]]
+        return columns[own[columns]], [*ours, *others]
 
-    slices = [(x.start, x.stop, x.step) for x in (*ours, *others) if isinstance(x, slice)]
-    alike: tuple = text.keys, len(ours), *slices
-    if len(slices) < len(ours) + len(others):  # else they are the same in all layers that have these
-        alike = one.first.layer.name, one.chunk.rows.start
-    result: Tensor = call.model_call.once(("text beside", *alike), columns)
+    # Tensors are the same if they are one object: what is remembered has them, so that no other one takes their place.
+    alike = [(x.start, x.stop, x.step) if isinstance(x, slice) else id(x) for x in (*ours, *others)]
+    result: Tensor = call.model_call.once(("text beside", text.keys, len(ours), *alike), columns)[0]
     if len(result) == 0:
         return None
     first, last = int(result[0]), int(result[-1])
