@@ -53,6 +53,12 @@ class Axes:
             maps = maps.unflatten(-1, (frames, -1)).mean(-2)
         return maps
 
+    def room(self, *shape: int) -> Precise:
+        """Room for closed sums of this shape on the CPU, in which there may be anything."""
+        if not self.resolution.half:
+            return torch.empty(shape)
+        return Half(torch.empty(shape, dtype=torch.float16), torch.empty(*shape[:-1], 1))
+
     def stored(self, maps: Tensor, is_open: bool = False) -> Precise:
         """Sums of a step that is open, or of closed ones, in their precision."""
         half = self.resolution.half_open if is_open else self.resolution.half
@@ -158,6 +164,19 @@ class StepSums:
         return coarser
 
 
+def _add(total: Precise, at: int, mean: Tensor, weight: float | None) -> None:
+    """Add a mean, times its weight, to a bin of a sum; without a weight, put it there.
+
+    In place, since sums are as large as all maps of a step.
+    """
+    if isinstance(total, Half):
+        total[:, at] = mean if weight is None else total[:, at].float() + weight * mean
+    elif weight is None:
+        total.select(1, at).copy_(mean)
+    else:
+        total.select(1, at).add_(mean, alpha=weight)
+
+
 def _nonzero(value: Tensor, off: bool) -> Tensor:
     """1 for items in which a map ``[items, ...]`` is not 0 as a whole, or is one of a reference that is off."""
     return (value.flatten(1).any(1) | off).int()
@@ -251,6 +270,7 @@ class BinSums:
         self.roundings = [0] * len(bins)  # how often a part of each sum was rounded to half precision, at most
         self._weight = torch.zeros(len(bins))
         self._evaluations: Counter[int] = Counter()  # by step
+        self._empty: dict[str, set[int]] = {}  # bins of each map into which nothing was put yet, not even 0
 
     def add(self, number: int, step: StepSums, evaluations: int, axes: Axes) -> None:
         """Add the mean of the step of this number to its bin; see ``StepSums.mean``."""
@@ -258,16 +278,17 @@ class BinSums:
         before = self._evaluations[number]
         weight = 1.0 if len(self.bins[at]) == 1 else evaluations / (before + evaluations)
         self._evaluations[number] += evaluations
-        is_first = not self._weight[at]
         self._weight[at] += weight
         self.seen[at] += not before
         self.roundings[at] = max(self.roundings[at], step.roundings) + axes.resolution.half
         for key in step.maps:
             mean = step.mean(key, evaluations)
-            if key not in self.maps:
-                self.maps[key] = axes.stored(mean.new_zeros(mean.shape[0], len(self.bins), *mean.shape[1:]))
-            total = self.maps[key]
-            total[:, at] = mean if is_first else total[:, at].float() + weight * mean
+            if key not in self.maps:  # as large as all maps of the run: it is filled once, and not with 0 before
+                self.maps[key] = axes.room(mean.shape[0], len(self.bins), *mean.shape[1:])
+                self._empty[key] = set(range(len(self.bins)))
+            is_first = at in self._empty[key]
+            self._empty[key].discard(at)
+            _add(self.maps[key], at, mean, None if is_first else weight)
 
     def add_zero(self, number: int) -> None:
         """Add 0 for the step of this number, unless anything of it was added."""
@@ -277,8 +298,17 @@ class BinSums:
             self._weight[at] += 1
             self.seen[at] += 1
 
+    def _fill(self) -> None:
+        """Put 0 into bins that are empty."""
+        for key, bins in self._empty.items():
+            for at in bins:
+                total = self.maps[key]
+                _add(total, at, torch.zeros(total.shape[0], *total.shape[2:]), None)
+            bins.clear()
+
     def to(self, axes: Axes, bins: Sequence[range]) -> "BinSums":
         """The same sums with fewer axes, and in fewer bins."""
+        self._fill()
         into = torch.tensor([next(n for n, steps in enumerate(bins) if old.start in steps) for old in self.bins])
         coarser = BinSums(bins)
         coarser.seen.index_add_(0, into, self.seen)
@@ -290,9 +320,13 @@ class BinSums:
             value = axes.merged(key, total.float())
             by_bin = value.new_zeros(value.shape[0], len(bins), *value.shape[2:])
             coarser.maps[key] = axes.stored(by_bin.index_add_(1, into, value))
+            coarser._empty[key] = set()
         return coarser
 
     def means(self) -> dict[str, Precise]:
         """The means; the sums are used up."""
+        self._fill()
         weight = self._weight.clamp(min=1)[None, :, None, None]
+        if bool((weight == 1).all()):  # each step apart
+            return dict(self.maps)
         return {key: total.div_(weight) for key, total in self.maps.items()}
