@@ -103,15 +103,15 @@ class Answer:
 
 
 class Stack:
-    """Requests of one likeness, of which queries and keys are copied one behind the other, into room for so many."""
+    """Requests of one likeness, of which queries and keys are copied one behind the other, for so many at most."""
 
-    def __init__(self, first: Request, room: int) -> None:
+    def __init__(self, first: Request, capacity: int) -> None:
         batch, heads, n, size = first.queries.shape
-        self.room, self._batch, self._scale = room, batch, first.logits.scale
+        self.capacity, self._batch, self._scale = capacity, batch, first.logits.scale
         self._columns, self._references, self._beside = _packed(first)
         self._given: list[tuple[Tensor | None, Tensor | None, Tensor | None]] = []  # sums, gain and scope of each
-        self._q = first.q.new_empty(room * batch, n, heads, size).transpose(1, 2)  # as models lay them out
-        self._k = first.k.new_empty(room * batch, sum(map(_length, self._columns)), heads, size).transpose(1, 2)
+        self._q = first.q.new_empty(capacity * batch, n, heads, size).transpose(1, 2)  # as models lay them out
+        self._k = first.k.new_empty(capacity * batch, sum(map(_length, self._columns)), heads, size).transpose(1, 2)
 
     def __len__(self) -> int:
         return len(self._given)
@@ -228,21 +228,21 @@ class Waiting(threading.local):
         """
         likeness = tuple(request.likeness for request in requests)
         nbytes = sum(request.nbytes for request in requests) if None not in likeness else 0
-        room = min(MOST_CALLS, self.most_bytes // max(1, nbytes))
-        if None in likeness or room < 2:
+        capacity = min(MOST_CALLS, self.most_bytes // max(1, nbytes))
+        if None in likeness or capacity < 2:
             self.answer()
             then([request.answered(self.chunk_bytes) for request in requests])
             return
         if likeness not in self._stacks:
-            if self._bytes + room * nbytes > self.most_bytes:
+            if self._bytes + capacity * nbytes > self.most_bytes:
                 self.answer()
-            self._stacks[likeness] = [Stack(request, room) for request in requests]
-            self._bytes += room * nbytes
+            self._stacks[likeness] = [Stack(request, capacity) for request in requests]
+            self._bytes += capacity * nbytes
         stacks = self._stacks[likeness]
         self._calls.append(Call(stacks, len(stacks[0]), then, lost))
         for stack, request in zip(stacks, requests, strict=True):
             stack.put(request)
-        if len(stacks[0]) == stacks[0].room:
+        if len(stacks[0]) == stacks[0].capacity:
             self.answer()
 
     def answer(self) -> None:

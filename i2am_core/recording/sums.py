@@ -53,8 +53,8 @@ class Axes:
             maps = maps.unflatten(-1, (frames, -1)).mean(-2)
         return maps
 
-    def room(self, *shape: int) -> Precise:
-        """Room for closed sums of this shape on the CPU, in which there may be anything."""
+    def unfilled(self, *shape: int) -> Precise:
+        """Closed sums of this shape, on the CPU, in which there may be anything."""
         if not self.resolution.half:
             return torch.empty(shape)
         return Half(torch.empty(shape, dtype=torch.float16), torch.empty(*shape[:-1], 1))
@@ -284,7 +284,7 @@ class BinSums:
         for key in step.maps:
             mean = step.mean(key, evaluations)
             if key not in self.maps:  # as large as all maps of the run: it is filled once, and not with 0 before
-                self.maps[key] = axes.room(mean.shape[0], len(self.bins), *mean.shape[1:])
+                self.maps[key] = axes.unfilled(mean.shape[0], len(self.bins), *mean.shape[1:])
                 self._empty[key] = set(range(len(self.bins)))
             is_first = at in self._empty[key]
             self._empty[key].discard(at)

@@ -142,13 +142,13 @@ def test_a_large_call_is_answered_at_once_and_copied_never(monkeypatch):
 
 def test_what_waits_takes_no_more_than_it_may(monkeypatch):
     made, stack = [], together.Stack
-    monkeypatch.setattr(together, "Stack", lambda first, room: [made.append(room), stack(first, room)][1])
+    monkeypatch.setattr(together, "Stack", lambda first, capacity: [made.append(capacity), stack(first, capacity)][1])
     waiting, waits = Waiting(3 * request(0).nbytes + 9, MUCH), []
     for number in range(7):
         waiting.put([request(number)], lambda answers: None, pytest.fail)
         waits.append(len(waiting))
     assert waits == [1, 2, 0, 1, 2, 0, 1] and made == [3] * 3
-    waiting.put([request(7, rows=N + 1)], lambda answers: None, pytest.fail)  # of another likeness: no room for both
+    waiting.put([request(7, rows=N + 1)], lambda answers: None, pytest.fail)  # of another likeness, which is too much
     assert len(waiting) == 1
 
 
