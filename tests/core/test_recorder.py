@@ -1,5 +1,6 @@
 """The recorder: its counts, verdicts that are judged late, what was given, pair maps by steps, and many threads."""
 
+import dataclasses
 import threading
 
 import old_arithmetic
@@ -10,9 +11,13 @@ from selected import maps
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from i2am_core import Layer, Place, Positions, Recorder, Reference, TokenGrid, Verdict, attribute, span
+from i2am_core.half import Half, full
 from i2am_core.recording import account
 from i2am_core.recording.account import ComputedBy
+from i2am_core.recording.detail import Resolution
 from i2am_core.recording.notes import STEPS_REVISITED
+from i2am_core.recording.recorder import _extent
+from i2am_core.recording.sums import Axes, BinSums, StepSums
 
 LAYER, ROWS = Layer("a", FINE, 2), torch.arange(FINE.cells)
 YES, NO = torch.tensor(True), torch.tensor(False)
@@ -311,3 +316,41 @@ def test_attention_without_a_sampler_is_one_step(sigmas):
     attribution = recorder.freeze(grid=grid)
     assert attribution.steps == 1
     assert maps(attribution, "r2g").values.shape == (1, 2, 2)
+
+
+@pytest.mark.parametrize("bins", [6, 2])
+@pytest.mark.parametrize("half", [False, True])
+def test_what_nothing_was_put_into_is_zero_and_never_what_was_in_the_memory(monkeypatch, half, bins):
+    unfilled = Axes.unfilled
+
+    def full_of_garbage(axes, *shape):
+        sums = unfilled(axes, *shape)
+        for x in (sums.values, sums.scale) if isinstance(sums, Half) else (sums,):
+            x.fill_(torch.nan)
+        return sums
+
+    monkeypatch.setattr(Axes, "unfilled", full_of_garbage)
+    axes = Axes(Resolution(6, heads=True, half=half), _extent(Place(LAYER, 0, 0), call()))
+    coarser = dataclasses.replace(axes, resolution=Resolution(bins, heads=True, half=half))
+    sums = BinSums([range(n, n + 1) for n in range(6)])
+    for step in (1, 4):
+        one = StepSums()
+        one.add(call(), axes, None)
+        sums.add(step, one, 1, axes)
+    sums.add_zero(5)
+    by_bin = sums.to(coarser, [range(n, n + 6 // bins) for n in range(0, 6, 6 // bins)])
+    for x in by_bin.means().values():
+        seen = [bool(part.any()) for part in full(x).unbind(1)]
+        assert full(x).isfinite().all() and seen == [bool({1, 4} & {*steps}) for steps in by_bin.bins]
+    assert by_bin.seen.sum() == 3
+
+
+def test_means_of_steps_that_are_kept_apart_are_what_was_put_in():
+    axes = Axes(Resolution(3, heads=True), _extent(Place(LAYER, 0, 0), call()))
+    sums, one = BinSums([range(n, n + 1) for n in range(3)]), StepSums()
+    one.add(call(), axes, None)
+    sums.add(2, one, 1, axes)
+    sums.add(2, one, 1, axes)  # the sampler returned: it counts once more, as one of two
+    for name, x in sums.means().items():
+        torch.testing.assert_close(x[:, 2], one.maps[name], msg=name)
+        assert not x[:, :2].any()
