@@ -61,7 +61,7 @@ FLUX_BLOCKS = (19, 38)
 FLUX_BYTES = 24e9  # of all its blocks in bfloat16
 FOR_THE_REST = 6e9  # of memory, that weights have to leave
 STEPS, MORE_STEPS, EFFECT_STEPS, ROUNDS = 2, 4, 20, 3
-LONG_STEP, LESS_ROUNDS = 0.3, 2  # seconds of a step from which on it has less rounds, as it varies less
+LONG_STEP, FEWER_ROUNDS = 0.3, 2  # seconds of a step from which on it has fewer rounds, as it varies less
 LEAST_SECONDS = 2  # of a run that is timed, or EFFECT_STEPS: what is done once a run counts as much as in a real one
 START = time.monotonic()
 MOST_WAITS = 4  # a step, beyond the plain run's own
@@ -101,7 +101,7 @@ class Verdicts:
             print(f"WRONG: {sentence}", flush=True)
 
 
-def passed(part: str) -> None:
+def report_time(part: str) -> None:
     """Says when a part was done."""
     print(f"{time.monotonic() - START:.0f} s: {part}", file=sys.stderr, flush=True)
 
@@ -123,7 +123,7 @@ def prove(device: torch.device, verdicts: Verdicts) -> None:
             print(f"  {verdict}, in {len(calls)}, as {calls[0]}")
         for proof in wrong:
             verdicts.check(False, f"{path}: {proof.call}: {proof.verdict}")
-    passed("proofs")
+    report_time("proofs")
 
 
 def check_picture(name: str, run: Run, verdicts: Verdicts) -> None:
@@ -143,7 +143,7 @@ def check_picture(name: str, run: Run, verdicts: Verdicts) -> None:
     attribution = handle.find(latents["capture"])
     verdicts.check(attribution.captured_calls > 0, f"{name}: no call was captured")
     print(*(f"  {line}" for line in attribution.summary().splitlines() if " calls: " in line), sep="\n", flush=True)
-    passed(f"the picture of {name}")
+    report_time(f"the picture of {name}")
 
 
 def sampled(run: Run, model: object, steps: int) -> tuple[float, torch.Tensor]:
@@ -189,7 +189,7 @@ def row(name: str, quick: bool, verdicts: Verdicts) -> str:
     captured, steered = watch(run.model)[0], steer_with(run.model, SteerSettings(strength=2.0))
     seconds = min(sampled(run, run.model, MORE_STEPS)[0] for _ in range(2)) / MORE_STEPS
     steps = min(EFFECT_STEPS, max(MORE_STEPS, round(LEAST_SECONDS / seconds)))
-    rounds = ROUNDS if seconds <= LONG_STEP else LESS_ROUNDS
+    rounds = ROUNDS if seconds <= LONG_STEP else FEWER_ROUNDS
     latents = [sampled(run, model, STEPS)[1] for model in (run.model, run.model, captured)]
     if same_bits(*latents[:2]):  # else this device itself is not the same twice
         verdicts.check(same_bits(*latents[1:]), f"{name}: the picture differs with capture")
@@ -226,7 +226,7 @@ def table(chosen: str, quick: bool, verdicts: Verdicts) -> None:
             except torch.cuda.OutOfMemoryError:
                 print(f"| {name} | does not fit into the memory of this card{' |' * (len(HEAD) - 1)}", flush=True)
             torch.cuda.empty_cache()
-            passed(f"the row of {name}")
+            report_time(f"the row of {name}")
 
 
 def on_a_gpu(chosen: str, quick: bool, verdicts: Verdicts) -> None:
@@ -239,7 +239,7 @@ def on_a_gpu(chosen: str, quick: bool, verdicts: Verdicts) -> None:
     print(*requested_sums(device), sep="\n", flush=True)
     if broken := planted(device):
         verdicts.check(False, f"the profiler's counts: {broken}")
-    passed("requested sums and planted waits")
+    report_time("requested sums and planted waits")
     sampling.STEPS = STEPS
     check_picture("SD1.5, 512 px", unet(sampling.SD15, 64, 257), verdicts)
     check_picture("SDXL slice, 512 px", unet(sampling.SDXL_SLICE, 64, 257), verdicts)

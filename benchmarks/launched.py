@@ -24,7 +24,7 @@ class Launched:
 
     @classmethod
     def by(cls, work: Callable[[], object]) -> "Launched":
-        """Of work that runs now, on CUDA: its activity has the calls into the driver, and PyTorch's would take long."""
+        """Of work that runs now: CUDA's own events have all that is counted, and recording PyTorch's takes long."""
         with profile(activities=[ProfilerActivity.CUDA]) as profiled:
             work()
         return cls.of({event.key: event.count for event in profiled.key_averages()})

@@ -31,7 +31,7 @@ ON_A_GPU = list(
         ]
     )
 )
-MOST_PROCESSES = 14  # each has half a GB on the GPU
+MOST_PROCESSES, PROCESS_BYTES = 14, 1e9  # of each on the GPU: half of it is CUDA's own
 ON_A_CPU = [(40, torch.bfloat16, "a row each"), (128, torch.float16, "none"), (64, torch.float32, "all")]
 MAPS = (*(kind.key for kind in KINDS), *PAIR_KEYS)
 ATOL, RTOL = 1e-6, 5e-4  # of maps in float32 whose logits are as large as those of the trial
@@ -59,7 +59,8 @@ def proofs(device: torch.device) -> Iterator[Proof]:
         for call in ON_A_CPU:
             yield from of_call(device, *call)
         return
-    processes = max(1, min(MOST_PROCESSES, (os.cpu_count() or 2) - 1))
+    fitting = int(torch.cuda.mem_get_info(device)[0] / PROCESS_BYTES)
+    processes = max(1, min(MOST_PROCESSES, fitting, (os.cpu_count() or 2) - 1))
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         started = [pool.submit(of_call, device, *call) for call in ON_A_GPU]
         for future in started:

@@ -2,7 +2,7 @@
 
 Both softmaxes of a logit S need a sum over its whole row or column first. The first sweep makes these; the second sums
 the softmaxes. With L the row log-sum-exp over all keys, ``exp(S - L)`` is what shares add up, and from it come both
-sums; where L is not known or something is masked, the sums are of ``exp(S - highest)``, which never leaves float32.
+sums; where L is not known or there is a bias, the sums are of ``exp(S - highest)``, which never leaves float32.
 Where ``exp(S - L)`` has left it, these are made once more: by a kernel that follows in any case, as the host does not
 know. A share is the softmax over the reference times the part of the attention that the reference has. Queries and
 keys are multiplied in the dtype that they have, and all sums are in float32.
@@ -177,8 +177,8 @@ class _Sweeps:
         self.scope = c.gain if c.scope is None else c.scope.contiguous()
         self.row_log_sum, self.share = self.new(2, self.total_heads, self.n)
         self.column_log_sum = self.new(self.total_heads, self.m)
-        self.lost, *_ = counts = self.new(4, self.total_heads, self.blocks, dtype=torch.int32)
-        self.row_counts = counts[1:]
+        counts = self.new(4, self.total_heads, self.blocks, dtype=torch.int32)
+        self.lost, self.row_counts = counts[0], counts[1:]
 
     def new(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=self.c.q.device)
@@ -211,15 +211,15 @@ class _Sweeps:
     def first_sweep(self, first: int, heads: int, into: tuple[Tensor, Tensor, Tensor] | None = None) -> None:
         """Of some heads, ``into`` shares times gains and both parts of columns' sums; or else of their shares alone.
 
-        By the sums over all keys, where these are known and nothing is masked. Blocks of rows of which that loses sums
+        By the sums over all keys, where these are known and there is no bias. Blocks of rows of which that loses sums
         are then made by maxima; but not of shares alone, which are 0 where they are lost.
         """
         known, of_columns = self.c.total is not None, into is not None
         by_total, grid = known and self.c.bias is None, (self.blocks, heads)
-        gained, *parts = into or [self.share] * 3
+        gained, *parts = into or [self.share] * 3  # nothing is written to these
         given = (
             *self.inputs, self.total, self.scope, self.lost, self.row_log_sum, self.share, gained, self.row_counts,
-            *parts, first, self.heads, self.n, self.m, self.lost.numel(), *self.strides,
+            *parts, first, self.heads, self.n, self.m, self.row_counts[0].numel(), *self.strides,
         )  # fmt: skip
         kind = self.kind | {"OF_COLUMNS": of_columns, "SCOPED": of_columns and self.c.scope is not None}
         if by_total:

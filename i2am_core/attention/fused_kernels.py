@@ -90,12 +90,14 @@ def _log_sum(counts, base, total):
 
 @triton.jit(do_not_specialize=["first", "H", "N", "M", "size"])
 def sums_by_total(
-    q, k, bias, gain, total_of_all, scope, lost, row_log_sum, share, gained, row_counts, column_highest, column_sum,
+    q, k, bias, gain, total_of_all, scope, lost, row_log_sum, share, gained, row_counts, column_base, column_sum,
     first, H, N, M, size, scale, gain_b, gain_n, q_b, q_h, q_n, q_d, k_b, k_h, k_m, k_d, bias_b, bias_h, bias_n, bias_m,
     D: tl.constexpr, WIDTH: tl.constexpr, BIASED: tl.constexpr, UPCAST: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, OF_COLUMNS: tl.constexpr, SCOPED: tl.constexpr,
 ):  # fmt: skip
-    """First sweep, where the sums over all keys are known and nothing is masked: see ``sums_by_maxima``.
+    """First sweep, where the sums over all keys are known and there is no bias: see ``sums_by_maxima``.
+
+    It takes the same as that one, so that the host has one list for both.
 
     No logit is higher than the logarithm of its row's sum, so that one exponential serves rows and columns. ``lost
     [B * H, blocks of rows]`` is whether a sum of the block is out of range: then ``sums_by_maxima`` has to repair it.
@@ -120,7 +122,7 @@ def sums_by_total(
         if OF_COLUMNS:
             of_column = tl.sum(parts * weight[:, None], 0)
             least = tl.minimum(least, tl.where(within, of_column, float("inf")))
-            tl.store(column_highest + part + columns, tl.zeros([COLUMNS], tl.float32) + top, mask=within)
+            tl.store(column_base + part + columns, tl.zeros([COLUMNS], tl.float32) + top, mask=within)
             tl.store(column_sum + part + columns, of_column, mask=within)
     if OF_COLUMNS:
         sums = tl.where(counts, total, 1.0)
@@ -136,7 +138,7 @@ def sums_by_total(
 
 @triton.jit(do_not_specialize=["first", "H", "N", "M", "size"])
 def sums_by_maxima(
-    q, k, bias, gain, total_of_all, scope, lost, row_log_sum, share, gained, row_counts, column_highest, column_sum,
+    q, k, bias, gain, total_of_all, scope, lost, row_log_sum, share, gained, row_counts, column_base, column_sum,
     first, H, N, M, size, scale, gain_b, gain_n, q_b, q_h, q_n, q_d, k_b, k_h, k_m, k_d, bias_b, bias_h, bias_n, bias_m,
     D: tl.constexpr, WIDTH: tl.constexpr, BIASED: tl.constexpr, UPCAST: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, OF_COLUMNS: tl.constexpr, SCOPED: tl.constexpr,
@@ -172,9 +174,9 @@ def sums_by_maxima(
         total = total * tl.exp2(highest - base) + tl.sum(tl.exp2(logits - base[:, None]), 1)
         highest = raised
         if OF_COLUMNS:
-            top_of_column = tl.max(logits, 0)
-            of_column = tl.sum(tl.exp2(logits - _finite(top_of_column)[None, :]), 0)
-            tl.store(column_highest + part + columns, top_of_column, mask=within)
+            base_of_column = tl.max(logits, 0)
+            of_column = tl.sum(tl.exp2(logits - _finite(base_of_column)[None, :]), 0)
+            tl.store(column_base + part + columns, base_of_column, mask=within)
             tl.store(column_sum + part + columns, of_column, mask=within)
     attending = counts & (highest > -float("inf"))
     base = _finite(highest)
@@ -210,7 +212,7 @@ def _write_rows(
 
 @triton.jit(do_not_specialize=["first", "M", "blocks"])
 def column_log_sums(
-    column_highest, column_sum, column_log_sum, attended, first, M, blocks, COLUMNS: tl.constexpr
+    column_base, column_sum, column_log_sum, attended, first, M, blocks, COLUMNS: tl.constexpr
 ):  # fmt: skip
     """The log-sum-exp of each column over all rows, ``[B * H, M]``, in base 2.
 
@@ -224,7 +226,7 @@ def column_log_sums(
     total = tl.zeros([COLUMNS], tl.float32)
     for block in range(0, blocks):
         part = (of_launch * blocks + block) * M + columns
-        top = tl.load(column_highest + part, mask=here, other=-float("inf"))
+        top = tl.load(column_base + part, mask=here, other=-float("inf"))
         raised = tl.maximum(highest, top)
         base = _finite(raised)
         own = tl.load(column_sum + part, mask=here, other=0.0)

@@ -120,7 +120,7 @@ def agreed(total: Tensor, bias: Tensor | None) -> Tensor | None:
     """
     if not runs_alone(total):
         return total if bool(total.isfinite().all()) else None
-    total = total + (total - total)  # what is infinite becomes NaN, and nothing else changes
+    total = total + (total - total)  # what is infinite becomes NaN: two kernels in each call, where asking takes seven
     if bias is None:
         return total
     masked = (unexpanded(bias) == -torch.inf).all(-1)

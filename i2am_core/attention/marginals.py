@@ -197,12 +197,21 @@ def _attributed(
         maps = dataclasses.replace(_marginals(columns, chunk_bytes, row_sums), total=call.total)
         marginals.append(_on_grid(maps, group))
     if runs_alone(k):
-        sums = [maps.r2g_share.sum() for maps in marginals]  # of which one is no number where any share is none
-        total = sums[0] if len(sums) == 1 else torch.stack(sums).sum()
-        return [dataclasses.replace(maps, holds=total == total) for maps in marginals]
+        (holds,) = are_numbers(marginals, 1)
+        return [dataclasses.replace(maps, holds=holds) for maps in marginals]
     if any(maps.r2g_share.isnan().any() for maps in marginals):
         raise BadAttention(NO_NUMBERS)
     return marginals
+
+
+def are_numbers(marginals: Sequence[Marginals], calls: int) -> tuple[Tensor, ...]:
+    """Of each of so many calls, whose items follow each other, whether its maps of all references are numbers: 0-dim.
+
+    A sum of shares is no number where any of them is none.
+    """
+    sums = [maps.r2g_share.unflatten(0, (calls, -1)).flatten(1).sum(1) for maps in marginals]
+    total = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
+    return (total == total).unbind()
 
 
 def _all_columns(q: Tensor, k: Tensor, logits: Logits, positions: Positions) -> ReferenceColumns:

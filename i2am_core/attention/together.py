@@ -3,8 +3,8 @@
 On a device that runs on its own, small calls cost what the host does for each: it starts the same few kernels again and
 again. So it is of calls that are alike in all but their values. Each gets the maps that it would get alone.
 
-What waits is copied: nobody knows what becomes of a call's queries and keys when the model has gone on. CUDA graphs,
-for one, write into the same memory each time.
+Queries and keys that wait are copied: nobody knows what becomes of them when the model has gone on. CUDA graphs, for
+one, write into the same memory each time. Row sums, gains and scopes are made for the call, and are not.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..tokens import Index, TokenGroup
-from .marginals import ALL_POSITIONS, DEFAULT_LOGITS, Logits, Marginals, Positions, attribute, share_of
+from .marginals import ALL_POSITIONS, DEFAULT_LOGITS, Logits, Marginals, Positions, are_numbers, attribute, share_of
 from .on_device import brought, runs_alone
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Request:
 
     @property
     def queries(self) -> Tensor:
-        """Those of the rows that count, ``[B, H, N, D]``."""
+        """Those of the positions, ``[B, H, N, D]``."""
         return self.q[:, :, self.positions.queries]
 
     @property
@@ -98,7 +98,7 @@ class Answer:
     """The maps of each reference; the share ``[B, N]`` of what is beside them, or why it could not be worked out."""
 
     maps: list[Marginals]
-    beside: Tensor | None = None
+    share_beside: Tensor | None = None
     error: Exception | None = None
 
 
@@ -130,17 +130,15 @@ class Stack:
         self._given.append((total, positions.gain, positions.scope))
 
     def answers(self, chunk_bytes: int) -> list[Answer]:
-        """Of all of them, in their order. Raises what ``attribute`` raises for any of them."""
+        """Of all of them, in their order. Raises what ``attribute`` and ``share_of`` raise for any of them."""
         whole = self._whole(slice(0, len(self))).answered(chunk_bytes)
-        shares = torch.stack([maps.r2g_share.flatten(1).sum(1) for maps in whole.maps]).sum(0)
-        shares = shares.view(-1, self._batch).sum(1)
-        numbers = (shares == shares).unbind()  # whether those of each call are: see ``Marginals.holds``
-        by_reference = [_split(maps, self._batch, numbers) for maps in whole.maps]
-        beside = [None] * len(self) if whole.beside is None else whole.beside.split(self._batch)
-        return [
-            Answer(list(maps), share, whole.error)
-            for maps, share in zip(zip(*by_reference, strict=True), beside, strict=True)
-        ]
+        if whole.error is not None:
+            raise whole.error
+        holds = are_numbers(whole.maps, len(self))
+        by_reference = [_split(maps, self._batch, holds) for maps in whole.maps]
+        shares = [None] * len(self) if whole.share_beside is None else whole.share_beside.split(self._batch)
+        by_call = zip(*by_reference, strict=True)
+        return [Answer(list(maps), share) for maps, share in zip(by_call, shares, strict=True)]
 
     def answer(self, number: int, chunk_bytes: int) -> Answer:
         """Of one of them. Raises what ``attribute`` raises."""
@@ -180,14 +178,14 @@ def _length(columns: slice) -> int:
     return len(range(columns.start, columns.stop, columns.step or 1))
 
 
-def _split(maps: Marginals, batch: int, numbers: Sequence[Tensor]) -> list[Marginals]:
-    """The maps of so many items each; ``numbers`` says of each whether they are."""
+def _split(maps: Marginals, batch: int, holds: Sequence[Tensor]) -> list[Marginals]:
+    """The maps of so many items each, and whether they are numbers."""
     whole = vars(maps)
     parts = {name: x.split(batch) for name, x in whole.items() if isinstance(x, Tensor) and name != "holds"}
-    rest = {name: x for name, x in whole.items() if name not in parts} | {"holds": None}
+    rest = {name: x for name, x in whole.items() if name not in parts}
     return [
-        Marginals(**rest | {"holds": holds} | {name: part[n] for name, part in parts.items()})
-        for n, holds in enumerate(numbers)
+        Marginals(**rest | {"holds": own} | {name: part[n] for name, part in parts.items()})
+        for n, own in enumerate(holds)
     ]
 
 

@@ -12,7 +12,7 @@ from .sums import Holds
 from .transfer import to_host
 
 
-class OfCall(NamedTuple):
+class CallShares(NamedTuple):
     """The ``values [items, 2]`` of one call, whether it counts, and how much: 1 where it has no ``weight``.
 
     Nothing is computed of it before the end of the run: that would be kernels in every call.
@@ -27,7 +27,7 @@ class Shares:
     """Means over positions ``[items, 2]``, of all and of those in scope, by owner, layer and step."""
 
     def __init__(self) -> None:
-        self._calls: defaultdict[tuple[ShareOwner, Layer, int], list[OfCall]] = defaultdict(list)
+        self._calls: defaultdict[tuple[ShareOwner, Layer, int], list[CallShares]] = defaultdict(list)
 
     def add(
         self, layer: Layer, step: int, means: Mapping[ShareOwner, Tensor], holds: Holds, weight: Tensor | None = None
@@ -38,7 +38,7 @@ class Shares:
         they are of all of the picture.
         """
         for owner, values in means.items():
-            self._calls[owner, layer, step].append(OfCall(values, holds, weight))
+            self._calls[owner, layer, step].append(CallShares(values, holds, weight))
 
     def forget(self, layers: Collection[str]) -> None:
         """Give up what was recorded of the layers of these names."""
@@ -64,8 +64,8 @@ class Shares:
         return result
 
 
-def _weighted(calls: Sequence[OfCall]) -> tuple[Tensor, Tensor]:
-    """Of calls the values and the weights, ``[calls, items, 2]`` each, on the host; both are 0 of one that is not."""
+def _weighted(calls: Sequence[CallShares]) -> tuple[Tensor, Tensor]:
+    """Of calls the values and the weights, ``[calls, items, 2]`` each, on the host: 0 of one that does not count."""
     weights = [call.weight for call in calls if call.weight is not None]
     verdicts = [call.holds for call in calls if isinstance(call.holds, Tensor)]
     on_host = iter(to_host([*(call.values for call in calls), *weights, *verdicts]))

@@ -164,19 +164,6 @@ class StepSums:
         return coarser
 
 
-def _add(total: Precise, at: int, mean: Tensor, weight: float | None) -> None:
-    """Add a mean, times its weight, to a bin of a sum; without a weight, put it there.
-
-    In place, since sums are as large as all maps of a step.
-    """
-    if isinstance(total, Half):
-        total[:, at] = mean if weight is None else total[:, at].float() + weight * mean
-    elif weight is None:
-        total.select(1, at).copy_(mean)
-    else:
-        total.select(1, at).add_(mean, alpha=weight)
-
-
 def _nonzero(value: Tensor, off: bool) -> Tensor:
     """1 for items in which a map ``[items, ...]`` is not 0 as a whole, or is one of a reference that is off."""
     return (value.flatten(1).any(1) | off).int()
@@ -256,6 +243,22 @@ def close_all(pairs: Collection[PairSums]) -> None:
             one.close(on_host)
 
 
+def _put(total: Precise, at: int, value: Tensor) -> None:
+    """Put a value into a bin of sums, which is not read: there may be anything in it."""
+    if isinstance(total, Half):
+        total[:, at] = value
+    else:
+        total.select(1, at).copy_(value)
+
+
+def _add(total: Precise, at: int, mean: Tensor, weight: float) -> None:
+    """Add a mean, times its weight, to a bin of sums: in full precision without another copy of it."""
+    if isinstance(total, Half):
+        total[:, at] = total[:, at].float() + weight * mean
+    else:
+        total.select(1, at).add_(mean, alpha=weight)
+
+
 class BinSums:
     """Sums over the steps of each time bin, ``[items, bins, heads, cells]``, on the CPU, as what is added is.
 
@@ -286,9 +289,11 @@ class BinSums:
             if key not in self.maps:  # as large as all maps of the run: it is filled once, and not with 0 before
                 self.maps[key] = axes.unfilled(mean.shape[0], len(self.bins), *mean.shape[1:])
                 self._empty[key] = set(range(len(self.bins)))
-            is_first = at in self._empty[key]
-            self._empty[key].discard(at)
-            _add(self.maps[key], at, mean, None if is_first else weight)
+            if at in self._empty[key]:
+                self._empty[key].discard(at)
+                _put(self.maps[key], at, weight * mean if weight != 1 else mean)
+            else:
+                _add(self.maps[key], at, mean, weight)
 
     def add_zero(self, number: int) -> None:
         """Add 0 for the step of this number, unless anything of it was added."""
@@ -303,7 +308,7 @@ class BinSums:
         for key, bins in self._empty.items():
             for at in bins:
                 total = self.maps[key]
-                _add(total, at, torch.zeros(total.shape[0], *total.shape[2:]), None)
+                _put(total, at, torch.zeros(total.shape[0], *total.shape[2:]))
             bins.clear()
 
     def to(self, axes: Axes, bins: Sequence[range]) -> "BinSums":
@@ -327,6 +332,6 @@ class BinSums:
         """The means; the sums are used up."""
         self._fill()
         weight = self._weight.clamp(min=1)[None, :, None, None]
-        if bool((weight == 1).all()):  # each step apart
+        if bool((weight == 1).all()):  # nothing to divide by: one pass less over all maps of the run
             return dict(self.maps)
         return {key: total.div_(weight) for key, total in self.maps.items()}

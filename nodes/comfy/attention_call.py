@@ -69,7 +69,8 @@ class AttentionCall:
         q, k, heads = arguments.args[0], arguments.args[1], arguments.heads
         batch = q.shape[0]
         dim = q.shape[-1] if q.ndim == 4 else q.shape[-1] // heads
-        q = split_heads(q if q.shape[-1] % heads else _of_heads(q, dim), heads, batch)
+        fits = q.ndim == 4 or q.shape[-1] % heads == 0  # else ``split_heads`` says what is wrong, in a sentence
+        q = split_heads(_of_heads(q, dim) if fits else q, heads, batch)
         k = split_heads(_of_heads(k, dim), heads, batch)
         return cls(arguments, model_call, q, k, arguments.kwargs.get("scale"), arguments.mask)
 

@@ -135,8 +135,10 @@ def _wrapper_of(function: Callable | None) -> Callable | None:
 def _runs_in(frame: FrameType, function: Callable) -> bool:
     """Whether a function runs in a frame: by where its code is, which PyTorch's compiler keeps in what it makes."""
     code, running = getattr(function, "__code__", None), frame.f_code
-    if code is None or code is running:
-        return code is running
+    if code is running:
+        return True
+    if code is None:
+        return False
     return code.co_filename == running.co_filename and code.co_firstlineno == running.co_firstlineno
 
 

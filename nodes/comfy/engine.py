@@ -73,7 +73,8 @@ class Engine:
         self.mechanisms = _by_priority(mechanisms)
         self.consumers: Sequence[Consumer] = sorted(consumers, key=lambda consumer: not consumer.acts)
         self.refusal: Exception | None = None  # what a consumer that acts has raised
-        self.acts = any(consumer.acts for consumer in self.consumers)  # so that no evaluation may be passed over
+        # Whether what is computed is changed: then no evaluation may be passed over.
+        self.acts = any(consumer.acts for consumer in self.consumers)
         self._following = Skipping(self, NOT_FOLLOWED, 0)
         self._running = Running()
         self._hooks = BlockHooks(self._running, self.following)
@@ -138,8 +139,8 @@ class Engine:
     def begin(self, arguments: Arguments, options: Mapping[str, Any], mechanism: Mechanism) -> PendingCall:
         """Begin an attention call that ``mechanism`` has intercepted by itself, and that it alone can locate.
 
-        One that is about the text is located by those that are about it, too, and one of the model by all. To be ended
-        by ``run`` and ``end``.
+        One that is about the text is located by those that are about it, too, and one of the model by all that are in
+        use. To be ended by ``run`` and ``end``.
         Where the mechanism ``is_off``, it is a call that is not made: its arguments say of which queries it would be.
         """
         if mechanism.is_off:
@@ -147,10 +148,10 @@ class Engine:
         if mechanism.of_model:
             announced = {} if self.forward is None else self.forward.announced_options
 
-            def of_model(chunk: Chunk, call: ModelCall) -> list[Mechanism]:
+            def in_use_and_this(chunk: Chunk, call: ModelCall) -> list[Mechanism]:
                 return _by_priority([*self._in_use(chunk, call), mechanism])
 
-            return self._begin(arguments, {**options, **announced}, of_model, by_model=True)
+            return self._begin(arguments, {**options, **announced}, in_use_and_this, by_model=True)
         of_text = [other.beside_adapters() for other in self.mechanisms] if mechanism.of_text else []
         mechanisms = _by_priority([mechanism, *filter(None, of_text)])
         return self._begin(arguments, options, lambda *of: mechanisms, by_model=True, is_beside=mechanism.is_beside)
@@ -358,8 +359,8 @@ class Engine:
 class Skipping:
     """An error inside becomes a skip with a reason: the picture comes first. What one that acts has raised goes on.
 
-    A class, not a generator: it is entered many times for each attention call. It has no state, so that one may be
-    entered several times, and in several threads.
+    A class, not a generator: it is entered many times for each attention call. Nothing in it changes, so that
+    one may be entered several times, and in several threads.
     """
 
     def __init__(self, engine: Engine, what: str, calls: int) -> None:

@@ -39,7 +39,7 @@ class OfModel(Mechanism):
     of_model = True
 
     def locate(self, *about: Any) -> None:
-        """Nothing: all other mechanisms are asked."""
+        """Nothing: the other mechanisms are asked."""
 
 
 def observe(

@@ -68,8 +68,8 @@ def assert_same(answer, alone):
         for name, values in vars(expected).items():
             got = getattr(maps, name)
             assert torch.equal(got, values) if isinstance(values, torch.Tensor) else got == values, name
-    assert (answer.beside is None) == (alone.beside is None)
-    assert answer.beside is None or torch.allclose(answer.beside, alone.beside, rtol=1e-6, atol=0)
+    assert (answer.share_beside is None) == (alone.share_beside is None)
+    assert answer.share_beside is None or torch.allclose(answer.share_beside, alone.share_beside, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -197,6 +197,24 @@ def test_an_error_is_the_loss_of_its_call_alone(monkeypatch):
     assert [str(error) for error in errors] == ["this one"]
     for answer, alone in zip(answers, (expected[0], expected[2]), strict=True):
         assert_same(answer, alone)
+
+
+def test_so_is_one_in_what_is_beside(monkeypatch):
+    requests = [request(number, beside=slice(0, 7)) for number in range(3)]
+    expected = [one.answered(MUCH) for one in requests]
+    share_of = together.share_of
+
+    def short(q, *others):
+        if len(q) > B or torch.equal(q, requests[1].q):
+            raise torch.cuda.OutOfMemoryError("no memory for all together")
+        return share_of(q, *others)
+
+    monkeypatch.setattr(together, "share_of", short)
+    answers, errors = answers_of(requests)
+    assert not errors and [answer.error is None for answer in answers] == [True, False, True]
+    assert answers[1].share_beside is None and len(answers[1].maps) == len(REFERENCES)
+    for number in (0, 2):
+        assert_same(answers[number], expected[number])
 
 
 def test_so_is_one_in_what_is_done_with_the_answers():

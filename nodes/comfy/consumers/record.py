@@ -41,7 +41,7 @@ NO_SHARES = "whose part of the attention is how large could not be recorded"
 NOT_ACTIVE = "its conditioning is not active then (its start and end leave these steps out), while others are"
 NO_PAIRS = "no pair maps are kept of conditionings that are limited to an area, nor of context windows"
 NOT_NUMBERS = f"{UNREADABLE} ({NO_NUMBERS})"
-COPIES = 4  # chunks of memory that calls may take which wait for others: see ``together``
+WAITING_CHUNKS = 4  # of memory, that copies of calls take: 256 MB at the default budget, or four of Kontext's calls
 MOST_ATTEMPTS = 8  # calls of one attention function in which nothing could be intercepted, before that is given up
 
 
@@ -61,7 +61,7 @@ class Record(Consumer):
         self._missed: set[str] = set()  # reasons of calls that were not read and may read a reference
         self._absent: set[str] = set()  # reasons of calls in which nothing that is in use reads one
         self._numbered: dict[tuple, int] = {}  # numbers of references by what tells them apart
-        self._waiting = Waiting(COPIES * recorder.chunk_bytes, recorder.chunk_bytes)
+        self._waiting = Waiting(WAITING_CHUNKS * recorder.chunk_bytes, recorder.chunk_bytes)
 
     @property
     def is_empty(self) -> bool:
@@ -84,14 +84,14 @@ class Record(Consumer):
         logsumexp, values = self._intercepted(call), self._changed_values(call)
         if isinstance(call.arguments.kernel, InterceptedKernel):
             call.arguments.kernel.forget()
+        notes = () if call.steering is None else tuple(call.steering.notes)
         for one in located:
             if values is not None:
                 references = [group for match in one.by_mechanism.values() for group in match.references]
                 before, after = (x[one.chunk.rows].flatten(0, 1) for x in values)
                 self.note(*notes_on(before, after, references))
-            readings, requests = zip(*self._readings(call, one, logsumexp), strict=True)
-            steering = () if call.steering is None else tuple(call.steering.notes)
-            self._waiting.put(requests, partial(self._record, list(one.by_mechanism), readings, steering), self._lost)
+            places, requests = zip(*self._requests(call, one, logsumexp), strict=True)
+            self._waiting.put(requests, partial(self._record, list(one.by_mechanism), places, notes), self._lost)
 
     def off(self, call: AttentionCall, chunk: Chunk, mechanism: str, off: Off) -> None:
         placed = chunk.placement.on(off.layer.grid)
@@ -182,21 +182,19 @@ class Record(Consumer):
         changed = None if kernel.interceptor is None else kernel.interceptor.changed_values(call.v)
         return None if changed is None else (call.v, changed)
 
-    def _readings(
+    def _requests(
         self, call: AttentionCall, one: LocatedIn, logsumexp: Tensor | None
-    ) -> "list[tuple[Reading, Request]]":
-        """What is to be worked out of a chunk, for each mechanism that located any."""
-        matches = list(one.by_mechanism.values())
-        joint = all(match.gain is None and match.keys == call.k.shape[2] for match in matches)
-        beside = _text_beside(call, one) if joint and call.steering is None else None
+    ) -> "list[tuple[Destination, Request]]":
+        """What is to be worked out of a chunk, for each mechanism that located any, and where it goes."""
+        matches, beside = list(one.by_mechanism.values()), _text_beside(call, one)
         return [
-            self._reading(call, one.chunk, match, logsumexp, None if number else beside)
+            self._request(call, one.chunk, match, logsumexp, None if number else beside)
             for number, match in enumerate(matches)
         ]
 
-    def _reading(
+    def _request(
         self, call: AttentionCall, chunk: Chunk, located: Located, logsumexp: Tensor | None, beside: Index | None
-    ) -> "tuple[Reading, Request]":
+    ) -> "tuple[Destination, Request]":
         """The same of one mechanism; ``beside`` are columns of the text that compete with its references."""
         rows, placed = chunk.rows, chunk.placement.on(located.layer.grid)
         layer = located.layer if placed.cells is None else replace(located.layer, grid=placed.grid)
@@ -211,34 +209,37 @@ class Record(Consumer):
             located.references,
             Logits(call.scale, call.bias_of(rows, located.keys), total),
             Positions(located.queries, placed.gain(located.gain), placed.here(region), pair_rows),
-            beside if placed.cells is None else None,
+            beside,
             attribute if call.steering is None else SteeredItems(call.steering, rows, call.shape).attribute,
         )
         groups = zip(numbers, located.references, strict=True)
         places = [_place(call, layer, number, group) for number, group in groups]
-        return Reading(located, placed, region, pair_rows, places), request
+        return Destination(located, placed, region, pair_rows, places), request
 
     def _record(
-        self, mechanisms: Sequence[str], readings: "Sequence[Reading]", notes: Sequence[str], answers: Sequence[Answer]
+        self,
+        mechanisms: Sequence[str],
+        destinations: "Sequence[Destination]",
+        notes: Sequence[str],
+        answers: Sequence[Answer],
     ) -> None:
         """Record what was worked out of a chunk: the maps of each reference of each of the mechanisms."""
         verdicts: list[Verdict] = []
-        for reading, answer in zip(readings, answers, strict=True):
-            own = _verdicts(reading.located, answer.maps[0])
-            for place, maps in zip(reading.places, answer.maps, strict=True):
-                maps = reading.placed.apply(maps, reading.region)
-                self.recorder.add(place, maps, reading.pair_rows, own)
-            if reading.placed.cells is not None and self.pair_maps != "off":
+        for to, answer in zip(destinations, answers, strict=True):
+            own = _verdicts(to.located, answer.maps[0])
+            for place, maps in zip(to.places, answer.maps, strict=True):
+                self.recorder.add(place, to.placed.apply(maps, to.region), to.pair_rows, own)
+            if to.placed.cells is not None and self.pair_maps != "off":
                 self.note(NO_PAIRS)
-            if not reading.placed.exact:
+            if not to.placed.exact:
                 self.note(NEAREST)
             verdicts += own
         try:
-            self._record_shares(readings[0], answers, verdicts)
+            self._record_shares(destinations[0], answers, verdicts)
         except Exception as error:  # it is beside the point: the maps are there
             log.warning("%s", NO_SHARES, exc_info=True)
             self.note(f"{NO_SHARES} ({type(error).__name__}: {error})")
-        matches = [reading.located for reading in readings]
+        matches = [to.located for to in destinations]
         self.recorder.captured(
             matches[0].layer.name,
             mechanisms,
@@ -253,15 +254,15 @@ class Record(Consumer):
         log.warning("%s", UNREADABLE, exc_info=error)
         self.skip(Skip(f"{UNREADABLE} ({type(error).__name__}: {error})"))
 
-    def _record_shares(self, first: "Reading", answers: Sequence[Answer], verdicts: Sequence[Verdict]) -> None:
+    def _record_shares(self, first: "Destination", answers: Sequence[Answer], verdicts: Sequence[Verdict]) -> None:
         """Record whose part of the attention is how large, where references and the text compete in one softmax.
 
-        Not where maps are put together of parts of the picture, nor where the call was steered. Of conditionings that
-        make the picture together, each counts as much as it does in it: shares of references have that weight already.
+        Of conditionings that make the picture together, each counts as much as it does in it: shares of references have
+        that weight already.
         """
         if (error := answers[0].error) is not None:
             raise error
-        if (text := answers[0].beside) is None:
+        if (text := answers[0].share_beside) is None:
             return
         parts = [maps.r2g_share.mean(1) for answer in answers for maps in answer.maps]
         references = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
@@ -300,8 +301,8 @@ class Record(Consumer):
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What one mechanism located in a chunk, and where the maps of its references go. It knows the call no more."""
+class Destination:
+    """Where the maps of what one mechanism located in a chunk go. Without the call: its queries would live as long."""
 
     located: Located
     placed: Placed
@@ -324,20 +325,26 @@ def _verdicts(located: Located, maps: Marginals) -> tuple[Verdict, ...]:
 
 
 def _text_beside(call: AttentionCall, one: LocatedIn) -> Index | None:
-    """The columns of the text, without those that references have in it; None of no text, or an unknown one."""
-    text = one.text
-    if text is None or text.keys != call.k.shape[2]:
+    """The columns of the text that compete with references in one softmax, without those that references have in it.
+
+    None of no text, or an unknown one; nor where maps are put together of parts of the picture, nor of a steered call:
+    whose part of the attention is how large is not recorded of these.
+    """
+    text, matches = one.text, list(one.by_mechanism.values())
+    joint = all(match.gain is None and match.keys == call.k.shape[2] for match in matches)
+    of_a_part = one.chunk.placement.partial
+    if text is None or text.keys != call.k.shape[2] or not joint or of_a_part or call.steering is not None:
         return None
     ours = [group.index for group in text.references]
-    others = [group.index for match in one.by_mechanism.values() for group in match.references]
+    others = [group.index for match in matches for group in match.references]
 
     def columns() -> tuple[Tensor, list[Index]]:
         every = torch.arange(text.keys)
         own = torch.ones(text.keys, dtype=torch.bool)
         for index in others:
             own[index] = False
-        columns = torch.cat([every[index] for index in ours])
-        return columns[own[columns]], [*ours, *others]
+        of_text = torch.cat([every[index] for index in ours])
+        return of_text[own[of_text]], [*ours, *others]
 
     # Tensors are the same if they are one object: what is remembered has them, so that no other one takes their place.
     alike = [(x.start, x.stop, x.step) if isinstance(x, slice) else id(x) for x in (*ours, *others)]

@@ -36,20 +36,21 @@ class Mechanism:
     of_text = False  # whether it is about the text, and not about a reference
     is_off = False  # whether it stands for attention that is not made, and answers ``off`` alone
     is_beside = False  # whether its attention is beside that of the block that runs, and none of the block's own
-    of_model = False  # whether it stands for attention of the model, that all mechanisms are asked about
+    of_model = False  # whether it stands for attention of the model, that all mechanisms in use are asked about
 
     def is_in_use(self, chunk: Chunk, call: ModelCall) -> bool:
         """Whether it may say anything of the attention calls that this call of the denoiser makes for a conditioning.
 
         That must follow from what the call of the denoiser was given, since it is asked once for all of them: else each
-        costs time for every mechanism there is. Not asked of one that has intercepted an attention call by itself.
+        costs time for every mechanism there is. Not asked of one that has intercepted an attention call by itself, of
+        the text beside references, nor of ``beside_adapters``.
         """
         return True
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip | None:
         """Prove where the references are in this attention call, or say why it is skipped.
 
-        None where there is nothing to say of it. Called where the mechanism is in use.
+        None where there is nothing to say of it.
         """
         raise NotImplementedError
 
