@@ -239,3 +239,26 @@ def test_several_requests_of_a_call_are_answered_together():
         for one, answer in zip(requests, own, strict=True):
             assert_same(answer, one.answered(MUCH))
     assert isinstance(answers[0][0].maps[0], Marginals)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_call_that_could_not_be_copied_is_lost_alone(number, monkeypatch):
+    """Nor does it get the maps of the one that came after it."""
+    requests, put = [request(n) for n in range(4)], together.Stack.put
+
+    def short(self, one):
+        if one is requests[number]:
+            raise torch.cuda.OutOfMemoryError("no memory for the copy")
+        put(self, one)
+
+    monkeypatch.setattr(together.Stack, "put", short)
+    waiting, answers, errors = Waiting(MUCH, MUCH), {}, []
+    for n, one in enumerate(requests):
+        try:
+            waiting.put([one], lambda own, n=n: answers.update({n: own[0]}), errors.append)
+        except torch.cuda.OutOfMemoryError as error:
+            errors.append(error)
+    waiting.answer()
+    assert len(errors) + len(answers) == len(requests)
+    for n, answer in answers.items():
+        assert_same(answer, requests[n].answered(MUCH))
