@@ -129,6 +129,10 @@ class Stack:
         total = None if total is None else total[:, :, positions.queries]
         self._given.append((total, positions.gain, positions.scope))
 
+    def drop(self, first: int) -> None:
+        """Give up those from this one on."""
+        del self._given[first:]
+
     def answers(self, chunk_bytes: int) -> list[Answer]:
         """Of all of them, in their order. Raises what ``attribute`` and ``share_of`` raise for any of them."""
         whole = self._whole(slice(0, len(self))).answered(chunk_bytes)
@@ -220,28 +224,44 @@ class Waiting(threading.local):
         return len(self._calls)
 
     def put(self, requests: Sequence[Request], then: Then, lost: Lost) -> None:
-        """A call, of which several things may be requested. One that cannot wait is answered now, after the others.
+        """A call, of which several things may be requested.
 
-        Raises what ``attribute``, and ``then``, raise for such a call.
+        One that cannot wait, be it that memory is short for a copy, is answered now, after the others: then this raises
+        what ``attribute``, and ``then``, raise.
         """
         likeness = tuple(request.likeness for request in requests)
         nbytes = sum(request.nbytes for request in requests) if None not in likeness else 0
         capacity = min(MOST_CALLS, self.most_bytes // max(1, nbytes))
-        if None in likeness or capacity < 2:
+        stacks = None if None in likeness or capacity < 2 else self._copied(requests, likeness, capacity, nbytes)
+        if stacks is None:
             self.answer()
             then([request.answered(self.chunk_bytes) for request in requests])
             return
-        if likeness not in self._stacks:
-            if self._bytes + capacity * nbytes > self.most_bytes:
-                self.answer()
-            self._stacks[likeness] = [Stack(request, capacity) for request in requests]
-            self._bytes += capacity * nbytes
-        stacks = self._stacks[likeness]
-        self._calls.append(Call(stacks, len(stacks[0]), then, lost))
-        for stack, request in zip(stacks, requests, strict=True):
-            stack.put(request)
+        self._calls.append(Call(stacks, len(stacks[0]) - 1, then, lost))
         if len(stacks[0]) == stacks[0].capacity:
             self.answer()
+
+    def _copied(
+        self, requests: Sequence[Request], likeness: Hashable, capacity: int, nbytes: int
+    ) -> list[Stack] | None:
+        """Copy the requests of a call into stacks, one for each. None where that fails, which changes nothing."""
+        if likeness not in self._stacks and self._bytes + capacity * nbytes > self.most_bytes:
+            self.answer()
+        stacks = self._stacks.get(likeness)
+        before = len(stacks[0]) if stacks else 0
+        try:
+            stacks = stacks or [Stack(request, capacity) for request in requests]
+            for stack, request in zip(stacks, requests, strict=True):
+                stack.put(request)
+        except Exception:
+            log.debug("a call could not be copied", exc_info=True)
+            for stack in stacks or ():
+                stack.drop(before)
+            return None
+        if likeness not in self._stacks:
+            self._stacks[likeness] = stacks
+            self._bytes += capacity * nbytes
+        return stacks
 
     def answer(self) -> None:
         """Answer all that wait, in their order. What goes wrong in one is handed to its ``lost``."""

@@ -269,6 +269,7 @@ class Recorder:
         """Forget what was captured in these layers, since it cannot be trusted: its calls count as skipped."""
         with self._lock:
             self._account.retract(layers, reason)
+            self.catch_up()  # what is on its way needs the extents of what is given up
             keys = [key for key in self._grids if self._account.is_retracted(key[1].name)]
             for key in keys:
                 self._pairs.pop(key, None)

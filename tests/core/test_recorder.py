@@ -139,6 +139,17 @@ def test_a_layer_that_is_not_to_be_trusted_is_forgotten_in_all_steps():
     assert r.freeze(grid=FINE).row_sums == expected.freeze(grid=FINE).row_sums
 
 
+def test_a_layer_is_forgotten_while_a_step_of_it_is_on_its_way():
+    r, other = recorder(steps=6), Layer("b", FINE, 2)
+    for step in range(5):
+        file(r, step, call(pairs=False))
+        if step == 4:  # step 2 was sent, and the host has not worked on it
+            r.retract(["b"], "it is run twice")
+        file(r, step, call(layer=other, pairs=False), layer=other)
+    frozen = r.freeze(grid=FINE, branch="positive")
+    assert [layer.name for layer in frozen.layers] == ["a"] and frozen.skipped == {"it is run twice": 5}
+
+
 @pytest.mark.parametrize("holds", [(True, False), (False, True), (True, True), (False, False)])
 def test_parts_of_one_evaluation_hold_one_by_one(holds):
     """Their shares add up, and it is one evaluation if any holds."""

@@ -242,8 +242,8 @@ def test_several_requests_of_a_call_are_answered_together():
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_a_call_that_could_not_be_copied_is_lost_alone(number, monkeypatch):
-    """Nor does it get the maps of the one that came after it."""
+def test_a_call_that_could_not_be_copied_is_answered_at_once(number, monkeypatch):
+    """Nor does it get the maps of the one that came after it, or that one its."""
     requests, put = [request(n) for n in range(4)], together.Stack.put
 
     def short(self, one):
@@ -254,11 +254,38 @@ def test_a_call_that_could_not_be_copied_is_lost_alone(number, monkeypatch):
     monkeypatch.setattr(together.Stack, "put", short)
     waiting, answers, errors = Waiting(MUCH, MUCH), {}, []
     for n, one in enumerate(requests):
-        try:
-            waiting.put([one], lambda own, n=n: answers.update({n: own[0]}), errors.append)
-        except torch.cuda.OutOfMemoryError as error:
-            errors.append(error)
+        waiting.put([one], lambda own, n=n: answers.update({n: own[0]}), errors.append)
     waiting.answer()
-    assert len(errors) + len(answers) == len(requests)
+    assert not errors and len(answers) == len(requests)
     for n, answer in answers.items():
         assert_same(answer, requests[n].answered(MUCH))
+
+
+def test_calls_for_whose_copies_there_is_no_memory_are_answered_at_once(monkeypatch):
+    def short(first, capacity):
+        raise torch.cuda.OutOfMemoryError("no memory for so many copies")
+
+    monkeypatch.setattr(together, "Stack", short)
+    requests = [request(number) for number in range(3)]
+    answers, errors = answers_of(requests)
+    assert not errors
+    for answer, one in zip(answers, requests, strict=True):
+        assert_same(answer, one.answered(MUCH))
+
+
+def test_of_several_requests_all_are_copied_or_none(monkeypatch):
+    calls, put = [[KINDS["plain"](number), KINDS["a scope"](number)] for number in range(3)], together.Stack.put
+
+    def short(self, one):
+        if one is calls[1][1]:
+            raise torch.cuda.OutOfMemoryError("no memory for the second copy")
+        put(self, one)
+
+    monkeypatch.setattr(together.Stack, "put", short)
+    waiting, answers = Waiting(MUCH, MUCH), []
+    for requests in calls:
+        waiting.put(requests, answers.append, pytest.fail)
+    waiting.answer()
+    for requests, own in zip(calls, answers, strict=True):
+        for one, answer in zip(requests, own, strict=True):
+            assert_same(answer, one.answered(MUCH))

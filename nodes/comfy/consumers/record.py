@@ -94,6 +94,7 @@ class Record(Consumer):
             self._waiting.put(requests, partial(self._record, list(one.by_mechanism), places, notes), self._lost)
 
     def off(self, call: AttentionCall, chunk: Chunk, mechanism: str, off: Off) -> None:
+        self._waiting.answer()  # layers and references are in the order of their calls
         placed = chunk.placement.on(off.layer.grid)
         layer = replace(off.layer, grid=placed.grid)
         alone = sum(group.count for group in off.references) == 1
@@ -186,10 +187,14 @@ class Record(Consumer):
         self, call: AttentionCall, one: LocatedIn, logsumexp: Tensor | None
     ) -> "list[tuple[Destination, Request]]":
         """What is to be worked out of a chunk, for each mechanism that located any, and where it goes."""
-        matches, beside = list(one.by_mechanism.values()), _text_beside(call, one)
+        beside = None
+        try:
+            beside = _text_beside(call, one)
+        except Exception as error:
+            self._no_shares(error)
         return [
             self._request(call, one.chunk, match, logsumexp, None if number else beside)
-            for number, match in enumerate(matches)
+            for number, match in enumerate(one.by_mechanism.values())
         ]
 
     def _request(
@@ -236,9 +241,8 @@ class Record(Consumer):
             verdicts += own
         try:
             self._record_shares(destinations[0], answers, verdicts)
-        except Exception as error:  # it is beside the point: the maps are there
-            log.warning("%s", NO_SHARES, exc_info=True)
-            self.note(f"{NO_SHARES} ({type(error).__name__}: {error})")
+        except Exception as error:
+            self._no_shares(error)
         matches = [to.located for to in destinations]
         self.recorder.captured(
             matches[0].layer.name,
@@ -248,6 +252,11 @@ class Record(Consumer):
             [*(match.note for match in matches if match.note), *notes],
             [remark for match in matches for remark in match.remarks],
         )
+
+    def _no_shares(self, error: Exception) -> None:
+        """Who shares the attention is not known of a call, which is beside the point: its maps are there."""
+        log.warning("%s", NO_SHARES, exc_info=error)
+        self.note(f"{NO_SHARES} ({type(error).__name__}: {error})")
 
     def _lost(self, error: Exception) -> None:
         """The maps of a call that waited could not be made."""

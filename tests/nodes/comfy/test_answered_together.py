@@ -98,7 +98,7 @@ def test_the_attribution_is_that_of_a_run_in_which_no_call_waits(name, monkeypat
     make, settings = RUNS[name]
     joined = attribution_of(make, **settings)
     with monkeypatch.context() as patch:
-        patch.setattr(record, "COPIES", 0)
+        patch.setattr(record, "WAITING_CHUNKS", 0)
         patch.setattr(together, "Stack", pytest.fail)
         apart = attribution_of(make, **settings)
     assert joined.captured_calls
@@ -110,3 +110,13 @@ def test_calls_wait_in_these_runs(monkeypatch):
     waited, put = [], together.Stack.put
     monkeypatch.setattr(together.Stack, "put", lambda self, one: [waited.append(one), put(self, one)][1])
     assert attribution_of(tiny_graphs.flux_kontext).captured_calls == len(waited)
+
+
+def test_an_error_in_what_is_beside_the_point_loses_no_maps(monkeypatch):
+    def fails(*of):
+        raise ValueError("of the text")
+
+    monkeypatch.setattr(record, "_text_beside", fails)
+    attribution = attribution_of(tiny_graphs.flux_kontext)
+    assert attribution.captured_calls == 12 and not attribution.skipped and not attribution.shares
+    assert any("of the text" in note for note in attribution.notes)
