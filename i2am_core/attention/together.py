@@ -116,6 +116,7 @@ class Stack:
     def __len__(self) -> int:
         return len(self._given)
 
+    @torch.no_grad()
     def put(self, request: Request) -> None:
         """Copy one."""
         queries, k = request.queries, request.k

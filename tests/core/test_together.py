@@ -168,6 +168,13 @@ def test_a_call_that_waits_is_freed():
     assert [x() for x in alive] == [None, None]
 
 
+def test_a_model_that_is_differentiated_is_none_of_a_copy():
+    one = request(1)
+    stack = together.Stack(one, 2)
+    stack.put(dataclasses.replace(one, q=one.q.requires_grad_()))
+    assert not stack._q.requires_grad
+
+
 def test_of_keys_those_alone_are_copied_that_the_answer_depends_on():
     known = known_total(1, beside=slice(0, 7))
     columns = 6 + 4 + 7

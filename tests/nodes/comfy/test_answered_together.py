@@ -17,10 +17,8 @@ from i2am_pack.i2am_core.attention import together
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.comfy.consumers import record
 
-GRAPHS = [
-    *("flux2_edit", "qwen_edit", "omnigen2_edit", "wan_flf2v", "wan_phantom", "wan_fun_reference", "wan_vace"),
-    *("hunyuan_video_custom", "hunyuan_video_padded"),
-]
+GRAPHS = ("qwen_edit", "wan_vace", "hunyuan_video_padded")
+WAITING = {name: run for name, run in many_runs.RUNS.items() if "steered" not in name}  # steered calls do not wait
 
 
 def masked():
@@ -44,7 +42,7 @@ def adapters(*settings):
 
 STYLE, FIRST, LAST = {"weight_type": "style transfer"}, {"end_at": 0.5}, {"start_at": 0.5}
 RUNS = (
-    many_runs.RUNS
+    WAITING
     | {name: (getattr(tiny_graphs, name), {}) for name in GRAPHS}
     | {"Kontext, masks": (masked, {})}
     | {"an IP-Adapter that is off in a layer": (lambda: adapters(STYLE), {})}
