@@ -1,11 +1,12 @@
 """What capture, Effect and Steer cost on a GPU, and whether all of it is right there. Started by ``scripts/gpu_check``.
 
-    scripts/gpu_check [part of a case's name] [--quick]
+    scripts/gpu_check [part of a case's name] [--quick] [--table]
 
 Every path to a map is proved on the device. Then models of true width and random weights sample in the real ComfyUI, in
 bfloat16, at true depth as far as memory allows: pictures with and without the pack are compared to the bit, waits and
-kernels are counted by the profiler, and runs are timed in turn. --quick leaves out Effect, which takes 20 steps. How
-many seconds have passed is written to the standard error after each part.
+kernels are counted by the profiler, and runs are timed in turn. --quick leaves out Effect, which takes 20 steps, and
+--table all that is proved and compared before the table. How many seconds have passed is written to the standard error
+after each part.
 
 Without CUDA this says so, and runs what it can: proofs on the CPU, with the fused kernels interpreted, and whether the
 picture stays the same to the bit. Exit code 1: something was disproved.
@@ -229,12 +230,19 @@ def table(chosen: str, quick: bool, verdicts: Verdicts) -> None:
             report_time(f"the row of {name}")
 
 
-def on_a_gpu(chosen: str, quick: bool, verdicts: Verdicts) -> None:
+def on_a_gpu(arguments: argparse.Namespace, verdicts: Verdicts) -> None:
     device = torch.device("cuda", torch.cuda.current_device())
     major, minor = torch.cuda.get_device_capability(device)
     memory = torch.cuda.mem_get_info(device)[1] / 1e9
     print(f"{torch.cuda.get_device_name(device)} ({major}.{minor}), {memory:.0f} GB, PyTorch {torch.__version__}")
     sampling.DEVICE, sampling.DTYPE = device, torch.bfloat16
+    if not arguments.table:
+        prove_all(device, verdicts)
+    table(arguments.case, arguments.quick, verdicts)
+
+
+def prove_all(device: torch.device, verdicts: Verdicts) -> None:
+    """All but the table."""
     prove(device, verdicts)
     print(*requested_sums(device), sep="\n", flush=True)
     if broken := planted(device):
@@ -245,7 +253,6 @@ def on_a_gpu(chosen: str, quick: bool, verdicts: Verdicts) -> None:
     check_picture("SDXL slice, 512 px", unet(sampling.SDXL_SLICE, 64, 257), verdicts)
     check_picture("Flux slice, 512 px, style tokens", flux(729, side=64), verdicts)
     check_picture("Flux slice, 512 px, 2 references", flux(references=2, side=64), verdicts)
-    table(chosen, quick, verdicts)
 
 
 def on_a_cpu(verdicts: Verdicts) -> None:
@@ -264,12 +271,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", nargs="?", default="", help="only cases of the table whose name holds this")
     parser.add_argument("--quick", action="store_true", help="without Effect")
+    parser.add_argument("--table", action="store_true", help="the table alone")
     arguments = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)
     verdicts = Verdicts()
     with torch.inference_mode():
         if CUDA:
-            on_a_gpu(arguments.case, arguments.quick, verdicts)
+            on_a_gpu(arguments, verdicts)
         else:
             on_a_cpu(verdicts)
     print(f"\n{len(verdicts.wrong)} disproved." if verdicts.wrong else "\nNothing was disproved.", flush=True)
