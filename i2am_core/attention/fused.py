@@ -36,8 +36,8 @@ LARGEST_HEAD = 256
 SMALLEST_WIDTH = 16  # of a product that Triton makes
 COLUMNS, WIDE = 64, 256  # of a tile, of queries and of sums alone
 # Of a tile of 128 or 64 rows: so no register is spilled much, and 100 KB of shared memory suffice (an RTX 30 has them).
-# On an H100, 24 heads of 4096 positions and 4096 tokens of 128: the first sweep takes 0.36 ms by totals (0.37 with 3
-# stages), and the second 0.49 (0.50). With 64 rows, 128 columns or 8 warps, both were slower.
+# On an H100, in trials of 24 heads of 4096 positions and 4096 tokens of 128: the first sweep took 0.36 ms by totals
+# (0.37 with 3 stages), and the second 0.49 (0.50). With 64 rows, 128 columns or 8 warps, both were slower.
 LAUNCH = {"num_warps": 4, "num_stages": 2}
 ATOL, RTOL = 1e-7, 2e-4  # of float32's maps from those of float64: products of fewer bits are ten times as far off
 
