@@ -56,8 +56,20 @@ class HasModel:
         return frozenset(kind.__name__ for kind in type(self.denoiser).__mro__)
 
 
+class Remembers:
+    """What works something out once, for as long as it lives."""
+
+    memo: dict[Any, Any]
+
+    def once(self, name: Hashable, work: Callable[[], Any]) -> Any:
+        """The result of ``work``, which is the same whenever it is needed of this: it is worked out once."""
+        if name not in self.memo:
+            self.memo[name] = work()
+        return self.memo[name]
+
+
 @dataclass(frozen=True)
-class ModelCall(HasModel):
+class ModelCall(HasModel, Remembers):
     """One call of the denoiser, as ``BaseModel.apply_model`` gets it (comfy/model_base.py)."""
 
     step: int
@@ -70,17 +82,11 @@ class ModelCall(HasModel):
     regions: Regions
     evaluation: int = 0  # of the denoiser; several calls may be parts of one
     perturbed: frozenset[tuple] = frozenset()  # blocks whose attention this evaluation replaces, beyond the graph's
-    memo: dict[Any, Any] = field(default_factory=dict)  # what ``once`` has worked out
-
-    def once(self, name: Hashable, work: Callable[[], Any]) -> Any:
-        """The result of ``work``, which is the same for all attention calls of this call: it is worked out once."""
-        if name not in self.memo:
-            self.memo[name] = work()
-        return self.memo[name]
+    memo: dict[Any, Any] = field(default_factory=dict)  # what is the same for all attention calls of this call
 
 
 @dataclass(frozen=True)
-class CallSite:
+class CallSite(Remembers):
     """One attention call of the denoiser: the block that makes it, and what is known before the kernel runs."""
 
     layer: str  # the block whose forward makes it, see ``blocks``; "" where no block of the model is known to
@@ -93,7 +99,7 @@ class CallSite:
     changed: bool = False  # whether a pack has changed what a U-Net's attn2 attends to, or its attn1 from and to
     values: tuple[Tensor, Tensor] | None = None  # what its values are made from, where a pack has changed these alone
     masked_rows: int = 0  # for how many rows its mask has values of their own; 0 is no mask
-    memo: dict[str, Any] = field(default_factory=dict)  # what several mechanisms need of it, see ``sequence_of``
+    memo: dict[Any, Any] = field(default_factory=dict)  # what several mechanisms need of it, see ``sequence_of``
 
 
 @dataclass(frozen=True)

@@ -72,13 +72,17 @@ def assert_same(answer, alone):
     assert answer.share_beside is None or torch.allclose(answer.share_beside, alone.share_beside, rtol=1e-6, atol=0)
 
 
+def assert_as_alone(answers, requests):
+    for answer, one in zip(answers, requests, strict=True):
+        assert_same(answer, one.answered(MUCH))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_gets_what_it_gets_alone(kind):
     requests = [KINDS[kind](number) for number in range(4)]
     answers, errors = answers_of(requests)
     assert not errors
-    for answer, one in zip(answers, requests, strict=True):
-        assert_same(answer, one.answered(MUCH))
+    assert_as_alone(answers, requests)
 
 
 def test_the_maps_of_all_are_made_at_once_and_nobody_waits(monkeypatch):
@@ -97,8 +101,7 @@ def test_answers_come_in_the_order_of_the_calls_however_they_are_joined():
     requests = [KINDS[kind](number) for number, kind in enumerate(kinds)]
     for most_bytes in (MUCH, 16 * requests[0].nbytes, 4 * requests[0].nbytes):
         answers, _ = answers_of(requests, most_bytes)
-        for answer, one in zip(answers, requests, strict=True):
-            assert_same(answer, one.answered(MUCH))
+        assert_as_alone(answers, requests)
 
 
 def test_what_becomes_of_the_queries_and_keys_later_does_not_matter():
@@ -243,22 +246,26 @@ def test_several_requests_of_a_call_are_answered_together():
         waiting.put(requests, answers.append, pytest.fail)
     waiting.answer()
     for requests, own in zip(calls, answers, strict=True):
-        for one, answer in zip(requests, own, strict=True):
-            assert_same(answer, one.answered(MUCH))
+        assert_as_alone(own, requests)
     assert isinstance(answers[0][0].maps[0], Marginals)
+
+
+def no_memory_for(copied, monkeypatch):
+    put = together.Stack.put
+
+    def short(self, one):
+        if one is copied:
+            raise torch.cuda.OutOfMemoryError("no memory for the copy")
+        put(self, one)
+
+    monkeypatch.setattr(together.Stack, "put", short)
 
 
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_call_that_could_not_be_copied_is_answered_at_once(number, monkeypatch):
     """Nor does it get the maps of the one that came after it, or that one its."""
-    requests, put = [request(n) for n in range(4)], together.Stack.put
-
-    def short(self, one):
-        if one is requests[number]:
-            raise torch.cuda.OutOfMemoryError("no memory for the copy")
-        put(self, one)
-
-    monkeypatch.setattr(together.Stack, "put", short)
+    requests = [request(n) for n in range(4)]
+    no_memory_for(requests[number], monkeypatch)
     waiting, answers, errors = Waiting(MUCH, MUCH), {}, []
     for n, one in enumerate(requests):
         waiting.put([one], lambda own, n=n: answers.update({n: own[0]}), errors.append)
@@ -276,23 +283,15 @@ def test_calls_for_whose_copies_there_is_no_memory_are_answered_at_once(monkeypa
     requests = [request(number) for number in range(3)]
     answers, errors = answers_of(requests)
     assert not errors
-    for answer, one in zip(answers, requests, strict=True):
-        assert_same(answer, one.answered(MUCH))
+    assert_as_alone(answers, requests)
 
 
 def test_of_several_requests_all_are_copied_or_none(monkeypatch):
-    calls, put = [[KINDS["plain"](number), KINDS["a scope"](number)] for number in range(3)], together.Stack.put
-
-    def short(self, one):
-        if one is calls[1][1]:
-            raise torch.cuda.OutOfMemoryError("no memory for the second copy")
-        put(self, one)
-
-    monkeypatch.setattr(together.Stack, "put", short)
+    calls = [[KINDS["plain"](number), KINDS["a scope"](number)] for number in range(3)]
+    no_memory_for(calls[1][1], monkeypatch)
     waiting, answers = Waiting(MUCH, MUCH), []
     for requests in calls:
         waiting.put(requests, answers.append, pytest.fail)
     waiting.answer()
     for requests, own in zip(calls, answers, strict=True):
-        for one, answer in zip(requests, own, strict=True):
-            assert_same(answer, one.answered(MUCH))
+        assert_as_alone(own, requests)

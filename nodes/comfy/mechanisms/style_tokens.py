@@ -62,7 +62,7 @@ class StyleTokens(Mechanism):
         return bool(_groups(chunk, call))
 
     def locate(self, site: CallSite, chunk: Chunk, call: ModelCall) -> Located | Skip:
-        groups = call.once(("style tokens", chunk.rows.start), lambda: _groups(chunk, call))
+        groups = _groups(chunk, call)
         if tagged(chunk.conditioning):
             return located_in_text(site, chunk, call, groups, guessed_grids(groups))
         located = located_in_text(site, chunk, call, groups, GUESS)
@@ -109,9 +109,14 @@ def _pads_on_the_left(call: ModelCall | Given) -> bool:
 
 def _groups(chunk: Chunk, call: ModelCall) -> list[TokenGroup]:
     """The tokens of style images in a conditioning: those that are tagged, or a guess where nothing is."""
-    if tagged(chunk.conditioning):
-        return tagged(chunk.conditioning, False)
-    return _guessed(chunk.conditioning["cross_attn"].shape[1], call)
+
+    def groups() -> list[TokenGroup]:
+        if tagged(chunk.conditioning):
+            return tagged(chunk.conditioning, False)
+        return _guessed(chunk.conditioning["cross_attn"].shape[1], call)
+
+    known: list[TokenGroup] = call.once(("style tokens", chunk.rows.start), groups)
+    return known
 
 
 def _guessed(tokens: int, call: ModelCall | Given) -> list[TokenGroup]:

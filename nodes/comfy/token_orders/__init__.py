@@ -68,11 +68,14 @@ def sequence_of(site: CallSite, call: ModelCall) -> Sequence | Skip:
 
     Worked out once for each site, which is of one call: each mechanism that is in use needs it, and what locates text.
     """
-    if "sequence" not in site.memo:
+
+    def work() -> Sequence | Skip:
         order = order_of(call.family)
-        unknown = f"attention of a {type(call.denoiser).__name__}, whose order of tokens I2AM does not know"
-        site.memo["sequence"] = Skip(unknown) if order is None else order.sequence(site, call)
-    sequence: Sequence | Skip = site.memo["sequence"]
+        if order is None:
+            return Skip(f"attention of a {type(call.denoiser).__name__}, whose order of tokens I2AM does not know")
+        return order.sequence(site, call)
+
+    sequence: Sequence | Skip = site.once("sequence", work)
     return sequence
 
 
