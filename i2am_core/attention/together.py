@@ -20,6 +20,7 @@ from torch import Tensor
 from ..tokens import Index, TokenGroup
 from .marginals import ALL_POSITIONS, DEFAULT_LOGITS, Logits, Marginals, Positions, are_numbers, attribute, share_of
 from .on_device import brought, runs_alone
+from .stacked import Maps, Part, Stacked, StackedCall
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +98,8 @@ class Request:
 class Answer:
     """The maps of each reference; the share ``[B, N]`` of what is beside them, or why it could not be worked out."""
 
-    maps: list[Marginals]
-    share_beside: Tensor | None = None
+    maps: Sequence[Maps]
+    share_beside: Tensor | Part | None = None
     error: Exception | None = None
 
 
@@ -139,11 +140,14 @@ class Stack:
         whole = self._whole(slice(0, len(self))).answered(chunk_bytes)
         if whole.error is not None:
             raise whole.error
-        holds = are_numbers(whole.maps, len(self))
-        by_reference = [_split(maps, self._batch, holds) for maps in whole.maps]
-        shares = [None] * len(self) if whole.share_beside is None else whole.share_beside.split(self._batch)
-        by_call = zip(*by_reference, strict=True)
-        return [Answer(list(maps), share) for maps, share in zip(by_call, shares, strict=True)]
+        stacked = [Stacked(maps, len(self)) for maps in whole.maps if isinstance(maps, Marginals)]
+        holds = are_numbers([one.maps for one in stacked], len(self))
+        answers = []
+        for number in range(len(self)):
+            maps = [StackedCall(one, number, holds[number]) for one in stacked]
+            share = whole.share_beside
+            answers.append(Answer(maps, Part(share, maps[0].items) if isinstance(share, Tensor) else None))
+        return answers
 
     def answer(self, number: int, chunk_bytes: int) -> Answer:
         """Of one of them. Raises what ``attribute`` raises."""
@@ -181,17 +185,6 @@ def _packed(request: Request) -> tuple[list[slice], Sequence[TokenGroup], Index 
 def _length(columns: slice) -> int:
     """Of a slice whose start, stop and step are known."""
     return len(range(columns.start, columns.stop, columns.step or 1))
-
-
-def _split(maps: Marginals, batch: int, holds: Sequence[Tensor]) -> list[Marginals]:
-    """The maps of so many items each, and whether they are numbers."""
-    whole = vars(maps)
-    parts = {name: x.split(batch) for name, x in whole.items() if isinstance(x, Tensor) and name != "holds"}
-    rest = {name: x for name, x in whole.items() if name not in parts}
-    return [
-        Marginals(**rest | {"holds": own} | {name: part[n] for name, part in parts.items()})
-        for n, own in enumerate(holds)
-    ]
 
 
 Then = Callable[[list[Answer]], None]

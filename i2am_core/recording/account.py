@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..attention.marginals import Marginals
+from ..attention.stacked import Maps, Part
 from .transfer import sent_to_host
 
 
@@ -34,8 +34,8 @@ class ComputedBy:
     arithmetic: str = ""
 
     @classmethod
-    def of(cls, marginals: Marginals) -> "ComputedBy":
-        return cls(marginals.row_sums, marginals.arithmetic)
+    def of(cls, maps: Maps) -> "ComputedBy":
+        return cls(maps.row_sums, maps.arithmetic)
 
 
 UNNAMED = ComputedBy()
@@ -100,7 +100,7 @@ class Account:
         while self._on_their_way:
             self._on_their_way[0].end()
 
-    def send(self, also: Sequence[Tensor] = ()) -> "Judgement":
+    def send(self, also: Sequence[Tensor | Part] = ()) -> "Judgement":
         """Send to the host, in one transfer, the verdicts of the pending calls, and what is ``also`` to come there.
 
         Where that raises, as where memory is short, the calls stay pending.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..attention.marginals import Marginals
+from ..attention.stacked import Maps, Part, alone
 from ..attribution import Attribution, HeadDetail, Layer, LayerMaps, Reference, ShareOwner
 from ..kinds import KIND_OF
 from ..tokens import TokenGrid
@@ -170,10 +171,8 @@ class Recorder:
         with self._lock:
             return self._budget.pairs_fit((reference, layer), self.items * rows * tokens)
 
-    def add(
-        self, place: Place, marginals: Marginals, pair_rows: Tensor | None = None, verdicts: Sequence[Verdict] = ()
-    ) -> None:
-        """Add the marginals of one call, of all items: ``[items, heads, ...]``.
+    def add(self, place: Place, maps: Maps, pair_rows: Tensor | None = None, verdicts: Sequence[Verdict] = ()) -> None:
+        """Add the maps of one call, of all items: ``[items, heads, ...]``.
 
         ``pair_rows [A]`` are the positions of its pair maps, if it has any. Where a verdict fails, nothing is added.
         Raises BadAttention for maps of another size than earlier ones of this layer and reference.
@@ -183,14 +182,14 @@ class Recorder:
             if self._account.is_retracted(place.layer.name):
                 return
             self._off.read(place.reference, place.step, place.layer.name)
-            self._add(place, marginals, holds)
+            self._add(place, maps, holds)
             if pair_rows is not None:
-                self._add_pairs(key, place.step, marginals, pair_rows, holds)
+                self._add_pairs(key, place.step, alone(maps), pair_rows, holds)
 
     def shares(
         self,
         place: Place,
-        means: Mapping[ShareOwner, Tensor],
+        means: Mapping[ShareOwner, Tensor | Part],
         verdicts: Sequence[Verdict] = (),
         weight: Tensor | None = None,
     ) -> None:
@@ -230,16 +229,16 @@ class Recorder:
         with self._lock:
             self._steps.add(step, how, layers)
 
-    def _add(self, place: Place, marginals: Marginals, holds: Holds = True, off: bool = False) -> None:
+    def _add(self, place: Place, maps: Maps, holds: Holds = True, off: bool = False) -> None:
         key = place.reference, place.layer
-        is_new = self._budget.add(key, _extent(place, marginals))
+        is_new = self._budget.add(key, _extent(place, maps))
         self._layers.setdefault(place.layer, len(self._layers))
         self._grids[key] = place.reference_grid
         self._new_steps.add(place.step)
         if is_new:
             self._fit_into_budget(place.step)
         for sums in self._sums:
-            sums.add(key, place.step, marginals, place.evaluation, holds, off)
+            sums.add(key, place.step, maps, place.evaluation, holds, off)
             sums.close_old(self._account, place.step)
 
     def captured(
@@ -393,17 +392,20 @@ class Recorder:
             one.close_old(self._account, step)
 
 
-def _extent(place: Place, marginals: Marginals) -> Extent:
+def _extent(place: Place, maps: Maps) -> Extent:
     """How large the maps of a call are."""
     frames = {"r2g": place.layer.grid.frames, "g2r": place.reference_grid.frames if place.reference_grid else 1}
-    maps = {key: x for key in KIND_OF if (x := getattr(marginals, key)) is not None}
-    items, heads, _ = next(iter(maps.values())).shape
-    return Extent(
-        items,
-        heads,
-        {key: x.shape[-1] for key, x in maps.items()},
-        {key: frames[KIND_OF[key].direction] for key in maps},
-    )
+
+    def of(made: Marginals, calls: int = 1) -> Extent:
+        sizes = {key: x.shape for key in KIND_OF if (x := getattr(made, key)) is not None}
+        items, heads, _ = next(iter(sizes.values()))
+        cells = {key: size[-1] for key, size in sizes.items()}
+        return Extent(items // calls, heads, cells, {key: frames[KIND_OF[key].direction] for key in sizes})
+
+    if isinstance(maps, Marginals):
+        return of(maps)
+    stacked = maps.stacked
+    return stacked.once(("extent", *frames.values()), lambda made: of(made, stacked.calls))
 
 
 def _all_hold(verdicts: Sequence[Verdict]) -> Holds:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from ..attention.marginals import Marginals
+from ..attention.stacked import Maps
 from ..half import ROUNDING, Precise
 from .account import Account, Judgement
 from .budget import merged
@@ -31,12 +31,12 @@ class RunSums:
         self._in_parts = False  # whether any evaluation had several calls
 
     def add(
-        self, key: Key, step: int, marginals: Marginals, evaluation: int | None, holds: Holds = True, off: bool = False
+        self, key: Key, step: int, maps: Maps, evaluation: int | None, holds: Holds = True, off: bool = False
     ) -> None:
         """Add a call; see ``StepSums``."""
         self.returned |= step in self._were_closed
         sums = self.open.setdefault(step, {}).setdefault(key, StepSums())
-        sums.add(marginals, self._axes(key), evaluation, holds, off)
+        sums.add(maps, self._axes(key), evaluation, holds, off)
         self._in_parts |= sums.in_parts
 
     def close_old(self, account: Account, current: int) -> None:
@@ -101,9 +101,9 @@ class RunSums:
     @property
     def nbytes(self) -> int:
         """Bytes of all sums."""
-        maps = [sums.maps for sums in self.closed.values()]
-        maps += [sums.maps for sums_of_step in self.open.values() for sums in sums_of_step.values()]
-        return sum(x.nbytes for one in maps for x in one.values())
+        closed = (x for sums in self.closed.values() for x in sums.maps.values())
+        still_open = (x for by_key in self.open.values() for sums in by_key.values() for x in sums.maps.values())
+        return sum(x.nbytes for x in closed) + sum(x.nbytes for x in still_open)
 
     @property
     def error(self) -> float:

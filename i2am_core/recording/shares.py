@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..attention.stacked import Part
 from ..attribution import Layer, ShareOwner
 from .sums import Holds
 from .transfer import to_host
@@ -18,7 +19,7 @@ class CallShares(NamedTuple):
     Nothing is computed of it before the end of the run: that would be kernels in every call.
     """
 
-    values: Tensor
+    values: Tensor | Part
     holds: Holds
     weight: Tensor | None
 
@@ -30,7 +31,12 @@ class Shares:
         self._calls: defaultdict[tuple[ShareOwner, Layer, int], list[CallShares]] = defaultdict(list)
 
     def add(
-        self, layer: Layer, step: int, means: Mapping[ShareOwner, Tensor], holds: Holds, weight: Tensor | None = None
+        self,
+        layer: Layer,
+        step: int,
+        means: Mapping[ShareOwner, Tensor | Part],
+        holds: Holds,
+        weight: Tensor | None = None,
     ) -> None:
         """Of one call. Where its verdict does not hold it does not count, which nobody waits for.
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..attention.marginals import Marginals
 from ..attention.on_device import runs_alone
-from ..half import Half, Precise, full
+from ..attention.stacked import Maps, Part, StackedCall
+from ..half import Half, Precise
 from ..kinds import KIND_OF, KINDS, PAIR_KEYS
 from .detail import Extent, Resolution
 from .transfer import to_host
@@ -43,6 +44,18 @@ class Axes:
 
     resolution: Resolution
     extent: Extent
+
+    def values(self, maps: Maps) -> "dict[str, Tensor] | dict[str, Part]":
+        """The maps of one call, each as means over the axes that are not kept: of calls made together once for all."""
+
+        def merged(made: Marginals) -> dict[str, Tensor]:
+            given = {kind.key: getattr(made, kind.key) for kind in KINDS}
+            return {key: self.merged(key, x.float()) for key, x in given.items() if x is not None}
+
+        if isinstance(maps, StackedCall):
+            axes = self.resolution.heads, self.resolution.frames, *self.extent.frames.values()
+            return maps.once(("values", *axes), merged)
+        return merged(maps)
 
     def merged(self, key: str, maps: Tensor) -> Tensor:
         """Maps ``[..., heads, cells]`` as means over the axes that are not kept."""
@@ -74,7 +87,7 @@ class StepSums:
     """
 
     def __init__(self) -> None:
-        self.maps: dict[str, Precise] = {}
+        self.maps: dict[str, Precise | Part] = {}
         self.in_parts = False  # whether any evaluation had several calls
         self.roundings = 0  # how often a sum was rounded to half precision, at most
         self._nonzero_calls: dict[str, Tensor] = {}  # [items], of each map in the paper's normalization
@@ -84,12 +97,9 @@ class StepSums:
         self._only: tuple[Holds, bool] | None = None  # of a call that is the only one so far, if it counts and is off
         self._sent: tuple[list[str], list[str], bool] = [], [], False
 
-    def add(
-        self, marginals: Marginals, axes: Axes, evaluation: int | None, holds: Holds = True, off: bool = False
-    ) -> None:
+    def add(self, maps: Maps, axes: Axes, evaluation: int | None, holds: Holds = True, off: bool = False) -> None:
         """Add a call. ``evaluation`` is the number of the one it is part of, None where it is all of one."""
-        given = {kind.key: getattr(marginals, kind.key) for kind in KINDS}
-        values = {key: axes.merged(key, x.float()) for key, x in given.items() if x is not None}
+        values = axes.values(maps)
         if not self.maps and not axes.resolution.half_open:
             self.maps, self._only = dict(values), (holds, off)
         else:
@@ -102,10 +112,10 @@ class StepSums:
             self._last = either(self._last, holds)
         self._evaluation = evaluation
 
-    def _sum(self, values: Mapping[str, Tensor], axes: Axes, holds: Holds, off: bool) -> None:
+    def _sum(self, values: Mapping[str, Tensor | Part], axes: Axes, holds: Holds, off: bool) -> None:
         sums, nonzero_calls = {}, {}
-        for key, value in values.items():
-            value = zero_unless(holds, value)
+        for key, x in values.items():
+            value = zero_unless(holds, x.float())
             sums[key] = axes.stored(self.maps[key].float() + value if key in self.maps else value, is_open=True)
             if KIND_OF[key].normalization == "paper":
                 nonzero_calls[key] = _nonzero(value, off) + self._nonzero_calls.get(key, 0)
@@ -118,8 +128,8 @@ class StepSums:
         if self._only is None:
             return
         (holds, off), self._only = self._only, None
-        for key, value in self.maps.items():
-            self.maps[key] = value = zero_unless(holds, full(value))
+        for key, x in self.maps.items():
+            self.maps[key] = value = zero_unless(holds, x.float())
             if KIND_OF[key].normalization == "paper":
                 self._nonzero_calls[key] = _nonzero(value, off)
 
@@ -129,12 +139,13 @@ class StepSums:
         last = int(self._last) if isinstance(self._last, bool) else self._last
         return last if isinstance(self._past, int) and self._past == 0 else self._past + last
 
-    def sent(self) -> list[Tensor]:
+    def sent(self) -> list[Tensor | Part]:
         """What goes to the host, together with that of others: see ``bring``. Nothing of it is used here until then."""
-        alone = [key for key, x in self.maps.items() if runs_alone(x.scale if isinstance(x, Half) else x)]
+        alone = [key for key, x in self.maps.items() if runs_alone(_memory(x))]
         counted = [key for key, x in self._nonzero_calls.items() if runs_alone(x)]
         self._sent = alone, counted, isinstance(self.evaluations, Tensor)
-        values = [full(self.maps.pop(key)) for key in alone]
+        maps = [self.maps.pop(key) for key in alone]
+        values: list[Tensor | Part] = [x.float() if isinstance(x, Half) else x for x in maps]
         values += [self._nonzero_calls.pop(key) for key in counted]
         return [*values, self.evaluations] if isinstance(self.evaluations, Tensor) else values
 
@@ -162,6 +173,13 @@ class StepSums:
         coarser._nonzero_calls = dict(self._nonzero_calls)
         coarser.maps = {key: axes.stored(axes.merged(key, x.float()), is_open=True) for key, x in self.maps.items()}
         return coarser
+
+
+def _memory(maps: Precise | Part) -> Tensor:
+    """What lies where the maps lie."""
+    if isinstance(maps, Part):
+        return maps.whole
+    return maps.scale if isinstance(maps, Half) else maps
 
 
 def _nonzero(value: Tensor, off: bool) -> Tensor:

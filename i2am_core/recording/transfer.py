@@ -7,18 +7,39 @@ import torch
 from torch import Tensor
 
 from ..attention.on_device import runs_alone
+from ..attention.stacked import Part
 
 
-def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The same in float32 on the CPU, in one transfer from each device: values, counts and booleans."""
-    return sent_to_host(tensors)()
+def to_host(values: Sequence[Tensor | Part]) -> list[Tensor]:
+    """The same in float32 on the CPU, in one transfer from each device: maps, counts and booleans."""
+    return sent_to_host(values)()
 
 
-def sent_to_host(tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
+def sent_to_host(values: Sequence[Tensor | Part]) -> Callable[[], list[Tensor]]:
     """Send them, and go on: what is returned waits until all of them are there, and is called once.
 
-    A GPU then has work while the host does its own. What was sent takes no memory on the device any more.
+    A GPU then has work while the host does its own. What was sent takes no memory on the device any more. What is given
+    several times, and what others are parts of, is sent once.
     """
+    numbers: dict[int, int] = {}  # of what is sent, by its identity
+    wholes: list[Tensor] = []
+    places = []
+    for value in values:
+        whole, items = (value.whole, value.items) if isinstance(value, Part) else (value, None)
+        if id(whole) not in numbers:
+            numbers[id(whole)] = len(wholes)
+            wholes.append(whole)
+        places.append((numbers[id(whole)], items))
+    sent = _sent_once(wholes)
+
+    def arrived() -> list[Tensor]:
+        on_host = sent()
+        return [on_host[number] if items is None else on_host[number][items] for number, items in places]
+
+    return arrived
+
+
+def _sent_once(tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
     result: list[Tensor | None] = [None if runs_alone(x) else x.detach().float() for x in tensors]
     shapes = [x.shape for x in tensors]
     by_device: defaultdict[torch.device, defaultdict[torch.dtype, list[int]]] = defaultdict(lambda: defaultdict(list))

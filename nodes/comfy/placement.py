@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...i2am_core.attention.marginals import Marginals
 from ...i2am_core.attention.on_device import brought
+from ...i2am_core.attention.stacked import Maps, alone
 from ...i2am_core.tokens import TokenGrid
 from .refusal import NotSupported
 from .windows import Window
@@ -130,7 +130,7 @@ class Placed:
         """A region ``[items, cells]`` of the whole picture, on the N cells."""
         return region if region is None or self.cells is None else region[:, self.cells]
 
-    def apply(self, maps: Marginals, region: Tensor | None) -> Marginals:
+    def apply(self, maps: Maps, region: Tensor | None) -> Maps:
         """``maps`` of the N cells as maps of the whole picture: 0 elsewhere, and means over all of its positions.
 
         ``region [items, cells]`` is the scope, of the whole picture. The paper's map over positions knows no gain: of
@@ -138,7 +138,7 @@ class Placed:
         """
         if self.cells is None:
             return maps
-        on_whole = {}
+        maps, on_whole = alone(maps), {}
         for name in ("r2g_paper", "r2g_share"):
             values = getattr(maps, name)
             if name == "r2g_paper" and self.of_frames is not None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ....i2am_core.attention.intercept import Interceptor
 from ....i2am_core.attention.marginals import NO_NUMBERS, Logits, Marginals, Positions, attribute
 from ....i2am_core.attention.on_device import brought, runs_alone
+from ....i2am_core.attention.stacked import Maps, Part, StackedCall, alone
 from ....i2am_core.attention.steered_marginals import SteeredItems
 from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attention.together import Answer, Request, Waiting
@@ -273,16 +274,22 @@ class Record(Consumer):
             raise error
         if (text := answers[0].share_beside) is None:
             return
-        parts = [maps.r2g_share.mean(1) for answer in answers for maps in answer.maps]
-        references = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
-        weight = first.placed.weight
-        if weight is not None:
-            weight = brought(weight, text.device).to(text)
-            text = text * weight
-        region = self._region(first.located.layer.grid)
-        place = Place(first.located.layer, first.places[0].step, 0)
-        shares: dict[ShareOwner, Tensor] = {"references": _means(references, region), "text": _means(text, region)}
-        self.recorder.shares(place, shares, verdicts, None if weight is None else _means(weight, region))
+        shares: Mapping[ShareOwner, Tensor | Part]
+        maps = [x for answer in answers for x in answer.maps]
+        region, weight = self._region(first.located.layer.grid), None
+        stacked = [x for x in maps if isinstance(x, StackedCall)]
+        if isinstance(text, Part) and len(stacked) == len(maps) and first.placed.weight is None:
+            whole = text.whole
+            shares = stacked[0].once(
+                ("shares", id(region)), lambda _: _shares([x.stacked.maps for x in stacked], whole, region)
+            )
+        else:
+            text = text.float()
+            if (weight := first.placed.weight) is not None:
+                weight = brought(weight, text.device).to(text)
+                text, weight = text * weight, _means(weight, region)
+            shares = _shares([alone(x) for x in maps], text, region)
+        self.recorder.shares(Place(first.located.layer, first.places[0].step, 0), shares, verdicts, weight)
 
     def _region(self, grid: TokenGrid) -> Tensor | None:
         """The inpainting mask on a layer's grid: ``[items, cells]``, True where the picture is painted."""
@@ -328,7 +335,7 @@ def _needs_no_sums(call: AttentionCall, located: Sequence[LocatedIn]) -> bool:
     )
 
 
-def _verdicts(located: Located, maps: Marginals) -> tuple[Verdict, ...]:
+def _verdicts(located: Located, maps: Maps) -> tuple[Verdict, ...]:
     """What is assumed of a call in which something was located; ``maps`` are of any of its references."""
     return located.verdicts if maps.holds is None else (*located.verdicts, Verdict(maps.holds, NOT_NUMBERS))
 
@@ -366,12 +373,22 @@ def _text_beside(call: AttentionCall, one: LocatedIn) -> Index | None:
     return result
 
 
+def _shares(references: Sequence[Marginals], text: Tensor, region: Tensor | None) -> dict[ShareOwner, Tensor]:
+    """Whose part of the attention is how large, of one call or of several: see ``_means``. ``text [items, N]``."""
+    parts = [maps.r2g_share.mean(1) for maps in references]
+    total = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+    return {"references": _means(total, region), "text": _means(text, region)}
+
+
 def _means(share: Tensor, region: Tensor | None) -> Tensor:
-    """Of ``[items, N]`` over all positions and over those in a region ``[items, N]``; where it is empty, over all."""
+    """Of ``[items, N]`` over all positions and over those in a region ``[items, N]``; where it is empty, over all.
+
+    Items may be those of several calls, each of which has all of the region's.
+    """
     whole = share.mean(1)
     if region is None:
         return whole[:, None].expand(-1, 2)
-    inside = brought(region, share.device)
+    inside = brought(region, share.device).repeat(len(share) // len(region), 1)
     count = inside.sum(1)
     return torch.stack([whole, torch.where(count > 0, (share * inside).sum(1) / count.clamp(min=1), whole)], 1)
 
