@@ -33,6 +33,14 @@ class Resolution:
     open_steps: int = OPEN_STEPS
 
     @property
+    def stays(self) -> bool:
+        """Whether sums of closed steps stay on the model's device: one for all steps, which takes no more than a step.
+
+        So no step has to come to the host. A device adds it up while it does the rest, and the host would not.
+        """
+        return self.bins == 1 and not self.half and not self.half_open
+
+    @property
     def bytes_a_value(self) -> int:
         """What the sums take for each value of a step."""
         return self.bins * (2 if self.half else 4) + self.open_steps * (2 if self.half_open else 4)

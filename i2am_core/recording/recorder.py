@@ -306,6 +306,7 @@ class Recorder:
             for sums in self._sums:
                 for step in sorted(sums.open):
                     sums.close(step, self._account)
+                sums.settle()
             self._account.judge()
             self._add_zeros()
             close_all(self._pairs.values())

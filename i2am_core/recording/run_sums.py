@@ -3,19 +3,24 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from torch import Tensor
+
+from ..attention.on_device import runs_alone
 from ..attention.stacked import Maps
 from ..half import ROUNDING, Precise
 from .account import Account, Judgement
 from .budget import merged
 from .detail import Extent, Key, Resolution
-from .sums import Axes, BinSums, Holds, StepSums
+from .sums import Additions, Axes, BinSums, Holds, StepSums
+from .transfer import to_host
 
 
 class RunSums:
     """Sums by keys, each of a layer and a reference whose ``extents`` are known.
 
     Sums of the last steps stay on the model's device; older steps are closed, and move to the CPU: they are sent, and
-    what the host does with them it does in ``catch_up``, when a GPU has work, or else when the next step is closed.
+    what the host does with them it does in ``catch_up``, when a GPU has work, or else when the next step is closed. Of
+    a resolution that ``stays``, it is the sum over all of these that comes to the host, when it is ``settled``.
     """
 
     def __init__(self, steps: int, resolution: Resolution, extents: Mapping[Key, Extent]) -> None:
@@ -53,22 +58,35 @@ class RunSums:
         self.catch_up()
         closing = self.open.pop(step)
         self._were_closed.add(step)
-        judgement = account.send([x for sums in closing.values() for x in sums.sent()])
+        judgement = account.send([x for sums in closing.values() for x in sums.sent(self.resolution.stays)])
         self._on_its_way = partial(self._bring, step, closing, judgement)
 
     def _bring(self, step: int, closing: dict[Key, StepSums], judgement: Judgement) -> None:
         """Put the sums of a step into its bin."""
-        on_host = iter(judgement.end())
+        on_host, additions = iter(judgement.end()), Additions()
         for key in list(closing):
             sums = closing.pop(key)  # its memory is free as soon as it is added
             if evaluations := sums.bring(on_host):
-                self._closed.setdefault(key, BinSums(self.bins)).add(step, sums, evaluations, self._axes(key))
+                bins = self._closed.setdefault(key, BinSums(self.bins))
+                bins.add(step, sums, evaluations, self._axes(key), additions)
+        additions.add()
 
     def catch_up(self) -> None:
         """Put the step that is on its way into its bin. Waits for its transfer."""
         bring, self._on_its_way = self._on_its_way, None
         if bring is not None:
             bring()
+
+    def settle(self) -> None:
+        """Bring to the host what stayed on a device, when all steps are closed. Waits for it, once."""
+        stayed = [
+            (sums, key, x)
+            for sums in self.closed.values()
+            for key, x in sums.maps.items()
+            if isinstance(x, Tensor) and runs_alone(x)
+        ]
+        for (sums, key, _), x in zip(stayed, to_host([x for *_, x in stayed]), strict=True):
+            sums.maps[key] = x.clone()  # in memory of its own, which is not what transfers are made into
 
     @property
     def closed(self) -> dict[Key, BinSums]:
@@ -81,6 +99,8 @@ class RunSums:
         coarser = RunSums(self.steps, resolution, self.extents)
         coarser.returned = self.returned
         coarser._were_closed, coarser._in_parts = set(self._were_closed), self._in_parts
+        if not resolution.stays:
+            self.settle()
         for step, sums_of_step in self.open.items():
             coarser.open[step] = {}
             for key in list(sums_of_step):

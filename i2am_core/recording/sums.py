@@ -6,7 +6,7 @@ so values are chosen there, and counts of such calls are tensors on the device, 
 
 import copy
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from ..kinds import KIND_OF, KINDS, PAIR_KEYS
 from .detail import Extent, Resolution
 from .transfer import to_host
 
+HOST = torch.device("cpu")
 Holds = bool | Tensor
 """Whether a call counts; a tensor is boolean and 0-dim."""
 Count = float | Tensor
@@ -66,11 +67,11 @@ class Axes:
             maps = maps.unflatten(-1, (frames, -1)).mean(-2)
         return maps
 
-    def unfilled(self, *shape: int) -> Precise:
-        """Closed sums of this shape, on the CPU, in which there may be anything."""
+    def unfilled(self, *shape: int, device: torch.device = HOST) -> Precise:
+        """Closed sums of this shape, in which there may be anything."""
         if not self.resolution.half:
-            return torch.empty(shape)
-        return Half(torch.empty(shape, dtype=torch.float16), torch.empty(*shape[:-1], 1))
+            return torch.empty(shape, device=device)
+        return Half(torch.empty(shape, dtype=torch.float16, device=device), torch.empty(*shape[:-1], 1, device=device))
 
     def stored(self, maps: Tensor, is_open: bool = False) -> Precise:
         """Sums of a step that is open, or of closed ones, in their precision."""
@@ -139,10 +140,13 @@ class StepSums:
         last = int(self._last) if isinstance(self._last, bool) else self._last
         return last if isinstance(self._past, int) and self._past == 0 else self._past + last
 
-    def sent(self) -> list[Tensor | Part]:
-        """What goes to the host, together with that of others: see ``bring``. Nothing of it is used here until then."""
-        alone = [key for key, x in self.maps.items() if runs_alone(_memory(x))]
-        counted = [key for key, x in self._nonzero_calls.items() if runs_alone(x)]
+    def sent(self, stays: bool) -> list[Tensor | Part]:
+        """What goes to the host, together with that of others: see ``bring``. Nothing of it is used here until then.
+
+        Of maps that stay where they are, it is whether they count.
+        """
+        alone = [key for key, x in self.maps.items() if runs_alone(_memory(x)) and not stays]
+        counted = [key for key, x in self._nonzero_calls.items() if runs_alone(x) and not stays]
         self._sent = alone, counted, isinstance(self.evaluations, Tensor)
         maps = [self.maps.pop(key) for key in alone]
         values: list[Tensor | Part] = [x.float() if isinstance(x, Half) else x for x in maps]
@@ -277,79 +281,132 @@ def _add(total: Precise, at: int, mean: Tensor, weight: float) -> None:
         total.select(1, at).add_(mean, alpha=weight)
 
 
-class BinSums:
-    """Sums over the steps of each time bin, ``[items, bins, heads, cells]``, on the CPU, as what is added is.
+def _where_there_is_room(device: torch.device, make: Callable[[torch.device], Precise]) -> Precise:
+    """What ``make`` makes on a device, or on the host."""
+    try:
+        return make(device)
+    except torch.cuda.OutOfMemoryError:
+        return make(HOST)
 
-    ``seen [bins]`` are the steps that were added to each. A step that the sampler returned to is added once more: in a
-    bin of several steps, with the part that its new evaluations are of all.
+
+class Additions:
+    """What is to be added to sums on a device: at once, since it is then a few kernels for all layers."""
+
+    def __init__(self) -> None:
+        self._by_weight: defaultdict[float, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
+
+    def put(self, total: Precise, at: int, mean: Tensor, weight: float) -> None:
+        """A mean, times its weight, for a bin of sums. On the host it is added now."""
+        if isinstance(total, Half) or not runs_alone(total):
+            _add(total, at, mean, weight)
+            return
+        totals, means = self._by_weight[weight]
+        totals.append(total.select(1, at))
+        means.append(mean)
+
+    def add(self) -> None:
+        """Add all of it."""
+        for weight, (totals, means) in self._by_weight.items():
+            torch._foreach_add_(totals, means, alpha=weight)
+        self._by_weight.clear()
+
+
+class BinSums:
+    """Sums over the steps of each time bin, ``[items, bins, heads, cells]``, which lie where what is added lies.
+
+    A step that the sampler returned to is added once more: in a bin of several steps, with the part that its new
+    evaluations are of all.
     """
 
     def __init__(self, bins: Sequence[range]) -> None:
         self.bins = bins
-        self.seen = torch.zeros(len(bins))
         self.maps: dict[str, Precise] = {}
         self.roundings = [0] * len(bins)  # how often a part of each sum was rounded to half precision, at most
-        self._weight = torch.zeros(len(bins))
+        self._seen = [0.0] * len(bins)
+        self._weight = [0.0] * len(bins)
         self._evaluations: Counter[int] = Counter()  # by step
         self._empty: dict[str, set[int]] = {}  # bins of each map into which nothing was put yet, not even 0
 
-    def add(self, number: int, step: StepSums, evaluations: int, axes: Axes) -> None:
-        """Add the mean of the step of this number to its bin; see ``StepSums.mean``."""
-        at = next(n for n, steps in enumerate(self.bins) if number in steps)
+    @property
+    def seen(self) -> Tensor:
+        """How many steps were added to each bin, ``[bins]``."""
+        return torch.tensor(self._seen)
+
+    def add(self, number: int, step: StepSums, evaluations: int, axes: Axes, additions: Additions) -> None:
+        """Add the mean of the step of this number to its bin, with the ``additions``; see ``StepSums.mean``."""
+        at = self._bin_of(number)
         before = self._evaluations[number]
         weight = 1.0 if len(self.bins[at]) == 1 else evaluations / (before + evaluations)
         self._evaluations[number] += evaluations
         self._weight[at] += weight
-        self.seen[at] += not before
+        self._seen[at] += not before
         self.roundings[at] = max(self.roundings[at], step.roundings) + axes.resolution.half
         for key in step.maps:
             mean = step.mean(key, evaluations)
-            if key not in self.maps:  # as large as all maps of the run: it is filled once, and not with 0 before
-                self.maps[key] = axes.unfilled(mean.shape[0], len(self.bins), *mean.shape[1:])
-                self._empty[key] = set(range(len(self.bins)))
+            total = self.maps[key] = self._total(key, mean, axes)
+            if isinstance(total, Tensor):
+                mean = mean.to(total.device)
             if at in self._empty[key]:
                 self._empty[key].discard(at)
-                _put(self.maps[key], at, weight * mean if weight != 1 else mean)
+                _put(total, at, weight * mean if weight != 1 else mean)
             else:
-                _add(self.maps[key], at, mean, weight)
+                additions.put(total, at, mean, weight)
+
+    def _total(self, key: str, mean: Tensor, axes: Axes) -> Precise:
+        """The sums of a map, beside the mean that is added to them; on the host where a device has no room for them."""
+        total = self.maps.get(key)
+        if total is None:  # as large as all maps of the run: it is filled once, and not with 0 before
+            self._empty[key] = set(range(len(self.bins)))
+            shape = mean.shape[0], len(self.bins), *mean.shape[1:]
+            return _where_there_is_room(mean.device, lambda device: axes.unfilled(*shape, device=device))
+        if isinstance(total, Half) or total.device == mean.device:
+            return total
+        return _where_there_is_room(mean.device, total.to)  # finer sums were on the host
 
     def add_zero(self, number: int) -> None:
         """Add 0 for the step of this number, unless anything of it was added."""
         if not self._evaluations[number]:
-            at = next(n for n, steps in enumerate(self.bins) if number in steps)
+            at = self._bin_of(number)
             self._evaluations[number] = 1
             self._weight[at] += 1
-            self.seen[at] += 1
+            self._seen[at] += 1
+
+    def _bin_of(self, number: int) -> int:
+        """The bin that a step is in."""
+        return next(n for n, steps in enumerate(self.bins) if number in steps)
 
     def _fill(self) -> None:
         """Put 0 into bins that are empty."""
         for key, bins in self._empty.items():
             for at in bins:
                 total = self.maps[key]
-                _put(total, at, torch.zeros(total.shape[0], *total.shape[2:]))
+                if isinstance(total, Half):
+                    _put(total, at, torch.zeros(total.shape[0], *total.shape[2:]))
+                else:
+                    total.select(1, at).zero_()
             bins.clear()
 
     def to(self, axes: Axes, bins: Sequence[range]) -> "BinSums":
         """The same sums with fewer axes, and in fewer bins."""
         self._fill()
-        into = torch.tensor([next(n for n, steps in enumerate(bins) if old.start in steps) for old in self.bins])
         coarser = BinSums(bins)
-        coarser.seen.index_add_(0, into, self.seen)
-        coarser._weight.index_add_(0, into, self._weight)
+        into = [coarser._bin_of(old.start) for old in self.bins]
         coarser._evaluations = self._evaluations.copy()
-        for at, roundings in zip(into.tolist(), self.roundings, strict=True):
-            coarser.roundings[at] = max(coarser.roundings[at], roundings + axes.resolution.half)
+        for old, at in enumerate(into):
+            coarser._seen[at] += self._seen[old]
+            coarser._weight[at] += self._weight[old]
+            coarser.roundings[at] = max(coarser.roundings[at], self.roundings[old] + axes.resolution.half)
         for key, total in self.maps.items():
             value = axes.merged(key, total.float())
             by_bin = value.new_zeros(value.shape[0], len(bins), *value.shape[2:])
-            coarser.maps[key] = axes.stored(by_bin.index_add_(1, into, value))
+            coarser.maps[key] = axes.stored(by_bin.index_add_(1, torch.tensor(into).to(value.device), value))
             coarser._empty[key] = set()
         return coarser
 
     def means(self) -> dict[str, Precise]:
         """The means; the sums are used up."""
         self._fill()
-        weight = self._weight.clamp(min=1)[None, :, None, None]
+        weight = torch.tensor(self._weight).clamp(min=1)[None, :, None, None]
         if bool((weight == 1).all()):  # nothing to divide by: one pass less over all maps of the run
             return dict(self.maps)
         return {key: total.div_(weight) for key, total in self.maps.items()}

@@ -17,7 +17,7 @@ from i2am_core.recording.account import ComputedBy
 from i2am_core.recording.detail import Resolution
 from i2am_core.recording.notes import STEPS_REVISITED
 from i2am_core.recording.recorder import _extent
-from i2am_core.recording.sums import Axes, BinSums, StepSums
+from i2am_core.recording.sums import Additions, Axes, BinSums, StepSums
 
 LAYER, ROWS = Layer("a", FINE, 2), torch.arange(FINE.cells)
 YES, NO = torch.tensor(True), torch.tensor(False)
@@ -334,8 +334,8 @@ def test_attention_without_a_sampler_is_one_step(sigmas):
 def test_what_nothing_was_put_into_is_zero_and_never_what_was_in_the_memory(monkeypatch, half, bins):
     unfilled = Axes.unfilled
 
-    def full_of_garbage(axes, *shape):
-        sums = unfilled(axes, *shape)
+    def full_of_garbage(axes, *shape, **where):
+        sums = unfilled(axes, *shape, **where)
         for x in (sums.values, sums.scale) if isinstance(sums, Half) else (sums,):
             x.fill_(torch.nan)
         return sums
@@ -347,7 +347,7 @@ def test_what_nothing_was_put_into_is_zero_and_never_what_was_in_the_memory(monk
     for step in (1, 4):
         one = StepSums()
         one.add(call(), axes, None)
-        sums.add(step, one, 1, axes)
+        sums.add(step, one, 1, axes, Additions())
     sums.add_zero(5)
     by_bin = sums.to(coarser, [range(n, n + 6 // bins) for n in range(0, 6, 6 // bins)])
     for x in by_bin.means().values():
@@ -360,8 +360,8 @@ def test_means_of_steps_that_are_kept_apart_are_what_was_put_in():
     axes = Axes(Resolution(3, heads=True), _extent(Place(LAYER, 0, 0), call()))
     sums, one = BinSums([range(n, n + 1) for n in range(3)]), StepSums()
     one.add(call(), axes, None)
-    sums.add(2, one, 1, axes)
-    sums.add(2, one, 1, axes)  # the sampler returned: it counts once more, as one of two
+    sums.add(2, one, 1, axes, Additions())
+    sums.add(2, one, 1, axes, Additions())  # the sampler returned: it counts once more, as one of two
     for name, x in sums.means().items():
         torch.testing.assert_close(x[:, 2], one.maps[name], msg=name)
         assert not x[:, :2].any()
