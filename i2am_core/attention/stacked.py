@@ -1,6 +1,6 @@
 """Maps of several attention calls that were made together: what is done to those of one is done once for all."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -26,6 +26,27 @@ class Part:
     @property
     def nbytes(self) -> int:
         return self.whole[self.items].nbytes
+
+
+class Parts(Mapping[Any, Part]):
+    """The items of one call in several values of all, by their names. A part is made when it is asked for.
+
+    So it is few objects, of which there are many calls': Python looks through all that live, again and again.
+    """
+
+    __slots__ = ("rows", "wholes")
+
+    def __init__(self, wholes: Mapping[Any, Tensor], rows: slice) -> None:
+        self.wholes, self.rows = wholes, rows
+
+    def __getitem__(self, name: Any) -> Part:
+        return Part(self.wholes[name], self.rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.wholes)
+
+    def __len__(self) -> int:
+        return len(self.wholes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +91,9 @@ class StackedCall:
         """Its items among those of all."""
         return slice(self.number * self.stacked.items, (self.number + 1) * self.stacked.items)
 
-    def once(self, name: Hashable, work: Callable[[Marginals], Mapping[Any, Tensor]]) -> dict[Any, Part]:
-        """This call's part of what ``work`` makes of the maps of all calls, once."""
-        return {key: Part(x, self.items) for key, x in self.stacked.once(name, work).items()}
+    def once(self, name: Hashable, work: Callable[[Marginals], Mapping[Any, Tensor]]) -> Parts:
+        """This call's parts of what ``work`` makes of the maps of all calls, once."""
+        return Parts(self.stacked.once(name, work), self.items)
 
     def alone(self) -> Marginals:
         """As the maps of a call that was made alone."""

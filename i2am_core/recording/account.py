@@ -7,6 +7,7 @@ pending until ``judge``.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -35,9 +36,10 @@ class ComputedBy:
 
     @classmethod
     def of(cls, maps: Maps) -> "ComputedBy":
-        return cls(maps.row_sums, maps.arithmetic)
+        return _computed_by(maps.row_sums, maps.arithmetic)
 
 
+_computed_by = lru_cache(ComputedBy)  # the same few in all calls
 UNNAMED = ComputedBy()
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..attention.marginals import Marginals
-from ..attention.stacked import Maps, Part, alone
+from ..attention.stacked import Maps, Parts, alone
 from ..attribution import Attribution, HeadDetail, Layer, LayerMaps, Reference, ShareOwner
 from ..kinds import KIND_OF
 from ..tokens import TokenGrid
@@ -189,7 +189,7 @@ class Recorder:
     def shares(
         self,
         place: Place,
-        means: Mapping[ShareOwner, Tensor | Part],
+        means: Mapping[ShareOwner, Tensor] | Parts,
         verdicts: Sequence[Verdict] = (),
         weight: Tensor | None = None,
     ) -> None:

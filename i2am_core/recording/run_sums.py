@@ -30,6 +30,7 @@ class RunSums:
             self.bins = merged(self.bins)
         self.open: dict[int, dict[Key, StepSums]] = {}  # by step
         self._closed: dict[Key, BinSums] = {}
+        self._axes_of: dict[Key, Axes] = {}
         self._on_its_way: Callable[[], None] | None = None  # ends the step that is
         self.returned = False  # whether a step got calls after it was closed
         self._were_closed: set[int] = set()
@@ -40,7 +41,9 @@ class RunSums:
     ) -> None:
         """Add a call; see ``StepSums``."""
         self.returned |= step in self._were_closed
-        sums = self.open.setdefault(step, {}).setdefault(key, StepSums())
+        of_step = self.open.setdefault(step, {})
+        if (sums := of_step.get(key)) is None:
+            sums = of_step[key] = StepSums()
         sums.add(maps, self._axes(key), evaluation, holds, off)
         self._in_parts |= sums.in_parts
 
@@ -135,4 +138,7 @@ class RunSums:
         return self.closed[key].means() if key in self.closed else {}
 
     def _axes(self, key: Key) -> Axes:
-        return Axes(self.resolution, self.extents[key])
+        axes, extent = self._axes_of.get(key), self.extents[key]
+        if axes is None or axes.extent is not extent:
+            axes = self._axes_of[key] = Axes(self.resolution, extent)
+        return axes

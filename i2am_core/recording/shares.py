@@ -7,19 +7,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..attention.stacked import Part
+from ..attention.stacked import Parts
 from ..attribution import Layer, ShareOwner
 from .sums import Holds
 from .transfer import to_host
 
 
 class CallShares(NamedTuple):
-    """The ``values [items, 2]`` of one call, whether it counts, and how much: 1 where it has no ``weight``.
+    """The ``means [items, 2]`` of one call by owner, whether it counts, and how much: 1 where it has no ``weight``.
 
     Nothing is computed of it before the end of the run: that would be kernels in every call.
     """
 
-    values: Tensor | Part
+    means: Mapping[ShareOwner, Tensor] | Parts
     holds: Holds
     weight: Tensor | None
 
@@ -28,13 +28,13 @@ class Shares:
     """Means over positions ``[items, 2]``, of all and of those in scope, by owner, layer and step."""
 
     def __init__(self) -> None:
-        self._calls: defaultdict[tuple[ShareOwner, Layer, int], list[CallShares]] = defaultdict(list)
+        self._calls: defaultdict[tuple[Layer, int], list[CallShares]] = defaultdict(list)
 
     def add(
         self,
         layer: Layer,
         step: int,
-        means: Mapping[ShareOwner, Tensor | Part],
+        means: Mapping[ShareOwner, Tensor] | Parts,
         holds: Holds,
         weight: Tensor | None = None,
     ) -> None:
@@ -43,12 +43,11 @@ class Shares:
         ``weight [items, 2]`` is how much of the picture the call makes, which ``means`` are times already; without it
         they are of all of the picture.
         """
-        for owner, values in means.items():
-            self._calls[owner, layer, step].append(CallShares(values, holds, weight))
+        self._calls[layer, step].append(CallShares(means, holds, weight))
 
     def forget(self, layers: Collection[str]) -> None:
         """Give up what was recorded of the layers of these names."""
-        for key in [key for key in self._calls if key[1].name in layers]:
+        for key in [key for key in self._calls if key[0].name in layers]:
             del self._calls[key]
 
     def freeze(self, layers: Sequence[Layer], steps: int) -> dict[ShareOwner, Tensor]:
@@ -57,24 +56,31 @@ class Shares:
         Waits for the device once.
         """
         numbers = {layer: number for number, layer in enumerate(layers)}
-        known = {key: calls for key, calls in self._calls.items() if key[1] in numbers}
-        if not known:
+        known = {(numbers[layer], step): calls for (layer, step), calls in self._calls.items() if layer in numbers}
+        owned = [(owner, call) for calls in known.values() for call in calls for owner in call.means]
+        if not owned:
             return {}
-        of_key = torch.tensor([number for number, calls in enumerate(known.values()) for _ in calls])
-        sums = _weighted([call for calls in known.values() for call in calls])
-        total, weight = (x.new_zeros(len(known), *x.shape[1:]).index_add_(0, of_key, x) for x in sums)
+        places = [(owner, key) for key, calls in known.items() for call in calls for owner in call.means]
+        number_of = {place: number for number, place in enumerate(dict.fromkeys(places))}
+        of_place = torch.tensor([number_of[place] for place in places])
+        sums = _weighted(owned)
+        total, weight = (x.new_zeros(len(number_of), *x.shape[1:]).index_add_(0, of_place, x) for x in sums)
         result: dict[ShareOwner, Tensor] = {}
-        for (owner, layer, step), mean in zip(known, (total / weight).unbind(), strict=True):
+        for (owner, (layer, step)), mean in zip(number_of, (total / weight).unbind(), strict=True):
             empty = torch.full((mean.shape[0], steps, len(layers), 2), torch.nan)
-            result.setdefault(owner, empty)[:, step, numbers[layer]] = mean
+            result.setdefault(owner, empty)[:, step, layer] = mean
         return result
 
 
-def _weighted(calls: Sequence[CallShares]) -> tuple[Tensor, Tensor]:
-    """Of calls the values and the weights, ``[calls, items, 2]`` each, on the host: 0 of one that does not count."""
+def _weighted(owned: Sequence[tuple[ShareOwner, CallShares]]) -> tuple[Tensor, Tensor]:
+    """Of what each owner has in calls the values and the weights, ``[n, items, 2]`` each, on the host.
+
+    They are 0 where a call does not count.
+    """
+    calls = [call for _, call in owned]
     weights = [call.weight for call in calls if call.weight is not None]
     verdicts = [call.holds for call in calls if isinstance(call.holds, Tensor)]
-    on_host = iter(to_host([*(call.values for call in calls), *weights, *verdicts]))
+    on_host = iter(to_host([*(call.means[owner] for owner, call in owned), *weights, *verdicts]))
     values = torch.stack([next(on_host) for _ in calls])
     own = torch.stack([torch.ones_like(values[0]) if call.weight is None else next(on_host) for call in calls])
     holds = torch.tensor([bool(next(on_host) if isinstance(call.holds, Tensor) else call.holds) for call in calls])

@@ -8,19 +8,22 @@ import copy
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..attention.marginals import Marginals
 from ..attention.on_device import runs_alone
-from ..attention.stacked import Maps, Part, StackedCall
+from ..attention.stacked import Maps, Part, Parts, StackedCall
 from ..half import Half, Precise
 from ..kinds import KIND_OF, KINDS, PAIR_KEYS
 from .detail import Extent, Resolution
 from .transfer import to_host
 
 HOST = torch.device("cpu")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 Holds = bool | Tensor
 """Whether a call counts; a tensor is boolean and 0-dim."""
 Count = float | Tensor
@@ -46,7 +49,7 @@ class Axes:
     resolution: Resolution
     extent: Extent
 
-    def values(self, maps: Maps) -> "dict[str, Tensor] | dict[str, Part]":
+    def values(self, maps: Maps) -> Mapping[str, Tensor] | Parts:
         """The maps of one call, each as means over the axes that are not kept: of calls made together once for all."""
 
         def merged(made: Marginals) -> dict[str, Tensor]:
@@ -87,22 +90,28 @@ class StepSums:
     evaluation of the denoiser are parts of one result: their shares add up.
     """
 
+    __slots__ = (
+        *("maps", "in_parts", "roundings"),
+        *("_nonzero_calls", "_past", "_last", "_evaluation", "_only", "_maps_sent", "_counts_sent"),
+    )
+
     def __init__(self) -> None:
-        self.maps: dict[str, Precise | Part] = {}
+        self.maps: Mapping[str, Precise | Part] = NOTHING
         self.in_parts = False  # whether any evaluation had several calls
         self.roundings = 0  # how often a sum was rounded to half precision, at most
-        self._nonzero_calls: dict[str, Tensor] = {}  # [items], of each map in the paper's normalization
+        self._nonzero_calls: Mapping[str, Tensor] = NOTHING  # [items], of each map in the paper's normalization
         self._past: Count = 0  # evaluations that count, without the last one
         self._last: Holds = False  # whether the last one does: if any of its calls does
         self._evaluation: int | None = None  # number of the last one
         self._only: tuple[Holds, bool] | None = None  # of a call that is the only one so far, if it counts and is off
-        self._sent: tuple[list[str], list[str], bool] = [], [], False
+        self._maps_sent: tuple[str, ...] = ()
+        self._counts_sent: tuple[str, ...] = ()
 
     def add(self, maps: Maps, axes: Axes, evaluation: int | None, holds: Holds = True, off: bool = False) -> None:
         """Add a call. ``evaluation`` is the number of the one it is part of, None where it is all of one."""
         values = axes.values(maps)
         if not self.maps and not axes.resolution.half_open:
-            self.maps, self._only = dict(values), (holds, off)
+            self.maps, self._only = values, (holds, off)
         else:
             self._prepare_sums()
             self._sum(values, axes, holds, off)
@@ -121,18 +130,17 @@ class StepSums:
             if KIND_OF[key].normalization == "paper":
                 nonzero_calls[key] = _nonzero(value, off) + self._nonzero_calls.get(key, 0)
         self.roundings += axes.resolution.half_open
-        self.maps |= sums  # all or none: a shape that does not fit has raised before
-        self._nonzero_calls |= nonzero_calls
+        self.maps = {**self.maps, **sums}  # all or none: a shape that does not fit has raised before
+        self._nonzero_calls = {**self._nonzero_calls, **nonzero_calls}
 
     def _prepare_sums(self) -> None:
         """Make of an only call what others can be added to. Most steps have one, of which nothing is computed."""
         if self._only is None:
             return
         (holds, off), self._only = self._only, None
-        for key, x in self.maps.items():
-            self.maps[key] = value = zero_unless(holds, x.float())
-            if KIND_OF[key].normalization == "paper":
-                self._nonzero_calls[key] = _nonzero(value, off)
+        maps = {key: zero_unless(holds, x.float()) for key, x in self.maps.items()}
+        of_paper = [key for key in maps if KIND_OF[key].normalization == "paper"]
+        self.maps, self._nonzero_calls = maps, {key: _nonzero(maps[key], off) for key in of_paper}
 
     @property
     def evaluations(self) -> Count:
@@ -145,20 +153,23 @@ class StepSums:
 
         Of maps that stay where they are, it is whether they count.
         """
-        alone = [key for key, x in self.maps.items() if runs_alone(_memory(x)) and not stays]
-        counted = [key for key, x in self._nonzero_calls.items() if runs_alone(x) and not stays]
-        self._sent = alone, counted, isinstance(self.evaluations, Tensor)
-        maps = [self.maps.pop(key) for key in alone]
-        values: list[Tensor | Part] = [x.float() if isinstance(x, Half) else x for x in maps]
-        values += [self._nonzero_calls.pop(key) for key in counted]
-        return [*values, self.evaluations] if isinstance(self.evaluations, Tensor) else values
+        evaluations, maps, counts = self.evaluations, self.maps, self._nonzero_calls
+        alone, counted = _on_device(maps, stays), _on_device(counts, stays)
+        self._maps_sent, self._counts_sent = alone, counted
+        values: list[Tensor | Part] = [x.float() if isinstance(x, Half) else x for x in map(maps.__getitem__, alone)]
+        values += [counts[key] for key in counted]
+        if alone:
+            self.maps = {key: x for key, x in maps.items() if key not in alone}
+            self._nonzero_calls = {key: x for key, x in counts.items() if key not in counted}
+        return [*values, evaluations] if isinstance(evaluations, Tensor) else values
 
     def bring(self, on_host: Iterator[Tensor]) -> int:
         """Take from ``on_host`` what was ``sent``; returns how many evaluations count."""
-        maps, counted, evaluations_too = self._sent
-        self.maps.update((key, next(on_host)) for key in maps)
-        self._nonzero_calls.update((key, next(on_host)) for key in counted)
-        return int(next(on_host) if evaluations_too else self.evaluations)
+        if self._maps_sent:
+            self.maps = {**self.maps, **{key: next(on_host) for key in self._maps_sent}}
+            self._nonzero_calls = {**self._nonzero_calls, **{key: next(on_host) for key in self._counts_sent}}
+        evaluations = self.evaluations
+        return int(next(on_host) if isinstance(evaluations, Tensor) else evaluations)
 
     def mean(self, key: str, evaluations: int) -> Tensor:
         """The mean of a map over the step; ``evaluations`` is the value of that property as a number, at least 1."""
@@ -174,9 +185,13 @@ class StepSums:
         self._prepare_sums()
         coarser = copy.copy(self)
         coarser.roundings += axes.resolution.half_open
-        coarser._nonzero_calls = dict(self._nonzero_calls)
         coarser.maps = {key: axes.stored(axes.merged(key, x.float()), is_open=True) for key, x in self.maps.items()}
         return coarser
+
+
+def _on_device(values: Mapping[str, Precise | Part], stays: bool) -> tuple[str, ...]:
+    """The keys of those that are on a device, and do not stay there."""
+    return () if stays else tuple(key for key, x in values.items() if runs_alone(_memory(x)))
 
 
 def _memory(maps: Precise | Part) -> Tensor:
@@ -281,7 +296,7 @@ def _add(total: Precise, at: int, mean: Tensor, weight: float) -> None:
         total.select(1, at).add_(mean, alpha=weight)
 
 
-def _where_there_is_room(device: torch.device, make: Callable[[torch.device], Precise]) -> Precise:
+def _where_memory_allows(device: torch.device, make: Callable[[torch.device], Precise]) -> Precise:
     """What ``make`` makes on a device, or on the host."""
     try:
         return make(device)
@@ -358,10 +373,10 @@ class BinSums:
         if total is None:  # as large as all maps of the run: it is filled once, and not with 0 before
             self._empty[key] = set(range(len(self.bins)))
             shape = mean.shape[0], len(self.bins), *mean.shape[1:]
-            return _where_there_is_room(mean.device, lambda device: axes.unfilled(*shape, device=device))
+            return _where_memory_allows(mean.device, lambda device: axes.unfilled(*shape, device=device))
         if isinstance(total, Half) or total.device == mean.device:
             return total
-        return _where_there_is_room(mean.device, total.to)  # finer sums were on the host
+        return _where_memory_allows(mean.device, total.to)  # finer sums were on the host
 
     def add_zero(self, number: int) -> None:
         """Add 0 for the step of this number, unless anything of it was added."""

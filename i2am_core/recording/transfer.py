@@ -21,27 +21,24 @@ def sent_to_host(values: Sequence[Tensor | Part]) -> Callable[[], list[Tensor]]:
     A GPU then has work while the host does its own. What was sent takes no memory on the device any more. What is given
     several times, and what others are parts of, is sent once.
     """
-    numbers: dict[int, int] = {}  # of what is sent, by its identity
-    wholes: list[Tensor] = []
-    places = []
-    for value in values:
-        whole, items = (value.whole, value.items) if isinstance(value, Part) else (value, None)
-        if id(whole) not in numbers:
-            numbers[id(whole)] = len(wholes)
-            wholes.append(whole)
-        places.append((numbers[id(whole)], items))
-    sent = _sent_once(wholes)
+    wholes = [value.whole if isinstance(value, Part) else value for value in values]
+    items = [value.items if isinstance(value, Part) else None for value in values]
+    once = {id(whole): whole for whole in wholes}
+    number_of = {identity: number for number, identity in enumerate(once)}
+    numbers = [number_of[id(whole)] for whole in wholes]
+    sent = _sent_once(list(once.values()))
 
     def arrived() -> list[Tensor]:
         on_host = sent()
-        return [on_host[number] if items is None else on_host[number][items] for number, items in places]
+        return [on_host[n] if own is None else on_host[n][own] for n, own in zip(numbers, items, strict=True)]
 
     return arrived
 
 
 def _sent_once(tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
     result: list[Tensor | None] = [None if runs_alone(x) else x.detach().float() for x in tensors]
-    shapes = [x.shape for x in tensors]
+    shapes = [x.shape if x.ndim else () for x in tensors]  # of counts none is made
+    sizes = [x.numel() for x in tensors]
     by_device: defaultdict[torch.device, defaultdict[torch.dtype, list[int]]] = defaultdict(lambda: defaultdict(list))
     for number, x in enumerate(tensors):
         if runs_alone(x):
@@ -53,7 +50,7 @@ def _sent_once(tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
 
     def arrived() -> list[Tensor]:
         for numbers, sent in arrivals:
-            values = sent().split([shapes[n].numel() for n in numbers])
+            values = sent().split([sizes[n] for n in numbers])
             for number, part in zip(numbers, values, strict=True):
                 result[number] = part.view(shapes[number])
         return [x for x in result if x is not None]

@@ -114,18 +114,18 @@ def test_sums_of_a_layer_that_is_late_are_where_the_others_are():
     assert {x.device for one in recorder._sums[1].closed.values() for x in one.maps.values()} == {DEVICE}
 
 
-def test_where_a_device_has_no_room_they_are_on_the_host(monkeypatch):
+def test_where_a_device_has_no_memory_they_are_on_the_host(monkeypatch):
     def short(device, make):
-        def no_room(where):
+        def no_memory(where):
             if where.type != "cpu":
                 raise torch.cuda.OutOfMemoryError("no room")
             return make(where)
 
-        return where_there_is_room(device, no_room)
+        return where_memory_allows(device, no_memory)
 
-    where_there_is_room = sums._where_there_is_room
+    where_memory_allows = sums._where_memory_allows
     expected = recorded(EULER, budgets()[STAYING], TOGETHER).freeze(grid=GRID)
-    monkeypatch.setattr(sums, "_where_there_is_room", short)
+    monkeypatch.setattr(sums, "_where_memory_allows", short)
     recorder = recorded(EULER, budgets()[STAYING], TOGETHER)
     assert all(x.device.type == "cpu" for one in recorder._sums[1].closed.values() for x in one.maps.values())
     got = values(recorder.freeze(grid=GRID))

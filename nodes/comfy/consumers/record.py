@@ -17,7 +17,7 @@ from torch import Tensor
 from ....i2am_core.attention.intercept import Interceptor
 from ....i2am_core.attention.marginals import NO_NUMBERS, Logits, Marginals, Positions, attribute
 from ....i2am_core.attention.on_device import brought, runs_alone
-from ....i2am_core.attention.stacked import Maps, Part, StackedCall, alone
+from ....i2am_core.attention.stacked import Maps, Part, Parts, StackedCall, alone
 from ....i2am_core.attention.steered_marginals import SteeredItems
 from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attention.together import Answer, Request, Waiting
@@ -61,6 +61,7 @@ class Record(Consumer):
         self._active: defaultdict[int, set[Any]] = defaultdict(set)  # of each step uuids of those that were computed
         self._missed: set[str] = set()  # reasons of calls that were not read and may read a reference
         self._absent: set[str] = set()  # reasons of calls in which nothing that is in use reads one
+        self._layers: dict[Layer, Layer] = {}  # so that there is one object for each, however many calls read there
         self._numbered: dict[tuple, int] = {}  # numbers of references by what tells them apart
         self._waiting = Waiting(WAITING_CHUNKS * recorder.chunk_bytes, recorder.chunk_bytes)
 
@@ -204,6 +205,7 @@ class Record(Consumer):
         """The same of one mechanism; ``beside`` are columns of the text that compete with its references."""
         rows, placed = chunk.rows, chunk.placement.on(located.layer.grid)
         layer = located.layer if placed.cells is None else replace(located.layer, grid=placed.grid)
+        layer = self._layers.setdefault(layer, layer)
         numbers = self._numbers(chunk, located.references, located.keys == 1)
         region = self._region(layer.grid)
         pair_rows = None if placed.cells is not None else self._pair_rows(numbers, layer, located.references, region)
@@ -274,7 +276,7 @@ class Record(Consumer):
             raise error
         if (text := answers[0].share_beside) is None:
             return
-        shares: Mapping[ShareOwner, Tensor | Part]
+        shares: Mapping[ShareOwner, Tensor] | Parts
         maps = [x for answer in answers for x in answer.maps]
         region, weight = self._region(first.located.layer.grid), None
         stacked = [x for x in maps if isinstance(x, StackedCall)]
