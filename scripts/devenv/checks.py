@@ -23,7 +23,7 @@ FORMATTED = ["web", "tests/web/*.mjs"]
 NOTHING_COLLECTED = 5
 # About as long as all the others, beside which they run: most start programs of their own, and are no use to others.
 # The page comes last: its browser stays, with a loop of events in which ComfyUI's executor cannot run.
-OF_NODES = ("demo", "demo_effect", "demo_joint", "demo_steer", "reliability", "server")
+OF_NODES = ("demo", "demo_joint", "reliability", "server")
 BESIDE = [
     *(f"tests/nodes/comfy/test_{name}.py" for name in OF_NODES),
     "tests/evaluation",

@@ -11,7 +11,7 @@ from devenv.browser import find_chromium
 from devenv.given import check_given, given_comfyui
 from devenv.own import check_python, make_newest_frontend, make_own
 from devenv.packages import install, make_environment, make_uv
-from devenv.places import COMFYUI, NEWEST_FRONTEND, NPM, PLACEHOLDERS, PYTHON, TOOLS
+from devenv.places import BYTECODE, COMFYUI, NEWEST_FRONTEND, NPM, PLACEHOLDERS, PYTHON, TOOLS
 from devenv.stages import lock
 
 
@@ -29,13 +29,17 @@ class Host:
     tools: Path = TOOLS / "bin"  # comfy, comfy-test
 
     def env(self) -> dict[str, str]:
-        """The environment for a process of this host: placeholders only for a host that we made."""
-        env = dict(os.environ)
+        """The environment for a process of this host: placeholders only for a host that we made.
+
+        What Python compiles is written under .host/, and read by each later process: uv compiles nothing, and the
+        modules of ComfyUI take a process 4 s otherwise. Nothing is written beside them, so that a ComfyUI that was
+        given stays as it is.
+        """
+        env = os.environ | {"PYTHONPYCACHEPREFIX": str(BYTECODE)}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
         if self.own:
             known = env.get("PYTHONPATH")
             env["PYTHONPATH"] = os.pathsep.join([str(PLACEHOLDERS), known] if known else [str(PLACEHOLDERS)])
-        else:
-            env["PYTHONDONTWRITEBYTECODE"] = "1"
         return env
 
 

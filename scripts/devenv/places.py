@@ -19,6 +19,7 @@ UV = HOST / "uv"  # an environment for uv alone
 TOOLS = HOST / "tools"  # one for the tools of ComfyUI's registry, whose needs are not those of ComfyUI
 NODE = HOST / "node"
 NPM = HOST / "npm"
+BYTECODE = HOST / "bytecode"  # of all modules that Python compiles, ours and ComfyUI's
 BROWSER = HOST / "browser"  # names the Chromium that Playwright downloaded
 TYPING = ROOT / ".mypy_cache" / "typing"  # the pack under the name by which mypy knows it
 

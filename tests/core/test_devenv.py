@@ -163,6 +163,20 @@ def test_a_placeholder_is_imported_and_looked_through_but_not_called():
     assert ast.literal_eval(done.stdout)[0].startswith("torchvision.models.optical_flow.raft_large is not on this host")
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_what_python_compiles_lies_in_a_folder_of_ours_and_nothing_beside_the_modules(tmp_path, monkeypatch, own):
+    monkeypatch.setattr(host, "BYTECODE", tmp_path / "bytecode")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "one.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(modules))
+    env = host.Host(places.PYTHON, places.COMFYUI, own=own).env()
+    subprocess.run([sys.executable, "-c", "import one"], env=env, check=True)
+    assert [path.name for path in modules.iterdir()] == ["one.py"]
+    assert list((tmp_path / "bytecode").rglob("one.*.pyc"))
+
+
 @pytest.mark.parametrize(("error", "said"), [(HostError("Do this."), "Do this."), (OSError("full"), "refused (full)")])
 def test_a_script_ends_with_one_sentence(error, said, capsys):
     with pytest.raises(SystemExit) as end, one_sentence_errors():

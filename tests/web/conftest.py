@@ -56,6 +56,7 @@ def browser() -> Iterator[Any]:
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=given, headless=True, args=list(FLAGS))
         yield running
+        assert not running.contexts, "a page that stays open draws itself beside all tests that follow"
         running.close()
 
 

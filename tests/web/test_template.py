@@ -65,7 +65,8 @@ def page(server: Any, browser: Any) -> Any:
     else:
         page.keyboard.press("Escape")
     page.get_by_role("dialog").wait_for(state="detached")
-    return page
+    yield page
+    page.close()
 
 
 @pytest.fixture(scope="module")

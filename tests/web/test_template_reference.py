@@ -27,7 +27,8 @@ def finished(server: Any, browser: Any, artifacts: Path) -> Any:
     page.wait_for_function(f"() => Object.values(({TEXTS})()).every(Boolean)")
     page.wait_for_function(SETTLED, polling=300)
     page.screenshot(path=artifacts / "template_reference.png")
-    return comfy
+    yield comfy
+    page.close()
 
 
 def test_opens_with_everything_in_view(finished: ComfyPage) -> None:

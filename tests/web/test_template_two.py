@@ -27,7 +27,8 @@ def finished(server: Any, browser: Any, artifacts: Path) -> Any:
     page.wait_for_function(SETTLED, polling=300)
     viewer.drawn()
     page.screenshot(path=artifacts / "template_two.png")
-    return viewer
+    yield viewer
+    page.close()
 
 
 def test_opens_with_everything_in_view(finished: Viewer) -> None:

@@ -13,8 +13,9 @@ SCENES, STEPS = 2, 2
 
 
 @pytest.fixture(scope="module", params=[CrossAttention, JointAttention], ids=["cross", "joint"])
-def study(request):
-    return effect.Study(SCENES, STEPS, subject=request.param())
+def study(request, tmp_path_factory):
+    """Each of its runs is sampled once for all tests that ask for it."""
+    return effect.Study(SCENES, STEPS, cache=tmp_path_factory.mktemp("study"), subject=request.param())
 
 
 def test_a_whole_run_without_the_reference_is_one_that_mutes_it(study):
