@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ class MovedKeys(Consumer):
         added = (length * direction / direction.norm(dim=-1, keepdim=True))[:, :, None]  # [B, H, 1, D]
         keys = call.k + added
         self.changed = max(self.changed, _change(call, keys))
-        return replace(call, k=keys, arguments=_with_keys(call, keys))
+        return call._replace(k=keys, arguments=_with_keys(call, keys))
 
 
 def _with_keys(call: AttentionCall, keys: Tensor) -> Arguments:

@@ -8,6 +8,7 @@ there, both are made: the output stays that of the call without the request. Onl
 bit, later calls like it are made with the request, and once.
 """
 
+import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -199,7 +200,13 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
 
 
 def _by_name(operation: Any, args: tuple) -> dict[str, Any]:
-    return {parameter.name: value for parameter, value in zip(operation._schema.arguments, args, strict=False)}
+    return dict(zip(_names(operation), args, strict=False))
+
+
+@functools.cache
+def _names(operation: Any) -> list[str]:
+    """Of its parameters. PyTorch makes a new list of them whenever it is asked."""
+    return [parameter.name for parameter in operation._schema.arguments]
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -24,7 +24,7 @@ from .stacked import Maps, Part, Stacked, StackedCall
 
 log = logging.getLogger(__name__)
 
-MOST_CALLS = 8  # that are answered together: so many cost the host little more than one
+MOST_CALLS = 16  # that are answered together: so many cost the host little more than one
 
 Attribute = Callable[..., list[Marginals]]
 """``marginals.attribute``, or ``SteeredItems.attribute``, which takes the same."""
@@ -213,6 +213,7 @@ class Waiting(threading.local):
         self._calls: list[Call] = []
         self._stacks: dict[Hashable, list[Stack]] = {}  # of each likeness one for each request of a call
         self._bytes = 0
+        self._sizes: dict[Hashable, int] = {}  # of copies of a call, by its likeness
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -224,7 +225,7 @@ class Waiting(threading.local):
         what ``attribute``, and ``then``, raise.
         """
         likeness = tuple(request.likeness for request in requests)
-        nbytes = sum(request.nbytes for request in requests) if None not in likeness else 0
+        nbytes = 0 if None in likeness else self._nbytes_of(requests, likeness)
         capacity = min(MOST_CALLS, self.most_bytes // max(1, nbytes))
         stacks = None if None in likeness or capacity < 2 else self._copied(requests, likeness, capacity, nbytes)
         if stacks is None:
@@ -234,6 +235,12 @@ class Waiting(threading.local):
         self._calls.append(Call(stacks, len(stacks[0]) - 1, then, lost))
         if len(stacks[0]) == stacks[0].capacity:
             self.answer()
+
+    def _nbytes_of(self, requests: Sequence[Request], likeness: Hashable) -> int:
+        """What copies of a call take, which is the same of all that are alike."""
+        if likeness not in self._sizes:
+            self._sizes[likeness] = sum(request.nbytes for request in requests)
+        return self._sizes[likeness]
 
     def _copied(
         self, requests: Sequence[Request], likeness: Hashable, capacity: int, nbytes: int

@@ -1,8 +1,7 @@
 """The arguments of ComfyUI's ``optimized_attention``, in one layout."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -12,9 +11,11 @@ from .located import ModelCall
 from .refusal import NotSupported
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """An attention call as it came, and how it is steered. ``kernel(arguments)`` makes it: see ``steered_kernel``."""
+class Arguments(NamedTuple):
+    """An attention call as it came, and how it is steered. ``kernel(arguments)`` makes it: see ``steered_kernel``.
+
+    A tuple, since each call has several, and it costs a quarter of what a dataclass does.
+    """
 
     kernel: "Callable[[Arguments], Tensor]"
     args: tuple
@@ -31,9 +32,9 @@ class Arguments:
     def with_columns(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> "Arguments":
         """The same call of other tensors. The mask is put where the model gives it."""
         if len(self.args) > 4:
-            return replace(self, args=(q, k, v, self.args[3], mask, *self.args[5:]))
+            return self._replace(args=(q, k, v, self.args[3], mask, *self.args[5:]))
         kwargs = self.kwargs if mask is None and "mask" not in self.kwargs else {**self.kwargs, "mask": mask}
-        return replace(self, args=(q, k, v, *self.args[3:]), kwargs=kwargs)
+        return self._replace(args=(q, k, v, *self.args[3:]), kwargs=kwargs)
 
     @property
     def heads(self) -> int:
@@ -48,8 +49,7 @@ class Arguments:
         return None if mask is None else _four_axes(mask, self.args[0].shape[-2])
 
 
-@dataclass(frozen=True)
-class AttentionCall:
+class AttentionCall(NamedTuple):
     """One call of attention, and how it reads.
 
     q ``[B, H, N, D]``, k ``[B, H, K, D]``, and a bias that broadcasts to ``[B, H, N, K]``: added to the logits, or
@@ -92,11 +92,11 @@ class AttentionCall:
 
     def with_kernel(self, kernel: Callable[[Arguments], Tensor]) -> "AttentionCall":
         """The call made by another kernel."""
-        return replace(self, arguments=replace(self.arguments, kernel=kernel))
+        return self._replace(arguments=self.arguments._replace(kernel=kernel))
 
     def steered(self, steering: Steering) -> "AttentionCall":
         """The call with this steering in place of what it has."""
-        return replace(self, arguments=replace(self.arguments, steering=steering))
+        return self._replace(arguments=self.arguments._replace(steering=steering))
 
     def changed(self, *changes: Change) -> "AttentionCall":
         """The call with these changes, after those that it has."""

@@ -120,9 +120,9 @@ class _Override:
             return self.engine.attend(arguments)
 
         def kernel(of_outer: Arguments) -> Tensor:
-            return inner.attend(replace(of_outer, kernel=arguments.kernel))
+            return inner.attend(of_outer._replace(kernel=arguments.kernel))
 
-        return self.engine.attend(replace(arguments, kernel=kernel))
+        return self.engine.attend(arguments._replace(kernel=kernel))
 
 
 def _conditionings(calls: ModelCalls) -> Callable:

@@ -40,11 +40,11 @@ def chained(outer: Attend, inner: Attend) -> Attend:
         ended: list[PendingCall] = []
 
         def kernel(of_outer: Arguments) -> Tensor:
-            call = inner(replace(of_outer, kernel=arguments.kernel), options, mechanism)
+            call = inner(of_outer._replace(kernel=arguments.kernel), options, mechanism)
             ended.append(call)
             return call.run()
 
-        return ChainedCall(outer(replace(arguments, kernel=kernel), options, mechanism), ended)
+        return ChainedCall(outer(arguments._replace(kernel=kernel), options, mechanism), ended)
 
     return attend
 
@@ -140,6 +140,8 @@ class LocatedCall(WatchedCall):
 
     def _completed(self, one: LocatedIn) -> LocatedIn:
         """With what is known by now. What turns out to be no reference is a skip, if nothing else was located."""
+        if all(located.completed is None for located in one.by_mechanism.values()):
+            return one
         answers: dict[str, Located | Skip] = dict(one.by_mechanism)
         with self.engine.skipping(UNREADABLE):
             for name, located in one.by_mechanism.items():

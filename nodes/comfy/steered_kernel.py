@@ -5,7 +5,6 @@ cost what one call does.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ def kernel_of(attention: Callable[..., Tensor]) -> Callable[[Arguments], Tensor]
 
 def _called(attention: Callable[..., Tensor], arguments: Arguments) -> Tensor:
     if arguments.calls_made is not None:  # not with the list itself: a ring would keep the call's tensors alive
-        arguments.calls_made.append(replace(arguments, calls_made=None))
+        arguments.calls_made.append(arguments._replace(calls_made=None))
     return attention(*arguments.args, **arguments.kwargs)
 
 
@@ -57,7 +56,7 @@ def _joined(arguments: Arguments) -> Arguments:
     q, k, v = arguments.args[:3]
     if q.ndim == 3 and (k.shape[0] != q.shape[0] or v.ndim != q.ndim):
         k, v = (x.flatten(2).reshape(q.shape[0], -1, x[0, 0].numel()) for x in (k, v))
-        return replace(arguments, args=(q, k, v, *arguments.args[3:]))
+        return arguments._replace(args=(q, k, v, *arguments.args[3:]))
     return arguments
 
 
@@ -77,7 +76,7 @@ def _of_rows(arguments: Arguments, rows: Rows) -> Arguments:
 def _sum_of_softmaxes(attention: Callable[..., Tensor], arguments: Arguments, softmaxes: tuple[Softmax, ...]) -> Tensor:
     if not softmaxes:  # no column is left: one of them says what shape the output has
         q, k, v = arguments.args[:3]
-        arguments = replace(arguments, calls_made=None).with_columns(q, k[..., :1, :], v[..., :1, :], None)
+        arguments = arguments._replace(calls_made=None).with_columns(q, k[..., :1, :], v[..., :1, :], None)
         return torch.zeros_like(_called(attention, arguments))
     output: Tensor | None = None
     for softmax in softmaxes:

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -63,4 +62,4 @@ def arguments_of(args: tuple, kwargs: Mapping[str, Any]) -> Arguments | None:
 
     layout = {"skip_reshape": True, "skip_output_reshape": True, "scale": given.get("scale")}
     arguments = Arguments(kernel_of(attention), (q, *rows, q.shape[1]), layout)
-    return arguments if mask is None else replace(arguments, args=(*arguments.args, mask))
+    return arguments if mask is None else arguments._replace(args=(*arguments.args, mask))

@@ -356,23 +356,29 @@ def _text_beside(call: AttentionCall, one: LocatedIn) -> Index | None:
     ours = [group.index for group in text.references]
     others = [group.index for match in matches for group in match.references]
 
-    def columns() -> tuple[Tensor, list[Index]]:
+    def columns() -> tuple[Index | None, list[Index]]:
         every = torch.arange(text.keys)
         own = torch.ones(text.keys, dtype=torch.bool)
         for index in others:
             own[index] = False
         of_text = torch.cat([every[index] for index in ours])
-        return of_text[own[of_text]], [*ours, *others]
+        return _neighbours(of_text[own[of_text]]), [*ours, *others]
 
     # Tensors are the same if they are one object: what is remembered has them, so that no other one takes their place.
     alike = [(x.start, x.stop, x.step) if isinstance(x, slice) else id(x) for x in (*ours, *others)]
-    result: Tensor = call.model_call.once(("text beside", text.keys, len(ours), *alike), columns)[0]
-    if len(result) == 0:
-        return None
-    first, last = int(result[0]), int(result[-1])
-    if last - first == len(result) - 1:  # neighbours are taken without being copied, and without waiting for the device
-        return slice(first, last + 1)
+    result: Index | None = call.model_call.once(("text beside", text.keys, len(ours), *alike), columns)[0]
     return result
+
+
+def _neighbours(columns: Tensor) -> Index | None:
+    """The same as a slice where they are neighbours: these are taken without a copy, and without waiting for a device.
+
+    None of no column.
+    """
+    if len(columns) == 0:
+        return None
+    first, last = int(columns[0]), int(columns[-1])
+    return slice(first, last + 1) if last - first == len(columns) - 1 else columns
 
 
 def _shares(references: Sequence[Marginals], text: Tensor, region: Tensor | None) -> dict[ShareOwner, Tensor]:
@@ -434,7 +440,7 @@ class InterceptedKernel:
         if arguments.calls_made is not None:  # of another one that intercepts, around this
             self.calls_made = arguments.calls_made
         with Interceptor() as self.interceptor:
-            return self.kernel(replace(arguments, calls_made=self.calls_made))
+            return self.kernel(arguments._replace(calls_made=self.calls_made))
 
     def forget(self) -> None:
         """What was intercepted: calls that were made have this kernel, and all would live until Python collects rings.
