@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from .marginals import Marginals
@@ -49,6 +50,10 @@ class Parts(Mapping[Any, Part]):
         return len(self.wholes)
 
 
+Values = Mapping[Any, Tensor] | Parts
+"""Several values of one call, by their names."""
+
+
 @dataclass(frozen=True, eq=False)
 class Stacked:
     """The maps of ``calls`` that are alike, for one reference: ``maps`` has the items of all, one behind the other."""
@@ -91,9 +96,12 @@ class StackedCall:
         """Its items among those of all."""
         return slice(self.number * self.stacked.items, (self.number + 1) * self.stacked.items)
 
-    def once(self, name: Hashable, work: Callable[[Marginals], Mapping[Any, Tensor]]) -> Parts:
-        """This call's parts of what ``work`` makes of the maps of all calls, once."""
-        return Parts(self.stacked.once(name, work), self.items)
+    def once(self, name: Hashable, work: Callable[[Marginals], Mapping[Any, Tensor]]) -> Values:
+        """This call's parts of what ``work`` makes of the maps of all calls; where memory is short, of its own."""
+        try:
+            return Parts(self.stacked.once(name, work), self.items)
+        except torch.cuda.OutOfMemoryError:
+            return work(self.alone())
 
     def alone(self) -> Marginals:
         """As the maps of a call that was made alone."""

@@ -24,7 +24,7 @@ from .stacked import Maps, Part, Stacked, StackedCall
 
 log = logging.getLogger(__name__)
 
-MOST_CALLS = 16  # that are answered together: so many cost the host little more than one
+MOST_CALLS = 8  # that are answered together: so many cost the host little more than one
 
 Attribute = Callable[..., list[Marginals]]
 """``marginals.attribute``, or ``SteeredItems.attribute``, which takes the same."""

@@ -36,10 +36,15 @@ class ComputedBy:
 
     @classmethod
     def of(cls, maps: Maps) -> "ComputedBy":
-        return _computed_by(maps.row_sums, maps.arithmetic)
+        return cls.named(maps.row_sums, maps.arithmetic)
+
+    @classmethod
+    @lru_cache
+    def named(cls, row_sums: str, arithmetic: str) -> "ComputedBy":
+        """One object for the same names, which are the same few in all calls."""
+        return cls(row_sums, arithmetic)
 
 
-_computed_by = lru_cache(ComputedBy)  # the same few in all calls
 UNNAMED = ComputedBy()
 
 

@@ -41,6 +41,11 @@ class Resolution:
         return self.bins == 1 and not self.half and not self.half_open
 
     @property
+    def closed(self) -> "Resolution":
+        """The same, for closed steps alone: of these it does not matter how many are open, and in what precision."""
+        return replace(self, half_open=False, open_steps=OPEN_STEPS)
+
+    @property
     def bytes_a_value(self) -> int:
         """What the sums take for each value of a step."""
         return self.bins * (2 if self.half else 4) + self.open_steps * (2 if self.half_open else 4)

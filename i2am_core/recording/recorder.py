@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..attention.marginals import Marginals
-from ..attention.stacked import Maps, Parts, alone
-from ..attribution import Attribution, HeadDetail, Layer, LayerMaps, Reference, ShareOwner
+from ..attention.stacked import Maps, Values, alone
+from ..attribution import Attribution, HeadDetail, Layer, LayerMaps, Reference
 from ..kinds import KIND_OF
 from ..tokens import TokenGrid
 from .account import UNNAMED, Account, CapturedCall, ComputedBy, Verdict
@@ -189,7 +189,7 @@ class Recorder:
     def shares(
         self,
         place: Place,
-        means: Mapping[ShareOwner, Tensor] | Parts,
+        means: Values,
         verdicts: Sequence[Verdict] = (),
         weight: Tensor | None = None,
     ) -> None:

@@ -1,8 +1,10 @@
 """The sums of all layers and references over the steps of a run, in one resolution."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from ..attention.on_device import runs_alone
@@ -12,7 +14,9 @@ from .account import Account, Judgement
 from .budget import merged
 from .detail import Extent, Key, Resolution
 from .sums import Additions, Axes, BinSums, Holds, StepSums
-from .transfer import to_host
+from .transfer import each_to_host
+
+log = logging.getLogger(__name__)
 
 
 class RunSums:
@@ -20,7 +24,8 @@ class RunSums:
 
     Sums of the last steps stay on the model's device; older steps are closed, and move to the CPU: they are sent, and
     what the host does with them it does in ``catch_up``, when a GPU has work, or else when the next step is closed. Of
-    a resolution that ``stays``, it is the sum over all of these that comes to the host, when it is ``settled``.
+    a resolution that ``stays``, it is the sum over all of these that comes to the host, when it is ``settled``; unless
+    the device is short of memory, or sums were on the host before the resolution was this one.
     """
 
     def __init__(self, steps: int, resolution: Resolution, extents: Mapping[Key, Extent]) -> None:
@@ -32,6 +37,7 @@ class RunSums:
         self._closed: dict[Key, BinSums] = {}
         self._axes_of: dict[Key, Axes] = {}
         self._on_its_way: Callable[[], None] | None = None  # ends the step that is
+        self.stays = resolution.stays
         self.returned = False  # whether a step got calls after it was closed
         self._were_closed: set[int] = set()
         self._in_parts = False  # whether any evaluation had several calls
@@ -61,18 +67,35 @@ class RunSums:
         self.catch_up()
         closing = self.open.pop(step)
         self._were_closed.add(step)
-        judgement = account.send([x for sums in closing.values() for x in sums.sent(self.resolution.stays)])
+        judgement = account.send([x for sums in closing.values() for x in sums.sent(self.stays)])
         self._on_its_way = partial(self._bring, step, closing, judgement)
 
     def _bring(self, step: int, closing: dict[Key, StepSums], judgement: Judgement) -> None:
         """Put the sums of a step into its bin."""
         on_host, additions = iter(judgement.end()), Additions()
-        for key in list(closing):
-            sums = closing.pop(key)  # its memory is free as soon as it is added
-            if evaluations := sums.bring(on_host):
-                bins = self._closed.setdefault(key, BinSums(self.bins))
-                bins.add(step, sums, evaluations, self._axes(key), additions)
-        additions.add()
+        try:
+            for key in list(closing):
+                sums = closing.pop(key)  # its memory is free as soon as it is added
+                if evaluations := sums.bring(on_host):
+                    self._close_one(key, step, sums, evaluations, additions)
+        finally:
+            additions.add()
+
+    def _close_one(self, key: Key, step: int, sums: StepSums, evaluations: int, additions: Additions) -> None:
+        """Put the sums of one key into its bin. Where they stay on a device that is short of memory, all leave it."""
+        bins, axes, stayed = self._closed.setdefault(key, BinSums(self.bins)), self._axes(key), self.stays
+        if stayed:
+            try:
+                bins.add(step, sums, evaluations, axes, additions)
+                return
+            except torch.cuda.OutOfMemoryError:
+                log.info("sums over all steps come to the host: the device has no memory for them")
+                self.stays = False
+                additions.add()
+                self._settle()
+        if self.resolution.stays:
+            sums.leave_device()
+        bins.add(step, sums, evaluations, axes, additions)
 
     def catch_up(self) -> None:
         """Put the step that is on its way into its bin. Waits for its transfer."""
@@ -82,14 +105,18 @@ class RunSums:
 
     def settle(self) -> None:
         """Bring to the host what stayed on a device, when all steps are closed. Waits for it, once."""
+        self.catch_up()
+        self._settle()
+
+    def _settle(self) -> None:
         stayed = [
             (sums, key, x)
-            for sums in self.closed.values()
+            for sums in self._closed.values()
             for key, x in sums.maps.items()
             if isinstance(x, Tensor) and runs_alone(x)
         ]
-        for (sums, key, _), x in zip(stayed, to_host([x for *_, x in stayed]), strict=True):
-            sums.maps[key] = x.clone()  # in memory of its own, which is not what transfers are made into
+        for (sums, key, _), x in zip(stayed, each_to_host([x for *_, x in stayed]), strict=True):
+            sums.maps[key] = x
 
     @property
     def closed(self) -> dict[Key, BinSums]:
@@ -102,16 +129,20 @@ class RunSums:
         coarser = RunSums(self.steps, resolution, self.extents)
         coarser.returned = self.returned
         coarser._were_closed, coarser._in_parts = set(self._were_closed), self._in_parts
-        if not resolution.stays:
-            self.settle()
         for step, sums_of_step in self.open.items():
             coarser.open[step] = {}
             for key in list(sums_of_step):
                 sums = sums_of_step.pop(key) if free else sums_of_step[key]
                 coarser.open[step][key] = sums.to(coarser._axes(key))
-        for key in list(self.closed):
-            closed = self.closed.pop(key) if free else self.closed[key]
-            coarser.closed[key] = closed.to(coarser._axes(key), coarser.bins)
+        if free and self.resolution.closed == resolution.closed:  # as they are, wherever they are
+            coarser._closed, coarser.stays = self.closed, self.stays
+            return coarser
+        self.settle()
+        coarser.stays = resolution.stays and not self._closed
+        for key in list(self._closed):
+            coarser._closed[key] = self._closed[key].to(coarser._axes(key), coarser.bins)
+            if free:
+                del self._closed[key]
         return coarser
 
     def forget(self, keys: Sequence[Key]) -> None:

@@ -1,13 +1,13 @@
 """Who shares the attention with references, where all compete in one softmax: numbers, not maps."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..attention.stacked import Parts
+from ..attention.stacked import Values
 from ..attribution import Layer, ShareOwner
 from .sums import Holds
 from .transfer import to_host
@@ -19,7 +19,7 @@ class CallShares(NamedTuple):
     Nothing is computed of it before the end of the run: that would be kernels in every call.
     """
 
-    means: Mapping[ShareOwner, Tensor] | Parts
+    means: Values
     holds: Holds
     weight: Tensor | None
 
@@ -30,14 +30,7 @@ class Shares:
     def __init__(self) -> None:
         self._calls: defaultdict[tuple[Layer, int], list[CallShares]] = defaultdict(list)
 
-    def add(
-        self,
-        layer: Layer,
-        step: int,
-        means: Mapping[ShareOwner, Tensor] | Parts,
-        holds: Holds,
-        weight: Tensor | None = None,
-    ) -> None:
+    def add(self, layer: Layer, step: int, means: Values, holds: Holds, weight: Tensor | None = None) -> None:
         """Of one call. Where its verdict does not hold it does not count, which nobody waits for.
 
         ``weight [items, 2]`` is how much of the picture the call makes, which ``means`` are times already; without it
@@ -57,13 +50,13 @@ class Shares:
         """
         numbers = {layer: number for number, layer in enumerate(layers)}
         known = {(numbers[layer], step): calls for (layer, step), calls in self._calls.items() if layer in numbers}
-        owned = [(owner, call) for calls in known.values() for call in calls for owner in call.means]
+        owned = [(owner, key, call) for key, calls in known.items() for call in calls for owner in call.means]
         if not owned:
             return {}
-        places = [(owner, key) for key, calls in known.items() for call in calls for owner in call.means]
+        places = [(owner, key) for owner, key, _ in owned]
         number_of = {place: number for number, place in enumerate(dict.fromkeys(places))}
         of_place = torch.tensor([number_of[place] for place in places])
-        sums = _weighted(owned)
+        sums = _weighted([(owner, call) for owner, _, call in owned])
         total, weight = (x.new_zeros(len(number_of), *x.shape[1:]).index_add_(0, of_place, x) for x in sums)
         result: dict[ShareOwner, Tensor] = {}
         for (owner, (layer, step)), mean in zip(number_of, (total / weight).unbind(), strict=True):

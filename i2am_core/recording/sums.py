@@ -6,7 +6,7 @@ so values are chosen there, and counts of such calls are tensors on the device, 
 
 import copy
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..attention.marginals import Marginals
 from ..attention.on_device import runs_alone
-from ..attention.stacked import Maps, Part, Parts, StackedCall
+from ..attention.stacked import Maps, Part, StackedCall, Values
 from ..half import Half, Precise
 from ..kinds import KIND_OF, KINDS, PAIR_KEYS
 from .detail import Extent, Resolution
@@ -49,7 +49,7 @@ class Axes:
     resolution: Resolution
     extent: Extent
 
-    def values(self, maps: Maps) -> Mapping[str, Tensor] | Parts:
+    def values(self, maps: Maps) -> Values:
         """The maps of one call, each as means over the axes that are not kept: of calls made together once for all."""
 
         def merged(made: Marginals) -> dict[str, Tensor]:
@@ -154,22 +154,27 @@ class StepSums:
         Of maps that stay where they are, it is whether they count.
         """
         evaluations, maps, counts = self.evaluations, self.maps, self._nonzero_calls
-        alone, counted = _on_device(maps, stays), _on_device(counts, stays)
-        self._maps_sent, self._counts_sent = alone, counted
-        values: list[Tensor | Part] = [x.float() if isinstance(x, Half) else x for x in map(maps.__getitem__, alone)]
+        moved, counted = _on_device(maps, stays), _on_device(counts, stays)
+        self._maps_sent, self._counts_sent = moved, counted
+        values: list[Tensor | Part] = [x.float() if isinstance(x, Half) else x for x in (maps[key] for key in moved)]
         values += [counts[key] for key in counted]
-        if alone:
-            self.maps = {key: x for key, x in maps.items() if key not in alone}
+        if moved or counted:
+            self.maps = {key: x for key, x in maps.items() if key not in moved}
             self._nonzero_calls = {key: x for key, x in counts.items() if key not in counted}
         return [*values, evaluations] if isinstance(evaluations, Tensor) else values
 
     def bring(self, on_host: Iterator[Tensor]) -> int:
         """Take from ``on_host`` what was ``sent``; returns how many evaluations count."""
-        if self._maps_sent:
+        if self._maps_sent or self._counts_sent:
             self.maps = {**self.maps, **{key: next(on_host) for key in self._maps_sent}}
             self._nonzero_calls = {**self._nonzero_calls, **{key: next(on_host) for key in self._counts_sent}}
         evaluations = self.evaluations
         return int(next(on_host) if isinstance(evaluations, Tensor) else evaluations)
+
+    def leave_device(self) -> None:
+        """Come to the host, one by one: where a device is short of memory."""
+        self.maps = {key: x.float().cpu() for key, x in self.maps.items()}
+        self._nonzero_calls = {key: x.cpu() for key, x in self._nonzero_calls.items()}
 
     def mean(self, key: str, evaluations: int) -> Tensor:
         """The mean of a map over the step; ``evaluations`` is the value of that property as a number, at least 1."""
@@ -296,14 +301,6 @@ def _add(total: Precise, at: int, mean: Tensor, weight: float) -> None:
         total.select(1, at).add_(mean, alpha=weight)
 
 
-def _where_memory_allows(device: torch.device, make: Callable[[torch.device], Precise]) -> Precise:
-    """What ``make`` makes on a device, or on the host."""
-    try:
-        return make(device)
-    except torch.cuda.OutOfMemoryError:
-        return make(HOST)
-
-
 class Additions:
     """What is to be added to sums on a device: at once, since it is then a few kernels for all layers."""
 
@@ -349,34 +346,24 @@ class BinSums:
 
     def add(self, number: int, step: StepSums, evaluations: int, axes: Axes, additions: Additions) -> None:
         """Add the mean of the step of this number to its bin, with the ``additions``; see ``StepSums.mean``."""
-        at = self._bin_of(number)
-        before = self._evaluations[number]
+        means = {key: step.mean(key, evaluations) for key in step.maps}  # before anything counts: memory may be short
+        for key, mean in means.items():
+            if key not in self.maps:  # as large as all maps of the run: it is filled once, and not with 0 before
+                shape = mean.shape[0], len(self.bins), *mean.shape[1:]
+                self.maps[key] = axes.unfilled(*shape, device=mean.device)
+                self._empty[key] = set(range(len(self.bins)))
+        at, before = self._bin_of(number), self._evaluations[number]
         weight = 1.0 if len(self.bins[at]) == 1 else evaluations / (before + evaluations)
         self._evaluations[number] += evaluations
         self._weight[at] += weight
         self._seen[at] += not before
         self.roundings[at] = max(self.roundings[at], step.roundings) + axes.resolution.half
-        for key in step.maps:
-            mean = step.mean(key, evaluations)
-            total = self.maps[key] = self._total(key, mean, axes)
-            if isinstance(total, Tensor):
-                mean = mean.to(total.device)
+        for key, mean in means.items():
             if at in self._empty[key]:
                 self._empty[key].discard(at)
-                _put(total, at, weight * mean if weight != 1 else mean)
+                _put(self.maps[key], at, weight * mean if weight != 1 else mean)
             else:
-                additions.put(total, at, mean, weight)
-
-    def _total(self, key: str, mean: Tensor, axes: Axes) -> Precise:
-        """The sums of a map, beside the mean that is added to them; on the host where a device has no room for them."""
-        total = self.maps.get(key)
-        if total is None:  # as large as all maps of the run: it is filled once, and not with 0 before
-            self._empty[key] = set(range(len(self.bins)))
-            shape = mean.shape[0], len(self.bins), *mean.shape[1:]
-            return _where_memory_allows(mean.device, lambda device: axes.unfilled(*shape, device=device))
-        if isinstance(total, Half) or total.device == mean.device:
-            return total
-        return _where_memory_allows(mean.device, total.to)  # finer sums were on the host
+                additions.put(self.maps[key], at, mean, weight)
 
     def add_zero(self, number: int) -> None:
         """Add 0 for the step of this number, unless anything of it was added."""
@@ -402,7 +389,7 @@ class BinSums:
             bins.clear()
 
     def to(self, axes: Axes, bins: Sequence[range]) -> "BinSums":
-        """The same sums with fewer axes, and in fewer bins."""
+        """The same sums with fewer axes, and in fewer bins. They must be on the host."""
         self._fill()
         coarser = BinSums(bins)
         into = [coarser._bin_of(old.start) for old in self.bins]
@@ -414,7 +401,7 @@ class BinSums:
         for key, total in self.maps.items():
             value = axes.merged(key, total.float())
             by_bin = value.new_zeros(value.shape[0], len(bins), *value.shape[2:])
-            coarser.maps[key] = axes.stored(by_bin.index_add_(1, torch.tensor(into).to(value.device), value))
+            coarser.maps[key] = axes.stored(by_bin.index_add_(1, torch.tensor(into), value))
             coarser._empty[key] = set()
         return coarser
 

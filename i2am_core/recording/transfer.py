@@ -15,6 +15,14 @@ def to_host(values: Sequence[Tensor | Part]) -> list[Tensor]:
     return sent_to_host(values)()
 
 
+def each_to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The same in memory of their own, which is not what transfers are made into. One by one where memory is short."""
+    try:
+        return [x.clone() for x in to_host(tensors)]
+    except torch.cuda.OutOfMemoryError:
+        return [x.float().cpu() for x in tensors]
+
+
 def sent_to_host(values: Sequence[Tensor | Part]) -> Callable[[], list[Tensor]]:
     """Send them, and go on: what is returned waits until all of them are there, and is called once.
 
@@ -46,7 +54,8 @@ def _sent_once(tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
     arrivals = []
     for by_dtype in by_device.values():
         parts = [torch.cat([tensors[n].detach().flatten() for n in numbers]).float() for numbers in by_dtype.values()]
-        arrivals.append(([n for numbers in by_dtype.values() for n in numbers], _sent(torch.cat(parts))))
+        together = parts[0] if len(parts) == 1 else torch.cat(parts)
+        arrivals.append(([n for numbers in by_dtype.values() for n in numbers], _sent(together)))
 
     def arrived() -> list[Tensor]:
         for numbers, sent in arrivals:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ....i2am_core.attention.intercept import Interceptor
 from ....i2am_core.attention.marginals import NO_NUMBERS, Logits, Marginals, Positions, attribute
 from ....i2am_core.attention.on_device import brought, runs_alone
-from ....i2am_core.attention.stacked import Maps, Part, Parts, StackedCall, alone
+from ....i2am_core.attention.stacked import Maps, Part, StackedCall, Values, alone
 from ....i2am_core.attention.steered_marginals import SteeredItems
 from ....i2am_core.attention.steering import Steering
 from ....i2am_core.attention.together import Answer, Request, Waiting
@@ -99,8 +99,8 @@ class Record(Consumer):
         self._waiting.answer()  # layers and references are in the order of their calls
         placed = chunk.placement.on(off.layer.grid)
         layer = replace(off.layer, grid=placed.grid)
-        alone = sum(group.count for group in off.references) == 1
-        numbers, region = self._numbers(chunk, off.references, alone), self._region(layer.grid)
+        is_one = sum(group.count for group in off.references) == 1
+        numbers, region = self._numbers(chunk, off.references, is_one), self._region(layer.grid)
         pair_rows = None if placed.cells is not None else self._pair_rows(numbers, layer, off.references, region)
         for number, group in zip(numbers, off.references, strict=True):
             zero = zero_maps(layer, chunk.items, group.places, region is not None, pair_rows, call.q.device)
@@ -276,15 +276,12 @@ class Record(Consumer):
             raise error
         if (text := answers[0].share_beside) is None:
             return
-        shares: Mapping[ShareOwner, Tensor] | Parts
         maps = [x for answer in answers for x in answer.maps]
-        region, weight = self._region(first.located.layer.grid), None
+        grid = first.located.layer.grid
+        region, weight, shares = self._region(grid), None, None
         stacked = [x for x in maps if isinstance(x, StackedCall)]
         if isinstance(text, Part) and len(stacked) == len(maps) and first.placed.weight is None:
-            whole = text.whole
-            shares = stacked[0].once(
-                ("shares", id(region)), lambda _: _shares([x.stacked.maps for x in stacked], whole, region)
-            )
+            shares = _stacked_shares(stacked, text.whole, grid, region)
         else:
             text = text.float()
             if (weight := first.placed.weight) is not None:
@@ -388,15 +385,19 @@ def _shares(references: Sequence[Marginals], text: Tensor, region: Tensor | None
     return {"references": _means(total, region), "text": _means(text, region)}
 
 
-def _means(share: Tensor, region: Tensor | None) -> Tensor:
-    """Of ``[items, N]`` over all positions and over those in a region ``[items, N]``; where it is empty, over all.
+def _stacked_shares(maps: Sequence[StackedCall], text: Tensor, grid: TokenGrid, region: Tensor | None) -> Values:
+    """The same of one call, worked out for all that were made with it: ``text`` has the items of all."""
+    calls = maps[0].stacked.calls
+    of_all = None if region is None else region.repeat(calls, 1)
+    return maps[0].once(("shares", grid), lambda _: _shares([x.stacked.maps for x in maps], text, of_all))
 
-    Items may be those of several calls, each of which has all of the region's.
-    """
+
+def _means(share: Tensor, region: Tensor | None) -> Tensor:
+    """Of ``[items, N]`` over all positions and over those in a region ``[items, N]``; where it is empty, over all."""
     whole = share.mean(1)
     if region is None:
         return whole[:, None].expand(-1, 2)
-    inside = brought(region, share.device).repeat(len(share) // len(region), 1)
+    inside = brought(region, share.device)
     count = inside.sum(1)
     return torch.stack([whole, torch.where(count > 0, (share * inside).sum(1) / count.clamp(min=1), whole)], 1)
 
