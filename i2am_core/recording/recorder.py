@@ -50,9 +50,9 @@ class Recorder:
 
     Calls of one step are averaged, so that every step weighs the same, in maps and in pair maps. A reference that was
     observed to be off counts as 0, in all maps: what is not known is left out, what is known to be nothing is not. So
-    the mean of a map of the paper sums to less than 1, and keeps its form. Sums of the last steps
-    stay on the model's device, and older ones move to the CPU. What the whole run will take is known as soon as its
-    layers and references have turned up: the finest ``detail`` that fits the budget is kept.
+    the mean of a map of the paper sums to less than 1, and keeps its form. Sums of the last steps stay on the model's
+    device, and older ones move to the CPU, but for a sum over all steps. What the whole run will take is known as soon
+    as its layers and references have turned up: the finest ``detail`` that fits the budget is kept.
     """
 
     def __init__(self, sigmas: Tensor, items: int, budget_bytes: int, caches: Collection[str] = ()) -> None:
