@@ -314,7 +314,10 @@ class Recorder:
             self.note(*notes_of(self._sums, list(self._pairs.values()), sorted(left_out)))
             names = [reference.name for reference in self._references.known]
             self.note(*self._off.notes(names, self.steps, self._account.retracted), *self._steps.notes)
-            return Attribution(**self._map_fields(), **self._run_fields() | about)
+            attribution = Attribution(**self._map_fields(), **self._run_fields() | about)
+            # A run's engine is in rings of references: what it has lives until Python looks for such.
+            self._sums, self._pairs, self._shares = self._new_sums(), {}, Shares()
+            return attribution
 
     def _add_zeros(self) -> None:
         """In steps that were computed without a reference, when all sums are closed."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+import weakref
 
 import old_arithmetic
 import pytest
@@ -68,6 +69,19 @@ def test_counts_are_what_was_reported():
     assert frozen.row_sums["a kernel"] == 2 and sum(frozen.row_sums.values()) == 4
     assert frozen.arithmetic == {"in float32": 1} and "maps of 1 calls: in float32" in frozen.summary().splitlines()
     assert r.freeze(grid=FINE, mechanism="auto").mechanism == "auto"
+
+
+def test_a_recorder_has_no_maps_when_it_is_frozen():
+    """They are the attribution's alone: who drops that frees them, whatever still has the recorder."""
+    r = recorder()
+    for step in range(3):
+        file(r, step, call())
+    attribution = r.freeze(grid=FINE)
+    entries = attribution.entries.values()
+    maps_of_it = [weakref.ref(x) for entry in entries for x in (*entry.maps.values(), *entry.pairs.values())]
+    assert r.nbytes == 0 and maps_of_it
+    del attribution, entries
+    assert [alive() for alive in maps_of_it] == [None] * len(maps_of_it)
 
 
 def test_how_a_run_was_steered_comes_right_after_its_references():
@@ -161,9 +175,10 @@ def test_parts_of_one_evaluation_hold_one_by_one(holds):
             file(expected, 0, m, evaluation=1)
     file(r, 0, other, evaluation=2)
     file(expected, 0, other, evaluation=2)
-    same(expected.freeze(grid=FINE), r.freeze(grid=FINE))
+    frozen = r.freeze(grid=FINE)
+    same(expected.freeze(grid=FINE), frozen)
     share = sum(m.r2g_share * h for m, h in zip((first, second), holds, strict=True)) + other.r2g_share
-    torch.testing.assert_close(r.freeze(grid=FINE).entries[0, 0].maps["r2g_share"][:, 0], share / (1 + any(holds)))
+    torch.testing.assert_close(frozen.entries[0, 0].maps["r2g_share"][:, 0], share / (1 + any(holds)))
 
 
 class Waits(TorchDispatchMode):
