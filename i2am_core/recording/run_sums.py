@@ -83,8 +83,10 @@ class RunSums:
 
     def _close_one(self, key: Key, step: int, sums: StepSums, evaluations: int, additions: Additions) -> None:
         """Put the sums of one key into its bin. Where they stay on a device that is short of memory, all leave it."""
-        bins, axes, stayed = self._closed.setdefault(key, BinSums(self.bins)), self._axes(key), self.stays
-        if stayed:
+        axes = self._axes(key)
+        if (bins := self._closed.get(key)) is None:
+            bins = self._closed[key] = BinSums(self.bins)
+        if self.stays:
             try:
                 bins.add(step, sums, evaluations, axes, additions)
                 return
