@@ -56,9 +56,8 @@ def narrow(settings: dict, side: int, **widths: int) -> Run:
     return unet(settings | widths, side, 257)
 
 
-CASES: dict[
-    str, tuple[Callable[[], Run], float]
-] = {  # and a budget in MB: of Kontext, one that keeps what a real one does
+# With a budget in MB: of Kontext, one at which it keeps what a real one does.
+CASES: dict[str, tuple[Callable[[], Run], float]] = {
     "SD1.5": (lambda: narrow(sampling.SD15, 8, model_channels=32, num_heads=8), 512),
     "SDXL": (lambda: narrow(SDXL, 16, model_channels=64, num_head_channels=16), 512),
     "Kontext, 1 reference": (kontext, 1.05),

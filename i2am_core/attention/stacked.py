@@ -50,7 +50,7 @@ class Parts(Mapping[Any, Part]):
         return len(self.wholes)
 
 
-Values = Mapping[Any, Tensor] | Parts
+Values = Mapping[Any, Tensor | Part]
 """Several values of one call, by their names."""
 
 

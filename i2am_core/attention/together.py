@@ -20,7 +20,7 @@ from torch import Tensor
 from ..tokens import Index, TokenGroup
 from .marginals import ALL_POSITIONS, DEFAULT_LOGITS, Logits, Marginals, Positions, are_numbers, attribute, share_of
 from .on_device import brought, runs_alone
-from .stacked import Maps, Part, Stacked, StackedCall
+from .stacked import Maps, Part, Stacked, StackedCall, alone
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class Stack:
         whole = self._whole(slice(0, len(self))).answered(chunk_bytes)
         if whole.error is not None:
             raise whole.error
-        stacked = [Stacked(maps, len(self)) for maps in whole.maps if isinstance(maps, Marginals)]
+        stacked = [Stacked(alone(maps), len(self)) for maps in whole.maps]
         holds = are_numbers([one.maps for one in stacked], len(self))
         answers = []
         for number in range(len(self)):

@@ -378,14 +378,11 @@ class BinSums:
         return next(n for n, steps in enumerate(self.bins) if number in steps)
 
     def _fill(self) -> None:
-        """Put 0 into bins that are empty."""
+        """Put 0 into bins that are empty, of sums on the host."""
         for key, bins in self._empty.items():
             for at in bins:
                 total = self.maps[key]
-                if isinstance(total, Half):
-                    _put(total, at, torch.zeros(total.shape[0], *total.shape[2:]))
-                else:
-                    total.select(1, at).zero_()
+                _put(total, at, torch.zeros(total.shape[0], *total.shape[2:]))
             bins.clear()
 
     def to(self, axes: Axes, bins: Sequence[range]) -> "BinSums":
