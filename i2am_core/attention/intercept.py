@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .logsumexp import KERNELS, Case, agreed, is_trusted, row_sums
+from .logsumexp import KERNELS, Case, is_trusted, row_sums
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,8 @@ class Interceptor(TorchDispatchMode):
         """The row log-sum-exp of exactly this call, ``[B, H, Nq]``, or None where it was not intercepted.
 
         ``q [B, H, Nq, D]``, ``k [B, H, K, D]`` and ``bias`` (of any shape) must be the memory that the kernel read,
-        and it must have been the only kernel. ``scale`` None stands for ``D ** -0.5``.
+        and it must have been the only kernel. ``scale`` None stands for ``D ** -0.5``. Of rows that are masked as a
+        whole, or hold no numbers, there may be anything in it: see ``logsumexp.agreed``.
         """
         totals = self.totals([(q, k, scale, bias)])
         return None if totals is None else totals[0]
@@ -120,17 +121,15 @@ class Interceptor(TorchDispatchMode):
         """The same of several calls, each with its q, k, scale and bias, which were all kernels, in this order."""
         if len(self._calls) != len(calls):
             return None
-        totals = [_total(call, *given) for call, given in zip(self._calls, calls, strict=True)]
-        return [total for total in totals if total is not None] if all(x is not None for x in totals) else None
+        if not all(_is_of(call, *given) for call, given in zip(self._calls, calls, strict=True)):
+            return None
+        return [call.total for call in self._calls]
 
 
-def _total(call: _InterceptedCall, q: Tensor, k: Tensor, scale: float | None, bias: Tensor | None) -> Tensor | None:
-    """That of a call, if it was made of exactly these."""
-    if not (_same(q, call.q) and _same(k, call.k) and _same_memory(bias, call.bias)):
-        return None
-    if _scale(scale, q) != call.scale:
-        return None
-    return agreed(call.total, call.bias)
+def _is_of(call: _InterceptedCall, q: Tensor, k: Tensor, scale: float | None, bias: Tensor | None) -> bool:
+    """Whether a call was made of exactly these."""
+    same = _same(q, call.q) and _same(k, call.k) and _same_memory(bias, call.bias)
+    return same and _scale(scale, q) == call.scale
 
 
 def _scale(scale: float | None, q: Tensor) -> float:
@@ -211,8 +210,10 @@ def _names(operation: Any) -> list[str]:
 
 def _same(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors are one piece of memory, read in one order."""
-    strides = ((x, y) for x, y, size in zip(a.stride(), b.stride(), a.shape, strict=False) if size > 1)
-    return a.shape == b.shape and _same_memory(a, b) and all(x == y for x, y in strides)
+    if a.shape != b.shape or not _same_memory(a, b):
+        return False
+    ours, others = a.stride(), b.stride()
+    return ours == others or all(x == y for x, y, size in zip(ours, others, a.shape, strict=True) if size > 1)
 
 
 def _same_memory(a: Tensor | None, b: Tensor | None) -> bool:

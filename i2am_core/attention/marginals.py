@@ -30,7 +30,7 @@ from ..kinds import KINDS, PAIR_KEYS
 from ..tokens import Index, TokenGroup
 from . import branchless, fused, products, streaming
 from .columns import ReferenceColumns, unexpanded
-from .logsumexp import chunked, row_log_sum_exp
+from .logsumexp import agreed, chunked, row_log_sum_exp
 from .on_device import brought, indexing, runs_alone
 from .precision import full_float32
 
@@ -95,7 +95,7 @@ class Logits:
 
     ``scale`` defaults to ``D ** -0.5``. ``bias`` is what attention adds to the logits, or a boolean mask of the keys
     that count; it broadcasts to ``[B, H, Nq, K]``. ``total [B, H, Nq]`` is the row log-sum-exp over all keys, where it
-    is known (see ``Interceptor``); otherwise it is computed.
+    is known (see ``Interceptor``); otherwise it is computed. Of a row that is masked as a whole it may be anything.
     """
 
     scale: float | None = None
@@ -183,12 +183,13 @@ def _attributed(
     k: Tensor, references: Sequence[TokenGroup], call: ReferenceColumns, chunk_bytes: int
 ) -> list[Marginals]:
     """The same of the generated positions alone, which ``call`` has with all ``k`` as columns."""
-    row_sums = ROW_SUMS_NOT_NEEDED if call.total is None else ROW_SUMS_INTERCEPTED
+    total = None if call.total is None else agreed(call.total, call.bias)
+    row_sums = ROW_SUMS_NOT_NEEDED if total is None else ROW_SUMS_INTERCEPTED
     all_keys = len(references) == 1 and references[0].count == k.shape[2] and call.bias is None
     fits = runs_alone(k) or call.head_size * call.dtype.itemsize <= chunk_bytes
-    if call.total is None and not (all_keys and fits):
+    if total is None and not (all_keys and fits):
         total, row_sums = row_log_sum_exp(call.q, k, call.scale, call.bias)
-        call = dataclasses.replace(call, total=total)
+    call = dataclasses.replace(call, total=total)
     marginals = []
     for group in references:
         keys = _keys_of(group, k)

@@ -19,6 +19,7 @@ class CallShares(NamedTuple):
     Nothing is computed of it before the end of the run: that would be kernels in every call.
     """
 
+    step: int
     means: Values
     holds: Holds
     weight: Tensor | None
@@ -28,7 +29,7 @@ class Shares:
     """Means over positions ``[items, 2]``, of all and of those in scope, by owner, layer and step."""
 
     def __init__(self) -> None:
-        self._calls: defaultdict[tuple[Layer, int], list[CallShares]] = defaultdict(list)
+        self._calls: defaultdict[Layer, list[CallShares]] = defaultdict(list)
 
     def add(self, layer: Layer, step: int, means: Values, holds: Holds, weight: Tensor | None = None) -> None:
         """Of one call. Where its verdict does not hold it does not count, which nobody waits for.
@@ -36,33 +37,29 @@ class Shares:
         ``weight [items, 2]`` is how much of the picture the call makes, which ``means`` are times already; without it
         they are of all of the picture.
         """
-        self._calls[layer, step].append(CallShares(means, holds, weight))
+        self._calls[layer].append(CallShares(step, means, holds, weight))
 
     def forget(self, layers: Collection[str]) -> None:
         """Give up what was recorded of the layers of these names."""
-        for key in [key for key in self._calls if key[0].name in layers]:
-            del self._calls[key]
+        for layer in [layer for layer in self._calls if layer.name in layers]:
+            del self._calls[layer]
 
     def freeze(self, layers: Sequence[Layer], steps: int) -> dict[ShareOwner, Tensor]:
         """By owner ``[items, steps, layers, 2]`` (float32), weighted means over the calls of a step; NaN of none.
 
         Waits for the device once.
         """
-        numbers = {layer: number for number, layer in enumerate(layers)}
-        known = {(numbers[layer], step): calls for (layer, step), calls in self._calls.items() if layer in numbers}
-        owned = [(owner, key, call) for key, calls in known.items() for call in calls for owner in call.means]
+        known = [(number, call) for number, layer in enumerate(layers) for call in self._calls.get(layer, ())]
+        owned = [(owner, number, call) for number, call in known for owner in call.means]
         if not owned:
             return {}
-        places = [(owner, key) for owner, key, _ in owned]
-        number_of = {place: number for number, place in enumerate(dict.fromkeys(places))}
-        of_place = torch.tensor([number_of[place] for place in places])
-        sums = _weighted([(owner, call) for owner, _, call in owned])
-        total, weight = (x.new_zeros(len(number_of), *x.shape[1:]).index_add_(0, of_place, x) for x in sums)
-        result: dict[ShareOwner, Tensor] = {}
-        for (owner, (layer, step)), mean in zip(number_of, (total / weight).unbind(), strict=True):
-            empty = torch.full((mean.shape[0], steps, len(layers), 2), torch.nan)
-            result.setdefault(owner, empty)[:, step, layer] = mean
-        return result
+        owners = list(dict.fromkeys(owner for owner, *_ in owned))
+        values, weights = _weighted([(owner, call) for owner, _, call in owned])
+        at = torch.tensor([(owners.index(owner), call.step, number) for owner, number, call in owned]).unbind(1)
+        sums = values.new_zeros(2, len(owners), steps, len(layers), *values.shape[1:])
+        total, weight = (sums[n].index_put_(at, x, accumulate=True) for n, x in enumerate((values, weights)))
+        means = (total / weight).permute(0, 3, 1, 2, 4).contiguous()  # 0 / 0 of none
+        return dict(zip(owners, means, strict=True))
 
 
 def _weighted(owned: Sequence[tuple[ShareOwner, CallShares]]) -> tuple[Tensor, Tensor]:

@@ -97,6 +97,34 @@ def test_what_is_no_number_is_said_on_the_device(value):
     assert not any(bool(one.holds) for one in maps)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("device", [DEVICE, "cpu"])
+def test_whatever_a_kernel_says_of_rows_that_are_masked_as_a_whole_the_maps_are_the_same(device, value):
+    hidden = mask([2, 3])
+    expected = maps_of("cpu", bias=hidden)
+    q, k = (x.to(device) for x in queries_and_keys())
+    total = expected[0].total.clone()
+    total[:, :, 2:4] = value
+    maps = attribute(q, k, TWO, Logits(bias=hidden.to(device), total=total.to(device)))
+    for one, other in zip(maps, expected, strict=True):
+        assert one.holds is None or bool(one.holds)
+        for key in ("r2g_paper", "r2g_share", "g2r_paper", "g2r_share"):
+            torch.testing.assert_close(getattr(one, key).cpu(), getattr(other, key), atol=2e-6, rtol=2e-4)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_sums_that_are_no_numbers_are_not_believed(value):
+    """On the device that is said; on the host they are worked out once more."""
+    q, k = queries_and_keys()
+    expected = attribute(q, k, TWO)
+    total = expected[0].total.clone()
+    total[1, 2, 7] = value
+    for one, other in zip(attribute(q, k, TWO, Logits(total=total)), expected, strict=True):
+        torch.testing.assert_close(one.r2g_share, other.r2g_share, atol=2e-6, rtol=2e-4)
+    maps = attribute(q.to(DEVICE), k.to(DEVICE), TWO, Logits(total=total.to(DEVICE)))
+    assert not any(bool(one.holds) for one in maps)
+
+
 def kernels_of(heads, chunk_bytes=2**20, positions=None):
     maps_of(DEVICE, heads, positions=positions)
     with counting() as count:

@@ -61,7 +61,7 @@ class Record(Consumer):
         self._active: defaultdict[int, set[Any]] = defaultdict(set)  # of each step uuids of those that were computed
         self._missed: set[str] = set()  # reasons of calls that were not read and may read a reference
         self._absent: set[str] = set()  # reasons of calls in which nothing that is in use reads one
-        self._layers: dict[Layer, Layer] = {}  # so that there is one object for each, however many calls read there
+        self._layers: dict[Layer, Layer] = {}
         self._numbered: dict[tuple, int] = {}  # numbers of references by what tells them apart
         self._waiting = Waiting(WAITING_CHUNKS * recorder.chunk_bytes, recorder.chunk_bytes)
 
@@ -205,7 +205,7 @@ class Record(Consumer):
         """The same of one mechanism; ``beside`` are columns of the text that compete with its references."""
         rows, placed = chunk.rows, chunk.placement.on(located.layer.grid)
         layer = located.layer if placed.cells is None else replace(located.layer, grid=placed.grid)
-        layer = self._layers.setdefault(layer, layer)
+        layer = self._one(layer)
         numbers = self._numbers(chunk, located.references, located.keys == 1)
         region = self._region(layer.grid)
         pair_rows = None if placed.cells is not None else self._pair_rows(numbers, layer, located.references, region)
@@ -288,7 +288,12 @@ class Record(Consumer):
                 weight = brought(weight, text.device).to(text)
                 text, weight = text * weight, _means(weight, region)
             shares = _shares([alone(x) for x in maps], text, region)
-        self.recorder.shares(Place(first.located.layer, first.places[0].step, 0), shares, verdicts, weight)
+        place = Place(self._one(first.located.layer), first.places[0].step, 0)
+        self.recorder.shares(place, shares, verdicts, weight)
+
+    def _one(self, layer: Layer) -> Layer:
+        """The same layer, as one object for all calls."""
+        return self._layers.setdefault(layer, layer)
 
     def _region(self, grid: TokenGrid) -> Tensor | None:
         """The inpainting mask on a layer's grid: ``[items, cells]``, True where the picture is painted."""
