@@ -29,7 +29,6 @@ from torch import Tensor
 import sampling  # isort: skip
 from sampling import Run, model, noise, unet  # isort: skip
 
-import comfy.supported_models  # isort: skip
 from i2am_pack.i2am_core.attention import fused  # isort: skip
 from i2am_pack.nodes.comfy.captured import capture_with  # isort: skip
 from i2am_pack.nodes.comfy.handle import Capture, Settings  # isort: skip
@@ -46,7 +45,7 @@ def kontext() -> Run:
     F.scaled_dot_product_attention = ATTENTION
     text, about = noise(1, 16, 64), {"pooled_output": noise(1, 768), "guidance": 3.5}
     positive = [[text, about | {"reference_latents": [noise(1, 16, 8, 8)]}]]
-    patcher = model(comfy.supported_models.Flux(sampling.FLUX_SLICE | NARROW))
+    patcher = model(sampling.flux_config(**NARROW))
     return Run(patcher, positive, positive, torch.zeros(1, 16, 8, 8), 1.0)
 
 

@@ -23,6 +23,7 @@ import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from attention import peak
@@ -44,6 +45,7 @@ import comfy.sample  # noqa: E402
 import comfy.supported_models  # noqa: E402
 import comfy.supported_models_base  # noqa: E402
 
+from i2am_pack.demo.joint_network import newer_config  # noqa: E402
 from i2am_pack.nodes.comfy.captured import capture_with  # noqa: E402
 from i2am_pack.nodes.comfy.handle import Capture, Settings  # noqa: E402
 from i2am_pack.nodes.comfy.steer_choice import Settings as SteerSettings  # noqa: E402
@@ -111,6 +113,11 @@ def unet(settings: dict, side: int, tokens: int) -> Run:
     return Run(patcher, positive, [[noise(1, tokens, width), {}]], torch.zeros(1, 4, side, side), 7.0)
 
 
+def flux_config(**own: Any) -> comfy.supported_models.Flux:
+    """Of the slice, with its ``own`` settings."""
+    return comfy.supported_models.Flux(FLUX_SLICE | newer_config() | own)
+
+
 def flux(style_tokens: int = 0, references: int = 0, side: int = 128, blocks: tuple[int, int] = (1, 1)) -> Run:
     """A latent of ``side`` cells, 512 text tokens; style tokens after the text, or reference latents of that size.
 
@@ -123,7 +130,7 @@ def flux(style_tokens: int = 0, references: int = 0, side: int = 128, blocks: tu
     if references:
         about["reference_latents"] = [noise(1, 16, side, side) for _ in range(references)]
     positive = [[torch.cat([text, style], 1), about]]
-    patcher = model(comfy.supported_models.Flux(FLUX_SLICE | dict(depth=blocks[0], depth_single_blocks=blocks[1])))
+    patcher = model(flux_config(depth=blocks[0], depth_single_blocks=blocks[1]))
     return Run(patcher, positive, positive, torch.zeros(1, 16, side, side), 1.0)
 
 

@@ -59,7 +59,7 @@ class JointDiffusion(comfy.model_base.Flux):
 def load(*paths: Path) -> tuple[comfy.model_patcher.ModelPatcher, PixelVAE]:
     """Model and VAE, from the joint model's own weights or the mean of those in files."""
     load_device = comfy.model_management.get_torch_device()
-    model = JointDiffusion(JointConfig(joint_network.FLUX_CONFIG | {"dtype": torch.float32}), torch.device("cpu"))
+    model = JointDiffusion(JointConfig(joint_network.flux_config() | {"dtype": torch.float32}), torch.device("cpu"))
     model.diffusion_model.load_state_dict(mean_weights(paths or (JOINT_WEIGHTS,)))
     patcher = comfy.model_patcher.ModelPatcher(model, load_device, comfy.model_management.unet_offload_device())
     return patcher, PixelVAE()

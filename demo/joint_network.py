@@ -7,7 +7,7 @@ latents. Imports ComfyUI (``comfy.ldm``) but none of its model management.
 from typing import Any
 
 import torch
-from comfy.ldm.flux.model import Flux
+from comfy.ldm.flux import model as flux
 from torch import Tensor
 
 from .network import LATENT_CHANNELS
@@ -33,8 +33,17 @@ FLUX_CONFIG: dict[str, Any] = dict(
 )
 
 
-def build_flux(operations: Any, dtype: torch.dtype = torch.float32) -> Flux:
-    return Flux(**FLUX_CONFIG, dtype=dtype, operations=operations)
+def newer_config() -> dict[str, Any]:
+    """What ComfyUI must be told of a Flux since 0.3.76, and did not know before: its text's tokens have no places."""
+    return {"txt_ids_dims": []} if "txt_ids_dims" in flux.FluxParams.__dataclass_fields__ else {}
+
+
+def flux_config() -> dict[str, Any]:
+    return FLUX_CONFIG | newer_config()
+
+
+def build_flux(operations: Any, dtype: torch.dtype = torch.float32) -> flux.Flux:
+    return flux.Flux(**flux_config(), dtype=dtype, operations=operations)
 
 
 def text() -> Tensor:

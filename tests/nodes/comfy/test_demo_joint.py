@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import comfy.ldm.flux.model as flux
 import comfy.sample
 import pytest
 import torch
@@ -145,6 +146,18 @@ def test_an_older_comfyui_has_the_other_model_alone(monkeypatch):
 
     monkeypatch.setattr("comfy.ldm.flux.model.FluxParams", OlderParams)
     assert weights.SHIPPED in weights.models() and weights.JOINT not in weights.models()
+
+
+def test_a_newer_comfyui_is_told_that_tokens_of_the_text_have_no_places(monkeypatch):
+    """Since 0.3.76 its Flux must be told along which axes they have: before, it was none."""
+
+    @dataclasses.dataclass
+    class NewerParams(flux.FluxParams):
+        txt_ids_dims: list = dataclasses.field(kw_only=True)
+
+    monkeypatch.setattr(flux, "FluxParams", NewerParams)
+    loaded, *_ = DemoLoader.execute(weights.JOINT).args
+    assert loaded.model.diffusion_model.params.txt_ids_dims == []
 
 
 @pytest.mark.parametrize(

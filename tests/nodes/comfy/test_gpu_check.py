@@ -29,10 +29,19 @@ def test_without_cuda_it_says_so_and_checks_what_it_can():
 
 
 # Kernels with wrong maps, a picture that capture changes, and a table of a small model: memory is asked of no card.
+# Flux is made as since ComfyUI 0.3.76.
 PLANTED = """
-import sys
-import gpu, proofs, torch
+import dataclasses, sys
+import gpu, proofs, sampling, torch
+from comfy.ldm.flux import model as flux
 from launched import Launched
+
+@dataclasses.dataclass
+class NewerParams(flux.FluxParams):
+    txt_ids_dims: list = dataclasses.field(kw_only=True)
+
+flux.FluxParams = NewerParams
+sampling.model(sampling.flux_config(hidden_size=128, num_heads=1))
 
 right, watch = gpu.fused.computed, gpu.watch
 gpu.fused.computed = lambda c, size: {name: 1.001 * x for name, x in right(c, size).items()}
