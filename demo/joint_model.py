@@ -10,6 +10,7 @@ import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
 import comfy.model_sampling
+import comfy.supported_models
 import comfy.supported_models_base
 import torch
 from torch import Tensor
@@ -59,7 +60,10 @@ class JointDiffusion(comfy.model_base.Flux):
 def load(*paths: Path) -> tuple[comfy.model_patcher.ModelPatcher, PixelVAE]:
     """Model and VAE, from the joint model's own weights or the mean of those in files."""
     load_device = comfy.model_management.get_torch_device()
-    model = JointDiffusion(JointConfig(joint_network.flux_config() | {"dtype": torch.float32}), torch.device("cpu"))
-    model.diffusion_model.load_state_dict(mean_weights(paths or (JOINT_WEIGHTS,)))
+    config = JointConfig(joint_network.flux_config() | {"dtype": torch.float32})
+    model = JointDiffusion(config, torch.device("cpu"))
+    weights = mean_weights(paths or (JOINT_WEIGHTS,))  # which newer cores know by other names
+    weights = comfy.supported_models.Flux.process_unet_state_dict(config, weights)
+    model.diffusion_model.load_state_dict(weights)
     patcher = comfy.model_patcher.ModelPatcher(model, load_device, comfy.model_management.unet_offload_device())
     return patcher, PixelVAE()

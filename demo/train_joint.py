@@ -7,7 +7,8 @@ from nothing, so scenes begin easy: at first the object is in the picture where 
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import cpu  # noqa: F401  (must come before the network, which imports ComfyUI)
+
+import comfy.model_management  # isort: skip
 
 from . import data, joint_network, sprites, training  # isort: skip
 
@@ -88,11 +91,23 @@ def predict(model: nn.Module, noisy: Tensor, sigma: Tensor, scene: Tensor, refer
     """The clean latents ``[B, 48, GRID, GRID]`` that the model sees in noisy ones, given images of both references."""
     text = joint_network.text().expand(len(noisy), -1, -1).clone()
     references = [data.to_latent(image) for image in (scene, reference)]
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16), in_training():
         predicted: Tensor = model(
             noisy, sigma, text, ref_latents=references, transformer_options={"optimized_attention_override": attend}
         )
     return predicted.float()
+
+
+@contextmanager
+def in_training() -> Iterator[None]:
+    """What newer cores must be told, since some of their kernels have no gradients."""
+    management: Any = comfy.model_management
+    before = getattr(management, "in_training", False)
+    management.in_training = True
+    try:
+        yield
+    finally:
+        management.in_training = before
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ class TrainableOperations:
     Conv2d = nn.Conv2d
     GroupNorm = nn.GroupNorm
     LayerNorm = nn.LayerNorm
+    RMSNorm = nn.RMSNorm
 
     @staticmethod
     def conv_nd(dims: int, *args: Any, **kwargs: Any) -> nn.Conv2d:

@@ -107,9 +107,9 @@ def patched_by_others(model: ModelPatcher, pass_by: Callable[[str], None]) -> Mo
         pass_by("after attention")
         return output
 
-    def patch(n: torch.Tensor, context: Any, value: Any, extra_options: Any) -> tuple:
-        pass_by("patch")
-        return n, context, value
+    def patch(*given: Any) -> Any:
+        pass_by("patch")  # of a U-Net's attn2, from what it is made; of Wan's, in newer cores, what it has made
+        return given[0]["x"] if len(given) == 1 else given[:3]
 
     def around(executor: Callable, *args: Any, **kwargs: Any) -> Any:
         pass_by("denoiser")

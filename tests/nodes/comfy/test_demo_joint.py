@@ -1,9 +1,12 @@
 """The demo model with two references: stock nodes sample it, and what I2AM says of it is of trained weights."""
 
 import dataclasses
+import re
 
+import comfy.ldm.flux.layers as layers
 import comfy.ldm.flux.model as flux
 import comfy.sample
+import comfy.supported_models
 import pytest
 import torch
 import workflow
@@ -158,6 +161,22 @@ def test_a_newer_comfyui_is_told_that_tokens_of_the_text_have_no_places(monkeypa
     monkeypatch.setattr(flux, "FluxParams", NewerParams)
     loaded, *_ = DemoLoader.execute(weights.JOINT).args
     assert loaded.model.diffusion_model.params.txt_ids_dims == []
+
+
+def test_a_newer_comfyui_has_other_names_for_weights(monkeypatch, graph, plain):
+    """Its norms are PyTorch's own, whose scale is called weight; it says so in its configuration of Flux."""
+
+    def renamed(self, weights):
+        return {re.sub(r"_norm\.scale$", "_norm.weight", name): weight for name, weight in weights.items()}
+
+    def norm(dim, dtype, device, operations):
+        return torch.nn.RMSNorm(dim, 1e-6, dtype=dtype, device=device)
+
+    monkeypatch.setattr(layers, "RMSNorm", norm, raising=False)
+    monkeypatch.setattr(comfy.supported_models.Flux, "process_unet_state_dict", renamed)
+    newer, *_ = DemoLoader.execute(weights.JOINT).args
+    assert "double_blocks.0.img_attn.norm.query_norm.weight" in newer.model.diffusion_model.state_dict()
+    close(graph.sample(newer, steps=STEPS)["samples"], plain)
 
 
 @pytest.mark.parametrize(
