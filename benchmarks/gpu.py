@@ -9,7 +9,7 @@ kernels are counted by the profiler, and runs are timed in turn. --quick leaves 
 after each part.
 
 Without CUDA this says so, and runs what it can: proofs on the CPU, with the fused kernels interpreted, and whether the
-picture stays the same to the bit. Exit code 1: something was disproved.
+picture stays the same to the bit. Exit code 1: something was disproved, or nothing could be checked, which is said.
 """
 
 import argparse
@@ -256,9 +256,9 @@ def prove_all(device: torch.device, verdicts: Verdicts) -> None:
 
 
 def on_a_cpu(verdicts: Verdicts) -> None:
-    print(
-        "There is no CUDA on this machine: nothing of a GPU is measured. What runs on the CPU is checked.", flush=True
-    )
+    why = "finds no device" if torch.backends.cuda.is_built() else "was built without it"
+    print(f"There is no CUDA here: this PyTorch ({torch.__version__}) {why}.")
+    print("So nothing of a GPU is measured, and there is no table. What runs on the CPU is checked.", flush=True)
     fused.DEVICES.append("cpu")
     prove(torch.device("cpu"), verdicts)
     fused.DEVICES.remove("cpu")  # the pack does not interpret kernels
@@ -273,6 +273,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="without Effect")
     parser.add_argument("--table", action="store_true", help="the table alone")
     arguments = parser.parse_args()
+    if not any(arguments.case in name for name in CASES):
+        parser.error(f"no case of the table has {arguments.case!r} in its name: {'; '.join(CASES)}")
     logging.getLogger().setLevel(logging.ERROR)
     verdicts = Verdicts()
     with torch.inference_mode():

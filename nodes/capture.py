@@ -68,8 +68,8 @@ class I2AMCapture(io.ComfyNode):
                     default=1,
                     min=1,
                     max=1000,
-                    tooltip="Look at every n-th step only, from the first on: 2 costs half as much. The other steps "
-                    "have no maps and count in no mean.",
+                    tooltip="Look at every n-th step only, from the first on in which the model gets the conditioning: "
+                    "2 costs little more than half as much. The other steps have no maps and count in no mean.",
                 ),
                 io.Boolean.Input(
                     "live",

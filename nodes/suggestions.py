@@ -82,6 +82,7 @@ TRIES: dict[Suggestion, dict[str, Try]] = {
         ),
     },
     "measure": {"": Try("more probe_steps on I2AM Effect", (("I2AM_Effect", "probe_steps"),), measures=True)},
+    "look at all": {"": Try("every 1 on I2AM Capture", (("I2AM_Capture", "every"),), measures=True)},
     "measure effect": {"": Try("I2AM Effect on the MODEL line, before the sampler", measures=True)},
     "measure without": {
         "": Try(

@@ -8,7 +8,7 @@ import tiny_graphs
 import torch
 import workflow
 from mechanisms import steered
-from steered_graphs import region
+from steered_graphs import in_windows, region
 
 from i2am_pack.nodes.tag_reference import I2AMTagReference
 
@@ -30,6 +30,14 @@ def tagged(graph):
     return graph
 
 
+def in_areas(graph):
+    """The conditioning for several areas of other sizes, which ComfyUI samples one after the other."""
+    tokens, about = graph.positive[0]
+    areas = [(height, width, 8 - height, 8 - width) for height in (4, 6, 8) for width in (4, 6, 8)]
+    graph.positive = [[tokens, about | {"area": area, "strength": 1.0}] for area in areas]
+    return graph
+
+
 LEFT = torch.tensor([1.0, 0.0]).repeat_interleave(32).expand(1, 64, 64)
 MASK = torch.linspace(0, 1, 64).reshape(1, 8, 8)
 SOME = {"reference": 0, "reference_region": region(2, 4, (0, 1), (1, 3))}
@@ -47,6 +55,8 @@ RUNS = {
     "U-Net, reference only": (tiny_graphs.sd15_reference_only, {}),
     "U-Net, tagged, inpainting": (lambda: workflow.make(batch=2, text_tokens=5), {"pair_maps": "inpainting mask"}),
     "Wan": (tiny_graphs.wan_i2v, {}),
+    "Kontext, in areas": (lambda: in_areas(tiny_graphs.flux_kontext()), {}),
+    "Wan, in context windows": (lambda: in_windows(tiny_graphs.wan_phantom()), {}),
     "steered": (tiny_graphs.flux_kontext, {"wrap": lambda model: steered(model, 2.0)}),
     "steered in a head, of a region": (
         tiny_graphs.flux_kontext,

@@ -22,7 +22,7 @@ account."""
 
 Suggestion = Literal[
     "", "stronger", "longer", "switch on", "mask it", "measure", "measure effect", "measure without",
-    "another reference", "another way", "undo"
+    "another reference", "another way", "undo", "look at all"
 ]  # fmt: skip
 """What to try, as a key: how, depends on the mechanism, and is worded where its nodes are known."""
 SUGGESTIONS: tuple[Suggestion, ...] = get_args(Suggestion)

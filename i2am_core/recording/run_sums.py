@@ -14,7 +14,7 @@ from .account import Account, Judgement
 from .budget import merged
 from .detail import Extent, Key, Resolution
 from .sums import Additions, Axes, BinSums, Holds, StepSums
-from .transfer import each_to_host
+from .transfer import to_host
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +117,8 @@ class RunSums:
             for key, x in sums.maps.items()
             if isinstance(x, Tensor) and runs_alone(x)
         ]
-        for (sums, key, _), x in zip(stayed, each_to_host([x for *_, x in stayed]), strict=True):
-            sums.maps[key] = x
+        for (sums, key, _), x in zip(stayed, to_host([x for *_, x in stayed]), strict=True):
+            sums.maps[key] = x.clone()  # in memory of its own: what a transfer is made into is one for all
 
     @property
     def closed(self) -> dict[Key, BinSums]:

@@ -15,14 +15,6 @@ def to_host(values: Sequence[Tensor | Part]) -> list[Tensor]:
     return sent_to_host(values)()
 
 
-def each_to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The same in memory of their own, which is not what transfers are made into. One by one where memory is short."""
-    try:
-        return [x.clone() for x in to_host(tensors)]
-    except torch.cuda.OutOfMemoryError:
-        return [x.float().cpu() for x in tensors]
-
-
 def sent_to_host(values: Sequence[Tensor | Part]) -> Callable[[], list[Tensor]]:
     """Send them, and go on: what is returned waits until all of them are there, and is called once.
 
@@ -44,6 +36,14 @@ def sent_to_host(values: Sequence[Tensor | Part]) -> Callable[[], list[Tensor]]:
 
 
 def _sent_once(tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
+    try:
+        return _sent_together(tensors)
+    except torch.cuda.OutOfMemoryError:  # to send them one by one takes no more than they have
+        on_host = [x.detach().cpu().float() for x in tensors]
+        return lambda: on_host
+
+
+def _sent_together(tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
     result: list[Tensor | None] = [None if runs_alone(x) else x.detach().float() for x in tensors]
     shapes = [x.shape if x.ndim else () for x in tensors]  # of counts none is made
     sizes = [x.numel() for x in tensors]

@@ -156,10 +156,21 @@ def _model_call(engine: Engine, calls: ModelCalls) -> Callable:
     ) -> Any:
         conditions = {"c_concat": c_concat, **kwargs}
         call = calls.read(executor.class_obj, x, c_crossattn, transformer_options, conditions)
+        options = transformer_options if call is not None else _unwatched(transformer_options, engine)
         with engine.watching(call):
-            return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
     return apply_model
+
+
+def _unwatched(options: dict[str, Any], engine: Engine) -> dict[str, Any]:
+    """For a call of the denoiser that is not watched: its attention goes past this engine."""
+    override = options.get(OVERRIDE)
+    if not isinstance(override, _Override) or override.engine is not engine:
+        return options
+    others = {name: value for name, value in options.items() if name != OVERRIDE}
+    rest = override.inner or override.of_pack
+    return others if rest is None else {**others, OVERRIDE: rest}
 
 
 def _watch_announcements(engine: Engine, patches: dict[str, list]) -> None:

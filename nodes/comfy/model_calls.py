@@ -74,7 +74,8 @@ class ModelCalls:
     """The calls of the denoiser in one run of a sampler, for a latent of the shape of ``noise``.
 
     ``branches`` are watched. Why a call is not watched, and what a person should know of the run, goes to ``engine``.
-    ``regions`` are those that a person marked. Only ``every`` n-th step is watched, from the first on.
+    ``regions`` are those that a person marked. Only ``every`` n-th step is watched, from the first on in which the
+    denoiser is called for a watched branch.
     """
 
     def __init__(
@@ -95,6 +96,8 @@ class ModelCalls:
         self.evaluation = 0  # the number of the present one: one result of the denoiser, from one or several calls
         self._present = Present()
         self._step = 0
+        self._first: int | None = None  # the step of the first call for a watched branch
+        self._evaluation_of_step = -1  # the evaluation that ``_step`` is of
         self._lock = threading.Lock()
         self.replaced = _replaced(guider.model_options)  # blocks whose attention the graph replaces
 
@@ -178,9 +181,8 @@ class ModelCalls:
             for branch in self.branches:
                 conditionings = conditionings_of(self.guider, branch)
                 self._engine.given(Given(branch, conditionings, options, model, self.regions))
-            with self._lock:
-                step = self._step = step_of(float(options["sigmas"].max()), self._sigmas, self._step)
-            if step % self._every:
+            step, first = self._steps(options["sigmas"])
+            if (step - first) % self._every:
                 self._engine.evaluated(step, "not looked at")
                 return None
             shape = shape_of_first(x, conditions)
@@ -197,6 +199,19 @@ class ModelCalls:
                 self._present.perturbed,
             )  # fmt: skip
         return None
+
+    def _steps(self, sigmas: Tensor) -> tuple[int, int]:
+        """The present step, and the first one. Waits for the device, once an evaluation, whose calls are of one step.
+
+        One that replaces attention for guidance has no number of its own.
+        """
+        with self._lock:
+            if self._evaluation_of_step != self.evaluation or self._present.perturbed:
+                self._step = step_of(float(sigmas.max()), self._sigmas, self._step)
+                self._evaluation_of_step = self.evaluation
+            if self._first is None:
+                self._first = self._step
+            return self._step, self._first
 
     def _why_not_placed(self, x: torch.Size, chunks: tuple[Chunk, ...], options: Mapping[str, Any]) -> str:
         """Why it is not known what of the picture the rows of a batch of this shape are; "" where it is."""

@@ -34,13 +34,7 @@ def given_comfyui() -> Path | None:
 
 def check_given(comfyui: Path, tests: bool, evaluation: bool) -> Path:
     """The Python of this ComfyUI. What is missing is said instead of changed."""
-    for name in ("main.py", "comfyui_version.py"):
-        if not (comfyui / name).is_file():
-            raise HostError(f"COMFYUI_PATH is {comfyui}, which has no {name}: give the folder of a ComfyUI.")
-    match = re.search(r"__version__\s*=\s*[\"'](\d+)\.(\d+)\.(\d+)", (comfyui / "comfyui_version.py").read_text())
-    if not match or tuple(map(int, match.groups())) < OLDEST_COMFYUI:
-        version = ".".join(match.groups()) if match else "unknown"
-        raise HostError(f"The ComfyUI in {comfyui} has version {version}, expected 0.3.60 or newer: update it.")
+    check_version(comfyui)
     python = given_python(comfyui)
     check_modules(python, MODULES, "this ComfyUI and this pack")
     if tests:
@@ -48,6 +42,17 @@ def check_given(comfyui: Path, tests: bool, evaluation: bool) -> Path:
     if evaluation:
         check_modules(python, EVALUATION_MODULES, "the evaluation")
     return python
+
+
+def check_version(comfyui: Path) -> None:
+    """Raises HostError where the folder is no ComfyUI, or one that is too old."""
+    for name in ("main.py", "comfyui_version.py"):
+        if not (comfyui / name).is_file():
+            raise HostError(f"COMFYUI_PATH is {comfyui}, which has no {name}: give the folder of a ComfyUI.")
+    match = re.search(r"__version__\s*=\s*[\"'](\d+)\.(\d+)\.(\d+)", (comfyui / "comfyui_version.py").read_text())
+    if not match or tuple(map(int, match.groups())) < OLDEST_COMFYUI:
+        version = ".".join(match.groups()) if match else "unknown"
+        raise HostError(f"The ComfyUI in {comfyui} has version {version}, expected 0.3.60 or newer: update it.")
 
 
 def given_python(comfyui: Path) -> Path:

@@ -16,7 +16,7 @@ from i2am_core.findings.finding import SUGGESTIONS, WEIGHTS
 from i2am_core.findings.rules import form
 
 MASK = torch.tensor([[[1.0, 1, 0, 0]] * 3, [[1.0] * 4] * 3])
-COUNTS = {"count", "total", "tokens", "grid", "captured", "missed"}
+COUNTS = {"count", "total", "others", "tokens", "grid", "captured", "missed"}
 EFFECT_BY_STEP = "what the masked area changes by without it (latent units), by step"
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?%?")
 
@@ -371,6 +371,16 @@ def test_that_nothing_looks_at_a_reference_is_said_where_its_effect_is_not_known
     assert "steps: never on" not in keys(off)
 
 
+def test_of_steps_that_were_left_out_nothing_is_said(run):
+    """That a reference is off in those that were looked at is no fault."""
+    left_out = dataclasses.replace(run, effects=None, not_looked_at=(1, 3))
+    off = "steps: off where it was looked"
+    assert keys(muted(left_out, slice(None))).count(off) == 1 and off not in keys(left_out)
+    some = keys(muted(left_out, slice(0, 2)))
+    assert "steps: partly on where it was looked" in some
+    assert not {"steps: never on", "steps: partly on"} & {*some, *keys(muted(left_out, slice(None)))}
+
+
 def flat(run):
     """The run, with predictions that do not vary over the picture."""
     same = {key: torch.full_like(x, float(key[1] is None)) for key, x in run.effects.predictions.items()}
@@ -424,6 +434,7 @@ def test_each_case_has_a_run(run):
         changed(run, {}, left), changed(run, {}, 1 - left), flat(run), muted(run, [1]),
         *of_unseen_and_display(run), *of_no_effect(run), changed(muted(run, [0, 2]), {0: 0}),
         dataclasses.replace(muted(run, slice(None)), effects=None),
+        *(dataclasses.replace(muted(run, x), effects=None, not_looked_at=(1,)) for x in ([0], slice(None))),
         shared(run, 0.6, 0.1), shared(run, 0.6, 0.4),
     ]  # fmt: skip
     for weaker in (0, 2):

@@ -134,7 +134,6 @@ SHORT = {
     "for the first sums": (Axes, "unfilled", [False] * 18 + [True]),  # of each layer six maps by step, then by head
     "for sums of a second layer": (Axes, "unfilled", [False] * 24 + [True]),
     "for a mean": (StepSums, "mean", [False] * 62 + [True]),
-    "for the last transfer": (transfer, "to_host", [True]),
     "for what is made of a stack": (Stacked, "once", [False, True]),
 }
 
@@ -145,6 +144,24 @@ def test_where_a_device_is_short_of_memory_nothing_is_lost(what, monkeypatch):
     with short_of_memory(monkeypatch, *SHORT[what]):
         got = values(recorded(EULER, budgets()[STAYING], TOGETHER).freeze(grid=GRID))
     assert all(torch.equal(x, got[name]) for name, x in expected.items())
+
+
+@pytest.mark.parametrize("detail", [STAYING, next(iter(details(STEPS)))], ids=["sums stay", "each step"])
+def test_where_there_is_no_memory_for_a_transfer_nothing_is_lost(detail, monkeypatch):
+    """Each of them once: of a step's sums and verdicts, of sums over all steps, and at the end."""
+    expected = recorded(EULER, budgets()[detail], ALONE).freeze(grid=GRID)
+    transfers = []
+    with monkeypatch.context() as patch:
+        sent = transfer._sent
+        patch.setattr(transfer, "_sent", lambda x: [transfers.append(x), sent(x)][1])
+        recorded(EULER, budgets()[detail], TOGETHER).freeze(grid=GRID)
+    assert len(transfers) >= STEPS
+    for number in range(len(transfers)):
+        with short_of_memory(monkeypatch, transfer, "_sent", [False] * number + [True]):
+            got = recorded(EULER, budgets()[detail], TOGETHER).freeze(grid=GRID)
+        assert got.captured_calls == expected.captured_calls and got.skipped == expected.skipped
+        ours = values(got)
+        assert all(torch.equal(x, ours[name]) for name, x in values(expected).items()), number
 
 
 def test_sums_leave_a_device_once(monkeypatch):

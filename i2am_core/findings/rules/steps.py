@@ -27,10 +27,16 @@ def _by_attention(facts: Facts, number: int) -> Iterator[Finding]:
         return
     values: Values = {"name": facts.names[number], "count": len(on), "total": total, "on": steps_text(on)}
     evidence = Evidence("attention", facts.selection(on, number), owner=number)
+    others = len(facts.attribution.not_looked_at)
     if on:
-        yield Finding("steps", "partly on", "fact", values, evidence, "longer")
+        case = "partly on where it was looked" if others else "partly on"
+        yield Finding("steps", case, "fact", values, evidence, "longer")
     elif not (facts.has_effects_of_steps and facts.measured(number)):  # else 'strength' says it
-        yield Finding("steps", "never on", "fault", values, evidence, "switch on")
+        if others:
+            values |= {"others": others}
+            yield Finding("steps", "off where it was looked", "fact", values, evidence, "look at all")
+        else:
+            yield Finding("steps", "never on", "fault", values, evidence, "switch on")
 
 
 def _by_effect(facts: Facts, owner: Owner) -> Iterator[Finding]:
@@ -50,6 +56,10 @@ def _by_effect(facts: Facts, owner: Owner) -> Iterator[Finding]:
 SENTENCES = {
     "partly on": "{name} is on in {count} of {total} steps ({on}): in the others nothing looks at it.",
     "never on": "{name} is on in {count} of {total} steps: nothing looks at it.",
+    "partly on where it was looked": "Of the {total} steps that I2AM Capture looked at, {name} is on in {count} "
+    "({on}): in the others of these nothing looks at it.",
+    "off where it was looked": "Of the {total} steps that I2AM Capture looked at, {name} is on in none. Whether it "
+    "is in the {others} that were left out is not known.",
     "late": "{name} acts late: in step {step} it changes {where} by {less:.2g} latent units, in step {strongest} "
     "by {most:.2g} (the last is step {last}).",
     "fades": "{name} acts early, and then less: in step {step} it changes {where} by {less:.2g} latent units, in "

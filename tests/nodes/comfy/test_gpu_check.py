@@ -17,7 +17,7 @@ def test_without_cuda_it_says_so_and_checks_what_it_can():
     out = subprocess.run([ROOT / "scripts/gpu_check"], env=WITHOUT_CUDA, capture_output=True, text=True)
     assert out.returncode == 0, out.stdout + out.stderr
     first, *lines = out.stdout.splitlines()
-    assert first.startswith("There is no CUDA on this machine")
+    assert re.fullmatch(r"There is no CUDA here: this PyTorch \(.+\) (finds no device|was built without it)\.", first)
     assert "maps as chosen: 3 of 3 calls agree" in lines
     assert "U-Net slice, 128 px, on the CPU: the picture is the same to the bit" in lines
     assert lines[-1] == "Nothing was disproved."
@@ -26,6 +26,16 @@ def test_without_cuda_it_says_so_and_checks_what_it_can():
     assert 0 < int(times[0][0]) < int(times[1][0])
     if sys.platform == "linux":
         assert "fused kernel, sums in float32: 2 of 2 calls agree" in lines
+
+
+def test_what_cannot_be_checked_is_said(tmp_path):
+    nowhere = WITHOUT_CUDA | {"COMFYUI_PATH": str(tmp_path)}
+    for given, env, said in (
+        (["no such"], WITHOUT_CUDA, "no case of the table has 'no such' in its name: SD1.5, 512 px, 257 tokens; SDXL"),
+        ([], nowhere, f"COMFYUI_PATH is {tmp_path}, which has no main.py: give the folder of a ComfyUI."),
+    ):
+        out = subprocess.run([ROOT / "scripts/gpu_check", *given], env=env, capture_output=True, text=True)
+        assert out.returncode and said in out.stderr and "Traceback" not in out.stderr, out.stderr
 
 
 # Kernels with wrong maps, a picture that capture changes, and a table of a small model: memory is asked of no card.

@@ -12,6 +12,7 @@ import torch
 from effect_runs import captured, measured
 from ip_adapter_runs import graph_with
 from ip_adapter_standin import StandIn
+from mechanisms import steered
 from remembering_packs import BlockCacheStandIn, TeaCacheStandIn
 from steered_graphs import kontext
 
@@ -20,6 +21,7 @@ from i2am_pack.i2am_core import MapKind, Selection, load, maps, save
 from i2am_pack.i2am_core.recording.steps import FROM_MEMORY, NOT_ACTIVE, OTHER_BRANCH, PART
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
+from i2am_pack.nodes.comfy import engine
 
 SHARE = MapKind("r2g", "share")
 ONE = ((4, 8),)
@@ -217,6 +219,30 @@ def test_every_nth_step_is_looked_at(every, tmp_path):
     torch.testing.assert_close(maps(attribution, SHARE).values, of_these, rtol=0, atol=0)
     save(attribution, tmp_path / "a.i2am.safetensors")
     assert load(tmp_path / "a.i2am.safetensors").not_looked_at == left_out
+
+
+@pytest.mark.parametrize("every", [3, 100])
+def test_the_first_step_that_is_looked_at_is_one_of_the_branch(every):
+    """Else a conditioning that begins late would not be seen at all."""
+    graph = kontext(sizes=ONE, cfg=3.0)
+    graph.positive = in_steps(graph.positive, 0.5, 1.0)
+    active = seen(every_nth(graph, 1, steps=6))
+    attribution = every_nth(graph, every, steps=6)
+    assert active[0] > 0 and seen(attribution) == active[::every]
+    assert attribution.not_looked_at == tuple(step for step in active if step not in seen(attribution))
+    assert attribution.not_evaluated == tuple(range(active[0]))
+
+
+def test_in_steps_that_are_left_out_attention_goes_past_us(monkeypatch):
+    """But where the engine of a Steer is around this one: it hands all of its calls on."""
+    passed, of_nobody = [], engine.PendingCall
+    monkeypatch.setattr(engine, "PendingCall", lambda arguments: [passed.append(arguments), of_nobody(arguments)][1])
+    graph = kontext(sizes=ONE)
+    for model, is_steered in ((graph.model, False), (steered(graph.model, 0.5), True)):
+        watched, handle = I2AMCapture.execute(model, "auto", "positive", "off", 512, every=3).args
+        latent = graph.sample(watched, steps=6)["samples"]
+        assert torch.equal(latent, graph.sample(model, steps=6)["samples"])
+        assert seen(handle.find(latent)) == [0, 3] and bool(passed) == is_steered
 
 
 def test_without_it_every_step_is_looked_at():
