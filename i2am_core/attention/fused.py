@@ -114,13 +114,22 @@ def possible(c: ReferenceColumns) -> bool:
     return fits and _serves(c.q.device)
 
 
+def lacks_triton(device: torch.device) -> bool:
+    """Whether there are no kernels for a device for no other reason."""
+    return device.type in DEVICES and _is_capable(device) and _kernels() is None
+
+
 @functools.cache
 def _serves(device: torch.device) -> bool:
     """Whether Triton compiles for a device. Kernels that it interprets are for tests on the CPU."""
     kernels = _kernels() if device.type in DEVICES else None
     if kernels is None or (device.type == "cpu") != kernels.INTERPRETED:
         return False
-    return device.type == "cpu" or torch.cuda.get_device_capability(device) >= LEAST_CAPABILITY
+    return _is_capable(device)
+
+
+def _is_capable(device: torch.device) -> bool:
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= LEAST_CAPABILITY
 
 
 @functools.cache

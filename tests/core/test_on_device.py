@@ -7,7 +7,7 @@ import torch
 from counting_device import DEVICE, NAME, counting
 
 from i2am_core import Logits, Positions, TokenGrid, TokenGroup, attribute, span
-from i2am_core.attention import logsumexp
+from i2am_core.attention import fused, logsumexp
 from i2am_core.attention.marginals import share_of
 from i2am_core.attention.on_device import brought
 from i2am_core.attention.steered_marginals import SteeredItems
@@ -137,6 +137,37 @@ def test_kernels_do_not_grow_with_heads(positions):
     """As many heads as fit are worked on together."""
     assert kernels_of(2, positions=positions) == kernels_of(24, positions=positions)
     assert kernels_of(24, 4 * N * 6) > kernels_of(24)
+
+
+class Launches:
+    """In the place of Triton's kernels: each is counted and started nowhere."""
+
+    INTERPRETED, count = False, 0
+
+    def __getattr__(self, name):
+        return self
+
+    def __getitem__(self, grid):
+        return lambda *given, **named: setattr(Launches, "count", Launches.count + 1)
+
+
+def test_kernels_of_a_call_with_triton_and_without(monkeypatch):
+    """As many as ``captured.NO_TRITON`` says, where one head fills what is worked on at a time, as Kontext's do."""
+    q, k = (x[:1].to(DEVICE) for x in queries_and_keys(24))
+    (alone,) = attribute(q, k, TWO[:1])
+    known = Logits(total=alone.total)
+
+    def kernels():
+        Launches.count = 0
+        with counting() as count:
+            attribute(q, k, TWO[:1], known, chunk_bytes=4 * N * TWO[0].count)
+        return count.kernels + Launches.count
+
+    assert 1700 < kernels() < 1900
+    monkeypatch.setattr(fused, "_kernels", Launches)
+    monkeypatch.setattr(fused, "_where_proved", lambda call, compute: compute())
+    monkeypatch.setattr(fused._Sweeps, "launches", lambda sweeps, *sizes: [(0, sweeps.total_heads)])
+    assert kernels() == 9
 
 
 def test_the_text_beside_them_waits_for_nothing():

@@ -3,10 +3,14 @@
 import sys
 
 import pytest
+import tiny_graphs
 import torch
 import workflow
+from counted_runs import counted, use_device
+from counting_device import NAME
 
 from i2am_pack.i2am_core.attention import fused
+from i2am_pack.nodes.comfy.captured import NO_TRITON
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux")
@@ -28,3 +32,13 @@ def test_the_fused_kernels_make_the_maps_of_a_run(monkeypatch):
     for place, entry in plain.entries.items():
         for name, values in entry.maps.items():
             torch.testing.assert_close(attribution.entries[place].maps[name], values, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("there", "devices"), [(None, [NAME]), (None, []), (fused, [NAME])])
+def test_it_is_said_where_triton_alone_is_missing(monkeypatch, there, devices):
+    use_device(monkeypatch)
+    monkeypatch.setattr(fused, "_kernels", lambda: there)
+    monkeypatch.setattr(fused, "DEVICES", devices)
+    monkeypatch.setattr(fused, "possible", lambda call: False)
+    notes = counted(tiny_graphs.flux_kontext(), steps=1).attribution.notes
+    assert (NO_TRITON in notes) == (there is None and devices == [NAME])
