@@ -12,7 +12,7 @@ from comfy.samplers import CFGGuider
 from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
 from torch import Tensor
 
-from ...i2am_core.attention import fused
+from ...i2am_core.attention import fused, half_products
 from ...i2am_core.attention.on_device import runs_alone
 from ...i2am_core.attribution import Attribution
 from ...i2am_core.effect import Effects
@@ -139,9 +139,11 @@ class Captured(Part):
         else:
             with self.engine.skipping("I2AM could not read which packs take part", calls=0):
                 self.engine.note(*self._packs(sampling))
-            if fused.lacks_triton(sampling.guider.model_patcher.load_device):
-                self.engine.note(NO_TRITON)
-        return self.record.finished(self.capture.settings, pictures(conditionings_of(sampling.guider, branch)))
+        attribution = self.record.finished(self.capture.settings, pictures(conditionings_of(sampling.guider, branch)))
+        of_half = half_products.NAME in attribution.arithmetic  # as calls are that Triton has kernels for
+        if of_half and fused.lacks_triton(sampling.guider.model_patcher.load_device):
+            return replace(attribution, notes=(*attribution.notes, NO_TRITON))
+        return attribution
 
     def _packs(self, sampling: Sampling) -> list[str]:
         """Notes on packs that may be why nothing was captured, or that may bring a reference beside what was."""

@@ -9,7 +9,7 @@ import workflow
 from counted_runs import counted, use_device
 from counting_device import NAME
 
-from i2am_pack.i2am_core.attention import fused
+from i2am_pack.i2am_core.attention import fused, half_products
 from i2am_pack.nodes.comfy.captured import NO_TRITON
 
 
@@ -34,11 +34,21 @@ def test_the_fused_kernels_make_the_maps_of_a_run(monkeypatch):
             torch.testing.assert_close(attribution.entries[place].maps[name], values, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("there", "devices"), [(None, [NAME]), (None, []), (fused, [NAME])])
-def test_it_is_said_where_triton_alone_is_missing(monkeypatch, there, devices):
+@pytest.mark.parametrize(
+    ("there", "devices", "dtype", "is_said"),
+    [
+        (None, [NAME], torch.float32, True),
+        (None, [NAME], torch.float16, False),  # which this model is not: no kernel would serve
+        (None, [], torch.float32, False),
+        (fused, [NAME], torch.float32, False),
+    ],
+)
+def test_it_is_said_where_triton_alone_is_missing(monkeypatch, there, devices, dtype, is_said):
     use_device(monkeypatch)
     monkeypatch.setattr(fused, "_kernels", lambda: there)
     monkeypatch.setattr(fused, "DEVICES", devices)
     monkeypatch.setattr(fused, "possible", lambda call: False)
-    notes = counted(tiny_graphs.flux_kontext(), steps=1).attribution.notes
-    assert (NO_TRITON in notes) == (there is None and devices == [NAME])
+    monkeypatch.setattr(half_products, "DEVICES", [NAME])
+    monkeypatch.setattr(half_products, "DTYPES", (dtype,))
+    monkeypatch.setattr(half_products, "is_proved", lambda *of: True)
+    assert (NO_TRITON in counted(tiny_graphs.flux_kontext(), steps=1).attribution.notes) == is_said
