@@ -83,7 +83,7 @@ class _Heads:
         share = paper  # times e: that over all columns
         if self.total is not None:
             total = torch.where(self.total[:, block] == -torch.inf, 0, self.total[:, block])
-            share = torch.where(nowhere, -torch.inf, highest - total).exp()
+            share = (highest - total).exp()
         gain = self.gain[block]
         self.share[:, block] = (share * row_sum).clamp(max=1) * gain
         self.attending[:, block] = attending

@@ -121,8 +121,11 @@ def test_sums_that_are_no_numbers_are_not_believed(value):
     total[1, 2, 7] = value
     for one, other in zip(attribute(q, k, TWO, Logits(total=total)), expected, strict=True):
         torch.testing.assert_close(one.r2g_share, other.r2g_share, atol=2e-6, rtol=2e-4)
-    maps = attribute(q.to(DEVICE), k.to(DEVICE), TWO, Logits(total=total.to(DEVICE)))
-    assert not any(bool(one.holds) for one in maps)
+    sees_no_reference = torch.zeros(1, 1, N, K)
+    sees_no_reference[..., 7, 10:26] = -torch.inf
+    for bias in (None, sees_no_reference.to(DEVICE)):
+        maps = attribute(q.to(DEVICE), k.to(DEVICE), TWO, Logits(bias=bias, total=total.to(DEVICE)))
+        assert not any(bool(one.holds) for one in maps)
 
 
 def kernels_of(heads, chunk_bytes=2**20, positions=None):
