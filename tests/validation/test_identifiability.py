@@ -1,5 +1,7 @@
 """The part 'identifiability' in its short form: a constant on all keys changes nothing but R2G of the paper."""
 
+import re
+
 import pytest
 import torch
 
@@ -41,5 +43,6 @@ def test_share_is_left_out_where_there_is_nothing_beside(tried):
 def test_the_section(identifiability, lab, tried):
     section = identifiability.run(lab)
     (verdict,) = section.verdicts.values()
-    assert "every other map at least 0.999" in verdict
+    every_other = re.search(r"every other map at least (\d\.\d+)", verdict)
+    assert every_other and float(every_other[1]) >= 0.999, verdict  # machines differ in the digits behind
     assert sum("| --- |" in text for text in section.text) == 4, "what was tried, and guesses, of each model"

@@ -56,10 +56,10 @@ def _by_effect(facts: Facts, owner: Owner) -> Iterator[Finding]:
 SENTENCES = {
     "partly on": "{name} is on in {count} of {total} steps ({on}): in the others nothing looks at it.",
     "never on": "{name} is on in {count} of {total} steps: nothing looks at it.",
-    "partly on where it was looked": "Of the {total} steps that I2AM Capture looked at, {name} is on in {count} "
-    "({on}): in the others of these nothing looks at it.",
-    "off where it was looked": "Of the {total} steps that I2AM Capture looked at, {name} is on in none. Whether it "
-    "is in the {others} that were left out is not known.",
+    "partly on where it was looked": "Of the {total} steps of which there are maps, {name} is on in {count} ({on}): "
+    "in the others of these nothing looks at it.",
+    "off where it was looked": "Of the {total} steps of which there are maps, {name} is on in none. Whether it is in "
+    "the {others} that were left out is not known.",
     "late": "{name} acts late: in step {step} it changes {where} by {less:.2g} latent units, in step {strongest} "
     "by {most:.2g} (the last is step {last}).",
     "fades": "{name} acts early, and then less: in step {step} it changes {where} by {less:.2g} latent units, in "
