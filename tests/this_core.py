@@ -47,3 +47,6 @@ def of_model(name: str, module: str = "comfy.supported_models") -> pytest.MarkDe
     Another ``module`` where the model is no entry there: one that has a ``name`` only where the model can be run.
     """
     return pytest.mark.of_model(name, module)
+
+
+JOINT_DEMO = of_model("Flux2")  # tests of the demo model with two references: its Flux has the form of that one

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from this_core import JOINT_DEMO
 
 from i2am_pack.demo import data, evaluate, sprites
 from i2am_pack.demo.model import PixelVAE, load
@@ -26,6 +27,7 @@ def test_the_model_is_good_enough_on_scenes_it_was_not_trained_on(measured):
     assert measured["g2r_on_object_mask"] > measured["object_area"] * 1.5
 
 
+@JOINT_DEMO
 def test_so_is_the_model_with_two_references():
     measured = evaluate.measure(evaluate.sample(JointAttention(), count=6, steps=4))
     assert measured["psnr"] > 17

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from this_core import JOINT_DEMO
 
 from i2am_pack.demo import data, effect, evaluate
 from i2am_pack.demo.subject import CrossAttention, JointAttention
@@ -12,7 +13,9 @@ pytestmark = pytest.mark.timeout(900)
 SCENES, STEPS = 2, 2
 
 
-@pytest.fixture(scope="module", params=[CrossAttention, JointAttention], ids=["cross", "joint"])
+@pytest.fixture(
+    scope="module", params=[CrossAttention, pytest.param(JointAttention, marks=JOINT_DEMO)], ids=["cross", "joint"]
+)
 def study(request, tmp_path_factory):
     """Each of its runs is sampled once for all tests that ask for it."""
     return effect.Study(SCENES, STEPS, cache=tmp_path_factory.mktemp("study"), subject=request.param())

@@ -12,6 +12,7 @@ import torch
 import workflow
 from mechanisms import capture, steered
 from steered_graphs import close, differ
+from this_core import JOINT_DEMO
 
 from i2am_pack.demo import data, weights
 from i2am_pack.demo.nodes import DemoLoader, DemoReference
@@ -19,6 +20,7 @@ from i2am_pack.i2am_core import MapKind, Removal, Selection, maps
 from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.effect import I2AMEffect
 
+pytestmark = JOINT_DEMO
 STEPS = 4
 SCENE, OBJECT = 0, 1
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from this_core import JOINT_DEMO
 
 from i2am_pack.demo import data, steer
 from i2am_pack.demo.subject import CrossAttention, JointAttention
@@ -15,7 +16,9 @@ def study():
     return steer.Study(SCENES, STEPS)
 
 
-@pytest.fixture(scope="module", params=[CrossAttention, JointAttention], ids=["cross", "joint"])
+@pytest.fixture(
+    scope="module", params=[CrossAttention, pytest.param(JointAttention, marks=JOINT_DEMO)], ids=["cross", "joint"]
+)
 def either(request, study):
     return study if request.param is CrossAttention else steer.Study(SCENES, STEPS, subject=JointAttention())
 

@@ -4,6 +4,7 @@ import csv
 
 import pytest
 import torch
+from this_core import JOINT_DEMO
 
 from i2am_pack.demo import sprites, train_joint, training
 
@@ -44,6 +45,7 @@ class TinyTask:
         return {"weight": self.average.weight.sum().item()}
 
 
+@JOINT_DEMO
 def test_a_step_of_the_joint_model_is_of_the_picture_alone(monkeypatch):
     """All weights learn from the picture's loss, and nothing else is gone down on."""
     held_out = sprites.held_out_sprites()
