@@ -115,7 +115,7 @@ def possible(c: ReferenceColumns) -> bool:
 
 
 def lacks_triton(device: torch.device) -> bool:
-    """Whether there are no kernels for a device for no other reason."""
+    """Whether there are no kernels for a device for this reason alone: Triton is not there, or does not work."""
     return device.type in DEVICES and _is_capable(device) and _kernels() is None
 
 

@@ -38,9 +38,10 @@ def sent_to_host(values: Sequence[Tensor | Part]) -> Callable[[], list[Tensor]]:
 def _sent_once(tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
     try:
         return _sent_together(tensors)
-    except torch.cuda.OutOfMemoryError:  # to send them one by one takes no more than they have
-        on_host = [x.detach().cpu().float() for x in tensors]
-        return lambda: on_host
+    except torch.cuda.OutOfMemoryError:
+        pass  # and what the attempt has is free again
+    on_host = [x.detach().cpu().float() for x in tensors]  # one by one they take no more than they have
+    return lambda: on_host
 
 
 def _sent_together(tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:

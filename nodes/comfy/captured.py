@@ -46,8 +46,9 @@ COMPILED = (
     "it is slower, and the picture may differ from one without capture in its last digits"
 )
 NO_TRITON = (
-    "capture costs a GPU more than it has to, since this Python lacks Triton (for Windows it is the package "
-    "triton-windows): without it, a call of Kontext's size starts some 1,800 kernels, with it 9. The maps are the same"
+    "capture costs a GPU more than it has to, since Triton is missing or does not work here (for Windows it is the "
+    "package triton-windows): without it a call of Kontext's size starts some 1,800 kernels, with it 9. The maps are "
+    "the same"
 )
 VIDEO_MASK = "the inpainting mask of a video is not read: maps are of the whole video"
 NO_STEP = (

@@ -8,7 +8,7 @@ ComfyUI *announces* the attentions of a U-Net's block: it calls the functions in
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -156,21 +156,29 @@ def _model_call(engine: Engine, calls: ModelCalls) -> Callable:
     ) -> Any:
         conditions = {"c_concat": c_concat, **kwargs}
         call = calls.read(executor.class_obj, x, c_crossattn, transformer_options, conditions)
-        options = transformer_options if call is not None else _unwatched(transformer_options, engine)
-        with engine.watching(call):
-            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        with engine.watching(call), nullcontext() if call else _unwatched(transformer_options, engine):
+            return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
     return apply_model
 
 
-def _unwatched(options: dict[str, Any], engine: Engine) -> dict[str, Any]:
-    """For a call of the denoiser that is not watched: its attention goes past this engine."""
+@contextmanager
+def _unwatched(options: dict[str, Any], engine: Engine) -> Iterator[None]:
+    """While a call of the denoiser runs that is not watched: its attention goes past this engine.
+
+    In the same dictionary: in some cores what is written into it further in is read further out.
+    """
     override = options.get(OVERRIDE)
     if not isinstance(override, _Override) or override.engine is not engine:
-        return options
-    others = {name: value for name, value in options.items() if name != OVERRIDE}
-    rest = override.inner or override.of_pack
-    return others if rest is None else {**others, OVERRIDE: rest}
+        yield
+        return
+    del options[OVERRIDE]
+    if (rest := override.inner or override.of_pack) is not None:
+        options[OVERRIDE] = rest
+    try:
+        yield
+    finally:
+        options[OVERRIDE] = override
 
 
 def _watch_announcements(engine: Engine, patches: dict[str, list]) -> None:

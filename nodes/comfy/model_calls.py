@@ -124,6 +124,8 @@ class ModelCalls:
             self._engine.evaluation_ended(self._present.branches)
         finally:
             self._present = before
+            if before != Present():  # it goes on, and may be of another step
+                self._evaluation_of_step = -1
 
     def recognised(
         self, model: BaseModel, conds: list, x: Tensor, timestep: Tensor, options: Mapping[str, Any]
@@ -201,12 +203,9 @@ class ModelCalls:
         return None
 
     def _steps(self, sigmas: Tensor) -> tuple[int, int]:
-        """The present step, and the first one. Waits for the device, once an evaluation, whose calls are of one step.
-
-        One that replaces attention for guidance has no number of its own.
-        """
+        """The present step, and the first one. Waits for the device once an evaluation: its calls are of one step."""
         with self._lock:
-            if self._evaluation_of_step != self.evaluation or self._present.perturbed:
+            if self._evaluation_of_step != self.evaluation:
                 self._step = step_of(float(sigmas.max()), self._sigmas, self._step)
                 self._evaluation_of_step = self.evaluation
             if self._first is None:

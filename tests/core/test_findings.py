@@ -381,6 +381,19 @@ def test_of_steps_that_were_left_out_nothing_is_said(run):
     assert not {"steps: never on", "steps: partly on"} & {*some, *keys(muted(left_out, slice(None)))}
 
 
+def test_that_it_changes_nothing_is_no_fault_where_it_may_be_on_in_steps_that_were_left_out(run):
+    off = changed(muted(run, slice(None)), {0: 0})
+    for left_out, weight, suggestion in (
+        ((), "fault", "switch on"),
+        ((0, 2), "fault", "switch on"),
+        ((1, 3), "fact", "look at all"),
+    ):
+        one = next(
+            x for x in of_rule(dataclasses.replace(off, not_looked_at=left_out), "strength") if x.evidence.owner == 0
+        )
+        assert (one.case, one.weight, one.suggestion) == ("none", weight, suggestion)
+
+
 def flat(run):
     """The run, with predictions that do not vary over the picture."""
     same = {key: torch.full_like(x, float(key[1] is None)) for key, x in run.effects.predictions.items()}

@@ -76,6 +76,8 @@ def _none(facts: Facts, owner: Owner, values: Values, evidence: Evidence) -> Fin
     if on and not set(on) & set(facts.steps_of(owner)):
         values |= {"on": steps_text(on)}
         return Finding("strength", "not measured where it is on", "fact", values, evidence, "measure")
+    if on == [] and set(facts.attribution.not_looked_at) - set(facts.measured_steps(owner)):
+        return Finding("strength", "none", "fact", values, evidence, "look at all")  # it may be on in these
     return Finding("strength", "none", "fault", values, evidence, "switch on" if on == [] else "stronger")
 
 

@@ -9,6 +9,7 @@ import pytest
 import tiny_graphs
 import tiny_models
 import torch
+from comfy.patcher_extension import WrappersMP
 from effect_runs import captured, measured
 from ip_adapter_runs import graph_with
 from ip_adapter_standin import StandIn
@@ -22,6 +23,8 @@ from i2am_pack.i2am_core.recording.steps import FROM_MEMORY, NOT_ACTIVE, OTHER_B
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
 from i2am_pack.nodes.comfy import engine
+from i2am_pack.nodes.comfy.model_calls import ModelCalls
+from i2am_pack.nodes.comfy.steps import step_of
 
 SHARE = MapKind("r2g", "share")
 ONE = ((4, 8),)
@@ -243,6 +246,59 @@ def test_in_steps_that_are_left_out_attention_goes_past_us(monkeypatch):
         latent = graph.sample(watched, steps=6)["samples"]
         assert torch.equal(latent, graph.sample(model, steps=6)["samples"])
         assert seen(handle.find(latent)) == [0, 3] and bool(passed) == is_steered
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_what_a_pack_writes_into_the_options_further_in_is_read_further_out(every):
+    """Where the core hands all of them one dictionary; also in calls of the other branch alone."""
+
+    def inside(executor, *args, **kwargs):
+        options = kwargs.get("transformer_options", args[-1])
+        options["of a pack"] = 1.5
+        return executor(*args, **kwargs)
+
+    def outside(executor, x, t, c_concat, c_crossattn, control, transformer_options, **kwargs):
+        output = executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+        return output * transformer_options.get("of a pack", 1)
+
+    graph = kontext(sizes=ONE, cfg=3.0, negative=False)  # so that each branch has calls of its own
+    for kind, wrapper in ((WrappersMP.DIFFUSION_MODEL, inside), (WrappersMP.APPLY_MODEL, outside)):
+        graph.model.add_wrapper_with_key(kind, "of a pack", wrapper)
+    every_nth(graph, every, steps=4)
+
+
+def test_a_step_is_known_also_where_a_pack_evaluates_within_an_evaluation(monkeypatch):
+    """The model once more with less noise, before each of its own calls."""
+    of_run, inside, steps, read = {}, [], [], ModelCalls.read
+
+    def calc_cond_batch(args):
+        of_run.update(args)
+        return comfy.samplers.calc_cond_batch(*(args[name] for name in OF_EVALUATION))
+
+    def twice(apply_model, given):
+        if not inside:
+            inside.append(True)
+            lower = of_run | {"sigma": of_run["sigma"] * 0.4}
+            comfy.samplers.calc_cond_batch(*(lower[name] for name in OF_EVALUATION))
+            inside.clear()
+        return apply_model(given["input"], given["timestep"], **given["c"])
+
+    def observed(calls, model, x, text, options, conditions):
+        call = read(calls, model, x, text, options, conditions)
+        steps.append((call.step, step_of(float(options["sigmas"].max()), calls._sigmas, 0)))
+        return call
+
+    graph = kontext(sizes=ONE)
+    graph.model.set_model_sampler_calc_cond_batch_function(calc_cond_batch)
+    graph.model.set_model_unet_function_wrapper(twice)
+    watched = I2AMCapture.execute(graph.model, "auto", "positive", "off", 512).args[0]
+    monkeypatch.setattr(ModelCalls, "read", observed)
+    graph.sample(watched, steps=4)
+    assert len(steps) == 8 and len(set(steps[1::2])) == 4
+    assert all(known == own for known, own in steps)
+
+
+OF_EVALUATION = ("model", "conds", "input", "sigma", "model_options")
 
 
 def test_without_it_every_step_is_looked_at():
