@@ -9,7 +9,8 @@ kernels are counted by the profiler, and runs are timed in turn. --quick leaves 
 after each part.
 
 Without CUDA this says so, and runs what it can: proofs on the CPU, with the fused kernels interpreted, and whether the
-picture stays the same to the bit. Exit code 1: something was disproved, or nothing could be checked, which is said.
+picture stays the same to the bit. Exit code 0: nothing was disproved. Else something was, or nothing could be checked,
+which is said.
 """
 
 import argparse
@@ -257,8 +258,11 @@ def prove_all(device: torch.device, verdicts: Verdicts) -> None:
 
 def on_a_cpu(verdicts: Verdicts) -> None:
     why = "finds no device" if torch.backends.cuda.is_built() else "was built without it"
-    print(f"There is no CUDA here: this PyTorch ({torch.__version__}) {why}.")
-    print("So nothing of a GPU is measured, and there is no table. What runs on the CPU is checked.", flush=True)
+    print(
+        f"There is no CUDA here: this PyTorch ({torch.__version__}) {why}.\n"
+        "So nothing of a GPU is measured, and there is no table. What runs on the CPU is checked.",
+        flush=True,
+    )
     fused.DEVICES.append("cpu")
     prove(torch.device("cpu"), verdicts)
     fused.DEVICES.remove("cpu")  # the pack does not interpret kernels
