@@ -4,7 +4,7 @@
 
 Every path to a map is proved on the device. Then models of true width and random weights sample in the real ComfyUI, in
 bfloat16, at true depth as far as memory allows: pictures with and without the pack are compared to the bit, waits and
-kernels are counted by the profiler, and runs are timed in turn. --quick leaves out Effect, which takes 20 steps, and
+kernels are counted by the profiler, and runs of 20 steps are timed in turn. --quick leaves out Effect, and
 --table all that is proved and compared before the table. How many seconds have passed is written to the standard error
 after each part.
 
@@ -62,9 +62,10 @@ ON_A_CPU = UNET | dict(
 FLUX_BLOCKS = (19, 38)
 FLUX_BYTES = 24e9  # of all its blocks in bfloat16
 FOR_THE_REST = 6e9  # of memory, that weights have to leave
-STEPS, MORE_STEPS, EFFECT_STEPS, ROUNDS = 2, 4, 20, 3
-LONG_STEP, FEWER_ROUNDS = 0.3, 2  # seconds of a step from which on it has fewer rounds, as it varies less
-LEAST_SECONDS = 2  # of a run that is timed, or EFFECT_STEPS: what is done once a run counts as much as in a real one
+STEPS, MORE_STEPS, ROUNDS = 2, 4, 3
+RUN = 20  # steps of a run that is timed: what is kept of it, and what is done once, depends on how many there are
+LONG_STEP, FEWER_ROUNDS = 0.2, 2  # seconds of a step from which on it has fewer rounds, as it varies less
+STEERED_SECONDS = 2  # of the plain run beside a steered one: all that is done for it is done in each step
 START = time.monotonic()
 MOST_WAITS = 4  # a step, beyond the plain run's own
 HEAD = [
@@ -190,7 +191,7 @@ def row(name: str, quick: bool, verdicts: Verdicts) -> str:
     run = case.make(blocks)
     captured, steered = watch(run.model)[0], steer_with(run.model, SteerSettings(strength=2.0))
     seconds = min(sampled(run, run.model, MORE_STEPS)[0] for _ in range(2)) / MORE_STEPS
-    steps = min(EFFECT_STEPS, max(MORE_STEPS, round(LEAST_SECONDS / seconds)))
+    steered_steps = min(RUN, max(MORE_STEPS, round(STEERED_SECONDS / seconds)))
     rounds = ROUNDS if seconds <= LONG_STEP else FEWER_ROUNDS
     latents = [sampled(run, model, STEPS)[1] for model in (run.model, run.model, captured)]
     if same_bits(*latents[:2]):  # else this device itself is not the same twice
@@ -201,14 +202,14 @@ def row(name: str, quick: bool, verdicts: Verdicts) -> str:
     memory, with_maps = peak_of(run, run.model), peak_of(run, captured)
     effect = "-"
     if not quick:
-        effect = f"{ratio(run, effect_with(captured, EffectSettings()), EFFECT_STEPS, 1):.3f}"
+        effect = f"{ratio(run, effect_with(captured, EffectSettings()), RUN, 1):.3f}"
     cells = [
         name,
         f"{blocks[0]} + {blocks[1]}" if case.cut else "all",
         f"{seconds * 1000:.0f} ms",
-        f"{ratio(run, captured, steps, rounds):.3f}",
+        f"{ratio(run, captured, RUN, rounds):.3f}",
         effect,
-        f"{ratio(run, steered, steps, rounds):.3f}",
+        f"{ratio(run, steered, steered_steps, rounds):.3f}",
         f"{plain.waits:.0f}, {with_capture.waits:.0f}",
         f"{plain.kernels:.0f}, {with_capture.kernels:.0f}",
         f"{memory:.1f} GB",

@@ -11,7 +11,7 @@ from triton.backends.compiler import GPUTarget
 from i2am_core.attention import fused, fused_kernels
 
 ADDRESSES = {"q": "*{0}", "k": "*{0}", "bias": "*{0}", "scope": "*i1", "pair_rows": "*i64"}
-ADDRESSES |= {"row_counts": "*i32", "attended": "*i32", "lost": "*i32"}
+ADDRESSES |= {"row_counts": "*i32", "attended": "*i32", "far": "*i32", "lost": "*i32"}
 COUNTS = ("first", "H", "N", "M", "A", "size", "blocks", "tiles", "heads", "columns_of_all")
 STRIDE = re.compile(r"(q|k|bias|gain)_[bhnmd]")
 
@@ -20,6 +20,8 @@ def compiled(kernel, capability, dtype, head_size, **kind):
     width = 1 << (head_size - 1).bit_length()
     kind = {"COLUMNS": fused.COLUMNS} | kind | {"D": head_size, "WIDTH": width, "UPCAST": False}
     kind |= {"ROWS": 128 if width <= 128 else 64, "q_d": 1, "k_d": 1}
+    hopper = capability == 90
+    kind |= {"BY_WARPS": hopper and not kind.get("BIASED")}
     signature, constants, known = {}, {}, {}
     for number, name in enumerate(kernel.arg_names):
         if name in kind:
@@ -33,9 +35,8 @@ def compiled(kernel, capability, dtype, head_size, **kind):
         if signature[name].startswith("*") or (STRIDE.fullmatch(name) and name not in kind):
             known[(number,)] = [["tt.divisibility", 16]]
     target = GPUTarget("cuda", capability, 32)
-    binary = triton.compile(
-        compiler.ASTSource(kernel, signature, constants, known), target=target, options=fused.LAUNCH
-    )
+    options = fused.LAUNCH | ({"num_stages": fused.STAGES_OF_HOPPER} if hopper and width <= 128 else {})
+    binary = triton.compile(compiler.ASTSource(kernel, signature, constants, known), target=target, options=options)
     return {
         "kernel": kernel.__name__,
         "capability": capability,
@@ -55,7 +56,9 @@ def main():
         compiled(fused_kernels.weights, *ampere, BIASED=True, SCOPED=True),
         compiled(fused_kernels.means, *ampere, COLUMNS=fused.WIDE, SCOPED=True),
         compiled(fused_kernels.pairs, *ampere, BIASED=True),
+        compiled(fused_kernels.weights, *ampere[:2], 256, BIASED=True, SCOPED=True),
         compiled(fused_kernels.weights, *hopper, BIASED=False, SCOPED=False),
+        compiled(fused_kernels.sums_by_total, *hopper, BIASED=False, **all_maps),
     ]
     sys.stdout.write(json.dumps(results))
 

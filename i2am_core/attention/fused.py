@@ -36,9 +36,10 @@ LARGEST_HEAD = 256
 SMALLEST_WIDTH = 16  # of a product that Triton makes
 COLUMNS, WIDE = 64, 256  # of a tile, of queries and of sums alone
 # Of a tile of 128 or 64 rows: so no register is spilled much, and 100 KB of shared memory suffice (an RTX 30 has them).
-# On an H100, in trials of 24 heads of 4096 positions and 4096 tokens of 128: the first sweep took 0.36 ms by totals
-# (0.37 with 3 stages), and the second 0.49 (0.50). With 64 rows, 128 columns or 8 warps, both were slower.
-LAUNCH = {"num_warps": 4, "num_stages": 2}
+# An H100 was slower with 64 rows, 128 columns or 8 warps. It has memory for keys of one tile more on their way, and is
+# faster with them.
+LAUNCH, STAGES_OF_HOPPER = {"num_warps": 4, "num_stages": 2}, 3
+HIGH = 28.0  # logits of the trial, in base e
 ATOL, RTOL = 1e-7, 2e-4  # of float32's maps from those of float64: products of fewer bits are ten times as far off
 
 
@@ -128,6 +129,12 @@ def _serves(device: torch.device) -> bool:
     return _is_capable(device)
 
 
+@functools.cache
+def _is_hopper(device: torch.device) -> bool:
+    """How a product lies on a device, which decides how it is best summed. Interpreted kernels go that way, too."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device)[0] == 9
+
+
 def _is_capable(device: torch.device) -> bool:
     return device.type != "cuda" or torch.cuda.get_device_capability(device) >= LEAST_CAPABILITY
 
@@ -173,7 +180,7 @@ class _Sweeps:
         batch, self.heads, self.n, self.m = c.shape
         self.total_heads, self.batch = batch * self.heads, batch
         width = max(SMALLEST_WIDTH, 1 << (c.q.shape[-1] - 1).bit_length())
-        rows = 128 if width <= 128 else 64
+        rows, hopper = 128 if width <= 128 else 64, _is_hopper(c.q.device)
         self.blocks, self.tiles = -(-self.n // rows), -(-self.m // WIDE)
         bias = c.q if c.bias is None else c.bias
         self.inputs = c.q, c.k, bias, c.gain
@@ -182,10 +189,13 @@ class _Sweeps:
         upcast = kernels.INTERPRETED and c.q.dtype == torch.bfloat16
         self.kind = {"D": c.q.shape[-1], "WIDTH": width, "BIASED": c.bias is not None, "UPCAST": upcast,
                      "ROWS": rows, "COLUMNS": COLUMNS, **LAUNCH}  # fmt: skip
+        self.of_sweeps = self.kind | {"BY_WARPS": hopper and c.bias is None}
+        if hopper and width <= 128:
+            self.of_sweeps["num_stages"] = STAGES_OF_HOPPER
         self.total = c.gain if c.total is None else c.total.contiguous()
         self.scope = c.gain if c.scope is None else c.scope.contiguous()
         self.row_log_sum, self.share = self.new(2, self.total_heads, self.n)
-        self.column_log_sum = self.new(self.total_heads, self.m)
+        self.column_log_sum, self.column_weight = self.new(2, self.total_heads, self.m)
         counts = self.new(4, self.total_heads, self.blocks, dtype=torch.int32)
         self.lost, self.row_counts = counts[0], counts[1:]
 
@@ -203,14 +213,16 @@ class _Sweeps:
         kernels, scoped, count = self.kernels, self.c.scope is not None, len(g2r)
         parts = self.new(count, heads, self.blocks, self.m)
         size, of_rows, of_columns = parts[0].numel(), (self.blocks, heads), (self.tiles, heads)
-        attended = self.new(self.total_heads, self.tiles, dtype=torch.int32)
+        attended, far = self.new(2, self.total_heads, self.tiles, dtype=torch.int32)
         self.first_sweep(first, heads, (r2g[0], parts[0], parts[1]))
         kernels.column_log_sums[of_columns](
-            parts[0], parts[1], self.column_log_sum, attended, first, self.m, self.blocks, COLUMNS=WIDE
-        )
+            parts[0], parts[1], self.column_log_sum, self.column_weight, attended, far, first, self.m, self.blocks,
+            COLUMNS=WIDE,
+        )  # fmt: skip
         kernels.weights[of_rows](
-            *self.inputs, self.row_log_sum, self.column_log_sum, self.share, self.scope, attended, r2g[1], parts,
-            first, self.heads, self.n, self.m, size, self.tiles, *self.strides, **self.kind, SCOPED=scoped,
+            *self.inputs, self.row_log_sum, self.column_log_sum, self.column_weight, self.share, self.scope,
+            attended, far, r2g[1], parts, first, self.heads, self.n, self.m, size, self.tiles, *self.strides,
+            **self.of_sweeps, SCOPED=scoped,
         )  # fmt: skip
         kernels.means[of_columns](
             parts, self.row_counts, g2r, first, self.n, self.m, size, self.blocks, self.total_heads, g2r[0].numel(),
@@ -230,7 +242,7 @@ class _Sweeps:
             *self.inputs, self.total, self.scope, self.lost, self.row_log_sum, self.share, gained, self.row_counts,
             *parts, first, self.heads, self.n, self.m, self.row_counts[0].numel(), *self.strides,
         )  # fmt: skip
-        kind = self.kind | {"OF_COLUMNS": of_columns, "SCOPED": of_columns and self.c.scope is not None}
+        kind = self.of_sweeps | {"OF_COLUMNS": of_columns, "SCOPED": of_columns and self.c.scope is not None}
         if by_total:
             self.kernels.sums_by_total[grid](*given, **kind)
         if of_columns or not by_total:
@@ -309,13 +321,15 @@ def _of_item(name: str, by_head: list[dict[str, Tensor]]) -> Tensor:
 def trial(case: Case) -> ReferenceColumns:
     """A call of a case, of 2 items with 2 heads, 153 positions and 77 reference tokens among 101 keys.
 
-    In one head of one item, positions look at another key alone: their shares are 0 in float32.
+    In one head of one item, positions look at another key alone: their shares are 0 in float32. In one of the other item
+    all logits are high: sums are far from 1.
     """
     g = torch.Generator().manual_seed(0)
     batch, heads, n, all_keys, first, m = 2, 2, 153, 101, 13, 77
     q, k = (torch.randn(batch, x, heads * case.head_size, generator=g) for x in (n, all_keys))
     q[1] *= 6
     k[1, 0, case.head_size :] = 3 * q[1, 7, case.head_size :]
+    q[0, :, case.head_size] = k[0, :, case.head_size] = (HIGH / 0.7 * case.head_size**0.5) ** 0.5
     q, k = (x.to(case.device, case.dtype).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k))
     scale, own = 0.7 * case.head_size**-0.5, slice(first, first + m)
     bias = None if case.bias is None else _bias(case, (batch, heads, n, all_keys), own, g)

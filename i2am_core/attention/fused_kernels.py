@@ -19,6 +19,8 @@ import triton.language as tl
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LEAST, MOST = tl.constexpr(2.0**-90), tl.constexpr(2.0**90)  # of a sum in float32 that has lost nothing that counts
+FAR = tl.constexpr(40.0)  # what is lost of exponentials that are made of log-sum-exps nearer to 0 is below 2**-46
+WARPS = tl.constexpr(4)  # of a program: they share its rows
 
 
 @triton.jit
@@ -80,6 +82,48 @@ def _finite(highest):
 
 
 @triton.jit
+def _of_warps(tile, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The sums of a tile's columns over the rows of each warp, ``[WARPS, COLUMNS]``: no warp waits for another one.
+
+    Axes are those in which a Hopper lays out a product: what a thread has is summed first, then that of threads.
+    """
+    by_thread = tl.reshape(tile, [ROWS // 64, WARPS, 2, 8, COLUMNS])
+    return tl.sum(tl.sum(tl.sum(by_thread, 2), 0), 1)
+
+
+@triton.jit
+def _added(pairs):
+    """What is beside each other on the last axis, added."""
+    one, other = tl.split(pairs)
+    return one + other
+
+
+@triton.jit
+def _over_rows(tile, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BY_WARPS: tl.constexpr):
+    """The sums of a tile over its rows. ``BY_WARPS``: warps wait for each other once, where ``tl.sum`` has more waits."""
+    if BY_WARPS:
+        of_warps = tl.permute(_of_warps(tile, ROWS, COLUMNS), (1, 0))
+        return _added(_added(tl.reshape(of_warps, [COLUMNS, 2, 2])))
+    return tl.sum(tile, 0)
+
+
+@triton.jit
+def _two_over_rows(a, b, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BY_WARPS: tl.constexpr):
+    """The same of two tiles, which cross the warps at once."""
+    if BY_WARPS:
+        both = tl.join(_of_warps(a, ROWS, COLUMNS), _of_warps(b, ROWS, COLUMNS))
+        return tl.split(_added(_added(tl.reshape(tl.permute(both, (1, 2, 0)), [COLUMNS, 2, 2, 2]))))
+    if AT_ONCE:
+        return tl.reduce((a, b), 0, _add_two)
+    return tl.sum(a, 0), tl.sum(b, 0)
+
+
+@triton.jit
+def _add_two(a, b, x, y):
+    return a + x, b + y
+
+
+@triton.jit
 def _log_sum(counts, base, total):
     """The logarithm of a sum of exponentials that were lessened by ``base``; inf where nothing counts.
 
@@ -93,7 +137,7 @@ def sums_by_total(
     q, k, bias, gain, total_of_all, scope, lost, row_log_sum, share, gained, row_counts, column_base, column_sum,
     first, H, N, M, size, scale, gain_b, gain_n, q_b, q_h, q_n, q_d, k_b, k_h, k_m, k_d, bias_b, bias_h, bias_n, bias_m,
     D: tl.constexpr, WIDTH: tl.constexpr, BIASED: tl.constexpr, UPCAST: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, OF_COLUMNS: tl.constexpr, SCOPED: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BY_WARPS: tl.constexpr, OF_COLUMNS: tl.constexpr, SCOPED: tl.constexpr,
 ):  # fmt: skip
     """First sweep, where the sums over all keys are known and there is no bias: see ``sums_by_maxima``.
 
@@ -120,7 +164,7 @@ def sums_by_total(
         parts = tl.exp2(logits - base[:, None] - tl.where(within, 0.0, float("inf"))[None, :])
         total += tl.sum(parts, 1)
         if OF_COLUMNS:
-            of_column = tl.sum(parts * weight[:, None], 0)
+            of_column = _over_rows(parts * weight[:, None], ROWS, COLUMNS, BY_WARPS)
             least = tl.minimum(least, tl.where(within, of_column, float("inf")))
             tl.store(column_base + part + columns, tl.zeros([COLUMNS], tl.float32) + top, mask=within)
             tl.store(column_sum + part + columns, of_column, mask=within)
@@ -141,7 +185,7 @@ def sums_by_maxima(
     q, k, bias, gain, total_of_all, scope, lost, row_log_sum, share, gained, row_counts, column_base, column_sum,
     first, H, N, M, size, scale, gain_b, gain_n, q_b, q_h, q_n, q_d, k_b, k_h, k_m, k_d, bias_b, bias_h, bias_n, bias_m,
     D: tl.constexpr, WIDTH: tl.constexpr, BIASED: tl.constexpr, UPCAST: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, OF_COLUMNS: tl.constexpr, SCOPED: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BY_WARPS: tl.constexpr, OF_COLUMNS: tl.constexpr, SCOPED: tl.constexpr,
     ALL_KEYS: tl.constexpr, REPAIRS: tl.constexpr,
 ):  # fmt: skip
     """First sweep: sums of exponentials of each row, and of each column, lessened by the maxima, so that none is lost.
@@ -212,11 +256,12 @@ def _write_rows(
 
 @triton.jit(do_not_specialize=["first", "M", "blocks"])
 def column_log_sums(
-    column_base, column_sum, column_log_sum, attended, first, M, blocks, COLUMNS: tl.constexpr
+    column_base, column_sum, column_log_sum, column_weight, attended, far, first, M, blocks, COLUMNS: tl.constexpr
 ):  # fmt: skip
-    """The log-sum-exp of each column over all rows, ``[B * H, M]``, in base 2.
+    """The log-sum-exp of each column over all rows, ``[B * H, M]``, in base 2, and ``column_weight``, 1 over the sum.
 
-    ``attended [B * H, tiles of columns]`` is how many columns any row attends to.
+    ``attended`` and ``far [B * H, tiles of columns]`` are how many columns any row attends to, and of how many of them
+    the log-sum-exp is too far from 0 for the weight.
     """
     of_launch = tl.program_id(1).to(tl.int64)
     number = of_launch + first
@@ -233,30 +278,65 @@ def column_log_sums(
         total = total * tl.exp2(highest - base) + own * tl.exp2(top - base)
         highest = raised
     is_attended = (highest > -float("inf")) & (total != 0)
-    tl.store(column_log_sum + number * M + columns, _log_sum(is_attended, _finite(highest), total), mask=here)
-    tl.store(attended + number * tl.num_programs(0) + tl.program_id(0), tl.sum(is_attended.to(tl.int32), 0))
+    log_sum = _log_sum(is_attended, _finite(highest), total)
+    tl.store(column_log_sum + number * M + columns, log_sum, mask=here)
+    tl.store(column_weight + number * M + columns, tl.exp2(-log_sum), mask=here)
+    tile = number * tl.num_programs(0) + tl.program_id(0)
+    tl.store(attended + tile, tl.sum(is_attended.to(tl.int32), 0))
+    tl.store(far + tile, tl.sum((is_attended & (tl.abs(log_sum) > FAR)).to(tl.int32), 0))
 
 
 @triton.jit(do_not_specialize=["first", "H", "N", "M", "size", "tiles"])
 def weights(
-    q, k, bias, gain, row_log_sum, column_log_sum, share, scope, attended, over_columns, sums,
+    q, k, bias, gain, row_log_sum, column_log_sum, column_weight, share, scope, attended, far, over_columns, sums,
     first, H, N, M, size, tiles, scale, gain_b, gain_n,
     q_b, q_h, q_n, q_d, k_b, k_h, k_m, k_d, bias_b, bias_h, bias_n, bias_m,
     D: tl.constexpr, WIDTH: tl.constexpr, BIASED: tl.constexpr, UPCAST: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, SCOPED: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BY_WARPS: tl.constexpr, SCOPED: tl.constexpr,
 ):  # fmt: skip
     """Second sweep: softmaxes over columns and over rows, summed over the other axis.
 
     ``over_columns [B * H, N]`` are means of softmaxes over rows, over the columns that are ``attended`` to (counts in
     so many ``tiles``). ``sums [2 or 4, heads, blocks of rows, M]``, each of ``size`` numbers, are those of softmaxes
     over columns: times ``share [B * H, N]`` and the gain, as they are, and both again where ``scope [B, N]`` is.
+
+    A softmax over rows is the one over columns, times the sum of the row, times the ``column_weight``: one exponential
+    serves both, where no sum is ``far`` from 1.
     """
     number, item, q, k, bias = _head(q, k, bias, first, H, q_b, q_h, k_b, k_h, bias_b, bias_h)
     places, factor, counts, rows = _rows(q, gain + item * gain_b, N, gain_n, q_n, q_d, D, WIDTH, UPCAST, ROWS)
     here = places < N
     of_row = tl.load(row_log_sum + number * N + places, mask=here, other=float("inf"))
     of_share = tl.load(share + number * N + places, mask=here, other=0.0) * factor
-    part = sums + _part(M)
+    inside = tl.load(scope + item * N + places, mask=here, other=0) != 0 if SCOPED else counts
+    attending = of_row < float("inf")
+    farthest = tl.max(tl.where(attending, tl.abs(of_row), 0.0), 0)
+    if (_sum(far + number * tiles, tiles) == 0) & (farthest <= FAR):
+        total = _weighted(
+            rows, k, bias, places, counts, of_row, column_weight + number * M, of_share, inside, sums + _part(M),
+            M, size, scale, k_m, k_d, bias_n, bias_m, D, WIDTH, BIASED, UPCAST, ROWS, COLUMNS, BY_WARPS, SCOPED, True,
+        )  # fmt: skip
+        total *= tl.exp2(tl.where(attending, of_row, -float("inf")))
+    else:
+        total = _weighted(
+            rows, k, bias, places, counts, of_row, column_log_sum + number * M, of_share, inside, sums + _part(M),
+            M, size, scale, k_m, k_d, bias_n, bias_m, D, WIDTH, BIASED, UPCAST, ROWS, COLUMNS, BY_WARPS, SCOPED, False,
+        )  # fmt: skip
+    count = _at_least_one(attended + number * tiles, tiles)
+    tl.store(over_columns + number * N + places, tl.where(counts, total / count, 0.0), mask=here)
+
+
+@triton.jit
+def _weighted(
+    rows, k, bias, places, counts, of_row, of_columns, of_share, inside, part,
+    M, size, scale, k_m, k_d, bias_n, bias_m,
+    D: tl.constexpr, WIDTH: tl.constexpr, BIASED: tl.constexpr, UPCAST: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BY_WARPS: tl.constexpr, SCOPED: tl.constexpr, NEAR: tl.constexpr,
+):  # fmt: skip
+    """The second sweep of a program's rows. Writes what it sums over rows; returns what it sums over columns.
+
+    ``NEAR``: ``of_columns`` are weights, and what is returned lacks the sum of its row; else they are log-sum-exps.
+    """
     total = tl.zeros([ROWS], tl.float32)
     for start in range(0, M, COLUMNS):
         columns = start + tl.arange(0, COLUMNS)
@@ -264,58 +344,37 @@ def weights(
         logits = _logits(
             rows, k, bias, places, columns, counts, M, scale, k_m, k_d, bias_n, bias_m, D, WIDTH, BIASED, UPCAST
         )
-        of_column = tl.load(column_log_sum + number * M + columns, mask=within, other=float("inf"))
-        total += tl.sum(tl.exp2(logits - of_column[None, :]), 1)
         softmax = tl.exp2(logits - of_row[:, None])
-        shares = softmax * of_share[:, None]
-        if SCOPED:
-            inside = (tl.load(scope + item * N + places, mask=here, other=0) != 0).to(tl.float32)[:, None]
-            of_shares, of_softmax, inside_shares, inside_softmax = _sums_of_four(
-                shares, softmax, shares * inside, softmax * inside
-            )
-            tl.store(part + 2 * size + columns, inside_shares, mask=within)
-            tl.store(part + 3 * size + columns, inside_softmax, mask=within)
+        if NEAR:
+            total += tl.sum(softmax * tl.load(of_columns + columns, mask=within, other=0.0)[None, :], 1)
         else:
-            of_shares, of_softmax = _sums_of_two(shares, softmax)
+            of_column = tl.load(of_columns + columns, mask=within, other=float("inf"))
+            total += tl.sum(tl.exp2(logits - of_column[None, :]), 1)
+        shares = softmax * of_share[:, None]
+        of_shares, of_softmax = _two_over_rows(shares, softmax, ROWS, COLUMNS, BY_WARPS)
         tl.store(part + columns, of_shares, mask=within)
         tl.store(part + size + columns, of_softmax, mask=within)
-    count = _sum(attended + number * tiles, tiles)
-    tl.store(over_columns + number * N + places, tl.where(counts, total / count, 0.0), mask=here)
-
-
-@triton.jit
-def _sums_of_two(a, b):
-    """The sums over rows of two tiles, which cross the warps at once."""
-    if AT_ONCE:
-        return tl.reduce((a, b), 0, _add_two)
-    return tl.sum(a, 0), tl.sum(b, 0)
-
-
-@triton.jit
-def _sums_of_four(a, b, c, d):
-    """See ``_sums_of_two``."""
-    if AT_ONCE:
-        return tl.reduce((a, b, c, d), 0, _add_four)
-    return tl.sum(a, 0), tl.sum(b, 0), tl.sum(c, 0), tl.sum(d, 0)
-
-
-@triton.jit
-def _add_two(a, b, x, y):
-    return a + x, b + y
-
-
-@triton.jit
-def _add_four(a, b, c, d, x, y, z, w):
-    return a + x, b + y, c + z, d + w
+        if SCOPED:
+            own = inside.to(tl.float32)[:, None]
+            of_shares, of_softmax = _two_over_rows(shares * own, softmax * own, ROWS, COLUMNS, BY_WARPS)
+            tl.store(part + 2 * size + columns, of_shares, mask=within)
+            tl.store(part + 3 * size + columns, of_softmax, mask=within)
+    return total
 
 
 @triton.jit
 def _sum(counts, many):
-    """Of so many counts, and 1 at least."""
+    """Of so many counts."""
     total = 0
     for place in range(0, many):
         total += tl.load(counts + place)
-    return tl.maximum(total, 1).to(tl.float32)
+    return total
+
+
+@triton.jit
+def _at_least_one(counts, many):
+    """Their sum, to divide by."""
+    return tl.maximum(_sum(counts, many), 1).to(tl.float32)
 
 
 @triton.jit(do_not_specialize=["first", "N", "M", "size", "blocks", "heads", "columns_of_all"])
@@ -336,12 +395,12 @@ def means(
     part, counts = sums + of_launch * blocks * M + columns, row_counts + number * blocks
     of_all = (heads * blocks).to(tl.int64)
     tl.store(into, _column_sums(part, blocks, M, here, COLUMNS) / N, mask=here)
-    mean = _column_sums(part + size, blocks, M, here, COLUMNS) / _sum(counts, blocks)
+    mean = _column_sums(part + size, blocks, M, here, COLUMNS) / _at_least_one(counts, blocks)
     tl.store(into + columns_of_all, mean, mask=here)
     if SCOPED:
-        mean = _column_sums(part + 2 * size, blocks, M, here, COLUMNS) / _sum(counts + of_all, blocks)
+        mean = _column_sums(part + 2 * size, blocks, M, here, COLUMNS) / _at_least_one(counts + of_all, blocks)
         tl.store(into + 2 * columns_of_all, mean, mask=here)
-        mean = _column_sums(part + 3 * size, blocks, M, here, COLUMNS) / _sum(counts + 2 * of_all, blocks)
+        mean = _column_sums(part + 3 * size, blocks, M, here, COLUMNS) / _at_least_one(counts + 2 * of_all, blocks)
         tl.store(into + 3 * columns_of_all, mean, mask=here)
 
 

@@ -195,20 +195,50 @@ def test_of_shares_alone_nothing_is_made_twice(monkeypatch):
     torch.testing.assert_close(shares.double(), fused._exact(c)["r2g_share"], atol=fused.ATOL, rtol=fused.RTOL)
 
 
-@pytest.mark.parametrize("scoped", [False, True])
-def test_sums_of_columns_that_are_made_at_once_are_the_same(scoped, monkeypatch):
-    """As they are on a GPU: where kernels are interpreted, each is made alone, which takes less time."""
+def test_a_trial_has_sums_that_are_near_to_one_and_sums_that_are_far():
+    """So a proof is one of both ways to the softmaxes over rows."""
+    c = fused.trial(Case(CPU, torch.float16, 64, None, all_keys=False, scoped=False, paired=False))
+    sweeps = fused._Sweeps(c)
+    sweeps.rows_and_columns(0, 4, sweeps.new(2, 2, 2, 153), sweeps.new(2, 2, 2, 77))
+    far = torch.where(c.gain[:, None] == 0, 0.0, sweeps.row_log_sum.view(2, 2, 153)).abs() > fused._kernels().FAR.value
+    assert far[0, 1].any(-1) and not far[0, 0].any() and not far[1].any()
+
+
+@pytest.mark.parametrize("way", [True, False])
+@pytest.mark.parametrize("scoped", [True, False])
+def test_sums_of_columns_are_the_same_whatever_way_they_go(way, scoped, monkeypatch):
+    """That of a Hopper, which is that of all other tests; that of other GPUs, and that of the interpreter."""
     import triton.language as tl
 
     q, k = (x[:1, :1] for x in call(dim=16, n=9, keys=12))
     scope = torch.arange(9)[None] < 4 if scoped else None
-    c = ReferenceColumns(q, k, 0.25, gain=torch.linspace(-1, 2, 9)[None], total=None, scope=scope)
-    alone = computed(c, 2**30)
-    monkeypatch.setattr(fused._kernels(), "AT_ONCE", tl.constexpr(True))
-    at_once = computed(c, 2**30)
-    assert len(alone) == (6 if scoped else 4)
-    for name, values in alone.items():
-        torch.testing.assert_close(at_once[name], values, atol=1e-6, rtol=1e-5, msg=name)
+    total = (q.double() / 4 @ k.double().mT).logsumexp(-1).float()
+    c = ReferenceColumns(q, k[:, :, 2:11], 0.25, gain=torch.linspace(-1, 2, 9)[None], total=total, scope=scope)
+    of_hopper = computed(c, 2**30)
+    monkeypatch.setattr(fused, "_is_hopper", lambda device: False)
+    monkeypatch.setattr(fused._kernels(), "AT_ONCE", tl.constexpr(way))
+    others = computed(c, 2**30)
+    assert len(others) == (6 if scoped else 4)
+    for name, values in others.items():
+        torch.testing.assert_close(of_hopper[name], values, atol=1e-6, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("shift", [0.0, 26.0, 29.0])
+def test_one_exponential_for_two_softmaxes_is_as_good(shift, monkeypatch):
+    """Below the limit and above it: the sums of a head are this far from 1, in base e."""
+    import triton.language as tl
+
+    q, k = call(dim=64)
+    root = (shift * 8) ** 0.5
+    q, k = (torch.cat([x[..., :63], torch.full_like(x[..., :1], root)], -1) for x in (q, k))
+    total = (q.double() / 8 @ k.double().mT).logsumexp(-1).float()
+    c = ReferenceColumns(q, k[:, :, 3:93], 0.125, gain=torch.ones(len(q), q.shape[2]), total=total)
+    as_it_is, expected = computed(c, 2**30), fused._exact(c)
+    monkeypatch.setattr(fused._kernels(), "FAR", tl.constexpr(-1.0))
+    of_their_own = computed(c, 2**30)
+    for name in MAPS:
+        torch.testing.assert_close(as_it_is[name].double(), expected[name], atol=1e-7, rtol=1e-4, msg=name)
+        torch.testing.assert_close(as_it_is[name], of_their_own[name], atol=1e-8, rtol=1e-5, msg=name)
 
 
 def test_a_last_tile_that_is_left_out_is_noticed(monkeypatch):
