@@ -321,8 +321,8 @@ def _of_item(name: str, by_head: list[dict[str, Tensor]]) -> Tensor:
 def trial(case: Case) -> ReferenceColumns:
     """A call of a case, of 2 items with 2 heads, 153 positions and 77 reference tokens among 101 keys.
 
-    In one head of one item, positions look at another key alone: their shares are 0 in float32. In one of the other item
-    all logits are high: sums are far from 1.
+    In one head of one item, positions look at another key alone: their shares are 0 in float32. In one of the other
+    item all logits are high: sums are far from 1.
     """
     g = torch.Generator().manual_seed(0)
     batch, heads, n, all_keys, first, m = 2, 2, 153, 101, 13, 77

@@ -100,7 +100,7 @@ def _added(pairs):
 
 @triton.jit
 def _over_rows(tile, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BY_WARPS: tl.constexpr):
-    """The sums of a tile over its rows. ``BY_WARPS``: warps wait for each other once, where ``tl.sum`` has more waits."""
+    """The sums of a tile over its rows. ``BY_WARPS``: warps wait for each other once, and not again and again."""
     if BY_WARPS:
         of_warps = tl.permute(_of_warps(tile, ROWS, COLUMNS), (1, 0))
         return _added(_added(tl.reshape(of_warps, [COLUMNS, 2, 2])))

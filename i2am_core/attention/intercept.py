@@ -29,13 +29,18 @@ _same_on_request: dict[tuple, bool] = {}  # by the likeness of calls: whether th
 
 
 @dataclass(frozen=True)
-class _InterceptedCall:
+class InterceptedCall:
+    """A call that a kernel has computed, and its row log-sum-exp ``total [B, H, Nq]``."""
+
     q: Tensor
     k: Tensor
     v: Tensor
     bias: Tensor | None
     scale: float
-    total: Tensor  # [B, H, Nq]: the row log-sum-exp
+    total: Tensor
+    operation: Any  # the kernel
+    arguments: dict[str, Any]  # all that it was given, with the request for sums
+    output: tuple  # what tells its output from others: see ``identity``
 
 
 class Interceptor(TorchDispatchMode):
@@ -46,7 +51,7 @@ class Interceptor(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._calls: list[_InterceptedCall] = []
+        self._calls: list[InterceptedCall] = []
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -67,13 +72,13 @@ class Interceptor(TorchDispatchMode):
         likeness = self._requestable(operation, arguments)
         out = _on_request(operation, arguments, likeness) if _same_on_request.get(likeness) else None
         if out is not None:
-            self._intercept(operation, arguments, out[1])
+            self._intercept(operation, arguments | {REQUEST: True}, out)
             return out
         out = operation(*args, **kwargs)
-        sums = out[1]
         if likeness and likeness not in _same_on_request:
-            sums = _sums_if_same(operation, arguments, likeness, out[0])
-        self._intercept(operation, arguments, sums)
+            self._intercept(operation, arguments, (out[0], _sums_if_same(operation, arguments, likeness, out[0])))
+        else:
+            self._intercept(operation, arguments, out)
         return out
 
     def _requestable(self, operation: Any, arguments: dict[str, Any]) -> tuple:
@@ -86,15 +91,25 @@ class Interceptor(TorchDispatchMode):
             log.debug("%s could not be intercepted: %s", operation, error)
             return ()
 
-    def _intercept(self, operation: Any, arguments: dict[str, Any], returned: Any) -> None:
+    def _intercept(self, operation: Any, arguments: dict[str, Any], returned: Sequence[Any]) -> None:
+        """``returned`` are the output of a kernel, and its sums."""
         try:
             q, k, bias = _inputs(arguments)
-            total = row_sums(returned, q)
+            total = row_sums(returned[1], q)
             if total is not None and _is_readable(operation, arguments):
-                scale = _scale(arguments.get("scale"), q)
-                self._calls.append(_InterceptedCall(q, k, arguments["value"], bias, scale, total))
+                v, scale, output = arguments["value"], _scale(arguments.get("scale"), q), identity(returned[0])
+                self.add(InterceptedCall(q, k, v, bias, scale, total, operation, arguments, output))
         except Exception as error:  # as above
             log.debug("%s could not be intercepted: %s", operation, error)
+
+    def add(self, call: InterceptedCall) -> None:
+        """One more call."""
+        self._calls.append(call)
+
+    @property
+    def calls(self) -> Sequence[InterceptedCall]:
+        """All that were intercepted so far."""
+        return self._calls
 
     @property
     def intercepted(self) -> bool:
@@ -126,7 +141,7 @@ class Interceptor(TorchDispatchMode):
         return [call.total for call in self._calls]
 
 
-def _is_of(call: _InterceptedCall, q: Tensor, k: Tensor, scale: float | None, bias: Tensor | None) -> bool:
+def _is_of(call: InterceptedCall, q: Tensor, k: Tensor, scale: float | None, bias: Tensor | None) -> bool:
     """Whether a call was made of exactly these."""
     same = _same(q, call.q) and _same(k, call.k) and _same_memory(bias, call.bias)
     return same and _scale(scale, q) == call.scale
@@ -214,6 +229,11 @@ def _same(a: Tensor, b: Tensor) -> bool:
         return False
     ours, others = a.stride(), b.stride()
     return ours == others or all(x == y for x, y, size in zip(ours, others, a.shape, strict=True) if size > 1)
+
+
+def identity(x: Tensor) -> tuple:
+    """What tells tensors apart that are read: their memory, and the order."""
+    return x.data_ptr(), x.dtype, x.shape, x.stride()
 
 
 def _same_memory(a: Tensor | None, b: Tensor | None) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ....i2am_core.attention.intercept import Interceptor
 from ....i2am_core.attention.marginals import NO_NUMBERS, Logits, Marginals, Positions, attribute
 from ....i2am_core.attention.on_device import brought, runs_alone
+from ....i2am_core.attention.shortcut import Shortcut
 from ....i2am_core.attention.stacked import Maps, Part, StackedCall, Values, alone
 from ....i2am_core.attention.steered_marginals import SteeredItems
 from ....i2am_core.attention.steering import Steering
@@ -445,7 +446,8 @@ class InterceptedKernel:
     def __call__(self, arguments: Arguments) -> Tensor:
         if arguments.calls_made is not None:  # of another one that intercepts, around this
             self.calls_made = arguments.calls_made
-        with Interceptor() as self.interceptor:
+        self.interceptor = Interceptor()
+        with Shortcut(self.interceptor):
             return self.kernel(arguments._replace(calls_made=self.calls_made))
 
     def forget(self) -> None:
