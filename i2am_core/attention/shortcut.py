@@ -32,10 +32,8 @@ SETTINGS = [
     )
     if hasattr(torch._C, name)
 ]
-# Of all devices in one, in a PyTorch that has it.
-AUTOCASTS = [getattr(torch._C, "_is_any_autocast_enabled", None)]
-if AUTOCASTS == [None]:
-    AUTOCASTS = [torch.is_autocast_enabled, torch.is_autocast_cpu_enabled]
+OF_EACH_DEVICE = torch.is_autocast_enabled, torch.is_autocast_cpu_enabled
+AUTOCASTS = [torch._C._is_any_autocast_enabled] if hasattr(torch._C, "_is_any_autocast_enabled") else OF_EACH_DEVICE
 
 _known: "dict[Hashable, _Kernel]" = {}  # by the likeness of calls
 
