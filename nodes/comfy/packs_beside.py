@@ -77,9 +77,14 @@ def _in_model(model: BaseModel, reach: "_Reach") -> Iterator[Function]:
         method = getattr(denoiser, name, None)
         if method is not None and is_of_pack(function := function_of(method)) and not is_cache(method):
             yield function
-    for part in denoiser.modules():
-        if part is not denoiser and any(True for _ in part.children()) and is_of_pack(function_of(type(part))):
-            yield function_of(type(part))
+    kinds: dict[type, Function | None] = {}  # of parts: the function of a pack's
+    for part in _modules(denoiser):
+        if part is not denoiser and any(x is not None for x in part._modules.values()):
+            if type(part) not in kinds:
+                function = function_of(type(part))
+                kinds[type(part)] = function if is_of_pack(function) else None
+            if (of_pack := kinds[type(part)]) is not None:
+                yield of_pack
         forward = vars(part).get("forward")
         if part is denoiser or forward is None or not is_of_pack(function_of(forward)):
             continue
@@ -87,11 +92,23 @@ def _in_model(model: BaseModel, reach: "_Reach") -> Iterator[Function]:
             yield function_of(forward)
 
 
+def _modules(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """The same as its ``modules()``, whose time grows with how deep each of thousands lies."""
+    known: set[torch.nn.Module] = set()
+    waiting: list[torch.nn.Module | None] = [module]
+    while waiting:
+        part = waiting.pop()
+        if part is not None and part not in known:
+            known.add(part)
+            yield part
+            waiting += reversed(part._modules.values())
+
+
 class _Reach:
     """What functions have within reach that is not the run's own model."""
 
     def __init__(self, model: BaseModel) -> None:
-        self._own = {id(part) for part in model.modules()}
+        self._own = {id(part) for part in _modules(model)}
 
     def has_picture(self, function: Any) -> bool:
         """Whether there is anything that a picture could be in: a tensor of more than one side, or a network."""
