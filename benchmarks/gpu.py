@@ -19,7 +19,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -62,9 +62,9 @@ ON_A_CPU = UNET | dict(
 FLUX_BLOCKS = (19, 38)
 FLUX_BYTES = 24e9  # of all its blocks in bfloat16
 FOR_THE_REST = 6e9  # of memory, that weights have to leave
-STEPS, MORE_STEPS, ROUNDS = 2, 4, 3
+STEPS, MORE_STEPS = 2, 3
 RUN = 20  # steps of a run that is timed: what is kept of it, and what is done once, depends on how many there are
-LONG_STEP, FEWER_ROUNDS = 0.2, 2  # seconds of a step from which on it has fewer rounds, as it varies less
+ROUNDS = {3: 0.1, 2: 0.3, 1: float("inf")}  # of runs whose step takes so many seconds at most: a longer one varies less
 STEERED_SECONDS = 2  # of the plain run beside a steered one: all that is done for it is done in each step
 START = time.monotonic()
 MOST_WAITS = 4  # a step, beyond the plain run's own
@@ -160,22 +160,29 @@ def each_step(run: Run, model: object) -> Launched:
     return more.each_of(MORE_STEPS - STEPS, few)
 
 
-def peak_of(run: Run, model: object) -> float:
-    """Most memory in GB that a run takes on the device, weights included."""
-    torch.cuda.reset_peak_memory_stats()
-    sampled(run, model, STEPS)
-    return torch.cuda.max_memory_allocated() / 1e9
+@dataclass
+class Measured:
+    """What runs of one model took: seconds of each, and the most memory in GB, weights included."""
+
+    seconds: list[float] = field(default_factory=list)
+    memory: float = 0.0
+
+    def over(self, plain: "Measured") -> float:
+        """Its time to that of the plain run: the median of rounds."""
+        return statistics.median(mine / other for mine, other in zip(self.seconds, plain.seconds, strict=True))
 
 
-def ratio(run: Run, model: object, steps: int, rounds: int) -> float:
-    """Of the time of a run to that of the plain run: the median of rounds in turn, after a short one of each."""
-    for one in (run.model, model):
-        sampled(run, one, STEPS)
-    ratios = []
+def measured(run: Run, models: Mapping[str, object], steps: int, rounds: int) -> dict[str, Measured]:
+    """Of runs of several models in turn, after a short one of each."""
+    for model in models.values():
+        sampled(run, model, STEPS)
+    of_all = {name: Measured() for name in models}
     for _ in range(rounds):
-        plain = sampled(run, run.model, steps)[0]
-        ratios.append(sampled(run, model, steps)[0] / plain)
-    return statistics.median(ratios)
+        for name, model in models.items():
+            torch.cuda.reset_peak_memory_stats()
+            of_all[name].seconds.append(sampled(run, model, steps)[0])
+            of_all[name].memory = max(of_all[name].memory, torch.cuda.max_memory_allocated() / 1e9)
+    return of_all
 
 
 def blocks_that_fit() -> tuple[int, int]:
@@ -189,27 +196,31 @@ def row(name: str, quick: bool, verdicts: Verdicts) -> str:
     """Of one case all that is measured, for the table."""
     case, blocks = CASES[name], blocks_that_fit()
     run = case.make(blocks)
-    captured, steered = watch(run.model)[0], steer_with(run.model, SteerSettings(strength=2.0))
-    seconds = min(sampled(run, run.model, MORE_STEPS)[0] for _ in range(2)) / MORE_STEPS
-    steered_steps = min(RUN, max(MORE_STEPS, round(STEERED_SECONDS / seconds)))
-    rounds = ROUNDS if seconds <= LONG_STEP else FEWER_ROUNDS
+    (captured, handle), steered = watch(run.model), steer_with(run.model, SteerSettings(strength=2.0))
+    models = {"plain": run.model, "capture": captured}
+    if not quick:
+        models["effect"] = effect_with(captured, EffectSettings())
     latents = [sampled(run, model, STEPS)[1] for model in (run.model, run.model, captured)]
     if same_bits(*latents[:2]):  # else this device itself is not the same twice
         verdicts.check(same_bits(*latents[1:]), f"{name}: the picture differs with capture")
+    lines = handle.find(latents[2]).summary().splitlines()
+    print(name, *(f"  {line}" for line in lines if " calls: " in line), sep="\n", file=sys.stderr, flush=True)
     plain, with_capture = each_step(run, run.model), each_step(run, captured)
     more = with_capture.waits - plain.waits
     verdicts.check(more <= MOST_WAITS, f"{name}: the host waits {more:.0f} times more a step, not {MOST_WAITS} at most")
-    memory, with_maps = peak_of(run, run.model), peak_of(run, captured)
-    effect = "-"
-    if not quick:
-        effect = f"{ratio(run, effect_with(captured, EffectSettings()), RUN, 1):.3f}"
+    seconds = sampled(run, run.model, MORE_STEPS)[0] / MORE_STEPS
+    rounds = next(rounds for rounds, longest in ROUNDS.items() if seconds <= longest)
+    of_runs = measured(run, models, RUN, rounds)
+    steps = min(RUN, max(MORE_STEPS, round(STEERED_SECONDS / seconds)))
+    of_steered = measured(run, {"plain": run.model, "steer": steered}, steps, rounds)
+    memory, with_maps = of_runs["plain"].memory, of_runs["capture"].memory
     cells = [
         name,
         f"{blocks[0]} + {blocks[1]}" if case.cut else "all",
-        f"{seconds * 1000:.0f} ms",
-        f"{ratio(run, captured, RUN, rounds):.3f}",
-        effect,
-        f"{ratio(run, steered, steered_steps, rounds):.3f}",
+        f"{min(of_runs['plain'].seconds) / RUN * 1000:.0f} ms",
+        f"{of_runs['capture'].over(of_runs['plain']):.3f}",
+        "-" if quick else f"{of_runs['effect'].over(of_runs['plain']):.3f}",
+        f"{of_steered['steer'].over(of_steered['plain']):.3f}",
         f"{plain.waits:.0f}, {with_capture.waits:.0f}",
         f"{plain.kernels:.0f}, {with_capture.kernels:.0f}",
         f"{memory:.1f} GB",
