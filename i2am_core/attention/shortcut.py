@@ -7,6 +7,7 @@ much as the rest of the call.
 """
 
 import logging
+import threading
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,12 +49,34 @@ class _Kernel:
     scale: float
 
 
+class _Innermost(threading.local):
+    """The shortcut of this thread inside all others."""
+
+    shortcut: "Shortcut | None" = None
+
+
+_innermost = _Innermost()
+
+
 class Shortcut(TorchFunctionMode):
-    """A context in which PyTorch's attention is intercepted by ``interceptor``, the shortest way that is known."""
+    """A context in which PyTorch's attention is intercepted by ``interceptor``, the shortest way that is known.
+
+    What is called at once those around this one do not see: they are told of it.
+    """
 
     def __init__(self, interceptor: Interceptor) -> None:
         super().__init__()
         self._interceptor = interceptor
+        self._around: Shortcut | None = None
+
+    def __enter__(self) -> "Shortcut":
+        self._around, _innermost.shortcut = _innermost.shortcut, self
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        _innermost.shortcut, self._around = self._around, None
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -83,8 +106,13 @@ class Shortcut(TorchFunctionMode):
         output, sums, *_ = kernel.operation(**arguments)
         if (total := row_sums(sums, query)) is not None:
             made = (query, key, value, attn_mask, kernel.scale, total, kernel.operation, arguments, identity(output))
-            self._interceptor.add(InterceptedCall(*made))
+            self._add(InterceptedCall(*made))
         return output
+
+    def _add(self, call: InterceptedCall) -> None:
+        self._interceptor.add(call)
+        if self._around is not None:
+            self._around._add(call)
 
 
 def _likeness(

@@ -84,6 +84,22 @@ def test_only_calls_that_are_alike_are_made_at_once():
         assert is_taken_apart(q, k, torch.nn.Parameter(v))
 
 
+def test_those_around_are_told():
+    """As of two captures on one line."""
+    q, k, v, _ = call()
+    for _ in range(3):
+        outer, inner = Counted(), Counted()
+        with Shortcut(outer):
+            with Shortcut(inner):
+                output = F.scaled_dot_product_attention(q, k, v)
+            assert [len(x.calls) for x in (outer, inner)] == [1, 1]
+            F.scaled_dot_product_attention(q[:, :, 1:], k, v)
+        assert [len(x.calls) for x in (outer, inner)] == [2, 1]
+        assert torch.equal(outer.calls[0].total, inner.total(q, k, None))
+        assert torch.equal(output, F.scaled_dot_product_attention(q, k, v))
+    assert not is_taken_apart(q, k, v)
+
+
 def test_another_choice_of_kernels_is_heeded():
     q, k, v, _ = call()
     assert is_taken_apart(q, k, v) and not is_taken_apart(q, k, v)
