@@ -71,11 +71,11 @@ class Shortcut(TorchFunctionMode):
 
     def __enter__(self) -> "Shortcut":
         self._around, _innermost.shortcut = _innermost.shortcut, self
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         _innermost.shortcut, self._around = self._around, None
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:

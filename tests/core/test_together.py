@@ -157,12 +157,46 @@ def test_what_waits_takes_no_more_than_it_may(monkeypatch):
     assert len(waiting) == 1
 
 
-def test_no_more_calls_wait_than_are_worth_it():
-    waiting, waits = Waiting(MUCH, MUCH), []
-    for number in range(together.MOST_CALLS + 1):
+def waits_of(waiting, calls):
+    """How many wait after each call that comes."""
+    waits = []
+    for number in range(calls):
         waiting.put([request(number)], lambda answers: None, pytest.fail)
         waits.append(len(waiting))
-    assert waits == [*range(1, together.MOST_CALLS), 0, 1]
+    return waits
+
+
+def test_no_more_calls_wait_than_are_worth_it():
+    waits = waits_of(Waiting(MUCH, MUCH), together.FIRST_CALLS + 1)
+    assert waits == [*range(1, together.FIRST_CALLS), 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("came", "stacks"),
+    [(1, [1]), (9, [9]), (31, [31]), (32, [32]), (33, [18, 15]), (60, [31, 29]), (97, [26, 26, 26, 19])],
+)
+def test_as_many_wait_as_came_before(came, stacks, monkeypatch):
+    """In stacks of one size, none of which is full before the last call."""
+    answered, answers = [], together.Stack.answers
+    monkeypatch.setattr(
+        together.Stack, "answers", lambda self, *given: answered.append(len(self)) or answers(self, *given)
+    )
+    waiting = Waiting(MUCH, MUCH)
+    for _ in range(3):
+        answered.clear()
+        waits_of(waiting, came)
+        waiting.ended()
+        assert len(waiting) == 0
+    assert answered == stacks
+
+
+def test_other_calls_than_before_wait_as_at_first():
+    waiting = Waiting(MUCH, MUCH)
+    waits_of(waiting, 20)
+    waiting.ended()
+    for number in range(together.FIRST_CALLS):
+        waiting.put([request(number, rows=N - 1)], lambda answers: None, pytest.fail)
+    assert len(waiting) == 0
 
 
 def test_a_call_that_waits_is_freed():

@@ -111,7 +111,7 @@ class Record(Consumer):
         self.recorder.evaluated(step, how, layers)
 
     def forward_ended(self, call: ModelCall, layers: Set[str]) -> None:
-        self._waiting.answer()
+        self._waiting.ended()
         self.recorder.catch_up()
         self._active[call.step].update(chunk.conditioning.get("uuid") for chunk in call.chunks)
 
