@@ -4,9 +4,9 @@
 
 Every path to a map is proved on the device. Then models of true width and random weights sample in the real ComfyUI, in
 bfloat16, at true depth as far as memory allows: pictures with and without the pack are compared to the bit, waits and
-kernels are counted by the profiler, and runs of 20 steps are timed in turn. --quick leaves out Effect, and
---table all that is proved and compared before the table. How many seconds have passed is written to the standard error
-after each part.
+kernels are counted by the profiler, and runs of 20 steps (steered ones of 2 s) are timed in turn: three times, or once
+where a step takes long. --quick leaves out Effect, and --table all that is proved and compared before the table. How
+many seconds have passed is written to the standard error after each part.
 
 Without CUDA this says so, and runs what it can: proofs on the CPU, with the fused kernels interpreted, and whether the
 picture stays the same to the bit. Exit code 0: nothing was disproved. Else something was, or nothing could be checked,
@@ -34,6 +34,7 @@ from proofs import NOT_AVAILABLE, proofs, requested_sums  # noqa: E402
 from sampling import UNET, Run, flux, unet, watch  # noqa: E402
 
 from i2am_pack.i2am_core.attention import fused  # noqa: E402
+from i2am_pack.nodes.comfy.handle import Capture  # noqa: E402
 from i2am_pack.nodes.comfy.measured import effect_with  # noqa: E402
 from i2am_pack.nodes.comfy.removals import Settings as EffectSettings  # noqa: E402
 from i2am_pack.nodes.comfy.steer_choice import Settings as SteerSettings  # noqa: E402
@@ -63,8 +64,7 @@ FLUX_BLOCKS = (19, 38)
 FLUX_BYTES = 24e9  # of all its blocks in bfloat16
 FOR_THE_REST = 6e9  # of memory, that weights have to leave
 STEPS, MORE_STEPS = 2, 3
-RUN = 20  # steps of a run that is timed: what is kept of it, and what is done once, depends on how many there are
-ROUNDS = {3: 0.1, 2: 0.3, 1: float("inf")}  # of runs whose step takes so many seconds at most: a longer one varies less
+RUN_STEPS = 20  # of a run that is timed: what is kept of it, and what is done once, depends on how many there are
 STEERED_SECONDS = 2  # of the plain run beside a steered one: all that is done for it is done in each step
 START = time.monotonic()
 MOST_WAITS = 4  # a step, beyond the plain run's own
@@ -143,10 +143,15 @@ def check_picture(name: str, run: Run, verdicts: Verdicts) -> None:
     verdicts.check(not differs, f"{name}: the picture differs with {', '.join(differs)}")
     if not differs:
         print(f"{name}: the picture is the same to the bit", flush=True)
-    attribution = handle.find(latents["capture"])
-    verdicts.check(attribution.captured_calls > 0, f"{name}: no call was captured")
-    print(*(f"  {line}" for line in attribution.summary().splitlines() if " calls: " in line), sep="\n", flush=True)
+    print(*calls_of(name, handle, latents["capture"], verdicts), sep="\n", flush=True)
     report_time(f"the picture of {name}")
+
+
+def calls_of(name: str, handle: Capture, latent: torch.Tensor, verdicts: Verdicts) -> list[str]:
+    """What the summary of a captured run says of its calls, and by what they were computed."""
+    attribution = handle.find(latent)
+    verdicts.check(attribution.captured_calls > 0, f"{name}: no call was captured")
+    return [f"  {line}" for line in attribution.summary().splitlines() if " calls: " in line]
 
 
 def sampled(run: Run, model: object, steps: int) -> tuple[float, torch.Tensor]:
@@ -168,7 +173,7 @@ class Measured:
     memory: float = 0.0
 
     def over(self, plain: "Measured") -> float:
-        """Its time to that of the plain run: the median of rounds."""
+        """Its time to that of the plain run beside it: the median of rounds."""
         return statistics.median(mine / other for mine, other in zip(self.seconds, plain.seconds, strict=True))
 
 
@@ -203,21 +208,20 @@ def row(name: str, quick: bool, verdicts: Verdicts) -> str:
     latents = [sampled(run, model, STEPS)[1] for model in (run.model, run.model, captured)]
     if same_bits(*latents[:2]):  # else this device itself is not the same twice
         verdicts.check(same_bits(*latents[1:]), f"{name}: the picture differs with capture")
-    lines = handle.find(latents[2]).summary().splitlines()
-    print(name, *(f"  {line}" for line in lines if " calls: " in line), sep="\n", file=sys.stderr, flush=True)
+    print(name, *calls_of(name, handle, latents[2], verdicts), sep="\n", file=sys.stderr, flush=True)
     plain, with_capture = each_step(run, run.model), each_step(run, captured)
     more = with_capture.waits - plain.waits
     verdicts.check(more <= MOST_WAITS, f"{name}: the host waits {more:.0f} times more a step, not {MOST_WAITS} at most")
     seconds = sampled(run, run.model, MORE_STEPS)[0] / MORE_STEPS
-    rounds = next(rounds for rounds, longest in ROUNDS.items() if seconds <= longest)
-    of_runs = measured(run, models, RUN, rounds)
-    steps = min(RUN, max(MORE_STEPS, round(STEERED_SECONDS / seconds)))
+    rounds = 3 if seconds <= 0.1 else 2 if seconds <= 0.3 else 1
+    of_runs = measured(run, models, RUN_STEPS, rounds)
+    steps = min(RUN_STEPS, max(MORE_STEPS, round(STEERED_SECONDS / seconds)))
     of_steered = measured(run, {"plain": run.model, "steer": steered}, steps, rounds)
     memory, with_maps = of_runs["plain"].memory, of_runs["capture"].memory
     cells = [
         name,
         f"{blocks[0]} + {blocks[1]}" if case.cut else "all",
-        f"{min(of_runs['plain'].seconds) / RUN * 1000:.0f} ms",
+        f"{min(of_runs['plain'].seconds) / RUN_STEPS * 1000:.0f} ms",
         f"{of_runs['capture'].over(of_runs['plain']):.3f}",
         "-" if quick else f"{of_runs['effect'].over(of_runs['plain']):.3f}",
         f"{of_steered['steer'].over(of_steered['plain']):.3f}",

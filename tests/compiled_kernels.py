@@ -17,11 +17,9 @@ STRIDE = re.compile(r"(q|k|bias|gain)_[bhnmd]")
 
 
 def compiled(kernel, capability, dtype, head_size, **kind):
-    width = 1 << (head_size - 1).bit_length()
-    kind = {"COLUMNS": fused.COLUMNS} | kind | {"D": head_size, "WIDTH": width, "UPCAST": False}
-    kind |= {"ROWS": 128 if width <= 128 else 64, "q_d": 1, "k_d": 1}
-    hopper = capability == 90
-    kind |= {"BY_WARPS": hopper and not kind.get("BIASED")}
+    options = fused.options(head_size, capability == 90, bool(kind.get("BIASED")))
+    launch = fused.LAUNCH | {name: options.pop(name) for name in fused.LAUNCH if kernel is not fused_kernels.pairs}
+    kind = options | {"UPCAST": False, "q_d": 1, "k_d": 1} | kind
     signature, constants, known = {}, {}, {}
     for number, name in enumerate(kernel.arg_names):
         if name in kind:
@@ -35,8 +33,7 @@ def compiled(kernel, capability, dtype, head_size, **kind):
         if signature[name].startswith("*") or (STRIDE.fullmatch(name) and name not in kind):
             known[(number,)] = [["tt.divisibility", 16]]
     target = GPUTarget("cuda", capability, 32)
-    options = fused.LAUNCH | ({"num_stages": fused.STAGES_OF_HOPPER} if hopper and width <= 128 else {})
-    binary = triton.compile(compiler.ASTSource(kernel, signature, constants, known), target=target, options=options)
+    binary = triton.compile(compiler.ASTSource(kernel, signature, constants, known), target=target, options=launch)
     return {
         "kernel": kernel.__name__,
         "capability": capability,
@@ -58,7 +55,11 @@ def main():
         compiled(fused_kernels.pairs, *ampere, BIASED=True),
         compiled(fused_kernels.weights, *ampere[:2], 256, BIASED=True, SCOPED=True),
         compiled(fused_kernels.weights, *hopper, BIASED=False, SCOPED=False),
+        compiled(fused_kernels.weights, *hopper, BIASED=False, SCOPED=True),
+        compiled(fused_kernels.weights, *hopper[:2], 256, BIASED=False, SCOPED=True),
+        compiled(fused_kernels.weights, *hopper, BIASED=True, SCOPED=True),
         compiled(fused_kernels.sums_by_total, *hopper, BIASED=False, **all_maps),
+        compiled(fused_kernels.sums_by_maxima, *hopper, BIASED=True, **all_maps, ALL_KEYS=False, REPAIRS=False),
     ]
     sys.stdout.write(json.dumps(results))
 

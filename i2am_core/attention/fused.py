@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -36,9 +36,9 @@ LARGEST_HEAD = 256
 SMALLEST_WIDTH = 16  # of a product that Triton makes
 COLUMNS, WIDE = 64, 256  # of a tile, of queries and of sums alone
 # Of a tile of 128 or 64 rows: so no register is spilled much, and 100 KB of shared memory suffice (an RTX 30 has them).
-# An H100 was slower with 64 rows, 128 columns or 8 warps. It has memory for keys of one tile more on their way, and is
-# faster with them.
-LAUNCH, STAGES_OF_HOPPER = {"num_warps": 4, "num_stages": 2}, 3
+# Trials on an H100 are in benchmarks/README.md.
+LAUNCH = {"num_warps": 4, "num_stages": 2}
+STAGES_OF_HOPPER = 3  # it has the memory for keys of one tile more on their way, where a head is no wider than 128
 HIGH = 28.0  # logits of the trial, in base e
 ATOL, RTOL = 1e-7, 2e-4  # of float32's maps from those of float64: products of fewer bits are ten times as far off
 
@@ -129,9 +129,21 @@ def _serves(device: torch.device) -> bool:
     return _is_capable(device)
 
 
+def options(head_size: int, hopper: bool, biased: bool) -> dict[str, Any]:
+    """How the sweeps of calls are compiled. ``hopper``: for a GPU of that generation, see ``_is_as_hopper``.
+
+    With a bias, a product is laid out as the bias is read, and nothing is gained by sums of each warp.
+    """
+    width = max(SMALLEST_WIDTH, 1 << (head_size - 1).bit_length())
+    own = {"num_stages": STAGES_OF_HOPPER} if hopper and width <= 128 else {}
+    rows = 128 if width <= 128 else 64
+    shape = {"D": head_size, "WIDTH": width, "ROWS": rows, "COLUMNS": COLUMNS}
+    return {**shape, "BIASED": biased, "BY_WARPS": hopper and not biased, **LAUNCH, **own}
+
+
 @functools.cache
-def _is_hopper(device: torch.device) -> bool:
-    """How a product lies on a device, which decides how it is best summed. Interpreted kernels go that way, too."""
+def _is_as_hopper(device: torch.device) -> bool:
+    """Whether kernels sum as is best for a Hopper: also where they are interpreted, so that it is tested."""
     return device.type != "cuda" or torch.cuda.get_device_capability(device)[0] == 9
 
 
@@ -179,19 +191,14 @@ class _Sweeps:
         self.kernels, self.c = kernels, c
         batch, self.heads, self.n, self.m = c.shape
         self.total_heads, self.batch = batch * self.heads, batch
-        width = max(SMALLEST_WIDTH, 1 << (c.q.shape[-1] - 1).bit_length())
-        rows, hopper = 128 if width <= 128 else 64, _is_hopper(c.q.device)
-        self.blocks, self.tiles = -(-self.n // rows), -(-self.m // WIDE)
+        upcast = kernels.INTERPRETED and c.q.dtype == torch.bfloat16
+        self.options = options(c.q.shape[-1], _is_as_hopper(c.q.device), c.bias is not None) | {"UPCAST": upcast}
+        self.rows = self.options["ROWS"]
+        self.blocks, self.tiles = -(-self.n // self.rows), -(-self.m // WIDE)
         bias = c.q if c.bias is None else c.bias
         self.inputs = c.q, c.k, bias, c.gain
         strides = (0, 0, 0, 0) if c.bias is None else c.bias.stride()
         self.strides = (c.scale, *c.gain.stride(), *c.q.stride(), *c.k.stride(), *strides)
-        upcast = kernels.INTERPRETED and c.q.dtype == torch.bfloat16
-        self.kind = {"D": c.q.shape[-1], "WIDTH": width, "BIASED": c.bias is not None, "UPCAST": upcast,
-                     "ROWS": rows, "COLUMNS": COLUMNS, **LAUNCH}  # fmt: skip
-        self.of_sweeps = self.kind | {"BY_WARPS": hopper and c.bias is None}
-        if hopper and width <= 128:
-            self.of_sweeps["num_stages"] = STAGES_OF_HOPPER
         self.total = c.gain if c.total is None else c.total.contiguous()
         self.scope = c.gain if c.scope is None else c.scope.contiguous()
         self.row_log_sum, self.share = self.new(2, self.total_heads, self.n)
@@ -222,7 +229,7 @@ class _Sweeps:
         kernels.weights[of_rows](
             *self.inputs, self.row_log_sum, self.column_log_sum, self.column_weight, self.share, self.scope,
             attended, far, r2g[1], parts, first, self.heads, self.n, self.m, size, self.tiles, *self.strides,
-            **self.of_sweeps, SCOPED=scoped,
+            **self.options, SCOPED=scoped,
         )  # fmt: skip
         kernels.means[of_columns](
             parts, self.row_counts, g2r, first, self.n, self.m, size, self.blocks, self.total_heads, g2r[0].numel(),
@@ -242,7 +249,7 @@ class _Sweeps:
             *self.inputs, self.total, self.scope, self.lost, self.row_log_sum, self.share, gained, self.row_counts,
             *parts, first, self.heads, self.n, self.m, self.row_counts[0].numel(), *self.strides,
         )  # fmt: skip
-        kind = self.of_sweeps | {"OF_COLUMNS": of_columns, "SCOPED": of_columns and self.c.scope is not None}
+        kind = self.options | {"OF_COLUMNS": of_columns, "SCOPED": of_columns and self.c.scope is not None}
         if by_total:
             self.kernels.sums_by_total[grid](*given, **kind)
         if of_columns or not by_total:
@@ -257,11 +264,12 @@ class _Sweeps:
         """Both softmaxes of some positions, over columns and over rows, as means over heads: ``[B, A, M]`` each."""
         by_row, by_column = self.new(2, self.batch, len(pair_rows), self.m)
         if len(pair_rows):
-            grid = (-(-len(pair_rows) // self.kind["ROWS"]), -(-self.m // COLUMNS), self.batch)
+            grid = (-(-len(pair_rows) // self.rows), -(-self.m // COLUMNS), self.batch)
+            of_pairs = {name: x for name, x in self.options.items() if name != "BY_WARPS"} | LAUNCH
             self.kernels.pairs[grid](
                 *self.inputs, self.row_log_sum, self.column_log_sum, pair_rows.contiguous(), by_row, by_column,
                 self.heads, self.n, self.m, len(pair_rows), *self.strides,
-                **self.kind,
+                **of_pairs,
             )  # fmt: skip
         return by_row / self.heads, by_column / self.heads
 

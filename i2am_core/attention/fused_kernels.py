@@ -19,8 +19,9 @@ import triton.language as tl
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LEAST, MOST = tl.constexpr(2.0**-90), tl.constexpr(2.0**90)  # of a sum in float32 that has lost nothing that counts
-FAR = tl.constexpr(40.0)  # what is lost of exponentials that are made of log-sum-exps nearer to 0 is below 2**-46
-WARPS = tl.constexpr(4)  # of a program: they share its rows
+# In base 2. A softmax below 2**-126 becomes 0, and is multiplied by 2**(2 * FAR) at most: less than 2**-46 is lost.
+FAR = tl.constexpr(40.0)
+WARPS = tl.constexpr(4)  # of a program, which share its rows: as in ``fused.LAUNCH``; ``_over_rows`` adds up as many
 
 
 @triton.jit
@@ -85,7 +86,8 @@ def _finite(highest):
 def _of_warps(tile, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """The sums of a tile's columns over the rows of each warp, ``[WARPS, COLUMNS]``: no warp waits for another one.
 
-    Axes are those in which a Hopper lays out a product: what a thread has is summed first, then that of threads.
+    A Hopper lays out a product of 64 rows so that each warp has 16 of them, and a thread two, 8 apart. What a thread
+    has is summed first, then that of 8 threads.
     """
     by_thread = tl.reshape(tile, [ROWS // 64, WARPS, 2, 8, COLUMNS])
     return tl.sum(tl.sum(tl.sum(by_thread, 2), 0), 1)
@@ -100,7 +102,7 @@ def _added(pairs):
 
 @triton.jit
 def _over_rows(tile, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BY_WARPS: tl.constexpr):
-    """The sums of a tile over its rows. ``BY_WARPS``: warps wait for each other once, and not again and again."""
+    """The sums of a tile over its rows. ``BY_WARPS``: the sums of warps are added up in one exchange."""
     if BY_WARPS:
         of_warps = tl.permute(_of_warps(tile, ROWS, COLUMNS), (1, 0))
         return _added(_added(tl.reshape(of_warps, [COLUMNS, 2, 2])))
@@ -189,6 +191,8 @@ def sums_by_maxima(
     ALL_KEYS: tl.constexpr, REPAIRS: tl.constexpr,
 ):  # fmt: skip
     """First sweep: sums of exponentials of each row, and of each column, lessened by the maxima, so that none is lost.
+
+    ``BY_WARPS`` is of ``sums_by_total``, which takes the same.
 
     Of rows ``[B * H, N]``: the log-sum-exp over the columns (``row_log_sum``), the part of the attention that goes to
     them (``share``), and that at most 1, times the gain (``gained``). ``total_of_all [B * H, N]`` is the row
@@ -308,7 +312,7 @@ def weights(
     here = places < N
     of_row = tl.load(row_log_sum + number * N + places, mask=here, other=float("inf"))
     of_share = tl.load(share + number * N + places, mask=here, other=0.0) * factor
-    inside = tl.load(scope + item * N + places, mask=here, other=0) != 0 if SCOPED else counts
+    inside = tl.load(scope + item * N + places, mask=here, other=0) != 0 if SCOPED else counts  # else not read
     attending = of_row < float("inf")
     farthest = tl.max(tl.where(attending, tl.abs(of_row), 0.0), 0)
     if (_sum(far + number * tiles, tiles) == 0) & (farthest <= FAR):
@@ -322,7 +326,7 @@ def weights(
             rows, k, bias, places, counts, of_row, column_log_sum + number * M, of_share, inside, sums + _part(M),
             M, size, scale, k_m, k_d, bias_n, bias_m, D, WIDTH, BIASED, UPCAST, ROWS, COLUMNS, BY_WARPS, SCOPED, False,
         )  # fmt: skip
-    count = _at_least_one(attended + number * tiles, tiles)
+    count = _divisor(attended + number * tiles, tiles)
     tl.store(over_columns + number * N + places, tl.where(counts, total / count, 0.0), mask=here)
 
 
@@ -372,8 +376,8 @@ def _sum(counts, many):
 
 
 @triton.jit
-def _at_least_one(counts, many):
-    """Their sum, to divide by."""
+def _divisor(counts, many):
+    """The sum of so many counts, 1 at least."""
     return tl.maximum(_sum(counts, many), 1).to(tl.float32)
 
 
@@ -395,12 +399,12 @@ def means(
     part, counts = sums + of_launch * blocks * M + columns, row_counts + number * blocks
     of_all = (heads * blocks).to(tl.int64)
     tl.store(into, _column_sums(part, blocks, M, here, COLUMNS) / N, mask=here)
-    mean = _column_sums(part + size, blocks, M, here, COLUMNS) / _at_least_one(counts, blocks)
+    mean = _column_sums(part + size, blocks, M, here, COLUMNS) / _divisor(counts, blocks)
     tl.store(into + columns_of_all, mean, mask=here)
     if SCOPED:
-        mean = _column_sums(part + 2 * size, blocks, M, here, COLUMNS) / _at_least_one(counts + of_all, blocks)
+        mean = _column_sums(part + 2 * size, blocks, M, here, COLUMNS) / _divisor(counts + of_all, blocks)
         tl.store(into + 2 * columns_of_all, mean, mask=here)
-        mean = _column_sums(part + 3 * size, blocks, M, here, COLUMNS) / _at_least_one(counts + 2 * of_all, blocks)
+        mean = _column_sums(part + 3 * size, blocks, M, here, COLUMNS) / _divisor(counts + 2 * of_all, blocks)
         tl.store(into + 3 * columns_of_all, mean, mask=here)
 
 

@@ -10,9 +10,9 @@ bit, later calls like it are made with the request, and once.
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,8 +24,19 @@ log = logging.getLogger(__name__)
 
 REQUEST = "compute_log_sumexp"  # the parameter of kernels that return their sums on request
 MOST_REMEMBERED = 512  # kinds of calls
+T = TypeVar("T")
 
-_same_on_request: dict[tuple, bool] = {}  # by the likeness of calls: whether the request leaves their output as it is
+
+class Remembered(dict[Hashable, T]):
+    """What is known by the likeness of calls, of as many as are worth it."""
+
+    def __setitem__(self, likeness: Hashable, value: T) -> None:
+        if len(self) >= MOST_REMEMBERED:
+            self.clear()
+        super().__setitem__(likeness, value)
+
+
+_same_on_request: Remembered[bool] = Remembered()  # whether the request leaves their output as it is
 
 
 @dataclass(frozen=True)
@@ -39,8 +50,8 @@ class InterceptedCall:
     scale: float
     total: Tensor
     operation: Any  # the kernel
-    arguments: dict[str, Any]  # all that it was given, with the request for sums
-    output: tuple  # what tells its output from others: see ``identity``
+    arguments: dict[str, Any]  # all that it was given; without a request where its sums are of a call made once more
+    output: tuple  # its output's ``identity``
 
 
 class Interceptor(TorchDispatchMode):
@@ -158,10 +169,13 @@ def _inputs(arguments: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor | None]:
 def _likeness(operation: Any, arguments: dict[str, Any]) -> tuple:
     """Of calls that a kernel computes in one way: all but the values of their tensors."""
     return operation, *(
-        (name, x.dtype, x.device, x.shape, x.stride(), x.data_ptr() % 16) if isinstance(x, Tensor) else (name, x)
-        for name, x in arguments.items()
-        if name != REQUEST
+        (name, likeness_of(x) if isinstance(x, Tensor) else x) for name, x in arguments.items() if name != REQUEST
     )
+
+
+def likeness_of(x: Tensor) -> Hashable:
+    """All of a tensor that a kernel is chosen by: its values and its place in memory are not."""
+    return x.dtype, x.device, x.shape, x.stride(), x.data_ptr() % 16
 
 
 def _is_readable(operation: Any, arguments: dict[str, Any]) -> bool:
@@ -182,7 +196,7 @@ def _on_request(operation: Any, arguments: dict[str, Any], likeness: tuple) -> A
         return None
     except Exception as error:
         log.debug("%s gives no sums on request: %s", operation, error)
-        _remember(likeness, False)
+        _same_on_request[likeness] = False
         return None
 
 
@@ -198,14 +212,8 @@ def _sums_if_same(operation: Any, arguments: dict[str, Any], likeness: tuple, ou
         same = _same_bits(output, again[0])
     except torch.cuda.OutOfMemoryError:
         return None
-    _remember(likeness, same)
-    return again[1] if same else None
-
-
-def _remember(likeness: tuple, same: bool) -> None:
-    if len(_same_on_request) >= MOST_REMEMBERED:
-        _same_on_request.clear()
     _same_on_request[likeness] = same
+    return again[1] if same else None
 
 
 def _same_bits(a: Tensor, b: Tensor) -> bool:
@@ -232,7 +240,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def identity(x: Tensor) -> tuple:
-    """What tells tensors apart that are read: their memory, and the order."""
+    """What tells tensors apart that are alive: their memory, and the order in which it is read."""
     return x.data_ptr(), x.dtype, x.shape, x.stride()
 
 

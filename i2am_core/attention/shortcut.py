@@ -2,21 +2,21 @@
 
 ``scaled_dot_product_attention`` chooses a kernel by the shapes and strides of its tensors, and by settings of PyTorch.
 Where it has given a kernel just the tensors that it was given, and returned the kernel's output as it came, a call
-that is alike is that kernel. So it need not be taken apart in a dispatch mode, which costs the host several times as
-much as the rest of the call.
+that is alike is that kernel. So it need not be taken apart in a dispatch mode (``intercept``): see
+benchmarks/README.md, "What the host does".
 """
 
 import logging
 import threading
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from .intercept import MOST_REMEMBERED, REQUEST, InterceptedCall, Interceptor, identity
+from .intercept import REQUEST, InterceptedCall, Interceptor, Remembered, identity, likeness_of
 from .logsumexp import row_sums
 
 log = logging.getLogger(__name__)
@@ -33,10 +33,40 @@ SETTINGS = [
     )
     if hasattr(torch._C, name)
 ]
-OF_EACH_DEVICE = torch.is_autocast_enabled, torch.is_autocast_cpu_enabled
+OF_EACH_DEVICE = torch.is_autocast_enabled, torch.is_autocast_cpu_enabled  # of CUDA and the CPU, in an older PyTorch
 AUTOCASTS = [torch._C._is_any_autocast_enabled] if hasattr(torch._C, "_is_any_autocast_enabled") else OF_EACH_DEVICE
 
-_known: "dict[Hashable, _Kernel]" = {}  # by the likeness of calls
+_known: "Remembered[_Kernel | None]" = Remembered()  # by the likeness of calls; None where its kernel has failed
+
+
+class _Call(NamedTuple):
+    """A call of ``scaled_dot_product_attention``."""
+
+    query: Any
+    key: Any
+    value: Any
+    attn_mask: Any = None
+    dropout_p: float = 0.0
+    is_causal: bool = False
+    scale: float | None = None
+    enable_gqa: bool = False
+
+    @property
+    def tensors(self) -> dict[str, Any]:
+        """By their names, without a mask that is not there."""
+        given = {"query": self.query, "key": self.key, "value": self.value}
+        return given if self.attn_mask is None else {**given, "attn_mask": self.attn_mask}
+
+    @property
+    def likeness(self) -> Hashable | None:
+        """What decides which kernel computes it, and how; None of one that is left to PyTorch."""
+        given = self.tensors.values()
+        if self.is_causal or self.enable_gqa or self.dropout_p or any(type(x) is not Tensor for x in given):
+            return None
+        if any(x.requires_grad for x in given) or any(is_on() for is_on in AUTOCASTS):
+            return None
+        settings = (tuple(x) if isinstance(x := setting(), list) else x for setting in SETTINGS)
+        return (*map(likeness_of, given), self.scale, *settings)
 
 
 @dataclass(frozen=True)
@@ -47,6 +77,35 @@ class _Kernel:
     others: Mapping[str, Any]
     mask: str  # what the mask is called among its parameters; "" where the call has none
     scale: float
+
+    @classmethod
+    def of(cls, calls: Sequence[InterceptedCall], call: _Call, output: Tensor) -> "_Kernel | None":
+        """That which computed a call alone, of the same tensors, and whose output was returned as it came."""
+        if len(calls) != 1 or calls[0].output != identity(output):
+            return None
+        arguments = calls[0].arguments
+        tensors = {name: x for name, x in arguments.items() if isinstance(x, Tensor)}
+        mask = next((name for name in MASKS if name in tensors), "")
+        given = {mask if name == "attn_mask" else name: x for name, x in call.tensors.items()}
+        if tensors.keys() != given.keys() or any(identity(x) != identity(given[name]) for name, x in tensors.items()):
+            return None
+        if arguments.get(REQUEST) is False:  # it is made with the request later on, if its output stays as it is
+            return None
+        others = {name: x for name, x in arguments.items() if name not in tensors}
+        return cls(calls[0].operation, others, mask, calls[0].scale)
+
+    def run(self, call: _Call) -> tuple[Tensor, InterceptedCall | None]:
+        """The output of a call, and what is intercepted of it."""
+        tensors = {self.mask if name == "attn_mask" else name: x for name, x in call.tensors.items()}
+        arguments = {**self.others, **tensors}
+        output, sums, *_ = self.operation(**arguments)
+        if (total := row_sums(sums, call.query)) is None:
+            return output, None
+        intercepted = InterceptedCall(
+            q=call.query, k=call.key, v=call.value, bias=call.attn_mask, scale=self.scale, total=total,
+            operation=self.operation, arguments=arguments, output=identity(output),
+        )  # fmt: skip
+        return output, intercepted
 
 
 class _Innermost(threading.local):
@@ -61,16 +120,19 @@ _innermost = _Innermost()
 class Shortcut(TorchFunctionMode):
     """A context in which PyTorch's attention is intercepted by ``interceptor``, the shortest way that is known.
 
-    What is called at once those around this one do not see: they are told of it.
+    Entered once. A caller has to keep it out of compiled graphs. Modes around it would not see what is called at once:
+    other shortcuts are notified of it, and where there are modes of others, nothing is called at once.
     """
 
     def __init__(self, interceptor: Interceptor) -> None:
         super().__init__()
         self._interceptor = interceptor
         self._around: Shortcut | None = None
+        self._depth = 0  # how many shortcuts are around it
 
     def __enter__(self) -> "Shortcut":
         self._around, _innermost.shortcut = _innermost.shortcut, self
+        self._depth = 0 if self._around is None else self._around._depth + 1
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -82,75 +144,48 @@ class Shortcut(TorchFunctionMode):
         kwargs = kwargs or {}
         if function is not ATTENTION:
             return function(*args, **kwargs)
-        likeness = _likeness(*args, **kwargs)
-        kernel = None if likeness is None else _known.get(likeness)
-        if kernel is not None:
+        call, likeness = self._readable(args, kwargs)
+        if call is not None and (kernel := _known.get(likeness)) is not None:
             try:
-                return self._at_once(kernel, *args, **kwargs)
-            except Exception as error:  # as where memory is short for the sums: PyTorch makes the call without them
+                output, intercepted = kernel.run(call)
+            except torch.cuda.OutOfMemoryError:  # PyTorch makes the call without its sums, which takes less
+                pass
+            except Exception as error:
                 log.debug("%s could not be called at once: %s", kernel.operation, error)
+                _known[likeness] = None
+            else:
+                self._add(intercepted)
+                return output
         before = len(self._interceptor.calls)
         with self._interceptor:
             output = function(*args, **kwargs)
-        if likeness is not None and kernel is None:
-            _remember(likeness, _kernel_of(self._interceptor.calls[before:], output, *args, **kwargs))
+        if call is not None and likeness not in _known:
+            self._learn(call, likeness, before, output)
         return output
 
-    def _at_once(
-        self, kernel: _Kernel, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *args: Any,
-        **kwargs: Any,
-    ) -> Tensor:  # fmt: skip
-        tensors = {"query": query, "key": key, "value": value} | ({kernel.mask: attn_mask} if kernel.mask else {})
-        arguments = {**kernel.others, **tensors}
-        output: Tensor
-        output, sums, *_ = kernel.operation(**arguments)
-        if (total := row_sums(sums, query)) is not None:
-            made = (query, key, value, attn_mask, kernel.scale, total, kernel.operation, arguments, identity(output))
-            self._add(InterceptedCall(*made))
-        return output
+    def _readable(self, args: tuple, kwargs: dict) -> "tuple[_Call | None, Hashable]":
+        """A call and its likeness; (None, None) of one that is left to PyTorch, which must not be lost."""
+        try:
+            others = torch._C._len_torch_function_stack() - self._depth + torch._C._len_torch_dispatch_stack()
+            call = None if others else _Call(*args, **kwargs)
+            likeness = None if call is None else call.likeness
+        except Exception as error:  # as of a tensor that has no memory of its own
+            log.debug("a call of attention cannot be read: %s", error)
+            return None, None
+        return (call, likeness) if likeness is not None else (None, None)
 
-    def _add(self, call: InterceptedCall) -> None:
-        self._interceptor.add(call)
-        if self._around is not None:
-            self._around._add(call)
+    def _learn(self, call: _Call, likeness: Hashable, before: int, output: Tensor) -> None:
+        """Remember which kernel computed a call, whose output must not be lost."""
+        try:
+            kernel = _Kernel.of(self._interceptor.calls[before:], call, output)
+        except Exception as error:
+            log.debug("it is not known what computed a call of attention: %s", error)
+            return
+        if kernel is not None:
+            _known[likeness] = kernel
 
-
-def _likeness(
-    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
-    scale: float | None = None, enable_gqa: bool = False, **others: Any,
-) -> Hashable | None:  # fmt: skip
-    """What decides which kernel computes a call, and how; None of one that is left to PyTorch."""
-    given = query, key, value, attn_mask
-    if others or is_causal or enable_gqa or dropout_p or any(x is not None and type(x) is not Tensor for x in given):
-        return None
-    if any(x is not None and x.requires_grad for x in given) or any(is_on() for is_on in AUTOCASTS):
-        return None
-    tensors = [x if x is None else (x.dtype, x.device, x.shape, x.stride(), x.data_ptr() % 16) for x in given]
-    return (*tensors, scale, *(tuple(x) if isinstance(x := setting(), list) else x for setting in SETTINGS))
-
-
-def _kernel_of(
-    calls: Sequence[InterceptedCall], output: Tensor, query: Tensor, key: Tensor, value: Tensor,
-    attn_mask: Tensor | None = None, *args: Any, **kwargs: Any,
-) -> _Kernel | None:  # fmt: skip
-    """The kernel that computed a call alone, of the same tensors, and whose output was returned as it came."""
-    if len(calls) != 1 or calls[0].output != identity(output):
-        return None
-    (call,) = calls
-    tensors = {name: x for name, x in call.arguments.items() if isinstance(x, Tensor)}
-    mask = next((name for name in MASKS if name in tensors), "")
-    given = {"query": query, "key": key, "value": value} | ({} if attn_mask is None else {mask: attn_mask})
-    if tensors.keys() != given.keys() or any(identity(x) != identity(given[name]) for name, x in tensors.items()):
-        return None
-    others = {name: x for name, x in call.arguments.items() if name not in tensors}
-    if others.get(REQUEST) is False:  # it is made with the request later on, if that leaves the output as it is
-        return None
-    return _Kernel(call.operation, others, mask, call.scale)
-
-
-def _remember(likeness: Hashable, kernel: _Kernel | None) -> None:
-    if kernel is None:
-        return
-    if len(_known) >= MOST_REMEMBERED:
-        _known.clear()
-    _known[likeness] = kernel
+    def _add(self, call: InterceptedCall | None) -> None:
+        if call is not None:
+            self._interceptor.add(call)
+            if self._around is not None:
+                self._around._add(call)

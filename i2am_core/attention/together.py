@@ -25,7 +25,7 @@ from .stacked import Maps, Part, Stacked, StackedCall, alone
 
 log = logging.getLogger(__name__)
 
-FIRST_CALLS, MOST_CALLS = 8, 32  # that are answered together, at first and at most: many cost little more than one
+FIRST_CALLS, MOST_CALLS = 8, 32  # that are answered together, at first and at most
 
 Attribute = Callable[..., list[Marginals]]
 """``marginals.attribute``, or ``SteeredItems.attribute``, which takes the same."""
@@ -206,8 +206,8 @@ class Waiting(threading.local):
     """Calls in the order in which they came.
 
     Copies take ``most_bytes`` at most, and answers use ``chunk_bytes`` at a time. Calls that are alike are answered
-    together, as many as there were in what ``ended`` last. Each thread has its own: where a host computes parts of a
-    step in several, each is for another device.
+    together, as many as there were in the pass before: see ``ended``. Each thread has its own: where a host computes
+    parts of a step in several, each is for another device.
     """
 
     def __init__(self, most_bytes: int, chunk_bytes: int) -> None:
@@ -216,8 +216,8 @@ class Waiting(threading.local):
         self._stacks: dict[Hashable, list[Stack]] = {}  # of each likeness one for each request of a call
         self._bytes = 0
         self._sizes: dict[Hashable, int] = {}  # of copies of a call, by its likeness
-        self._came: Counter[Hashable] = Counter()  # calls since anything ended, by their likeness
-        self._came_before: Counter[Hashable] = Counter()
+        self._came: Counter[Hashable] = Counter()  # calls in the present pass, by their likeness
+        self._came_before: dict[Hashable, int] = {}  # in the last pass that had any of the likeness
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -230,7 +230,7 @@ class Waiting(threading.local):
         """
         likeness = tuple(request.likeness for request in requests)
         nbytes = 0 if None in likeness else self._nbytes_of(requests, likeness)
-        capacity = min(self._expected(likeness), self.most_bytes // max(1, nbytes))
+        capacity = min(self._capacity(likeness), self.most_bytes // max(1, nbytes))
         stacks = None if None in likeness or capacity < 2 else self._copied(requests, likeness, capacity, nbytes)
         if stacks is None:
             self.answer()
@@ -241,11 +241,11 @@ class Waiting(threading.local):
         if len(stacks[0]) == stacks[0].capacity:
             self.answer()
 
-    def _expected(self, likeness: Hashable) -> int:
-        """For how many calls a stack should have room: one more than will come, as a full one is answered at once."""
+    def _capacity(self, likeness: Hashable) -> int:
+        """Of a stack: calls in stacks of about one size, the last of which is not full before the pass ends."""
         came = self._came_before.get(likeness, FIRST_CALLS - 1)
         stacks = -(-came // MOST_CALLS)
-        return min(MOST_CALLS, -(-came // stacks) + 1)
+        return min(MOST_CALLS, -(-(came + 1) // stacks))
 
     def _nbytes_of(self, requests: Sequence[Request], likeness: Hashable) -> int:
         """What copies of a call take, which is the same of all that are alike."""
@@ -276,9 +276,10 @@ class Waiting(threading.local):
         return stacks
 
     def ended(self) -> None:
-        """What makes calls has ended, as a step does, and what comes next is like it. Answers all that wait."""
+        """A pass of the denoiser has ended: answer all that wait. The next is expected to have as many of a likeness."""
         self.answer()
-        self._came_before, self._came = self._came, Counter()
+        self._came_before |= self._came
+        self._came = Counter()
 
     def answer(self) -> None:
         """Answer all that wait, in their order. What goes wrong in one is handed to its ``lost``."""

@@ -77,8 +77,8 @@ def _in_model(model: BaseModel, reach: "_Reach") -> Iterator[Function]:
         method = getattr(denoiser, name, None)
         if method is not None and is_of_pack(function := function_of(method)) and not is_cache(method):
             yield function
-    kinds: dict[type, Function | None] = {}  # of parts: the function of a pack's
-    for part in _modules(denoiser):
+    kinds: dict[type, Function | None] = {}  # of each class of parts, its function if it is a pack's
+    for part in _parts_of(denoiser):
         if part is not denoiser and any(x is not None for x in part._modules.values()):
             if type(part) not in kinds:
                 function = function_of(type(part))
@@ -92,8 +92,8 @@ def _in_model(model: BaseModel, reach: "_Reach") -> Iterator[Function]:
             yield function_of(forward)
 
 
-def _modules(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """The same as its ``modules()``, whose time grows with how deep each of thousands lies."""
+def _parts_of(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """The same as its ``modules()``, which take the longer the deeper each of thousands lies."""
     known: set[torch.nn.Module] = set()
     waiting: list[torch.nn.Module | None] = [module]
     while waiting:
@@ -108,7 +108,7 @@ class _Reach:
     """What functions have within reach that is not the run's own model."""
 
     def __init__(self, model: BaseModel) -> None:
-        self._own = {id(part) for part in _modules(model)}
+        self._own = {id(part) for part in _parts_of(model)}
 
     def has_picture(self, function: Any) -> bool:
         """Whether there is anything that a picture could be in: a tensor of more than one side, or a network."""

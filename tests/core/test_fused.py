@@ -215,7 +215,7 @@ def test_sums_of_columns_are_the_same_whatever_way_they_go(way, scoped, monkeypa
     total = (q.double() / 4 @ k.double().mT).logsumexp(-1).float()
     c = ReferenceColumns(q, k[:, :, 2:11], 0.25, gain=torch.linspace(-1, 2, 9)[None], total=total, scope=scope)
     of_hopper = computed(c, 2**30)
-    monkeypatch.setattr(fused, "_is_hopper", lambda device: False)
+    monkeypatch.setattr(fused, "_is_as_hopper", lambda device: False)
     monkeypatch.setattr(fused._kernels(), "AT_ONCE", tl.constexpr(way))
     others = computed(c, 2**30)
     assert len(others) == (6 if scoped else 4)
@@ -223,22 +223,41 @@ def test_sums_of_columns_are_the_same_whatever_way_they_go(way, scoped, monkeypa
         torch.testing.assert_close(of_hopper[name], values, atol=1e-6, rtol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize("shift", [0.0, 26.0, 29.0])
-def test_one_exponential_for_two_softmaxes_is_as_good(shift, monkeypatch):
-    """Below the limit and above it: the sums of a head are this far from 1, in base e."""
+# How far the logits of all rows and columns are shifted, in base e, and of one column alone; whether that is near.
+SHIFTS = [
+    (0.0, 0.0, True),
+    (19.0, 0.0, True),
+    (29.0, 0.0, False),
+    (-40.0, 0.0, False),
+    (-31.0, 0.0, True),
+    (15.0, -60.0, False),
+]
+
+
+@pytest.mark.parametrize(("of_all", "of_one", "is_near"), SHIFTS)
+def test_one_exponential_for_two_softmaxes_is_as_good(of_all, of_one, is_near, monkeypatch):
+    """Near to the limit; and beyond it, by rows or by a column alone, where each softmax has its own."""
     import triton.language as tl
 
     q, k = call(dim=64)
-    root = (shift * 8) ** 0.5
-    q, k = (torch.cat([x[..., :63], torch.full_like(x[..., :1], root)], -1) for x in (q, k))
+    q[..., 63], k[..., 63] = 8, of_all
+    k[:, :, 50, 63] += of_one
     total = (q.double() / 8 @ k.double().mT).logsumexp(-1).float()
     c = ReferenceColumns(q, k[:, :, 3:93], 0.125, gain=torch.ones(len(q), q.shape[2]), total=total)
     as_it_is, expected = computed(c, 2**30), fused._exact(c)
     monkeypatch.setattr(fused._kernels(), "FAR", tl.constexpr(-1.0))
     of_their_own = computed(c, 2**30)
+    monkeypatch.setattr(fused._kernels(), "FAR", tl.constexpr(1e9))
+    of_one_exponential = computed(c, 2**30)
+    other = of_their_own if is_near else of_one_exponential
+    assert not torch.equal(as_it_is["r2g_paper"], other["r2g_paper"])  # it went the other way
     for name in MAPS:
         torch.testing.assert_close(as_it_is[name].double(), expected[name], atol=1e-7, rtol=1e-4, msg=name)
-        torch.testing.assert_close(as_it_is[name], of_their_own[name], atol=1e-8, rtol=1e-5, msg=name)
+        torch.testing.assert_close(as_it_is[name], of_their_own[name], atol=1e-8, rtol=2e-5, msg=name)
+
+
+def test_a_program_has_the_warps_that_it_sums_by():
+    assert fused._kernels().WARPS.value == fused.LAUNCH["num_warps"]
 
 
 def test_a_last_tile_that_is_left_out_is_noticed(monkeypatch):

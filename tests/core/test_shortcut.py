@@ -6,8 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from i2am_core.attention import shortcut
+from i2am_core.attention import intercept, shortcut
 from i2am_core.attention.intercept import Interceptor
 from i2am_core.attention.shortcut import Shortcut
 
@@ -81,7 +83,8 @@ def test_only_calls_that_are_alike_are_made_at_once():
         assert is_taken_apart(q, k, v, is_causal=True)
         assert is_taken_apart(q, k, v, mask > 0)  # it becomes another tensor
         assert is_taken_apart(q, k[:, :1], v[:, :1], enable_gqa=True)
-        assert is_taken_apart(q, k, torch.nn.Parameter(v))
+        assert is_taken_apart(q, k, torch.nn.Parameter(v, requires_grad=False))
+        assert attended(q, k, v, dropout_p=0.5)[2]
 
 
 def test_those_around_are_told():
@@ -143,6 +146,8 @@ class OnRequest:
         self.made.append(compute_log_sumexp)
         if compute_log_sumexp == "fails":
             raise RuntimeError("No valid execution plans built")
+        if compute_log_sumexp == "is short":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return self.kernel(**arguments)
 
 
@@ -160,39 +165,95 @@ def test_a_kernel_that_was_called_without_its_sums_is_no_shortcut(made):
     intercepted, output, tensors = made
     for request, known in ((False, False), (True, True)):
         of_kernel = replace(intercepted, arguments=intercepted.arguments | {shortcut.REQUEST: request})
-        assert (shortcut._kernel_of([of_kernel], output, *tensors) is not None) == known
+        assert (kernel_of([of_kernel], output, *tensors) is not None) == known
 
 
-@pytest.mark.parametrize("request_is", [True, "fails"])
-def test_a_shortcut_that_fails_is_not_taken(made, request_is):
+@pytest.mark.parametrize("request_is", [True, "fails", "is short"])
+def test_a_shortcut_that_fails_is_tried_once_and_one_for_which_memory_is_short_again(made, request_is):
     intercepted, output, tensors = made
-    kernel, likeness = OnRequest(intercepted.operation), shortcut._likeness(*tensors)
-    arguments = intercepted.arguments | {shortcut.REQUEST: request_is}
+    kernel, arguments = OnRequest(intercepted.operation), intercepted.arguments | {shortcut.REQUEST: request_is}
     of_kernel = replace(intercepted, operation=kernel, arguments=arguments)
-    shortcut._remember(likeness, shortcut._kernel_of([of_kernel], output, *tensors))
-    for number in range(2):
+    shortcut._known[shortcut._Call(*tensors).likeness] = kernel_of([of_kernel], output, *tensors)
+    for _ in range(2):
         same, interceptor, taken_apart = attended(*tensors)
         assert torch.equal(same, output) and interceptor.total(*tensors[:2], None) is not None
-        assert taken_apart == (request_is == "fails") and len(kernel.made) == number + 1
+        assert taken_apart == (request_is != True)  # noqa: E712
+    assert kernel.made == {True: [True, True], "fails": ["fails"], "is short": 2 * ["is short"]}[request_is]
 
 
-def test_a_kernel_of_other_tensors_is_no_shortcut():
+def kernel_of(calls, output, *tensors):
+    return shortcut._Kernel.of(calls, shortcut._Call(*tensors), output)
+
+
+def test_a_kernel_of_other_tensors_is_no_shortcut(made):
+    intercepted, output, (q, k, v) = made
+    mask = call()[3]
+    assert kernel_of([intercepted], output, q, k, v) is not None
+    assert kernel_of([intercepted], output.clone(), q, k, v) is None
+    assert kernel_of([intercepted], output, q.clone(), k, v) is None
+    assert kernel_of([intercepted], output, q, k, v.clone()) is None
+    assert kernel_of([intercepted], output, q, k, v, mask) is None
+    assert kernel_of([intercepted, intercepted], output, q, k, v) is None
+    more = intercepted.arguments | {"dropout_mask": mask}
+    assert kernel_of([replace(intercepted, arguments=more)], output, q, k, v) is None
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_calls_that_cannot_be_read_are_not_lost():
+    """Tensors that have no memory of their own."""
+    q, k, v, _ = call()
+    nested = [torch.nested.nested_tensor([x[0].mT.contiguous().mT, x[1]]) for x in (q, k, v)]
+    for _ in range(2):
+        with Shortcut(Interceptor()):
+            outputs = torch.vmap(F.scaled_dot_product_attention)(q, k, v)
+            of_nested = F.scaled_dot_product_attention(*(x.transpose(1, 2).transpose(1, 2) for x in nested))
+        torch.testing.assert_close(outputs, F.scaled_dot_product_attention(q, k, v))
+        assert of_nested.is_nested
+
+
+def test_modes_of_others_see_every_call():
+    seen = []
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            seen.append(function.__name__)
+            return function(*args, **(kwargs or {}))
+
+    class Operations(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            seen.append(operation.name())
+            return operation(*args, **(kwargs or {}))
+
+    q, k, v, _ = call()
+    assert is_taken_apart(q, k, v) and not is_taken_apart(q, k, v)
+    for mode in (Mode, Operations):
+        for _ in range(2):
+            seen.clear()
+            with mode(), torch.inference_mode():
+                assert attended(q, k, v)[2]
+            assert "scaled_dot_product" in "".join(seen)
+    assert not is_taken_apart(q, k, v)
+
+
+def test_an_error_in_the_context_leaves_no_mode():
+    q, k, v, _ = call()
+    modes = torch._C._len_torch_function_stack()
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error), Shortcut(Interceptor()), Shortcut(Interceptor()):
+            F.scaled_dot_product_attention(q, k, v)
+            raise error
+        assert torch._C._len_torch_function_stack() == modes and shortcut._innermost.shortcut is None
+
+
+def test_nothing_of_a_call_is_remembered_but_its_likeness(made):
     q, k, v, mask = call()
-    with Interceptor() as interceptor:
-        output = F.scaled_dot_product_attention(q, k, v)
-    calls = interceptor.calls
-    assert shortcut._kernel_of(calls, output, q, k, v) is not None
-    assert shortcut._kernel_of(calls, output.clone(), q, k, v) is None
-    assert shortcut._kernel_of(calls, output, q.clone(), k, v) is None
-    assert shortcut._kernel_of(calls, output, q, k, v.clone()) is None
-    assert shortcut._kernel_of(calls, output, q, k, v, mask) is None
-    assert shortcut._kernel_of([*calls, *calls], output, q, k, v) is None
-    padded = calls[0].arguments | {"dropout_mask": mask}
-    assert shortcut._kernel_of([replace(calls[0], arguments=padded)], output, q, k, v) is None
+    attended(q, k, v, mask)
+    (likeness,), (kernel,) = shortcut._known.keys(), shortcut._known.values()
+    assert not any(isinstance(x, torch.Tensor) for x in (*likeness, *kernel.others.values()))
 
 
 def test_not_more_is_remembered_than_is_allowed(monkeypatch):
-    monkeypatch.setattr(shortcut, "MOST_REMEMBERED", 2)
+    monkeypatch.setattr(intercept, "MOST_REMEMBERED", 2)
     for queries in (3, 4, 5):
         q, k, v, _ = call(queries=queries)
         assert is_taken_apart(q, k, v)

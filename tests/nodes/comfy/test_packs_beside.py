@@ -14,7 +14,7 @@ from steered_graphs import adapter_beside_tags, ip_adapter, tagged_unet
 
 from i2am_pack.nodes.capture import I2AMCapture
 from i2am_pack.nodes.collect import I2AMCollect
-from i2am_pack.nodes.comfy.packs_beside import BRINGERS, packs_beside
+from i2am_pack.nodes.comfy.packs_beside import BRINGERS, _parts_of, packs_beside
 from i2am_pack.nodes.comfy.unobservable import is_named
 
 SURE = "through attention of its own that these maps do not show: sample once more"
@@ -102,6 +102,14 @@ def test_a_layer_of_a_pack_that_keeps_weights_in_its_own_format_is_not_named():
 
 
 # Functions
+
+
+def test_all_parts_are_walked_over_once_in_their_order():
+    shared = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.ReLU())
+    whole = torch.nn.ModuleDict({"a": torch.nn.Sequential(shared, torch.nn.ModuleList()), "b": shared})
+    whole.register_module("nothing", None)
+    whole["c"] = torch.nn.Sequential(shared[1], torch.nn.Linear(1, 1))
+    assert list(_parts_of(whole)) == list(whole.modules())
 
 
 def around_model(graph, function, folder="unheard-of"):

@@ -362,6 +362,18 @@ def test_the_row_sums_are_intercepted_where_the_host_runs_plain_attention(single
     assert attribution.row_sums == {"intercepted from the attention kernel that computed the call": 18}
     assert "row sums of 18 calls: intercepted" in attribution.summary()
 
+    taken_apart = []
+
+    class Counted(record.Interceptor):
+        def __enter__(self):
+            taken_apart.append(1)
+            return super().__enter__()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record, "Interceptor", Counted)
+        assert graph.attribution(cfg=3.0).row_sums == attribution.row_sums
+    assert not taken_apart  # every call is like one of the first run
+
     class Deaf(record.Interceptor):
         def total(self, *call):
             return None
