@@ -276,7 +276,7 @@ class Waiting(threading.local):
         return stacks
 
     def ended(self) -> None:
-        """A pass of the denoiser has ended: answer all that wait. The next is expected to have as many that are alike."""
+        """A pass of the denoiser has ended: answer all that wait. The next one is expected to have as many alike."""
         self.answer()
         self._came_before |= self._came
         self._came = Counter()
