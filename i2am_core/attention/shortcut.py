@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from .intercept import REQUEST, InterceptedCall, Interceptor, Remembered, identity, likeness_of
 from .logsumexp import row_sums
@@ -29,6 +29,7 @@ SETTINGS = [
     for name in (
         *("_get_flash_sdp_enabled", "_get_mem_efficient_sdp_enabled", "_get_math_sdp_enabled"),
         *("_get_cudnn_sdp_enabled", "_get_overrideable_sdp_enabled", "_get_sdp_priority_order"),
+        *("_get_fa3_sdp_enabled", "_get_rocm_fa_preferred_backend"),
         *("_get_deterministic_algorithms", "_get_cudnn_enabled", "is_grad_enabled", "is_inference_mode_enabled"),
     )
     if hasattr(torch._C, name)
@@ -62,6 +63,8 @@ class _Call(NamedTuple):
         """What decides which kernel computes it, and how; None of one that is left to PyTorch."""
         given = self.tensors.values()
         if self.is_causal or self.enable_gqa or self.dropout_p or any(type(x) is not Tensor for x in given):
+            return None
+        if self.scale is not None and type(self.scale) not in (int, float):  # a tensor may have another value by then
             return None
         if any(x.requires_grad for x in given) or any(is_on() for is_on in AUTOCASTS):
             return None
@@ -120,19 +123,19 @@ _innermost = _Innermost()
 class Shortcut(TorchFunctionMode):
     """A context in which PyTorch's attention is intercepted by ``interceptor``, the shortest way that is known.
 
-    Entered once. A caller has to keep it out of compiled graphs. Modes around it would not see what is called at once:
-    other shortcuts are notified of it, and where there are modes of others, nothing is called at once.
+    For code that calls attention by this function: what calls a kernel itself is not seen, and what PyTorch makes
+    faster where there is no mode (``MultiheadAttention``) goes another way. Entered once. A caller has to keep it out
+    of compiled graphs. Modes around it would not see what is called at once: other shortcuts are notified of it, and
+    where there are modes of others, nothing is called at once.
     """
 
     def __init__(self, interceptor: Interceptor) -> None:
         super().__init__()
         self._interceptor = interceptor
         self._around: Shortcut | None = None
-        self._depth = 0  # how many shortcuts are around it
 
     def __enter__(self) -> "Shortcut":
         self._around, _innermost.shortcut = _innermost.shortcut, self
-        self._depth = 0 if self._around is None else self._around._depth + 1
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -166,8 +169,8 @@ class Shortcut(TorchFunctionMode):
     def _readable(self, args: tuple, kwargs: dict) -> "tuple[_Call | None, Hashable]":
         """A call and its likeness; (None, None) of one that is left to PyTorch, which must not be lost."""
         try:
-            others = torch._C._len_torch_function_stack() - self._depth + torch._C._len_torch_dispatch_stack()
-            call = None if others else _Call(*args, **kwargs)
+            others = any(not isinstance(mode, Shortcut) for mode in _get_current_function_mode_stack())
+            call = None if others or torch._C._len_torch_dispatch_stack() else _Call(*args, **kwargs)
             likeness = None if call is None else call.likeness
         except Exception as error:  # as of a tensor that has no memory of its own
             log.debug("a call of attention cannot be read: %s", error)
@@ -181,7 +184,7 @@ class Shortcut(TorchFunctionMode):
         except Exception as error:
             log.debug("it is not known what computed a call of attention: %s", error)
             return
-        if kernel is not None:
+        if kernel is not None and call.likeness == likeness:  # else another thread has changed PyTorch's settings
             _known[likeness] = kernel
 
     def _add(self, call: InterceptedCall | None) -> None:

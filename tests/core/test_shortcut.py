@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from i2am_core.attention import intercept, shortcut
@@ -209,6 +209,56 @@ def test_calls_that_cannot_be_read_are_not_lost():
             of_nested = F.scaled_dot_product_attention(*(x.transpose(1, 2).transpose(1, 2) for x in nested))
         torch.testing.assert_close(outputs, F.scaled_dot_product_attention(q, k, v))
         assert of_nested.is_nested
+
+
+def test_a_scale_that_may_have_another_value_by_then_is_left_to_pytorch():
+    q, k, v, _ = call()
+    scale = torch.tensor(0.4)
+    assert is_taken_apart(q, k, v, scale=scale)
+    scale.fill_(2)
+    assert is_taken_apart(q, k, v, scale=scale) and not shortcut._known
+
+
+def test_what_is_learned_while_settings_change_is_not_remembered():
+    """By another thread, between the choice of a kernel and the end of the call."""
+    q, k, v, _ = call()
+    before = torch.backends.cuda.flash_sdp_enabled()
+
+    class Changing(Interceptor):
+        def __exit__(self, *error):
+            torch.backends.cuda.enable_flash_sdp(not before)
+            return super().__exit__(*error)
+
+    try:
+        with Shortcut(Changing()):
+            F.scaled_dot_product_attention(q, k, v)
+    finally:
+        torch.backends.cuda.enable_flash_sdp(before)
+    assert not shortcut._known
+
+
+def test_a_mode_within_a_call_that_is_handled_is_seen():
+    """Where a shortcut is out of the stack since it handles a call, and another one is in that call."""
+    q, k, v, _ = call()
+    seen = []
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            seen.append(function.__name__)
+            return function(*args, **(kwargs or {}))
+
+    def attention(x):
+        if has_torch_function((x,)):
+            return handle_torch_function(attention, (x,), x)
+        with Mode(), Shortcut(Interceptor()):
+            return F.scaled_dot_product_attention(x, k, v)
+
+    plain = F.scaled_dot_product_attention(q, k, v)
+    for _ in range(3):
+        seen.clear()
+        with Shortcut(Interceptor()):
+            assert torch.equal(attention(q), plain)
+        assert "scaled_dot_product_attention" in seen
 
 
 def test_modes_of_others_see_every_call():

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import comfy.ldm.modules.attention
 import torch
 from torch import Tensor
 
@@ -44,6 +45,7 @@ NOT_ACTIVE = "its conditioning is not active then (its start and end leave these
 NO_PAIRS = "no pair maps are kept of conditionings that are limited to an area, nor of context windows"
 NOT_NUMBERS = f"{UNREADABLE} ({NO_NUMBERS})"
 WAITING_CHUNKS = 4  # of memory, that copies of calls take: 256 MB at the default budget, or four of Kontext's calls
+ATTENTION = comfy.ldm.modules.attention.__name__
 MOST_ATTEMPTS = 8  # calls of one attention function in which nothing could be intercepted, before that is given up
 
 
@@ -446,8 +448,8 @@ class InterceptedKernel:
     def __call__(self, arguments: Arguments) -> Tensor:
         if arguments.calls_made is not None:  # of another one that intercepts, around this
             self.calls_made = arguments.calls_made
-        self.interceptor = Interceptor()
-        with Shortcut(self.interceptor):
+        self.interceptor = interceptor = Interceptor()
+        with Shortcut(interceptor) if _is_of_comfyui(arguments) else interceptor:
             return self.kernel(arguments._replace(calls_made=self.calls_made))
 
     def forget(self) -> None:
@@ -456,3 +458,8 @@ class InterceptedKernel:
         On a GPU these are the queries, keys and values of every call of a step: gigabytes.
         """
         self.interceptor, self.calls_made = None, []
+
+
+def _is_of_comfyui(arguments: Arguments) -> bool:
+    """Whether the kernel is ComfyUI's alone: what other packs call, and under which modes, nobody knows."""
+    return arguments.override is None and getattr(arguments.function, "__module__", "") == ATTENTION
