@@ -70,7 +70,7 @@ proofs.ON_A_CPU = proofs.ON_A_CPU[:1]
 gpu.ON_A_CPU = gpu.ON_A_CPU | dict(model_channels=64, context_dim=64)
 small = gpu.unet(gpu.ON_A_CPU, 8, 16)
 gpu.CASES = {"small": gpu.Case(lambda blocks: small, 1.05, cut=True)}
-gpu.MORE_STEPS, gpu.ROUNDS = gpu.STEPS + 1, 1
+gpu.MORE_STEPS, gpu.RUN_STEPS = gpu.STEPS + 1, 2
 on_a_cpu = gpu.on_a_cpu
 
 def also_the_table(verdicts):
