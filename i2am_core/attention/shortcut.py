@@ -7,7 +7,6 @@ benchmarks/README.md, "What the host does".
 """
 
 import logging
-import threading
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -52,16 +51,15 @@ class _Call(NamedTuple):
     scale: float | None = None
     enable_gqa: bool = False
 
-    @property
-    def tensors(self) -> dict[str, Any]:
-        """By their names, without a mask that is not there."""
+    def tensors(self, mask: str) -> dict[str, Any]:
+        """By their names, a mask by this one; without a mask that is not there."""
         given = {"query": self.query, "key": self.key, "value": self.value}
-        return given if self.attn_mask is None else {**given, "attn_mask": self.attn_mask}
+        return given if self.attn_mask is None else {**given, mask: self.attn_mask}
 
     @property
     def likeness(self) -> Hashable | None:
         """What decides which kernel computes it, and how; None of one that is left to PyTorch."""
-        given = self.tensors.values()
+        given = self.tensors("mask").values()
         if self.is_causal or self.enable_gqa or self.dropout_p or any(type(x) is not Tensor for x in given):
             return None
         if self.scale is not None and type(self.scale) not in (int, float):  # a tensor may have another value by then
@@ -89,7 +87,7 @@ class _Kernel:
         arguments = calls[0].arguments
         tensors = {name: x for name, x in arguments.items() if isinstance(x, Tensor)}
         mask = next((name for name in MASKS if name in tensors), "")
-        given = {mask if name == "attn_mask" else name: x for name, x in call.tensors.items()}
+        given = call.tensors(mask)
         if tensors.keys() != given.keys() or any(identity(x) != identity(given[name]) for name, x in tensors.items()):
             return None
         if arguments.get(REQUEST) is False:  # it is made with the request later on, if its output stays as it is
@@ -99,8 +97,7 @@ class _Kernel:
 
     def run(self, call: _Call) -> tuple[Tensor, InterceptedCall | None]:
         """The output of a call, and what is intercepted of it."""
-        tensors = {self.mask if name == "attn_mask" else name: x for name, x in call.tensors.items()}
-        arguments = {**self.others, **tensors}
+        arguments = {**self.others, **call.tensors(self.mask)}
         output, sums, *_ = self.operation(**arguments)
         if (total := row_sums(sums, call.query)) is None:
             return output, None
@@ -109,15 +106,6 @@ class _Kernel:
             operation=self.operation, arguments=arguments, output=identity(output),
         )  # fmt: skip
         return output, intercepted
-
-
-class _Innermost(threading.local):
-    """The shortcut of this thread inside all others."""
-
-    shortcut: "Shortcut | None" = None
-
-
-_innermost = _Innermost()
 
 
 class Shortcut(TorchFunctionMode):
@@ -132,22 +120,13 @@ class Shortcut(TorchFunctionMode):
     def __init__(self, interceptor: Interceptor) -> None:
         super().__init__()
         self._interceptor = interceptor
-        self._around: Shortcut | None = None
-
-    def __enter__(self) -> "Shortcut":
-        self._around, _innermost.shortcut = _innermost.shortcut, self
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-        _innermost.shortcut, self._around = self._around, None
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         if function is not ATTENTION:
             return function(*args, **kwargs)
-        call, likeness = self._readable(args, kwargs)
+        around = _get_current_function_mode_stack()  # without this one, while it handles a call
+        call, likeness = self._readable(around, args, kwargs)
         if call is not None and (kernel := _known.get(likeness)) is not None:
             try:
                 output, intercepted = kernel.run(call)
@@ -157,7 +136,8 @@ class Shortcut(TorchFunctionMode):
                 log.debug("%s could not be called at once: %s", kernel.operation, error)
                 _known[likeness] = None
             else:
-                self._add(intercepted)
+                for shortcut in (self, *around) if intercepted else ():
+                    shortcut._interceptor.add(intercepted)
                 return output
         before = len(self._interceptor.calls)
         with self._interceptor:
@@ -166,10 +146,10 @@ class Shortcut(TorchFunctionMode):
             self._learn(call, likeness, before, output)
         return output
 
-    def _readable(self, args: tuple, kwargs: dict) -> "tuple[_Call | None, Hashable]":
+    def _readable(self, around: list, args: tuple, kwargs: dict) -> "tuple[_Call | None, Hashable]":
         """A call and its likeness; (None, None) of one that is left to PyTorch, which must not be lost."""
         try:
-            others = any(not isinstance(mode, Shortcut) for mode in _get_current_function_mode_stack())
+            others = any(not isinstance(mode, Shortcut) for mode in around)
             call = None if others or torch._C._len_torch_dispatch_stack() else _Call(*args, **kwargs)
             likeness = None if call is None else call.likeness
         except Exception as error:  # as of a tensor that has no memory of its own
@@ -186,9 +166,3 @@ class Shortcut(TorchFunctionMode):
             return
         if kernel is not None and call.likeness == likeness:  # else another thread has changed PyTorch's settings
             _known[likeness] = kernel
-
-    def _add(self, call: InterceptedCall | None) -> None:
-        if call is not None:
-            self._interceptor.add(call)
-            if self._around is not None:
-                self._around._add(call)
